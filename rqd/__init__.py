@@ -1,0 +1,46 @@
+"""rqd: job queues for Python on Redis, run by a forking supervisor daemon.
+
+The names below load what they need when they are first used (PEP 562): a task module that says
+`from rqd import Queue` costs the zygote little, and the child no Redis.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rqd.connection import use_redis as use_redis
+    from rqd.job import Job as Job
+    from rqd.job import cancel_job as cancel_job
+    from rqd.job import get_current_job as get_current_job
+    from rqd.job import requeue_job as requeue_job
+    from rqd.model.retry import Retry as Retry
+    from rqd.queue import Queue as Queue
+    from rqd.worker import Worker as Worker
+
+_HOME = {
+    "Job": "rqd.job",
+    "Queue": "rqd.queue",
+    "Retry": "rqd.model.retry",
+    "Worker": "rqd.worker",
+    "cancel_job": "rqd.job",
+    "get_current_job": "rqd.job",
+    "requeue_job": "rqd.job",
+    "use_redis": "rqd.connection",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> object:
+    if home := _HOME.get(name):
+        import importlib
+
+        return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'rqd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

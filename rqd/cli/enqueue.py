@@ -1,0 +1,127 @@
+"""`rqd enqueue`: a call from the shell onto a queue."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rqd.cli.options import backend, redis_options
+from rqd.model.errors import ConfigurationError
+from rqd.model.retry import Retry
+from rqd.queue import Queue
+from rqd.results import Result
+
+EX_JOB_FAILED = 1
+_WAIT_S = 10**8
+
+
+@click.command(name="enqueue", context_settings={"ignore_unknown_options": False})
+@redis_options
+@click.option("--queue", "-q", default="default", show_default=True, help="The queue's name.")
+@click.option("--timeout", help="How long it may run: 180, 10m, -1.")
+@click.option("--result-ttl", help="How long its record stays after success.")
+@click.option("--ttl", help="How long it may wait.")
+@click.option("--failure-ttl", help="How long its record stays after failure.")
+@click.option("--description", help="What people see instead of the call.")
+@click.option("--job-id", help="An id of your own.")
+@click.option("--at-front", is_flag=True, help="Before all that wait.")
+@click.option("--retry-max", type=int, default=0, help="Run it again after failures, so often.")
+@click.option("--retry-interval", type=float, multiple=True, help="Seconds before each retry.")
+@click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
+@click.option("--quiet", is_flag=True, help="Don't print the id.")
+@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+@click.argument("function")
+@click.argument("arguments", nargs=-1)
+def command(
+    url: str | None,
+    namespace: str | None,
+    queue: str,
+    retry_max: int,
+    retry_interval: tuple[float, ...],
+    serializer: str,
+    quiet: bool,
+    wait: bool,
+    function: str,
+    arguments: tuple[str, ...],
+    timeout: str | None,
+    **options: Any,
+) -> int:
+    """Put a call of FUNCTION (module.name) on a queue and print its job's id.
+
+    ARGUMENTS are text, `:` and JSON, or `%` and a Python literal; `name=text`, `name:=json` and
+    `name%=literal` by keyword; `@file` reads the value from a file.
+    """
+    args, kwargs = parse_arguments(arguments)
+    retry = Retry(retry_max, list(retry_interval) or 0) if retry_max else None
+    with backend(url, namespace) as there:
+        data = Queue.prepare_data(function, args, kwargs, timeout=timeout, retry=retry, **options)
+        job = Queue(queue, there, serializer=serializer).enqueue_many([data])[0]
+        if not wait:
+            if not quiet:
+                click.echo(job.id)
+            return 0
+        if not quiet:
+            click.echo(job.id, err=True)
+        result = job.latest_result(timeout=_WAIT_S)
+    return _show(result)
+
+
+def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments as RQ's users write them. Raises ConfigurationError."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for argument in arguments:
+        keyword, mode, text = _split(argument)
+        value = _value(mode, _read(text), argument)
+        if keyword is None:
+            args.append(value)
+        elif keyword in kwargs:
+            raise ConfigurationError(f"argument {keyword}= is given twice")
+        else:
+            kwargs[keyword] = value
+    return args, kwargs
+
+
+
+def _split(argument: str) -> tuple[str | None, str, str]:
+    """(keyword or None, `:` `%` or empty, the value's text)."""
+    if argument[:1] in (":", "%"):
+        return None, argument[0], argument[1:]
+    name, equals, text = argument.partition("=")
+    mode = name[-1:] if name[-1:] in (":", "%") else ""
+    keyword = name.removesuffix(mode) if mode else name
+    if equals and keyword.isidentifier():
+        return keyword, mode, text
+    return None, "", argument
+
+
+def _read(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"argument {text}: {error}") from error
+
+
+def _value(mode: str, text: str, argument: str) -> Any:
+    try:
+        if mode == ":":
+            return json.loads(text)
+        return ast.literal_eval(text) if mode == "%" else text
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        what = "JSON" if mode == ":" else "a Python literal"
+        raise ConfigurationError(f"argument {argument!r} is not {what}: {error}") from error
+
+
+def _show(result: Result | None) -> int:
+    if result is not None and result.type == "successful":
+        click.echo(result.details.get("preview", ""))
+        return 0
+    told = result and (result.exc_string or result.cause)
+    click.echo(told or "the job is gone: canceled or deleted", err=True)
+    return EX_JOB_FAILED

@@ -1,0 +1,110 @@
+"""`rqd info`: queues, masters and workers as they stand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import echo_table
+
+_NUMBERS = {
+    "pid", "zygote_pid", "rss_bytes", "busy", "wanted", "workers", "done", "failed", "number",
+}  # fmt: skip
+_INSTANTS = {"heartbeat", "since", "started"}
+
+
+@click.command(name="info")
+@redis_options
+@as_json
+def command(url: str | None, namespace: str | None, as_json: bool) -> None:
+    """Show queues, masters and workers."""
+    with backend(url, namespace) as there:
+        views = there.views
+        queues = [asdict(counts) for counts in views.queue_counts(views.queue_names())]
+        raw_masters = views.masters()
+        raw_workers = views.workers(raw_masters)
+        now_us = views.now_us()
+    masters = [_typed(row) for row in raw_masters]
+    workers = [_typed(row) for row in raw_workers if _is_shown(row)]
+    if as_json:
+        told = {"queues": queues, "masters": masters, "workers": workers}
+        click.echo(json.dumps(told, indent=2))
+        return
+    _show_queues(queues)
+    click.echo()
+    _show_masters(masters, now_us)
+    click.echo()
+    _show_workers(workers, now_us)
+
+
+def _show_queues(queues: list[dict[str, Any]]) -> None:
+    heads = ("queue", "ready", "started", "scheduled", "deferred", "finished", "failed", "canceled")
+    rows = [tuple(queue[name if name != "queue" else "name"] for name in heads) for queue in queues]
+    echo_table("Queues", heads, rows)
+
+
+def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
+    heads = ("master", "host", "pid", "version", "queues", "state", "busy", "rss MB", "cpu %", "beat")
+    rows = [
+        (
+            row["name"], row.get("host"), row.get("pid", 0), row.get("version"), row.get("queues"),
+            row.get("state"), f"{row.get('busy', 0)}/{row.get('wanted', row.get('workers', 0))}",
+            _megabytes(row), row.get("cpu_percent", 0.0), _ago(row.get("heartbeat"), now_us),
+        )
+        for row in masters
+    ]  # fmt: skip
+    echo_table("Masters", heads, rows)
+
+
+def _show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
+    heads = (
+        "worker", "pid", "state", "for", "job", "function", "queue", "done", "failed", "rss MB",
+        "cpu %", "last error",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{row['master']}:{row['number']}", row.get("pid", 0), row.get("state"),
+            _ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
+            row.get("queue"), row.get("done", 0), row.get("failed", 0), _megabytes(row),
+            row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
+        )
+        for row in workers
+    ]  # fmt: skip
+    echo_table("Workers", heads, rows)
+
+
+def _is_shown(row: dict[str, str]) -> bool:
+    return "state" in row
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    """Numbers as numbers, instants as ISO 8601; the boot id is nobody's business."""
+    typed: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in _NUMBERS:
+            typed[name] = int(value)
+        elif name == "cpu_percent":
+            typed[name] = float(value)
+        elif name in _INSTANTS and value:
+            typed[name] = datetime.fromtimestamp(int(value) / 1e6, UTC).isoformat()
+        elif name != "boot":
+            typed[name] = value
+    return typed
+
+
+def _megabytes(row: dict[str, Any]) -> float:
+    return round(row.get("rss_bytes", 0) / 1e6, 1)
+
+
+def _ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
+    if not instant:
+        return ""
+    seconds = max(0, now_us / 1e6 - datetime.fromisoformat(instant).timestamp())
+    if seconds < 120:
+        return f"{seconds:.0f} s{suffix}"
+    return f"{seconds / 60:.0f} min{suffix}" if seconds < 7200 else f"{seconds / 3600:.0f} h{suffix}"

@@ -1,0 +1,106 @@
+"""`rqd job ID`: all that is known of one job."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import COLOURS
+from rqd.job import Job
+from rqd.results import Result
+
+
+@click.command(name="job")
+@redis_options
+@as_json
+@click.argument("job_id", metavar="ID")
+def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
+    """Show a job: where it stands, its attempts, their causes and tracebacks.
+
+    Nothing of it is unpickled: arguments and results show as the text they were stored with.
+    """
+    with backend(url, namespace) as there:
+        job = Job.fetch(job_id, there)
+        results = job.results()
+        position = job.get_position()
+    told = _describe(job, position) | {"attempts": [_describe_attempt(r) for r in results]}
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for name, value in told.items():
+        if name != "attempts" and value not in (None, ""):
+            colour = COLOURS.get(str(value)) if name == "status" else None
+            click.echo(f"{name + ':':<14}{click.style(str(value), fg=colour)}")
+    for attempt in reversed(told["attempts"]):
+        _echo_attempt(attempt)
+
+
+def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "status": str(job.get_status(refresh=False)),
+        "queue": job.origin,
+        "position": position,
+        "function": job.func_name,
+        "description": job.description,
+        "created": _iso(job.created_at),
+        "enqueued": _iso(job.enqueued_at),
+        "started": _iso(job.started_at),
+        "ended": _iso(job.ended_at),
+        "worker": job.worker_name,
+        "timeout_s": job.timeout,
+        "retries_left": job.retries_left,
+        "cause": job.cause,
+    }
+
+
+def _describe_attempt(result: Result) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "attempt": result.attempt,
+        "type": str(result.type),
+        "ended": _iso(result.created_at),
+        "cause": result.cause,
+    }
+    for name, text in result.details.items():
+        if name in ("pid", "peak_memory_bytes", "signal", "exit_status"):
+            told[name] = int(text)
+        elif name == "core_dumped":
+            told[name] = text == "1"
+        else:
+            told[name] = float(text) if name in ("wall_s", "cpu_s") else text
+    if "preview" in told:
+        told["result"] = told.pop("preview")
+    return told | {"traceback": result.exc_string, "output": result.output or None}
+
+
+def _echo_attempt(attempt: dict[str, Any]) -> None:
+    click.echo()
+    click.secho(f"attempt {attempt['attempt']}: {attempt['type']}, {attempt['ended']}", bold=True)
+    shown = {
+        "cause": attempt["cause"],
+        "result": attempt.get("result"),
+        "ran": f"{attempt['wall_s'] * 1000:.1f} ms" if "wall_s" in attempt else None,
+        "cpu": f"{attempt['cpu_s'] * 1000:.1f} ms" if "cpu_s" in attempt else None,
+        "peak memory": _mebibytes(attempt.get("peak_memory_bytes")),
+        "core dumped": "yes" if attempt.get("core_dumped") else None,
+        "pid": attempt.get("pid"),
+    }
+    for name, value in shown.items():
+        if value not in (None, ""):
+            click.echo(f"  {name + ':':<14}{value}")
+    for name in ("traceback", "output"):
+        if attempt[name]:
+            click.echo(f"  {name}:")
+            click.echo("".join(f"    {line}\n" for line in attempt[name].splitlines()), nl=False)
+
+
+def _mebibytes(size_bytes: int | None) -> str | None:
+    return None if size_bytes is None else f"{size_bytes / 1024 / 1024:.1f} MiB"
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return instant.isoformat() if instant else None

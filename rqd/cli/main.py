@@ -1,0 +1,76 @@
+"""The group of commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+import redis
+
+import rqd
+from rqd.model.errors import (
+    ConfigurationError,
+    InvalidCallError,
+    MasterExistsError,
+    NoSuchJobError,
+    RqdError,
+    ServerUnavailableError,
+)
+
+# sysexits.h
+EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_SOFTWARE = 64, 65, 66, 69, 70
+_STATUS: tuple[tuple[type[RqdError], int], ...] = (
+    (ConfigurationError, EX_USAGE),
+    (InvalidCallError, EX_DATAERR),
+    (NoSuchJobError, EX_NOINPUT),
+    (ServerUnavailableError, EX_UNAVAILABLE),
+    (MasterExistsError, EX_UNAVAILABLE),
+    (RqdError, EX_UNAVAILABLE),
+)
+_COMMANDS = {"start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop"}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of their use."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
+        return module.command  # type: ignore[no-any-return]  # each module's one click.Command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(rqd.__version__, prog_name="rqd")
+def cli() -> None:
+    """Job queues for Python on Redis, run by a forking supervisor daemon."""
+
+
+def main() -> None:
+    """Runs the command line, and exits with a sysexits status; no traceback for a user's mistake."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _leave("interrupted", 130)
+    except click.ClickException as error:
+        usage = isinstance(error, click.UsageError)
+        hint = " (--help shows what there is)" if usage else ""
+        _leave(error.format_message() + hint, EX_USAGE)
+    except RqdError as error:
+        _leave(str(error), next(code for kind, code in _STATUS if isinstance(error, kind)))
+    except (redis.RedisError, OSError) as error:
+        _leave(f"{type(error).__name__}: {error}", EX_UNAVAILABLE)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(message: str, status: int) -> None:
+    click.echo(f"rqd: {message}", err=True)
+    sys.exit(status)

@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from rqd.connection import Backend
+from rqd.store.connection import client_connection, default_namespace, default_url, explained
+from rqd.store.store import Store
+
+_url = click.option(
+    "--url",
+    "-u",
+    metavar="URL",
+    help="Redis to use: redis://, rediss://, unix://, embedded: or embedded:FOLDER."
+    "  [default: RQD_URL, REDIS_URL, or localhost:6379]",
+)
+_namespace = click.option(
+    "--namespace", metavar="NAME", help="What all keys start with.  [default: RQD_NAMESPACE or rqd]"
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--url` and `--namespace`."""
+    return _url(_namespace(command))
+
+
+@contextmanager
+def backend(url: str | None, namespace: str | None) -> Iterator[Backend]:
+    """A backend for one command; a server that can't be reached becomes one line."""
+    target = url or default_url()
+    store = Store(client_connection(target), namespace or default_namespace())
+    with explained(target):
+        yield Backend(store, target)

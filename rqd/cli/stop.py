@@ -1,0 +1,56 @@
+"""`rqd stop`: tells masters to stop, and waits until they have."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import click
+
+from rqd.cli.options import backend, redis_options
+from rqd.model.errors import RqdError
+from rqd.model.names import check_name
+from rqd.store.views import Views
+
+_POLL_S = 0.05
+
+
+@click.command(name="stop")
+@redis_options
+@click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
+@click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
+@click.option("--no-wait", is_flag=True, help="Don't wait until they are gone.")
+def command(url: str | None, namespace: str | None, now: bool, name: str | None, no_wait: bool) -> None:
+    """Stop the masters of a namespace: running jobs finish, within each master's --grace."""
+    with backend(url, namespace) as there:
+        alive = [row["name"] for row in there.views.masters()]
+        wanted = alive if name is None else [check_name(name, "master name")]
+        if name is not None and name not in alive:
+            raise RqdError(f"no master named {name!r} is alive; rqd info lists them")
+        if not wanted:
+            click.echo("no master is running", err=True)
+            return
+        told = there.store.command({"id": os.urandom(8).hex(), "do": "stop", "now": now}, wanted)
+        for master in told:
+            click.echo(f"{master}: told to stop{' at once' if now else ''}")
+        if not no_wait:
+            _wait(there.views, set(told))
+
+
+def _wait(views: Views, masters: set[str]) -> None:
+    shown = ""
+    while masters:
+        rows = {row["name"]: row for row in views.masters()}
+        for master in sorted(masters - rows.keys()):
+            click.echo(f"{master}: stopped")
+        masters &= rows.keys()
+        running = sum(int(rows[master].get("busy", 0)) for master in masters)
+        told = f"waiting for {len(masters)} masters, {running} jobs run" if masters else ""
+        if told != shown and sys.stderr.isatty():
+            click.echo(f"\r{told:<60}", err=True, nl=False)
+            shown = told
+        if masters:
+            time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
+
+

@@ -1,0 +1,1 @@
+"""The daemon: a master that watches Redis, a zygote that forks, children that run jobs."""

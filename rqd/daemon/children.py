@@ -1,0 +1,388 @@
+"""The master's processes: one zygote at a time, and the children it forked.
+
+Feeds the worker table with what the loop saw, and yields the attempts that ended. The order within
+a wake matters: the zygote's reports come first, and before an exit is judged the child's channel is
+read to its end, so that a success is never taken for a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+
+import psutil
+
+from rqd.daemon.config import Config
+from rqd.daemon.forensics import dirty_bytes
+from rqd.daemon.log import Log
+from rqd.daemon.loop import Loop
+from rqd.daemon.workers import Run, Worker, Workers
+from rqd.daemon.zygote_process import (
+    BootFailed,
+    Exited,
+    Forked,
+    ForkFailed,
+    Ready,
+    ZygoteEvent,
+    ZygoteProcess,
+    become_subreaper,
+    kill_by_pidfd,
+)
+from rqd.model.outcome import Outcome, Raised, Released, Report, TimedOut
+from rqd.model.records import Claim
+
+_READ_BYTES = 65536
+_KILL_FALLBACK_S = 1.0
+_LONGEST_BACKOFF_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, to be settled."""
+
+    run: Run
+    report: Report
+
+
+class Children:
+    """Zygote, children, and the places they are in."""
+
+    def __init__(self, config: Config, path: list[str], loop: Loop, log: Log) -> None:
+        self._config = config
+        self._path = path
+        self._loop = loop
+        self._log = log
+        self._by_channel: dict[int, Worker] = {}
+        self._by_output: dict[int, Worker] = {}
+        self._zygote: ZygoteProcess | None = None
+        self._restart_at: float | None = None
+        self._losses = 0
+        self._refill_at: dict[int, float] = {}
+        self.workers = Workers(config.jobs_per_child)
+        self.is_ready = False
+        self.boot_error = ""
+        become_subreaper()
+
+    def start(self, now: float) -> None:
+        """Starts a zygote for the configured number of workers."""
+        for number in range(1, self._config.workers + 1):
+            self.workers.by_number[number] = Worker(number)
+        self._boot(now)
+
+    @property
+    def zygote_pid(self) -> int:
+        """The zygote's pid, 0 while there is none."""
+        return self._zygote.pid if self._zygote else 0
+
+    @property
+    def are_all_gone(self) -> bool:
+        """True when no place has a child."""
+        return all(worker.child is None for worker in self.workers)
+
+    def collect(self, ready: set[int], now: float) -> list[Ended]:
+        """What ended, given the descriptors that are ready."""
+        ended: list[Ended] = []
+        zygote = self._zygote
+        if zygote is not None and zygote.control_fd in ready:
+            for event in zygote.receive():
+                ended += self._apply(event, now)
+        for fd in ready:
+            if worker := self._by_channel.get(fd):
+                more = self.workers.push(worker)
+                heard = self.workers.hear(worker, now)
+                if heard:
+                    ended.append(self._end(worker, *heard))
+                child = worker.child
+                # A child that has said its last needs no more watching: its exit is reported, and
+                # the end of its channel would wake us for nothing.
+                if child and not child.is_deaf and (worker.run or child.jobs_left):
+                    self._loop.watch_again(fd, writable=more)
+            elif (worker := self._by_output.get(fd)) and self._read_output(worker, fd):
+                continue
+        if zygote is not None and zygote is self._zygote and zygote.pidfd in ready:
+            ended += self._lose_zygote(zygote, now)
+        return ended
+
+    def assign(self, claim: Claim, now: float) -> None:
+        """Gives a claimed job to its worker; it is sent when a child waits there."""
+        self.workers.assign(claim)
+        self._send(self.workers.by_number[claim.worker], now)
+
+    def release_unsent(self, reason: str) -> list[Ended]:
+        """Takes back the jobs that no child has got yet."""
+        ended = []
+        for worker in self.workers:
+            run = worker.run
+            if run is not None and run.sent_at is None:
+                worker.run = None
+                ended.append(Ended(run, Report(Released(reason))))
+        return ended
+
+    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+        """Has a running job's whole group killed, for this reason."""
+        worker = self.workers.by_number[run.worker]
+        if run.verdict is None:
+            run.verdict = verdict
+        run.killed_at = now
+        if worker.child is not None and self._zygote is not None:
+            self._zygote.kill(worker.number, worker.child.pid)
+
+    def resize(self, delta: int) -> int:
+        """One worker more or fewer, at least one; returns the number from now on."""
+        wanted = [worker.number for worker in self.workers if worker.wanted]
+        if delta > 0:
+            number = next(n for n in range(1, len(wanted) + 2) if n not in wanted)
+            worker = self.workers.by_number.setdefault(number, Worker(number))
+            worker.wanted = True
+            self._fill(worker)
+        elif delta < 0 and len(wanted) > 1:
+            self._retire(self.workers.by_number[max(wanted)])
+        return sum(worker.wanted for worker in self.workers)
+
+    def retire_all(self) -> None:
+        """No new children; idle ones leave, busy ones once their job has ended."""
+        for worker in self.workers:
+            self._retire(worker)
+
+    def perform(self, now: float) -> None:
+        """What is due: hard kills, kills that went unheard, places to fill, a zygote to start."""
+        for run in self.workers.runs():
+            if run.deadline is not None and now >= run.deadline and run.killed_at is None:
+                self.kill(run, TimedOut(run.claim.timeout_s, killed=True), now)
+            elif run.killed_at is not None and now - run.killed_at >= _KILL_FALLBACK_S:
+                child = self.workers.by_number[run.worker].child
+                if child is not None:
+                    kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
+                run.killed_at = now
+        for number in [n for n, at in self._refill_at.items() if now >= at]:
+            del self._refill_at[number]
+            self._fill(self.workers.by_number[number])
+        if self._restart_at is not None and now >= self._restart_at:
+            self._boot(now)
+
+    def next_due(self) -> float:
+        """When `perform` has something to do, at the latest."""
+        due = [*self._refill_at.values()]
+        for run in self.workers.runs():
+            if run.killed_at is not None:
+                due.append(run.killed_at + _KILL_FALLBACK_S)
+            elif run.deadline is not None:
+                due.append(run.deadline)
+        if self._restart_at is not None:
+            due.append(self._restart_at)
+        return min(due, default=float("inf"))
+
+    def sample_memory(self) -> None:
+        """Looks at the memory of each running job; the highest sample is its peak."""
+        for worker in self.workers:
+            run, child = worker.run, worker.child
+            if run is not None and child is not None and run.sent_at is not None:
+                seen = dirty_bytes(child.pid)
+                if seen is not None:
+                    run.peak_bytes = max(seen, run.peak_bytes or 0)
+
+    def reap_strangers(self, but: set[int]) -> None:
+        """Reaps what was given to us as subreaper, and nobody else's processes."""
+        ours = {self.zygote_pid, *but}
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if seen is None or seen.si_pid in ours:
+                return
+            os.waitpid(seen.si_pid, 0)
+
+    def close(self, but: set[int]) -> None:
+        """Ends the zygote with all children, and whatever else descends from this process."""
+        for worker in self.workers:
+            self._drop_child(worker)
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+        _kill_descendants(but)
+
+    def _boot(self, now: float) -> None:
+        self._restart_at = None
+        self.is_ready = False
+        config = self._config
+        try:
+            self._zygote = ZygoteProcess(self._path, config.preload, config.jobs_per_child)
+        except OSError as error:
+            self._log.error("can't start the zygote", error=error)
+            self._schedule_restart(now)
+            return
+        self._loop.watch(self._zygote.control_fd)
+        self._loop.watch(self._zygote.pidfd)
+        for worker in self.workers:
+            if worker.wanted:
+                self._fill(worker)
+
+    def _apply(self, event: ZygoteEvent, now: float) -> list[Ended]:
+        match event:
+            case Forked():
+                worker = self.workers.attach(event)
+                fd = event.channel.fileno()
+                self._by_channel[fd] = worker
+                self._loop.watch_once(fd)
+                self._losses = 0
+                if worker.wanted or worker.run is not None:
+                    self._send(worker, now)
+                else:
+                    self._drop_child(worker)  # retired while it was forked: it leaves at EOF
+            case Exited():
+                return self._bury(event, now)
+            case ForkFailed(number, error):
+                self._log.warning("can't fork, trying again", worker=number, error=error)
+                self._refill_at[number] = now + 0.5
+                worker = self.workers.by_number[number]
+                if worker.run is not None and worker.run.sent_at is None:
+                    run, worker.run = worker.run, None
+                    return [Ended(run, Report(Released(f"no process for it: {error}")))]
+            case Ready(pid, version, rss_bytes):
+                self.is_ready = True
+                self._log.info("zygote booted", pid=pid, rss_mb=f"{rss_bytes / 1e6:.1f}", rqd=version)
+            case BootFailed(traceback):
+                self.boot_error = traceback
+        return []
+
+    def _bury(self, exited: Exited, now: float) -> list[Ended]:
+        worker = self.workers.by_number[exited.worker]
+        child = worker.child
+        if child is not None and child.pid == exited.pid:
+            # Closing the channel takes it out of the epoll; until then its end would wake us.
+            self._by_channel.pop(child.channel.fileno(), None)
+        had_job = worker.run is not None
+        baseline = self._zygote.rss_bytes if self._zygote else 0
+        heard = self.workers.bury(exited, baseline, now)
+        if worker.wanted and exited.status != 0:
+            # The zygote refills by itself only after a good exit. A child that died at its job is
+            # replaced at once; one that died idle would do so again and again.
+            if had_job:
+                self._fill(worker)
+            else:
+                self._log.warning("an idle child died", pid=exited.pid, status=exited.status)
+                self._refill_at[worker.number] = now + 0.5
+        return [self._end(worker, *heard)] if heard else []
+
+    def _end(self, worker: Worker, run: Run, report: Report) -> Ended:
+        for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
+            while self._read_output(worker, fd):
+                pass
+        tail, open_line = worker.tail.take()
+        if open_line:
+            self._log.output(open_line)
+        if not worker.wanted:
+            self._drop_child(worker)
+        return Ended(run, replace(report, output_tail=tail))
+
+    def _send(self, worker: Worker, now: float) -> None:
+        if self.workers.send(worker, now) and worker.child is not None:
+            self._loop.watch_again(worker.child.channel.fileno(), writable=True)
+
+    def _fill(self, worker: Worker) -> None:
+        if self._zygote is None:
+            return
+        output_fd = self._zygote.fill(worker.number)
+        if output_fd is not None:
+            self._by_output[output_fd] = worker
+            self._loop.watch(output_fd)
+
+    def _retire(self, worker: Worker) -> None:
+        worker.wanted = False
+        self._refill_at.pop(worker.number, None)
+        if self._zygote is not None:
+            self._zygote.empty(worker.number)
+        if worker.run is None:
+            self._drop_child(worker)
+
+    def _drop_child(self, worker: Worker) -> None:
+        """Closes an idle child's channel: it reads the end, and leaves."""
+        if worker.child is not None:
+            self._by_channel.pop(worker.child.channel.fileno(), None)
+            self.workers.detach(worker)
+
+    def _read_output(self, worker: Worker, fd: int) -> bool:
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if data and (lines := worker.tail.feed(data)):
+            self._log.output(lines)
+        return len(data) == _READ_BYTES
+
+    def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
+        """The zygote is gone: its children are killed, what they had is put back."""
+        ended: list[Ended] = []
+        status = zygote.exit_status()
+        if status is None:
+            return ended
+        for event in zygote.receive():
+            ended += self._apply(event, now)
+        for worker in self.workers:
+            child = worker.child
+            if child is None:
+                continue
+            # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
+            _kill_orphan(child.pid)
+            heard = self.workers.hear(worker, now)
+            run = worker.run
+            if heard is None and run is not None and run.sent_at is not None:
+                worker.run = None
+                heard = run, Report(run.verdict or Released("zygote lost"), pid=child.pid)
+            self._drop_child(worker)
+            if heard is not None:
+                ended.append(self._end(worker, *heard))
+        for fd in self._by_output:
+            self._loop.forget(fd)
+        self._by_output.clear()
+        self._refill_at.clear()
+        self._loop.forget(zygote.control_fd)
+        self._loop.forget(zygote.pidfd)
+        zygote.close()
+        self._zygote = None
+        self.is_ready = False
+        if not self.boot_error:
+            self._log.error("zygote lost", pid=zygote.pid, status=status)
+        self._schedule_restart(now)
+        return ended
+
+    def _schedule_restart(self, now: float) -> None:
+        backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
+        self._losses += 1
+        self._restart_at = now + backoff_s
+
+
+def broken_frame(reason: str) -> Raised:
+    """The outcome of a job whose stored call can't be used."""
+    return Raised("rqd.exceptions.DeserializationError", reason, "")
+
+
+def _kill_orphan(pid: int) -> None:
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _kill_descendants(but: set[int]) -> None:
+    """What escaped its group by setsid was orphaned to us: nothing of a job outlives the master."""
+    spared = set(but)
+    for pid in but:
+        try:
+            spared |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        except psutil.NoSuchProcess:
+            continue
+    for _ in range(100):
+        left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
+        if not left:
+            return
+        for process in left:
+            try:
+                process.kill()
+                os.waitpid(process.pid, os.WNOHANG)
+            except (psutil.NoSuchProcess, ChildProcessError):
+                continue
+        psutil.wait_procs(left, timeout=0.02)

@@ -1,0 +1,61 @@
+"""Reading causes: from a wait status, from /proc, from the last lines a process wrote."""
+
+from __future__ import annotations
+
+import os
+
+from rqd.model.outcome import Crashed
+
+TAIL_BYTES = 64 * 1024
+
+
+def crash_from_status(status: int) -> Crashed:
+    """The crash behind a wait status (as `os.wait4` gives it)."""
+    if os.WIFSIGNALED(status):
+        return Crashed(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
+    return Crashed(exit_status=os.WEXITSTATUS(status))
+
+
+def dirty_bytes(pid: int) -> int | None:
+    """The memory a process has dirtied and shares with nobody; None if it is gone.
+
+    From smaps_rollup: RSS and statm count the zygote's pages, which the child merely shares.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
+            for line in rollup:
+                if line.startswith(b"Private_Dirty:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+class Tail:
+    """The last 64 KiB of what a process wrote, and its whole lines as they come."""
+
+    __slots__ = ("_kept", "_line")
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Keeps the data's end; returns the lines it completes (a line of over 64 KiB in parts)."""
+        self._kept += data
+        if len(self._kept) > TAIL_BYTES:
+            del self._kept[:-TAIL_BYTES]
+        whole, newline, rest = (self._line + data).rpartition(b"\n")
+        if len(rest) > TAIL_BYTES:
+            self._line = b""
+            return whole + newline + rest + b"\n"
+        self._line = rest
+        return whole + newline
+
+    def take(self) -> tuple[str, bytes]:
+        """The tail as text, and the line that was still open; then starts anew."""
+        text = self._kept.decode(errors="replace")
+        open_line = self._line + b"\n" if self._line else b""
+        self._kept.clear()
+        self._line = b""
+        return text, open_line

@@ -1,0 +1,90 @@
+"""Messages between master, zygote and children: length-prefixed frames of byte fields.
+
+A frame is its body's length (4 bytes, big endian), a kind (1 byte) and fields, each a length (4
+bytes) and its bytes. Numbers travel as decimal text. There is nothing in it to execute, so the
+master can read what a job's process wrote. Imported by the zygote: it imports nothing itself.
+"""
+
+from __future__ import annotations
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+# master -> zygote
+FILL = 1  # worker [+ output pipe, life pipe: at the first FILL of a worker]: keep a child there
+EMPTY = 2  # worker: let the place be empty once its child has exited
+KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
+# zygote -> master
+READY = 10  # pid, version, rss in bytes
+BOOT_FAILED = 11  # traceback
+FORKED = 12  # worker, pid [+ channel, pidfd]
+FORK_FAILED = 13  # worker, error
+EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
+# master -> child
+JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s
+# child -> master
+SUCCEEDED = 30  # result, preview, wall us, cpu us
+RAISED = 31  # exception type, message, traceback, wall us, cpu us
+TIMED_OUT = 32  # traceback, wall us, cpu us
+
+Frame = tuple[int, list[bytes]]
+
+
+class FrameError(Exception):
+    """Bytes that are no frame: the other side is broken, or not ours."""
+
+
+def encode_frame(kind: int, *fields: bytes) -> bytes:
+    """The frame's bytes."""
+    body_bytes = 1 + sum(map(len, fields)) + 4 * len(fields)
+    parts = [body_bytes.to_bytes(4, "big"), kind.to_bytes(1, "big")]
+    for field in fields:
+        parts.append(len(field).to_bytes(4, "big"))
+        parts.append(field)
+    return b"".join(parts)
+
+
+class FrameReader:
+    """Turns a stream of bytes, in whatever pieces it comes, into frames."""
+
+    __slots__ = ("_buffer", "_max_bytes")
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max_bytes = max_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """True between frames: nothing half read."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Takes some bytes, returns the frames they complete. Raises FrameError on nonsense."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[Frame] = []
+        start = 0
+        while len(buffer) - start >= 4:
+            body_bytes = int.from_bytes(buffer[start : start + 4], "big")
+            if not 1 <= body_bytes <= self._max_bytes:
+                raise FrameError(f"a frame of {body_bytes} bytes")
+            end = start + 4 + body_bytes
+            if len(buffer) < end:
+                break
+            frames.append(_decode_body(buffer, start + 4, end))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
+
+
+def _decode_body(buffer: bytearray, start: int, end: int) -> Frame:
+    kind = buffer[start]
+    at = start + 1
+    fields: list[bytes] = []
+    while at < end:
+        field_end = at + 4 + int.from_bytes(buffer[at : at + 4], "big")
+        if at + 4 > end or field_end > end:
+            raise FrameError(f"a field reaches past the end of a frame of kind {kind}")
+        fields.append(bytes(buffer[at + 4 : field_end]))
+        at = field_end
+    return kind, fields

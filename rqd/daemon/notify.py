@@ -1,0 +1,42 @@
+"""sd_notify: tells systemd that the daemon is ready, what it does, and that it stops.
+
+The protocol is datagrams of KEY=value lines to the socket in NOTIFY_SOCKET (sd_notify(3)).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+class Notifier:
+    """Sends to systemd; does nothing where systemd did not start us."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
+        self._status = ""
+
+    def ready(self) -> None:
+        """The daemon can run jobs."""
+        self._send("READY=1")
+
+    def stopping(self) -> None:
+        """The daemon has begun to stop."""
+        self._send("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """One line for `systemctl status`; sent only when it changes."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            try:
+                notify.setblocking(False)
+                notify.sendto(message.encode(), address)
+            except OSError:
+                return  # systemd restarts, or is slow: a lost status line harms nobody

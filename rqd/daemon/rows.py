@@ -1,0 +1,66 @@
+"""What a master and its workers show of themselves in Redis, for `rqd info`."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from rqd.daemon.workers import Worker
+
+Row = dict[str, str | int | float]
+
+
+class Gauge:
+    """CPU use of processes between two looks; rss and cpu by psutil."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[float, float]] = {}
+
+    def read(self, pid: int, now: float) -> Row:
+        """`rss_bytes` and `cpu_percent` (since the last look) of a process, {} if it is gone."""
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                rss = process.memory_info().rss
+        except psutil.Error:
+            self._seen.pop(pid, None)
+            return {}
+        used_s = times.user + times.system
+        before, before_s = self._seen.get(pid, (now, used_s))
+        self._seen[pid] = (now, used_s)
+        percent = 100 * (used_s - before_s) / (now - before) if now > before else 0.0
+        return {"rss_bytes": rss, "cpu_percent": f"{percent:.1f}"}
+
+    def forget_all_but(self, pids: set[int]) -> None:
+        """Drops what is known of other processes."""
+        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in pids}
+
+
+def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
+    """A worker's row: state, pid, host, rss and cpu, its last error."""
+    child, run = worker.child, worker.run
+    row: Row = {
+        "host": host,
+        "state": "busy" if run else ("idle" if child else "starting"),
+        "pid": child.pid if child else 0,
+        "last_error": worker.last_error,
+    }
+    if run is None:
+        row |= {"job": "", "func_name": "", "queue": ""}
+    return row | (gauge.read(child.pid, now) if child else {})
+
+
+def master_row(
+    state: str, workers: list[Worker], zygote_pid: int, gauge: Gauge, now: float, highest: int
+) -> Row:
+    """A master's row: state, busy workers, pids, rss and cpu."""
+    return {
+        "state": state,
+        "busy": sum(worker.run is not None for worker in workers),
+        "wanted": sum(worker.wanted for worker in workers),
+        "workers": highest,
+        "zygote_pid": zygote_pid,
+        **gauge.read(os.getpid(), now),
+    }

@@ -1,0 +1,85 @@
+"""From an attempt's report to what Redis shall record, and to the line the operator reads."""
+
+from __future__ import annotations
+
+from rqd.daemon.log import Log
+from rqd.daemon.workers import Run
+from rqd.model.outcome import Crashed, Raised, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.retry import Decision, Fail, Finish, PutBack, RetryBudget, RetryLater, decide
+from rqd.store.store import Settlement
+
+Fields = list[tuple[str, str | bytes | int | float]]
+
+_DECISION = {Finish: "finish", Fail: "fail", RetryLater: "retry", PutBack: "put_back"}
+# A tail in the history is for the eye; the whole would fill Redis with failures' output.
+_TAIL_CHARS = 8 * 1024
+
+
+def settlement(run: Run, report: Report) -> Settlement:
+    """What to record of this attempt."""
+    claim = run.claim
+    decision = decide_for(run, report)
+    return Settlement(
+        id=claim.id,
+        token=claim.token,
+        worker=run.worker,
+        decision=_DECISION[type(decision)],
+        delay_us=int(decision.delay_s * 1_000_000) if isinstance(decision, RetryLater) else 0,
+        fields=() if isinstance(decision, PutBack) else tuple(_fields(report)),
+        result=report.outcome.result if isinstance(report.outcome, Succeeded) else b"",
+    )
+
+
+def decide_for(run: Run, report: Report) -> Decision:
+    """The decision for this attempt under its job's retries."""
+    claim = run.claim
+    budget = RetryBudget(claim.retries_left, claim.retry_intervals, claim.retries_used)
+    return decide(report.outcome, budget)
+
+
+def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
+    """One line for the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
+    claim = run.claim
+    named = {"id": claim.id, "func": claim.func_name, "queue": claim.queue}
+    if verdict in ("stale", "gone"):
+        log.warning("outcome refused", **named, verdict=verdict, outcome=cause(report.outcome))
+        return
+    match decide_for(run, report):
+        case Finish():
+            wall_ms = f"{(report.usage.wall_s or 0) * 1000:.1f}"
+            log.info("job finished", **named, worker=run.worker, run_ms=wall_ms)
+        case Fail():
+            log.error("job failed", **named, cause=cause(report.outcome), pid=report.pid)
+        case RetryLater(delay_s):
+            why = cause(report.outcome)
+            log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
+        case PutBack():
+            log.warning("job put back", **named, cause=cause(report.outcome))
+
+
+def _fields(report: Report) -> Fields:
+    fields: Fields = [("pid", report.pid)]
+    for name in ("wall_s", "cpu_s"):
+        seconds = getattr(report.usage, name)
+        if seconds is not None:
+            fields.append((name, f"{seconds:.6f}"))
+    if report.usage.peak_memory_bytes is not None:
+        fields.append(("peak_memory_bytes", report.usage.peak_memory_bytes))
+    match report.outcome:
+        case Succeeded(_, preview):
+            return [*fields, ("preview", preview)]
+        case Raised(exc_type, message, traceback):
+            fields += [("exc_type", exc_type), ("exc_message", message[:_TAIL_CHARS])]
+            fields.append(("exc_string", traceback))
+        case TimedOut(_, _, traceback):
+            fields += [("exc_type", "rqd.exceptions.JobTimeoutException")]
+            fields.append(("exc_string", traceback))
+        case Crashed(signal_number, exit_status, core_dumped):
+            fields += [("signal", signal_number), ("exit_status", exit_status)]
+            fields.append(("core_dumped", int(core_dumped)))
+        case Released():
+            return fields
+    fields.append(("cause", cause(report.outcome)))
+    if report.output_tail:
+        fields.append(("output", report.output_tail[-_TAIL_CHARS:]))
+    return fields

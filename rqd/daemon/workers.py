@@ -1,0 +1,232 @@
+"""The master's workers: which place has a child, which child has a job, what became of it.
+
+Knows nothing of Redis and forks nothing (Pitchfork's child table): it is fed with events and says
+what ended. A worker is free while it holds no job, even if its next child is still being forked:
+the claim then waits here for the child, and the fork's cost stays off the path.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rqd.daemon import frames
+from rqd.daemon.forensics import Tail, crash_from_status
+from rqd.daemon.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.zygote_process import Exited, Forked
+from rqd.model.outcome import Outcome, Raised, Released, Report, Succeeded, TimedOut, Usage
+from rqd.model.records import Claim
+
+HARD_KILL_AFTER_S = 5.0
+
+
+@dataclass(slots=True)
+class Run:
+    """A claimed job in its worker. Instants are monotonic seconds; None until it was sent."""
+
+    claim: Claim
+    worker: int
+    sent_at: float | None = None
+    deadline: float | None = None
+    verdict: Outcome | None = None  # why the master had it killed
+    killed_at: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class Child:
+    """A process in a worker's place."""
+
+    pid: int
+    channel: socket.socket
+    pidfd: int
+    jobs_left: int
+    reader: FrameReader = field(default_factory=FrameReader)
+    outbox: memoryview = field(default_factory=lambda: memoryview(b""))
+    unread: bool = False  # it died with a job's frame in its socket
+    is_deaf: bool = False  # its end of the channel is closed
+    cpu_us: int = 0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One of the master's places."""
+
+    number: int
+    wanted: bool = True
+    child: Child | None = None
+    run: Run | None = None
+    tail: Tail = field(default_factory=Tail)
+    last_error: str = ""
+
+
+class Workers:
+    """All places by number."""
+
+    def __init__(self, jobs_per_child: int) -> None:
+        self._jobs_per_child = jobs_per_child
+        self.by_number: dict[int, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.by_number.values())
+
+    def free_numbers(self) -> list[int]:
+        """Workers that can take a job, those with a waiting child first."""
+        free = [worker for worker in self if worker.wanted and worker.run is None]
+        free.sort(key=lambda worker: worker.child is None or worker.child.jobs_left < 1)
+        return [worker.number for worker in free]
+
+    def runs(self) -> list[Run]:
+        """The jobs that workers hold now."""
+        return [worker.run for worker in self if worker.run is not None]
+
+    def attach(self, forked: Forked) -> Worker:
+        """A child has arrived in its place."""
+        worker = self.by_number[forked.worker]
+        worker.child = Child(forked.pid, forked.channel, forked.pidfd, self._jobs_per_child)
+        return worker
+
+    def assign(self, claim: Claim) -> Run:
+        """The worker the claim names holds the job from now on."""
+        run = Run(claim, claim.worker)
+        self.by_number[claim.worker].run = run
+        return run
+
+    def send(self, worker: Worker, now: float) -> bool:
+        """Hands the worker's job to its waiting child, if both are there; True if bytes are left."""
+        run, child = worker.run, worker.child
+        if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
+            return False
+        run.sent_at = now
+        claim = run.claim
+        if claim.timeout_s > 0:
+            run.deadline = now + claim.timeout_s + HARD_KILL_AFTER_S
+        child.jobs_left -= 1
+        child.outbox = memoryview(_job_frame(claim))
+        return self.push(worker)
+
+    def push(self, worker: Worker) -> bool:
+        """Writes more of a job's frame; True if bytes are left for when the channel is writable."""
+        child = worker.child
+        if child is None or not child.outbox:
+            return False
+        try:
+            child.outbox = child.outbox[child.channel.send(child.outbox) :]
+        except BlockingIOError:
+            return True
+        except (BrokenPipeError, ConnectionResetError):
+            child.unread = True  # it died before it had read the job; its exit is on its way
+            child.outbox = memoryview(b"")
+        return bool(child.outbox)
+
+    def hear(self, worker: Worker, now: float) -> tuple[Run, Report] | None:
+        """Reads a child's channel to its end; the job it answered for, if it did."""
+        child, run = worker.child, worker.run
+        if child is None:
+            return None
+        heard: list[frames.Frame] = []
+        while True:
+            try:
+                data = child.channel.recv(262144)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                child.unread = child.is_deaf = True
+                break
+            if not data:
+                child.is_deaf = True
+                break
+            try:
+                heard += child.reader.feed(data)
+            except FrameError as error:
+                if run is not None and run.verdict is None:
+                    run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {error}", "")
+                break
+        if not heard or run is None or run.sent_at is None:
+            return None
+        report = _report(heard[0], run, child, now)
+        worker.run = None
+        return run, report
+
+    def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
+        """A child is gone: reads what it still said, closes its channel; the job that ended so."""
+        worker = self.by_number[exited.worker]
+        child = worker.child
+        if child is None or child.pid != exited.pid:
+            return None
+        ended = self.hear(worker, now)
+        run = worker.run
+        if ended is None and run is not None and run.sent_at is not None:
+            worker.run = None
+            ended = run, _death_report(exited, run, child, baseline_bytes, now)
+        self.detach(worker)
+        return ended
+
+    def detach(self, worker: Worker) -> None:
+        """Forgets a worker's child."""
+        if worker.child is not None:
+            worker.child.channel.close()
+            os.close(worker.child.pidfd)
+            worker.child = None
+
+
+def _job_frame(claim: Claim) -> bytes:
+    return encode_frame(
+        frames.JOB,
+        claim.id.encode(),
+        claim.token.encode(),
+        b"%d" % claim.attempt,
+        claim.queue.encode(),
+        claim.func_name.encode(),
+        claim.payload or b"",
+        claim.serializer.encode(),
+        b"%f" % claim.timeout_s,
+    )
+
+
+def _report(frame: frames.Frame, run: Run, child: Child, now: float) -> Report:
+    kind, fields = frame
+    try:
+        outcome = _outcome(kind, fields, run.claim.timeout_s)
+        wall_us, cpu_us = int(fields[-2]), int(fields[-1])
+    except (ValueError, IndexError):
+        outcome = Raised("rqd.FrameError", f"the job broke its channel: frame of kind {kind}", "")
+        wall_us, cpu_us = int((now - (run.sent_at or now)) * 1_000_000), 0
+    child.cpu_us += cpu_us
+    usage = Usage(wall_us / 1_000_000, cpu_us / 1_000_000, run.peak_bytes)
+    return Report(outcome, usage, child.pid)
+
+
+def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
+    if kind == frames.SUCCEEDED:
+        result, preview, _, _ = fields
+        return Succeeded(result, preview.decode(errors="replace"))
+    if kind == frames.TIMED_OUT:
+        traceback, _, _ = fields
+        return TimedOut(limit_s, killed=False, traceback=traceback.decode(errors="replace"))
+    if kind == frames.RAISED:
+        exc_type, message, traceback, _, _ = (part.decode(errors="replace") for part in fields)
+        return Raised(exc_type, message, traceback)
+    raise ValueError(kind)
+
+
+def _death_report(
+    exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
+) -> Report:
+    outcome = run.verdict
+    if outcome is None:
+        # A frame it never read, or that was never fully sent: the job did not start.
+        unread = child.unread or bool(child.outbox)
+        outcome = Released("its process died before it took the job") if unread else None
+    if outcome is None:
+        outcome = crash_from_status(exited.status)
+    # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
+    grown = max(0, exited.max_rss_bytes - baseline_bytes)
+    usage = Usage(
+        wall_s=now - (run.sent_at or now),
+        cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
+        peak_memory_bytes=max(grown, run.peak_bytes or 0),
+    )
+    return Report(outcome, usage, exited.pid)

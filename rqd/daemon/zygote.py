@@ -1,0 +1,310 @@
+"""The zygote: holds the preloaded application and forks the children; no Redis, no logging.
+
+It obeys frames on its control socket (see frames.py), keeps a child in every place the master
+wants filled, reaps, and reports. It is the children's parent, so it alone signals their groups: a
+pid can't be reused while its zombie waits to be reaped. What it imports is paid at every fork;
+tests/unit/test_layout.py holds the list.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import faulthandler
+import gc
+import os
+import sys
+import traceback
+from fcntl import F_SETFL, fcntl
+from importlib.machinery import PathFinder
+from select import POLLIN, poll
+from typing import Any
+
+from rqd.daemon import child, frames
+from rqd.daemon.frames import FrameReader, encode_frame
+
+_F_SETSIG = 10  # fcntl.h; Python has no name for it
+_IDLE_MS = 5000
+_MAX_FDS = 64
+_NO_OP_SIGNALS = (
+    _signal.SIGTERM,
+    _signal.SIGINT,
+    _signal.SIGHUP,
+    _signal.SIGQUIT,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)
+
+
+def main(control_fd: int, jobs_per_child: int, version: str, preload: list[str]) -> None:
+    """Imports the application, then forks until the control socket closes; exits the process."""
+    control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, control_fd)
+    try:
+        set_title = _load_set_title()
+        set_title(f"rqd: zygote, importing {' '.join(preload)}" if preload else "rqd: zygote")
+        for module in preload:
+            __import__(module)
+        _take_signals()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
+        faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
+    except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
+        control.sendall(encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
+        os._exit(1)
+    set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
+    gc.collect()
+    gc.freeze()  # children share these pages; a collection there would copy them
+    control.sendall(
+        encode_frame(
+            frames.READY, b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes()
+        )
+    )
+    Zygote(control, jobs_per_child, set_title).run()
+
+
+class Place:
+    """A worker's place: its pipes, and the child in it (pid 0 for none)."""
+
+    __slots__ = ("life_fd", "output_fd", "pid", "pidfd", "wanted")
+
+    def __init__(self, output_fd: int, life_fd: int) -> None:
+        self.output_fd = output_fd
+        self.life_fd = life_fd
+        self.pid = 0
+        self.pidfd = -1
+        self.wanted = True
+
+
+class Zygote:
+    """The loop: control frames in; forks, deaths and reports out."""
+
+    def __init__(self, control: _socket.socket, jobs_per_child: int, set_title: Any) -> None:
+        self._control = control
+        self._jobs_per_child = jobs_per_child
+        self._set_title = set_title
+        self._reader = FrameReader()
+        self._received_fds: list[int] = []
+        self._places: dict[int, Place] = {}
+        self._by_pidfd: dict[int, int] = {}
+        self._poller = poll()
+        self._poller.register(control.fileno(), POLLIN)
+        self._reports: list[bytes] = []
+        self._report_fds: list[int] = []
+
+    def run(self) -> None:
+        """Serves until the master's end of the control socket closes, then sweeps and exits."""
+        control_fd = self._control.fileno()
+        while True:
+            ready = self._poller.poll(_IDLE_MS)
+            for fd, _ in ready:
+                if fd != control_fd:
+                    self._bury(self._by_pidfd[fd])
+            if any(fd == control_fd for fd, _ in ready) and not self._obey():
+                break
+            self._send_reports()
+            if not ready:
+                self._reap_strangers()
+        self._sweep()
+        os._exit(0)
+
+    def _obey(self) -> bool:
+        data, ancillary, _, _ = self._control.recvmsg(
+            65536, _socket.CMSG_SPACE(4 * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            return False
+        for _, _, packed in ancillary:
+            self._received_fds += memoryview(packed[: len(packed) // 4 * 4]).cast("i")
+        for kind, fields in self._reader.feed(data):
+            number = int(fields[0])
+            if kind == frames.FILL:
+                if number not in self._places:
+                    self._places[number] = self._open_place()
+                self._places[number].wanted = True
+                if not self._places[number].pid:
+                    self._fork(number)
+            elif kind == frames.EMPTY:
+                self._places[number].wanted = False
+            elif kind == frames.KILL and self._places[number].pid == int(fields[1]):
+                _kill_group(int(fields[1]))
+        return True
+
+    def _open_place(self) -> Place:
+        output_fd, life_fd = self._received_fds.pop(0), self._received_fds.pop(0)
+        # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
+        # owner of this description, which each child makes its own process group.
+        fcntl(life_fd, _F_SETSIG, _signal.SIGKILL)
+        fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        return Place(output_fd, life_fd)
+
+    def _fork(self, number: int) -> None:
+        place = self._places[number]
+        try:
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        except OSError as error:
+            self._report_failure(number, error)
+            return
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            self._report_failure(number, error)
+            return
+        if pid == 0:
+            os.close(self._control.fileno())
+            ours.close()
+            child.live(
+                number,
+                theirs,
+                place.output_fd,
+                place.life_fd,
+                self._jobs_per_child,
+                self._set_title,
+            )
+        theirs.close()
+        try:
+            os.setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
+        except OSError:
+            pass  # it did so itself, or is dead already; its pidfd will tell
+        place.pid = pid
+        place.pidfd = os.pidfd_open(pid)
+        self._by_pidfd[place.pidfd] = number
+        self._poller.register(place.pidfd, POLLIN)
+        self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
+        self._report_fds += [ours.detach(), place.pidfd]
+
+    def _bury(self, number: int) -> None:
+        """A child has ended: kills what is left of its group, reaps, reports, forks the next."""
+        place = self._places[number]
+        pid = place.pid
+        _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
+        _, status, usage = os.wait4(pid, 0)
+        self._poller.unregister(place.pidfd)
+        del self._by_pidfd[place.pidfd]
+        if place.pidfd in self._report_fds:
+            self._send_reports()  # its FORKED has still to go, with its pidfd
+        os.close(place.pidfd)
+        place.pid, place.pidfd = 0, -1
+        cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)
+        self._reports.append(
+            encode_frame(
+                frames.EXITED,
+                b"%d" % number,
+                b"%d" % pid,
+                b"%d" % status,
+                b"%d" % cpu_us,
+                b"%d" % usage.ru_maxrss,
+            )
+        )
+        # A child that did not leave well may never do: the master decides when to try again.
+        if place.wanted and status == 0:
+            self._fork(number)
+
+    def _report_failure(self, number: int, error: OSError) -> None:
+        self._reports.append(
+            encode_frame(frames.FORK_FAILED, b"%d" % number, str(error).encode(errors="replace"))
+        )
+
+    def _send_reports(self) -> None:
+        if not self._reports:
+            return
+        data, fds = b"".join(self._reports), self._report_fds
+        self._reports, self._report_fds = [], []
+        ancillary = []
+        if fds:
+            packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
+        try:
+            sent = self._control.sendmsg([data], ancillary)
+            if sent < len(data):
+                self._control.sendall(data[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the master is gone: the next read of the control socket ends the loop
+        pidfds = self._by_pidfd
+        for fd in fds:
+            if fd not in pidfds:
+                os.close(fd)  # our copy of a child's channel: only master and child hold it now
+
+    def _reap_strangers(self) -> None:
+        """Reaps what jobs left behind and was given to us as the nearest subreaper."""
+        ours = {place.pid for place in self._places.values()}
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if seen is None or seen.si_pid in ours:
+                return
+            os.waitpid(seen.si_pid, 0)
+
+    def _sweep(self) -> None:
+        """Kills every descendant: the children's groups, then whatever escaped from them."""
+        for place in self._places.values():
+            if place.pid:
+                _kill_group(place.pid)
+        while True:
+            for pid in _children_of_this_process():
+                try:
+                    os.kill(pid, _signal.SIGKILL)  # our own unreaped child: its pid is its own
+                except ProcessLookupError:
+                    continue
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, _signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # it is gone, or has changed its user: then its leader's death is all we can bring
+
+
+def _children_of_this_process() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as listing:
+            return [int(pid) for pid in listing.read().split()]
+    except OSError:
+        return []
+
+
+def _take_signals() -> None:
+    """Handlers for zygote and children alike, after the application had its chance to set its own.
+
+    A handler that does nothing instead of SIG_IGN: it keeps a `docker stop` or systemd's TERM to
+    all from ending jobs, and is not inherited through exec by a job's own subprocesses.
+    """
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    for signum in _NO_OP_SIGNALS:
+        _signal.signal(signum, _do_nothing)
+    _signal.signal(_signal.SIGALRM, child.raise_timeout)
+    # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
+def _do_nothing(_signum: int, _frame: object) -> None:
+    pass
+
+
+def _load_set_title() -> Any:
+    """setproctitle's extension module by itself: the package around it imports logging, whose
+    at-fork hooks cost 0.3 ms a fork.
+    """
+    package = PathFinder.find_spec("setproctitle")
+    if package is None or not package.submodule_search_locations:
+        return lambda _title: None
+    spec = PathFinder.find_spec("_setproctitle", list(package.submodule_search_locations))
+    if spec is None or spec.loader is None:
+        return lambda _title: None
+    module = spec.loader.create_module(spec)
+    if module is None:
+        return lambda _title: None
+    spec.loader.exec_module(module)
+    return module.setproctitle
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,211 @@
+"""The master's end of the zygote: starts it, tells it what to do, hears what happened."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import rqd
+from rqd.daemon import frames
+from rqd.daemon.frames import FrameReader, encode_frame
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_MAX_FDS = 253  # the kernel's limit for one message
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The zygote has imported the application; its size at that moment."""
+
+    pid: int
+    version: str
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """The application could not be imported."""
+
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A child waits in this worker's place."""
+
+    worker: int
+    pid: int
+    channel: socket.socket
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed:
+    """The system would not fork, or had no descriptors."""
+
+    worker: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A child is gone and its group with it."""
+
+    worker: int
+    pid: int
+    status: int
+    cpu_us: int
+    max_rss_bytes: int
+
+
+ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
+
+
+class ZygoteProcess:
+    """A running zygote, and the pipes of each worker's place in it."""
+
+    def __init__(self, path: list[str], preload: tuple[str, ...], jobs_per_child: int) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._control.setblocking(False)
+        self._reader = FrameReader()
+        self._fds: list[int] = []
+        self._outbox = b""
+        self._outputs: dict[int, int] = {}
+        self._kept_fds: list[int] = []
+        self.rss_bytes = 0
+        # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
+        # `-c` and not `-m`: runpy's own imports would be paid at every fork.
+        start = (
+            f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
+            f" main({theirs.fileno()}, {jobs_per_child}, {rqd.__version__!r}, {list(preload)!r})"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            process_group=0,  # a terminal's Ctrl-C is for the master alone
+            preexec_fn=become_subreaper,  # kept through exec; the zygote then needs no ctypes
+        )
+        theirs.close()
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+
+    @property
+    def control_fd(self) -> int:
+        """Readable when the zygote has something to tell."""
+        return self._control.fileno()
+
+    def fill(self, worker: int) -> int | None:
+        """Asks for a child in this place; the first time, returns the place's output to read."""
+        if worker in self._outputs:
+            self._send(encode_frame(frames.FILL, b"%d" % worker))
+            return None
+        output_read, output_write = os.pipe2(os.O_CLOEXEC)
+        life_read, life_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(output_read, False)
+        self._send(encode_frame(frames.FILL, b"%d" % worker), [output_write, life_read])
+        os.close(output_write)
+        os.close(life_read)
+        self._outputs[worker] = output_read
+        self._kept_fds += [output_read, life_write]
+        return output_read
+
+    def empty(self, worker: int) -> None:
+        """Lets the place stay empty once its child has exited."""
+        self._send(encode_frame(frames.EMPTY, b"%d" % worker))
+
+    def kill(self, worker: int, pid: int) -> None:
+        """Asks for SIGKILL to the group of the child in this place, if it is still this child."""
+        self._send(encode_frame(frames.KILL, b"%d" % worker, b"%d" % pid))
+
+    def receive(self) -> list[ZygoteEvent]:
+        """What has been reported since the last call."""
+        events: list[ZygoteEvent] = []
+        while True:
+            try:
+                data, ancillary, _, _ = self._control.recvmsg(
+                    65536, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return events
+            except ConnectionResetError:
+                return events
+            if not data:
+                return events  # its pidfd tells that it is gone
+            for _, _, packed in ancillary:
+                fds = array.array("i")
+                fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
+                self._fds += fds
+            for kind, fields in self._reader.feed(data):
+                events.append(self._event(kind, fields))
+            if len(data) < 65536 and not ancillary:
+                return events
+
+    def exit_status(self) -> int | None:
+        """How it ended (negative: by that signal), None while it runs; reaps it."""
+        return self._process.poll()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Ends it: the closed control socket makes it sweep its children and exit.
+
+        The place's life pipes close too, so that a zygote that hangs saves no child.
+        """
+        self._control.close()
+        for fd in self._kept_fds:
+            os.close(fd)
+        self._kept_fds.clear()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
+        if kind == frames.FORKED:
+            channel = socket.socket(fileno=self._fds.pop(0))
+            channel.setblocking(False)
+            return Forked(int(fields[0]), int(fields[1]), channel, self._fds.pop(0))
+        if kind == frames.EXITED:
+            worker, pid, status, cpu_us, rss_kib = map(int, fields)
+            return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
+        if kind == frames.READY:
+            self.rss_bytes = int(fields[2])
+            return Ready(int(fields[0]), fields[1].decode(), self.rss_bytes)
+        if kind == frames.BOOT_FAILED:
+            return BootFailed(fields[0].decode(errors="replace"))
+        return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
+
+    def _send(self, data: bytes, fds: list[int] | None = None) -> None:
+        ancillary = []
+        if fds:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        try:
+            # Its socket holds thousands of such frames; a zygote that reads none of them for so
+            # long is stopped or gone, and blocking here would stop the master too.
+            self._control.sendmsg([data], ancillary)
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def become_subreaper() -> None:
+    """Makes orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER)."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_by_pidfd(pidfd: int) -> None:
+    """SIGKILL to the process itself, whatever became of its pid: when the zygote can't do it."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,31 @@
+"""rqd's errors, at the path RQ's users know."""
+
+from rqd.model.errors import (
+    ConfigurationError,
+    DeserializationError,
+    DuplicateJobError,
+    InvalidCallError,
+    InvalidJobOperation,
+    InvalidNameError,
+    JobTimeoutException,
+    MasterExistsError,
+    NoSuchJobError,
+    PayloadTooLargeError,
+    RqdError,
+    ServerUnavailableError,
+)
+
+__all__ = [
+    "ConfigurationError",
+    "DeserializationError",
+    "DuplicateJobError",
+    "InvalidCallError",
+    "InvalidJobOperation",
+    "InvalidNameError",
+    "JobTimeoutException",
+    "MasterExistsError",
+    "NoSuchJobError",
+    "PayloadTooLargeError",
+    "RqdError",
+    "ServerUnavailableError",
+]

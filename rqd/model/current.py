@@ -1,0 +1,33 @@
+"""Which job this process is running: set by the child, read by `get_current_job`.
+
+The one mutable value of a module in rqd: a child runs one job at a time, and the job's own code
+has no other way to be told.
+"""
+
+from __future__ import annotations
+
+
+class CurrentJob:
+    """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job."""
+
+    __slots__ = ("attempt", "fence", "id", "queue")
+
+    def __init__(self) -> None:
+        self.leave()
+
+    def enter(self, job_id: str, queue: str, attempt: int, fence: int) -> None:
+        """Called by the child before a job's function."""
+        self.id: str | None = job_id
+        self.queue = queue
+        self.attempt = attempt
+        self.fence = fence
+
+    def leave(self) -> None:
+        """Called by the child after a job's function."""
+        self.id = None
+        self.queue = ""
+        self.attempt = 0
+        self.fence = 0
+
+
+current = CurrentJob()

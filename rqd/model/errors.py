@@ -1,0 +1,58 @@
+"""Every error rqd raises on purpose; each says when it happens and what to do.
+
+Names RQ's users know are kept (`NoSuchJobError`, `DuplicateJobError`,
+`InvalidJobOperation`, `JobTimeoutException`).
+"""
+
+from __future__ import annotations
+
+
+class RqdError(Exception):
+    """Root of rqd's errors."""
+
+
+class ConfigurationError(RqdError, ValueError):
+    """A setting can't be used: a URL, a number, a name. The message says which and what to write."""
+
+
+class InvalidNameError(ConfigurationError):
+    """A queue, namespace or master name has characters that can't stand in a key."""
+
+
+class InvalidCallError(RqdError, ValueError):
+    """What was handed to `enqueue` can't run in another process: a lambda, a function of
+    `__main__`, arguments that don't serialize. Move the function to a module that workers import,
+    and pass plain values.
+    """
+
+
+class PayloadTooLargeError(InvalidCallError):
+    """A job's arguments are larger than the limit. Store the data elsewhere and pass its address."""
+
+
+class NoSuchJobError(RqdError, LookupError):
+    """No job has this id: it never existed, was deleted, or its result's time to live is over."""
+
+
+class DuplicateJobError(RqdError):
+    """A job with this id is still alive. Wait for its end, or choose another id."""
+
+
+class InvalidJobOperation(RqdError):  # noqa: N818 (RQ's name)
+    """The job's state doesn't allow this, such as requeueing a job that runs."""
+
+
+class DeserializationError(RqdError):
+    """Stored bytes can't be read back with the job's serializer."""
+
+
+class MasterExistsError(RqdError):
+    """A live master has this name. Choose another `--name`, or stop the other one."""
+
+
+class ServerUnavailableError(RqdError):
+    """Redis can't be reached, or refuses us. The message says where and why."""
+
+
+class JobTimeoutException(Exception):  # noqa: N818 (RQ's name)
+    """Raised inside a job that runs longer than its `job_timeout`, and again until it gets through."""

@@ -1,0 +1,52 @@
+"""What a name may look like, and what an argument of time means."""
+
+from __future__ import annotations
+
+import re
+
+from rqd.model.errors import ConfigurationError, InvalidNameError
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
+# A queue's name becomes part of a key and of a process title: no braces (they would move the key
+# to another slot of a Cluster), no white space, no comma (the CLI's separator).
+_NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def check_job_id(job_id: str) -> str:
+    """Returns the id; raises ConfigurationError unless it is letters, digits, `_` and `-`."""
+    if not _JOB_ID.match(job_id):
+        raise ConfigurationError(
+            f"job id {job_id!r} may have letters, digits, '_' and '-' only, 255 at most"
+        )
+    return job_id
+
+
+def check_name(name: str, what: str) -> str:
+    """Returns the name of a queue, namespace or master; raises InvalidNameError if it can't be one."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise InvalidNameError(
+            f"{what} {name!r} must be 1 to 128 characters without spaces, commas or braces"
+        )
+    return name
+
+
+def parse_duration_s(value: float | str | None, what: str) -> float | None:
+    """Seconds of `90`, `"90"`, `"1h"`, `"23m"`, `"30s"`, `"2d"`; -1 (no limit) stays -1.
+
+    None stays None: the caller's default holds. Raises ConfigurationError otherwise.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value == -1 or 0 <= value < 10**10:
+            return float(value)
+    elif isinstance(value, str):
+        if value.strip() == "-1":
+            return -1.0
+        if match := _DURATION.match(value.strip().lower()):
+            return float(match[1]) * _UNIT_S[match[2]]
+    raise ConfigurationError(
+        f"{what} {value!r} is no duration: write seconds, or '30s', '23m', '1h', '2d', or -1"
+    )

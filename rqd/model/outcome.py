@@ -1,0 +1,105 @@
+"""How an attempt ended, and the words for it.
+
+The master makes one of these for every attempt; `cause` is what the operator reads.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The call returned: its serialized result, and a short repr for people."""
+
+    result: bytes
+    preview: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The call raised: the exception's dotted type, its message and traceback."""
+
+    exc_type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The job ran longer than `limit_s`; killed if it did not stop by itself."""
+
+    limit_s: float
+    killed: bool
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The child died without an answer: by a signal, or by leaving with a status of its own."""
+
+    signal: int = 0
+    exit_status: int = 0
+    core_dumped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Not the job's doing: the daemon stopped or lost its zygote. Not charged as an attempt."""
+
+    reason: str
+
+
+Outcome = Succeeded | Raised | TimedOut | Crashed | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt took: wall and cpu in seconds, the peak of its own memory in bytes.
+
+    None where nobody could measure. `peak_memory_bytes` is the highest sample of memory the job
+    dirtied, or the growth of its peak RSS over the zygote's, whichever is higher.
+    """
+
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An attempt's outcome with what is known about it: usage, pid, the tail of its output."""
+
+    outcome: Outcome
+    usage: Usage = field(default_factory=Usage)
+    pid: int = 0
+    output_tail: str = ""
+
+
+def cause(outcome: Outcome) -> str:
+    """One line that says how the attempt ended: `crashed: SIGSEGV (core dumped)`."""
+    match outcome:
+        case Succeeded():
+            return "succeeded"
+        case Raised(exc_type, message):
+            first_line = message.strip().split("\n", 1)[0]
+            name = exc_type.removeprefix("builtins.")
+            return f"raised {name}: {first_line}" if first_line else f"raised {name}"
+        case TimedOut(limit_s, killed):
+            ending = ", killed as it did not stop" if killed else ""
+            return f"timed out after {limit_s:g} s{ending}"
+        case Crashed(signal=0, exit_status=status):
+            return f"crashed: exit status {status}"
+        case Crashed(signal=number, core_dumped=core):
+            return f"crashed: {signal_name(number)}{' (core dumped)' if core else ''}"
+        case Released(reason):
+            return f"released: {reason}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV` for 11; `signal 40` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,177 @@
+"""A job, a claim and an attempt as values: what goes into Redis, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """Where a job is (RQ's words)."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+    SCHEDULED = "scheduled"
+    STOPPED = "stopped"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when nothing will happen to the job by itself any more."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be enqueued. Times to live in seconds, -1 for ever; `timeout_s` -1 for no limit.
+
+    `due_us` is None for now, or microseconds since 1970 by Redis' clock; `delay_us` counts from
+    the enqueue.
+    """
+
+    id: str
+    queue: str
+    func_name: str
+    payload: bytes
+    description: str = ""
+    serializer: str = "pickle"
+    timeout_s: float = 180
+    result_ttl_s: float = 500
+    failure_ttl_s: float = 31_536_000
+    ttl_s: float | None = None
+    at_front: bool = False
+    priority: int = 0
+    due_us: int | None = None
+    delay_us: int | None = None
+    meta: bytes = b""
+    retries: int = 0
+    retry_intervals: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it stands in Redis. Instants are microseconds since 1970, None if not reached."""
+
+    id: str
+    func_name: str
+    origin: str
+    status: JobStatus
+    payload: bytes
+    payload_bytes: int
+    serializer: str
+    description: str
+    meta: bytes
+    timeout_s: float
+    result_ttl_s: float
+    failure_ttl_s: float
+    ttl_s: float | None
+    priority: int
+    created_us: int | None
+    enqueued_us: int | None
+    started_us: int | None
+    ended_us: int | None
+    due_us: int | None
+    attempt: int
+    losses: int
+    fence: int
+    retries_left: int
+    retry_intervals: tuple[float, ...]
+    worker: str
+    cause: str
+
+    @classmethod
+    def parse(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
+        """The record behind a job's hash."""
+        text = {key.decode(): value for key, value in fields.items()}
+        lease = _text(text, "lease") or _text(text, "settled")
+        return cls(
+            id=job_id,
+            func_name=_text(text, "func_name"),
+            origin=_text(text, "origin"),
+            status=JobStatus(_text(text, "status")),
+            payload=text.get("payload", b""),
+            payload_bytes=_int(text, "payload_bytes") or 0,
+            serializer=_text(text, "serializer"),
+            description=_text(text, "description"),
+            meta=text.get("meta", b""),
+            timeout_s=float(text.get("timeout", b"180")),
+            result_ttl_s=float(text.get("result_ttl", b"500")),
+            failure_ttl_s=float(text.get("failure_ttl", b"-1")),
+            ttl_s=float(text["ttl"]) if "ttl" in text else None,
+            priority=_int(text, "priority") or 0,
+            created_us=_int(text, "created_at"),
+            enqueued_us=_int(text, "enqueued_at"),
+            started_us=_int(text, "started_at"),
+            ended_us=_int(text, "ended_at"),
+            due_us=_int(text, "due"),
+            attempt=_int(text, "attempt") or 0,
+            losses=_int(text, "losses") or 0,
+            fence=int(lease.split(":")[0]) if lease else 0,
+            retries_left=_int(text, "retries_left") or 0,
+            retry_intervals=parse_intervals(_text(text, "retry_intervals")),
+            worker=_text(text, "worker"),
+            cause=_text(text, "cause"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a master holds: what it needs to run it, and the token to settle it with.
+
+    `payload` is None where it is too large for the claim and is fetched on its own.
+    """
+
+    id: str
+    token: str
+    attempt: int
+    queue: str
+    worker: int
+    func_name: str
+    payload: bytes | None
+    serializer: str
+    timeout_s: float
+    retries_left: int
+    retries_used: int
+    retry_intervals: tuple[float, ...]
+
+    @property
+    def fence(self) -> int:
+        """The claim's fence: rises with every claim in the namespace."""
+        return int(self.token.split(":", 1)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt's entry in a job's history. Instants in microseconds, `wall_s` and `cpu_s` seconds."""
+
+    type: str
+    attempt: int
+    created_us: int
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """A field as text, empty if it isn't there."""
+        return self.fields.get(name, b"").decode(errors="replace")
+
+
+def parse_intervals(text: str) -> tuple[float, ...]:
+    """The retry intervals of a job's hash: seconds, joined by commas."""
+    return tuple(float(part) for part in text.split(",")) if text else ()
+
+
+def _text(fields: Mapping[str, bytes], name: str) -> str:
+    return fields.get(name, b"").decode(errors="replace")
+
+
+def _int(fields: Mapping[str, bytes], name: str) -> int | None:
+    value = fields.get(name)
+    return int(value) if value else None

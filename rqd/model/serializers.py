@@ -1,0 +1,83 @@
+"""How arguments and results become bytes: pickle, JSON, or a class of the user's own."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from rqd.model.errors import ConfigurationError
+
+
+class Serializer(Protocol):
+    """Anything with `dumps` and `loads`; a module will do (RQ's contract)."""
+
+    def dumps(self, obj: Any, /) -> bytes: ...
+
+    def loads(self, data: bytes, /) -> Any: ...
+
+
+class PickleSerializer:
+    """Python's pickle at its highest protocol: any importable object."""
+
+    @staticmethod
+    def dumps(obj: Any, /) -> bytes:
+        import pickle
+
+        return pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
+
+    @staticmethod
+    def loads(data: bytes, /) -> Any:
+        import pickle
+
+        return pickle.loads(data)
+
+
+class JSONSerializer:
+    """JSON in UTF-8: plain values only; tuples come back as lists."""
+
+    @staticmethod
+    def dumps(obj: Any, /) -> bytes:
+        import json  # late: the child pays for json only where a job uses it
+
+        return json.dumps(obj, separators=(",", ":")).encode()
+
+    @staticmethod
+    def loads(data: bytes, /) -> Any:
+        import json  # late: see dumps
+
+        return json.loads(data)
+
+
+_BY_NAME: dict[str, Serializer] = {"pickle": PickleSerializer, "json": JSONSerializer}
+
+
+def resolve_serializer(name: str) -> Serializer:
+    """The serializer called `pickle`, `json`, or by a dotted path to an object with dumps and loads.
+
+    Raises ConfigurationError if there is none.
+    """
+    if found := _BY_NAME.get(name):
+        return found
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(__import__(module_name, fromlist=[attribute]), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"serializer {name!r} can't be loaded ({error}): write pickle, json or a dotted path"
+        ) from error
+    if not (hasattr(found, "dumps") and hasattr(found, "loads")):
+        raise ConfigurationError(f"serializer {name!r} has no dumps and loads")
+    return found  # type: ignore[no-any-return]  # a user's object, checked just above
+
+
+def serializer_name(serializer: str | Serializer | None) -> str:
+    """The name under which workers find this serializer; None is pickle."""
+    if serializer is None:
+        return "pickle"
+    if isinstance(serializer, str):
+        return serializer
+    for name, known in _BY_NAME.items():
+        if serializer is known:
+            return name
+    owner: Any = serializer if hasattr(serializer, "__qualname__") else type(serializer)
+    qualname = getattr(owner, "__qualname__", None)
+    return f"{owner.__module__}.{qualname}" if qualname else str(owner.__name__)

@@ -1,0 +1,344 @@
+"""A queue as its users see it: enqueue, look, empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, overload
+
+from rqd.connection import Backend, backend_for
+from rqd.job import Connection, Job, new_job_id
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, describe_call, encode_call
+from rqd.model.errors import ConfigurationError, InvalidCallError
+from rqd.model.names import check_job_id, check_name, parse_duration_s
+from rqd.model.records import JobRecord, JobStatus, NewJob
+from rqd.model.retry import Retry
+from rqd.model.serializers import Serializer, resolve_serializer, serializer_name
+
+R = TypeVar("R")
+
+DEFAULT_TIMEOUT_S = 180
+DEFAULT_RESULT_TTL_S = 500
+DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
+_NOT_YET = (
+    "depends_on",
+    "repeat",
+    "on_success",
+    "on_failure",
+    "on_stopped",
+    "rate_limit",
+    "webhooks",
+    "unique",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
+
+    `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
+    None leaves the queue's or rqd's default.
+    """
+
+    job_timeout: float | str | None = None
+    description: str | None = None
+    result_ttl: float | str | None = None
+    ttl: float | str | None = None
+    failure_ttl: float | str | None = None
+    job_id: str | None = None
+    at_front: bool = False
+    meta: dict[str, Any] | None = None
+    retry: Retry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueData:
+    """A call with its options, prepared for `enqueue_many`."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: JobOptions
+
+
+class Queue:
+    """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing."""
+
+    def __init__(
+        self,
+        name: str = "default",
+        connection: Connection = None,
+        default_timeout: float | str | None = None,
+        is_async: bool = True,
+        serializer: str | Serializer | None = None,
+        payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
+    ) -> None:
+        if not is_async:
+            raise ConfigurationError("is_async=False is not there yet: run a worker in burst mode")
+        self.name = check_name(name, "queue name")
+        self._backend = backend_for(connection)
+        timeout_s = parse_duration_s(default_timeout, "default_timeout")
+        self.default_timeout = timeout_s or DEFAULT_TIMEOUT_S
+        self.serializer = serializer_name(serializer)
+        self._payload_limit_bytes = payload_limit_bytes
+
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace it is in."""
+        return self._backend
+
+    @classmethod
+    def all(cls, connection: Connection = None) -> list[Queue]:
+        """Every queue that ever had a job."""
+        backend = backend_for(connection)
+        return [cls(name, backend) for name in backend.views.queue_names()]
+
+    # -- putting jobs in
+
+    @overload
+    def enqueue(
+        self, f: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue(self, f: Callable[..., R], *args: Any, **kwargs: Any) -> Job[R]: ...
+    @overload
+    def enqueue(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
+    def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue and returns its job.
+
+        `f` is a function or its dotted name. Keyword arguments are the function's own, but for
+        those of JobOptions, and `pipeline`, `args` and `kwargs`. Raises InvalidCallError if another
+        process could not run it, PayloadTooLargeError, DuplicateJobError for a live `job_id`.
+        """
+        data, pipeline = _split_call(f, args, kwargs)
+        return self._enqueue([data], pipeline=pipeline)[0]
+
+    def enqueue_call(
+        self,
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        pipeline: Any = None,
+        **options: Any,
+    ) -> Job[Any]:
+        """As `enqueue`, with the call's arguments apart from the options (RQ's form)."""
+        _refuse_unknown(options)
+        chosen = JobOptions(job_timeout=timeout, **options)
+        data = EnqueueData(func, tuple(args or ()), dict(kwargs or {}), chosen)
+        return self._enqueue([data], pipeline=pipeline)[0]
+
+    def enqueue_many(self, job_datas: Iterable[EnqueueData], pipeline: Any = None) -> list[Job[Any]]:
+        """Puts many calls on the queue in one round trip: all of them, or none."""
+        datas = list(job_datas)
+        return self._enqueue(datas, pipeline=pipeline) if datas else []
+
+    def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue when its time comes; a naive datetime is local time."""
+        data, pipeline = _split_call(f, args, kwargs)
+        due_us = int(datetime.astimezone(UTC).timestamp() * 1_000_000)
+        return self._enqueue([data], due_us=due_us, pipeline=pipeline)[0]
+
+    def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue after this time, by Redis' clock."""
+        data, pipeline = _split_call(f, args, kwargs)
+        delay_us = max(0, int(time_delta.total_seconds() * 1_000_000))
+        return self._enqueue([data], delay_us=delay_us, pipeline=pipeline)[0]
+
+    @staticmethod
+    def prepare_data(
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        **options: Any,
+    ) -> EnqueueData:
+        """A call for `enqueue_many`."""
+        _refuse_unknown(options)
+        chosen = JobOptions(job_timeout=timeout, **options)
+        return EnqueueData(func, tuple(args or ()), dict(kwargs or {}), chosen)
+
+    # -- looking
+
+    @property
+    def count(self) -> int:
+        """How many jobs wait to be claimed."""
+        return self._backend.views.ready_count(self.name)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __bool__(self) -> bool:
+        return True  # an empty queue is a queue
+
+    def is_empty(self) -> bool:
+        """True if no job waits."""
+        return self.count == 0
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Ids of the waiting jobs, next first."""
+        return self.get_job_ids()
+
+    @property
+    def jobs(self) -> list[Job[Any]]:
+        """The waiting jobs, next first."""
+        return self.get_jobs()
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        """Ids of waiting jobs from `offset`; length -1 for all."""
+        return self._backend.views.ready_ids(self.name, offset, length)
+
+    def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
+        """Waiting jobs from `offset`; length -1 for all."""
+        found = self._backend.views.jobs(self.get_job_ids(offset, length))
+        return [Job(record, self._backend) for record in found if record]
+
+    def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
+        """A job's place, 0 is next; None if it doesn't wait here."""
+        return self._backend.views.position(self.name, _id_of(job_or_id))
+
+    def fetch_job(self, job_id: str) -> Job[Any] | None:
+        """The job of this id if it belongs to this queue, else None."""
+        record = self._backend.views.job(check_job_id(job_id))
+        return Job(record, self._backend) if record and record.origin == self.name else None
+
+    # -- taking jobs out
+
+    def empty(self) -> int:
+        """Deletes the waiting jobs; returns how many."""
+        return self._backend.store.empty(self.name)
+
+    def remove(self, job_or_id: Job[Any] | str) -> None:
+        """Cancels a waiting job; does nothing if it doesn't wait."""
+        self._backend.store.cancel(_id_of(job_or_id))
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Queue) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return f"<Queue {self.name}>"
+
+    def _enqueue(
+        self,
+        datas: list[EnqueueData],
+        due_us: int | None = None,
+        delay_us: int | None = None,
+        pipeline: Any = None,
+    ) -> list[Job[Any]]:
+        jobs = [replace(self._new_job(data), due_us=due_us, delay_us=delay_us) for data in datas]
+        store = self._backend.store
+        now_us = store.enqueue(jobs, store.request_id(), pipeline)
+        is_due = due_us is None and delay_us is None
+        status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
+        if due_us is None and delay_us is not None and now_us is not None:
+            due_us = now_us + delay_us
+        return [Job(_record(job, status, now_us, due_us), self._backend) for job in jobs]
+
+    def _new_job(self, data: EnqueueData) -> NewJob:
+        options = data.options
+        func_name, payload = encode_call(
+            data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
+        )
+        retry = options.retry
+        return NewJob(
+            id=check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
+            queue=self.name,
+            func_name=func_name,
+            payload=payload,
+            description=options.description or describe_call(func_name, data.args, data.kwargs),
+            serializer=self.serializer,
+            timeout_s=_duration(options.job_timeout, "job_timeout", self.default_timeout),
+            result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
+            failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
+            ttl_s=_time_to_wait_s(options.ttl),
+            at_front=options.at_front,
+            meta=resolve_serializer(self.serializer).dumps(options.meta) if options.meta else b"",
+            retries=retry.max if retry else 0,
+            retry_intervals=tuple(retry.intervals) if retry else (),
+        )
+
+
+_OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+
+
+def _split_call(
+    f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[EnqueueData, Any]:
+    """The call and its options apart, and the user's pipeline."""
+    for name in _NOT_YET:
+        if kwargs.get(name) is not None:
+            raise InvalidCallError(f"{name}= is not there yet")
+        kwargs.pop(name, None)
+    pipeline = kwargs.pop("pipeline", None)
+    options = JobOptions(**{name: kwargs.pop(name) for name in _OPTION_NAMES & kwargs.keys()})
+    if "args" in kwargs or "kwargs" in kwargs:
+        if args:
+            raise InvalidCallError("pass arguments either in place or as args=, not both")
+        args = tuple(kwargs.pop("args", ()) or ())
+        kwargs = kwargs.pop("kwargs", None) or {}
+    return EnqueueData(f, args, kwargs, options), pipeline
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    for name in [*options]:
+        if name in _NOT_YET:
+            if options.pop(name) is not None:
+                raise InvalidCallError(f"{name}= is not there yet")
+        elif name not in _OPTION_NAMES:
+            raise InvalidCallError(f"there is no option {name}=")
+
+
+def _duration(value: float | str | None, what: str, default: float) -> float:
+    seconds = parse_duration_s(value, what)
+    return default if seconds is None else seconds
+
+
+def _time_to_wait_s(value: float | str | None) -> float | None:
+    seconds = parse_duration_s(value, "ttl")
+    if seconds == 0:
+        raise ConfigurationError("ttl 0 would let the job expire at once: write seconds, or None")
+    return None if seconds == -1 else seconds
+
+
+def _id_of(job_or_id: Job[Any] | str) -> str:
+    return check_job_id(job_or_id) if isinstance(job_or_id, str) else job_or_id.id
+
+
+def _record(job: NewJob, status: JobStatus, now_us: int | None, due_us: int | None) -> JobRecord:
+    """The record as enqueue just wrote it; saves reading it back."""
+    return JobRecord(
+        id=job.id,
+        func_name=job.func_name,
+        origin=job.queue,
+        status=status,
+        payload=job.payload,
+        payload_bytes=len(job.payload),
+        serializer=job.serializer,
+        description=job.description,
+        meta=job.meta,
+        timeout_s=job.timeout_s,
+        result_ttl_s=job.result_ttl_s,
+        failure_ttl_s=job.failure_ttl_s,
+        ttl_s=job.ttl_s,
+        priority=job.priority,
+        created_us=now_us,
+        enqueued_us=now_us if status is JobStatus.QUEUED else None,
+        started_us=None,
+        ended_us=None,
+        due_us=due_us,
+        attempt=0,
+        losses=0,
+        fence=0,
+        retries_left=job.retries,
+        retry_intervals=job.retry_intervals,
+        worker="",
+        cause="",
+    )

@@ -1,0 +1,67 @@
+"""What an attempt of a job came to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from rqd.connection import Backend
+from rqd.model.records import AttemptRecord
+from rqd.model.serializers import resolve_serializer
+
+
+class ResultType(StrEnum):
+    """How the attempt ended (RQ's words)."""
+
+    SUCCESSFUL = "successful"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    RETRIED = "retried"
+
+
+class Result:
+    """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed."""
+
+    Type = ResultType
+
+    def __init__(
+        self, backend: Backend, job_id: str, serializer: str, attempt: AttemptRecord
+    ) -> None:
+        self._backend = backend
+        self._serializer = serializer
+        self._attempt = attempt
+        self.job_id = job_id
+        self.type = ResultType(attempt.type)
+        self.attempt = attempt.attempt
+        self.created_at = datetime.fromtimestamp(attempt.created_us / 1e6, UTC)
+        self.exc_string = attempt.text("exc_string") or None
+        self.cause = attempt.text("cause") or None
+        self.output = attempt.text("output")
+        self.details = {
+            name: attempt.text(name)
+            for name in (
+                "pid",
+                "wall_s",
+                "cpu_s",
+                "peak_memory_bytes",
+                "signal",
+                "exit_status",
+                "core_dumped",
+                "exc_type",
+                "exc_message",
+                "preview",
+            )
+            if name in attempt.fields
+        }
+
+    @property
+    def return_value(self) -> Any:
+        """What the job returned; None unless it was successful."""
+        if self.type is not ResultType.SUCCESSFUL:
+            return None
+        data = self._backend.views.result_bytes(self.job_id, self._attempt)
+        return None if data is None else resolve_serializer(self._serializer).loads(data)
+
+    def __repr__(self) -> str:
+        return f"<Result {self.type} of {self.job_id}, attempt {self.attempt}>"

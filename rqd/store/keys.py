@@ -1,0 +1,103 @@
+"""Every key of a namespace: its name, type, fields and time to live.
+
+All keys of a namespace carry one hash tag, `{rqd}:`, and so lie in one slot of a Cluster. The Lua
+scripts compute the same names from the prefix; docs/architecture.md shows the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rqd.model.names import check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str = "rqd"
+
+    def __post_init__(self) -> None:
+        check_name(self.namespace, "namespace")
+
+    @property
+    def prefix(self) -> str:
+        """What every key starts with."""
+        return f"{{{self.namespace}}}:"
+
+    @property
+    def queues(self) -> str:
+        """SET of queue names; made by the first enqueue, stays. The scripts' declared key."""
+        return f"{self.prefix}queues"
+
+    @property
+    def masters(self) -> str:
+        """ZSET of master names by last heartbeat (us)."""
+        return f"{self.prefix}masters"
+
+    @property
+    def leases(self) -> str:
+        """ZSET of started jobs by the end of their lease (us)."""
+        return f"{self.prefix}leases"
+
+    @property
+    def scheduled(self) -> str:
+        """ZSET of jobs by due time (us), over all queues."""
+        return f"{self.prefix}scheduled"
+
+    def ready(self, queue: str) -> str:
+        """ZSET of ids that can be claimed now, by priority and place."""
+        return f"{self.prefix}queue:{queue}"
+
+    def index(self, queue: str, name: str) -> str:
+        """ZSET of ids: `started` by claim time, `scheduled` by due time, `finished`, `failed` and
+        `canceled` by the end of the record (us, or inf).
+        """
+        return f"{self.prefix}queue:{queue}:{name}"
+
+    def job(self, job_id: str) -> str:
+        """HASH: the job. Expires by its result_ttl or failure_ttl once it has ended."""
+        return f"{self.prefix}job:{job_id}"
+
+    def results(self, job_id: str) -> str:
+        """STREAM of the ten latest attempts; expires with the job."""
+        return f"{self.prefix}job:{job_id}:results"
+
+    def payload(self, job_id: str) -> str:
+        """STRING: a payload of over 64 KiB, beside the job's hash; expires with the job."""
+        return f"{self.prefix}job:{job_id}:payload"
+
+    def result(self, job_id: str) -> str:
+        """STRING: a result of over 64 KiB; expires with the job."""
+        return f"{self.prefix}job:{job_id}:result"
+
+    def staged(self, name: str) -> str:
+        """STRING: a large value on its way into a script; expires after ten minutes."""
+        return f"{self.prefix}staged:{name}"
+
+    def stats(self, queue: str) -> str:
+        """HASH of counters: finished, failed, canceled, retried."""
+        return f"{self.prefix}stats:{queue}"
+
+    def master(self, name: str) -> str:
+        """HASH: a master's row; expires when its heartbeats stop."""
+        return f"{self.prefix}master:{name}"
+
+    def worker(self, master: str, number: int) -> str:
+        """HASH: a worker's row; expires when its master's heartbeats stop."""
+        return f"{self.prefix}worker:{master}:{number}"
+
+    def wake_master(self, name: str) -> str:
+        """ZSET of one member: "look at Redis", for one master."""
+        return f"{self.prefix}wake:master:{name}"
+
+    def wake_queue(self, queue: str) -> str:
+        """ZSET of one member: "there is work", for one idle master."""
+        return f"{self.prefix}wake:queue:{queue}"
+
+
+# Named by the scripts alone:
+#   nonempty          SET of queues whose ready set has members
+#   counters          HASH: back, front (places), fence, seen, reap_after (us)
+#   control:<master>  LIST of commands as JSON, until obeyed
+#   turn:<master>     STRING: the last turn's answer, for its replay; an hour

