@@ -64,7 +64,7 @@ class RedisLink:
         # Jitter: masters that lost one server together shall not come back together.
         self.retry_at = now + self._backoff_s * random.uniform(0.5, 1.0)
         self._backoff_s = min(_LONGEST_BACKOFF_S, self._backoff_s * 2)
-        self.store.redis.close()
+        self.store.redis.connection_pool.disconnect()
 
 
 class Waiter:

@@ -108,9 +108,12 @@ class Zygote:
         os._exit(0)
 
     def _obey(self) -> bool:
-        data, ancillary, _, _ = self._control.recvmsg(
-            65536, _socket.CMSG_SPACE(4 * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
-        )
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(
+                65536, _socket.CMSG_SPACE(4 * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # the master left with reports of ours unread
+            return False
         if not data:
             return False
         for _, _, packed in ancillary:

@@ -61,7 +61,6 @@ def daemon_connection(url: str) -> redis.Redis:
         socket_timeout=0.5,
         socket_connect_timeout=0.5,
         retry=Retry(NoBackoff(), 0),
-        single_connection=True,
     )
 
 
@@ -113,17 +112,15 @@ def _connect(target: str | redis.Redis | None, **settings: Any) -> redis.Redis:
         return redis.Redis(
             connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **kept)
         )
-    single = settings.pop("single_connection", False)
     url = _check_url(target)
     try:
-        connected = redis.Redis.from_url(
+        return redis.Redis.from_url(
             embedded_redis_url(url) if is_embedded(url) else url,
             decode_responses=False,
             **settings,
         )
     except ValueError as error:
         raise ConfigurationError(f"URL {hide_password(target)!r}: {error}") from error
-    return connected.client() if single else connected
 
 
 def _check_url(url: str) -> str:
