@@ -169,14 +169,14 @@ def _attempt(payload: bytes, serializer: str, limit_s: float) -> tuple[Any, ...]
 
 
 def _run_coroutine(value: Any) -> Any:
-    import asyncio  # late: only jobs that are coroutine functions pay for it
+    import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
 
     return asyncio.run(value)
 
 
 def _describe(error: BaseException) -> bytes:
     # The first frame is _attempt's own; the user's code begins after it.
-    shown = error.__traceback__ and error.__traceback__.tb_next or error.__traceback__
+    shown = (error.__traceback__ and error.__traceback__.tb_next) or error.__traceback__
     try:
         text = "".join(traceback.format_exception(type(error), error, shown))
     except Exception as failure:  # noqa: BLE001 - a user's __str__ or source file can break this

@@ -8,6 +8,7 @@ read to its end, so that a success is never taken for a crash.
 from __future__ import annotations
 
 import os
+import select
 import signal
 from dataclasses import dataclass, replace
 
@@ -29,12 +30,13 @@ from rqd.daemon.zygote_process import (
     become_subreaper,
     kill_by_pidfd,
 )
-from rqd.model.outcome import Outcome, Raised, Released, Report, TimedOut
+from rqd.model.outcome import Outcome, Released, Report, Succeeded, TimedOut, cause
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
 _KILL_FALLBACK_S = 1.0
 _LONGEST_BACKOFF_S = 30.0
+_DEATH_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Children:
         self.workers = Workers(config.jobs_per_child)
         self.is_ready = False
         self.boot_error = ""
+        self.has_never_booted = True
         become_subreaper()
 
     def start(self, now: float) -> None:
@@ -144,6 +147,11 @@ class Children:
         """No new children; idle ones leave, busy ones once their job has ended."""
         for worker in self.workers:
             self._retire(worker)
+
+    def note_ending(self, ended: Ended) -> None:
+        """Keeps an attempt's cause as its worker's last error."""
+        if not isinstance(ended.report.outcome, Succeeded | Released):
+            self.workers.by_number[ended.run.worker].last_error = cause(ended.report.outcome)
 
     def perform(self, now: float) -> None:
         """What is due: hard kills, kills that went unheard, places to fill, a zygote to start."""
@@ -242,9 +250,14 @@ class Children:
                     return [Ended(run, Report(Released(f"no process for it: {error}")))]
             case Ready(pid, version, rss_bytes):
                 self.is_ready = True
-                self._log.info("zygote booted", pid=pid, rss_mb=f"{rss_bytes / 1e6:.1f}", rqd=version)
+                self.has_never_booted = False
+                self._log.info(
+                    "zygote booted", pid=pid, rss_mb=f"{rss_bytes / 1e6:.1f}", rqd=version
+                )
             case BootFailed(traceback):
                 self.boot_error = traceback
+                self._log.error("the application can't be imported")
+                self._log.output(traceback.encode(errors="replace"))
         return []
 
     def _bury(self, exited: Exited, now: float) -> list[Ended]:
@@ -326,6 +339,7 @@ class Children:
                 continue
             # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
             _kill_orphan(child.pid)
+            _await_death(child.pidfd)  # only then is what it said complete
             heard = self.workers.hear(worker, now)
             run = worker.run
             if heard is None and run is not None and run.sent_at is not None:
@@ -354,17 +368,18 @@ class Children:
         self._restart_at = now + backoff_s
 
 
-def broken_frame(reason: str) -> Raised:
-    """The outcome of a job whose stored call can't be used."""
-    return Raised("rqd.exceptions.DeserializationError", reason, "")
-
-
 def _kill_orphan(pid: int) -> None:
     for send in (os.killpg, os.kill):
         try:
             send(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
+
+
+def _await_death(pidfd: int) -> None:
+    watch = select.poll()
+    watch.register(pidfd, select.POLLIN)
+    watch.poll(_DEATH_MS)
 
 
 def _kill_descendants(but: set[int]) -> None:

@@ -45,6 +45,9 @@ class Config:
             raise ConfigurationError(f"--jobs-per-child {self.jobs_per_child}: write 1 or more")
         if self.grace_s < 0:
             raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
+        self._check_application()
+
+    def _check_application(self) -> None:
         for folder in self.path:
             if not os.path.isdir(folder):
                 raise ConfigurationError(f"--path {folder}: there is no such folder")

@@ -6,12 +6,15 @@ from enum import Enum
 
 
 class Duty(Enum):
-    """A recurring task and its interval in seconds."""
+    """A recurring task."""
 
-    BEAT = 5.0  # leases, rows, commands
-    POLL = 1.0  # look for work though no marker came: another's waiter may have swallowed one
-    SAMPLE = 1.0  # memory of running jobs
-    EMBEDDED = 0.25  # the embedded server, only while Redis is gone
+    BEAT = "leases, rows, commands"
+    POLL = "look for work though no marker came: another's waiter may have swallowed one"
+    SAMPLE = "memory of running jobs"
+    EMBEDDED = "the embedded server, while Redis is gone"
+
+
+INTERVAL_S = {Duty.BEAT: 5.0, Duty.POLL: 1.0, Duty.SAMPLE: 1.0, Duty.EMBEDDED: 0.25}
 
 
 class Duties:
@@ -24,17 +27,13 @@ class Duties:
         """True if the duty is due; then its next time is one interval away."""
         if now < self._due[duty]:
             return False
-        self._due[duty] = now + duty.value
+        self._due[duty] = now + INTERVAL_S[duty]
         return True
 
     def hasten(self, duty: Duty, at: float) -> None:
         """Makes the duty due at `at`, unless it is due earlier."""
         self._due[duty] = min(self._due[duty], at)
 
-    def postpone(self, duty: Duty, at: float) -> None:
-        """Makes the duty due no earlier than `at`."""
-        self._due[duty] = max(self._due[duty], at)
-
-    def next_due(self, *duties: Duty) -> float:
-        """The earliest time at which one of these is due."""
-        return min(self._due[duty] for duty in duties)
+    def next_due(self, duty: Duty) -> float:
+        """When the duty is due next."""
+        return self._due[duty]

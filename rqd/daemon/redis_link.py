@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 
@@ -48,7 +48,7 @@ class RedisLink:
         try:
             answer = call()
         except (*RedisGone, redis.RedisError) as error:
-            self._lose(error, now)
+            self.lose(error, now)
             return None
         if not self.is_up:
             self.is_up = True
@@ -56,7 +56,8 @@ class RedisLink:
         self._backoff_s = _FIRST_BACKOFF_S
         return answer
 
-    def _lose(self, error: Exception, now: float) -> None:
+    def lose(self, error: Exception, now: float) -> None:
+        """Redis failed to answer: no call goes out until the backoff's time is over."""
         if self.is_up:
             self.is_up = False
             self._lost_at = now
@@ -72,7 +73,7 @@ class Waiter:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._connection: redis.Connection | None = None
+        self._connection: Any = None  # redis-py's connection classes share no public type
         self._keys: tuple[str, ...] = ()
         self._armed_at = 0.0
         self.is_armed = False
@@ -80,9 +81,8 @@ class Waiter:
     @property
     def fd(self) -> int | None:
         """The socket to watch. redis-py has no public way to it: this is the one place."""
-        if self._connection is None or self._connection._sock is None:
-            return None
-        return self._connection._sock.fileno()  # type: ignore[no-any-return]
+        sock = getattr(self._connection, "_sock", None)
+        return None if sock is None else int(sock.fileno())
 
     @property
     def hears_queues(self) -> bool:
@@ -92,11 +92,12 @@ class Waiter:
     def arm(self, master: str, queues: Sequence[str], now: float) -> None:
         """Starts to wait for the master's own marker, and for those of `queues`."""
         keys = self._store.keys
-        if self._connection is None:
-            self._connection = self._store.redis.connection_pool.make_connection()
-            self._connection.connect()
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._store.redis.connection_pool.make_connection()
+            connection.connect()
         self._keys = (keys.wake_master(master), *map(keys.wake_queue, queues))
-        self._connection.send_command("BZPOPMIN", *self._keys, _WAIT_S)
+        connection.send_command("BZPOPMIN", *self._keys, _WAIT_S)
         self._armed_at = now
         self.is_armed = True
 

@@ -27,6 +27,7 @@ HANDLED = (
     signal.SIGWINCH,
     signal.SIGCHLD,
 )
+WITHOUT_MEANING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # A terminal's Ctrl-C can arrive twice (typed, and forwarded by a wrapper): only a later one counts.
 _SECOND_INT_AFTER_S = 1.0
 

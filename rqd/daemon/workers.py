@@ -61,6 +61,11 @@ class Worker:
     tail: Tail = field(default_factory=Tail)
     last_error: str = ""
 
+    @property
+    def is_present(self) -> bool:
+        """False once it was taken away and its last job has ended."""
+        return self.wanted or self.run is not None
+
 
 class Workers:
     """All places by number."""
@@ -95,7 +100,7 @@ class Workers:
         return run
 
     def send(self, worker: Worker, now: float) -> bool:
-        """Hands the worker's job to its waiting child, if both are there; True if bytes are left."""
+        """Hands the worker's job to its waiting child, if both are there; True if bytes remain."""
         run, child = worker.run, worker.child
         if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
             return False
@@ -142,7 +147,9 @@ class Workers:
                 heard += child.reader.feed(data)
             except FrameError as error:
                 if run is not None and run.verdict is None:
-                    run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {error}", "")
+                    run.verdict = Raised(
+                        "rqd.FrameError", f"the job broke its channel: {error}", ""
+                    )
                 break
         if not heard or run is None or run.sent_at is None:
             return None
@@ -204,8 +211,8 @@ def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
         result, preview, _, _ = fields
         return Succeeded(result, preview.decode(errors="replace"))
     if kind == frames.TIMED_OUT:
-        traceback, _, _ = fields
-        return TimedOut(limit_s, killed=False, traceback=traceback.decode(errors="replace"))
+        shown, _, _ = fields
+        return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
     if kind == frames.RAISED:
         exc_type, message, traceback, _, _ = (part.decode(errors="replace") for part in fields)
         return Raised(exc_type, message, traceback)

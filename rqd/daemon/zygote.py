@@ -55,9 +55,7 @@ def main(control_fd: int, jobs_per_child: int, version: str, preload: list[str])
     gc.collect()
     gc.freeze()  # children share these pages; a collection there would copy them
     control.sendall(
-        encode_frame(
-            frames.READY, b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes()
-        )
+        encode_frame(frames.READY, b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes())
     )
     Zygote(control, jobs_per_child, set_title).run()
 

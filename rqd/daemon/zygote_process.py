@@ -92,7 +92,8 @@ class ZygoteProcess:
             stdout=2,
             pass_fds=[theirs.fileno()],
             process_group=0,  # a terminal's Ctrl-C is for the master alone
-            preexec_fn=become_subreaper,  # kept through exec; the zygote then needs no ctypes
+            # Kept through exec, so that the zygote needs no ctypes for it.
+            preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
         )
         theirs.close()
         self.pid = self._process.pid

@@ -1,0 +1,179 @@
+"""Jobs in and outcomes out: one round trip settles what ended and claims for who is free.
+
+A turn whose answer was lost is sent again unchanged: its request id makes the replay harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rqd.daemon.children import Children, Ended
+from rqd.daemon.config import Config
+from rqd.daemon.log import Log
+from rqd.daemon.loop import Loop
+from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.settling import log_ending, settlement
+from rqd.daemon.workers import Run
+from rqd.model.outcome import Raised, Released, Report
+from rqd.model.records import Claim
+from rqd.store.connection import RedisGone
+from rqd.store.store import Turn, TurnAnswer
+
+LEASE_US = 15_000_000
+
+
+class Dispatch:
+    """Settles and claims; knows what may be waiting in Redis."""
+
+    def __init__(
+        self, config: Config, link: RedisLink, children: Children, loop: Loop, log: Log
+    ) -> None:
+        self._config = config
+        self._link = link
+        self._children = children
+        self._loop = loop
+        self._log = log
+        self._ended: list[Ended] = []
+        self._pending: tuple[Turn, list[Ended]] | None = None
+        self._look = True  # something says that there may be work
+        self.next_promotion_at = float("inf")
+        self.is_open = True
+        self.found_nothing = False  # the latest claim: every queue was empty
+
+    @property
+    def outcomes_left(self) -> int:
+        """How many attempts have ended and are not recorded yet."""
+        return len(self._ended) + (len(self._pending[1]) if self._pending else 0)
+
+    @property
+    def has_unfinished(self) -> bool:
+        """True while something is to be recorded, or a claim's answer is unknown."""
+        return bool(self._ended) or self._pending is not None
+
+    def take(self, ended: list[Ended]) -> None:
+        """These attempts are over: the next turn records them."""
+        self._ended += ended
+
+    def look(self) -> None:
+        """There may be work: the next turn claims, if anybody is free."""
+        self._look = True
+
+    def hear_waiter(self, ready: set[int], now: float) -> bool:
+        """Takes the marker that came, if one did; True if it announces a command."""
+        waiter = self._link.waiter
+        if waiter.fd is None or waiter.fd not in ready:
+            if waiter.is_overdue(now):
+                self._drop_waiter()
+            return False
+        try:
+            marker = waiter.read()
+        except RedisGone as error:
+            self._drop_waiter()
+            self._link.lose(error, now)
+            return False
+        if marker is None:
+            return False
+        queue, member = marker
+        if queue and not self._children.workers.free_numbers():
+            # It woke a master that has nobody free: another one may have.
+            key = self._link.store.keys.wake_queue(queue)
+            self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
+        self._look = True
+        return member == "command"
+
+    def settle_and_claim(self, now: float) -> None:
+        """One turn, if there is anything to record, or a reason to look for work."""
+        link = self._link
+        if now < link.retry_at:
+            return
+        if self._pending is None:
+            self._pending = self._compose()
+        if self._pending is None:
+            return
+        turn, ended = self._pending
+        answer = link.attempt(lambda: link.store.turn(turn), now)
+        if answer is None:
+            return  # perhaps it was carried out: the same turn goes again, with its request id
+        self._pending = None
+        self._apply(turn, ended, answer, now)
+
+    def arm_waiter(self, now: float) -> None:
+        """Starts to wait for the next marker: the queues' too, while a worker is free."""
+        waiter, link = self._link.waiter, self._link
+        if waiter.is_armed or now < link.retry_at:
+            return
+        before = waiter.fd
+        listens = self.is_open and self._children.is_ready and self._free()
+        try:
+            waiter.arm(self._config.name, self._config.queues if listens else (), now)
+        except RedisGone as error:
+            self._drop_waiter()
+            link.lose(error, now)
+            return
+        if waiter.fd is not None and waiter.fd != before:
+            self._loop.watch(waiter.fd)
+
+    def _compose(self) -> tuple[Turn, list[Ended]] | None:
+        ended = self._ended
+        may_claim = self.is_open and self._children.is_ready and (self._look or ended)
+        free = self._free() if may_claim else []
+        if not ended and not free:
+            return None
+        self._ended = []
+        waiter = self._link.waiter
+        turn = Turn(
+            request=self._link.store.request_id(),
+            master=self._config.name,
+            lease_us=LEASE_US,
+            settlements=tuple(settlement(one.run, one.report) for one in ended),
+            free_workers=tuple(free),
+            queues=self._config.queues if free else (),
+            nudge=waiter.is_armed and not waiter.hears_queues,
+        )
+        return turn, ended
+
+    def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
+        for one, verdict in zip(ended, answer.verdicts, strict=True):
+            log_ending(self._log, one.run, one.report, verdict)
+            self._children.note_ending(one)
+        if turn.free_workers:
+            # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
+            self._look = len(answer.claims) == len(turn.free_workers)
+            self.found_nothing = not answer.claims
+            due = answer.next_due_us
+            wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
+            self.next_promotion_at = now + max(0.0, wait_s)
+        for claim in answer.claims:
+            self._start(claim, now)
+
+    def _start(self, claim: Claim, now: float) -> None:
+        if not self.is_open:
+            self._refuse(claim, Report(Released("the daemon stops")))
+        elif claim.payload is not None:
+            self._children.assign(claim, now)
+        else:
+            self._start_large(claim, now)
+
+    def _start_large(self, claim: Claim, now: float) -> None:
+        store = self._link.store
+        payload = self._link.attempt(lambda: store.fetch_payload(claim.id) or b"", now)
+        if payload is None:
+            self._refuse(claim, Report(Released("redis went away before its payload came")))
+        elif not payload:
+            why = "its payload is gone from Redis"
+            self._refuse(claim, Report(Raised("rqd.exceptions.DeserializationError", why, "")))
+        else:
+            self._children.assign(replace(claim, payload=payload), now)
+
+    def _refuse(self, claim: Claim, report: Report) -> None:
+        self._ended.append(Ended(Run(claim, claim.worker), report))
+
+    def _free(self) -> list[int]:
+        return self._children.workers.free_numbers()
+
+    def _drop_waiter(self) -> None:
+        waiter = self._link.waiter
+        if waiter.fd is not None:
+            self._loop.forget(waiter.fd)
+        waiter.close()
+        self._look = True
