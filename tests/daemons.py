@@ -117,6 +117,25 @@ class Daemon:
         self._seen.update(living)
         return living
 
+    def titles(self) -> dict[str, psutil.Process]:
+        """The living processes of the tree, the master among them, by their titles."""
+        found: dict[str, psutil.Process] = {}
+        for process in [*([psutil.Process(self.pid)] if self.running else []), *self.tree()]:
+            try:
+                # A process that is just dying has no command line any more.
+                found[process.cmdline()[0]] = process
+            except (psutil.Error, IndexError):
+                continue
+        return found
+
+    def titled(self, start: str) -> psutil.Process:
+        """The process whose title starts so, as soon as there is one."""
+
+        def matching() -> list[psutil.Process]:
+            return [p for title, p in self.titles().items() if title.startswith(start)]
+
+        return eventually(matching, 5.0, lambda: f"{start!r} among {[*self.titles()]}")[0]
+
     def leftovers(self) -> list[psutil.Process]:
         """Every living process that came of this daemon, the master apart, even after its end.
 

@@ -216,7 +216,11 @@ class Children:
         self.is_ready = False
         config = self._config
         try:
-            self._zygote = ZygoteProcess(self._path, config.preload, config.jobs_per_child)
+            # A job that enqueues finds the daemon's own Redis, without being told.
+            there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace}
+            self._zygote = ZygoteProcess(
+                self._path, config.preload, config.jobs_per_child, there
+            )
         except OSError as error:
             self._log.error("can't start the zygote", error=error)
             self._schedule_restart(now)

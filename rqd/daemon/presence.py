@@ -108,6 +108,7 @@ class Presence:
     def leave(self, highest_worker: int, status: int, now: float) -> None:
         """Takes the rows away; where Redis is gone they vanish by themselves."""
         store = self._link.store
-        self._link.attempt(lambda: store.bye(self._config.name, self._boot, highest_worker), now)
+        if self._link.is_up:  # else one more wait for its answer, at the end of an urgent stop
+            self._link.attempt(lambda: store.bye(self._config.name, self._boot, highest_worker), now)
         self._link.waiter.close()
         self._log.info("master stopped", name=self._config.name, status=status)

@@ -32,7 +32,7 @@ from rqd.store.store import BeatAnswer
 
 _EMBEDDED_READY_S = 30.0
 # After an immediate stop the master is gone within two seconds, Redis or not.
-_LAST_SETTLES_S = 1.2
+_LAST_SETTLES_S = 0.8
 _EX_OK, _EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
 
 

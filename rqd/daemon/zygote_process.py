@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import rqd
@@ -71,7 +72,13 @@ ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
 class ZygoteProcess:
     """A running zygote, and the pipes of each worker's place in it."""
 
-    def __init__(self, path: list[str], preload: tuple[str, ...], jobs_per_child: int) -> None:
+    def __init__(
+        self,
+        path: list[str],
+        preload: tuple[str, ...],
+        jobs_per_child: int,
+        environment: Mapping[str, str],
+    ) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
         self._reader = FrameReader()
@@ -90,6 +97,7 @@ class ZygoteProcess:
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
             stdout=2,
+            env={**os.environ, **environment},
             pass_fds=[theirs.fileno()],
             process_group=0,  # a terminal's Ctrl-C is for the master alone
             # Kept through exec, so that the zygote needs no ctypes for it.

@@ -1,0 +1,188 @@
+"""What the daemons under test run. `fifo` arguments are named pipes by which a test holds a job."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rqd import Queue, get_current_job
+from rqd.exceptions import JobTimeoutException
+
+calls = 0
+
+
+def multiply(x: int, y: int) -> int:
+    return x * y
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+async def slowly_multiply(x: int, y: int) -> int:
+    await asyncio.sleep(0)
+    return x * y
+
+
+def append(path: str, word: str) -> None:
+    with Path(path).open("a") as history:
+        history.write(word + "\n")
+
+
+def hold(fifo: str, word: str = "done") -> str:
+    """Runs until the test opens the other end of the pipe."""
+    Path(fifo).read_text()
+    return word
+
+
+def note_and_hold(path: str, fifo: str) -> str:
+    append(path, "started")
+    return hold(fifo)
+
+
+def fail(message: str = "no such luck") -> None:
+    raise ValueError(message)
+
+
+def fail_until(path: str, attempts: int) -> str:
+    append(path, "attempt")
+    seen = len(Path(path).read_text().split())
+    if seen < attempts:
+        raise ValueError(f"attempt {seen}")
+    return f"after {seen}"
+
+
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+def sys_exit(status: int) -> None:
+    sys.exit(status)
+
+
+def signal_self(signum: int) -> None:
+    print("last words", file=sys.stderr)
+    os.kill(os.getpid(), signum)
+    signal.pause()
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1)
+
+
+def run_for_ever() -> None:
+    while True:
+        time.sleep(0.01)  # the job's own work
+
+
+def swallow_timeouts() -> None:
+    while True:
+        try:
+            time.sleep(0.01)  # the job's own work
+        except JobTimeoutException:
+            continue
+
+
+def shrug_off_one_timeout() -> None:
+    try:
+        run_for_ever()
+    except Exception:  # noqa: BLE001 - what careless jobs do
+        run_for_ever()
+
+
+def hog_memory(size_bytes: int) -> int:
+    held = bytearray(size_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    os.kill(os.getpid(), signal.SIGKILL)
+    return len(held)
+
+
+def burn_cpu_and_die(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say(out: str, err: str) -> None:
+    print(out)
+    print(err, file=sys.stderr)
+
+
+def flood(size_bytes: int) -> int:
+    sys.stdout.write("x" * size_bytes)
+    return size_bytes
+
+
+def close_output() -> str:
+    os.close(1)
+    os.close(2)
+    return "silent"
+
+
+def process_ids() -> dict[str, int]:
+    return {"pid": os.getpid(), "ppid": os.getppid(), "group": os.getpgid(0)}
+
+
+def count_calls() -> int:
+    global calls  # noqa: PLW0603 - shows whether two jobs shared a process
+    calls += 1
+    return calls
+
+
+def who_am_i() -> tuple[str, str]:
+    job = get_current_job()
+    assert job is not None
+    return job.id, job.origin
+
+
+def enqueue_another(value: int) -> str:
+    return Queue("other").enqueue(echo, value).id
+
+
+def status_of_a_subprocess() -> int:
+    return subprocess.run([sys.executable, "-c", "raise SystemExit(7)"], check=False).returncode
+
+
+def spawn_and_hold(path: str, fifo: str) -> str:
+    """Leaves one grandchild in its group, and one that has escaped into a session of its own."""
+    inside = subprocess.Popen(["sleep", "1000"])
+    escaped = subprocess.run(
+        ["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    append(path, f"{inside.pid} {int(escaped)}")
+    return hold(fifo)
+
+
+def title() -> str:
+    return Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").decode()
+
+
+def survive(signum: int) -> str:
+    os.kill(os.getpid(), signum)
+    return "alive"
+
+
+def unpicklable() -> Any:
+    return lambda: None
+
+
+class BadReduce:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("not a number",))
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)

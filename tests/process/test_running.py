@@ -1,0 +1,351 @@
+"""A job's way through a real daemon: what it returns, raises, prints, and how it can die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from rqd import Queue, Retry
+from rqd.connection import Backend
+from rqd.job import Job
+from rqd.results import Result
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    return Backend(Store(client_connection(redis_url)), redis_url)
+
+
+@pytest.fixture
+def queue(there: Backend) -> Queue:
+    return Queue(connection=there)
+
+
+def ended(job: Job[Any]) -> Result:
+    result = job.latest_result(timeout=WAIT_S)
+    assert result is not None, f"{job} is {job.get_status()}"
+    return result
+
+
+def test_a_call_runs_and_its_result_comes_back(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.multiply, 20, y=40)
+    assert ended(job).return_value == 800
+    assert job.return_value() == 800
+    assert job.is_finished
+    assert job.created_at <= job.enqueued_at <= job.started_at <= job.ended_at  # type: ignore[operator]
+
+
+def test_jobs_wait_for_a_daemon_and_keep_their_order(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    history = str(tmp_path / "history")
+    all_jobs = [queue.enqueue(jobs.append, history, str(n)) for n in range(8)]
+    all_jobs += [queue.enqueue(jobs.append, history, "front", at_front=True)]
+    assert all_jobs[0].return_value() is None
+    start_daemon("--burst").wait()
+    assert Path(history).read_text().split() == ["front", *map(str, range(8))]
+
+
+def test_queues_have_strict_precedence(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    history = str(tmp_path / "history")
+    for name in ("low", "high", "low", "high"):
+        Queue(name, there).enqueue(jobs.append, history, name)
+    start_daemon("--burst", queues="high,low").wait()
+    assert Path(history).read_text().split() == ["high", "high", "low", "low"]
+
+
+def test_a_coroutine_function_is_awaited(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    assert ended(queue.enqueue(jobs.slowly_multiply, 6, 7)).return_value == 42
+
+
+def test_an_exception_fails_the_job_with_its_traceback(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.fail, "the price is wrong")
+    result = ended(job)
+    assert result.type == "failed"
+    assert result.cause == "raised ValueError: the price is wrong"
+    assert result.exc_string is not None
+    assert "in fail" in result.exc_string
+    assert result.exc_string.strip().endswith("ValueError: the price is wrong")
+    assert "rqd/daemon" not in result.exc_string
+    assert job.exc_info == result.exc_string
+    assert job.is_failed
+    assert job.return_value() is None
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "cause"),
+    [
+        (jobs.signal_self, signal.SIGKILL, "crashed: SIGKILL"),
+        (jobs.signal_self, signal.SIGRTMIN + 3, f"crashed: signal {signal.SIGRTMIN + 3}"),
+        (jobs.leave, 3, "crashed: exit status 3"),
+        (jobs.leave, 0, "crashed: exit status 0"),
+        (jobs.sys_exit, 3, "raised SystemExit: 3"),
+    ],
+)
+def test_a_dead_child_fails_its_job_with_the_cause(
+    start_daemon: StartDaemon, queue: Queue, function: Any, argument: int, cause: str
+) -> None:
+    start_daemon()
+    result = ended(queue.enqueue(function, int(argument)))
+    assert result.type == "failed"
+    assert result.cause == cause
+    assert ended(queue.enqueue(jobs.multiply, 2, 3)).return_value == 6
+
+
+def test_a_segfault_leaves_signal_stack_and_last_words(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    result = ended(queue.enqueue(jobs.segfault))
+    assert (result.cause or "").startswith("crashed: SIGSEGV")
+    assert result.details["signal"] == str(int(signal.SIGSEGV))
+    assert "in segfault" in result.output  # faulthandler's
+    spoken = ended(queue.enqueue(jobs.signal_self, int(signal.SIGABRT)))
+    assert "last words" in spoken.output
+
+
+def test_a_core_dump_is_recorded(start_daemon: StartDaemon, queue: Queue, tmp_path: Path) -> None:
+    # Whether the kernel can write a core depends on the machine; the wait status tells either way.
+    start_daemon()
+    result = ended(queue.enqueue(jobs.signal_self, int(signal.SIGABRT)))
+    dumped = result.details["core_dumped"] == "1"
+    assert result.cause == "crashed: SIGABRT" + (" (core dumped)" if dumped else "")
+
+
+def test_a_killed_job_keeps_its_peak_memory_and_cpu_time(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    size_bytes = 64 * 1024 * 1024
+    hog = ended(queue.enqueue(jobs.hog_memory, size_bytes))
+    assert size_bytes <= int(hog.details["peak_memory_bytes"]) <= 1.5 * size_bytes
+    burner = ended(queue.enqueue(jobs.burn_cpu_and_die, 0.2))
+    assert 0.2 <= float(burner.details["cpu_s"]) <= 1.0
+    assert int(burner.details["peak_memory_bytes"]) < size_bytes / 2
+
+
+def test_a_recursion_error_is_an_ordinary_failure(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    result = ended(queue.enqueue(jobs.recurse))
+    assert (result.cause or "").startswith("raised RecursionError")
+
+
+def test_a_timeout_raises_in_the_job(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon("--preload", "tests.jobs")
+    result = ended(queue.enqueue(jobs.run_for_ever, job_timeout=0.2))
+    assert result.cause == "timed out after 0.2 s"
+    assert "in run_for_ever" in (result.exc_string or "")
+
+
+def test_a_timeout_that_is_swallowed_comes_again(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon("--preload", "tests.jobs")
+    result = ended(queue.enqueue(jobs.shrug_off_one_timeout, job_timeout=0.2))
+    assert result.cause == "timed out after 0.2 s"
+
+
+def test_a_job_that_never_gives_in_is_killed_five_seconds_later(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--preload", "tests.jobs")
+    result = ended(queue.enqueue(jobs.swallow_timeouts, job_timeout=0.2))
+    assert result.cause == "timed out after 0.2 s, killed as it did not stop"
+    assert 5.2 <= float(result.details["wall_s"]) < 7
+
+
+def test_a_retry_runs_the_job_again_and_keeps_each_attempt(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.fail_until, str(tmp_path / "seen"), 3, retry=Retry(max=3))
+    assert ended(job).return_value == "after 3"
+    assert [result.type for result in job.results()] == ["successful", "retried", "retried"]
+    assert [result.attempt for result in job.results()] == [3, 2, 1]
+    job.refresh()
+    assert job.retries_left == 1
+
+
+def test_a_retry_waits_for_its_interval(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.fail, retry=Retry(max=1, interval=0.3))
+    assert eventually(lambda: job.is_scheduled or job.is_failed)
+    result = ended(job)
+    assert result.type == "failed"
+    first, second = reversed(job.results())
+    assert (second.created_at - first.created_at).total_seconds() >= 0.3
+
+
+def test_output_goes_to_the_log_and_to_a_failed_jobs_record(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    daemon = start_daemon()
+    ended(queue.enqueue(jobs.say, "to stdout", "to stderr"))
+    eventually(lambda: "to stdout\nto stderr\n" in daemon.log())
+
+
+def test_a_job_that_floods_its_output_or_closes_it_ends_well(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    size_bytes = 3_000_000
+    assert ended(queue.enqueue(jobs.flood, size_bytes)).return_value == size_bytes
+    assert ended(queue.enqueue(jobs.close_output)).return_value == "silent"
+    assert ended(queue.enqueue(jobs.multiply, 3, 5)).return_value == 15
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1000, 64 * 1024 + 1, 5_000_000])
+def test_payloads_and_results_of_any_size_come_through(
+    start_daemon: StartDaemon, queue: Queue, size_bytes: int
+) -> None:
+    start_daemon()
+    value = os.urandom(size_bytes)
+    assert ended(queue.enqueue(jobs.echo, value)).return_value == value
+
+
+def test_a_result_that_does_not_pickle_fails_its_job(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    result = ended(queue.enqueue(jobs.unpicklable))
+    assert result.type == "failed"
+    assert "pickle" in (result.cause or "")
+
+
+def test_bad_payloads_fail_with_their_cause_and_the_daemon_runs_on(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
+) -> None:
+    bad = [
+        queue.enqueue("tests.jobs.nowhere"),
+        queue.enqueue("no_such_module.function"),
+        queue.enqueue(jobs.echo, jobs.BadReduce()),
+        queue.enqueue(jobs.echo, 1),
+    ]
+    redis_client.hset(f"{{rqd}}:job:{bad[-1].id}", "payload", b"\x80garbage")
+    start_daemon()
+    causes = [ended(job).cause or "" for job in bad]
+    assert "no 'nowhere'" in causes[0]
+    assert "no module for 'no_such_module.function'" in causes[1]
+    assert "not a number" in causes[2]
+    assert causes[3].startswith("raised ")
+    assert ended(queue.enqueue(jobs.multiply, 2, 2)).return_value == 4
+
+
+def test_a_missing_payload_fails_its_job(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
+) -> None:
+    job = queue.enqueue(jobs.echo, "x" * 100_000)
+    redis_client.delete(f"{{rqd}}:job:{job.id}:payload")
+    start_daemon()
+    assert "payload is gone" in (ended(job).cause or "")
+
+
+def test_each_job_has_a_process_of_its_own(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    assert [ended(queue.enqueue(jobs.count_calls)).return_value for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_child_may_run_several_jobs(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon("--jobs-per-child", "3")
+    counts = [ended(queue.enqueue(jobs.count_calls)).return_value for _ in range(5)]
+    assert counts == [1, 2, 3, 1, 2]
+
+
+def test_a_reused_child_that_crashes_charges_only_its_own_job(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "10")
+    assert ended(queue.enqueue(jobs.count_calls)).return_value == 1
+    assert ended(queue.enqueue(jobs.leave, 9)).cause == "crashed: exit status 9"
+    assert ended(queue.enqueue(jobs.count_calls)).return_value == 1
+
+
+def test_preload_imports_before_the_fork(start_daemon: StartDaemon, queue: Queue) -> None:
+    daemon = start_daemon("--preload", "tests.jobs,json")
+    ended(queue.enqueue(jobs.multiply, 1, 1))
+    daemon.titled("rqd: zygote (tests.jobs, json)")
+
+
+def test_a_preload_that_fails_ends_the_start_with_its_traceback(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--preload", "no_such_application")
+    assert daemon.wait() == 78
+    assert "ModuleNotFoundError: No module named 'no_such_application'" in daemon.log()
+    assert not daemon.leftovers()
+
+
+def test_titles_tell_what_runs_where(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    daemon = start_daemon(workers=2)
+    job = queue.enqueue(jobs.hold, str(fifo))
+    eventually(lambda: job.is_started)
+    assert daemon.titled("rqd: master [default] 1/2 busy").pid == daemon.pid
+    daemon.titled(f"rqd: worker 1 tests.jobs.hold [default] {job.id[:8]} since ")
+    daemon.titled("rqd: worker 2 idle")
+    daemon.titled("rqd: zygote")
+    fifo.write_text("")
+    assert ended(job).return_value == "done"
+
+
+def test_a_job_knows_itself_and_can_enqueue(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon(queues="default,other")
+    job = queue.enqueue(jobs.who_am_i)
+    assert ended(job).return_value == (job.id, "default")
+    another = ended(queue.enqueue(jobs.enqueue_another, 5)).return_value
+    assert ended(Job.fetch(another, queue.connection)).return_value == 5
+
+
+def test_a_jobs_process_leads_a_group_and_hears_its_own_subprocesses(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    ids = ended(queue.enqueue(jobs.process_ids)).return_value
+    assert ids["group"] == ids["pid"]
+    assert ended(queue.enqueue(jobs.status_of_a_subprocess)).return_value == 7
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_that_hits_every_process_ends_no_job(
+    start_daemon: StartDaemon, queue: Queue, signum: int
+) -> None:
+    start_daemon()
+    assert ended(queue.enqueue(jobs.survive, int(signum))).return_value == "alive"
+
+
+def test_burst_returns_when_the_queues_are_empty(start_daemon: StartDaemon, queue: Queue) -> None:
+    all_jobs = [queue.enqueue(jobs.multiply, n, n) for n in range(20)]
+    daemon = start_daemon("--burst", workers=2)
+    assert daemon.wait() == 0
+    assert [job.return_value() for job in all_jobs] == [n * n for n in range(20)]
+    assert not daemon.leftovers()
+
+
+def test_a_job_in_the_future_starts_at_its_time(start_daemon: StartDaemon, queue: Queue) -> None:
+    from datetime import timedelta
+
+    start_daemon()
+    job = queue.enqueue_in(timedelta(seconds=0.4), jobs.multiply, 5, 5)
+    assert ended(job).return_value == 25
+    job.refresh()
+    assert job.created_at is not None
+    assert job.started_at is not None
+    assert 0.4 <= (job.started_at - job.created_at).total_seconds() < 0.6

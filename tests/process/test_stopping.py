@@ -1,0 +1,385 @@
+"""A daemon stops as it is told, and nothing it started outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.job import Job, JobStatus
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests import jobs
+from tests.daemons import Daemon, StartDaemon, alive
+from tests.servers import RedisServer
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    return Backend(Store(client_connection(redis_url)), redis_url)
+
+
+@pytest.fixture
+def queue(there: Backend) -> Queue:
+    return Queue(connection=there)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)
+
+
+def started(job: Job[Any], path: Path) -> None:
+    """Waits until the job's own code runs."""
+    eventually(lambda: path.exists() and path.read_text(), WAIT_S, f"{job} to run")
+
+
+def release(fifo: str) -> None:
+    with open(fifo, "w"):
+        pass
+
+
+def hold(queue: Queue, tmp_path: Path, fifo: str) -> Job[str]:
+    history = tmp_path / "history"
+    job = queue.enqueue(jobs.note_and_hold, str(history), fifo)
+    started(job, history)
+    return job
+
+
+def test_term_lets_the_running_job_finish_and_claims_no_more(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    running = hold(queue, tmp_path, fifo)
+    waiting = queue.enqueue(jobs.multiply, 1, 1)
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in daemon.log())
+    daemon.signal(signal.SIGTERM)  # repeats change nothing
+    release(fifo)
+    assert daemon.wait() == 0
+    assert running.return_value() == "done"
+    assert waiting.get_status() is JobStatus.QUEUED
+    assert not daemon.leftovers()
+
+
+def test_an_idle_daemon_stops_at_once(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(workers=3)
+    begun = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 1.0
+    assert not daemon.leftovers()
+
+
+def test_past_its_grace_a_job_is_put_back_uncharged_at_its_place(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon("--grace", "0.2")
+    job = hold(queue, tmp_path, fifo)
+    queue.enqueue(jobs.multiply, 1, 1)
+    assert daemon.stop() == 0
+    assert_put_back(job, queue)
+    assert not daemon.leftovers()
+
+
+def assert_put_back(job: Job[str], queue: Queue) -> None:
+    assert job.get_status() is JobStatus.QUEUED
+    assert job.attempt == 0
+    assert queue.get_job_position(job) == 0
+    assert job.results() == []
+
+
+def test_quit_kills_and_puts_back_within_two_seconds(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    queue.enqueue(jobs.multiply, 1, 1)
+    begun = time.monotonic()
+    daemon.signal(signal.SIGQUIT)
+    assert daemon.wait() == 0
+    assert time.monotonic() - begun < 2.0
+    assert_put_back(job, queue)
+    assert not daemon.leftovers()
+
+
+def test_a_second_int_a_second_later_is_quit(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    daemon.signal(signal.SIGINT)
+    eventually(lambda: "stopping" in daemon.log())
+    daemon.signal(signal.SIGINT)  # typed once, delivered twice: too early to count
+    begun = time.monotonic()
+    eventually(lambda: time.monotonic() - begun > 1.1)
+    assert daemon.running
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait() == 0
+    assert_put_back(job, queue)
+
+
+def test_quit_after_term_does_not_wait_for_the_grace(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in daemon.log())
+    daemon.signal(signal.SIGQUIT)
+    assert daemon.wait(2.0) == 0
+    assert_put_back(job, queue)
+
+
+def test_a_put_back_job_runs_under_the_next_daemon(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    first = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    first.signal(signal.SIGQUIT)
+    first.wait()
+    start_daemon()
+    release(fifo)
+    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    job.refresh()
+    assert job.attempt == 1
+
+
+def test_ttin_and_ttou_change_the_number_of_workers(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    daemon = start_daemon(workers=1)
+
+    def idle_children() -> int:
+        return sum(title.endswith(" idle") for title in daemon.titles())
+
+    eventually(lambda: idle_children() == 1)
+    daemon.signal(signal.SIGTTIN)
+    eventually(lambda: idle_children() == 2)
+    daemon.signal(signal.SIGTTIN)
+    eventually(lambda: idle_children() == 3)
+    daemon.signal(signal.SIGTTOU)
+    eventually(lambda: idle_children() == 2)
+    for _ in range(3):  # never below one
+        daemon.signal(signal.SIGTTOU)
+    eventually(lambda: idle_children() == 1)
+    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+    assert daemon.stop() == 0
+
+
+def test_ttou_lets_a_busy_worker_finish_its_job(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    other = tmp_path / "other"
+    os.mkfifo(other)
+    first = hold(queue, tmp_path, fifo)
+    second = queue.enqueue(jobs.hold, str(other))
+    eventually(lambda: second.is_started)
+    daemon.signal(signal.SIGTTOU)
+    eventually(lambda: "workers resized workers=1" in daemon.log())
+    release(fifo)
+    release(str(other))
+    assert first.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert second.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_without_a_meaning_ends_nothing(
+    start_daemon: StartDaemon, queue: Queue, signum: signal.Signals
+) -> None:
+    daemon = start_daemon()
+    daemon.signal(signum)
+    eventually(lambda: f"signal has no meaning yet signal={signum.name}" in daemon.log())
+    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+
+
+def spawn(queue: Queue, tmp_path: Path, fifo: str) -> tuple[psutil.Process, psutil.Process]:
+    """A job that runs with a grandchild in its group, and one in a session of its own."""
+    history = tmp_path / "history"
+    job = queue.enqueue(jobs.spawn_and_hold, str(history), fifo)
+    started(job, history)
+    inside, escaped = (psutil.Process(int(pid)) for pid in history.read_text().split())
+    assert os.getsid(escaped.pid) != os.getsid(inside.pid)
+    return inside, escaped
+
+
+def zygote_of(daemon: Daemon) -> psutil.Process:
+    return daemon.titled("rqd: zygote")
+
+
+def test_nothing_outlives_a_killed_master(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    inside, escaped = spawn(queue, tmp_path, fifo)
+    daemon.tree()
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    eventually(lambda: not daemon.leftovers(), 2.0, lambda: str(daemon.leftovers()))
+    assert not alive(inside)
+    assert not alive(escaped)
+
+
+def test_no_group_outlives_a_killed_master_though_its_zygote_stands_still(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    inside, _ = spawn(queue, tmp_path, fifo)
+    children = [p for title, p in daemon.titles().items() if title.startswith("rqd: worker")]
+    zygote = zygote_of(daemon)
+    zygote.suspend()
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    busy = [p for p in [inside, *children] if p != zygote]
+    eventually(lambda: not any(map(alive, busy)), 2.0, lambda: str(busy))
+    zygote.resume()
+    eventually(lambda: not daemon.leftovers(), 2.0)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_stop_takes_along_what_jobs_left_behind(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, signum: int
+) -> None:
+    daemon = start_daemon("--grace", "0.2")
+    inside, escaped = spawn(queue, tmp_path, fifo)
+    daemon.signal(signum)
+    assert daemon.wait() == 0
+    eventually(lambda: not alive(inside) and not alive(escaped), 2.0)
+    assert not daemon.leftovers()
+
+
+def test_what_a_job_leaves_in_its_group_dies_with_its_process(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    start_daemon()
+    inside, _ = spawn(queue, tmp_path, fifo)
+    release(fifo)
+    eventually(lambda: not alive(inside), 2.0)
+
+
+def test_a_lost_zygote_is_replaced_and_its_jobs_put_back_uncharged(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    zygote_of(daemon).kill()
+    eventually(lambda: "zygote lost" in daemon.log())
+    eventually(lambda: (tmp_path / "history").read_text().count("started") == 2)
+    release(fifo)
+    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    job.refresh()
+    assert job.attempt == 1
+    assert daemon.running
+
+
+def test_a_job_past_its_time_is_killed_though_the_zygote_stands_still(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    daemon = start_daemon("--preload", "tests.jobs")
+    job = queue.enqueue(jobs.swallow_timeouts, job_timeout=0.1)
+    eventually(lambda: job.is_started)
+    child = daemon.titled("rqd: worker 1 tests.jobs.swallow_timeouts")
+    zygote = zygote_of(daemon)
+    zygote.suspend()
+    eventually(lambda: not alive(child), 8.0)
+    zygote.resume()
+    result = job.latest_result(timeout=WAIT_S)
+    assert result is not None
+    assert result.cause == "timed out after 0.1 s, killed as it did not stop"
+
+
+@pytest.fixture
+def lonely(own_server: RedisServer) -> Callable[[], Queue]:
+    return lambda: Queue(connection=Backend(Store(client_connection(own_server.url)), ""))
+
+
+def test_a_job_survives_an_outage_of_redis_and_is_settled_after_it(
+    start_daemon: StartDaemon,
+    own_server: RedisServer,
+    lonely: Callable[[], Queue],
+    tmp_path: Path,
+    fifo: str,
+) -> None:
+    daemon = start_daemon(url=own_server.url)
+    job = hold(lonely(), tmp_path, fifo)
+    own_server.freeze()
+    eventually(lambda: "redis is gone" in daemon.log(), 8.0)
+    release(fifo)
+    own_server.thaw()
+    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    eventually(lambda: "redis is back" in daemon.log())
+    assert (tmp_path / "history").read_text().count("started") == 1
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+def test_quit_is_obeyed_within_two_seconds_while_redis_is_gone(
+    start_daemon: StartDaemon,
+    own_server: RedisServer,
+    lonely: Callable[[], Queue],
+    tmp_path: Path,
+    fifo: str,
+    how: str,
+) -> None:
+    daemon = start_daemon(url=own_server.url)
+    hold(lonely(), tmp_path, fifo)
+    own_server.freeze() if how == "frozen" else own_server.kill()
+    eventually(lambda: "redis is gone" in daemon.log(), 8.0)
+    begun = time.monotonic()
+    daemon.signal(signal.SIGQUIT)
+    assert daemon.wait() == 75  # its jobs' put-back could not be recorded
+    assert time.monotonic() - begun < 2.0
+    assert not daemon.leftovers()
+    own_server.thaw() if how == "frozen" else None
+
+
+def test_an_idle_daemon_survives_a_restart_of_redis(
+    start_daemon: StartDaemon, own_server: RedisServer, lonely: Callable[[], Queue]
+) -> None:
+    daemon = start_daemon(url=own_server.url)
+    own_server.restart()
+    job = lonely().enqueue(jobs.multiply, 3, 3)
+    assert job.latest_result(timeout=WAIT_S).return_value == 9  # type: ignore[union-attr]
+    assert daemon.stop() == 0
+
+
+def test_a_dead_masters_jobs_run_again_under_another(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, tmp_path: Path, fifo: str
+) -> None:
+    first = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    first.signal(signal.SIGKILL)
+    first.wait()
+    # Its lease would run for 15 s more: as if that time were over.
+    there.store.redis.zadd(there.store.keys.leases, {job.id: 1})
+    second = start_daemon()
+    eventually(lambda: (tmp_path / "history").read_text().count("started") == 2, WAIT_S)
+    release(fifo)
+    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    job.refresh()
+    assert job.attempt == 1
+    assert "job of a lost master taken back" in second.log()
+
+
+def test_a_job_whose_lease_is_anothers_is_killed(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    job.delete()
+    eventually(lambda: "lease lost" in daemon.log(), WAIT_S)
+    eventually(lambda: "outcome refused" in daemon.log(), WAIT_S)
+    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
