@@ -65,6 +65,7 @@ class Children:
         self.is_ready = False
         self.boot_error = ""
         self.has_never_booted = True
+        self.has_news = False  # a place has come to life: worth a heartbeat of its own
         become_subreaper()
 
     def start(self, now: float) -> None:
@@ -218,9 +219,7 @@ class Children:
         try:
             # A job that enqueues finds the daemon's own Redis, without being told.
             there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace}
-            self._zygote = ZygoteProcess(
-                self._path, config.preload, config.jobs_per_child, there
-            )
+            self._zygote = ZygoteProcess(self._path, config.preload, config.jobs_per_child, there)
         except OSError as error:
             self._log.error("can't start the zygote", error=error)
             self._schedule_restart(now)
@@ -235,6 +234,8 @@ class Children:
         match event:
             case Forked():
                 worker = self.workers.attach(event)
+                if not worker.has_lived:
+                    worker.has_lived = self.has_news = True
                 fd = event.channel.fileno()
                 self._by_channel[fd] = worker
                 self._loop.watch_once(fd)

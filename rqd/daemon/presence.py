@@ -109,6 +109,8 @@ class Presence:
         """Takes the rows away; where Redis is gone they vanish by themselves."""
         store = self._link.store
         if self._link.is_up:  # else one more wait for its answer, at the end of an urgent stop
-            self._link.attempt(lambda: store.bye(self._config.name, self._boot, highest_worker), now)
+            self._link.attempt(
+                lambda: store.bye(self._config.name, self._boot, highest_worker), now
+            )
         self._link.waiter.close()
         self._log.info("master stopped", name=self._config.name, status=status)

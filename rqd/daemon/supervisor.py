@@ -99,11 +99,9 @@ class Master:
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
-        at_redis = [duties.next_due(Duty.BEAT)]
+        at_redis = [duties.next_due(Duty.BEAT), self._dispatch.next_due]
         if self._orders.shutdown is Shutdown.NONE:
-            at_redis += [duties.next_due(Duty.POLL), self._dispatch.next_promotion_at]
-        if self._dispatch.has_unfinished:
-            at_redis.append(0.0)
+            at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due()]
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
@@ -130,6 +128,9 @@ class Master:
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
         self._children.perform(now)
+        if self._children.has_news:
+            self._children.has_news = False
+            duties.hasten(Duty.BEAT, now)
         if self._grace_over_at is not None and now >= self._grace_over_at:
             self._grace_over_at = None
             self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)

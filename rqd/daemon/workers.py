@@ -57,6 +57,7 @@ class Worker:
     number: int
     wanted: bool = True
     child: Child | None = None
+    has_lived: bool = False  # it had a child once
     run: Run | None = None
     tail: Tail = field(default_factory=Tail)
     last_error: str = ""
@@ -82,6 +83,13 @@ class Workers:
         free = [worker for worker in self if worker.wanted and worker.run is None]
         free.sort(key=lambda worker: worker.child is None or worker.child.jobs_left < 1)
         return [worker.number for worker in free]
+
+    def has_waiting_child(self) -> bool:
+        """True if a job claimed now could start now."""
+        return any(
+            worker.wanted and worker.run is None and worker.child and worker.child.jobs_left > 0
+            for worker in self
+        )
 
     def runs(self) -> list[Run]:
         """The jobs that workers hold now."""

@@ -77,7 +77,7 @@ class ZygoteProcess:
         path: list[str],
         preload: tuple[str, ...],
         jobs_per_child: int,
-        environment: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
@@ -97,7 +97,7 @@ class ZygoteProcess:
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
             stdout=2,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
             pass_fds=[theirs.fileno()],
             process_group=0,  # a terminal's Ctrl-C is for the master alone
             # Kept through exec, so that the zygote needs no ctypes for it.

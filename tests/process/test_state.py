@@ -1,0 +1,203 @@
+"""What a daemon shows of itself in Redis, and how `rqd` tells it to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests import jobs
+from tests.daemons import ROOT, StartDaemon
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+COMMAND_LIMIT_S = 20.0
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Queue:
+    return Queue(connection=Backend(Store(client_connection(redis_url)), redis_url))
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)
+
+
+def rqd(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rqd", *arguments],
+        env={**os.environ, "RQD_URL": url},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+
+
+def info(url: str) -> dict[str, Any]:
+    told = rqd(url, "info", "--json")
+    assert told.returncode == 0, told.stderr
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
+
+
+def test_info_shows_queues_masters_and_workers(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon("--name", "alpha", workers=2)
+    done = queue.enqueue(jobs.multiply, 1, 1)
+    failed = queue.enqueue(jobs.fail, "no such luck")
+    for job in (done, failed):
+        assert job.latest_result(timeout=WAIT_S)
+    running = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: running.is_started)
+    found = eventually(lambda: (i := info(redis_url))["masters"][0]["state"] == "busy" and i, 8.0)
+    assert set(found) == {"queues", "masters", "workers"}
+    (shown,) = found["queues"]
+    counts = {name: shown[name] for name in ("ready", "started", "scheduled", "finished", "failed")}
+    assert counts == {"ready": 0, "started": 1, "scheduled": 0, "finished": 1, "failed": 1}
+    (master,) = found["masters"]
+    assert master["name"] == "alpha"
+    assert master["pid"] == daemon.pid
+    assert master["queues"] == "default"
+    assert master["version"]
+    assert master["host"]
+    assert master["rss_bytes"] > 1_000_000
+    assert master["heartbeat"]
+    assert [worker["number"] for worker in found["workers"]] == [1, 2]
+    busy = next(worker for worker in found["workers"] if worker["state"] == "busy")
+    assert busy["job"] == running.id
+    assert busy["func_name"] == "tests.jobs.hold"
+    assert busy["queue"] == "default"
+    assert busy["since"]
+    assert busy["pid"] == daemon.titled(f"rqd: worker {busy['number']} tests.jobs.hold").pid
+    assert sum(worker.get("done", 0) for worker in found["workers"]) == 1
+    assert sum(worker.get("failed", 0) for worker in found["workers"]) == 1
+    errors = [worker["last_error"] for worker in found["workers"]]
+    assert "raised ValueError: no such luck" in errors
+
+
+def test_a_claim_shows_at_once_with_the_pid_that_runs_it(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon()
+    for _ in range(3):  # each has a process of its own
+        assert queue.enqueue(jobs.multiply, 1, 1).latest_result(timeout=WAIT_S)
+    job = queue.enqueue(jobs.hold, fifo)
+    child = daemon.titled("rqd: worker 1 tests.jobs.hold")
+    (worker,) = info(redis_url)["workers"]
+    assert (worker["state"], worker["job"], worker["pid"]) == ("busy", job.id, child.pid)
+
+
+def test_a_ready_daemon_shows_idle_workers_at_once(
+    start_daemon: StartDaemon, redis_url: str
+) -> None:
+    start_daemon(workers=2)
+    eventually(
+        lambda: [worker["state"] for worker in info(redis_url)["workers"]] == ["idle", "idle"], 2.0
+    )
+    assert info(redis_url)["masters"][0]["state"] == "idle"
+
+
+def test_a_dead_masters_rows_vanish_by_themselves(
+    start_daemon: StartDaemon, redis_client: redis.Redis
+) -> None:
+    daemon = start_daemon("--name", "mortal", workers=2)
+    keys = ["{rqd}:master:mortal", "{rqd}:worker:mortal:1", "{rqd}:worker:mortal:2"]
+    eventually(lambda: redis_client.exists(*keys) == 3)
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    assert all(0 < redis_client.pttl(key) <= 15_000 for key in keys)
+
+
+def test_a_master_that_stops_takes_its_rows_with_it(
+    start_daemon: StartDaemon, redis_url: str, redis_client: redis.Redis
+) -> None:
+    daemon = start_daemon(workers=2)
+    assert daemon.stop() == 0
+    assert info(redis_url) == {"queues": [], "masters": [], "workers": []}
+    left = {key.decode() for key in redis_client.scan_iter()}
+    assert left <= {"{rqd}:counters"}
+
+
+def test_stop_tells_every_master_and_waits_for_them(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue
+) -> None:
+    first, second = start_daemon("--name", "one"), start_daemon("--name", "two")
+    told = rqd(redis_url, "stop")
+    assert told.returncode == 0, told.stderr
+    assert set(told.stdout.splitlines()) == {
+        f"{name}: {said}" for name in ("one", "two") for said in ("told to stop", "stopped")
+    }
+    assert (first.wait(), second.wait()) == (0, 0)
+
+
+def test_stop_by_name_leaves_the_others_alone(start_daemon: StartDaemon, redis_url: str) -> None:
+    first, second = start_daemon("--name", "one"), start_daemon("--name", "two")
+    assert rqd(redis_url, "stop", "--name", "one").returncode == 0
+    assert first.wait() == 0
+    assert second.running
+    unknown = rqd(redis_url, "stop", "--name", "three")
+    assert unknown.returncode == 69
+    assert "no master named 'three' is alive" in unknown.stderr
+
+
+def test_stop_now_puts_the_running_job_back(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: job.is_started)
+    assert rqd(redis_url, "stop", "--now").returncode == 0
+    assert daemon.wait() == 0
+    assert job.is_queued
+    assert job.attempt == 0
+
+
+def test_two_masters_share_the_work_and_one_name_is_one_masters(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue
+) -> None:
+    first = start_daemon("--name", "alpha", workers=2)
+    start_daemon("--name", "beta", workers=2)
+    refused = start_daemon("--name", "alpha")
+    assert refused.wait() == 69
+    assert f"a master named 'alpha' is alive (host {os.uname().nodename}, pid {first.pid})" in (
+        refused.log()
+    )
+    many = [queue.enqueue(jobs.process_ids) for _ in range(40)]
+    parents = {job.latest_result(timeout=WAIT_S).return_value["ppid"] for job in many}  # type: ignore[union-attr]
+    assert len(parents) == 2
+
+
+def test_a_gentle_client_needs_three_commands_a_job_at_most(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
+) -> None:
+    start_daemon()
+    queue.enqueue(jobs.multiply, 1, 1).latest_result(timeout=WAIT_S)
+    redis_client.config_resetstat()
+    count = 50
+    for _ in range(count):
+        queue.enqueue(jobs.multiply, 1, 1)
+        eventually(queue.is_empty)
+    eventually(lambda: redis_client.zcard("{rqd}:queue:default:finished") == count + 1)
+    stats = redis_client.info("commandstats")
+    sent = sum(
+        stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "bzpopmin")
+    )
+    # One EVALSHA of these is the client's enqueue.
+    assert sent / count <= 3.5

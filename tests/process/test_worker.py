@@ -1,0 +1,80 @@
+"""`Worker(...).work()` from a user's own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests import jobs
+from tests.daemons import ROOT
+from tests.processes import bound_to_pytest
+from tests.waiting import eventually
+
+LIMIT_S = 30.0
+
+SCRIPT = """
+import sys
+from rqd import Queue, Worker, use_redis
+use_redis({url!r})
+worker = Worker(map(Queue, ["high", "normal", "low"]))
+sys.exit(0 if worker.{call} else 1)
+"""
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    return Backend(Store(client_connection(redis_url)), redis_url)
+
+
+def start(url: str, call: str, tmp_path: Path) -> subprocess.Popen[str]:
+    script = tmp_path / "worker.py"
+    script.write_text(SCRIPT.format(url=url, call=call))
+    with (tmp_path / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, str(script)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=log,
+            text=True,
+            preexec_fn=bound_to_pytest(LIMIT_S),
+        )
+
+
+def test_work_returns_when_the_queues_are_empty(there: Backend, tmp_path: Path) -> None:
+    history = str(tmp_path / "history")
+    for name in ("low", "normal", "high"):
+        Queue(name, there).enqueue(jobs.append, history, name)
+    worker = start(there.url, "work()", tmp_path)
+    assert worker.wait(LIMIT_S) == 0
+    assert Path(history).read_text().split() == ["high", "normal", "low"]
+
+
+def test_work_forever_goes_on_until_it_is_told_to_stop(there: Backend, tmp_path: Path) -> None:
+    worker = start(there.url, "work_forever()", tmp_path)
+    for _ in range(2):
+        job = Queue("low", there).enqueue(jobs.multiply, 3, 4)
+        result = job.latest_result(timeout=LIMIT_S)
+        assert result is not None
+        assert result.return_value == 12
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(LIMIT_S) == 0
+
+
+def test_the_daemon_stops_when_its_caller_is_killed(there: Backend, tmp_path: Path) -> None:
+    worker = start(there.url, "work_forever()", tmp_path)
+    assert Queue("low", there).enqueue(jobs.multiply, 3, 4).latest_result(timeout=LIMIT_S)
+    tree = psutil.Process(worker.pid).children(recursive=True)
+    worker.kill()
+    worker.wait(LIMIT_S)
+    eventually(lambda: not any(p.is_running() and p.status() != "zombie" for p in tree), 5.0)
+    assert "stopping how=graceful" in (tmp_path / "log").read_text()
