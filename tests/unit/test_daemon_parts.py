@@ -1,0 +1,173 @@
+"""The daemon's small parts: log, tail, duties, settings, settling, loop and notifier."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqd.daemon.config import Config
+from rqd.daemon.duties import INTERVAL_S, Duties, Duty
+from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status, dirty_bytes
+from rqd.daemon.log import Log, Sink
+from rqd.daemon.notify import Notifier
+from rqd.daemon.settling import settlement
+from rqd.daemon.workers import Run
+from rqd.exceptions import ConfigurationError
+from rqd.model.outcome import (
+    Crashed,
+    Outcome,
+    Raised,
+    Released,
+    Report,
+    Succeeded,
+    TimedOut,
+    Usage,
+)
+from rqd.model.records import Claim
+
+
+def test_a_log_nobody_reads_never_blocks() -> None:
+    read, write = os.pipe()
+    sink = Sink(write)
+    line = b"x" * 999 + b"\n"
+    for _ in range(200):  # a pipe holds 64 KiB
+        sink.write(line)
+    assert sink.dropped_bytes >= 100_000
+    os.set_blocking(read, False)
+    assert len(os.read(read, 1_000_000)) + sink.dropped_bytes == 200_000
+    os.close(read)
+    sink.write(line)  # and one whose reader is gone does not raise
+    os.close(write)
+
+
+def test_a_log_line_has_time_level_message_and_quoted_fields(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        Log(Sink(file.fileno())).warning("job retried", id="a1", cause="raised ValueError: x", n=2)
+    line = (tmp_path / "log").read_text()
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d WARNING job retried id=a1 cause='raised ValueError: x' n=2\n", line
+    )
+
+
+def test_a_tail_keeps_the_end_and_gives_whole_lines() -> None:
+    tail = Tail()
+    assert tail.feed(b"one\ntw") == b"one\n"
+    assert tail.feed(b"o\nthree") == b"two\n"
+    assert tail.take() == ("one\ntwo\nthree", b"three\n")
+    assert tail.take() == ("", b"")
+    tail.feed(b"a\n" * TAIL_BYTES)
+    assert len(tail.take()[0]) == TAIL_BYTES
+
+
+def test_a_line_without_an_end_is_given_in_parts() -> None:
+    tail = Tail()
+    assert tail.feed(b"x" * (TAIL_BYTES + 1)) == b"x" * (TAIL_BYTES + 1) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "crash"),
+    [
+        (9, Crashed(signal=9)),
+        (139, Crashed(signal=11, core_dumped=True)),
+        (768, Crashed(exit_status=3)),
+    ],
+)
+def test_a_wait_status_tells_the_crash(status: int, crash: Crashed) -> None:
+    assert crash_from_status(status) == crash
+
+
+def test_dirty_memory_is_that_of_a_living_process() -> None:
+    held = bytearray(b"x" * 10_000_000)
+    assert (dirty_bytes(os.getpid()) or 0) > len(held)
+    assert dirty_bytes(2**22 + 1) is None
+
+
+def test_a_duty_is_due_once_an_interval() -> None:
+    duties = Duties(100.0)
+    assert duties.take(Duty.BEAT, 100.0)
+    assert not duties.take(Duty.BEAT, 100.0 + INTERVAL_S[Duty.BEAT] - 0.1)
+    assert duties.take(Duty.POLL, 100.0)  # the others have times of their own
+    duties.hasten(Duty.BEAT, 101.0)
+    assert duties.next_due(Duty.BEAT) == 101.0
+    duties.hasten(Duty.BEAT, 102.0)
+    assert duties.take(Duty.BEAT, 101.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"workers": 0}, "--workers 0"),
+        ({"workers": 1001}, "--workers 1001"),
+        ({"queues": ()}, "--queues is empty"),
+        ({"queues": ("a", "a")}, "names a queue twice"),
+        ({"queues": ("a b",)}, "queue name 'a b'"),
+        ({"jobs_per_child": 0}, "--jobs-per-child 0"),
+        ({"grace_s": -1}, "--grace -1"),
+        ({"path": ("/no/such/folder",)}, "--path /no/such/folder"),
+        ({"preload": ("a-b",)}, "--preload a-b"),
+        ({"namespace": "a{b"}, "namespace 'a{b'"),
+        ({"name": "a b"}, "master name 'a b'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_with_its_name(
+    settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Config(url="redis://localhost", **settings)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "decision", "fields"),
+    [
+        (Succeeded(b"r", "5"), "finish", {"preview": "5"}),
+        (Raised("a.B", "m", "tb"), "fail", {"exc_type": "a.B", "exc_string": "tb"}),
+        (
+            TimedOut(3, killed=True),
+            "fail",
+            {"cause": "timed out after 3 s, killed as it did not stop"},
+        ),
+        (Crashed(signal=9), "fail", {"signal": 9, "cause": "crashed: SIGKILL", "output": "tail"}),
+        (Released("stop"), "put_back", {}),
+    ],
+)
+def test_a_settlement_records_what_the_attempt_came_to(
+    outcome: Outcome, decision: str, fields: dict[str, object]
+) -> None:
+    claim = Claim("id", "7:n", 1, "q", 3, "f", b"", "pickle", 60, 0, 0, ())
+    report = Report(outcome, Usage(1.5, 0.5, 1000), pid=42, output_tail="tail")
+    made = settlement(Run(claim, 3), report)
+    assert (made.id, made.token, made.worker, made.decision) == ("id", "7:n", 3, decision)
+    recorded = dict(made.fields)
+    assert fields.items() <= recorded.items()
+    if decision != "put_back":
+        assert recorded["pid"] == 42
+        assert recorded["wall_s"] == "1.500000"
+
+
+def test_a_retry_carries_its_delay_in_microseconds() -> None:
+    claim = Claim("id", "7:n", 2, "q", 3, "f", b"", "pickle", 60, 1, 1, (1.0, 2.5))
+    made = settlement(Run(claim, 3), Report(Raised("a.B", "m", "tb")))
+    assert (made.decision, made.delay_us) == ("retry", 2_500_000)
+
+
+def test_systemd_hears_ready_status_and_stopping(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        notifier = Notifier(address)
+        notifier.ready()
+        notifier.status("1/4 busy")
+        notifier.status("1/4 busy")  # unchanged: not sent again
+        notifier.stopping()
+        heard = [systemd.recv(4096) for _ in range(3)]
+    assert heard == [b"READY=1", b"STATUS=1/4 busy", b"STOPPING=1"]
+
+
+def test_without_systemd_nothing_is_sent() -> None:
+    Notifier("").ready()
+    Notifier("/no/such/socket").ready()

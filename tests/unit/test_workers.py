@@ -1,0 +1,236 @@
+"""The worker table, fed by hand through real socketpairs: nothing is forked."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from rqd.daemon import frames
+from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.workers import HARD_KILL_AFTER_S, Worker, Workers
+from rqd.daemon.zygote_process import Exited, Forked
+from rqd.model.outcome import Crashed, Raised, Released, Succeeded, TimedOut
+from rqd.model.records import Claim
+
+MEGABYTE = 1_000_000
+
+
+class Place:
+    """A worker table with one place, and the far end of its child's channel."""
+
+    def __init__(self, jobs_per_child: int = 1) -> None:
+        self.ends: list[socket.socket] = []
+        self.workers = Workers(jobs_per_child)
+        self.worker = self.workers.by_number[1] = Worker(1)
+        self.far = self.fork(100)
+
+    def fork(self, pid: int) -> socket.socket:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.ends.append(far)
+        self.workers.attach(Forked(1, pid, near, os.open("/dev/null", os.O_RDONLY)))
+        return far
+
+    def close(self) -> None:
+        self.workers.detach(self.worker)
+        for end in self.ends:
+            end.close()
+
+    def give(self, claim: Claim | None = None, now: float = 0.0) -> None:
+        self.workers.assign(claim or a_claim())
+        self.workers.send(self.worker, now)
+
+    def answer(self, kind: int, *fields: bytes) -> None:
+        self.far.sendall(encode_frame(kind, *fields))
+
+    def exit(self, status: int = 0, pid: int = 100, **usage: int) -> Exited:
+        self.far.close()
+        cpu_us, rss = usage.get("cpu_us", 0), usage.get("max_rss_bytes", 0)
+        return Exited(1, pid, status, cpu_us, rss)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lasting_place() -> Iterator[Place]:
+    """A place whose child takes two jobs."""
+    made = Place(jobs_per_child=2)
+    yield made
+    made.close()
+
+
+def a_claim(payload: bytes = b"call", timeout_s: float = 60) -> Claim:
+    return Claim("id", "7:n", 1, "q", 1, "f", payload, "pickle", timeout_s, 0, 0, ())
+
+
+def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -> None:
+    place.give(now=10.0)
+    ((kind, fields),) = FrameReader().feed(place.far.recv(65536))
+    assert kind == frames.JOB
+    assert fields[:6] == [b"id", b"7:n", b"1", b"q", b"f", b"call"]
+    place.answer(frames.SUCCEEDED, b"result", b"preview", b"1500000", b"200000")
+    heard = place.workers.hear(place.worker, 11.5)
+    assert heard is not None
+    run, report = heard
+    assert run.claim.id == "id"
+    assert report.outcome == Succeeded(b"result", "preview")
+    assert (report.usage.wall_s, report.usage.cpu_s) == (1.5, 0.2)
+    assert place.workers.free_numbers() == [1]
+
+
+def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> None:
+    place.give()
+    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1")
+    place.workers.hear(place.worker, 1.0)
+    assert place.workers.free_numbers() == [1]
+    assert not place.workers.has_waiting_child()
+    place.workers.assign(a_claim())
+    place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
+    assert place.worker.run is not None
+    assert place.worker.run.sent_at is None
+    place.workers.bury(place.exit(), 0, 2.0)
+    far = place.fork(101)
+    place.workers.send(place.worker, 3.0)
+    assert far.recv(65536)
+
+
+def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
+    place.give()
+    place.far.recv(65536)
+    place.answer(frames.SUCCEEDED, b"result", b"", b"1", b"1")
+    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    assert ended is not None
+    assert ended[1].outcome == Succeeded(b"result", "")
+
+
+def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) -> None:
+    place.give(now=1.0)
+    place.far.recv(65536)
+    gone = place.exit(status=139, cpu_us=2_000_000, max_rss_bytes=30 * MEGABYTE)
+    ended = place.workers.bury(gone, 12 * MEGABYTE, 3.5)
+    assert ended is not None
+    outcome, usage = ended[1].outcome, ended[1].usage
+    assert outcome == Crashed(signal=11, exit_status=0, core_dumped=True)
+    assert (usage.wall_s, usage.cpu_s, usage.peak_memory_bytes) == (2.5, 2.0, 18 * MEGABYTE)
+    assert place.worker.child is None
+
+
+def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> None:
+    place.give()
+    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    assert ended is not None
+    assert isinstance(ended[1].outcome, Released)
+
+
+def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> None:
+    place.workers.assign(a_claim(b"x" * 5 * MEGABYTE))
+    assert place.workers.send(place.worker, 0.0)  # bytes are left: the socket is full
+    place.far.recv(65536)
+    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    assert ended is not None
+    assert isinstance(ended[1].outcome, Released)
+
+
+def test_a_large_job_goes_out_piece_by_piece(place: Place) -> None:
+    payload = os.urandom(3 * MEGABYTE)
+    place.workers.assign(a_claim(payload))
+    more = place.workers.send(place.worker, 0.0)
+    reader = FrameReader()
+    got: list[frames.Frame] = []
+    while not got:
+        got = reader.feed(place.far.recv(262144))
+        if more:
+            more = place.workers.push(place.worker)
+    assert got[0][1][5] == payload
+
+
+def test_a_killed_jobs_outcome_is_why_it_was_killed(place: Place) -> None:
+    place.give()
+    place.far.recv(65536)
+    assert place.worker.run is not None
+    place.worker.run.verdict = TimedOut(60, killed=True)
+    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    assert ended is not None
+    assert ended[1].outcome == TimedOut(60, killed=True)
+
+
+def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
+    place.give()
+    place.far.recv(65536)
+    assert place.worker.run is not None
+    place.worker.run.verdict = Released("the daemon stops")
+    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1")
+    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    assert ended is not None
+    assert ended[1].outcome == Succeeded(b"r", "")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\xff\xff\xff\xff\xff",
+        encode_frame(99, b"1", b"1"),
+        encode_frame(frames.SUCCEEDED),
+        encode_frame(frames.SUCCEEDED, b"r", b"p", b"much", b"1"),
+        encode_frame(frames.RAISED, b"1", b"2"),
+    ],
+)
+def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
+    place: Place, nonsense: bytes
+) -> None:
+    place.give()
+    place.far.recv(65536)
+    place.far.sendall(nonsense)
+    ended = place.workers.hear(place.worker, 1.0) or place.workers.bury(place.exit(9), 0, 1.0)
+    assert ended is not None
+    assert isinstance(ended[1].outcome, Raised)
+    assert "broke its channel" in ended[1].outcome.message
+
+
+def test_the_exit_of_an_earlier_child_is_not_this_ones(place: Place) -> None:
+    place.give()
+    assert place.workers.bury(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
+    assert place.worker.run is not None
+
+
+def test_a_deadline_is_the_timeout_and_the_patience_after_it(place: Place) -> None:
+    place.give(a_claim(timeout_s=60), now=100.0)
+    assert place.worker.run is not None
+    assert place.worker.run.deadline == 160 + HARD_KILL_AFTER_S
+
+
+def test_a_job_without_a_timeout_has_no_deadline(place: Place) -> None:
+    place.give(a_claim(timeout_s=-1))
+    assert place.worker.run is not None
+    assert place.worker.run.deadline is None
+
+
+def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
+    place = lasting_place
+    for cpu in (b"300000", b"400000"):
+        assert place.workers.has_waiting_child()
+        place.give()
+        place.answer(frames.SUCCEEDED, b"", b"", b"1", cpu)
+        assert place.workers.hear(place.worker, 1.0)
+    assert not place.workers.has_waiting_child()
+
+
+def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: Place) -> None:
+    place = lasting_place
+    place.give()
+    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"300000")
+    place.workers.hear(place.worker, 1.0)
+    place.far.recv(65536)
+    place.give()
+    place.far.recv(65536)
+    ended = place.workers.bury(place.exit(9, cpu_us=800_000), 0, 2.0)
+    assert ended is not None
+    assert ended[1].usage.cpu_s == 0.5
