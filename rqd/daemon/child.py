@@ -102,7 +102,7 @@ def _set_up(worker: int, output_fd: int, life_fd: int, set_title: Callable[[str]
 def _serve(worker: int, channel: socket, jobs: int, set_title: Callable[[str], None]) -> int:
     reader = FrameReader()
     taken: list[frames.Frame] = []
-    for _ in range(jobs):
+    for left in range(jobs, 0, -1):
         while not taken:
             data = channel.recv(65536)
             if not data:
@@ -112,6 +112,8 @@ def _serve(worker: int, channel: socket, jobs: int, set_title: Callable[[str], N
         answer = _perform(worker, fields, set_title)
         _flush()
         channel.sendall(answer)
+        if left > 1:
+            set_title(f"rqd: worker {worker} idle")
     return 0
 
 
@@ -128,7 +130,6 @@ def _perform(worker: int, fields: list[bytes], set_title: Callable[[str], None])
     wall_us = (time.monotonic_ns() - wall_ns) // 1000
     cpu_us = (time.process_time_ns() - cpu_ns) // 1000
     current.leave()
-    set_title(f"rqd: worker {worker} idle")
     return encode_frame(kind, *answer, b"%d" % wall_us, b"%d" % cpu_us)
 
 

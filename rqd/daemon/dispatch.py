@@ -11,7 +11,7 @@ from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
-from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.redis_link import RedisLink, Refused
 from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
@@ -23,6 +23,7 @@ LEASE_US = 15_000_000
 # With a backlog, an outcome waits this long at most for the next child, so that one turn settles
 # and claims for several workers. A fork takes about this long; nobody could start a job earlier.
 _GATHER_S = 0.002
+_REFUSED_PAUSE_S = 0.1
 
 
 class Dispatch:
@@ -102,7 +103,11 @@ class Dispatch:
         if self._pending is None:
             return
         turn, ended = self._pending
-        answer = link.attempt(lambda: link.store.turn(turn), now)
+        try:
+            answer = link.attempt(lambda: link.store.turn(turn), now)
+        except Refused as refusal:
+            self._part(ended, refusal, now)
+            return
         if answer is None:
             return  # perhaps it was carried out: the same turn goes again, with its request id
         self._pending = None
@@ -133,8 +138,11 @@ class Dispatch:
         if free and self._gathers(now):
             return None
         self._ended, self._gather_until = [], None
+        return self._turn(ended, free), ended
+
+    def _turn(self, ended: list[Ended], free: list[int]) -> Turn:
         waiter = self._link.waiter
-        turn = Turn(
+        return Turn(
             request=self._link.store.request_id(),
             master=self._config.name,
             lease_us=LEASE_US,
@@ -143,7 +151,6 @@ class Dispatch:
             queues=self._config.queues if free else (),
             nudge=waiter.is_armed and not waiter.hears_queues,
         )
-        return turn, ended
 
     def _gathers(self, now: float) -> bool:
         """True while the turn is better put off: there is a backlog, and no child to run it."""
@@ -152,6 +159,23 @@ class Dispatch:
         if self._gather_until is None:
             self._gather_until = now + _GATHER_S
         return now < self._gather_until
+
+    def _part(self, ended: list[Ended], refusal: Refused, now: float) -> None:
+        """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
+        self._pending = None
+        if len(ended) > 1:
+            # The scripts check before they write, but a refusal may come late: what was settled
+            # answers `already` now.
+            first, *rest = ended
+            self._ended = [*rest, *self._ended]
+            self._pending = self._turn([first], []), [first]
+            self._link.pause(_REFUSED_PAUSE_S, now)
+            return
+        for one in ended:
+            self._log.error("outcome can't be recorded", id=one.run.claim.id, error=refusal)
+        if not ended:
+            self._log.error("claim refused by redis", error=refusal)
+        self._link.pause(_REFUSED_PAUSE_S, now)
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         for one, verdict in zip(ended, answer.verdicts, strict=True):

@@ -25,6 +25,10 @@ _WAIT_S = 30
 _WAIT_OVERDUE_S = 35.0
 
 
+class Refused(Exception):
+    """Redis can never carry this call out: a key is of a wrong type, a script failed."""
+
+
 class RedisLink:
     """A store, with the knowledge of whether Redis answers."""
 
@@ -41,13 +45,16 @@ class RedisLink:
     def attempt(self, call: Callable[[], T], now: float) -> T | None:
         """The call's answer; None if Redis is gone, or its next try is not due yet.
 
-        A call that failed may have been carried out: send the same request again.
+        A call that failed may have been carried out: send the same request again. Raises
+        Refused if Redis is there and can never carry it out.
         """
         if now < self.retry_at:
             return None
         try:
             answer = call()
         except (*RedisGone, redis.RedisError) as error:
+            if _is_refusal(error):
+                raise Refused(str(error)) from error
             self.lose(error, now)
             return None
         if not self.is_up:
@@ -55,6 +62,10 @@ class RedisLink:
             self._log.info("redis is back", url=self._url, gone_s=f"{now - self._lost_at:.1f}")
         self._backoff_s = _FIRST_BACKOFF_S
         return answer
+
+    def pause(self, pause_s: float, now: float) -> None:
+        """Redis is there, but what it said had better not be asked again at once."""
+        self.retry_at = now + pause_s
 
     def lose(self, error: Exception, now: float) -> None:
         """Redis failed to answer: no call goes out until the backoff's time is over."""
@@ -125,3 +136,11 @@ class Waiter:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """False for errors that pass: those have a code of their own (MISCONF, BUSY, TRYAGAIN, ..)."""
+    if not isinstance(error, redis.ResponseError) or isinstance(error, RedisGone):
+        return False
+    code = str(error).split(" ", 1)[0]
+    return code == "WRONGTYPE" or not code.isupper()

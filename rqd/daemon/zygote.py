@@ -18,6 +18,7 @@ import traceback
 from fcntl import F_SETFL, fcntl
 from importlib.machinery import PathFinder
 from select import POLLIN, poll
+from time import monotonic
 from typing import Any
 
 from rqd.daemon import child, frames
@@ -86,6 +87,7 @@ class Zygote:
         self._by_pidfd: dict[int, int] = {}
         self._poller = poll()
         self._poller.register(control.fileno(), POLLIN)
+        self._reap_at = 0.0
         self._reports: list[bytes] = []
         self._report_fds: list[int] = []
 
@@ -100,7 +102,8 @@ class Zygote:
             if any(fd == control_fd for fd, _ in ready) and not self._obey():
                 break
             self._send_reports()
-            if not ready:
+            if monotonic() >= self._reap_at:
+                self._reap_at = monotonic() + _IDLE_MS / 1000
                 self._reap_strangers()
         self._sweep()
         os._exit(0)

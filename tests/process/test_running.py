@@ -349,3 +349,20 @@ def test_a_job_in_the_future_starts_at_its_time(start_daemon: StartDaemon, queue
     assert job.created_at is not None
     assert job.started_at is not None
     assert 0.4 <= (job.started_at - job.created_at).total_seconds() < 0.6
+
+
+def test_an_outcome_that_redis_refuses_holds_up_no_other(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    daemon = start_daemon(workers=2)
+    broken = queue.enqueue(jobs.hold, str(fifo))
+    eventually(lambda: broken.is_started)
+    redis_client.rename("{rqd}:leases", "aside")
+    redis_client.set("{rqd}:leases", "no sorted set")
+    fifo.write_text("")
+    eventually(lambda: f"outcome can't be recorded id={broken.id}" in daemon.log())
+    redis_client.rename("aside", "{rqd}:leases")
+    assert ended(queue.enqueue(jobs.multiply, 2, 4)).return_value == 8
+    assert daemon.stop() == 0
