@@ -21,7 +21,7 @@ from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call
 from rqd.model.current import current
 from rqd.model.errors import JobTimeoutException
-from rqd.model.serializers import resolve_serializer
+from rqd.model.serializers import PickleSerializer, resolve_serializer
 
 if TYPE_CHECKING:
     from _socket import socket
@@ -32,6 +32,7 @@ _TRACEBACK_LIMIT_CHARS = 64 * 1024
 _PREVIEW_LIMIT_CHARS = 200
 # A job's `except Exception` or a `__del__` can swallow one timeout; the next comes after this.
 _TIMEOUT_REPEAT_S = 0.5
+_REHEARSALS = 64
 
 
 def live(
@@ -52,6 +53,21 @@ def live(
         _flush()
     finally:
         os._exit(status)
+
+
+def rehearse() -> None:
+    """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
+
+    The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
+    after the fork is a page to copy in every child.
+    """
+    payload = PickleSerializer.dumps(("builtins.bool", None, (), {}))
+    fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
+    frame = encode_frame(frames.JOB, *fields)
+    for _ in range(_REHEARSALS):
+        for _, taken in FrameReader().feed(frame):
+            _perform(0, taken, lambda _title: None)
+            _flush()
 
 
 def raise_timeout(_signum: int, _frame: object) -> None:

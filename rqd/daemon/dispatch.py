@@ -10,32 +10,27 @@ from dataclasses import replace
 from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.log import Log
-from rqd.daemon.loop import Loop
 from rqd.daemon.redis_link import RedisLink, Refused
 from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
-from rqd.store.connection import RedisGone
+from rqd.store.connection import NoScriptError, RedisError, RedisGone
 from rqd.store.store import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
 # With a backlog, an outcome waits this long at most for the next child, so that one turn settles
 # and claims for several workers. A fork takes about this long; nobody could start a job earlier.
 _GATHER_S = 0.002
-_REFUSED_PAUSE_S = 0.1
 
 
 class Dispatch:
     """Settles and claims; knows what may be waiting in Redis."""
 
-    def __init__(
-        self, config: Config, link: RedisLink, children: Children, loop: Loop, log: Log
-    ) -> None:
+    def __init__(self, config: Config, link: RedisLink, children: Children, log: Log) -> None:
         self._config = config
         self._link = link
         self._children = children
-        self._loop = loop
         self._log = log
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
@@ -58,6 +53,8 @@ class Dispatch:
     @property
     def next_due(self) -> float:
         """When the next turn has to go, at the latest."""
+        if self._link.turns.is_under_way:
+            return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
             return 0.0
         return min(self.next_promotion_at, self._gather_until or float("inf"))
@@ -73,15 +70,16 @@ class Dispatch:
     def hear_waiter(self, ready: set[int], now: float) -> bool:
         """Takes the marker that came, if one did; True if it announces a command."""
         waiter = self._link.waiter
-        if waiter.fd is None or waiter.fd not in ready:
-            if waiter.is_overdue(now):
-                self._drop_waiter()
+        if not waiter.has_answer(ready):
+            if now >= waiter.overdue_at():
+                waiter.close()
+                self._look = True
             return False
         try:
             marker = waiter.read()
-        except RedisGone as error:
-            self._drop_waiter()
-            self._link.lose(error, now)
+        except (*RedisGone, RedisError) as error:
+            self._look = True
+            self._lose_waiter(error, now)
             return False
         if marker is None:
             return False
@@ -93,41 +91,65 @@ class Dispatch:
         self._look = True
         return member == "command"
 
+    def hear_turn(self, ready: set[int], now: float) -> None:
+        """Takes the answer to the turn under way, if it came."""
+        turns = self._link.turns
+        try:
+            if turns.has_answer(ready):
+                answer = turns.answer()
+            elif now >= turns.overdue_at():
+                raise TimeoutError("no answer to a turn")
+            else:
+                return
+        except (*RedisGone, RedisError) as error:
+            self._hear_failure(error, now)
+            return
+        assert self._pending is not None
+        self._link.succeeded(now)
+        (turn, ended), self._pending = self._pending, None
+        self._apply(turn, ended, self._link.store.read_turn(answer), now)
+
     def settle_and_claim(self, now: float) -> None:
-        """One turn, if there is anything to record, or a reason to look for work."""
+        """Sends a turn, if there is anything to record, or a reason to look for work."""
         link = self._link
-        if now < link.retry_at:
+        if now < link.retry_at or link.turns.is_under_way:
             return
         if self._pending is None:
             self._pending = self._compose(now)
         if self._pending is None:
             return
-        turn, ended = self._pending
         try:
-            answer = link.attempt(lambda: link.store.turn(turn), now)
-        except Refused as refusal:
-            self._part(ended, refusal, now)
+            link.turns.ask(now, *link.store.turn_command(self._pending[0]))
+        except (*RedisGone, RedisError) as error:
+            self._hear_failure(error, now)
+
+    def _hear_failure(self, error: Exception, now: float) -> None:
+        """The turn may have been carried out: the same goes again, with its request id."""
+        if isinstance(error, NoScriptError):
+            self._link.store.forget_scripts()
             return
-        if answer is None:
-            return  # perhaps it was carried out: the same turn goes again, with its request id
-        self._pending = None
-        self._apply(turn, ended, answer, now)
+        try:
+            self._link.failed(error, now)
+        except Refused as refusal:
+            self._part(refusal)
 
     def arm_waiter(self, now: float) -> None:
         """Starts to wait for the next marker: the queues' too, while a worker is free."""
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < link.retry_at:
             return
-        before = waiter.fd
         listens = self.is_open and self._children.is_ready and self._free()
         try:
             waiter.arm(self._config.name, self._config.queues if listens else (), now)
-        except RedisGone as error:
-            self._drop_waiter()
-            link.lose(error, now)
-            return
-        if waiter.fd is not None and waiter.fd != before:
-            self._loop.watch(waiter.fd)
+        except (*RedisGone, RedisError) as error:
+            self._lose_waiter(error, now)
+
+    def _lose_waiter(self, error: Exception, now: float) -> None:
+        self._link.waiter.close()
+        try:
+            self._link.failed(error, now)
+        except Refused as refusal:
+            self._log.error("redis refuses to wake us", error=refusal)
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
@@ -160,22 +182,20 @@ class Dispatch:
             self._gather_until = now + _GATHER_S
         return now < self._gather_until
 
-    def _part(self, ended: list[Ended], refusal: Refused, now: float) -> None:
+    def _part(self, refusal: Refused) -> None:
         """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
-        self._pending = None
+        assert self._pending is not None
+        (_, ended), self._pending = self._pending, None
         if len(ended) > 1:
-            # The scripts check before they write, but a refusal may come late: what was settled
-            # answers `already` now.
+            # What was carried out before the refusal answers `already` now.
             first, *rest = ended
             self._ended = [*rest, *self._ended]
             self._pending = self._turn([first], []), [first]
-            self._link.pause(_REFUSED_PAUSE_S, now)
-            return
-        for one in ended:
-            self._log.error("outcome can't be recorded", id=one.run.claim.id, error=refusal)
-        if not ended:
+        elif ended:
+            left = ended[0].run.claim.id
+            self._log.error("outcome can't be recorded", id=left, error=refusal)
+        else:
             self._log.error("claim refused by redis", error=refusal)
-        self._link.pause(_REFUSED_PAUSE_S, now)
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         for one, verdict in zip(ended, answer.verdicts, strict=True):
@@ -192,8 +212,8 @@ class Dispatch:
             self._start(claim, now)
 
     def _start(self, claim: Claim, now: float) -> None:
-        if not self.is_open:
-            self._refuse(claim, Report(Released("the daemon stops")))
+        if not self.is_open or not self._children.workers.by_number[claim.worker].wanted:
+            self._refuse(claim, Report(Released("its worker was taken away")))
         elif claim.payload is not None:
             self._children.assign(claim, now)
         else:
@@ -215,10 +235,3 @@ class Dispatch:
 
     def _free(self) -> list[int]:
         return self._children.workers.free_numbers()
-
-    def _drop_waiter(self) -> None:
-        waiter = self._link.waiter
-        if waiter.fd is not None:
-            self._loop.forget(waiter.fd)
-        waiter.close()
-        self._look = True

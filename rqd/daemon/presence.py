@@ -7,7 +7,7 @@ import socket
 
 import setproctitle
 
-import rqd
+from rqd import __version__
 from rqd.daemon.children import Children
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import LEASE_US
@@ -42,7 +42,7 @@ class Presence:
         row: dict[str, str | int] = {
             "host": self._host,
             "pid": os.getpid(),
-            "version": rqd.__version__,
+            "version": __version__,
             "queues": ",".join(config.queues),
             "workers": config.workers,
             "state": "starting",
@@ -73,7 +73,7 @@ class Presence:
                 "boot": self._boot,
                 "host": self._host,
                 "pid": os.getpid(),
-                "version": rqd.__version__,
+                "version": __version__,
                 "queues": ",".join(self._config.queues),
                 **master_row(state, workers, children.zygote_pid, gauge, now, highest),
             },
@@ -112,5 +112,5 @@ class Presence:
             self._link.attempt(
                 lambda: store.bye(self._config.name, self._boot, highest_worker), now
             )
-        self._link.waiter.close()
+        self._link.close()
         self._log.info("master stopped", name=self._config.name, status=status)

@@ -58,10 +58,10 @@ class Master:
         self._exit_status = _EX_OK
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
-        self._link = RedisLink(config.url, config.namespace, log)
+        self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._presence = Presence(config, self._link, log)
         self._children = Children(config, _zygote_path(config), self._loop, log)
-        self._dispatch = Dispatch(config, self._link, self._children, self._loop, log)
+        self._dispatch = Dispatch(config, self._link, self._children, log)
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -92,6 +92,7 @@ class Master:
             self._dispatch.take(self._children.collect(ready, now))
             self._obey_signals(now)
             self._perform_due_duties(now)
+            self._dispatch.hear_turn(ready, now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
             self._presence.announce(self._state(), self._children)

@@ -43,11 +43,16 @@ def main(control_fd: int, jobs_per_child: int, version: str, preload: list[str])
     try:
         set_title = _load_set_title()
         set_title(f"rqd: zygote, importing {' '.join(preload)}" if preload else "rqd: zygote")
+        # Meant for this process only; and removed after the first title, for which setproctitle
+        # needs the environment as the kernel laid it out.
+        if os.environ.get("LD_BIND_NOW") == "rqd":
+            del os.environ["LD_BIND_NOW"]
         for module in preload:
             __import__(module)
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
+        child.rehearse()
         faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         control.sendall(encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))

@@ -366,3 +366,11 @@ def test_an_outcome_that_redis_refuses_holds_up_no_other(
     redis_client.rename("aside", "{rqd}:leases")
     assert ended(queue.enqueue(jobs.multiply, 2, 4)).return_value == 8
     assert daemon.stop() == 0
+
+
+def test_a_job_sees_the_daemons_environment_and_nothing_of_the_zygotes(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon(env={"COLOUR": "blue"})
+    assert ended(queue.enqueue(jobs.environment, "COLOUR")).return_value == "blue"
+    assert ended(queue.enqueue(jobs.environment, "LD_BIND_NOW")).return_value is None
