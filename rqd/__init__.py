@@ -31,12 +31,23 @@ _HOME = {
     "use_redis": "rqd.connection",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+# Written out: what type checkers and linters read. tests/client holds it and _HOME together.
+__all__ = [
+    "Job",
+    "Queue",
+    "Retry",
+    "Worker",
+    "__version__",
+    "cancel_job",
+    "get_current_job",
+    "requeue_job",
+    "use_redis",
+]
 
 
 def __getattr__(name: str) -> object:
     if home := _HOME.get(name):
-        import importlib
+        import importlib  # noqa: PLC0415 - `import rqd` alone shall load nothing
 
         return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'rqd' has no attribute {name!r}")

@@ -6,11 +6,14 @@ import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
-import redis
-
-from rqd.store.connection import client_connection, default_namespace, default_url
+from rqd.store.connection import (
+    Client,
+    client_connection,
+    default_namespace,
+    default_url,
+    url_of,
+)
 from rqd.store.store import Store
 from rqd.store.views import Views
 
@@ -34,10 +37,11 @@ class Backend:
 
 
 class _Connections:
-    """The default backend, and one for each client that was handed in."""
+    """The default backend, and one for each client or URL that was handed in."""
 
     def __init__(self) -> None:
         self.default: Backend | None = None
+        self.by_url: dict[tuple[str, str], Backend] = {}
         self.by_client: weakref.WeakKeyDictionary[Any, Backend] = weakref.WeakKeyDictionary()
 
 
@@ -45,7 +49,7 @@ class _Connections:
 _connections = _Connections()
 
 
-def use_redis(connection: str | redis.Redis | None = None, namespace: str | None = None) -> None:
+def use_redis(connection: str | Client | None = None, namespace: str | None = None) -> None:
     """Sets the Redis that queues and jobs use when none is handed to them.
 
     `connection` is a URL, a `redis.Redis` whose settings are read, or None for `RQD_URL`, then
@@ -55,7 +59,7 @@ def use_redis(connection: str | redis.Redis | None = None, namespace: str | None
     _connections.default = _open(connection, namespace)
 
 
-def backend_for(connection: Backend | redis.Redis | str | None = None) -> Backend:
+def backend_for(connection: Backend | Client | str | None = None) -> Backend:
     """The backend behind what a user handed in; None is the default one."""
     if isinstance(connection, Backend):
         return connection
@@ -64,29 +68,19 @@ def backend_for(connection: Backend | redis.Redis | str | None = None) -> Backen
             _connections.default = _open(None, None)
         return _connections.default
     if isinstance(connection, str):
-        return _open(connection, None)
+        key = (connection, default_namespace())
+        if (opened := _connections.by_url.get(key)) is None:
+            opened = _connections.by_url[key] = _open(connection, None)
+        return opened
     if (known := _connections.by_client.get(connection)) is None:
         known = _connections.by_client[connection] = _open(connection, None)
     return known
 
 
-def _open(connection: str | redis.Redis | None, namespace: str | None) -> Backend:
+def _open(connection: str | Client | None, namespace: str | None) -> Backend:
     client = client_connection(connection)
     if connection is None:
         url = default_url()
     else:
-        url = connection if isinstance(connection, str) else _url_of(connection)
+        url = connection if isinstance(connection, str) else url_of(connection)
     return Backend(Store(client, namespace or default_namespace()), url)
-
-
-def _url_of(client: redis.Redis) -> str:
-    """The URL of a client's settings, for a daemon that shall use the same server."""
-    settings = client.connection_pool.connection_kwargs
-    user, password = settings.get("username") or "", settings.get("password") or ""
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
-    database = settings.get("db") or 0
-    if path := settings.get("path"):
-        return f"unix://{login}{path}?db={database}"
-    secure = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
-    host, port = settings.get("host", "localhost"), settings.get("port", 6379)
-    return f"redis{'s' if secure else ''}://{login}{host}:{port}/{database}"

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from rqd.job import Connection, Job
-from rqd.queue import EnqueueData, JobOptions, Queue
+from rqd.queue import EnqueueData, JobOptions, Queue, job_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
+J = TypeVar("J")
 R_co = TypeVar("R_co", covariant=True)
+J_co = TypeVar("J_co")
 
 
-class JobFunction(Protocol[P, R_co]):
-    """The decorated function: call it to run it here, `delay` it to run it in a worker."""
+class JobFunction(Protocol[P, R_co, J_co]):
+    """The decorated function: call it to run it here, `delay` it to run it in a worker.
+
+    A coroutine function returns a coroutine here, and its job what the coroutine returns.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[J_co]:
         """Puts the call on the queue; takes exactly what the function takes."""
 
-    def enqueue(self, *args: Any, **kwargs: Any) -> Job[R_co]:
+    def enqueue(self, *args: Any, **kwargs: Any) -> Job[J_co]:
         """As `Queue.enqueue`: takes job options among the keyword arguments too."""
+
+
+class JobDecorator(Protocol):
+    """What `job(..)` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> JobFunction[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R, R]: ...
 
 
 def job(
@@ -30,19 +46,19 @@ def job(
     connection: Connection = None,
     timeout: float | str | None = None,
     **options: Any,
-) -> Callable[[Callable[P, R]], JobFunction[P, R]]:
+) -> JobDecorator:
     """Gives a function `.delay(..)` and `.enqueue(..)`, which put its call on `queue` (RQ's).
 
     `timeout` and the options of `Queue.enqueue` hold for every such call. Nothing is connected
-    before the first one.
+    before the first one. Raises InvalidCallError for an option that doesn't exist.
     """
-    chosen = JobOptions(job_timeout=timeout, **options)
+    chosen = job_options(timeout, options)
 
-    def decorate(function: Callable[P, R]) -> JobFunction[P, R]:
+    def decorate(function: Callable[..., Any]) -> JobFunction[..., Any, Any]:
         def target() -> Queue:
             return queue if isinstance(queue, Queue) else Queue(queue, connection)
 
-        def delay(*args: P.args, **kwargs: P.kwargs) -> Job[Any]:
+        def delay(*args: Any, **kwargs: Any) -> Job[Any]:
             return target().enqueue_many([EnqueueData(function, args, kwargs, chosen)])[0]
 
         def enqueue(*args: Any, **kwargs: Any) -> Job[Any]:
@@ -51,7 +67,7 @@ def job(
             return target().enqueue(function, *args, **{**given, **kwargs})
 
         function.delay = delay  # type: ignore[attr-defined]  # what JobFunction promises
-        function.enqueue = enqueue  # type: ignore[attr-defined]
-        return cast("JobFunction[P, R]", function)
+        function.enqueue = enqueue  # type: ignore[attr-defined]  # as delay
+        return cast("JobFunction[..., Any, Any]", function)
 
-    return decorate
+    return cast("JobDecorator", decorate)

@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-import redis
-
 from rqd.connection import Backend, backend_for
-from rqd.model.call import decode_call
+from rqd.model.call import decode_call, encode_value, read_call
 from rqd.model.current import current
 from rqd.model.errors import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.serializers import resolve_serializer
 from rqd.results import Result
+from rqd.store.connection import Client
 
 R = TypeVar("R")
-Connection = Backend | redis.Redis | str | None
+_NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
+Connection = Backend | Client | str | None
 
 __all__ = ["Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
 
@@ -38,14 +38,22 @@ class Job(Generic[R]):
     # -- finding jobs
 
     @classmethod
-    def fetch(cls, id: str, connection: Connection = None, serializer: Any = None) -> Job[Any]:  # noqa: A002 (RQ's name)
-        """The job of this id. Raises NoSuchJobError if there is none. `serializer` is the job's own."""
+    def fetch(
+        cls,
+        id: str,  # noqa: A002 - RQ's name
+        connection: Connection = None,
+        serializer: Any = None,  # noqa: ARG003 - RQ's; the job knows its own
+    ) -> Job[Any]:
+        """The job of this id. Raises NoSuchJobError if there is none."""
         backend = backend_for(connection)
         return Job(_fetch_record(backend, id), backend)
 
     @classmethod
     def fetch_many(
-        cls, job_ids: Iterable[str], connection: Connection = None, serializer: Any = None
+        cls,
+        job_ids: Iterable[str],
+        connection: Connection = None,
+        serializer: Any = None,  # noqa: ARG003 - RQ's; the jobs know their own
     ) -> list[Job[Any] | None]:
         """The jobs of these ids in one round trip, None for each that doesn't exist."""
         backend = backend_for(connection)
@@ -82,17 +90,20 @@ class Job(Generic[R]):
     @property
     def func(self) -> Callable[..., R]:
         """The function itself, imported here."""
-        return self._call[0]
+        try:
+            return decode_call(self._payload, self._record.serializer)[0]
+        except Exception as error:
+            raise self._unreadable(error) from error  # importing runs the user's code
 
     @property
     def args(self) -> tuple[Any, ...]:
         """The positional arguments."""
-        return self._call[1]
+        return self._arguments[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments."""
-        return self._call[2]
+        return self._arguments[1]
 
     @property
     def timeout(self) -> float:
@@ -165,7 +176,8 @@ class Job(Generic[R]):
         """Reads the job anew. Raises NoSuchJobError if it is gone."""
         self._record = _fetch_record(self._backend, self.id)
         self.__dict__.pop("meta", None)
-        self.__dict__.pop("_call", None)
+        self.__dict__.pop("_payload", None)
+        self.__dict__.pop("_arguments", None)
 
     def get_status(self, refresh: bool = True) -> JobStatus:
         """Where the job is now. Raises NoSuchJobError if it is gone."""
@@ -209,11 +221,11 @@ class Job(Generic[R]):
 
     # -- what came of it
 
-    def return_value(self, refresh: bool = False) -> R | None:
-        """What the job returned, asked of Redis now; None while it has not, or if it failed.
-
-        `refresh` is taken for RQ's sake: every call asks.
-        """
+    def return_value(
+        self,
+        refresh: bool = False,  # noqa: ARG002 - RQ's; every call asks
+    ) -> R | None:
+        """What the job returned, asked of Redis now; None while it has not, or if it failed."""
         result = self.latest_result()
         return result.return_value if result is not None else None
 
@@ -223,9 +235,9 @@ class Job(Generic[R]):
         return self.return_value()
 
     def latest_result(self, timeout: float = 0) -> Result | None:
-        """The latest attempt's result; with a timeout in seconds, waits that long for the job's end.
+        """The latest attempt's result, None if there is none yet.
 
-        Waits in Redis without polling. None if there is none yet.
+        With a timeout in seconds, waits that long for the job's end, in Redis and without polling.
         """
         if timeout > 0:
             self._backend.views.wait_for_end(self.id, timeout)
@@ -238,7 +250,7 @@ class Job(Generic[R]):
 
     @property
     def exc_info(self) -> str | None:
-        """The traceback of the latest attempt, or its cause where there is none; None after success."""
+        """The latest attempt's traceback, or its cause where there is none; None after success."""
         result = self.latest_result()
         return (result.exc_string or result.cause) if result is not None else None
 
@@ -251,8 +263,10 @@ class Job(Generic[R]):
         """
         found = self._backend.store.cancel(self.id)
         self._check_found(found)
-        if found == JobStatus.STARTED or found in (JobStatus.FINISHED, JobStatus.FAILED, "stopped"):
-            raise InvalidJobOperation(f"job {self.id} is {found}: only a waiting job can be canceled")
+        if found in _NOT_TO_CANCEL:
+            raise InvalidJobOperation(
+                f"job {self.id} is {found}: only a waiting job can be canceled"
+            )
 
     def requeue(self, at_front: bool = False) -> Job[R]:
         """Runs a failed, stopped or canceled job again.
@@ -284,8 +298,11 @@ class Job(Generic[R]):
         return self.meta
 
     def save_meta(self) -> None:
-        """Stores `meta`. Raises NoSuchJobError if the job is gone."""
-        data = resolve_serializer(self._record.serializer).dumps(self.meta)
+        """Stores `meta`.
+
+        Raises NoSuchJobError if the job is gone, InvalidCallError for what can't be serialized.
+        """
+        data = encode_value(self.meta, self._record.serializer, f"the meta of job {self.id}")
         if not self._backend.store.save_meta(self.id, data):
             raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
 
@@ -299,12 +316,18 @@ class Job(Generic[R]):
         return hash(self.id)
 
     @cached_property
-    def _call(self) -> tuple[Callable[..., R], tuple[Any, ...], dict[str, Any]]:
-        payload = self._backend.views.payload(self._record)
+    def _payload(self) -> bytes:
+        return self._backend.views.payload(self._record)
+
+    @cached_property
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
-            return decode_call(payload, self._record.serializer)
+            return read_call(self._payload, self._record.serializer)[2:]
         except Exception as error:
-            raise DeserializationError(f"the call of job {self.id} can't be read: {error}") from error
+            raise self._unreadable(error) from error  # unpickling runs the user's code
+
+    def _unreadable(self, error: Exception) -> DeserializationError:
+        return DeserializationError(f"the call of job {self.id} can't be read: {error}")
 
     def _load_meta(self) -> dict[str, Any]:
         data = self._record.meta
@@ -318,7 +341,10 @@ class Job(Generic[R]):
             raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
 
 
-def get_current_job(connection: Connection = None, job_class: Any = None) -> Job[Any] | None:
+def get_current_job(
+    connection: Connection = None,
+    job_class: Any = None,  # noqa: ARG001 - RQ's
+) -> Job[Any] | None:
     """The job this code runs in, None outside of one. Opens a connection of the child's own."""
     return Job.fetch(current.id, connection) if current.id else None
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from rqd.connection import Backend, backend_for
 from rqd.job import Connection, Job, new_job_id
-from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, describe_call, encode_call
+from rqd.model.call import (
+    DEFAULT_PAYLOAD_LIMIT_BYTES,
+    HIGHEST_PAYLOAD_LIMIT_BYTES,
+    encode_call,
+    encode_value,
+)
+from rqd.model.describe import describe_call
 from rqd.model.errors import ConfigurationError, InvalidCallError
-from rqd.model.names import check_job_id, check_name, parse_duration_s
+from rqd.model.names import check_job_id, check_queue_name, parse_duration_s
 from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.retry import Retry
-from rqd.model.serializers import Serializer, resolve_serializer, serializer_name
+from rqd.model.serializers import Serializer, serializer_name
 
 R = TypeVar("R")
 
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_YET = (
     "depends_on",
     "repeat",
@@ -76,10 +83,15 @@ class Queue:
     ) -> None:
         if not is_async:
             raise ConfigurationError("is_async=False is not there yet: run a worker in burst mode")
-        self.name = check_name(name, "queue name")
+        if not 0 < payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
+            raise ConfigurationError(
+                f"payload_limit_bytes {payload_limit_bytes!r}: write 1 to"
+                f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,}"
+            )
+        self.name = check_queue_name(name)
         self._backend = backend_for(connection)
-        timeout_s = parse_duration_s(default_timeout, "default_timeout")
-        self.default_timeout = timeout_s or DEFAULT_TIMEOUT_S
+        timeout_s = _time_limit_s(default_timeout, "default_timeout")
+        self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._payload_limit_bytes = payload_limit_bytes
 
@@ -124,26 +136,29 @@ class Queue:
         **options: Any,
     ) -> Job[Any]:
         """As `enqueue`, with the call's arguments apart from the options (RQ's form)."""
-        _refuse_unknown(options)
-        chosen = JobOptions(job_timeout=timeout, **options)
-        data = EnqueueData(func, tuple(args or ()), dict(kwargs or {}), chosen)
+        data = self.prepare_data(func, args, kwargs, timeout, **options)
         return self._enqueue([data], pipeline=pipeline)[0]
 
-    def enqueue_many(self, job_datas: Iterable[EnqueueData], pipeline: Any = None) -> list[Job[Any]]:
-        """Puts many calls on the queue in one round trip: all of them, or none."""
+    def enqueue_many(
+        self, job_datas: Iterable[EnqueueData], pipeline: Any = None
+    ) -> list[Job[Any]]:
+        """Puts many calls, made by `prepare_data`, on the queue in one round trip: all, or none.
+
+        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none.
+        """
         datas = list(job_datas)
         return self._enqueue(datas, pipeline=pipeline) if datas else []
 
     def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue when its time comes; a naive datetime is local time."""
         data, pipeline = _split_call(f, args, kwargs)
-        due_us = int(datetime.astimezone(UTC).timestamp() * 1_000_000)
+        due_us = (datetime.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         return self._enqueue([data], due_us=due_us, pipeline=pipeline)[0]
 
     def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue after this time, by Redis' clock."""
         data, pipeline = _split_call(f, args, kwargs)
-        delay_us = max(0, int(time_delta.total_seconds() * 1_000_000))
+        delay_us = max(0, time_delta // timedelta(microseconds=1))
         return self._enqueue([data], delay_us=delay_us, pipeline=pipeline)[0]
 
     @staticmethod
@@ -154,9 +169,8 @@ class Queue:
         timeout: float | str | None = None,
         **options: Any,
     ) -> EnqueueData:
-        """A call for `enqueue_many`."""
-        _refuse_unknown(options)
-        chosen = JobOptions(job_timeout=timeout, **options)
+        """A call for `enqueue_many`. Raises InvalidCallError for an option that doesn't exist."""
+        chosen = job_options(timeout, options)
         return EnqueueData(func, tuple(args or ()), dict(kwargs or {}), chosen)
 
     # -- looking
@@ -211,8 +225,8 @@ class Queue:
         return self._backend.store.empty(self.name)
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
-        """Cancels a waiting job; does nothing if it doesn't wait."""
-        self._backend.store.cancel(_id_of(job_or_id))
+        """Cancels a job that waits in this queue; does nothing if none does."""
+        self._backend.store.cancel(_id_of(job_or_id), self.name)
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r})"
@@ -233,7 +247,7 @@ class Queue:
         delay_us: int | None = None,
         pipeline: Any = None,
     ) -> list[Job[Any]]:
-        jobs = [replace(self._new_job(data), due_us=due_us, delay_us=delay_us) for data in datas]
+        jobs = [self._new_job(data, due_us, delay_us) for data in datas]
         store = self._backend.store
         now_us = store.enqueue(jobs, store.request_id(), pipeline)
         is_due = due_us is None and delay_us is None
@@ -242,7 +256,7 @@ class Queue:
             due_us = now_us + delay_us
         return [Job(_record(job, status, now_us, due_us), self._backend) for job in jobs]
 
-    def _new_job(self, data: EnqueueData) -> NewJob:
+    def _new_job(self, data: EnqueueData, due_us: int | None, delay_us: int | None) -> NewJob:
         options = data.options
         func_name, payload = encode_call(
             data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
@@ -255,50 +269,72 @@ class Queue:
             payload=payload,
             description=options.description or describe_call(func_name, data.args, data.kwargs),
             serializer=self.serializer,
-            timeout_s=_duration(options.job_timeout, "job_timeout", self.default_timeout),
+            timeout_s=_timeout_s(options.job_timeout, self.default_timeout),
             result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
             failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
             ttl_s=_time_to_wait_s(options.ttl),
             at_front=options.at_front,
-            meta=resolve_serializer(self.serializer).dumps(options.meta) if options.meta else b"",
+            due_us=due_us,
+            delay_us=delay_us,
+            meta=encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
             retries=retry.max if retry else 0,
             retry_intervals=tuple(retry.intervals) if retry else (),
         )
 
 
 _OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+_RESERVED = _OPTION_NAMES | set(_NOT_YET)
+_NO_OPTIONS = JobOptions()
 
 
-def _split_call(
-    f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[EnqueueData, Any]:
+def _split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[EnqueueData, Any]:
     """The call and its options apart, and the user's pipeline."""
-    for name in _NOT_YET:
-        if kwargs.get(name) is not None:
-            raise InvalidCallError(f"{name}= is not there yet")
-        kwargs.pop(name, None)
     pipeline = kwargs.pop("pipeline", None)
-    options = JobOptions(**{name: kwargs.pop(name) for name in _OPTION_NAMES & kwargs.keys()})
+    named = {name: kwargs.pop(name) for name in _RESERVED & kwargs.keys()}
+    options = job_options(named.pop("job_timeout", None), named) if named else _NO_OPTIONS
     if "args" in kwargs or "kwargs" in kwargs:
-        if args:
-            raise InvalidCallError("pass arguments either in place or as args=, not both")
-        args = tuple(kwargs.pop("args", ()) or ())
-        kwargs = kwargs.pop("kwargs", None) or {}
+        positional, by_name = kwargs.pop("args", None), kwargs.pop("kwargs", None)
+        if args or kwargs:
+            raise InvalidCallError(
+                "pass arguments either in place or as args= and kwargs=, not both"
+            )
+        args, kwargs = tuple(positional or ()), dict(by_name or {})
     return EnqueueData(f, args, kwargs, options), pipeline
 
 
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    for name in [*options]:
-        if name in _NOT_YET:
-            if options.pop(name) is not None:
-                raise InvalidCallError(f"{name}= is not there yet")
-        elif name not in _OPTION_NAMES:
+def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
+    """The options as one value; raises InvalidCallError for one that doesn't exist."""
+    given: dict[str, Any] = {"job_timeout": timeout}
+    for name, value in options.items():
+        if name in _OPTION_NAMES:
+            if value is not None:
+                given[name] = value
+        elif name not in _NOT_YET:
             raise InvalidCallError(f"there is no option {name}=")
+        elif value is not None:
+            raise InvalidCallError(f"{name}= is not there yet")
+    if not isinstance(given.get("retry"), Retry | None):
+        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
+    return JobOptions(**given)
 
 
 def _duration(value: float | str | None, what: str, default: float) -> float:
     seconds = parse_duration_s(value, what)
     return default if seconds is None else seconds
+
+
+def _timeout_s(value: float | str | None, default: float) -> float:
+    seconds = _time_limit_s(value, "job_timeout")
+    return default if seconds is None else seconds
+
+
+def _time_limit_s(value: float | str | None, what: str) -> float | None:
+    seconds = parse_duration_s(value, what)
+    if seconds == 0:
+        raise ConfigurationError(
+            f"{what} 0 would end the job at once: write seconds, or -1 for none"
+        )
+    return seconds
 
 
 def _time_to_wait_s(value: float | str | None) -> float | None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from rqd.connection import Backend
+from rqd.model.errors import DeserializationError
 from rqd.model.records import AttemptRecord
 from rqd.model.serializers import resolve_serializer
 
@@ -57,11 +58,22 @@ class Result:
 
     @property
     def return_value(self) -> Any:
-        """What the job returned; None unless it was successful."""
+        """What the job returned; None unless it was successful, or where it is gone by now.
+
+        Raises DeserializationError if it can't be read here.
+        """
         if self.type is not ResultType.SUCCESSFUL:
             return None
         data = self._backend.views.result_bytes(self.job_id, self._attempt)
-        return None if data is None else resolve_serializer(self._serializer).loads(data)
+        if data is None:
+            return None
+        try:
+            return resolve_serializer(self._serializer).loads(data)
+        except Exception as error:
+            # Unpickling runs the user's code, which raises anything.
+            raise DeserializationError(
+                f"the result of job {self.job_id} can't be read: {error}"
+            ) from error
 
     def __repr__(self) -> str:
         return f"<Result {self.type} of {self.job_id}, attempt {self.attempt}>"

@@ -7,20 +7,14 @@ which may have threads, connections and signal handlers.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable
-from fcntl import F_SETFL, F_SETOWN, fcntl
-from types import FrameType
-from typing import Any
 
 from rqd.connection import backend_for
+from rqd.daemon.foreground import run_in_foreground
 from rqd.job import Connection
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
-
-_F_SETSIG = 10  # fcntl.h; Python has no name for it
 
 
 class Worker:
@@ -58,55 +52,15 @@ class Worker:
         return self._run([])
 
     def _run(self, extra: list[str]) -> bool:
-        command = [sys.executable, "-m", "rqd", "start", "--queues", ",".join(self.queue_names())]
-        command += ["--workers", str(self.workers), "--namespace", self._backend.namespace, *extra]
+        arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
+        arguments += ["--namespace", self._backend.namespace, *extra]
         if self.name:
-            command += ["--name", self.name]
+            arguments += ["--name", self.name]
         # The folder of the caller's script comes first on its path, and has its modules.
         for entry in sys.path:
             if os.path.isdir(entry or "."):
-                command += ["--path", entry or "."]
-        # In the environment and not among the arguments, which every user of the machine can read.
-        environment = {**os.environ, "RQD_URL": self._backend.url}
-        life_read, life_write = os.pipe()
-        try:
-            daemon = subprocess.Popen(
-                command,
-                env=environment,
-                pass_fds=[life_read],
-                preexec_fn=lambda: _stop_with(life_read),
-            )
-            os.close(life_read)
-            status = _wait(daemon)
-        finally:
-            os.close(life_write)
+                arguments += ["--path", entry or "."]
+        status = run_in_foreground(arguments, self._backend.url)
         if status in (64, 69, 77, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0
-
-
-def _stop_with(life_read: int) -> None:
-    """The kernel sends SIGTERM to this process when the caller's end of the pipe closes."""
-    fcntl(life_read, _F_SETSIG, signal.SIGTERM)
-    fcntl(life_read, F_SETOWN, os.getpid())
-    fcntl(life_read, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-
-
-def _wait(daemon: subprocess.Popen[Any]) -> int:
-    """Waits for the daemon; passes on SIGTERM, and lets Ctrl-C, which it hears itself, take its time."""
-
-    def pass_on(signum: int, _frame: FrameType | None) -> None:
-        daemon.send_signal(signum)
-
-    try:
-        before = signal.signal(signal.SIGTERM, pass_on)
-    except ValueError:  # not the main thread: the caller's handlers stay as they are
-        return daemon.wait()
-    try:
-        while True:
-            try:
-                return daemon.wait()
-            except KeyboardInterrupt:
-                continue
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""The `rqd` command: arguments become a Config or a call; errors become one line and an exit code."""
+"""The `rqd` command: arguments become a Config or a call, errors one line and an exit code."""
 
 from rqd.cli.main import main
 

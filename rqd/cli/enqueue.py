@@ -86,7 +86,6 @@ def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, An
     return args, kwargs
 
 
-
 def _split(argument: str) -> tuple[str | None, str, str]:
     """(keyword or None, `:` `%` or empty, the value's text)."""
     if argument[:1] in (":", "%"):
@@ -123,5 +122,5 @@ def _show(result: Result | None) -> int:
         click.echo(result.details.get("preview", ""))
         return 0
     told = result and (result.exc_string or result.cause)
-    click.echo(told or "the job is gone: canceled or deleted", err=True)
+    click.echo((told or "the job is gone: canceled or deleted").rstrip(), err=True)
     return EX_JOB_FAILED

@@ -49,7 +49,9 @@ def _show_queues(queues: list[dict[str, Any]]) -> None:
 
 
 def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
-    heads = ("master", "host", "pid", "version", "queues", "state", "busy", "rss MB", "cpu %", "beat")
+    heads = (
+        "master", "host", "pid", "version", "queues", "state", "busy", "rss MB", "cpu %", "beat",
+    )  # fmt: skip
     rows = [
         (
             row["name"], row.get("host"), row.get("pid", 0), row.get("version"), row.get("queues"),
@@ -98,13 +100,14 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
 
 
 def _megabytes(row: dict[str, Any]) -> float:
-    return round(row.get("rss_bytes", 0) / 1e6, 1)
+    return round(int(row.get("rss_bytes", 0)) / 1e6, 1)
 
 
 def _ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
     if not instant:
         return ""
     seconds = max(0, now_us / 1e6 - datetime.fromisoformat(instant).timestamp())
-    if seconds < 120:
-        return f"{seconds:.0f} s{suffix}"
-    return f"{seconds / 60:.0f} min{suffix}" if seconds < 7200 else f"{seconds / 3600:.0f} h{suffix}"
+    for limit_s, unit_s, unit in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit_s:
+            return f"{seconds / unit_s:.0f} {unit}{suffix}"
+    return f"{seconds / 3600:.0f} h{suffix}"

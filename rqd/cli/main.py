@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
-import redis
 
 import rqd
 from rqd.model.errors import (
@@ -17,9 +17,10 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
 )
+from rqd.store.connection import RedisError
 
 # sysexits.h
-EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_SOFTWARE = 64, 65, 66, 69, 70
+EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE = 64, 65, 66, 69
 _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (ConfigurationError, EX_USAGE),
     (InvalidCallError, EX_DATAERR),
@@ -34,11 +35,15 @@ _COMMANDS = {"start": "start", "enqueue": "enqueue", "job": "job", "info": "info
 class LazyGroup(click.Group):
     """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """All commands, in the order of their use."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        cmd_name: str,
+    ) -> click.Command | None:
         """The command, or None if there is none."""
         if cmd_name not in _COMMANDS:
             return None
@@ -46,16 +51,25 @@ class LazyGroup(click.Group):
         return module.command  # type: ignore[no-any-return]  # each module's one click.Command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(rqd.__version__, prog_name="rqd")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Job queues for Python on Redis, run by a forking supervisor daemon."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
-    """Runs the command line, and exits with a sysexits status; no traceback for a user's mistake."""
+    """Runs the command line and exits with a sysexits status; no traceback for a user's mistake."""
+    status: object = 0
     try:
         status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         _leave("interrupted", 130)
     except click.ClickException as error:
@@ -64,7 +78,11 @@ def main() -> None:
         _leave(error.format_message() + hint, EX_USAGE)
     except RqdError as error:
         _leave(str(error), next(code for kind, code in _STATUS if isinstance(error, kind)))
-    except (redis.RedisError, OSError) as error:
+    except BrokenPipeError:
+        # The reader of our output has left, as head does; Python would complain at its own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (RedisError, OSError) as error:
         _leave(f"{type(error).__name__}: {error}", EX_UNAVAILABLE)
     except KeyboardInterrupt:
         _leave("interrupted", 130)

@@ -21,11 +21,15 @@ _POLL_S = 0.05
 @click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
 @click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
 @click.option("--no-wait", is_flag=True, help="Don't wait until they are gone.")
-def command(url: str | None, namespace: str | None, now: bool, name: str | None, no_wait: bool) -> None:
+def command(
+    url: str | None, namespace: str | None, now: bool, name: str | None, no_wait: bool
+) -> None:
     """Stop the masters of a namespace: running jobs finish, within each master's --grace."""
+    if name is not None:
+        check_name(name, "master name")
     with backend(url, namespace) as there:
         alive = [row["name"] for row in there.views.masters()]
-        wanted = alive if name is None else [check_name(name, "master name")]
+        wanted = alive if name is None else [name]
         if name is not None and name not in alive:
             raise RqdError(f"no master named {name!r} is alive; rqd info lists them")
         if not wanted:
@@ -52,5 +56,3 @@ def _wait(views: Views, masters: set[str]) -> None:
             shown = told
         if masters:
             time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
-
-

@@ -114,6 +114,8 @@ class Master:
 
     def _obey_signals(self, now: float) -> None:
         for signum in self._loop.signals():
+            if signum == signal.SIGCHLD:
+                self._children.reap_strangers(but=self._own_pids())
             if signum in WITHOUT_MEANING:
                 self._log.warning("signal has no meaning yet", signal=signal.Signals(signum).name)
             before = self._orders.shutdown
@@ -146,7 +148,6 @@ class Master:
             self._tend_embedded(self._embedded)
         if duties.take(Duty.BEAT, now):
             self._beat(now)
-        self._children.reap_strangers(but=self._own_pids())
 
     def _beat(self, now: float) -> None:
         answer = self._presence.beat(self._state(), self._children, self._obeyed, now)

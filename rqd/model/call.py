@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rqd.model.errors import ConfigurationError, InvalidCallError, PayloadTooLargeError
 from rqd.model.serializers import resolve_serializer
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024
+# The frame that takes a payload to its child holds 256 MiB, names included.
+HIGHEST_PAYLOAD_LIMIT_BYTES = 240 * 1024 * 1024
 
 
 def name_function(function: Any) -> tuple[str, Any]:
     """The name workers find a callable by, and the instance it is called on (None for functions).
 
     Raises InvalidCallError for what no other process can find: lambdas, nested functions,
-    functions of `__main__`.
+    functions and instances of `__main__`.
     """
     if isinstance(function, str):
         return _check_dotted(function), None
@@ -28,10 +31,16 @@ def name_function(function: Any) -> tuple[str, Any]:
         raise InvalidCallError(f"{function!r} is not callable: pass a function or its dotted name")
     instance = getattr(function, "__self__", None)
     if instance is not None and not isinstance(instance, type(sys)):
-        return function.__name__, instance  # a bound method; a builtin's __self__ is its module
+        # A bound method; a builtin's __self__ is its module.
+        return _check_method(function.__name__, instance), instance
     if not hasattr(function, "__qualname__"):
-        return "__call__", function  # an instance with __call__, functools.partial among them
-    return _check_function(function.__module__, function.__qualname__), None
+        # An instance with __call__, functools.partial among them.
+        if isinstance(function, partial):
+            name_function(function.func)
+        return _check_method("__call__", function), function
+    # A method of a C type has no __module__ of its own.
+    home = function if hasattr(function, "__module__") else function.__objclass__
+    return _check_function(home.__module__, function.__qualname__), None
 
 
 def encode_call(
@@ -46,21 +55,30 @@ def encode_call(
     Raises InvalidCallError if it can't be serialized, PayloadTooLargeError past `limit_bytes`.
     """
     name, instance = name_function(function)
-    try:
-        payload = resolve_serializer(serializer).dumps((name, instance, args, kwargs))
-    except ConfigurationError:
-        raise
-    except Exception as error:  # noqa: BLE001 - serializers and users' __reduce__ raise anything
-        raise InvalidCallError(
-            f"the arguments of {name} can't be serialized with {serializer}: {error}"
-        ) from error
+    shown = name if instance is None else f"{_class_of(instance).__qualname__}.{name}"
+    payload = encode_value((name, instance, args, kwargs), serializer, f"the arguments of {shown}")
     if len(payload) > limit_bytes:
         raise PayloadTooLargeError(
-            f"the arguments of {name} take {len(payload):,} bytes, the limit is {limit_bytes:,}:"
+            f"the arguments of {shown} take {len(payload):,} bytes, the limit is {limit_bytes:,}:"
             " store the data elsewhere and pass its address"
         )
-    shown = name if instance is None else f"{type(instance).__qualname__}.{name}"
     return shown, payload
+
+
+def encode_value(value: Any, serializer: str, what: str) -> bytes:
+    """A value as bytes; raises InvalidCallError, naming `what`, if it can't be serialized."""
+    try:
+        data = resolve_serializer(serializer).dumps(value)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        # Serializers and users' __reduce__ raise anything; all of it means the same here.
+        raise InvalidCallError(f"{what} can't be serialized with {serializer}: {error}") from error
+    if not isinstance(data, bytes):
+        raise InvalidCallError(
+            f"{what} can't be serialized: {serializer} made {type(data).__name__} of it, not bytes"
+        )
+    return data
 
 
 def decode_call(
@@ -70,10 +88,15 @@ def decode_call(
 
     For the child and for `Job.func` alone: it runs whatever the payload says.
     """
+    name, instance, args, kwargs = read_call(payload, serializer)
+    function = getattr(instance, name) if instance is not None else import_function(name)
+    return function, args, kwargs
+
+
+def read_call(payload: bytes, serializer: str) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
+    """A payload's function name, instance, args and kwargs; imports only what they are made of."""
     name, instance, args, kwargs = resolve_serializer(serializer).loads(payload)
-    if instance is not None:
-        return getattr(instance, name), tuple(args), kwargs
-    return import_function(name), tuple(args), kwargs
+    return name, instance, tuple(args), kwargs
 
 
 def import_function(name: str) -> Callable[..., Any]:
@@ -96,19 +119,11 @@ def import_function(name: str) -> Callable[..., Any]:
     raise InvalidCallError(f"no module for {name!r}: is its folder on the worker's --path?")
 
 
-def describe_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The call as one would type it, cut to a readable length: `tasks.multiply(20, 40)`."""
-    shown = [_shorten(value) for value in args]
-    shown += [f"{key}={_shorten(value)}" for key, value in kwargs.items()]
-    return f"{name}({', '.join(shown)})"[:1000]
-
-
 def _check_dotted(name: str) -> str:
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise InvalidCallError(f"{name!r} is no dotted name: write 'module.function'")
-    if parts[0] == "__main__":
-        raise InvalidCallError(f"{name} is in __main__: move it to a module that workers can import")
+    _check_module(parts[0], name)
     return name
 
 
@@ -117,13 +132,33 @@ def _check_function(module: str | None, qualname: str) -> str:
         raise InvalidCallError("a lambda has no name to find it by: write a function in a module")
     if "<locals>" in qualname:
         raise InvalidCallError(
-            f"{qualname.rpartition('.')[2]} is defined inside a function: move it to a module's level"
+            f"{qualname.rpartition('.')[2]} is defined inside a function: move it to a module's"
+            " level"
         )
-    if module == "__main__":
-        raise InvalidCallError(
-            f"{qualname} is in __main__: move it to a module that workers can import"
-        )
+    _check_module(module, qualname)
     return f"{module}.{qualname}"
+
+
+def _check_method(name: str, instance: Any) -> str:
+    owner = _class_of(instance)
+    _check_function(owner.__module__, owner.__qualname__)
+    if not callable(getattr(instance, name, None)):
+        raise InvalidCallError(
+            f"{owner.__qualname__} has no attribute {name!r} to find this method by: give it a"
+            " plain name"
+        )
+    return name
+
+
+def _check_module(module: str | None, what: str) -> None:
+    if module == "__main__":
+        raise InvalidCallError(f"{what} is in __main__: move it to a module that workers import")
+    if not module:
+        raise InvalidCallError(f"{what} belongs to no module that workers could import")
+
+
+def _class_of(instance: Any) -> type:
+    return instance if isinstance(instance, type) else type(instance)
 
 
 def _find_attribute(found: Any, path: list[str], name: str) -> Callable[..., Any]:
@@ -136,11 +171,3 @@ def _find_attribute(found: Any, path: list[str], name: str) -> Callable[..., Any
     if not callable(found):
         raise InvalidCallError(f"{name!r} is a {type(found).__name__}, not callable")
     return found  # type: ignore[no-any-return]  # callable() checked just above
-
-
-def _shorten(value: Any, limit: int = 80) -> str:
-    try:
-        shown = repr(value)
-    except Exception:  # noqa: BLE001 - a user's __repr__ raises what it likes; a label must not
-        shown = f"<{type(value).__name__}>"
-    return shown if len(shown) <= limit else shown[: limit - 3] + "..."

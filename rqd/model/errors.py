@@ -12,7 +12,7 @@ class RqdError(Exception):
 
 
 class ConfigurationError(RqdError, ValueError):
-    """A setting can't be used: a URL, a number, a name. The message says which and what to write."""
+    """A setting can't be used: a URL, a number, a name. The message says what to write instead."""
 
 
 class InvalidNameError(ConfigurationError):
@@ -27,7 +27,7 @@ class InvalidCallError(RqdError, ValueError):
 
 
 class PayloadTooLargeError(InvalidCallError):
-    """A job's arguments are larger than the limit. Store the data elsewhere and pass its address."""
+    """A job's arguments are larger than the limit. Store them elsewhere and pass their address."""
 
 
 class NoSuchJobError(RqdError, LookupError):
@@ -38,7 +38,7 @@ class DuplicateJobError(RqdError):
     """A job with this id is still alive. Wait for its end, or choose another id."""
 
 
-class InvalidJobOperation(RqdError):  # noqa: N818 (RQ's name)
+class InvalidJobOperation(RqdError):
     """The job's state doesn't allow this, such as requeueing a job that runs."""
 
 
@@ -54,5 +54,5 @@ class ServerUnavailableError(RqdError):
     """Redis can't be reached, or refuses us. The message says where and why."""
 
 
-class JobTimeoutException(Exception):  # noqa: N818 (RQ's name)
-    """Raised inside a job that runs longer than its `job_timeout`, and again until it gets through."""
+class JobTimeoutException(Exception):
+    """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""

@@ -10,13 +10,16 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 # A queue's name becomes part of a key and of a process title: no braces (they would move the key
 # to another slot of a Cluster), no white space, no comma (the CLI's separator).
 _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
+# Each of these, after a queue's name, is the key of one of its indexes.
+_INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+_LONGEST_S = 10**10
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def check_job_id(job_id: str) -> str:
     """Returns the id; raises ConfigurationError unless it is letters, digits, `_` and `-`."""
-    if not _JOB_ID.match(job_id):
+    if not isinstance(job_id, str) or not _JOB_ID.match(job_id):
         raise ConfigurationError(
             f"job id {job_id!r} may have letters, digits, '_' and '-' only, 255 at most"
         )
@@ -24,10 +27,24 @@ def check_job_id(job_id: str) -> str:
 
 
 def check_name(name: str, what: str) -> str:
-    """Returns the name of a queue, namespace or master; raises InvalidNameError if it can't be one."""
-    if not isinstance(name, str) or not _NAME.match(name):
+    """Returns the name of a queue, namespace or master.
+
+    Raises InvalidNameError if it can't be one.
+    """
+    if not isinstance(name, str) or not _NAME.match(name) or not _is_text(name):
         raise InvalidNameError(
             f"{what} {name!r} must be 1 to 128 characters without spaces, commas or braces"
+        )
+    return name
+
+
+def check_queue_name(name: str) -> str:
+    """Returns the name of a queue; raises InvalidNameError if it can't be one."""
+    check_name(name, "queue name")
+    if name.rpartition(":")[2] in _INDEXES and ":" in name:
+        raise InvalidNameError(
+            f"queue name {name!r} ends as the keys of rqd's own indexes do: write another word"
+            f" than {name.rpartition(':')[2]!r} after the last colon"
         )
     return name
 
@@ -40,13 +57,23 @@ def parse_duration_s(value: float | str | None, what: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value == -1 or 0 <= value < 10**10:
+        if value == -1 or 0 <= value < _LONGEST_S:
             return float(value)
     elif isinstance(value, str):
         if value.strip() == "-1":
             return -1.0
-        if match := _DURATION.match(value.strip().lower()):
-            return float(match[1]) * _UNIT_S[match[2]]
+        match = _DURATION.match(value.strip().lower())
+        if match and (seconds := float(match[1]) * _UNIT_S[match[2]]) < _LONGEST_S:
+            return seconds
     raise ConfigurationError(
         f"{what} {value!r} is no duration: write seconds, or '30s', '23m', '1h', '2d', or -1"
     )
+
+
+def _is_text(name: str) -> bool:
+    """False for what has no UTF-8, such as a shell's argument in another encoding."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -25,9 +25,7 @@ class JobStatus(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset(
-    {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
-)
+_TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt's entry in a job's history. Instants in microseconds, `wall_s` and `cpu_s` seconds."""
+    """One attempt's entry in a job's history; `created_us` is its end, microseconds since 1970."""
 
     type: str
     attempt: int
@@ -164,8 +162,11 @@ class AttemptRecord:
 
 
 def parse_intervals(text: str) -> tuple[float, ...]:
-    """The retry intervals of a job's hash: seconds, joined by commas."""
-    return tuple(float(part) for part in text.split(",")) if text else ()
+    """The retry intervals of a job's hash: seconds, joined by commas; none if it's no such text."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        return ()  # damaged in Redis; a master that reads it must go on
 
 
 def _text(fields: Mapping[str, bytes], name: str) -> str:

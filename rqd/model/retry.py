@@ -9,19 +9,21 @@ from typing import assert_never
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Crashed, Outcome, Raised, Released, Succeeded, TimedOut
 
+_LONGEST_INTERVAL_S = 10**9
+
 
 class Retry:
     """Run a failed job again, up to `max` times; `interval` in seconds, one or a list (RQ's Retry).
 
     A list gives the wait before each retry; its last entry holds for all further ones.
-    Raises ConfigurationError for max < 1 or a negative interval.
+    Raises ConfigurationError for max < 1, and for intervals that are no seconds.
     """
 
     def __init__(self, max: int, interval: float | Iterable[float] = 0) -> None:  # noqa: A002
-        intervals = [interval] if isinstance(interval, int | float) else list(interval)
-        if max < 1:
+        if not isinstance(max, int) or max < 1:
             raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
-        if not intervals or any(seconds < 0 for seconds in intervals):
+        intervals = list(interval) if isinstance(interval, Iterable) else [interval]
+        if not intervals or not all(map(_is_interval, intervals)):
             raise ConfigurationError(f"Retry(interval={interval!r}): write seconds, 0 or more")
         self.max = max
         self.intervals = [float(seconds) for seconds in intervals]
@@ -81,3 +83,7 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
             return RetryLater(budget.next_delay_s()) if budget.left > 0 else Fail()
         case _:
             assert_never(outcome)
+
+
+def _is_interval(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_INTERVAL_S

@@ -5,10 +5,10 @@ from __future__ import annotations
 # The C module that `pickle` wraps: the zygote imports it before the fork, without the struct, re
 # and io that come with the wrapper. A child that imported `pickle` itself ran at half the speed.
 import _pickle as pickle
+import sys
 from typing import Any, Protocol
 
 from rqd.model.errors import ConfigurationError
-
 
 _PROTOCOL = 5  # the highest of Python 3.11
 
@@ -38,13 +38,13 @@ class JSONSerializer:
 
     @staticmethod
     def dumps(obj: Any, /) -> bytes:
-        import json  # late: the child pays for json only where a job uses it
+        import json  # noqa: PLC0415 - the child pays for json only where a job uses it
 
         return json.dumps(obj, separators=(",", ":")).encode()
 
     @staticmethod
     def loads(data: bytes, /) -> Any:
-        import json  # late: see dumps
+        import json  # noqa: PLC0415 - as in dumps
 
         return json.loads(data)
 
@@ -53,7 +53,7 @@ _BY_NAME: dict[str, Serializer] = {"pickle": PickleSerializer, "json": JSONSeria
 
 
 def resolve_serializer(name: str) -> Serializer:
-    """The serializer called `pickle`, `json`, or by a dotted path to an object with dumps and loads.
+    """The serializer called `pickle`, `json`, or by a dotted path to what has dumps and loads.
 
     Raises ConfigurationError if there is none.
     """
@@ -61,25 +61,48 @@ def resolve_serializer(name: str) -> Serializer:
         return found
     module_name, _, attribute = name.rpartition(".")
     try:
-        found = getattr(__import__(module_name, fromlist=[attribute]), attribute)
+        if module_name:
+            found = getattr(__import__(module_name, fromlist=[attribute]), attribute)
+        else:
+            __import__(name)
+            found = sys.modules[name]
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(
             f"serializer {name!r} can't be loaded ({error}): write pickle, json or a dotted path"
         ) from error
     if not (hasattr(found, "dumps") and hasattr(found, "loads")):
         raise ConfigurationError(f"serializer {name!r} has no dumps and loads")
-    return found  # type: ignore[no-any-return]  # a user's object, checked just above
+    return found
 
 
 def serializer_name(serializer: str | Serializer | None) -> str:
-    """The name under which workers find this serializer; None is pickle."""
+    """The name under which workers find this serializer; None is pickle.
+
+    Raises ConfigurationError if they would not find it: an instance, or a class that is no
+    module's own.
+    """
     if serializer is None:
         return "pickle"
     if isinstance(serializer, str):
+        resolve_serializer(serializer)
         return serializer
     for name, known in _BY_NAME.items():
-        if serializer is known:
+        if serializer is known or serializer is sys.modules.get(name):
             return name
-    owner: Any = serializer if hasattr(serializer, "__qualname__") else type(serializer)
-    qualname = getattr(owner, "__qualname__", None)
-    return f"{owner.__module__}.{qualname}" if qualname else str(owner.__name__)
+    given: Any = serializer
+    is_module = isinstance(given, type(sys))
+    name = given.__name__ if is_module else f"{_module_of(given)}.{_name_of(given)}"
+    if name.startswith("__main__.") or resolve_serializer(name) is not serializer:
+        raise ConfigurationError(
+            f"serializer {serializer!r} can't be found by workers as {name!r}: pass a class or"
+            " module that they can import, or its dotted path"
+        )
+    return name
+
+
+def _module_of(given: Any) -> str:
+    return str(getattr(given, "__module__", None))
+
+
+def _name_of(given: Any) -> str:
+    return str(getattr(given, "__qualname__", None) or type(given).__qualname__)

@@ -71,6 +71,10 @@ class Keys:
         """STRING: a result of over 64 KiB; expires with the job."""
         return f"{self.prefix}job:{job_id}:result"
 
+    def request(self, job_id: str) -> str:
+        """STRING: when and by which request a job was made that is gone already; a minute."""
+        return f"{self.prefix}job:{job_id}:request"
+
     def staged(self, name: str) -> str:
         """STRING: a large value on its way into a script; expires after ten minutes."""
         return f"{self.prefix}staged:{name}"

@@ -1,4 +1,4 @@
-"""The Lua files: one a transition, with the shared parts a file's `--@` line names put before it."""
+"""The Lua files: one a transition, put together with the shared parts that its `--@` line names."""
 
 from __future__ import annotations
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
-from rqd.model.errors import ConfigurationError, DuplicateJobError
+from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
 from rqd.model.records import Claim, NewJob, parse_intervals
 from rqd.store.keys import Keys
 from rqd.store.scripts import load_script
 
-# Larger values travel beside the scripts: Lua would copy them, and the server stands still meanwhile.
+# Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
+# What one enqueue may carry: the server does nothing else meanwhile (about 10 us a job).
+PORTION_JOBS = 10_000
+PORTION_BYTES = 64 * 1024 * 1024
 _STAGED_TTL_S = 600
 
 
@@ -77,7 +80,10 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """`lost`: ids whose lease is another's by now; `reaped`: (id, losses in a row, lost with whom)."""
+    """`lost`: ids whose lease is another's by now.
+
+    `reaped`: (id, losses in a row, lost with whom) of jobs that went back or were given up.
+    """
 
     now_us: int
     lost: tuple[str, ...]
@@ -93,6 +99,7 @@ class Store:
         self.keys = Keys(namespace)
         self._origin = os.urandom(8).hex()
         self._sequence = itertools.count(1)
+        self._knows_turn = True
 
     def request_id(self) -> str:
         """A new request id: unique for ever, for one mutation and all its replays."""
@@ -101,53 +108,59 @@ class Store:
     def enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any = None) -> int | None:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
-        With `pipe`, a pipeline of the user's, the script is queued there, and None returned.
-        Raises DuplicateJobError if one of the ids belongs to a live job.
+        More than 10,000 jobs, or 64 MiB, go in portions, each of which is all or none. With `pipe`,
+        a pipeline of the user's, the script is queued there, and None returned. Raises
+        DuplicateJobError if one of the ids belongs to a live job, or stands there twice.
         """
-        args: list[Any] = [request, len(jobs)]
-        staged: dict[str, bytes] = {}
-        for job in jobs:
-            name = f"{request}:{job.id}" if len(job.payload) > INLINE_LIMIT_BYTES else ""
-            if name:
-                staged[name] = job.payload
-            args += _enqueue_args(job, name)
-        if pipe is not None:
-            for name, payload in staged.items():
-                pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
-            pipe.eval(load_script("enqueue").source, 1, self.keys.queues, *args)
-            return None
-        self._stage(staged)
-        answer = self._run("enqueue", *args)
-        match answer[0]:
-            case b"ok":
-                return int(answer[1])
-            case b"duplicate":
-                raise DuplicateJobError(
-                    f"a job with id {answer[1].decode()!r} is still alive: wait for its end, or"
-                    " choose another id"
-                )
-        raise ConfigurationError(
-            f"key {answer[1].decode()} in Redis is not rqd's: choose another --namespace"
-        )
+        now_us = None
+        for number, portion in enumerate(_portions(jobs)):
+            now_us = self._enqueue(portion, f"{request}.{number}" if number else request, pipe)
+        return now_us
 
     def turn(self, turn: Turn) -> TurnAnswer:
         """Settles what ended, promotes what is due, claims for the free workers."""
+        try:
+            return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
+        except NoScriptError:
+            self.forget_scripts()
+            return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
+
+    def turn_command(self, turn: Turn) -> list[Any]:
+        """The command of a turn, for who sends it and reads its answer by themselves.
+
+        Its large results are in Redis by then. NoScriptError is the answer of a server that does
+        not know the script: `forget_scripts`, and make the command anew.
+        """
         args: list[Any] = [turn.request, turn.master, turn.lease_us, "1" if turn.nudge else ""]
         args.append(len(turn.settlements))
         staged: dict[str, bytes] = {}
         for one in turn.settlements:
             name, fields = "", one.fields
-            if len(one.result) > INLINE_LIMIT_BYTES:
-                name = f"{turn.request}:{one.id}"
-                staged[name] = one.result
-            elif one.decision == "finish":
-                fields = (*fields, ("result", one.result))
+            if one.decision == "finish":
+                if len(one.result) > INLINE_LIMIT_BYTES:
+                    name = f"{turn.request}:{one.id}"
+                    staged[name] = one.result
+                else:
+                    fields = (*fields, ("result", one.result))
             args += [one.id, one.token, one.worker, one.decision, one.delay_us, name]
             args.append(2 * len(fields))
             args += itertools.chain.from_iterable(fields)
         args += [len(turn.free_workers), *turn.free_workers, len(turn.queues), *turn.queues]
         self._stage(staged)
-        now, verdicts, claims, due = self._run("turn", *args)
+        script = load_script("turn")
+        if self._knows_turn:
+            return ["EVALSHA", script.sha, 1, self.keys.queues, *args]
+        self._knows_turn = True
+        return ["EVAL", script.source, 1, self.keys.queues, *args]
+
+    def forget_scripts(self) -> None:
+        """The server has lost its scripts: the next command of a turn brings the source."""
+        self._knows_turn = False
+
+    @staticmethod
+    def read_turn(answer: Any) -> TurnAnswer:
+        """What the server's answer to a turn says."""
+        now, verdicts, claims, due = answer
         return TurnAnswer(
             now_us=int(now),
             verdicts=tuple(verdict.decode() for verdict in verdicts),
@@ -183,28 +196,34 @@ class Store:
         """Removes the rows of a master that leaves."""
         self._run("bye", master, boot, workers)
 
-    def cancel(self, job_id: str) -> str:
-        """Cancels a waiting job; returns the status it was found in, empty if there is none."""
-        return self._run("cancel", job_id).decode()  # type: ignore[no-any-return]
+    def cancel(self, job_id: str, queue: str = "") -> str:
+        """Cancels a waiting job; returns the status it was found in, empty if there is none.
+
+        With `queue`, only a job of that queue.
+        """
+        return self._ask("cancel", job_id, queue).decode()  # type: ignore[no-any-return]  # bytes
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in."""
-        return self._run("requeue", job_id, "1" if at_front else "").decode()  # type: ignore[no-any-return]
+        front = "1" if at_front else ""
+        return self._ask("requeue", job_id, front).decode()  # type: ignore[no-any-return]  # bytes
 
     def delete(self, job_id: str) -> str:
         """Deletes a job and its records; returns the status it was found in."""
-        return self._run("delete", job_id).decode()  # type: ignore[no-any-return]
+        return self._ask("delete", job_id).decode()  # type: ignore[no-any-return]  # bytes
 
     def save_meta(self, job_id: str, meta: bytes) -> bool:
         """Replaces a job's meta; False if there is no such job."""
-        return bool(self._run("save_meta", job_id, meta))
+        return bool(self._ask("save_meta", job_id, meta))
 
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
         total = 0
-        while count := int(self._run("empty", queue)):
-            total += count
-        return total
+        while True:
+            deleted, taken_out = self._ask("empty", queue)
+            total += int(deleted)
+            if not taken_out:
+                return total
 
     def command(self, command: Mapping[str, Any], masters: Sequence[str]) -> list[str]:
         """Sends a command, which needs an `id`, to these masters; returns those that live."""
@@ -215,9 +234,43 @@ class Store:
         """A payload that is too large to come with its claim; None if it is gone."""
         return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
 
+    def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
+        args: list[Any] = [request, len(jobs)]
+        staged: dict[str, bytes] = {}
+        for job in jobs:
+            name = f"{request}:{job.id}" if len(job.payload) > INLINE_LIMIT_BYTES else ""
+            if name:
+                staged[name] = job.payload
+            args += _enqueue_args(job, name)
+        if pipe is not None:
+            for name, payload in staged.items():
+                pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
+            pipe.eval(load_script("enqueue").source, 1, self.keys.queues, *args)
+            return None
+        self._stage(staged)
+        outcome, told = self._ask("enqueue", *args)
+        match outcome:
+            case b"ok":
+                return int(told)
+            case b"duplicate":
+                raise DuplicateJobError(
+                    f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
+                    " its end, or choose another id"
+                )
+        raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+
     def _stage(self, staged: Mapping[str, bytes]) -> None:
         for name, value in staged.items():
             self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
+
+    def _ask(self, name: str, *args: Any) -> Any:
+        """As `_run`, for user code, which is told what to do about a namespace not rqd's."""
+        try:
+            return self._run(name, *args)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raise ConfigurationError(f"{error}: choose another --namespace") from error
 
     def _run(self, name: str, *args: Any) -> Any:
         script = load_script(name)
@@ -225,6 +278,19 @@ class Store:
             return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
         except NoScriptError:
             return self.redis.execute_command("EVAL", script.source, 1, self.keys.queues, *args)
+
+
+def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """The jobs in slices that the server can take at once."""
+    first, size_bytes = 0, 0
+    for at, job in enumerate(jobs):
+        added_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
+        if at - first >= PORTION_JOBS or size_bytes + added_bytes > PORTION_BYTES:
+            yield jobs[first:at]
+            first, size_bytes = at, 0
+        size_bytes += added_bytes
+    if first < len(jobs):
+        yield jobs[first:] if first else jobs
 
 
 def _enqueue_args(job: NewJob, staged: str) -> list[Any]:
@@ -236,22 +302,28 @@ def _enqueue_args(job: NewJob, staged: str) -> list[Any]:
         "func_name", job.func_name,
         "payload_bytes", len(job.payload),
         "serializer", job.serializer,
-        "description", job.description,
-        "timeout", f"{job.timeout_s:g}",
-        "result_ttl", f"{job.result_ttl_s:.6f}".rstrip("0").rstrip("."),
-        "failure_ttl", f"{job.failure_ttl_s:.6f}".rstrip("0").rstrip("."),
+        # A lone surrogate of the user's must not keep the job from Redis.
+        "description", job.description.encode(errors="replace"),
+        "timeout", _number(job.timeout_s),
+        "result_ttl", _number(job.result_ttl_s),
+        "failure_ttl", _number(job.failure_ttl_s),
         "retries_left", job.retries,
     ]  # fmt: skip
     if not staged:
-        fields += ["payload", job.payload]
-    if job.ttl_s is not None:
-        fields += ["ttl", f"{job.ttl_s:.6f}"]
+        fields += ("payload", job.payload)
     if job.meta:
-        fields += ["meta", job.meta]
+        fields += ("meta", job.meta)
     if job.retry_intervals:
-        fields += ["retry_intervals", ",".join(f"{s:g}" for s in job.retry_intervals)]
+        fields += ("retry_intervals", ",".join(map(_number, job.retry_intervals)))
     front = "1" if job.at_front else ""
-    return [job.id, job.queue, front, job.priority, due, staged, len(fields), *fields]
+    ttl = "" if job.ttl_s is None else _number(job.ttl_s)
+    return [job.id, job.queue, front, job.priority, due, ttl, staged, len(fields), *fields]
+
+
+def _number(value: float) -> str:
+    """In full: `:g` would round seconds past six digits."""
+    whole = int(value)
+    return str(whole) if whole == value else repr(value)
 
 
 def _parse_claim(claim: list[Any]) -> Claim:
@@ -261,11 +333,11 @@ def _parse_claim(claim: list[Any]) -> Claim:
         attempt=int(claim[2]),
         queue=claim[3].decode(),
         worker=int(claim[4]),
-        func_name=claim[5].decode(),
+        func_name=claim[5].decode(errors="replace"),
         payload=claim[6],
-        serializer=claim[7].decode(),
+        serializer=claim[7].decode(errors="replace"),
         timeout_s=float(claim[8]),
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
-        retry_intervals=parse_intervals(claim[11].decode()),
+        retry_intervals=parse_intervals(claim[11].decode(errors="replace")),
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-
-import redis
+from typing import Any
 
 from rqd.model.records import AttemptRecord, JobRecord
 from rqd.store.keys import Keys
 from rqd.store.store import Store
 
-_TERMINAL_TYPES = ("successful", "failed", "stopped")
+_LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 # Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
 _BLOCK_SLICE_S = 2.0
 
@@ -35,13 +35,17 @@ class Views:
     """What can be read of a namespace."""
 
     def __init__(self, store: Store) -> None:
-        self._redis: redis.Redis = store.redis
+        # Any: redis-py's types give each answer as bytes, text and a future at once. Our
+        # connections are of the blocking kind and decode nothing, so an answer is bytes.
+        self._redis: Any = store.redis
         self._keys: Keys = store.keys
+        timeout_s = self._redis.connection_pool.connection_kwargs.get("socket_timeout")
+        self._block_slice_s = min(_BLOCK_SLICE_S, timeout_s / 2) if timeout_s else _BLOCK_SLICE_S
 
     def job(self, job_id: str) -> JobRecord | None:
         """The job, or None if there is none."""
         fields = self._redis.hgetall(self._keys.job(job_id))
-        return JobRecord.parse(job_id, fields) if b"status" in fields else None  # type: ignore[operator,arg-type]
+        return JobRecord.parse(job_id, fields) if b"status" in fields else None
 
     def jobs(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """The jobs of these ids in one round trip, None for those that don't exist."""
@@ -58,45 +62,42 @@ class Views:
         """A job's payload, wherever it lies."""
         if record.payload or not record.payload_bytes:
             return record.payload
-        return self._redis.get(self._keys.payload(record.id)) or b""  # type: ignore[return-value]
+        return self._redis.get(self._keys.payload(record.id)) or b""
 
     def attempts(self, job_id: str, latest: int | None = None) -> list[AttemptRecord]:
         """A job's attempts, latest first."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=latest)
-        return [_parse_attempt(entry_id, fields) for entry_id, fields in entries]  # type: ignore[union-attr]
+        return [_parse_attempt(entry_id, fields) for entry_id, fields in entries]
 
     def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
         """The serialized result of a successful attempt; None if there is none any more."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
-        return self._redis.get(self._keys.result(job_id))  # type: ignore[return-value]
+        found: bytes | None = self._redis.get(self._keys.result(job_id))
+        return found
 
-    def wait_for_end(self, job_id: str, timeout_s: float) -> AttemptRecord | None:
-        """The entry that ended the job, as soon as it is there; None when the time is over.
+    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
+        """Returns as soon as the job has ended or is gone, or when the time is over.
 
-        Blocks in the server, without polling.
+        Blocks in the server, without polling, for what a worker makes of the job. That it was
+        canceled, deleted or expired is seen when the wait is renewed, within two seconds.
         """
-        key = self._keys.results(job_id)
         deadline = monotonic() + timeout_s
-        seen = "0"
         while True:
-            left_ms = int(max(0.001, min(_BLOCK_SLICE_S, deadline - monotonic())) * 1000)
-            for _, entries in self._redis.xread({key: seen}, block=left_ms) or []:  # type: ignore[misc,union-attr]
-                for entry_id, fields in entries:
-                    seen = entry_id.decode()
-                    attempt = _parse_attempt(entry_id, fields)
-                    # A requeued job has an ended attempt in its past: its status tells.
-                    if attempt.type in _TERMINAL_TYPES and self._has_ended(job_id):
-                        return attempt
-            if monotonic() >= deadline:
-                return None
+            latest, has_ended = self._look_at(job_id)
+            left_s = deadline - monotonic()
+            if has_ended or left_s <= 0:
+                return
+            # Rounded up: a block of 0 would last for ever.
+            left_ms = math.ceil(min(self._block_slice_s, left_s) * 1000)
+            self._redis.xread({self._keys.results(job_id): latest}, count=1, block=left_ms)
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
-        return sorted(name.decode() for name in self._redis.smembers(self._keys.queues))  # type: ignore[union-attr]
+        return sorted(name.decode() for name in self._redis.smembers(self._keys.queues))
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
-        """Where the jobs of these queues are; one round trip."""
+        """Where the jobs of these queues are."""
         now_us = self.now_us()
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
@@ -110,28 +111,32 @@ class Views:
 
     def ready_count(self, queue: str) -> int:
         """How many jobs of a queue wait to be claimed."""
-        return int(self._redis.zcard(self._keys.ready(queue)))  # type: ignore[arg-type]
+        return int(self._redis.zcard(self._keys.ready(queue)))
 
     def ready_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
         """Ids of a queue's ready jobs in the order of their claim; length -1 for all."""
         end = offset + length - 1 if length >= 0 else -1
         if length == 0:
             return []
-        return [raw.decode() for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]  # type: ignore[union-attr]
+        return [raw.decode() for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
 
     def index_ids(self, queue: str, index: str) -> list[str]:
-        """Ids in one of a queue's indexes: started, scheduled, deferred, finished, failed, canceled."""
+        """Ids in one of a queue's indexes, those of expired records left out.
+
+        `index` is started, scheduled, deferred, finished, failed or canceled.
+        """
         low = f"({self.now_us()}" if index in ("finished", "failed", "canceled") else "-inf"
         found = self._redis.zrangebyscore(self._keys.index(queue, index), low, "+inf")
-        return [raw.decode() for raw in found]  # type: ignore[union-attr]
+        return [raw.decode() for raw in found]
 
     def position(self, queue: str, job_id: str) -> int | None:
         """A job's place among the ready ones, 0 is next; None if it isn't there."""
-        return self._redis.zrank(self._keys.ready(queue), job_id)  # type: ignore[return-value]
+        place: int | None = self._redis.zrank(self._keys.ready(queue), job_id)
+        return place
 
     def masters(self) -> list[dict[str, str]]:
         """The rows of live masters, each with its `name`."""
-        names = [raw.decode() for raw in self._redis.zrange(self._keys.masters, 0, -1)]  # type: ignore[union-attr]
+        names = [raw.decode() for raw in self._redis.zrange(self._keys.masters, 0, -1)]
         return list(self._rows([(self._keys.master(name), {"name": name}) for name in names]))
 
     def workers(self, masters: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -145,12 +150,16 @@ class Views:
 
     def now_us(self) -> int:
         """Redis' clock: microseconds since 1970."""
-        seconds, micros = self._redis.time()  # type: ignore[misc]
+        seconds, micros = self._redis.time()
         return int(seconds) * 1_000_000 + int(micros)
 
-    def _has_ended(self, job_id: str) -> bool:
-        status = self._redis.hget(self._keys.job(job_id), "status")
-        return status not in (b"queued", b"started", b"scheduled", b"deferred")
+    def _look_at(self, job_id: str) -> tuple[bytes, bool]:
+        """The id of the job's latest result, and whether it has ended, both at one instant."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xrevrange(self._keys.results(job_id), count=1)
+            pipe.hget(self._keys.job(job_id), "status")
+            entries, status = pipe.execute()
+        return (entries[0][0] if entries else b"0"), status not in _LIVE
 
     def _rows(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> Iterator[dict[str, str]]:
         with self._redis.pipeline(transaction=False) as pipe:

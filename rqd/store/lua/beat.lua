@@ -14,11 +14,16 @@ local function take()
   return ARGV[at - 1]
 end
 
+local control = P .. 'control:' .. master
+local refused = refusal({ KEYS[1], 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
+  P .. 'masters', 'zset', P .. 'master:' .. master, 'hash', control, 'list',
+  P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
+if refused then return refused end
 local now = now_us()
 local lost = {}
 for _ = 1, tonumber(take()) do
   local id, token = take(), take()
-  if redis.call('HGET', P .. 'job:' .. id, 'lease') == token then
+  if redis.pcall('HGET', P .. 'job:' .. id, 'lease') == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
   else
     lost[#lost + 1] = id
@@ -44,7 +49,6 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(no
   redis.call('DEL', P .. 'control:' .. dead, P .. 'wake:master:' .. dead)
 end
 
-local control = P .. 'control:' .. master
 local commands = redis.call('LRANGE', control, 0, 99)
 for i, command in ipairs(commands) do
   if cjson.decode(command).id == obeyed then
@@ -61,6 +65,7 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   end
 end
 
+clamp_leases(now, lease_us)
 local reaped = {}
 if may_reap(now, lease_us) then reaped = reap(now, 100) end
 return { int(now), lost, commands, reaped }

@@ -1,19 +1,24 @@
 -- cancel: a job that waits will not run.
 -- KEYS[1]  {ns}:queues
--- ARGV     job id
+-- ARGV     job id, the queue it must be of ('' for any)
 -- returns  the status found: queued, scheduled, deferred (canceled now), canceled (already), any
---          other status (refused), or '' (no such job)
+--          other status (refused), or '' (no such job, or not of this queue)
 -- Safe to send twice: the second finds it canceled.
 --@ names ready ending
 local id = ARGV[1]
-local job = P .. 'job:' .. id
-local held = redis.call('HMGET', job, 'status', 'origin', 'failure_ttl')
-local status = held[1] or ''
+local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin', 'failure_ttl')
+local status, queue = held[1] or '', held[2]
+if ARGV[2] ~= '' and ARGV[2] ~= queue then return '' end
 if status ~= 'queued' and status ~= 'scheduled' and status ~= 'deferred' then return status end
+local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set',
+  P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
+if refused then return refused end
 if status == 'queued' then
-  leave_ready(id, held[2])
+  leave_ready(id, queue)
 elseif status == 'scheduled' then
-  unschedule(id, held[2])
+  unschedule(id, queue)
 end
-end_job(id, held[2], 'canceled', tonumber(held[3]), now_us())
+redis.call('PERSIST', P .. 'job:' .. id)
+redis.call('PERSIST', P .. 'job:' .. id .. ':payload')
+end_job(id, queue, 'canceled', tonumber(held[3]) or -1, now_us())
 return status

@@ -6,17 +6,19 @@
 --@ names ready ending
 local id = ARGV[1]
 local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin')
-local status = held[1]
+local status, queue = held[1], held[2]
 if not status then return '' end
+local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
+  P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
+if refused then return refused end
 if status == 'queued' then
-  leave_ready(id, held[2])
+  leave_ready(id, queue)
 elseif status == 'scheduled' then
-  unschedule(id, held[2])
+  unschedule(id, queue)
 elseif status == 'started' then
-  drop_lease(id, held[2])
+  drop_lease(id, queue)
 elseif INDEX[status] then
-  redis.call('ZREM', P .. 'queue:' .. held[2] .. ':' .. INDEX[status], id)
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. INDEX[status], id)
 end
-bury(id)
-redis.call('DEL', P .. 'job:' .. id .. ':results')
+bury(id, now_us())
 return status

@@ -5,7 +5,8 @@
 --          fail | retry | put_back), delay in us, staged result's name, number of further fields
 --          and values, those; number of free workers, their numbers; number of queues, their names
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
---          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals}
+--          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals};
+--          an error before the first write if a staged result is gone: stage it and send again
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
 --@ names ready ending settle claim
@@ -17,48 +18,62 @@ local function take()
 end
 
 local settles = {}
-for _ = 1, tonumber(take()) do
+for i = 1, tonumber(take()) do
   local one = { id = take(), token = take(), worker = take(), decision = take(),
     delay_us = tonumber(take()), staged = take(), fields = {} }
-  for i = 1, tonumber(take()) do one.fields[i] = take() end
-  settles[#settles + 1] = one
+  for j = 1, tonumber(take()) do one.fields[j] = take() end
+  settles[i] = one
 end
 local workers, queues = {}, {}
 for i = 1, tonumber(take()) do workers[i] = take() end
 for i = 1, tonumber(take()) do queues[i] = take() end
 
-local now = now_us()
 local memo_key = P .. 'turn:' .. master
+local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
+  P .. 'scheduled', 'zset', memo_key, 'string' })
+if refused then return refused end
+local now = now_us()
 local memo = redis.call('GET', memo_key)
 memo = memo and cmsgpack.unpack(memo)
-local verdicts, claims = {}, {}
+local verdicts, claims, next_due = {}, {}, nil
 
 if memo and memo.request == request then
   verdicts = memo.verdicts
   for _, one in ipairs(memo.claims) do
-    local job = redis.call('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
+    local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt')
     if job[1] == one.token then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6], job[7] or '0', job[8] or '' }
     end
   end
+  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
+  next_due = first[2] and int(tonumber(first[2])) or ''
 else
-  for i, one in ipairs(settles) do
-    verdicts[i] = settle(one.id, one.token, one.decision, one.delay_us, one.staged, one.fields, now)
-    local row = write_worker(master, one.worker, lease_us, 'state', 'idle', 'job', '',
-      'func_name', '', 'queue', '', 'since', int(now))
-    if one.decision == 'finish' then
-      redis.call('HINCRBY', row, 'done', 1)
-    elseif one.decision ~= 'put_back' then
-      redis.call('HINCRBY', row, 'failed', 1)
+  for _, one in ipairs(settles) do
+    if one.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. one.staged) == 0 then
+      return redis.error_reply('ERR the staged result of job ' .. one.id .. ' is gone: send it again')
     end
   end
-  promote(now, 100)
-  claims = claim(workers, queues, master, request, lease_us, now)
-  local kept = { request = request, verdicts = verdicts, claims = {} }
+  for i, one in ipairs(settles) do
+    verdicts[i] = settle(one, now)
+    if verdicts[i] == 'settled' and one.decision ~= 'put_back' then
+      redis.call('HINCRBY', P .. 'worker:' .. master .. ':' .. one.worker,
+        one.decision == 'finish' and 'done' or 'failed', 1)
+    end
+  end
+  next_due = promote_and_look(now)
+  claims = claim(workers, queues, { master = master, nonce = request, lease_us = lease_us }, now)
+  local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
     kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }
+    busy[one[5]] = true
+  end
+  for _, one in ipairs(settles) do
+    if not busy[one.worker] then
+      write_worker(master, one.worker, lease_us, 'state', 'idle', 'job', '', 'func_name', '',
+        'queue', '', 'since', int(now))
+    end
   end
   if settles[1] or claims[1] then redis.call('SET', memo_key, cmsgpack.pack(kept), 'EX', 3600) end
 end
@@ -66,6 +81,4 @@ end
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
 if nudge and #claims < #workers then redis.call('ZADD', P .. 'wake:master:' .. master, 0, 'look') end
-
-local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-return { int(now), verdicts, claims, first[2] and int(tonumber(first[2])) or '' }
+return { int(now), verdicts, claims, next_due }

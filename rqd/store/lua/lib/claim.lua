@@ -1,73 +1,122 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl' }
+  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl' }
+-- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
+local ROUNDS = 100
+-- Masters may serve different queues: so many of those with work left get their marker again.
+local MARKERS = 16
 
 -- Due jobs move to their queues, at most `limit` a call.
 local function promote(now, limit)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', int(now), 'LIMIT', 0, limit)) do
-    local job = redis.call('HMGET', P .. 'job:' .. id, 'origin', 'priority', 'status')
+  local ids = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', int(now), 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local job = P .. 'job:' .. id
+    local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt')
     redis.call('ZREM', P .. 'scheduled', id)
-    if job[3] == 'scheduled' then
-      redis.call('ZREM', P .. 'queue:' .. job[1] .. ':scheduled', id)
-      redis.call('HSET', P .. 'job:' .. id, 'enqueued_at', int(now))
-      make_ready(id, job[1], next_score(tonumber(job[2]), false))
+    if not held.err and held[3] == 'scheduled' then
+      redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
+      redis.call('HSET', job, 'enqueued_at', int(now))
+      make_ready(id, held[1], next_score(tonumber(held[2]) or 0, held[4] == '1'))
+      if held[5] and not held[6] then arm_ttl(id, tonumber(held[5])) end
     end
   end
 end
 
-local function write_worker(master, worker, lease_us, ...)
-  local row = P .. 'worker:' .. master .. ':' .. worker
-  redis.call('HSET', row, ...)
-  redis.call('PEXPIRE', row, lease_us / 1000)
-  return row
+-- When the next scheduled job is due, after those that are due by now were promoted; '' if none.
+local function promote_and_look(now)
+  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
+  if first[2] and tonumber(first[2]) <= now then
+    promote(now, 100)
+    first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
+  end
+  return first[2] and int(tonumber(first[2])) or ''
 end
 
-local function claim_one(id, queue, worker, master, nonce, lease_us, now)
+-- The row expires with its master's heartbeats, which renew it; here only a new one gets a limit.
+local function write_worker(master, worker, lease_us, ...)
+  local row = P .. 'worker:' .. master .. ':' .. worker
+  if redis.call('HSET', row, ...) > 0 then
+    redis.call('PEXPIRE', row, math.floor(lease_us / 1000))
+  end
+end
+
+-- A job whose record no worker can use fails, and the queue goes on.
+local function set_aside(id, queue, held, now)
+  local cause = 'damaged: its record in Redis lacks what a worker needs'
+  redis.call('PERSIST', P .. 'job:' .. id)
+  record(id, 'failed', tonumber(held[9]) or 0, { 'cause', cause }, now)
+  end_job(id, queue, 'failed', tonumber(held[12]) or -1, now, { 'cause', cause })
+end
+
+-- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
+local function start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
-  if held.err or held[1] ~= 'queued' then return nil end -- expired, or not a job any more
-  local last = tonumber(redis.call('HGET', P .. 'counters', 'fence') or 0)
-  -- Fences rise even if a failover loses the counter, as long as the clock goes on.
-  local fence = int(math.max(last + 1, now))
-  local token = fence .. ':' .. nonce
-  local attempt = tonumber(held[9] or 0) + 1
-  redis.call('HSET', P .. 'counters', 'fence', fence)
+  if held.err or held[1] ~= 'queued' or held[11] ~= queue then return nil end
+  local attempt = tonumber(held[9] or 0)
+  if not (held[2] and held[4] and tonumber(held[5]) and tonumber(held[6]) and attempt) then
+    set_aside(id, queue, held, now)
+    return nil
+  end
+  local token = int(fence) .. ':' .. by.nonce
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
-    'attempt', attempt, 'worker', master .. ':' .. worker)
-  if held[10] then redis.call('PERSIST', job) end
-  redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
-  redis.call('ZADD', P .. 'queue:' .. queue .. ':started', int(now), id)
-  write_worker(master, worker, lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
+    'attempt', attempt + 1, 'worker', by.master .. ':' .. worker)
+  if held[10] then
+    redis.call('PERSIST', job)
+    redis.call('PERSIST', job .. ':payload')
+  end
+  write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now))
-  return { id, token, attempt, queue, worker, held[2], held[3] or false, held[4], held[5],
+  return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6], held[7] or '0', held[8] or '' }
 end
 
-local function claim(workers, queues, master, nonce, lease_us, now)
-  local claims = {}
+-- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.
+local function claim_from(queue, claims, workers, fence, by, now)
+  local ready, started = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':started'
+  if is_foreign(ready, 'zset') or is_foreign(started, 'zset') then return fence, false end
+  for _ = 1, ROUNDS do
+    local ids = redis.call('ZRANGE', ready, 0, #workers - #claims - 1)
+    if not ids[1] then return fence, false end
+    local leases, starts = {}, {}
+    for _, id in ipairs(ids) do
+      local got = start(id, queue, fence + 1, workers[#claims + 1], by, now)
+      if got then
+        fence = fence + 1
+        claims[#claims + 1] = got
+        leases[#leases + 1], leases[#leases + 2] = int(now + by.lease_us), id
+        starts[#starts + 1], starts[#starts + 2] = int(now), id
+      end
+    end
+    redis.call('ZREM', ready, unpack(ids))
+    if leases[1] then
+      redis.call('ZADD', P .. 'leases', unpack(leases))
+      redis.call('ZADD', started, unpack(starts))
+    end
+    if #claims == #workers then break end
+  end
+  return fence, redis.call('EXISTS', ready) == 1
+end
+
+local function claim(workers, queues, by, now)
+  local claims, markers = {}, 0
   if not workers[1] or not queues[1] then return claims end
+  -- Fences rise even if a failover loses the counter, as long as the clock goes on.
+  local last = tonumber(redis.call('HGET', P .. 'counters', 'fence') or 0) or 0
+  local fence = math.max(last, now - 1)
   local nonempty = redis.call('SMISMEMBER', P .. 'nonempty', unpack(queues))
   for i, queue in ipairs(queues) do
-    while nonempty[i] == 1 and #claims < #workers do
-      local ids = redis.call('ZRANGE', P .. 'queue:' .. queue, 0, #workers - #claims - 1)
-      if not ids[1] then
-        redis.call('SREM', P .. 'nonempty', queue)
-        break
-      end
-      for _, id in ipairs(ids) do
-        local got = claim_one(id, queue, workers[#claims + 1], master, nonce, lease_us, now)
-        redis.call('ZREM', P .. 'queue:' .. queue, id)
-        if got then claims[#claims + 1] = got end
-      end
+    local has_work = nonempty[i] == 1
+    if has_work and #claims < #workers then
+      fence, has_work = claim_from(queue, claims, workers, fence, by, now)
+      if not has_work then redis.call('SREM', P .. 'nonempty', queue) end
     end
-    if nonempty[i] == 1 and #claims == #workers then
-      -- Every worker here is busy: if work is left, the next idle master shall know.
-      if redis.call('EXISTS', P .. 'queue:' .. queue) == 1 then
-        redis.call('ZADD', P .. 'wake:queue:' .. queue, 0, 'look')
-        break
-      end
-      redis.call('SREM', P .. 'nonempty', queue)
+    if has_work and markers < MARKERS then
+      -- No worker here is free any more: the next idle master shall know.
+      redis.call('ZADD', P .. 'wake:queue:' .. queue, 0, 'look')
+      markers = markers + 1
     end
   end
+  if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end
   return claims
 end

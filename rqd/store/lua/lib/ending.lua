@@ -1,56 +1,79 @@
 -- ending: the ways a job leaves its lease, and its terminal records.
 local INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled' }
--- A deleted job's hash stays this long without a status: an enqueue that is sent again after its
--- reply was lost finds its own request id here and does not run the job twice.
-local TOMBSTONE_S = 60
+-- How long an enqueue that is sent again after its reply was lost is known for a replay, although
+-- its job has come to its end and is gone: no client tries for longer.
+local REPLAY_S = 60
 
+-- Indexes and counters are written with pcall: one that holds something else must not keep a job
+-- from its end.
 local function drop_lease(id, queue)
   redis.call('ZREM', P .. 'leases', id)
-  redis.call('ZREM', P .. 'queue:' .. queue .. ':started', id)
-  redis.call('HDEL', P .. 'job:' .. id, 'lease')
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':started', id)
 end
 
-local function bury(id)
+-- The request that made a job outlives it, or the enqueue's replay would run it a second time.
+local function remember_request(id, request, created_at, now)
+  if request and created_at and now - tonumber(created_at) < REPLAY_S * 1000000 then
+    redis.call('SET', P .. 'job:' .. id .. ':request', created_at .. ' ' .. request, 'EX', REPLAY_S)
+  end
+end
+
+local function bury(id, now)
   local job = P .. 'job:' .. id
-  local request = redis.call('HGET', job, 'request')
-  redis.call('DEL', job, job .. ':payload', job .. ':result')
-  redis.call('HSET', job, 'request', request or '')
-  redis.call('EXPIRE', job, TOMBSTONE_S)
-  -- Whoever blocks for the result still gets it.
-  redis.call('EXPIRE', job .. ':results', TOMBSTONE_S)
+  local held = redis.call('HMGET', job, 'request', 'created_at')
+  remember_request(id, held[1], held[2], now)
+  redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
 end
 
 -- At most `limit` ids whose records have expired leave an index.
 local function forget_expired(index, now, limit)
-  local ids = redis.call('ZRANGEBYSCORE', index, '-inf', int(now), 'LIMIT', 0, limit)
+  local ids = redis.pcall('ZRANGEBYSCORE', index, '-inf', int(now), 'LIMIT', 0, limit)
   if ids[1] then redis.call('ZREM', index, unpack(ids)) end
-  return #ids
 end
 
-local function end_job(id, queue, status, ttl_s, now)
+-- `more`: further fields and values of the job's hash.
+local function end_job(id, queue, status, ttl_s, now, more)
   local job = P .. 'job:' .. id
-  local index = P .. 'queue:' .. queue .. ':' .. INDEX[status]
-  redis.call('HSET', job, 'status', status, 'ended_at', int(now))
-  redis.call('HINCRBY', P .. 'stats:' .. queue, status, 1)
+  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
   if ttl_s == 0 then
-    bury(id)
+    local held = redis.call('HMGET', job, 'request', 'created_at')
+    remember_request(id, held[1], held[2], now)
+    redis.call('DEL', job, job .. ':payload')
+    -- Whoever blocks for the result still gets it.
+    redis.call('EXPIRE', job .. ':results', REPLAY_S)
+    redis.call('EXPIRE', job .. ':result', REPLAY_S)
     return
   end
+  redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
+  local index = P .. 'queue:' .. queue .. ':' .. INDEX[status]
   if ttl_s < 0 then
-    redis.call('ZADD', index, '+inf', id)
+    redis.pcall('ZADD', index, '+inf', id)
     return
   end
-  redis.call('ZADD', index, int(now + ttl_s * 1000000), id)
+  redis.pcall('ZADD', index, int(now + ttl_s * 1000000), id)
   local ttl_ms = math.max(1, math.ceil(ttl_s * 1000))
-  for _, key in ipairs({ job, job .. ':results', job .. ':payload', job .. ':result' }) do
-    redis.call('PEXPIRE', key, ttl_ms)
+  redis.call('PEXPIRE', job, ttl_ms)
+  redis.call('PEXPIRE', job .. ':results', ttl_ms)
+  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at')
+  if held[1] then
+    redis.call('PEXPIRE', job .. ':payload', ttl_ms)
+    redis.call('PEXPIRE', job .. ':result', ttl_ms)
   end
+  if ttl_s < REPLAY_S then remember_request(id, held[2], held[3], now) end
   -- Each ending clears two old ones, so that an index never outgrows its time to live.
   forget_expired(index, now, 2)
 end
 
 -- An attempt's entry in the job's history; the ten latest stay (RQ's number).
-local function record(id, kind, attempt, fields)
-  redis.call('XADD', P .. 'job:' .. id .. ':results', 'MAXLEN', 10, '*',
-    'type', kind, 'attempt', attempt, unpack(fields))
+local function record(id, kind, attempt, fields, now)
+  local key = P .. 'job:' .. id .. ':results'
+  local function add()
+    return redis.pcall('XADD', key, 'MAXLEN', 10, '*',
+      'type', kind, 'attempt', attempt, 'ended_us', int(now), unpack(fields))
+  end
+  local added = add()
+  if type(added) == 'table' and added.err then
+    redis.call('DEL', key) -- no stream of ours: the outcome matters more
+    add()
+  end
 end

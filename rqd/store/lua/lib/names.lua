@@ -12,8 +12,17 @@ local function now_us()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
--- A key of the wrong type must be found before the first write: Redis rolls nothing back.
-local function is_type(key, wanted)
-  local found = redis.call('TYPE', key)['ok']
-  return found == wanted or found == 'none'
+local function is_foreign(key, wanted)
+  local found = redis.call('TYPE', key).ok
+  return found ~= wanted and found ~= 'none'
+end
+
+-- Redis rolls nothing back: the keys of a namespace are looked at before a script's first write.
+-- Takes key, type, key, type, ..; returns the error to answer with if one holds something else.
+local function refusal(keys)
+  for i = 1, #keys, 2 do
+    if is_foreign(keys[i], keys[i + 1]) then
+      return redis.error_reply('WRONGTYPE ' .. keys[i] .. " holds something that is not rqd's")
+    end
+  end
 end

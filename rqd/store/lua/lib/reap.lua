@@ -11,25 +11,32 @@ local function may_reap(now, lease_us)
     redis.call('HSET', P .. 'counters', 'reap_after', int(reap_after))
   end
   redis.call('HSET', P .. 'counters', 'seen', int(now))
-  return now >= reap_after and reap_after <= now + lease_us
+  return now >= reap_after
+end
+
+-- Leases that end further ahead than a lease lasts were given before the clock went back.
+local function clamp_leases(now, lease_us)
+  local latest = int(now + lease_us)
+  local ids = redis.call('ZRANGEBYSCORE', P .. 'leases', '(' .. latest, '+inf', 'LIMIT', 0, 100)
+  for _, id in ipairs(ids) do redis.call('ZADD', P .. 'leases', latest, id) end
 end
 
 local function reap(now, limit)
   local reaped = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', int(now), 'LIMIT', 0, limit)) do
     local job = P .. 'job:' .. id
-    local held = redis.call('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
+    local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
     redis.call('ZREM', P .. 'leases', id)
-    if held[1] == 'started' then
+    if not held.err and held[1] == 'started' then
       local queue = held[2]
       drop_lease(id, queue)
+      redis.call('HDEL', job, 'lease')
       local losses = redis.call('HINCRBY', job, 'losses', 1)
       local lost = 'lost with ' .. (held[6] or '?')
       if losses >= MAX_LOSSES then
         local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
-        redis.call('HSET', job, 'cause', cause)
-        record(id, 'failed', held[4], { 'cause', cause })
-        end_job(id, queue, 'failed', tonumber(held[5]), now)
+        record(id, 'failed', held[4], { 'cause', cause }, now)
+        end_job(id, queue, 'failed', tonumber(held[5]) or -1, now, { 'cause', cause })
       else
         redis.call('HINCRBY', job, 'attempt', -1)
         make_ready(id, queue, held[3])

@@ -1,0 +1,1 @@
+"""Measurements of rqd beside other job queues: `bin/bench`."""

@@ -1,0 +1,68 @@
+"""A daemon executed from a user's process, which waits for it; `rqd.worker` comes in by this door.
+
+Only this file of the daemon is loaded into the user's process: it imports none of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from fcntl import F_SETFL, F_SETOWN, fcntl
+from types import FrameType
+from typing import Any
+
+_F_SETSIG = 10  # fcntl.h; Python has no name for it
+
+
+def run_in_foreground(arguments: Sequence[str], url: str) -> int:
+    """Runs `rqd start` with these arguments and waits for its end; returns its exit status.
+
+    However the caller ends, the daemon is told to stop.
+    """
+    command = [sys.executable, "-m", "rqd", "start", *arguments]
+    # In the environment and not among the arguments, which every user of the machine can read.
+    environment = {**os.environ, "RQD_URL": url}
+    life_read, life_write = os.pipe()
+    try:
+        try:
+            daemon = subprocess.Popen(command, env=environment, pass_fds=[life_read])
+            _stop_with(life_read, daemon.pid)
+        finally:
+            os.close(life_read)
+        return _wait(daemon)
+    finally:
+        os.close(life_write)
+
+
+def _stop_with(life_read: int, pid: int) -> None:
+    """The kernel sends this process SIGTERM when our end of the pipe closes, however we end.
+
+    Set from here, on the description that both processes share: a `preexec_fn` would run Python
+    between fork and exec of a process that may have threads.
+    """
+    fcntl(life_read, _F_SETSIG, signal.SIGTERM)
+    fcntl(life_read, F_SETOWN, pid)
+    fcntl(life_read, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+
+
+def _wait(daemon: subprocess.Popen[Any]) -> int:
+    """Waits for the daemon; passes on SIGTERM. Ctrl-C it hears itself, and may take its time."""
+
+    def pass_on(signum: int, _frame: FrameType | None) -> None:
+        daemon.send_signal(signum)
+
+    try:
+        before = signal.signal(signal.SIGTERM, pass_on)
+    except ValueError:  # not the main thread: the caller's handlers stay as they are
+        return daemon.wait()
+    try:
+        while True:
+            try:
+                return daemon.wait()
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,49 @@
+"""Is this server fit for rqd? Asked once, by a master that starts."""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+from rqd.model.errors import ServerUnavailableError
+
+# SMISMEMBER, and what else the scripts use.
+OLDEST = (6, 2)
+
+
+def check_server(connection: redis.Redis) -> list[str]:
+    """What an operator should be warned of, in one round trip.
+
+    Raises ServerUnavailableError for a server that is too old. A server that doesn't let us ask
+    (an ACL without INFO) gets no warning.
+    """
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.info("server")
+        pipe.info("memory")
+        server, memory = pipe.execute(raise_on_error=False)
+    for answer in (server, memory):
+        if isinstance(answer, redis.exceptions.NoPermissionError):
+            return []
+        if isinstance(answer, Exception):
+            raise answer
+    _check_version(server)
+    return _memory_warnings(memory)
+
+
+def _check_version(server: dict[str, object]) -> None:
+    told = str(server.get("redis_version", ""))
+    numbers = re.match(r"(\d+)\.(\d+)", told)
+    if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
+        raise ServerUnavailableError(
+            f"Redis {told} is too old: rqd needs Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey"
+        )
+
+
+def _memory_warnings(memory: dict[str, object]) -> list[str]:
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy == "noeviction":
+        return []
+    when = "when maxmemory is reached" if memory.get("maxmemory") else "once maxmemory is set"
+    warning = f"Redis drops keys, and jobs with them, {when}: its maxmemory-policy is {policy}"
+    return [f"{warning}; set it to noeviction"]

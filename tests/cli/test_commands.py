@@ -1,0 +1,246 @@
+"""What the commands print when all is well."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from rqd.connection import backend_for
+from rqd.job import Job
+from rqd.store.store import Beat
+from tests.cli.running import ROOT, rqd
+from tests.client.performing import claim, perform, settle
+from tests.servers import RedisServer
+from tests.waiting import eventually
+
+
+def test_info_of_nothing(redis_url: str) -> None:
+    told = json.loads(rqd("info", "--json", url=redis_url).out)
+    assert told == {"queues": [], "masters": [], "workers": []}
+
+    shown = rqd("info", url=redis_url)
+    assert (shown.status, shown.err) == (0, "")
+    assert [line for line in shown.out.splitlines() if not line.startswith(" ")] == [
+        "Queues",
+        "",
+        "Masters",
+        "",
+        "Workers",
+    ]
+
+
+def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    rqd("enqueue", "-q", "low", "tests.client.work.multiply", ":2", url=redis_url)
+    row: dict[str, Any] = {"host": "h", "pid": 7, "workers": 1, "state": "idle", "queues": "low"}
+    backend.store.hello("m", "boot", 15, row)
+    worker: dict[str, Any] = {
+        "state": "idle",
+        "pid": 8,
+        "rss_bytes": 5_000_000,
+        "cpu_percent": "1.5",
+    }
+    backend.store.beat(Beat("m", 15_000_000, 15, "", (), row, {1: worker}))
+
+    told = json.loads(rqd("info", "--json", url=redis_url).out)
+
+    assert list(told) == ["queues", "masters", "workers"]
+    assert told["queues"] == [
+        {
+            "name": "low",
+            "ready": 1,
+            **dict.fromkeys(("started", "scheduled", "deferred"), 0),
+            **dict.fromkeys(("finished", "failed", "canceled"), 0),
+        }
+    ]
+    (master,) = told["masters"]
+    assert (master["name"], master["pid"], master["queues"]) == ("m", 7, "low")
+    assert "boot" not in master
+    (shown,) = told["workers"]
+    assert (shown["master"], shown["number"], shown["pid"]) == ("m", 1, 8)
+    assert (shown["rss_bytes"], shown["cpu_percent"]) == (5_000_000, 1.5)
+
+    table = rqd("info", url=redis_url).out
+    assert "\x1b" not in table
+    for word in ("low", "m:1", "5.0", "idle"):
+        assert word in table
+
+
+def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: str) -> None:
+    ran = rqd(
+        *(
+            "enqueue",
+            "-q",
+            "low",
+            "--timeout",
+            "10m",
+            "--result-ttl",
+            "1h",
+            "--description",
+            "mine",
+        ),
+        *("--retry-max", "2", "--retry-interval", "1", "--retry-interval", "5"),
+        *("tests.client.work.echo", "text", ":20", "%(1, 2)", "a=text", "b:=[1]", "c%={1}"),
+        url=redis_url,
+    )
+
+    assert (ran.status, ran.err) == (0, "")
+    job = Job.fetch(ran.out.strip(), redis_url)
+    assert (job.args, job.kwargs) == (("text", 20, (1, 2)), {"a": "text", "b": [1], "c": {1}})
+    assert (job.origin, job.timeout, job.result_ttl) == ("low", 600, 3600)
+    assert (job.description, job.retries_left, job.retry_intervals) == ("mine", 2, [1, 5])
+
+
+def test_enqueue_quietly_at_the_front_with_an_id_and_json(redis_url: str) -> None:
+    rqd("enqueue", "tasks.f", url=redis_url)
+    ran = rqd(
+        *("enqueue", "--quiet", "--at-front", "--job-id", "a", "-S", "json", "tasks.f", "é"),
+        url=redis_url,
+    )
+
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    job = Job.fetch("a", redis_url)
+    assert (job.get_position(), job.args) == (0, ("é",))
+
+
+def test_an_argument_in_another_encoding_arrives_as_it_was_typed(redis_url: str) -> None:
+    ran = rqd("enqueue", "tasks.f", b"caf\xe9", url=redis_url)
+
+    assert Job.fetch(ran.out.strip(), redis_url).args == ("caf\udce9",)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "out", "err"),
+    [
+        (["multiply", ":6", "y:=7"], 0, "42\n", ""),
+        (["fail", "no luck"], 1, "", "ValueError: no luck\n"),
+    ],
+)
+def test_enqueue_waits_and_prints_the_result(
+    redis_url: str, call: list[str], status: int, out: str, err: str
+) -> None:
+    function, *arguments = call
+    waiting = start(
+        "enqueue", "--quiet", "--wait", f"tests.client.work.{function}", *arguments, url=redis_url
+    )
+    backend = backend_for(redis_url)
+
+    eventually(lambda: perform(backend), 15, "the job to run")
+
+    told_out, told_err = waiting.communicate(timeout=10)
+    assert (waiting.returncode, told_out) == (status, out)
+    assert told_err.endswith(err)
+
+
+def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisServer) -> None:
+    waiting = start("enqueue", "--wait", "--job-id", "a", "tests.client.work.fail", url=redis_url)
+    eventually(lambda: Job.exists("a", redis_url), 15)
+    Job.fetch("a", redis_url).cancel()
+
+    out, err = waiting.communicate(timeout=10)
+
+    assert (waiting.returncode, out) == (1, "")
+    assert err == "a\nthe job is gone: canceled or deleted\n"
+
+
+def start(*arguments: str, url: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "rqd", *arguments, "--url", url],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_job_shows_all_that_is_known(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job_id = rqd("enqueue", "tests.client.work.multiply", ":6", url=redis_url).out.strip()
+
+    waiting = json.loads(rqd("job", job_id, "--json", url=redis_url).out)
+    assert (waiting["status"], waiting["position"], waiting["attempts"]) == ("queued", 0, [])
+    (held,) = claim(backend)
+    settle(backend, held, "finish", b"K*.", preview="42", wall_s="0.5", cpu_s="0.25", pid=7)
+
+    told = json.loads(rqd("job", "--json", job_id, url=redis_url).out)
+    assert (told["id"], told["status"], told["queue"]) == (job_id, "finished", "default")
+    assert told["function"] == "tests.client.work.multiply"
+    (attempt,) = told["attempts"]
+    assert (attempt["result"], attempt["wall_s"], attempt["pid"]) == ("42", 0.5, 7)
+    assert attempt["ended"] == told["ended"]
+
+    text = rqd("job", job_id, url=redis_url).out
+    assert "status:       finished" in text
+    assert "ran:          500.0 ms" in text
+
+
+def test_job_shows_a_traceback_and_the_output(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job_id = rqd("enqueue", "tests.client.work.fail", url=redis_url).out.strip()
+    (held,) = claim(backend)
+    settle(
+        backend, held, "fail", cause="crashed: SIGSEGV", signal=11, exit_status=0, core_dumped=1,
+        exc_string="Stack of yours\n  line", output="last words", peak_memory_bytes=1_048_576,
+    )  # fmt: skip
+
+    told = json.loads(rqd("job", "--json", job_id, url=redis_url).out)
+    (attempt,) = told["attempts"]
+    assert (attempt["signal"], attempt["core_dumped"], told["cause"]) == (
+        11,
+        True,
+        "crashed: SIGSEGV",
+    )
+    assert (attempt["output"], attempt["traceback"]) == (
+        "last words",
+        "Stack of yours\n  line",
+    )
+
+
+def test_nothing_of_a_job_is_unpickled_to_show_it(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job_id = rqd("enqueue", "tests.client.work.fail", url=redis_url).out.strip()
+    backend.store.redis.hset(backend.store.keys.job(job_id), "payload", b"no pickle")
+    (held,) = claim(backend)
+    settle(backend, held, "finish", b"no pickle either", preview="<shown>")
+
+    ran = rqd("job", job_id, url=redis_url)
+
+    assert ran.status == 0
+    assert "<shown>" in ran.out
+
+
+def test_the_namespace_is_an_option_and_an_environment_variable(redis_url: str) -> None:
+    ran = rqd("enqueue", "--namespace", "billing", "tasks.f", url=redis_url)
+    assert ran.status == 0
+
+    told = rqd("info", "--json", url=redis_url, env={"RQD_NAMESPACE": "billing"})
+
+    assert [queue["name"] for queue in json.loads(told.out)["queues"]] == ["default"]
+    assert json.loads(rqd("info", "--json", url=redis_url).out)["queues"] == []
+
+
+def test_stop_without_a_master_says_so(redis_url: str) -> None:
+    ran = rqd("stop", url=redis_url)
+
+    assert (ran.status, ran.out, ran.err) == (0, "", "no master is running\n")
+
+
+def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    backend.store.hello("m", "boot", 15, {"busy": 1})
+    backend.store.hello("n", "boot", 15, {"busy": 0})
+    stopping = start("stop", "--name", "m", "--now", url=redis_url)
+    key = f"{backend.store.keys.prefix}control:m"
+    eventually(lambda: backend.store.redis.lrange(key, 0, -1), 15)
+    (command,) = backend.store.redis.lrange(key, 0, -1)
+    assert json.loads(command)["do"] == "stop"
+    assert json.loads(command)["now"] is True
+    backend.store.bye("m", "boot", 1)
+
+    out, err = stopping.communicate(timeout=10)
+
+    assert (stopping.returncode, err) == (0, "")
+    assert out == "m: told to stop at once\nm: stopped\n"

@@ -1,0 +1,161 @@
+"""Whatever is wrong: one line on stderr that says so, and a status of sysexits.h."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import ROOT, Ran, rqd
+from tests.servers import RedisServer, default_binary, running_server
+
+EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE = 64, 65, 66, 69
+
+
+@pytest.fixture(scope="module")
+def locked_url() -> Iterator[str]:
+    """A server that asks for a password."""
+    with running_server(default_binary()) as server:
+        server.command("CONFIG SET requirepass secret")
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def deaf_url() -> Iterator[str]:
+    """A port where nobody answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def refused(ran: Ran, status: int, why: str) -> None:
+    told = ran.err.splitlines()
+    assert (ran.status, ran.out) == (status, ""), ran
+    assert len(told) == 1, ran
+    assert told[0].startswith("rqd: "), ran
+    assert why in told[0], ran
+
+
+REFUSED: list[tuple[list[str | bytes], int, str]] = [
+    (["nothing"], EX_USAGE, "No such command 'nothing'"),
+    (["info", "--colour"], EX_USAGE, "No such option"),
+    (["info", "--url", "http://h"], EX_USAGE, "URL 'http://h' can't be read: write redis://"),
+    (["info", "--url", "redis://h:port"], EX_USAGE, "can't be read"),
+    (["info", "--url", "embedded:" + "/x" * 100], EX_USAGE, "choose a shorter DIR"),
+    (["info", "--namespace", "a b"], EX_USAGE, "namespace 'a b' must be 1 to 128"),
+    (["job"], EX_USAGE, "Missing argument 'ID'"),
+    (["job", "a b"], EX_USAGE, "job id 'a b' may have"),
+    (["enqueue"], EX_USAGE, "Missing argument"),
+    (["enqueue", "nodots"], EX_DATAERR, "'nodots' is no dotted name"),
+    (["enqueue", "__main__.f"], EX_DATAERR, "__main__.f is in __main__"),
+    (["enqueue", "tasks.f", ":nope"], EX_USAGE, "argument ':nope' is not JSON"),
+    (["enqueue", "tasks.f", "@/no/such"], EX_USAGE, "argument @/no/such"),
+    (["enqueue", "-q", "a b", "tasks.f"], EX_USAGE, "queue name 'a b'"),
+    (["enqueue", "-q", b"caf\xe9", "tasks.f"], EX_USAGE, "queue name"),
+    (["enqueue", "--timeout", "soon", "tasks.f"], EX_USAGE, "job_timeout 'soon' is no dur"),
+    (["enqueue", "--timeout", "0", "tasks.f"], EX_USAGE, "job_timeout 0 would"),
+    (["enqueue", "--job-id", "a.b", "tasks.f"], EX_USAGE, "job id 'a.b'"),
+    (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "Retry(max=-1)"),
+    (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),
+    (["stop", "--name", "a b"], EX_USAGE, "master name 'a b'"),
+    (["start", "--workers", "0"], EX_USAGE, "--workers 0: write 1 to"),
+    (["start", "--workers", "many"], EX_USAGE, "'many' is not a valid integer"),
+    (["start", "--queues", "a b"], EX_USAGE, "queue name 'a b'"),
+    (["start", "--queues", ","], EX_USAGE, "--queues is empty"),
+    (["start", "--queues", "a,a"], EX_USAGE, "names a queue twice"),
+    (["start", "--name", "a b"], EX_USAGE, "master name 'a b'"),
+    (["start", "--grace", "soon"], EX_USAGE, "--grace 'soon' is no duration"),
+    (["start", "--path", "/no/such"], EX_USAGE, "--path /no/such: there is no such folder"),
+    (["start", "--jobs-per-child", "0"], EX_USAGE, "--jobs-per-child 0"),
+    (["start", "--url", "http://h"], EX_USAGE, "URL 'http://h' can't be read"),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(deaf_url: str) -> Iterator[list[Future[Ran]]]:
+    """All of REFUSED, a few at a time: what takes long is Python's start."""
+    with ThreadPoolExecutor(4) as pool:
+        yield [pool.submit(rqd, *arguments, url=deaf_url) for arguments, _, _ in REFUSED]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[why for *_, why in REFUSED])
+def test_what_cannot_be_is_refused_before_redis_is_asked(
+    number: int, runs: list[Future[Ran]]
+) -> None:
+    _, status, why = REFUSED[number]
+
+    refused(runs[number].result(), status, why)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["job", "a"], ["enqueue", "tasks.f"], ["stop"], ["start"]]
+)
+def test_without_a_server(arguments: list[str], deaf_url: str) -> None:
+    refused(rqd(*arguments, url=deaf_url), EX_UNAVAILABLE, f"no Redis at {deaf_url}")
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["enqueue", "tasks.f"], ["start"]])
+@pytest.mark.parametrize("login", ["", ":wrong@"])
+def test_with_a_wrong_password(arguments: list[str], login: str, locked_url: str) -> None:
+    url = locked_url.replace("unix://", f"unix://{login}")
+
+    ran = rqd(*arguments, url=url)
+
+    refused(ran, EX_UNAVAILABLE, "refused the password or user")
+    assert "wrong@" not in ran.err
+
+
+def test_without_an_embedded_server(tmp_path: Path) -> None:
+    ran = rqd("info", "--url", f"embedded:{tmp_path}")
+
+    refused(ran, EX_UNAVAILABLE, f"rqd start --url embedded:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["job", "nobody"], EX_NOINPUT, "no job 'nobody'"),
+        (["stop", "--name", "nobody"], EX_UNAVAILABLE, "no master named 'nobody' is alive"),
+    ],
+)
+def test_what_is_not_there(arguments: list[str], status: int, why: str, redis_url: str) -> None:
+    refused(rqd(*arguments, url=redis_url), status, why)
+
+
+def test_the_id_of_a_live_job(redis_url: str) -> None:
+    assert rqd("enqueue", "--job-id", "a", "tasks.f", url=redis_url).status == 0
+
+    again = rqd("enqueue", "--job-id", "a", "tasks.f", url=redis_url)
+
+    refused(again, EX_UNAVAILABLE, "a job with id 'a' is still alive")
+
+
+def test_a_namespace_that_another_program_uses(server: RedisServer, redis_url: str) -> None:
+    server.command("SET {rqd}:queues x")
+
+    refused(rqd("enqueue", "tasks.f", url=redis_url), EX_USAGE, "another --namespace")
+
+
+def test_a_reader_that_leaves_early_gets_no_complaint(redis_url: str) -> None:
+    command = f"{sys.executable} -m rqd info --url {redis_url}; echo $? >&2"
+
+    ended = subprocess.run(
+        ["bash", "-c", f"({command}) | true"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+    assert ended.stderr.split() in (["0"], ["1"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["start", "-h"], ["--version"], []])
+def test_help_is_no_error(arguments: list[str]) -> None:
+    ran = rqd(*arguments)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert ("Usage: " in ran.out) or ran.out.startswith("rqd, version ")

@@ -1,0 +1,51 @@
+"""`@job`: a function that can be called, or put on its queue."""
+
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.decorators import job
+from rqd.exceptions import InvalidCallError
+from tests.client import work
+from tests.client.performing import perform
+
+
+def test_a_decorated_function_is_still_called_as_itself() -> None:
+    assert work.decorated(2, word="b") == "bb"
+
+
+def test_delay_puts_the_call_on_the_queue_with_the_decorators_options(backend: Backend) -> None:
+    found = work.decorated.delay(2, word="b")
+
+    assert (found.origin, found.timeout, found.result_ttl) == ("emails", 300, 60)
+    assert (found.args, found.kwargs, found.meta) == ((2,), {"word": "b"}, {"by": "decorator"})
+    perform(backend, "emails")
+    assert found.return_value() == "bb"
+
+
+def test_enqueue_takes_options_over_the_decorators(backend: Backend) -> None:
+    found = work.decorated.enqueue(2, word="b", job_id="mine", result_ttl=5)
+
+    assert (found.id, found.result_ttl, found.timeout) == ("mine", 5, 300)
+    assert found.kwargs == {"word": "b"}
+
+
+def test_a_coroutine_function_is_awaited_in_the_worker(backend: Backend) -> None:
+    found = work.decorated_later.delay(5)
+
+    perform(backend, "emails")
+
+    assert found.return_value() == 5
+
+
+def test_a_queue_will_do_in_place_of_its_name(backend: Backend) -> None:
+    decorated = job(Queue("other"))(work.multiply)
+
+    assert decorated.delay(1).origin == "other"
+
+
+def test_an_option_that_does_not_exist_is_refused_where_it_stands() -> None:
+    with pytest.raises(InvalidCallError, match="no option colour="):
+        job("emails", colour="red")
+    with pytest.raises(InvalidCallError, match="on_success= is not there yet"):
+        job("emails", on_success=print)

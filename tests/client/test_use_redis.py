@@ -1,0 +1,121 @@
+"""Which Redis the user's code talks to."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from rqd import Job, Queue, Worker, use_redis
+from rqd.connection import _connections, backend_for
+from rqd.exceptions import ConfigurationError
+from tests.client import work
+from tests.client.performing import perform
+from tests.servers import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing was said yet about which Redis to use."""
+    for name in ("RQD_URL", "REDIS_URL", "RQD_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    before = _connections.default
+    _connections.default = None
+    yield
+    _connections.default = before
+
+
+def goes_to(server: RedisServer) -> bool:
+    job = Queue().enqueue(work.multiply, 6, 7)
+    assert perform(backend_for()) == 1
+    with redis.Redis.from_url(server.url) as client:
+        return bool(client.exists(f"{{{backend_for().namespace}}}:job:{job.id}"))
+
+
+def test_a_url(server: RedisServer, redis_url: str) -> None:
+    use_redis(redis_url)
+
+    assert goes_to(server)
+
+
+@pytest.mark.parametrize("name", ["RQD_URL", "REDIS_URL"])
+def test_the_environment(
+    server: RedisServer, redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, redis_url)
+    monkeypatch.setenv("RQD_NAMESPACE", "billing")
+    use_redis()
+
+    assert goes_to(server)
+    assert backend_for().namespace == "billing"
+
+
+def test_the_environment_without_a_call(
+    server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RQD_URL", redis_url)
+
+    assert goes_to(server)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_client_of_the_users_own_which_is_read_and_not_used(
+    server: RedisServer, redis_url: str, decode: bool
+) -> None:
+    theirs = redis.Redis.from_url(redis_url, decode_responses=decode)
+    use_redis(theirs, namespace="mine")
+
+    assert goes_to(server)
+    assert backend_for().url.startswith(redis_url)
+    assert backend_for().namespace == "mine"
+    theirs.set("word", "é")
+    assert theirs.get("word") == ("é" if decode else "é".encode())
+
+
+def test_nothing_is_connected_before_the_first_use() -> None:
+    use_redis("redis://localhost:1")
+    Queue("low")
+    Worker(["low"])
+
+    with pytest.raises(redis.ConnectionError):
+        Queue("low").enqueue(work.multiply, 1)
+
+
+@pytest.mark.parametrize("url", ["http://h", "localhost", "redis://", ""])
+def test_a_url_that_cannot_be_read_is_refused_at_once(url: str) -> None:
+    if url:
+        with pytest.raises(ConfigurationError, match="URL"):
+            use_redis(url)
+    with pytest.raises(ConfigurationError, match="URL"):
+        Queue("low", connection=url)
+
+
+def test_a_connection_can_be_handed_to_each(redis_url: str) -> None:
+    theirs = redis.Redis.from_url(redis_url)
+    job = Queue("low", connection=theirs).enqueue(work.multiply, 1)
+
+    assert Job.fetch(job.id, connection=theirs) == job
+    assert Job.fetch(job.id, connection=redis_url) == job
+    assert Job.exists(job.id, theirs)
+    assert Queue.all(theirs) == [Queue("low", theirs)]
+    assert Queue("low", theirs).connection is Queue("high", theirs).connection
+
+
+def test_one_url_is_one_pool_of_connections(redis_url: str, redis_client: redis.Redis) -> None:
+    job = Queue("low", redis_url).enqueue(work.multiply, 1)
+    before = redis_client.info("stats")["total_connections_received"]
+
+    for _ in range(5):
+        Job.fetch(job.id, redis_url)
+
+    assert redis_client.info("stats")["total_connections_received"] == before
+
+
+def test_a_workers_queues_are_named_once_and_bring_their_redis(redis_url: str) -> None:
+    queue = Queue("low", redis_url)
+
+    worker = Worker([queue, "high"], name="me")
+
+    assert worker.queue_names() == ["low", "high"]
+    assert worker.queues[1].connection is queue.connection
+    with pytest.raises(ConfigurationError, match="name at least one queue"):
+        Worker([])

@@ -1,0 +1,156 @@
+"""What the store's tests do in place of producers and masters: a store, driven by hand."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rqd.model.records import Claim, JobRecord, NewJob
+from rqd.store.connection import client_connection
+from rqd.store.store import Beat, BeatAnswer, Settlement, Store, Turn, TurnAnswer
+from rqd.store.views import Views
+
+LEASE_US = 15_000_000
+ROW_TTL_S = 15
+
+
+def job(job_id: str, queue: str = "low", **fields: Any) -> NewJob:
+    """A job that calls `tasks.f`."""
+    return NewJob(job_id, queue, "tasks.f", fields.pop("payload", b"call"), **fields)
+
+
+@dataclass
+class Driver:
+    """One namespace on one server."""
+
+    url: str
+    namespace: str = "rqd"
+    store: Store = field(init=False)
+    views: Views = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = Store(client_connection(self.url), self.namespace)
+        self.views = Views(self.store)
+        # Any: redis-py types each answer as bytes, text and a future at once.
+        self.redis: Any = self.store.redis
+        self.keys = self.store.keys
+
+    # -- a producer
+
+    def enqueue(self, *jobs: NewJob | str, request: str = "") -> int | None:
+        made = [job(one) if isinstance(one, str) else one for one in jobs]
+        return self.store.enqueue(made, request or self.store.request_id())
+
+    # -- a master
+
+    def turn(
+        self,
+        *settlements: Settlement,
+        free: int | Sequence[int] = 0,
+        queues: Sequence[str] = ("low",),
+        master: str = "m",
+        request: str = "",
+        lease_us: int = LEASE_US,
+        nudge: bool = False,
+    ) -> TurnAnswer:
+        numbers = range(1, free + 1) if isinstance(free, int) else free
+        return self.store.turn(
+            Turn(
+                request or self.store.request_id(),
+                master,
+                lease_us,
+                settlements,
+                tuple(numbers),
+                tuple(queues) if numbers else (),
+                nudge,
+            )
+        )
+
+    def claim(self, count: int = 1, *queues: str, **options: Any) -> list[Claim]:
+        return list(self.turn(free=count, queues=queues or ("low",), **options).claims)
+
+    def claim_one(self, *queues: str, **options: Any) -> Claim:
+        (claim,) = self.claim(1, *queues, **options)
+        return claim
+
+    def settle(self, claim: Claim, decision: str = "finish", **fields: Any) -> str:
+        (verdict,) = self.turn(settlement(claim, decision, **fields)).verdicts
+        return verdict
+
+    def beat(
+        self,
+        *running: Claim,
+        master: str = "m",
+        obeyed: str = "",
+        lease_us: int = LEASE_US,
+        row_ttl_s: int = ROW_TTL_S,
+        workers: int = 1,
+    ) -> BeatAnswer:
+        held = tuple((one.id, one.token) for one in running)
+        rows = {number: {"state": "idle"} for number in range(1, workers + 1)}
+        row: dict[str, str | int | float] = {"boot": "b", "state": "idle", "workers": workers}
+        return self.store.beat(Beat(master, lease_us, row_ttl_s, obeyed, held, row, rows))
+
+    # -- what is to be seen
+
+    def record(self, job_id: str) -> JobRecord:
+        record = self.views.job(job_id)
+        assert record is not None, f"there is no job {job_id}"
+        return record
+
+    def status(self, job_id: str) -> str:
+        return str(self.record(job_id).status)
+
+    def field(self, job_id: str, name: str) -> bytes | None:
+        value: bytes | None = self.redis.hget(self.keys.job(job_id), name)
+        return value
+
+    def ready(self, queue: str = "low") -> list[str]:
+        return self.views.ready_ids(queue)
+
+    def has_marker(self, queue: str = "low") -> bool:
+        return bool(self.redis.exists(self.keys.wake_queue(queue)))
+
+    def take_marker(self, queue: str = "low") -> bool:
+        return bool(self.redis.delete(self.keys.wake_queue(queue)))
+
+    def names(self) -> list[str]:
+        return sorted(key.decode() for key in self.redis.keys("*"))
+
+    def dump(self) -> dict[bytes, bytes]:
+        """Every key with its whole value and whether it expires."""
+        return {
+            key: (self.redis.dump(key) or b"") + str(self.redis.pttl(key) >= 0).encode()
+            for key in self.redis.keys("*")
+        }
+
+    def ttl_s(self, key: str) -> float:
+        """Seconds left, -1 for ever, -2 without such a key."""
+        ttl_ms = int(self.redis.pttl(key))
+        return ttl_ms if ttl_ms < 0 else ttl_ms / 1000
+
+    def counters(self, **values: int) -> None:
+        """Sets the namespace's counters by hand, such as the time a script last saw."""
+        self.redis.hset(f"{self.keys.prefix}counters", mapping=values)
+
+    def expire_leases(self, *job_ids: str) -> None:
+        """As if these jobs' master had been silent for longer than a lease."""
+        past_us = self.views.now_us() - 1
+        for job_id in job_ids:
+            self.redis.zadd(self.keys.leases, {job_id: past_us})
+
+
+def settlement(claim: Claim, decision: str = "finish", **fields: Any) -> Settlement:
+    """What a master would say of this claim's end."""
+    return Settlement(
+        claim.id,
+        claim.token,
+        claim.worker,
+        decision,
+        delay_us=fields.pop("delay_us", 0),
+        result=fields.pop("result", b"result" if decision == "finish" else b""),
+        fields=tuple(fields.items()),
+    )
+
+
+def ids(claims: Iterable[Claim]) -> list[str]:
+    return [claim.id for claim in claims]

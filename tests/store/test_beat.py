@@ -1,0 +1,262 @@
+"""hello, beat, bye and command: who lives, what runs, and what becomes of a dead master's jobs."""
+
+import pytest
+
+from tests.store.driving import LEASE_US, Driver, job
+from tests.waiting import eventually
+
+
+def test_a_beat_renews_the_leases_of_running_jobs(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    claim = rqd.claim_one()
+    rqd.redis.zadd(rqd.keys.leases, {"a": 1})
+
+    answer = rqd.beat(claim)
+
+    assert (answer.lost, answer.reaped) == ((), ())
+    assert rqd.redis.zscore(rqd.keys.leases, "a") == answer.now_us + LEASE_US
+
+
+def test_a_beat_tells_which_leases_are_lost_and_does_not_renew_them(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", "c", "d")
+    a, b, c, d = rqd.claim(4)
+    rqd.store.delete("a")
+    rqd.store.delete("b")
+    rqd.enqueue("b")
+    rqd.claim_one(master="other")
+    rqd.settle(c)
+
+    answer = rqd.beat(a, b, c, d)
+
+    assert answer.lost == ("a", "b", "c")
+    assert {name for name, _ in rqd.redis.zrange(rqd.keys.leases, 0, -1, withscores=True)} == {
+        b"b",
+        b"d",
+    }
+
+
+def test_a_beat_writes_the_rows_and_when_they_expire(rqd: Driver) -> None:
+    answer = rqd.beat(workers=2, row_ttl_s=15)
+
+    (master,) = rqd.views.masters()
+    assert master["name"] == "m"
+    assert master["heartbeat"] == str(answer.now_us)
+    assert [row["number"] for row in rqd.views.workers([master])] == ["1", "2"]
+    for key in (rqd.keys.master("m"), rqd.keys.worker("m", 1), rqd.keys.worker("m", 2)):
+        assert 14 < rqd.ttl_s(key) <= 15
+
+
+# -- lost masters
+
+
+def test_a_silent_masters_jobs_go_back_uncharged_to_their_place(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", "c")
+    rqd.claim(2, master="dead")
+    rqd.take_marker()
+    rqd.expire_leases("a", "b")
+
+    answer = rqd.beat(master="alive")
+
+    assert answer.reaped == (("a", 1, "lost with dead:1"), ("b", 1, "lost with dead:2"))
+    assert rqd.ready() == ["a", "b", "c"]
+    record = rqd.record("a")
+    assert (record.status, record.attempt, record.losses) == ("queued", 0, 1)
+    assert rqd.views.index_ids("low", "started") == []
+    assert not rqd.redis.exists(rqd.keys.leases)
+    assert rqd.has_marker()
+
+
+def test_a_job_lost_three_times_in_a_row_fails_as_abandoned_and_expires(rqd: Driver) -> None:
+    rqd.enqueue(job("poison", failure_ttl_s=100), "b")
+    answers = []
+    for _ in range(3):
+        rqd.claim_one(master="dead")
+        rqd.expire_leases("poison")
+        answers.append(rqd.beat(master="alive"))
+
+    assert answers[-1].reaped == (("poison", 3, "lost with dead:1"),)
+    record = rqd.record("poison")
+    assert record.status == "failed"
+    assert record.cause == "abandoned: lost with dead:1, loss 3 in a row"
+    assert rqd.ready() == ["b"]
+    assert rqd.views.attempts("poison")[0].type == "failed"
+    assert 99 < rqd.ttl_s(rqd.keys.job("poison")) <= 100
+    assert rqd.views.index_ids("low", "failed") == ["poison"]
+
+
+def test_losses_count_in_a_row_only(rqd: Driver) -> None:
+    rqd.enqueue(job("a", retries=9))
+    for _ in range(3):
+        for _ in range(2):
+            rqd.claim_one()
+            rqd.expire_leases("a")
+            rqd.beat()
+        rqd.settle(rqd.claim_one(), "retry")
+
+    assert rqd.record("a").losses == 0
+    assert rqd.status("a") == "queued"
+
+
+def test_nobody_is_reaped_before_the_lease_is_over(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.claim_one(master="dead")
+
+    assert rqd.beat(master="alive").reaped == ()
+    assert rqd.status("a") == "started"
+
+
+@pytest.mark.parametrize("stood_still", [True, False], ids=["stood still", "clock went back"])
+def test_nobody_is_reaped_for_a_lease_after_the_server(rqd: Driver, stood_still: bool) -> None:
+    rqd.enqueue("a")
+    rqd.claim_one(master="slow")
+    rqd.expire_leases("a")
+    now_us = rqd.views.now_us()
+    rqd.counters(seen=now_us - LEASE_US if stood_still else now_us + LEASE_US)
+
+    first = rqd.beat(master="alive")
+    assert first.reaped == rqd.beat(master="alive").reaped == ()
+    reap_after_us = int(rqd.redis.hget("{rqd}:counters", "reap_after"))
+    assert reap_after_us == first.now_us + LEASE_US
+
+    rqd.counters(reap_after=first.now_us, seen=rqd.views.now_us())
+    assert ids_of_reaped(rqd) == ["a"]
+
+
+def test_short_pauses_between_beats_are_no_standstill(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.claim_one(master="dead")
+    rqd.expire_leases("a")
+    rqd.counters(seen=rqd.views.now_us() - LEASE_US // 3)
+
+    assert ids_of_reaped(rqd) == ["a"]
+
+
+def test_a_lease_from_before_the_clock_went_back_ends_a_lease_from_now(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.claim_one(master="dead")
+    rqd.redis.zadd(rqd.keys.leases, {"a": rqd.views.now_us() + 3_600_000_000})
+
+    answer = rqd.beat(master="alive")
+
+    assert rqd.redis.zscore(rqd.keys.leases, "a") == answer.now_us + LEASE_US
+
+
+def test_at_most_a_hundred_are_reaped_at_a_beat(rqd: Driver) -> None:
+    names = [f"j{number}" for number in range(120)]
+    rqd.enqueue(*names)
+    rqd.claim(120, master="dead")
+    rqd.expire_leases(*names)
+
+    assert len(rqd.beat().reaped) == 100
+    assert len(rqd.beat().reaped) == 20
+    assert len(rqd.ready()) == 120
+
+
+def test_the_rows_of_a_dead_master_vanish_by_themselves(rqd: Driver) -> None:
+    rqd.store.hello("dead", "b", 1, {"workers": 1})
+    rqd.beat(master="dead", row_ttl_s=1)
+    rqd.store.command({"id": "1", "do": "stop"}, ["dead"])
+    rqd.redis.zadd(rqd.keys.masters, {"dead": rqd.views.now_us() - 60_000_000})
+
+    eventually(lambda: rqd.views.masters() == [], 3)
+    rqd.beat(master="alive")
+
+    assert [row["name"] for row in rqd.views.masters()] == ["alive"]
+    assert not [name for name in rqd.names() if "dead" in name]
+
+
+def test_a_beat_clears_the_indexes_of_queues_where_nothing_ends_any_more(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    for index in ("finished", "failed", "canceled"):
+        rqd.redis.zadd(rqd.keys.index("low", index), {"old": 1})
+
+    rqd.beat()
+
+    assert not [name for name in rqd.names() if name.endswith(("finished", "failed", "canceled"))]
+
+
+# -- names and commands
+
+
+def test_the_name_of_a_live_master_is_refused_to_another(rqd: Driver) -> None:
+    assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}) is None
+    before = rqd.dump()
+
+    assert rqd.store.hello("m", "boot2", 15, {"host": "i", "pid": 8}) == ("h", "7")
+
+    assert rqd.dump() == before
+
+
+def test_a_hello_sent_twice_is_no_other_master(rqd: Driver) -> None:
+    for _ in range(2):
+        assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}) is None
+
+
+def test_bye_takes_the_rows_and_frees_the_name(rqd: Driver) -> None:
+    rqd.store.hello("m", "boot1", 15, {"host": "h"})
+    rqd.enqueue("a")
+    rqd.settle(rqd.claim_one())
+    rqd.store.bye("m", "another", 1)
+    assert [row["name"] for row in rqd.views.masters()] == ["m"]
+
+    rqd.store.bye("m", "boot1", 1)
+    rqd.store.bye("m", "boot1", 1)
+
+    assert not [name for name in rqd.names() if ":m" in name and ":masters" not in name]
+    assert rqd.views.masters() == []
+    assert rqd.store.hello("m", "boot2", 15, {}) is None
+
+
+def test_a_command_is_delivered_until_it_is_obeyed(rqd: Driver) -> None:
+    rqd.beat()
+
+    assert rqd.store.command({"id": "1", "do": "stop"}, ["m", "nobody"]) == ["m"]
+    assert rqd.store.command({"id": "2", "do": "more"}, ["m"]) == ["m"]
+
+    assert rqd.redis.zrange(rqd.keys.wake_master("m"), 0, -1) == [b"command"]
+    for _ in range(2):
+        assert [command["id"] for command in rqd.beat().commands] == ["1", "2"]
+    assert [command["id"] for command in rqd.beat(obeyed="1").commands] == ["2"]
+    assert rqd.beat(obeyed="2").commands == ()
+    assert not [name for name in rqd.names() if "nobody" in name]
+
+
+def test_a_master_that_takes_a_name_does_not_obey_what_its_predecessor_was_told(
+    rqd: Driver,
+) -> None:
+    rqd.beat()
+    rqd.store.command({"id": "1", "do": "stop"}, ["m"])
+    rqd.redis.delete(rqd.keys.master("m"))
+
+    rqd.store.hello("m", "boot2", 15, {})
+
+    assert rqd.beat().commands == ()
+
+
+@pytest.mark.parametrize("key", ["leases", "masters", "master:m", "control:m", "counters"])
+def test_a_key_that_is_not_rqds_refuses_a_beat_before_its_first_write(
+    rqd: Driver, key: str
+) -> None:
+    rqd.enqueue("a")
+    claim = rqd.claim_one()
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.set(f"{{rqd}}:{key}", "not ours")
+    before = rqd.dump()
+
+    with pytest.raises(Exception, match=rf"WRONGTYPE \{{rqd\}}:{key} holds"):
+        rqd.beat(claim)
+
+    assert rqd.dump() == before
+
+
+def test_a_beat_goes_on_when_a_running_jobs_key_became_something_else(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    a, b = rqd.claim(2)
+    rqd.redis.delete(rqd.keys.job("a"))
+    rqd.redis.set(rqd.keys.job("a"), "not ours")
+
+    assert rqd.beat(a, b).lost == ("a",)
+
+
+def ids_of_reaped(rqd: Driver) -> list[str]:
+    return [job_id for job_id, _, _ in rqd.beat(master="alive").reaped]

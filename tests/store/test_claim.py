@@ -1,0 +1,291 @@
+"""turn.lua, the half that claims: precedence, fences, promotion, markers."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+from rqd.store.store import INLINE_LIMIT_BYTES
+from tests.store.driving import LEASE_US, Driver, ids, job
+
+BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
+
+
+def test_a_claim_carries_what_a_worker_needs(rqd: Driver) -> None:
+    rqd.enqueue(job("a", timeout_s=7.5, retries=2, retry_intervals=(1, 2), serializer="json"))
+
+    answer = rqd.turn(free=[3])
+
+    (claim,) = answer.claims
+    assert (claim.id, claim.queue, claim.worker, claim.attempt) == ("a", "low", 3, 1)
+    assert (claim.func_name, claim.payload, claim.serializer) == ("tasks.f", b"call", "json")
+    assert (claim.timeout_s, claim.retries_left, claim.retries_used) == (7.5, 2, 0)
+    assert list(claim.retry_intervals) == [1, 2]
+    assert answer.verdicts == ()
+    assert answer.next_due_us is None
+
+
+def test_a_claimed_job_is_started_leased_and_shown_with_its_worker(rqd: Driver) -> None:
+    rqd.enqueue("a")
+
+    answer = rqd.turn(free=[3])
+
+    record = rqd.record("a")
+    assert (record.status, record.attempt, record.worker) == ("started", 1, "m:3")
+    assert record.started_us == answer.now_us
+    assert record.fence == answer.claims[0].fence
+    assert rqd.redis.zscore(rqd.keys.leases, "a") == answer.now_us + LEASE_US
+    assert rqd.views.index_ids("low", "started") == ["a"]
+    row = rqd.redis.hgetall(rqd.keys.worker("m", 3))
+    assert (row[b"state"], row[b"job"], row[b"func_name"]) == (b"busy", b"a", b"tasks.f")
+    assert 0 < rqd.ttl_s(rqd.keys.worker("m", 3)) <= LEASE_US / 1e6
+
+
+def test_queues_are_served_in_strict_precedence(rqd: Driver) -> None:
+    rqd.enqueue("l1", "l2", job("h1", queue="high"), job("n1", queue="normal"))
+    order = ("high", "normal", "low")
+
+    assert ids(rqd.claim(1, *order)) == ["h1"]
+    rqd.enqueue(job("h2", queue="high"))
+    assert ids(rqd.claim(3, *order)) == ["h2", "n1", "l1"]
+    assert ids(rqd.claim(3, *order)) == ["l2"]
+    assert ids(rqd.claim(3, *order)) == []
+
+
+def test_a_queue_that_is_not_asked_for_is_left_alone(rqd: Driver) -> None:
+    rqd.enqueue(job("h", queue="high"), "l")
+
+    assert ids(rqd.claim(5, "low")) == ["l"]
+    assert rqd.ready("high") == ["h"]
+
+
+def test_fences_rise_with_every_claim_even_after_a_delete(rqd: Driver) -> None:
+    fences = []
+    for _ in range(3):
+        rqd.enqueue("a", "b")
+        claims = rqd.claim(2)
+        fences += [claim.fence for claim in claims]
+        rqd.store.delete("a")
+        rqd.store.delete("b")
+
+    assert fences == sorted(set(fences))
+
+
+def test_fences_rise_when_the_counter_is_lost_and_when_the_clock_went_back(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", "c")
+    first = rqd.claim_one().fence
+    rqd.redis.hdel("{rqd}:counters", "fence")
+    second = rqd.claim_one().fence
+    ahead = rqd.views.now_us() + 10**12
+    rqd.counters(fence=ahead)
+
+    assert first < second
+    assert rqd.claim_one().fence == ahead + 1
+
+
+def test_a_turn_sent_twice_gives_the_first_verdicts_and_the_claims_still_held(rqd: Driver) -> None:
+    from tests.store.driving import settlement
+
+    rqd.enqueue("a", "b", job("c", payload=BIG))
+    ended = settlement(rqd.claim_one())
+    first = rqd.turn(ended, free=2, request="t1")
+    before = rqd.dump()
+
+    again = rqd.turn(ended, free=2, request="t1")
+
+    assert first.verdicts == again.verdicts == ("settled",)
+    assert ids(first.claims) == ["b", "c"]
+    assert again.claims == first.claims
+    assert again.claims[1].payload is None
+    assert rqd.dump() == before
+
+    rqd.store.delete("b")
+    assert ids(rqd.turn(ended, free=2, request="t1").claims) == ["c"]
+
+
+def test_a_turn_without_free_workers_claims_nothing(rqd: Driver) -> None:
+    rqd.enqueue("a")
+
+    assert rqd.turn().claims == ()
+    assert rqd.ready() == ["a"]
+
+
+def test_a_large_payload_is_fetched_on_its_own(rqd: Driver) -> None:
+    rqd.enqueue(job("a", payload=BIG))
+
+    assert rqd.claim_one().payload is None
+    assert rqd.store.fetch_payload("a") == BIG
+    assert rqd.store.fetch_payload("b") is None
+
+
+# -- scheduled jobs
+
+
+def test_a_due_job_is_promoted_and_claimed_in_the_same_turn(rqd: Driver) -> None:
+    rqd.enqueue("a", job("b", due_us=1))
+    later_us = rqd.views.now_us() + 10**9
+    rqd.enqueue(job("c", due_us=later_us), job("d", due_us=later_us + 5))
+
+    answer = rqd.turn(free=3)
+
+    assert ids(answer.claims) == ["a", "b"]
+    assert answer.next_due_us == later_us
+    assert rqd.views.index_ids("low", "scheduled") == ["c", "d"]
+    assert rqd.record("b").enqueued_us == answer.now_us
+
+
+def test_a_promoted_job_keeps_its_priority_and_its_place_at_the_front(rqd: Driver) -> None:
+    rqd.enqueue("a", job("front", due_us=1, at_front=True), job("high", due_us=1, priority=5))
+
+    assert ids(rqd.claim(3)) == ["high", "front", "a"]
+
+
+def test_the_time_to_live_of_a_scheduled_job_begins_when_it_is_due(rqd: Driver) -> None:
+    rqd.enqueue(job("a", due_us=1, ttl_s=30))
+    assert rqd.ttl_s(rqd.keys.job("a")) == -1
+
+    rqd.turn()
+
+    assert 29 < rqd.ttl_s(rqd.keys.job("a")) <= 30
+
+
+def test_promotion_is_bounded_and_the_rest_is_due_at_once(rqd: Driver) -> None:
+    rqd.enqueue(*(job(f"j{number:03}", due_us=1 + number) for number in range(103)))
+
+    answer = rqd.turn()
+
+    assert len(rqd.ready()) == 100
+    assert answer.next_due_us is not None
+    assert answer.next_due_us < answer.now_us
+    assert rqd.turn().next_due_us is None
+    assert len(rqd.ready()) == 103
+
+
+def test_a_deleted_or_canceled_scheduled_job_is_not_promoted(rqd: Driver) -> None:
+    rqd.enqueue(job("a", due_us=1), job("b", due_us=1))
+    rqd.store.delete("a")
+    rqd.store.cancel("b")
+
+    assert rqd.turn(free=2).claims == ()
+    assert rqd.turn().next_due_us is None
+
+
+# -- markers
+
+
+def test_a_claim_that_leaves_work_leaves_a_marker_for_the_next_idle_master(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    rqd.take_marker()
+
+    rqd.claim(1)
+    assert rqd.take_marker()
+    rqd.claim(1)
+    assert not rqd.has_marker()
+
+
+def test_every_queue_with_work_left_has_its_marker_as_masters_serve_different_ones(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(job("h1", queue="high"), job("h2", queue="high"), "l")
+    for queue in ("high", "low"):
+        rqd.take_marker(queue)
+
+    rqd.claim(1, "high", "low")
+
+    assert rqd.has_marker("high")
+    assert rqd.has_marker("low")
+
+
+def test_claims_that_drain_the_queues_leave_no_marker_and_no_trace_of_work(rqd: Driver) -> None:
+    rqd.enqueue("a", job("h", queue="high"))
+    for queue in ("high", "low"):
+        rqd.take_marker(queue)
+
+    rqd.claim(2, "high", "low")
+
+    assert not rqd.has_marker("high")
+    assert not rqd.has_marker("low")
+    assert not rqd.redis.exists("{rqd}:nonempty")
+
+
+def test_a_master_that_waits_for_itself_only_is_nudged_when_a_worker_stays_free(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("a")
+    wake = rqd.keys.wake_master("m")
+
+    rqd.turn(free=1, nudge=True)
+    assert not rqd.redis.exists(wake)
+    rqd.turn(free=1, nudge=False)
+    assert not rqd.redis.exists(wake)
+    rqd.turn(free=1, nudge=True)
+    assert rqd.redis.exists(wake)
+
+
+# -- what can't be claimed
+
+
+@pytest.mark.parametrize("lost", ["func_name", "serializer", "timeout", "retries_left"])
+def test_a_job_whose_record_is_damaged_fails_and_its_neighbours_run(rqd: Driver, lost: str) -> None:
+    rqd.enqueue("a", "b")
+    rqd.redis.hdel(rqd.keys.job("a"), lost)
+
+    assert ids(rqd.claim(2)) == ["b"]
+
+    record = rqd.record("a")
+    assert record.status == "failed"
+    assert record.cause.startswith("damaged")
+    assert rqd.views.index_ids("low", "failed") == ["a"]
+    assert rqd.ready() == []
+
+
+def test_garbage_in_a_record_does_not_stop_the_master_that_claims_it(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", "c")
+    rqd.redis.hset(rqd.keys.job("a"), "timeout", "soon")
+    rqd.redis.hset(rqd.keys.job("b"), mapping={"func_name": b"\xff", "retry_intervals": b"x,\xfe"})
+
+    claims = rqd.claim(3)
+
+    assert ids(claims) == ["b", "c"]
+    assert claims[0].retry_intervals == ()
+
+
+def test_a_job_key_that_is_no_hash_is_skipped(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    rqd.redis.delete(rqd.keys.job("a"))
+    rqd.redis.set(rqd.keys.job("a"), "not ours")
+
+    assert ids(rqd.claim(2)) == ["b"]
+
+
+@pytest.mark.parametrize("key", ["nonempty", "counters", "leases", "scheduled", "turn:m"])
+def test_a_key_that_is_not_rqds_refuses_a_turn_before_its_first_write(
+    rqd: Driver, key: str
+) -> None:
+    rqd.enqueue("a")
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.rpush(f"{{rqd}}:{key}", "not ours")
+    before = rqd.dump()
+
+    with pytest.raises(ResponseError, match=rf"WRONGTYPE \{{rqd\}}:{key} holds"):
+        rqd.turn(free=1)
+
+    assert rqd.dump() == before
+
+
+@pytest.mark.parametrize("key", ["queue:bad", "queue:bad:started"])
+def test_a_queue_whose_keys_are_not_rqds_does_not_keep_others_waiting(
+    rqd: Driver, key: str
+) -> None:
+    rqd.enqueue(job("b", queue="bad"), "a")
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.set(f"{{rqd}}:{key}", "not ours")
+
+    assert ids(rqd.claim(2, "bad", "low")) == ["a"]
+
+
+def test_many_expired_ids_are_cleared_without_holding_up_the_server_for_long(rqd: Driver) -> None:
+    rqd.enqueue(*(job(f"j{number}", ttl_s=5) for number in range(150)), "live")
+    rqd.redis.delete(*(rqd.keys.job(f"j{number}") for number in range(150)))
+
+    assert rqd.claim(1) == []
+    assert rqd.has_marker()  # work may be left: whoever is idle looks again
+    assert ids(rqd.claim(1)) == ["live"]

@@ -1,0 +1,290 @@
+"""enqueue.lua: all of the jobs or none, in order, once."""
+
+from typing import Any
+
+import pytest
+
+from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
+from rqd.store.store import INLINE_LIMIT_BYTES, PORTION_JOBS
+from tests.store.driving import Driver, ids, job
+
+BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
+
+
+def test_jobs_wait_in_the_order_of_their_enqueue(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    rqd.enqueue("c")
+
+    assert rqd.ready() == ["a", "b", "c"]
+    assert rqd.views.position("low", "c") == 2
+    assert rqd.views.queue_names() == ["low"]
+
+
+def test_an_enqueued_job_has_its_times_from_redis(rqd: Driver) -> None:
+    now_us = rqd.enqueue("a")
+
+    record = rqd.record("a")
+    assert record.status == "queued"
+    assert record.created_us == record.enqueued_us == now_us
+    assert record.started_us is record.ended_us is None
+
+
+def test_at_front_comes_before_all_that_wait_the_latest_first(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.enqueue(job("b", at_front=True), job("c", at_front=True))
+
+    assert rqd.ready() == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("highest", [1, 4095])
+def test_a_higher_priority_goes_first_even_before_at_front(rqd: Driver, highest: int) -> None:
+    rqd.enqueue("a", job("b", priority=highest), job("c", priority=-highest))
+    rqd.enqueue(job("d", at_front=True))
+
+    assert rqd.ready() == ["b", "d", "a", "c"]
+
+
+def test_a_scheduled_job_waits_apart_until_its_time(rqd: Driver) -> None:
+    due_us = rqd.views.now_us() + 3_600_000_000
+    rqd.enqueue(job("a", due_us=due_us))
+    now_us = rqd.enqueue(job("b", delay_us=7_000_000))
+
+    assert rqd.ready() == []
+    assert now_us is not None
+    assert rqd.record("a").due_us == due_us
+    assert rqd.record("b").due_us == now_us + 7_000_000
+    assert rqd.record("a").enqueued_us is None
+    assert rqd.views.index_ids("low", "scheduled") == ["b", "a"]
+    assert rqd.status("a") == "scheduled"
+
+
+@pytest.mark.parametrize("how", ["queued", "scheduled", "started"])
+def test_the_id_of_a_live_job_is_refused_with_the_whole_batch(rqd: Driver, how: str) -> None:
+    rqd.enqueue(job("a", delay_us=10**9 if how == "scheduled" else None))
+    if how == "started":
+        rqd.claim_one()
+    before = rqd.dump()
+
+    with pytest.raises(DuplicateJobError, match="'a' is still alive"):
+        rqd.enqueue("b", "a", "c")
+
+    assert rqd.dump() == before
+
+
+def test_an_id_given_twice_refuses_the_whole_batch(rqd: Driver) -> None:
+    with pytest.raises(DuplicateJobError, match=r"'a'.*given twice"):
+        rqd.enqueue(job("a"), job("a", queue="high"))
+
+    assert rqd.names() == []
+
+
+@pytest.mark.parametrize("decision", ["finish", "fail"])
+def test_the_id_of_an_ended_job_is_used_again_and_its_old_record_is_gone(
+    rqd: Driver, decision: str
+) -> None:
+    rqd.enqueue(job("a", payload=BIG))
+    rqd.settle(rqd.claim_one(), decision, result=BIG)
+
+    rqd.enqueue(job("a", queue="high"))
+
+    assert rqd.status("a") == "queued"
+    assert rqd.record("a").payload == b"call"
+    assert rqd.record("a").attempt == 0
+    assert rqd.views.attempts("a") == []
+    for index in ("finished", "failed"):
+        assert rqd.views.index_ids("low", index) == []
+    assert rqd.names() == [
+        "{rqd}:counters",
+        "{rqd}:job:a",
+        "{rqd}:nonempty",
+        "{rqd}:queue:high",
+        "{rqd}:queues",
+        "{rqd}:stats:low",
+        "{rqd}:turn:m",
+        "{rqd}:wake:queue:high",
+        "{rqd}:wake:queue:low",
+        "{rqd}:worker:m:1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "end", ["none", "claim", "finish", "finish_ttl_0", "finish_ttl_1", "delete"]
+)
+def test_an_enqueue_sent_twice_gives_the_first_answer_and_changes_nothing(
+    rqd: Driver, end: str
+) -> None:
+    result_ttl_s = {"finish_ttl_0": 0, "finish_ttl_1": 1}.get(end, 500)
+    batch = [job("a", result_ttl_s=result_ttl_s), job("b", delay_us=10**9)]
+    first = rqd.enqueue(*batch, request="r1")
+    if end not in ("none", "delete"):
+        claim = rqd.claim_one()
+        if end != "claim":
+            assert rqd.settle(claim) == "settled"
+    if end == "delete":
+        rqd.store.delete("a")
+    if end == "finish_ttl_1":
+        rqd.redis.delete(rqd.keys.job("a"))  # as its time to live does, a second later
+    before = rqd.dump()
+
+    assert rqd.enqueue(*batch, request="r1") == first
+
+    assert rqd.dump() == before
+
+
+def test_a_job_that_expired_while_it_waited_is_not_made_again_by_a_replay(rqd: Driver) -> None:
+    first = rqd.enqueue(job("a", ttl_s=1), request="r1")
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    assert rqd.enqueue(job("a", ttl_s=1), request="r1") == first
+
+    assert rqd.views.job("a") is None
+
+
+def test_the_memory_of_a_replay_fades_and_is_kept_for_new_jobs_only(rqd: Driver) -> None:
+    rqd.enqueue("new", "old")
+    hour_ago_us = rqd.views.now_us() - 3_600_000_000
+    rqd.redis.hset(rqd.keys.job("old"), "created_at", hour_ago_us)
+
+    rqd.store.delete("new")
+    rqd.store.delete("old")
+
+    assert 0 < rqd.ttl_s(rqd.keys.request("new")) <= 60
+    assert not rqd.redis.exists(rqd.keys.request("old"))
+
+
+def test_a_large_payload_travels_beside_the_script(rqd: Driver) -> None:
+    rqd.enqueue(job("a", payload=BIG))
+
+    assert rqd.redis.get(rqd.keys.payload("a")) == BIG
+    assert rqd.ttl_s(rqd.keys.payload("a")) == -1
+    assert rqd.field("a", "payload") is None
+    assert rqd.views.payload(rqd.record("a")) == BIG
+    assert not [name for name in rqd.names() if "staged" in name]
+
+
+def test_a_payload_lost_on_its_way_refuses_the_batch_before_anything_is_written(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rqd.store, "_stage", lambda _: None)
+
+    with pytest.raises(RqdError, match="payload of job b"):
+        rqd.enqueue(job("a"), job("b", payload=BIG))
+
+    assert rqd.names() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "batch"),
+    [
+        ("queues", [job("a")]),
+        ("nonempty", [job("a")]),
+        ("counters", [job("a")]),
+        ("queue:low", [job("a")]),
+        ("wake:queue:low", [job("a")]),
+        ("job:a", [job("a")]),
+        ("scheduled", [job("a", delay_us=1)]),
+        ("masters", [job("a", delay_us=1)]),
+        ("queue:low:scheduled", [job("a", delay_us=1)]),
+    ],
+)
+def test_a_key_that_is_not_rqds_refuses_an_enqueue_before_its_first_write(
+    rqd: Driver, key: str, batch: list[Any]
+) -> None:
+    rqd.redis.set(f"{{rqd}}:{key}", "not ours")
+    before = rqd.dump()
+
+    with pytest.raises(ConfigurationError, match=rf"\{{rqd\}}:{key} holds.*another --namespace"):
+        rqd.enqueue(job("z"), *batch)
+
+    assert rqd.dump() == before
+
+
+def test_an_enqueue_leaves_one_marker_a_queue(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", job("c", queue="high"))
+
+    for queue in ("low", "high"):
+        assert rqd.redis.zrange(rqd.keys.wake_queue(queue), 0, -1) == [b"look"]
+
+
+def test_an_earlier_due_time_wakes_the_masters_a_later_one_does_not(rqd: Driver) -> None:
+    rqd.beat(master="m")
+    wake = rqd.keys.wake_master("m")
+
+    rqd.enqueue(job("a", delay_us=10**9))
+    assert rqd.redis.delete(wake)
+    rqd.enqueue(job("b", delay_us=10**10))
+    assert not rqd.redis.exists(wake)
+    rqd.enqueue(job("c", delay_us=10**8))
+    assert rqd.redis.exists(wake)
+
+
+def test_more_jobs_than_a_script_should_take_go_in_portions(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PORTION_JOBS >= 10_000
+    monkeypatch.setattr("rqd.store.store.PORTION_JOBS", 10)
+    names = [f"j{number}" for number in range(25)]
+
+    rqd.enqueue(*names)
+
+    assert rqd.ready() == names
+    assert rqd.redis.info("commandstats")["cmdstat_evalsha"]["calls"] >= 3
+
+
+def test_what_one_script_carries_is_bounded_in_bytes_too(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rqd.store.store.PORTION_BYTES", 10)
+    rqd.enqueue(*(job(f"j{number}", payload=b"12345") for number in range(5)))
+
+    assert len(rqd.ready()) == 5
+
+
+def test_ttl_ends_the_wait_of_a_job_and_all_that_belongs_to_it(rqd: Driver) -> None:
+    rqd.enqueue(job("a", ttl_s=30, payload=BIG))
+
+    assert 29 < rqd.ttl_s(rqd.keys.job("a")) <= 30
+    assert 29 < rqd.ttl_s(rqd.keys.payload("a")) <= 30
+
+    rqd.claim_one()
+    assert rqd.ttl_s(rqd.keys.job("a")) == -1
+    assert rqd.ttl_s(rqd.keys.payload("a")) == -1
+
+
+def test_an_expired_job_is_skipped_and_the_next_one_claimed(rqd: Driver) -> None:
+    rqd.enqueue(job("gone", ttl_s=5), "b")
+    rqd.redis.delete(rqd.keys.job("gone"))
+
+    assert ids(rqd.claim(1)) == ["b"]
+    assert rqd.ready() == []
+
+
+def test_the_id_of_an_expired_job_made_anew_in_another_queue_runs_once_and_there(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(job("a", ttl_s=5))
+    rqd.redis.delete(rqd.keys.job("a"))
+    rqd.enqueue(job("a", queue="high"))
+
+    (claim,) = rqd.claim(2, "low", "high")
+
+    assert (claim.id, claim.queue) == ("a", "high")
+    assert rqd.views.index_ids("low", "started") == []
+
+
+def test_times_to_live_and_limits_are_kept_to_the_second(rqd: Driver) -> None:
+    rqd.enqueue(
+        job("a", timeout_s=1_234_567.0, result_ttl_s=0.25, failure_ttl_s=-1, ttl_s=7_654_321.5),
+        job("b", retries=2, retry_intervals=(1_234_567.0, 0.5)),
+    )
+
+    a, b = rqd.record("a"), rqd.record("b")
+    assert (a.timeout_s, a.result_ttl_s, a.failure_ttl_s) == (1_234_567, 0.25, -1)
+    assert a.ttl_s == 7_654_321.5
+    assert b.retry_intervals == (1_234_567, 0.5)
+
+
+def test_text_that_has_no_utf8_does_not_keep_a_job_from_redis(rqd: Driver) -> None:
+    rqd.enqueue(job("a", description="caf\udce9"))
+
+    assert rqd.record("a").description == "caf?"

@@ -1,0 +1,41 @@
+"""The words for how an attempt ended."""
+
+import signal
+
+import pytest
+
+from rqd.model.outcome import (
+    Crashed,
+    Outcome,
+    Raised,
+    Released,
+    Succeeded,
+    TimedOut,
+    cause,
+    signal_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Succeeded(b""), "succeeded"),
+        (Raised("builtins.ValueError", "no\nmore", ""), "raised ValueError: no"),
+        (Raised("app.Broken", "", ""), "raised app.Broken"),
+        (Raised("app.Broken", "\n  odd", ""), "raised app.Broken: odd"),
+        (TimedOut(180, killed=False), "timed out after 180 s"),
+        (TimedOut(0.5, killed=True), "timed out after 0.5 s, killed as it did not stop"),
+        (Crashed(signal=signal.SIGSEGV), "crashed: SIGSEGV"),
+        (Crashed(signal=11, core_dumped=True), "crashed: SIGSEGV (core dumped)"),
+        (Crashed(exit_status=3), "crashed: exit status 3"),
+        (Crashed(), "crashed: exit status 0"),
+        (Released("the daemon stops"), "released: the daemon stops"),
+    ],
+)
+def test_a_cause_is_one_line(outcome: Outcome, words: str) -> None:
+    assert cause(outcome) == words
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40"), (99, "signal 99")])
+def test_a_signal_without_a_name_is_called_by_its_number(number: int, name: str) -> None:
+    assert signal_name(number) == name

@@ -1,0 +1,37 @@
+"""Tables for people, plain in a pipe."""
+
+import pytest
+
+from rqd.cli.info import _ago
+from rqd.cli.table import echo_table
+
+
+def test_a_table_is_aligned_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_table("Queues", ("queue", "ready"), [("low", 5), ("a longer one", 12_345)])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "Queues",
+        "  queue          ready",
+        "  low                5",
+        "  a longer one  12,345",
+    ]
+
+
+def test_what_is_empty_shows_as_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_table("Workers", ("worker", "job", "pid"), [("m:1", "", None)])
+
+    assert capsys.readouterr().out.splitlines()[2].split() == ["m:1", "-", "-"]
+
+
+def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_table("Masters", ("master",), [])
+
+    assert capsys.readouterr().out == "Masters\n  none\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (119, "119 s"), (121, "2 min"), (7300, "2 h"), (400_000, "111 h"), (-5, "0 s")],
+)
+def test_how_long_ago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
+    assert _ago("1970-01-02T00:00:00+00:00", (86_400 + seconds) * 1_000_000, "") == shown
