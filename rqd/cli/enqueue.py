@@ -121,6 +121,10 @@ def _show(result: Result | None) -> int:
     if result is not None and result.type == "successful":
         click.echo(result.details.get("preview", ""))
         return 0
-    told = result and (result.exc_string or result.cause)
-    click.echo((told or "the job is gone: canceled or deleted").rstrip(), err=True)
+    if result is None:
+        click.echo("the job is gone: canceled or deleted", err=True)
+    else:
+        # A crash has no traceback; what the process wrote last is the next best.
+        told = result.exc_string or f"{result.cause}\n{result.output}"
+        click.echo(told.rstrip(), err=True)
     return EX_JOB_FAILED

@@ -9,9 +9,11 @@ import time
 import click
 
 from rqd.cli.options import backend, redis_options
+from rqd.connection import Backend
 from rqd.model.errors import RqdError
 from rqd.model.names import check_name
-from rqd.store.views import Views
+from rqd.store.connection import RedisGone
+from rqd.store.embedded import is_embedded
 
 _POLL_S = 0.05
 
@@ -39,13 +41,18 @@ def command(
         for master in told:
             click.echo(f"{master}: told to stop{' at once' if now else ''}")
         if not no_wait:
-            _wait(there.views, set(told))
+            _wait(there, set(told))
 
 
-def _wait(views: Views, masters: set[str]) -> None:
+def _wait(there: Backend, masters: set[str]) -> None:
     shown = ""
     while masters:
-        rows = {row["name"]: row for row in views.masters()}
+        try:
+            rows = {row["name"]: row for row in there.views.masters()}
+        except RedisGone:
+            if not is_embedded(there.url):
+                raise
+            rows = {}  # the embedded server is stopped last, by the master it belongs to
         for master in sorted(masters - rows.keys()):
             click.echo(f"{master}: stopped")
         masters &= rows.keys()

@@ -24,28 +24,30 @@ def echo_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]
     if not rows:
         click.echo("  none")
         return
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_cell(value, head) for value, head in zip(row, heads, strict=True)] for row in rows]
     widths = [max(len(line[i]) for line in [list(heads), *cells]) for i in range(len(heads))]
     numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(heads))]
-    click.secho("  " + _line(heads, widths, numeric), dim=True)
+    if not numeric[-1]:
+        widths[-1] = 0  # nothing stands behind it: no blanks at the lines' ends
+    click.secho("  " + "  ".join(_padded(heads, widths, numeric)), dim=True)
     for line in cells:
-        shown = [
-            click.style(_pad(cell, width, right), fg=COLOURS.get(cell))
-            for cell, width, right in zip(line, widths, numeric, strict=True)
+        shown = _padded(line, widths, numeric)
+        coloured = [
+            click.style(text, fg=COLOURS.get(cell)) for text, cell in zip(shown, line, strict=True)
         ]
-        click.echo("  " + "  ".join(shown).rstrip())
+        click.echo("  " + "  ".join(coloured))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    padded = (_pad(c, w, right) for c, w, right in zip(cells, widths, numeric, strict=True))
-    return "  ".join(padded).rstrip()
+def _padded(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
+    return [
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    ]
 
 
-def _pad(cell: str, width: int, right: bool) -> str:
-    return cell.rjust(width) if right else cell.ljust(width)
-
-
-def _cell(value: object) -> str:
+def _cell(value: object, head: str) -> str:
     if value is None or value == "":
         return "-"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    # A process id is a name, not an amount.
+    is_amount = isinstance(value, int) and head != "pid"
+    return f"{value:,}" if is_amount else str(value)

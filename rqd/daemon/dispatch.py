@@ -172,6 +172,7 @@ class Dispatch:
             free_workers=tuple(free),
             queues=self._config.queues if free else (),
             nudge=waiter.is_armed and not waiter.hears_queues,
+            pids=self._children.workers.waiting_pids(free),
         )
 
     def _gathers(self, now: float) -> bool:

@@ -28,6 +28,7 @@ from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded
+from rqd.store.server_check import check_server
 from rqd.store.store import BeatAnswer
 
 _EMBEDDED_READY_S = 30.0
@@ -144,6 +145,8 @@ class Master:
             self._dispatch.look()
         if duties.take(Duty.SAMPLE, now):
             self._children.sample_memory()
+            if self._children.workers.correct_shown_pids():
+                duties.hasten(Duty.BEAT, now)
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         if duties.take(Duty.BEAT, now):
@@ -184,7 +187,8 @@ class Master:
             self._embedded.ensure()
             self._embedded.wait_ready(_EMBEDDED_READY_S)
         with explained(self._config.url):
-            self._link.store.redis.ping()
+            for warning in check_server(self._link.store.redis):
+                self._log.warning(warning)
 
     def _tend_embedded(self, server: EmbeddedServer) -> None:
         server.poll()

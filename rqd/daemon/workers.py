@@ -33,6 +33,7 @@ class Run:
     verdict: Outcome | None = None  # why the master had it killed
     killed_at: float | None = None
     peak_bytes: int | None = None
+    shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
 
 
 @dataclass(slots=True)
@@ -91,6 +92,15 @@ class Workers:
             for worker in self
         )
 
+    def waiting_pids(self, numbers: list[int]) -> dict[int, int]:
+        """The pid of the child that waits in each of these workers, where one does."""
+        found = {}
+        for number in numbers:
+            child = self.by_number[number].child
+            if child is not None and child.jobs_left > 0:
+                found[number] = child.pid
+        return found
+
     def runs(self) -> list[Run]:
         """The jobs that workers hold now."""
         return [worker.run for worker in self if worker.run is not None]
@@ -103,9 +113,20 @@ class Workers:
 
     def assign(self, claim: Claim) -> Run:
         """The worker the claim names holds the job from now on."""
-        run = Run(claim, claim.worker)
-        self.by_number[claim.worker].run = run
-        return run
+        worker = self.by_number[claim.worker]
+        pid = worker.child.pid if worker.child and worker.child.jobs_left > 0 else 0
+        worker.run = Run(claim, claim.worker, shown_pid=pid)
+        return worker.run
+
+    def correct_shown_pids(self) -> bool:
+        """True if a running job's row names another process than its own; taken as corrected."""
+        was_wrong = False
+        for worker in self:
+            run, child = worker.run, worker.child
+            if run and child and run.sent_at is not None and run.shown_pid != child.pid:
+                run.shown_pid = child.pid
+                was_wrong = True
+        return was_wrong
 
     def send(self, worker: Worker, now: float) -> bool:
         """Hands the worker's job to its waiting child, if both are there; True if bytes remain."""

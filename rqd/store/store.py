@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -53,6 +53,8 @@ class Turn:
     free_workers: tuple[int, ...] = ()
     queues: tuple[str, ...] = ()
     nudge: bool = False
+    # The processes that wait in these workers, for their rows; a worker may have none yet.
+    pids: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,10 @@ class Store:
             args += [one.id, one.token, one.worker, one.decision, one.delay_us, name]
             args.append(2 * len(fields))
             args += itertools.chain.from_iterable(fields)
-        args += [len(turn.free_workers), *turn.free_workers, len(turn.queues), *turn.queues]
+        args.append(len(turn.free_workers))
+        for number in turn.free_workers:
+            args += (number, turn.pids.get(number, 0))
+        args += (len(turn.queues), *turn.queues)
         self._stage(staged)
         script = load_script("turn")
         if self._knows_turn:

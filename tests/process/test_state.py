@@ -104,6 +104,23 @@ def test_a_claim_shows_at_once_with_the_pid_that_runs_it(
     assert (worker["state"], worker["job"], worker["pid"]) == ("busy", job.id, child.pid)
 
 
+def test_a_job_claimed_before_its_process_was_forked_soon_shows_the_pid(
+    start_daemon: StartDaemon, redis_url: str, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon()
+    # With a backlog, a turn settles one job and claims the next while its process is still forked.
+    for _ in range(5):
+        queue.enqueue(jobs.multiply, 1, 1)
+    job = queue.enqueue(jobs.hold, fifo)
+    child = daemon.titled("rqd: worker 1 tests.jobs.hold")
+
+    def shown() -> tuple[str, int]:
+        (worker,) = info(redis_url)["workers"]
+        return worker["job"], worker["pid"]
+
+    eventually(lambda: shown() == (job.id, child.pid), 3.0, lambda: str((shown(), child.pid)))
+
+
 def test_a_ready_daemon_shows_idle_workers_at_once(
     start_daemon: StartDaemon, redis_url: str
 ) -> None:

@@ -3,7 +3,8 @@
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
 --          fail | retry | put_back), delay in us, staged result's name, number of further fields
---          and values, those; number of free workers, their numbers; number of queues, their names
+--          and values, those; number of free workers, for each: number, pid of its waiting process or
+--          0; number of queues, their names
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
 --          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals};
 --          an error before the first write if a staged result is gone: stage it and send again
@@ -24,8 +25,11 @@ for i = 1, tonumber(take()) do
   for j = 1, tonumber(take()) do one.fields[j] = take() end
   settles[i] = one
 end
-local workers, queues = {}, {}
-for i = 1, tonumber(take()) do workers[i] = take() end
+local workers, pids, queues = {}, {}, {}
+for i = 1, tonumber(take()) do
+  workers[i] = take()
+  pids[workers[i]] = take()
+end
 for i = 1, tonumber(take()) do queues[i] = take() end
 
 local memo_key = P .. 'turn:' .. master
@@ -63,7 +67,8 @@ else
     end
   end
   next_due = promote_and_look(now)
-  claims = claim(workers, queues, { master = master, nonce = request, lease_us = lease_us }, now)
+  local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
+  claims = claim(workers, queues, by, now)
   local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
     kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }

@@ -66,7 +66,7 @@ local function start(id, queue, fence, worker, by, now)
     redis.call('PERSIST', job .. ':payload')
   end
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
-    'queue', queue, 'since', int(now))
+    'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6], held[7] or '0', held[8] or '' }
 end
