@@ -240,13 +240,7 @@ class Store:
         return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
 
     def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
-        args: list[Any] = [request, len(jobs)]
-        staged: dict[str, bytes] = {}
-        for job in jobs:
-            name = f"{request}:{job.id}" if len(job.payload) > INLINE_LIMIT_BYTES else ""
-            if name:
-                staged[name] = job.payload
-            args += _enqueue_args(job, name)
+        args, staged = _enqueue_args(jobs, request)
         if pipe is not None:
             for name, payload in staged.items():
                 pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
@@ -298,31 +292,53 @@ def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         yield jobs[first:] if first else jobs
 
 
-def _enqueue_args(job: NewJob, staged: str) -> list[Any]:
+def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
+    """The script's arguments, and the payloads to be staged by their names.
+
+    What jobs have in common goes once, as a template: a batch of 10,000 alike is a third as long.
+    """
+    numbers: dict[tuple[Any, ...], int] = {}
+    templates: list[Any] = []
+    each: list[Any] = []
+    staged: dict[str, bytes] = {}
+    for job in jobs:
+        shared = (
+            job.queue, job.at_front, job.priority, job.due_us, job.delay_us, job.ttl_s,
+            job.func_name, job.serializer, job.timeout_s, job.result_ttl_s, job.failure_ttl_s,
+            job.retries, job.retry_intervals,
+        )  # fmt: skip
+        number = numbers.get(shared)
+        if number is None:
+            number = numbers[shared] = len(numbers) + 1
+            templates += _template(job)
+        payload, name = job.payload, ""
+        if len(payload) > INLINE_LIMIT_BYTES:
+            name = f"{request}:{job.id}"
+            staged[name], payload = payload, b""
+        # A lone surrogate of the user's must not keep the job from Redis.
+        description = job.description.encode(errors="replace")
+        each += (job.id, number, name, len(job.payload), payload, description, job.meta)
+    return [request, len(numbers), *templates, *each], staged
+
+
+def _template(job: NewJob) -> list[Any]:
     if job.due_us is not None:
         due = str(job.due_us)
     else:
         due = f"+{job.delay_us}" if job.delay_us is not None else ""
     fields: list[Any] = [
         "func_name", job.func_name,
-        "payload_bytes", len(job.payload),
         "serializer", job.serializer,
-        # A lone surrogate of the user's must not keep the job from Redis.
-        "description", job.description.encode(errors="replace"),
         "timeout", _number(job.timeout_s),
         "result_ttl", _number(job.result_ttl_s),
         "failure_ttl", _number(job.failure_ttl_s),
         "retries_left", job.retries,
     ]  # fmt: skip
-    if not staged:
-        fields += ("payload", job.payload)
-    if job.meta:
-        fields += ("meta", job.meta)
     if job.retry_intervals:
         fields += ("retry_intervals", ",".join(map(_number, job.retry_intervals)))
     front = "1" if job.at_front else ""
     ttl = "" if job.ttl_s is None else _number(job.ttl_s)
-    return [job.id, job.queue, front, job.priority, due, ttl, staged, len(fields), *fields]
+    return [job.queue, front, job.priority, due, ttl, len(fields), *fields]
 
 
 def _number(value: float) -> str:

@@ -1,8 +1,10 @@
 -- enqueue: new jobs become ready, or scheduled; all of them or none.
 -- KEYS[1]  {ns}:queues
--- ARGV     request id, number of jobs, then for each job: id, queue, '1' for at front, priority,
---          due in us ('' for now, '+N' for N us from now), ttl in s ('' for none), staged payload's
---          name ('' for none), number of further fields and values, those of the job's hash
+-- ARGV     request id; number of templates, then for each what its jobs have in common: queue, '1'
+--          for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s ('' for
+--          none), number of fields and values, those of the job's hash; then for each job: id,
+--          number of its template, staged payload's name ('' for none), payload's size in bytes,
+--          payload ('' if staged), description, meta ('' for none)
 -- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
@@ -10,16 +12,27 @@
 --@ names ready ending
 local request = ARGV[1]
 local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
-local jobs, queues, names, at = {}, {}, {}, 3
+local jobs, templates, queues, names, at = {}, {}, {}, {}, 3
 for i = 1, tonumber(ARGV[2]) do
-  local extra = tonumber(ARGV[at + 7])
-  jobs[i] = { id = ARGV[at], queue = ARGV[at + 1], front = ARGV[at + 2] == '1',
-    priority = tonumber(ARGV[at + 3]), due = ARGV[at + 4], ttl = tonumber(ARGV[at + 5]),
-    staged = ARGV[at + 6], first = at + 8, last = at + 7 + extra }
-  at = at + 8 + extra
-  local queue = queues[jobs[i].queue] or { is_due = false }
-  queue.is_due = queue.is_due or jobs[i].due ~= ''
-  queues[jobs[i].queue] = queue
+  local count = tonumber(ARGV[at + 5])
+  local queue, priority, ttl = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 4]
+  local template = { queue = queue, front = ARGV[at + 1] == '1', priority = priority,
+    due = ARGV[at + 3], ttl = tonumber(ttl),
+    fields = { 'request', request, 'origin', queue, 'priority', priority, 'status', 'queued',
+      unpack(ARGV, at + 6, at + 5 + count) } }
+  if template.ttl then
+    local fields = template.fields
+    fields[#fields + 1], fields[#fields + 2] = 'ttl', ttl
+  end
+  templates[i] = template
+  queues[queue] = queues[queue] or { is_due = false }
+  queues[queue].is_due = queues[queue].is_due or template.due ~= ''
+  at = at + 6 + count
+end
+while at <= #ARGV do
+  jobs[#jobs + 1] = { id = ARGV[at], like = templates[tonumber(ARGV[at + 1])], staged = ARGV[at + 2],
+    at = at }
+  at = at + 7
 end
 
 local touched = { KEYS[1], 'set', P .. 'nonempty', 'set', P .. 'counters', 'hash' }
@@ -64,52 +77,63 @@ local now = now_us()
 local stamp = int(now)
 local at_back = 0
 for _, new in ipairs(jobs) do
-  if new.due == '' and not new.front then at_back = at_back + 1 end
+  if new.like.due == '' and not new.like.front then at_back = at_back + 1 end
 end
 -- One step of the counter for the whole batch.
 local place = at_back > 0 and redis.call('HINCRBY', P .. 'counters', 'back', at_back) - at_back or 0
+for _, template in ipairs(templates) do
+  local fields = template.fields
+  fields[#fields + 1], fields[#fields + 2] = 'created_at', stamp
+  if template.due == '' then fields[#fields + 1], fields[#fields + 2] = 'enqueued_at', stamp end
+end
+
+local function add(fields, name, value)
+  fields[#fields + 1], fields[#fields + 2] = name, value
+end
 
 for _, new in ipairs(jobs) do
-  local id, queue = new.id, new.queue
+  local id, like = new.id, new.like
   local job = P .. 'job:' .. id
   if new.old_index then
     -- The id of an ended job is used again: its old record makes room.
     redis.call('ZREM', new.old_index, id)
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
-  local score
-  if new.due == '' then
-    if new.front then
-      score = next_score(new.priority, true)
-    else
-      place = place + 1
-      score = score_of(new.priority, place)
-    end
-  end
-  redis.call('HSET', job, 'request', request, 'origin', queue, 'created_at', stamp,
-    'enqueued_at', score and stamp or '', 'status', 'queued', 'score', score or '',
-    'priority', new.priority, unpack(ARGV, new.first, new.last))
-  if new.staged ~= '' then
+  local fields = { 'payload_bytes', ARGV[new.at + 3], 'description', ARGV[new.at + 5],
+    unpack(like.fields) }
+  if ARGV[new.at + 6] ~= '' then add(fields, 'meta', ARGV[new.at + 6]) end
+  if new.staged == '' then
+    add(fields, 'payload', ARGV[new.at + 4])
+  else
     redis.call('RENAME', P .. 'staged:' .. new.staged, job .. ':payload')
     redis.call('PERSIST', job .. ':payload')
-    redis.call('HSET', job, 'beside', 1)
+    add(fields, 'beside', 1)
   end
-  if new.ttl then redis.call('HSET', job, 'ttl', ARGV[new.first - 3]) end
-  if score then
-    redis.call('ZADD', P .. 'queue:' .. queue, score, id)
-    queues[queue].is_ready = true
-    if new.ttl then
-      arm_ttl(id, new.ttl)
-      if new.ttl < REPLAY_S then remember_request(id, request, stamp, now) end
+  if like.due == '' then
+    local score
+    if like.front then
+      score = next_score(like.priority, true)
+    else
+      place = place + 1
+      score = score_of(like.priority, place)
+    end
+    add(fields, 'score', score)
+    redis.call('HSET', job, unpack(fields))
+    redis.call('ZADD', P .. 'queue:' .. like.queue, score, id)
+    queues[like.queue].is_ready = true
+    if like.ttl then
+      arm_ttl(id, like.ttl)
+      if like.ttl < REPLAY_S then remember_request(id, request, stamp, now) end
     end
   else
-    if new.front then redis.call('HSET', job, 'front', 1) end
-    local is_delay = string.sub(new.due, 1, 1) == '+'
-    schedule(id, queue, is_delay and now + tonumber(string.sub(new.due, 2)) or tonumber(new.due))
+    if like.front then add(fields, 'front', 1) end
+    redis.call('HSET', job, unpack(fields))
+    local is_delay = string.sub(like.due, 1, 1) == '+'
+    schedule(id, like.queue, is_delay and now + tonumber(string.sub(like.due, 2)) or tonumber(like.due))
   end
 end
 for queue, has in pairs(queues) do
   redis.call('SADD', KEYS[1], queue)
   if has.is_ready then announce(queue) end
 end
-return { 'ok', int(now) }
+return { 'ok', stamp }
