@@ -31,9 +31,16 @@ class Job(Generic[R]):
     Instants are aware datetimes in UTC, to the microsecond, by Redis' clock.
     """
 
-    def __init__(self, record: JobRecord, connection: Connection = None) -> None:
-        self._record = record
+    def __init__(
+        self, record: JobRecord | Callable[[], JobRecord], connection: Connection = None
+    ) -> None:
+        self._given = record
         self._backend = backend_for(connection)
+
+    @cached_property
+    def _record(self) -> JobRecord:
+        # Whoever enqueues thousands looks at few of their handles: those make their record then.
+        return self._given if isinstance(self._given, JobRecord) else self._given()
 
     # -- finding jobs
 

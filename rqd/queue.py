@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from rqd.connection import Backend, backend_for
@@ -94,6 +95,7 @@ class Queue:
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._payload_limit_bytes = payload_limit_bytes
+        self._default_limits: dict[str, Any] = {}
 
     @property
     def connection(self) -> Backend:
@@ -254,14 +256,14 @@ class Queue:
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
-        return [Job(_record(job, status, now_us, due_us), self._backend) for job in jobs]
+        return [Job(partial(_record, job, status, now_us, due_us), self._backend) for job in jobs]
 
     def _new_job(self, data: EnqueueData, due_us: int | None, delay_us: int | None) -> NewJob:
         options = data.options
         func_name, payload = encode_call(
             data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
         )
-        retry = options.retry
+        meta = encode_value(options.meta, self.serializer, "meta") if options.meta else b""
         return NewJob(
             id=check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
             queue=self.name,
@@ -269,17 +271,29 @@ class Queue:
             payload=payload,
             description=options.description or describe_call(func_name, data.args, data.kwargs),
             serializer=self.serializer,
-            timeout_s=_timeout_s(options.job_timeout, self.default_timeout),
-            result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
-            failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
-            ttl_s=_time_to_wait_s(options.ttl),
             at_front=options.at_front,
             due_us=due_us,
             delay_us=delay_us,
-            meta=encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
-            retries=retry.max if retry else 0,
-            retry_intervals=tuple(retry.intervals) if retry else (),
+            meta=meta,
+            **self._limits(options),
         )
+
+    def _limits(self, options: JobOptions) -> dict[str, Any]:
+        """How long and how often: the part of the options that most jobs leave at its defaults."""
+        if options is _NO_OPTIONS and self._default_limits:
+            return self._default_limits
+        retry = options.retry
+        limits = {
+            "timeout_s": _timeout_s(options.job_timeout, self.default_timeout),
+            "result_ttl_s": _duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
+            "failure_ttl_s": _duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
+            "ttl_s": _time_to_wait_s(options.ttl),
+            "retries": retry.max if retry else 0,
+            "retry_intervals": tuple(retry.intervals) if retry else (),
+        }
+        if options is _NO_OPTIONS:
+            self._default_limits = limits
+        return limits
 
 
 _OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
@@ -304,6 +318,8 @@ def _split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 
 def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
     """The options as one value; raises InvalidCallError for one that doesn't exist."""
+    if timeout is None and not options:
+        return _NO_OPTIONS
     given: dict[str, Any] = {"job_timeout": timeout}
     for name, value in options.items():
         if name in _OPTION_NAMES:

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.names import check_name
+from rqd.model.names import check_name, check_queue_name
 
 MAX_WORKERS = 1000
 
@@ -36,7 +36,7 @@ class Config:
         if not self.queues:
             raise ConfigurationError("--queues is empty: write at least one name, high,low")
         for queue in self.queues:
-            check_name(queue, "queue name")
+            check_queue_name(queue)
         if len(set(self.queues)) < len(self.queues):
             raise ConfigurationError(f"--queues {','.join(self.queues)} names a queue twice")
         if not 1 <= self.workers <= MAX_WORKERS:

@@ -2,9 +2,10 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id; number of templates, then for each what its jobs have in common: queue, '1'
 --          for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s ('' for
---          none), number of fields and values, those of the job's hash; then for each job: id,
---          number of its template, staged payload's name ('' for none), payload's size in bytes,
---          payload ('' if staged), description, meta ('' for none)
+--          none), number of fields and values, those of the job's hash; then all jobs in one string,
+--          each seven fields with their lengths in four bytes, big endian, before them: id, number
+--          of its template, staged payload's name ('' for none), payload's size in bytes, payload
+--          ('' if staged), description, meta ('' for none)
 -- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
@@ -25,14 +26,17 @@ for i = 1, tonumber(ARGV[2]) do
     fields[#fields + 1], fields[#fields + 2] = 'ttl', ttl
   end
   templates[i] = template
-  queues[queue] = queues[queue] or { is_due = false }
+  queues[queue] = queues[queue] or { is_due = false, ready = {} }
   queues[queue].is_due = queues[queue].is_due or template.due ~= ''
   at = at + 6 + count
 end
-while at <= #ARGV do
-  jobs[#jobs + 1] = { id = ARGV[at], like = templates[tonumber(ARGV[at + 1])], staged = ARGV[at + 2],
-    at = at }
-  at = at + 7
+local packed, from = ARGV[at], 1
+while from <= #packed do
+  local new, like = {}, nil
+  new.id, like, new.staged, new.size, new.payload, new.description, new.meta, from =
+    struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
+  new.like = templates[tonumber(like)]
+  jobs[#jobs + 1] = new
 end
 
 local touched = { KEYS[1], 'set', P .. 'nonempty', 'set', P .. 'counters', 'hash' }
@@ -52,11 +56,13 @@ end
 local done_at -- when the first sending came, if this is a replay
 for _, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
-  local old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
-  if old.err then return refusal({ job, 'hash' }) end
-  local gone = not old[1] and redis.call('GET', job .. ':request')
-  local gone_at, gone_by
-  if gone then gone_at, gone_by = string.match(gone, '^(%d+) (.*)$') end
+  local old, gone_at, gone_by = {}, nil, nil
+  if redis.call('EXISTS', job, job .. ':request') > 0 then
+    old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
+    if old.err then return refusal({ job, 'hash' }) end
+    local gone = not old[1] and redis.call('GET', job .. ':request')
+    if gone then gone_at, gone_by = string.match(gone, '^(%d+) (.*)$') end
+  end
   if old[1] == request or gone_by == request then
     done_at = gone_at or old[4]
   elseif LIVE[old[2]] or names[new.id] then
@@ -99,11 +105,10 @@ for _, new in ipairs(jobs) do
     redis.call('ZREM', new.old_index, id)
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
-  local fields = { 'payload_bytes', ARGV[new.at + 3], 'description', ARGV[new.at + 5],
-    unpack(like.fields) }
-  if ARGV[new.at + 6] ~= '' then add(fields, 'meta', ARGV[new.at + 6]) end
+  local fields = { 'payload_bytes', new.size, 'description', new.description, unpack(like.fields) }
+  if new.meta ~= '' then add(fields, 'meta', new.meta) end
   if new.staged == '' then
-    add(fields, 'payload', ARGV[new.at + 4])
+    add(fields, 'payload', new.payload)
   else
     redis.call('RENAME', P .. 'staged:' .. new.staged, job .. ':payload')
     redis.call('PERSIST', job .. ':payload')
@@ -119,8 +124,7 @@ for _, new in ipairs(jobs) do
     end
     add(fields, 'score', score)
     redis.call('HSET', job, unpack(fields))
-    redis.call('ZADD', P .. 'queue:' .. like.queue, score, id)
-    queues[like.queue].is_ready = true
+    add(queues[like.queue].ready, score, id)
     if like.ttl then
       arm_ttl(id, like.ttl)
       if like.ttl < REPLAY_S then remember_request(id, request, stamp, now) end
@@ -134,6 +138,9 @@ for _, new in ipairs(jobs) do
 end
 for queue, has in pairs(queues) do
   redis.call('SADD', KEYS[1], queue)
-  if has.is_ready then announce(queue) end
+  for i = 1, #has.ready, 1000 do
+    redis.call('ZADD', P .. 'queue:' .. queue, unpack(has.ready, i, math.min(i + 999, #has.ready)))
+  end
+  if has.ready[1] then announce(queue) end
 end
 return { 'ok', stamp }
