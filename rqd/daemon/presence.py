@@ -65,6 +65,7 @@ class Presence:
         highest = max(children.workers.by_number)
         beat = Beat(
             master=self._config.name,
+            boot=self._boot,
             lease_us=LEASE_US,
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,

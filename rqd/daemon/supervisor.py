@@ -160,6 +160,11 @@ class Master:
             self._obey_answer(answer, now)
 
     def _obey_answer(self, answer: BeatAnswer, now: float) -> None:
+        if answer.is_replaced and self._orders.shutdown is not Shutdown.IMMEDIATE:
+            self._log.error("another master has this name by now", name=self._config.name)
+            self._exit_status = _EX_TEMPFAIL
+            self._orders = Orders(Shutdown.IMMEDIATE)
+            self._shut_down(now)
         for job in self._children.workers.runs():
             if job.claim.id in answer.lost:
                 self._log.error("lease lost, killing the job", id=job.claim.id)

@@ -72,6 +72,7 @@ class Beat:
     """A master's heartbeat: what it runs ((id, token) each) and its rows."""
 
     master: str
+    boot: str
     lease_us: int
     row_ttl_s: int
     obeyed: str
@@ -85,12 +86,14 @@ class BeatAnswer:
     """`lost`: ids whose lease is another's by now.
 
     `reaped`: (id, losses in a row, lost with whom) of jobs that went back or were given up.
+    `is_replaced`: another master has the name by now, and nothing was done.
     """
 
     now_us: int
     lost: tuple[str, ...]
     commands: tuple[dict[str, Any], ...]
     reaped: tuple[tuple[str, int, str], ...]
+    is_replaced: bool = False
 
 
 class Store:
@@ -175,18 +178,19 @@ class Store:
 
     def beat(self, beat: Beat) -> BeatAnswer:
         """Renews leases and rows, puts back what dead masters held, brings commands."""
-        args: list[Any] = [beat.master, beat.lease_us, beat.row_ttl_s, beat.obeyed]
+        args: list[Any] = [beat.master, beat.boot, beat.lease_us, beat.row_ttl_s, beat.obeyed]
         args += [len(beat.running), *itertools.chain.from_iterable(beat.running)]
         args += [2 * len(beat.row), *itertools.chain.from_iterable(beat.row.items())]
         args.append(len(beat.workers))
         for number, row in beat.workers.items():
             args += [number, 2 * len(row), *itertools.chain.from_iterable(row.items())]
-        now, lost, commands, reaped = self._run("beat", *args)
+        now, lost, commands, reaped, is_replaced = self._run("beat", *args)
         return BeatAnswer(
             now_us=int(now),
             lost=tuple(job_id.decode() for job_id in lost),
             commands=tuple(json.loads(command) for command in commands),
             reaped=tuple((r[0].decode(), int(r[1]), r[2].decode()) for r in reaped),
+            is_replaced=bool(is_replaced),
         )
 
     def hello(

@@ -42,7 +42,7 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
         "rss_bytes": 5_000_000,
         "cpu_percent": "1.5",
     }
-    backend.store.beat(Beat("m", 15_000_000, 15, "", (), row, {1: worker}))
+    backend.store.beat(Beat("m", "boot", 15_000_000, 15, "", (), row, {1: worker}))
 
     told = json.loads(rqd("info", "--json", url=redis_url).out)
 

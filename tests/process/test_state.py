@@ -218,3 +218,19 @@ def test_a_gentle_client_needs_three_commands_a_job_at_most(
     )
     # One EVALSHA of these is the client's enqueue.
     assert sent / count <= 3.5
+
+
+def test_a_master_that_slept_until_its_name_was_given_away_leaves(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str
+) -> None:
+    first = start_daemon("--name", "alpha")
+    job = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: job.is_started)
+    first.signal(signal.SIGSTOP)
+    redis_client.delete("{rqd}:master:alpha")  # as if it had stood still for its row's 15 s
+    second = start_daemon("--name", "alpha")
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 75
+    assert "another master has this name by now" in first.log()
+    assert second.running
+    assert not first.leftovers()

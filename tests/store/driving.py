@@ -80,6 +80,7 @@ class Driver:
         self,
         *running: Claim,
         master: str = "m",
+        boot: str = "b",
         obeyed: str = "",
         lease_us: int = LEASE_US,
         row_ttl_s: int = ROW_TTL_S,
@@ -87,8 +88,8 @@ class Driver:
     ) -> BeatAnswer:
         held = tuple((one.id, one.token) for one in running)
         rows = {number: {"state": "idle"} for number in range(1, workers + 1)}
-        row: dict[str, str | int | float] = {"boot": "b", "state": "idle", "workers": workers}
-        return self.store.beat(Beat(master, lease_us, row_ttl_s, obeyed, held, row, rows))
+        row: dict[str, str | int | float] = {"boot": boot, "state": "idle", "workers": workers}
+        return self.store.beat(Beat(master, boot, lease_us, row_ttl_s, obeyed, held, row, rows))
 
     # -- what is to be seen
 

@@ -260,3 +260,12 @@ def test_a_beat_goes_on_when_a_running_jobs_key_became_something_else(rqd: Drive
 
 def ids_of_reaped(rqd: Driver) -> list[str]:
     return [job_id for job_id, _, _ in rqd.beat(master="alive").reaped]
+
+
+def test_a_master_whose_name_was_given_away_is_told_so_and_changes_nothing(rqd: Driver) -> None:
+    rqd.store.hello("m", "boot2", 15, {"host": "h"})
+    before = rqd.dump()
+    answer = rqd.beat(boot="boot1")
+    assert answer.is_replaced
+    assert rqd.dump() == before
+    assert not rqd.beat(boot="boot2").is_replaced

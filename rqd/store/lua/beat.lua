@@ -1,14 +1,15 @@
 -- beat: a master says it lives: leases renewed, its rows refreshed, dead masters' leases reaped.
 -- KEYS[1]  {ns}:queues
--- ARGV     master, lease in us, time to live of the rows in s, id of the last command obeyed;
---          number of running jobs, then for each: id, token; number of the master's fields and
+-- ARGV     master, its boot id, lease in us, time to live of the rows in s, id of the last command
+--          obeyed; number of running jobs, then for each: id, token; number of the master's fields and
 --          values, those; number of workers, then for each: number, count of fields and values, those
 -- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
---          ({id, losses, with whom})}
+--          ({id, losses, with whom}), 1 if another master has the name by now: nothing was done}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
 --@ names ready ending reap
-local master, lease_us, row_ttl_s, obeyed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local at = 5
+local master, boot, obeyed = ARGV[1], ARGV[2], ARGV[5]
+local lease_us, row_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4])
+local at = 6
 local function take()
   at = at + 1
   return ARGV[at - 1]
@@ -20,6 +21,9 @@ local refused = refusal({ KEYS[1], 'set', P .. 'counters', 'hash', P .. 'leases'
   P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
 if refused then return refused end
 local now = now_us()
+-- Silent for longer than its row lived, it was taken for dead, and its name was given away.
+local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
+if owner and owner ~= boot then return { int(now), {}, {}, {}, 1 } end
 local lost = {}
 for _ = 1, tonumber(take()) do
   local id, token = take(), take()
@@ -68,4 +72,4 @@ end
 clamp_leases(now, lease_us)
 local reaped = {}
 if may_reap(now, lease_us) then reaped = reap(now, 100) end
-return { int(now), lost, commands, reaped }
+return { int(now), lost, commands, reaped, 0 }
