@@ -22,6 +22,13 @@ from rqd.model.names import check_job_id, check_queue_name, parse_duration_s
 from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.retry import Retry
 from rqd.model.serializers import Serializer, serializer_name
+from rqd.registry import (
+    CanceledJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+    StartedJobRegistry,
+)
 
 R = TypeVar("R")
 
@@ -149,6 +156,11 @@ class Queue:
         More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none.
         """
         datas = list(job_datas)
+        for data in datas:
+            if not isinstance(data, EnqueueData):
+                raise InvalidCallError(
+                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
+                )
         return self._enqueue(datas, pipeline=pipeline) if datas else []
 
     def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -159,6 +171,8 @@ class Queue:
 
     def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue after this time, by Redis' clock."""
+        if not isinstance(time_delta, timedelta):
+            raise InvalidCallError(f"enqueue_in({time_delta!r}, ..): write a timedelta")
         data, pipeline = _split_call(f, args, kwargs)
         delay_us = max(0, time_delta // timedelta(microseconds=1))
         return self._enqueue([data], delay_us=delay_us, pipeline=pipeline)[0]
@@ -219,6 +233,31 @@ class Queue:
         """The job of this id if it belongs to this queue, else None."""
         record = self._backend.views.job(check_job_id(job_id))
         return Job(record, self._backend) if record and record.origin == self.name else None
+
+    @property
+    def started_job_registry(self) -> StartedJobRegistry:
+        """The jobs that run now."""
+        return StartedJobRegistry(queue=self)
+
+    @property
+    def scheduled_job_registry(self) -> ScheduledJobRegistry:
+        """The jobs that wait for their time."""
+        return ScheduledJobRegistry(queue=self)
+
+    @property
+    def finished_job_registry(self) -> FinishedJobRegistry:
+        """The jobs that ended well."""
+        return FinishedJobRegistry(queue=self)
+
+    @property
+    def failed_job_registry(self) -> FailedJobRegistry:
+        """The jobs that failed."""
+        return FailedJobRegistry(queue=self)
+
+    @property
+    def canceled_job_registry(self) -> CanceledJobRegistry:
+        """The jobs that were canceled."""
+        return CanceledJobRegistry(queue=self)
 
     # -- taking jobs out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,21 @@ class ResultType(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     RETRIED = "retried"
+
+
+_DETAILS: dict[str, Callable[[str], Any]] = {
+    "pid": int,
+    "wall_s": float,
+    "cpu_s": float,
+    "load_s": float,
+    "peak_memory_bytes": int,
+    "signal": int,
+    "exit_status": int,
+    "core_dumped": lambda text: text == "1",
+    "exc_type": str,
+    "exc_message": str,
+    "preview": str,
+}
 
 
 class Result:
@@ -40,19 +56,8 @@ class Result:
         self.cause = attempt.text("cause") or None
         self.output = attempt.text("output")
         self.details = {
-            name: attempt.text(name)
-            for name in (
-                "pid",
-                "wall_s",
-                "cpu_s",
-                "peak_memory_bytes",
-                "signal",
-                "exit_status",
-                "core_dumped",
-                "exc_type",
-                "exc_message",
-                "preview",
-            )
+            name: read(attempt.text(name))
+            for name, read in _DETAILS.items()
             if name in attempt.fields
         }
 

@@ -18,7 +18,10 @@ from rqd.queue import Queue
 
 
 class Worker:
-    """Works on queues, in order of precedence."""
+    """Works on queues, in order of precedence; `workers` jobs at a time.
+
+    `preload` names modules to be imported once, before the first job.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Worker:
         name: str | None = None,
         connection: Connection = None,
         workers: int = 1,
+        preload: Iterable[str] = (),
     ) -> None:
         given = [queues] if isinstance(queues, Queue | str) else list(queues)
         first = next((queue for queue in given if isinstance(queue, Queue)), None)
@@ -35,14 +39,16 @@ class Worker:
             raise ConfigurationError("Worker([]): name at least one queue")
         self.name = name
         self.workers = workers
+        self.preload = list(preload)
 
     def queue_names(self) -> list[str]:
         """The names of its queues."""
         return [queue.name for queue in self.queues]
 
-    def work(self, burst: bool = True) -> bool:
+    def work(self, burst: bool = True, with_scheduler: bool = True) -> bool:  # noqa: ARG002 - RQ's
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
+        `with_scheduler` is taken for RQ's sake: every daemon starts scheduled jobs at their time.
         Returns True if the daemon ended well. Raises RqdError if it could not start.
         """
         return self._run(["--burst"] if burst else [])
@@ -54,6 +60,8 @@ class Worker:
     def _run(self, extra: list[str]) -> bool:
         arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
         arguments += ["--namespace", self._backend.namespace, *extra]
+        for module in self.preload:
+            arguments += ["--preload", module]
         if self.name:
             arguments += ["--name", self.name]
         # The folder of the caller's script comes first on its path, and has its modules.

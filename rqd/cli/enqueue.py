@@ -56,6 +56,8 @@ def command(
     `name%=literal` by keyword; `@file` reads the value from a file.
     """
     args, kwargs = parse_arguments(arguments)
+    if retry_interval and not retry_max:
+        raise ConfigurationError("--retry-interval needs --retry-max, how often to retry")
     retry = Retry(retry_max, list(retry_interval) or 0) if retry_max else None
     with backend(url, namespace) as there:
         data = Queue.prepare_data(function, args, kwargs, timeout=timeout, retry=retry, **options)
@@ -66,6 +68,8 @@ def command(
             return 0
         if not quiet:
             click.echo(job.id, err=True)
+        if not any(queue in row["queues"].split(",") for row in there.views.masters()):
+            click.echo(f"rqd: no daemon serves queue {queue} now; waiting for one", err=True)
         result = job.latest_result(timeout=_WAIT_S)
     return _show(result)
 

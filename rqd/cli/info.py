@@ -29,8 +29,8 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
         raw_masters = views.masters()
         raw_workers = views.workers(raw_masters)
         now_us = views.now_us()
-    masters = [_typed(row) for row in raw_masters]
-    workers = [_typed(row) for row in raw_workers if _is_shown(row)]
+    workers = [{"done": 0, "failed": 0} | _typed(row) for row in raw_workers if _is_shown(row)]
+    masters = [_with_busy(_typed(row), workers) for row in raw_masters]
     if as_json:
         told = {"queues": queues, "masters": masters, "workers": workers}
         click.echo(json.dumps(told, indent=2))
@@ -40,6 +40,16 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
     _show_masters(masters, now_us)
     click.echo()
     _show_workers(workers, now_us)
+
+
+def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
+    """A master's row as its workers' rows have it: those change with each claim, this every 5 s."""
+    busy = sum(w["master"] == master["name"] and w.get("state") == "busy" for w in workers)
+    state = master.get("state")
+    if state in ("idle", "busy"):
+        state = "busy" if busy else "idle"
+    queues = [name for name in master.get("queues", "").split(",") if name]
+    return master | {"busy": busy, "state": state, "queues": queues}
 
 
 def _show_queues(queues: list[dict[str, Any]]) -> None:
@@ -54,8 +64,8 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
     )  # fmt: skip
     rows = [
         (
-            row["name"], row.get("host"), row.get("pid", 0), row.get("version"), row.get("queues"),
-            row.get("state"), f"{row.get('busy', 0)}/{row.get('wanted', row.get('workers', 0))}",
+            row["name"], row.get("host"), row.get("pid", 0), row.get("version"),
+            ",".join(row["queues"]), row.get("state"), f"{row['busy']}/{row.get('wanted', 0)}",
             _megabytes(row), row.get("cpu_percent", 0.0), _ago(row.get("heartbeat"), now_us),
         )
         for row in masters

@@ -65,13 +65,7 @@ def _describe_attempt(result: Result) -> dict[str, Any]:
         "ended": _iso(result.created_at),
         "cause": result.cause,
     }
-    for name, text in result.details.items():
-        if name in ("pid", "peak_memory_bytes", "signal", "exit_status"):
-            told[name] = int(text)
-        elif name == "core_dumped":
-            told[name] = text == "1"
-        else:
-            told[name] = float(text) if name in ("wall_s", "cpu_s") else text
+    told |= result.details
     if "preview" in told:
         told["result"] = told.pop("preview")
     return told | {"traceback": result.exc_string, "output": result.output or None}

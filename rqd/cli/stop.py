@@ -53,13 +53,21 @@ def _wait(there: Backend, masters: set[str]) -> None:
             if not is_embedded(there.url):
                 raise
             rows = {}  # the embedded server is stopped last, by the master it belongs to
-        for master in sorted(masters - rows.keys()):
+        gone = sorted(masters - rows.keys())
+        if gone and shown:
+            click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
+            shown = ""
+        for master in gone:
             click.echo(f"{master}: stopped")
         masters &= rows.keys()
         running = sum(int(rows[master].get("busy", 0)) for master in masters)
-        told = f"waiting for {len(masters)} masters, {running} jobs run" if masters else ""
-        if told != shown and sys.stderr.isatty():
-            click.echo(f"\r{told:<60}", err=True, nl=False)
+        told = f"waiting for {_count(len(masters), 'master')}, {_count(running, 'job')} running"
+        if masters and told != shown and sys.stderr.isatty():
+            click.echo(f"\r{told:<{len(shown)}}", err=True, nl=False)
             shown = told
         if masters:
             time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

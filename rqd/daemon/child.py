@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from fcntl import F_SETOWN, fcntl
+from resource import RUSAGE_SELF, getrusage
 from select import POLLHUP, poll
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call
 from rqd.model.current import current
-from rqd.model.errors import JobTimeoutException
+from rqd.model.errors import InvalidCallError, JobTimeoutException
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _PREVIEW_LIMIT_CHARS = 200
 # A job's `except Exception` or a `__del__` can swallow one timeout; the next comes after this.
 _TIMEOUT_REPEAT_S = 0.5
 _REHEARSALS = 64
+_OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def live(
@@ -74,6 +76,15 @@ def raise_timeout(_signum: int, _frame: object) -> None:
     """SIGALRM's handler, installed by the zygote: raises JobTimeoutException while a job runs."""
     if _timer.armed_s:
         raise JobTimeoutException(f"the job ran longer than its timeout of {_timer.armed_s:g} s")
+
+
+class _Instant:
+    """A moment of the monotonic clock, in nanoseconds."""
+
+    __slots__ = ("at_ns",)
+
+    def __init__(self, at_ns: int) -> None:
+        self.at_ns = at_ns
 
 
 class _Timer:
@@ -141,32 +152,41 @@ def _perform(worker: int, fields: list[bytes], set_title: Callable[[str], None])
         f"rqd: worker {worker} {func_name.decode()} [{queue_text}] {id_text[:8]} since {since}"
     )
     current.enter(id_text, queue_text, int(attempt), int(token.split(b":", 1)[0]))
+    peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
     wall_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
-    kind, *answer = _call(payload, serializer.decode(), float(timeout))
+    loaded = _Instant(wall_ns)
+    kind, *answer = _call(payload, serializer.decode(), float(timeout), loaded)
     wall_us = (time.monotonic_ns() - wall_ns) // 1000
     cpu_us = (time.process_time_ns() - cpu_ns) // 1000
+    load_us = (loaded.at_ns - wall_ns) // 1000
+    grown_kib = getrusage(RUSAGE_SELF).ru_maxrss - peak_kib
     current.leave()
-    return encode_frame(kind, *answer, b"%d" % wall_us, b"%d" % cpu_us)
+    used = (b"%d" % number for number in (wall_us, cpu_us, load_us, grown_kib * 1024))
+    return encode_frame(kind, *answer, *used)
 
 
-def _call(payload: bytes, serializer: str, limit_s: float) -> tuple[Any, ...]:
-    """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here."""
+def _call(payload: bytes, serializer: str, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
+    """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here.
+
+    `loaded` is set to the time at which the function was imported and the arguments were there.
+    """
     try:
-        return _attempt(payload, serializer, limit_s)
+        return _attempt(payload, serializer, limit_s, loaded)
     except JobTimeoutException as error:
         # The alarm came between the call and its disarming; it repeats after half a second only.
         _timer.disarm()
         return frames.TIMED_OUT, _describe(error)
 
 
-def _attempt(payload: bytes, serializer: str, limit_s: float) -> tuple[Any, ...]:
+def _attempt(payload: bytes, serializer: str, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
     try:
         _timer.arm(limit_s)
         function, args, kwargs = decode_call(payload, serializer)
+        loaded.at_ns = time.monotonic_ns()
         value = function(*args, **kwargs)
         if type(value).__name__ == "coroutine":
             value = _run_coroutine(value)
-        result = resolve_serializer(serializer).dumps(value)
+        result = _encode_result(value, serializer)
         _timer.disarm()
     except JobTimeoutException as error:
         _timer.disarm()
@@ -185,6 +205,16 @@ def _attempt(payload: bytes, serializer: str, limit_s: float) -> tuple[Any, ...]
     return frames.SUCCEEDED, result, _preview(value, len(result))
 
 
+def _encode_result(value: Any, serializer: str) -> bytes:
+    try:
+        return resolve_serializer(serializer).dumps(value)
+    except JobTimeoutException:
+        raise
+    except Exception as error:  # noqa: BLE001 - serializers and users' __reduce__ raise anything
+        what = f"the result, of type {type(value).__name__},"
+        raise InvalidCallError(f"{what} can't be serialized with {serializer}: {error}") from None
+
+
 def _run_coroutine(value: Any) -> Any:
     import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
 
@@ -192,8 +222,9 @@ def _run_coroutine(value: Any) -> Any:
 
 
 def _describe(error: BaseException) -> bytes:
-    # The first frame is _attempt's own; the user's code begins after it.
-    shown = (error.__traceback__ and error.__traceback__.tb_next) or error.__traceback__
+    shown = error.__traceback__
+    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        shown = shown.tb_next  # the user's code begins after our own
     try:
         text = "".join(traceback.format_exception(type(error), error, shown))
     except Exception as failure:  # noqa: BLE001 - a user's __str__ or source file can break this

@@ -22,6 +22,7 @@ LEASE_US = 15_000_000
 # With a backlog, an outcome waits this long at most for the next child, so that one turn settles
 # and claims for several workers. A fork takes about this long; nobody could start a job earlier.
 _GATHER_S = 0.002
+_SLOW_LOAD_S = 0.05
 
 
 class Dispatch:
@@ -34,6 +35,7 @@ class Dispatch:
         self._log = log
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
+        self._advised: set[str] = set()
         self._pending: tuple[Turn, list[Ended]] | None = None
         self._look = True  # something says that there may be work
         self.next_promotion_at = float("inf")
@@ -201,6 +203,7 @@ class Dispatch:
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         for one, verdict in zip(ended, answer.verdicts, strict=True):
             log_ending(self._log, one.run, one.report, verdict)
+            self._advise(one)
             self._children.note_ending(one)
         if turn.free_workers:
             # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
@@ -211,6 +214,19 @@ class Dispatch:
             self.next_promotion_at = now + max(0.0, wait_s)
         for claim in answer.claims:
             self._start(claim, now)
+
+    def _advise(self, ended: Ended) -> None:
+        """Says once for each module that its import is paid by every job."""
+        load_s = ended.report.usage.load_s or 0.0
+        module = ended.run.claim.func_name.rpartition(".")[0]
+        if load_s >= _SLOW_LOAD_S and module not in self._advised:
+            self._advised.add(module)
+            shown_ms = f"{load_s * 1000:.0f}"
+            self._log.warning(
+                "a job imported its module itself, --preload does it once for all",
+                preload=module,
+                import_ms=shown_ms,
+            )
 
     def _start(self, claim: Claim, now: float) -> None:
         if not self.is_open or not self._children.workers.by_number[claim.worker].wanted:

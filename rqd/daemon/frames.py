@@ -22,9 +22,10 @@ EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
 # master -> child
 JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s
 # child -> master
-SUCCEEDED = 30  # result, preview, wall us, cpu us
-RAISED = 31  # exception type, message, traceback, wall us, cpu us
-TIMED_OUT = 32  # traceback, wall us, cpu us
+SUCCEEDED = 30  # result, preview, and what it used
+RAISED = 31  # exception type, message, traceback, and what it used
+TIMED_OUT = 32  # traceback, and what it used
+USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 
 Frame = tuple[int, list[bytes]]
 

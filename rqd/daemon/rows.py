@@ -45,10 +45,11 @@ def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
         "host": host,
         "state": "busy" if run else ("idle" if child else "starting"),
         "pid": child.pid if child else 0,
+        "job": run.claim.id if run else "",
+        "func_name": run.claim.func_name if run else "",
+        "queue": run.claim.queue if run else "",
         "last_error": worker.last_error,
     }
-    if run is None:
-        row |= {"job": "", "func_name": "", "queue": ""}
     return row | (gauge.read(child.pid, now) if child else {})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rqd.daemon.log import Log
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Crashed, Raised, Released, Report, Succeeded, TimedOut, cause
@@ -50,6 +52,8 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
             log.info("job finished", **named, worker=run.worker, run_ms=wall_ms)
         case Fail():
             log.error("job failed", **named, cause=cause(report.outcome), pid=report.pid)
+            if isinstance(report.outcome, Raised | TimedOut) and report.outcome.traceback:
+                log.output(textwrap.indent(report.outcome.traceback, "    ").encode())
         case RetryLater(delay_s):
             why = cause(report.outcome)
             log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
@@ -59,7 +63,7 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
 
 def _fields(report: Report) -> Fields:
     fields: Fields = [("pid", report.pid)]
-    for name in ("wall_s", "cpu_s"):
+    for name in ("wall_s", "cpu_s", "load_s"):
         seconds = getattr(report.usage, name)
         if seconds is not None:
             fields.append((name, f"{seconds:.6f}"))

@@ -101,7 +101,9 @@ class Master:
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
-        at_redis = [duties.next_due(Duty.BEAT), self._dispatch.next_due]
+        at_redis = [self._dispatch.next_due]
+        if not link.turns.is_under_way:
+            at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
             at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due()]
@@ -149,7 +151,8 @@ class Master:
                 duties.hasten(Duty.BEAT, now)
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
-        if duties.take(Duty.BEAT, now):
+        # Not while a turn is under way: what it writes into the rows is newer than what we know.
+        if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)
 
     def _beat(self, now: float) -> None:
@@ -204,7 +207,14 @@ class Master:
 
     def _shut_down(self, now: float) -> None:
         level, children = self._orders.shutdown, self._children
-        self._log.info("stopping", how=level.name.lower(), running=len(children.workers.runs()))
+        running = len(children.workers.runs())
+        if level is Shutdown.GRACEFUL and running:
+            grace_s = f"{self._config.grace_s:g}"
+            self._log.info("stopping", how="graceful", running=running, grace_s=grace_s)
+            if self._orders.interrupted_at is not None:
+                self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
+        else:
+            self._log.info("stopping", how=level.name.lower(), running=running)
         self._presence.stopping()
         self._dispatch.is_open = False
         children.retire_all()

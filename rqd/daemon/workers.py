@@ -225,25 +225,31 @@ def _job_frame(claim: Claim) -> bytes:
 def _report(frame: frames.Frame, run: Run, child: Child, now: float) -> Report:
     kind, fields = frame
     try:
-        outcome = _outcome(kind, fields, run.claim.timeout_s)
-        wall_us, cpu_us = int(fields[-2]), int(fields[-1])
-    except (ValueError, IndexError):
+        said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
+        wall_us, cpu_us, load_us, grown_bytes = map(int, used)
+        outcome = _outcome(kind, said, run.claim.timeout_s)
+    except ValueError:
         outcome = Raised("rqd.FrameError", f"the job broke its channel: frame of kind {kind}", "")
-        wall_us, cpu_us = int((now - (run.sent_at or now)) * 1_000_000), 0
+        return Report(outcome, Usage(wall_s=now - (run.sent_at or now)), child.pid)
     child.cpu_us += cpu_us
-    usage = Usage(wall_us / 1_000_000, cpu_us / 1_000_000, run.peak_bytes)
+    usage = Usage(
+        wall_s=wall_us / 1_000_000,
+        cpu_s=cpu_us / 1_000_000,
+        peak_memory_bytes=max(grown_bytes, run.peak_bytes or 0),
+        load_s=load_us / 1_000_000,
+    )
     return Report(outcome, usage, child.pid)
 
 
 def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
     if kind == frames.SUCCEEDED:
-        result, preview, _, _ = fields
+        result, preview = fields
         return Succeeded(result, preview.decode(errors="replace"))
     if kind == frames.TIMED_OUT:
-        shown, _, _ = fields
+        (shown,) = fields
         return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
     if kind == frames.RAISED:
-        exc_type, message, traceback, _, _ = (part.decode(errors="replace") for part in fields)
+        exc_type, message, traceback = (part.decode(errors="replace") for part in fields)
         return Raised(exc_type, message, traceback)
     raise ValueError(kind)
 

@@ -56,3 +56,9 @@ class ServerUnavailableError(RqdError):
 
 class JobTimeoutException(Exception):
     """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""
+
+
+# Users import them from rqd.exceptions: that is the name a traceback shall show.
+for _error in [*globals().values()]:
+    if isinstance(_error, type) and issubclass(_error, Exception):
+        _error.__module__ = "rqd.exceptions"

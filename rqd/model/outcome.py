@@ -58,13 +58,15 @@ Outcome = Succeeded | Raised | TimedOut | Crashed | Released
 class Usage:
     """What an attempt took: wall and cpu in seconds, the peak of its own memory in bytes.
 
-    None where nobody could measure. `peak_memory_bytes` is the highest sample of memory the job
-    dirtied, or the growth of its peak RSS over the zygote's, whichever is higher.
+    None where nobody could measure. `load_s` is the part of the wall time until the function was
+    imported and its arguments were there. `peak_memory_bytes` is the highest sample of memory the
+    job dirtied, or the growth of its peak RSS over the zygote's, whichever is higher.
     """
 
     wall_s: float | None = None
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
+    load_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def explained(url: str) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if is_embedded(url):
             raise ServerUnavailableError(
-                f"no embedded server runs for {url}: a daemon starts it, `rqd start --url {url}`"
+                f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
             ) from error
         raise ServerUnavailableError(
             f"no Redis at {shown} ({error}): is it running, is the URL right?"

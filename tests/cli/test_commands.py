@@ -56,7 +56,7 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
         }
     ]
     (master,) = told["masters"]
-    assert (master["name"], master["pid"], master["queues"]) == ("m", 7, "low")
+    assert (master["name"], master["pid"], master["queues"]) == ("m", 7, ["low"])
     assert "boot" not in master
     (shown,) = told["workers"]
     assert (shown["master"], shown["number"], shown["pid"]) == ("m", 1, 8)
@@ -142,7 +142,8 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     out, err = waiting.communicate(timeout=10)
 
     assert (waiting.returncode, out) == (1, "")
-    assert err == "a\nthe job is gone: canceled or deleted\n"
+    nobody = "rqd: no daemon serves queue default now; waiting for one\n"
+    assert err == f"a\n{nobody}the job is gone: canceled or deleted\n"
 
 
 def start(*arguments: str, url: str) -> "subprocess.Popen[str]":

@@ -74,7 +74,7 @@ def test_info_shows_queues_masters_and_workers(
     (master,) = found["masters"]
     assert master["name"] == "alpha"
     assert master["pid"] == daemon.pid
-    assert master["queues"] == "default"
+    assert master["queues"] == ["default"]
     assert master["version"]
     assert master["host"]
     assert master["rss_bytes"] > 1_000_000

@@ -76,19 +76,20 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
     ((kind, fields),) = FrameReader().feed(place.far.recv(65536))
     assert kind == frames.JOB
     assert fields[:6] == [b"id", b"7:n", b"1", b"q", b"f", b"call"]
-    place.answer(frames.SUCCEEDED, b"result", b"preview", b"1500000", b"200000")
+    place.answer(frames.SUCCEEDED, b"result", b"preview", b"1500000", b"200000", b"1000", b"4096")
     heard = place.workers.hear(place.worker, 11.5)
     assert heard is not None
     run, report = heard
     assert run.claim.id == "id"
     assert report.outcome == Succeeded(b"result", "preview")
     assert (report.usage.wall_s, report.usage.cpu_s) == (1.5, 0.2)
+    assert (report.usage.load_s, report.usage.peak_memory_bytes) == (0.001, 4096)
     assert place.workers.free_numbers() == [1]
 
 
 def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> None:
     place.give()
-    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1")
+    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.workers.hear(place.worker, 1.0)
     assert place.workers.free_numbers() == [1]
     assert not place.workers.has_waiting_child()
@@ -105,7 +106,7 @@ def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> 
 def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
     place.give()
     place.far.recv(65536)
-    place.answer(frames.SUCCEEDED, b"result", b"", b"1", b"1")
+    place.answer(frames.SUCCEEDED, b"result", b"", b"1", b"1", b"1", b"0")
     ended = place.workers.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"result", "")
@@ -167,7 +168,7 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     place.far.recv(65536)
     assert place.worker.run is not None
     place.worker.run.verdict = Released("the daemon stops")
-    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1")
+    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.workers.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"r", "")
@@ -179,7 +180,7 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
         b"\xff\xff\xff\xff\xff",
         encode_frame(99, b"1", b"1"),
         encode_frame(frames.SUCCEEDED),
-        encode_frame(frames.SUCCEEDED, b"r", b"p", b"much", b"1"),
+        encode_frame(frames.SUCCEEDED, b"r", b"p", b"much", b"1", b"1", b"0"),
         encode_frame(frames.RAISED, b"1", b"2"),
     ],
 )
@@ -218,7 +219,7 @@ def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
     for cpu in (b"300000", b"400000"):
         assert place.workers.has_waiting_child()
         place.give()
-        place.answer(frames.SUCCEEDED, b"", b"", b"1", cpu)
+        place.answer(frames.SUCCEEDED, b"", b"", b"1", cpu, b"1", b"0")
         assert place.workers.hear(place.worker, 1.0)
     assert not place.workers.has_waiting_child()
 
@@ -226,7 +227,7 @@ def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
 def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: Place) -> None:
     place = lasting_place
     place.give()
-    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"300000")
+    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"300000", b"1", b"0")
     place.workers.hear(place.worker, 1.0)
     place.far.recv(65536)
     place.give()

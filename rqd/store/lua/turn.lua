@@ -62,8 +62,10 @@ else
   for i, one in ipairs(settles) do
     verdicts[i] = settle(one, now)
     if verdicts[i] == 'settled' and one.decision ~= 'put_back' then
-      redis.call('HINCRBY', P .. 'worker:' .. master .. ':' .. one.worker,
-        one.decision == 'finish' and 'done' or 'failed', 1)
+      local row = P .. 'worker:' .. master .. ':' .. one.worker
+      redis.call('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
+      local why = cause_of(one.fields)
+      if why then redis.call('HSET', row, 'last_error', why) end
     end
   end
   next_due = promote_and_look(now)

@@ -3,6 +3,12 @@
 -- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
 local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
 
+local function cause_of(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'cause' then return fields[i + 1] end
+  end
+end
+
 local function settle(one, now)
   local id, token, decision = one.id, one.token, one.decision
   local job = P .. 'job:' .. id
@@ -27,11 +33,8 @@ local function settle(one, now)
     redis.call('PERSIST', job .. ':result')
     more[#more + 1], more[#more + 2] = 'beside', 1
   end
-  for i = 1, #one.fields, 2 do
-    if one.fields[i] == 'cause' then
-      more[#more + 1], more[#more + 2] = 'cause', one.fields[i + 1]
-    end
-  end
+  local why = cause_of(one.fields)
+  if why then more[#more + 1], more[#more + 2] = 'cause', why end
   record(id, RESULT[decision], held[6], one.fields, now)
   if decision == 'finish' then
     end_job(id, queue, 'finished', tonumber(held[7]) or -1, now, more)
