@@ -8,6 +8,7 @@ the fork; `_signal` and `_socket` are the C modules, without the enums of `signa
 from __future__ import annotations
 
 import _signal
+import _socket
 import os
 import sys
 import time
@@ -25,7 +26,6 @@ from rqd.model.errors import InvalidCallError, JobTimeoutException
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable
 
 EX_SOFTWARE = 70
@@ -39,7 +39,7 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 def live(
     worker: int,
-    channel: socket,
+    channel: _socket.socket,
     output_fd: int,
     life_fd: int,
     jobs: int,
@@ -66,10 +66,17 @@ def rehearse() -> None:
     payload = PickleSerializer.dumps(("builtins.bool", None, (), {}))
     fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
     frame = encode_frame(frames.JOB, *fields)
+    life_read, life_write = os.pipe()
     for _ in range(_REHEARSALS):
-        for _, taken in FrameReader().feed(frame):
-            _perform(0, taken, lambda _title: None)
-            _flush()
+        near, far = _socket.socketpair()
+        near.sendall(frame)
+        # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
+        _set_up(0, 2, life_read, lambda _title: None)
+        _serve(0, far, 1, lambda _title: None)
+        near.close()
+        far.close()
+    os.close(life_read)
+    os.close(life_write)
 
 
 def raise_timeout(_signum: int, _frame: object) -> None:
@@ -126,7 +133,9 @@ def _set_up(worker: int, output_fd: int, life_fd: int, set_title: Callable[[str]
         sys.modules["numpy.random"].seed()
 
 
-def _serve(worker: int, channel: socket, jobs: int, set_title: Callable[[str], None]) -> int:
+def _serve(
+    worker: int, channel: _socket.socket, jobs: int, set_title: Callable[[str], None]
+) -> int:
     reader = FrameReader()
     taken: list[frames.Frame] = []
     for left in range(jobs, 0, -1):
