@@ -184,5 +184,11 @@ class BadReduce:
         return (int, ("not a number",))
 
 
+def fork_and_return(value: int) -> int:
+    """Returns in two processes, as a careless job would."""
+    os.fork()
+    return value
+
+
 def environment(name: str) -> str | None:
     return os.environ.get(name)

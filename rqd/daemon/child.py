@@ -136,7 +136,7 @@ def _set_up(worker: int, output_fd: int, life_fd: int, set_title: Callable[[str]
 def _serve(
     worker: int, channel: _socket.socket, jobs: int, set_title: Callable[[str], None]
 ) -> int:
-    reader = FrameReader()
+    reader, pid = FrameReader(), os.getpid()
     taken: list[frames.Frame] = []
     for left in range(jobs, 0, -1):
         while not taken:
@@ -147,6 +147,8 @@ def _serve(
         _, fields = taken.pop(0)
         answer = _perform(worker, fields, set_title)
         _flush()
+        if os.getpid() != pid:
+            os._exit(0)  # the job forked and returned in both: only the child itself answers
         channel.sendall(answer)
         if left > 1:
             set_title(f"rqd: worker {worker} idle")

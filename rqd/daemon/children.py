@@ -16,6 +16,7 @@ import psutil
 
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import dirty_bytes
+from rqd.daemon.frames import FrameError
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
 from rqd.daemon.workers import Run, Worker, Workers
@@ -89,7 +90,7 @@ class Children:
         ended: list[Ended] = []
         zygote = self._zygote
         if zygote is not None and zygote.control_fd in ready:
-            for event in zygote.receive():
+            for event in self._reports(zygote):
                 ended += self._apply(event, now)
         for fd in ready:
             if worker := self._by_channel.get(fd):
@@ -230,6 +231,14 @@ class Children:
             if worker.wanted:
                 self._fill(worker)
 
+    def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
+        try:
+            return zygote.receive()
+        except FrameError as error:
+            self._log.error("the zygote's reports are broken, replacing it", error=error)
+            zygote.end()
+            return []
+
     def _apply(self, event: ZygoteEvent, now: float) -> list[Ended]:
         match event:
             case Forked():
@@ -336,7 +345,7 @@ class Children:
         status = zygote.exit_status()
         if status is None:
             return ended
-        for event in zygote.receive():
+        for event in self._reports(zygote):
             ended += self._apply(event, now)
         for worker in self.workers:
             child = worker.child

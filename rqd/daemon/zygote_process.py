@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rqd import __version__
 from rqd.daemon import frames
-from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _MAX_FDS = 253  # the kernel's limit for one message
@@ -139,7 +139,7 @@ class ZygoteProcess:
         self._send(encode_frame(frames.KILL, b"%d" % worker, b"%d" % pid))
 
     def receive(self) -> list[ZygoteEvent]:
-        """What has been reported since the last call."""
+        """What has been reported since the last call. Raises FrameError on nonsense."""
         events: list[ZygoteEvent] = []
         while True:
             try:
@@ -165,6 +165,10 @@ class ZygoteProcess:
         """How it ended (negative: by that signal), None while it runs; reaps it."""
         return self._process.poll()
 
+    def end(self) -> None:
+        """SIGKILL: its loss is then seen, and dealt with, as any other."""
+        self._process.kill()
+
     def close(self, timeout_s: float = 1.0) -> None:
         """Ends it: the closed control socket makes it sweep its children and exit.
 
@@ -185,6 +189,8 @@ class ZygoteProcess:
 
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:
+            if len(self._fds) < 2:
+                raise FrameError("a child's descriptors did not arrive: are there too many open?")
             channel = socket.socket(fileno=self._fds.pop(0))
             channel.setblocking(False)
             return Forked(int(fields[0]), int(fields[1]), channel, self._fds.pop(0))

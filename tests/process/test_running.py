@@ -374,3 +374,14 @@ def test_a_job_sees_the_daemons_environment_and_nothing_of_the_zygotes(
     start_daemon(env={"COLOUR": "blue"})
     assert ended(queue.enqueue(jobs.environment, "COLOUR")).return_value == "blue"
     assert ended(queue.enqueue(jobs.environment, "LD_BIND_NOW")).return_value is None
+
+
+def test_a_job_that_forks_and_returns_twice_answers_once(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "100")
+    for number in range(10):
+        forked = queue.enqueue(jobs.fork_and_return, number)
+        plain = queue.enqueue(jobs.echo, -number)
+        assert ended(forked).return_value == number
+        assert ended(plain).return_value == -number
