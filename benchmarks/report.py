@@ -28,7 +28,7 @@ def surroundings(server_version: str) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{len(os.sched_getaffinity(0))} cores, {_cpu_model()}",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "server": f"{server_version}, unix socket, nothing saved",
+        "server": f"{server_version}, TCP on loopback, nothing saved",
         "packages": ", ".join(f"{name} {_version(name)}" for name in packages),
     }
 
