@@ -49,5 +49,5 @@ def _cell(value: object, head: str) -> str:
     if value is None or value == "":
         return "-"
     # A process id is a name, not an amount.
-    is_amount = isinstance(value, int) and head != "pid"
+    is_amount = isinstance(value, int) and not head.endswith("pid")
     return f"{value:,}" if is_amount else str(value)
