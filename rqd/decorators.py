@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from rqd.job import Connection, Job
-from rqd.queue import EnqueueData, JobOptions, Queue, job_options
+from rqd.options import EnqueueData, JobOptions, job_options
+from rqd.queue import Queue
 
 P = ParamSpec("P")
 R = TypeVar("R")

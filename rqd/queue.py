@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -18,10 +17,19 @@ from rqd.model.call import (
 )
 from rqd.model.describe import describe_call
 from rqd.model.errors import ConfigurationError, InvalidCallError
-from rqd.model.names import check_job_id, check_queue_name, parse_duration_s
+from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob
-from rqd.model.retry import Retry
 from rqd.model.serializers import Serializer, serializer_name
+from rqd.options import (
+    DEFAULT_TIMEOUT_S,
+    NO_OPTIONS,
+    EnqueueData,
+    JobOptions,
+    job_options,
+    limits_of,
+    split_call,
+    time_limit_s,
+)
 from rqd.registry import (
     CanceledJobRegistry,
     FailedJobRegistry,
@@ -32,49 +40,7 @@ from rqd.registry import (
 
 R = TypeVar("R")
 
-DEFAULT_TIMEOUT_S = 180
-DEFAULT_RESULT_TTL_S = 500
-DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_YET = (
-    "depends_on",
-    "repeat",
-    "on_success",
-    "on_failure",
-    "on_stopped",
-    "rate_limit",
-    "webhooks",
-    "unique",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
-
-    `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
-    None leaves the queue's or rqd's default.
-    """
-
-    job_timeout: float | str | None = None
-    description: str | None = None
-    result_ttl: float | str | None = None
-    ttl: float | str | None = None
-    failure_ttl: float | str | None = None
-    job_id: str | None = None
-    at_front: bool = False
-    meta: dict[str, Any] | None = None
-    retry: Retry | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EnqueueData:
-    """A call with its options, prepared for `enqueue_many`."""
-
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    options: JobOptions
 
 
 class Queue:
@@ -98,7 +64,7 @@ class Queue:
             )
         self.name = check_queue_name(name)
         self._backend = backend_for(connection)
-        timeout_s = _time_limit_s(default_timeout, "default_timeout")
+        timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._payload_limit_bytes = payload_limit_bytes
@@ -132,7 +98,7 @@ class Queue:
         those of JobOptions, and `pipeline`, `args` and `kwargs`. Raises InvalidCallError if another
         process could not run it, PayloadTooLargeError, DuplicateJobError for a live `job_id`.
         """
-        data, pipeline = _split_call(f, args, kwargs)
+        data, pipeline = split_call(f, args, kwargs)
         return self._enqueue([data], pipeline=pipeline)[0]
 
     def enqueue_call(
@@ -165,7 +131,7 @@ class Queue:
 
     def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue when its time comes; a naive datetime is local time."""
-        data, pipeline = _split_call(f, args, kwargs)
+        data, pipeline = split_call(f, args, kwargs)
         due_us = (datetime.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         return self._enqueue([data], due_us=due_us, pipeline=pipeline)[0]
 
@@ -173,7 +139,7 @@ class Queue:
         """Puts a call on the queue after this time, by Redis' clock."""
         if not isinstance(time_delta, timedelta):
             raise InvalidCallError(f"enqueue_in({time_delta!r}, ..): write a timedelta")
-        data, pipeline = _split_call(f, args, kwargs)
+        data, pipeline = split_call(f, args, kwargs)
         delay_us = max(0, time_delta // timedelta(microseconds=1))
         return self._enqueue([data], delay_us=delay_us, pipeline=pipeline)[0]
 
@@ -295,7 +261,10 @@ class Queue:
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
-        return [Job(partial(_record, job, status, now_us, due_us), self._backend) for job in jobs]
+        return [
+            Job(partial(JobRecord.fresh, job, status, now_us, due_us), self._backend)
+            for job in jobs
+        ]
 
     def _new_job(self, data: EnqueueData, due_us: int | None, delay_us: int | None) -> NewJob:
         options = data.options
@@ -318,118 +287,12 @@ class Queue:
         )
 
     def _limits(self, options: JobOptions) -> dict[str, Any]:
-        """How long and how often: the part of the options that most jobs leave at its defaults."""
-        if options is _NO_OPTIONS and self._default_limits:
-            return self._default_limits
-        retry = options.retry
-        limits = {
-            "timeout_s": _timeout_s(options.job_timeout, self.default_timeout),
-            "result_ttl_s": _duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
-            "failure_ttl_s": _duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
-            "ttl_s": _time_to_wait_s(options.ttl),
-            "retries": retry.max if retry else 0,
-            "retry_intervals": tuple(retry.intervals) if retry else (),
-        }
-        if options is _NO_OPTIONS:
-            self._default_limits = limits
-        return limits
-
-
-_OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
-_RESERVED = _OPTION_NAMES | set(_NOT_YET)
-_NO_OPTIONS = JobOptions()
-
-
-def _split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[EnqueueData, Any]:
-    """The call and its options apart, and the user's pipeline."""
-    pipeline = kwargs.pop("pipeline", None)
-    named = {name: kwargs.pop(name) for name in _RESERVED & kwargs.keys()}
-    options = job_options(named.pop("job_timeout", None), named) if named else _NO_OPTIONS
-    if "args" in kwargs or "kwargs" in kwargs:
-        positional, by_name = kwargs.pop("args", None), kwargs.pop("kwargs", None)
-        if args or kwargs:
-            raise InvalidCallError(
-                "pass arguments either in place or as args= and kwargs=, not both"
-            )
-        args, kwargs = tuple(positional or ()), dict(by_name or {})
-    return EnqueueData(f, args, kwargs, options), pipeline
-
-
-def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
-    """The options as one value; raises InvalidCallError for one that doesn't exist."""
-    if timeout is None and not options:
-        return _NO_OPTIONS
-    given: dict[str, Any] = {"job_timeout": timeout}
-    for name, value in options.items():
-        if name in _OPTION_NAMES:
-            if value is not None:
-                given[name] = value
-        elif name not in _NOT_YET:
-            raise InvalidCallError(f"there is no option {name}=")
-        elif value is not None:
-            raise InvalidCallError(f"{name}= is not there yet")
-    if not isinstance(given.get("retry"), Retry | None):
-        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
-    return JobOptions(**given)
-
-
-def _duration(value: float | str | None, what: str, default: float) -> float:
-    seconds = parse_duration_s(value, what)
-    return default if seconds is None else seconds
-
-
-def _timeout_s(value: float | str | None, default: float) -> float:
-    seconds = _time_limit_s(value, "job_timeout")
-    return default if seconds is None else seconds
-
-
-def _time_limit_s(value: float | str | None, what: str) -> float | None:
-    seconds = parse_duration_s(value, what)
-    if seconds == 0:
-        raise ConfigurationError(
-            f"{what} 0 would end the job at once: write seconds, or -1 for none"
-        )
-    return seconds
-
-
-def _time_to_wait_s(value: float | str | None) -> float | None:
-    seconds = parse_duration_s(value, "ttl")
-    if seconds == 0:
-        raise ConfigurationError("ttl 0 would let the job expire at once: write seconds, or None")
-    return None if seconds == -1 else seconds
+        if options is not NO_OPTIONS:
+            return limits_of(options, self.default_timeout)
+        if not self._default_limits:
+            self._default_limits = limits_of(options, self.default_timeout)
+        return self._default_limits
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:
     return check_job_id(job_or_id) if isinstance(job_or_id, str) else job_or_id.id
-
-
-def _record(job: NewJob, status: JobStatus, now_us: int | None, due_us: int | None) -> JobRecord:
-    """The record as enqueue just wrote it; saves reading it back."""
-    return JobRecord(
-        id=job.id,
-        func_name=job.func_name,
-        origin=job.queue,
-        status=status,
-        payload=job.payload,
-        payload_bytes=len(job.payload),
-        serializer=job.serializer,
-        description=job.description,
-        meta=job.meta,
-        timeout_s=job.timeout_s,
-        result_ttl_s=job.result_ttl_s,
-        failure_ttl_s=job.failure_ttl_s,
-        ttl_s=job.ttl_s,
-        priority=job.priority,
-        created_us=now_us,
-        enqueued_us=now_us if status is JobStatus.QUEUED else None,
-        started_us=None,
-        ended_us=None,
-        due_us=due_us,
-        attempt=0,
-        losses=0,
-        fence=0,
-        retries_left=job.retries,
-        retry_intervals=job.retry_intervals,
-        worker="",
-        cause="",
-    )

@@ -87,6 +87,40 @@ class JobRecord:
     cause: str
 
     @classmethod
+    def fresh(
+        cls, new: NewJob, status: JobStatus, now_us: int | None, due_us: int | None
+    ) -> JobRecord:
+        """The record as an enqueue has just written it; saves reading it back."""
+        return cls(
+            id=new.id,
+            func_name=new.func_name,
+            origin=new.queue,
+            status=status,
+            payload=new.payload,
+            payload_bytes=len(new.payload),
+            serializer=new.serializer,
+            description=new.description,
+            meta=new.meta,
+            timeout_s=new.timeout_s,
+            result_ttl_s=new.result_ttl_s,
+            failure_ttl_s=new.failure_ttl_s,
+            ttl_s=new.ttl_s,
+            priority=new.priority,
+            created_us=now_us,
+            enqueued_us=now_us if status is JobStatus.QUEUED else None,
+            started_us=None,
+            ended_us=None,
+            due_us=due_us,
+            attempt=0,
+            losses=0,
+            fence=0,
+            retries_left=new.retries,
+            retry_intervals=new.retry_intervals,
+            worker="",
+            cause="",
+        )
+
+    @classmethod
     def parse(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         """The record behind a job's hash."""
         text = {key.decode(): value for key, value in fields.items()}

@@ -14,23 +14,11 @@ from rqd import Queue, Retry
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.results import Result
-from rqd.store.connection import client_connection
-from rqd.store.store import Store
 from tests import jobs
 from tests.daemons import StartDaemon
 from tests.waiting import eventually
 
 WAIT_S = 10.0
-
-
-@pytest.fixture
-def there(redis_url: str) -> Backend:
-    return Backend(Store(client_connection(redis_url)), redis_url)
-
-
-@pytest.fixture
-def queue(there: Backend) -> Queue:
-    return Queue(connection=there)
 
 
 def ended(job: Job[Any]) -> Result:
@@ -123,7 +111,7 @@ def test_a_segfault_leaves_signal_stack_and_last_words(
     assert "last words" in spoken.output
 
 
-def test_a_core_dump_is_recorded(start_daemon: StartDaemon, queue: Queue, tmp_path: Path) -> None:
+def test_a_core_dump_is_recorded(start_daemon: StartDaemon, queue: Queue) -> None:
     # Whether the kernel can write a core depends on the machine; the wait status tells either way.
     start_daemon()
     result = ended(queue.enqueue(jobs.signal_self, int(signal.SIGABRT)))
@@ -290,19 +278,15 @@ def test_a_preload_that_fails_ends_the_start_with_its_traceback(start_daemon: St
     assert not daemon.leftovers()
 
 
-def test_titles_tell_what_runs_where(
-    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
-) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+def test_titles_tell_what_runs_where(start_daemon: StartDaemon, queue: Queue, fifo: str) -> None:
     daemon = start_daemon(workers=2)
-    job = queue.enqueue(jobs.hold, str(fifo))
+    job = queue.enqueue(jobs.hold, fifo)
     eventually(lambda: job.is_started)
     assert daemon.titled("rqd: master [default] 1/2 busy").pid == daemon.pid
     daemon.titled(f"rqd: worker 1 tests.jobs.hold [default] {job.id[:8]} since ")
     daemon.titled("rqd: worker 2 idle")
     daemon.titled("rqd: zygote")
-    fifo.write_text("")
+    Path(fifo).write_text("")
     assert ended(job).return_value == "done"
 
 
@@ -352,16 +336,14 @@ def test_a_job_in_the_future_starts_at_its_time(start_daemon: StartDaemon, queue
 
 
 def test_an_outcome_that_redis_refuses_holds_up_no_other(
-    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, tmp_path: Path
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str
 ) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
     daemon = start_daemon(workers=2)
-    broken = queue.enqueue(jobs.hold, str(fifo))
+    broken = queue.enqueue(jobs.hold, fifo)
     eventually(lambda: broken.is_started)
     redis_client.rename("{rqd}:leases", "aside")
     redis_client.set("{rqd}:leases", "no sorted set")
-    fifo.write_text("")
+    Path(fifo).write_text("")
     eventually(lambda: f"outcome can't be recorded id={broken.id}" in daemon.log())
     redis_client.rename("aside", "{rqd}:leases")
     assert ended(queue.enqueue(jobs.multiply, 2, 4)).return_value == 8

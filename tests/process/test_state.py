@@ -7,34 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
 from rqd import Queue
-from rqd.connection import Backend
-from rqd.store.connection import client_connection
-from rqd.store.store import Store
 from tests import jobs
 from tests.daemons import ROOT, StartDaemon
 from tests.waiting import eventually
 
 WAIT_S = 10.0
 COMMAND_LIMIT_S = 20.0
-
-
-@pytest.fixture
-def queue(redis_url: str) -> Queue:
-    return Queue(connection=Backend(Store(client_connection(redis_url)), redis_url))
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> str:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return str(path)
 
 
 def rqd(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,23 +25,6 @@ from tests.waiting import eventually
 WAIT_S = 10.0
 
 
-@pytest.fixture
-def there(redis_url: str) -> Backend:
-    return Backend(Store(client_connection(redis_url)), redis_url)
-
-
-@pytest.fixture
-def queue(there: Backend) -> Queue:
-    return Queue(connection=there)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> str:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return str(path)
-
-
 def started(job: Job[Any], path: Path) -> None:
     """Waits until the job's own code runs."""
     eventually(lambda: path.exists() and path.read_text(), WAIT_S, f"{job} to run")

@@ -9,12 +9,9 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.store.connection import client_connection
-from rqd.store.store import Store
 from tests import jobs
 from tests.daemons import ROOT
 from tests.processes import bound_to_pytest
@@ -29,11 +26,6 @@ use_redis({url!r})
 worker = Worker(map(Queue, ["high", "normal", "low"]))
 sys.exit(0 if worker.{call} else 1)
 """
-
-
-@pytest.fixture
-def there(redis_url: str) -> Backend:
-    return Backend(Store(client_connection(redis_url)), redis_url)
 
 
 def start(url: str, call: str, tmp_path: Path) -> subprocess.Popen[str]:

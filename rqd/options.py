@@ -1,0 +1,130 @@
+"""What `enqueue` takes besides the call: how long, how often, under which id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rqd.model.errors import ConfigurationError, InvalidCallError
+from rqd.model.names import parse_duration_s
+from rqd.model.retry import Retry
+
+DEFAULT_TIMEOUT_S = 180
+DEFAULT_RESULT_TTL_S = 500
+DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
+_NOT_YET = (
+    "depends_on",
+    "repeat",
+    "on_success",
+    "on_failure",
+    "on_stopped",
+    "rate_limit",
+    "webhooks",
+    "unique",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
+
+    `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
+    None leaves the queue's or rqd's default.
+    """
+
+    job_timeout: float | str | None = None
+    description: str | None = None
+    result_ttl: float | str | None = None
+    ttl: float | str | None = None
+    failure_ttl: float | str | None = None
+    job_id: str | None = None
+    at_front: bool = False
+    meta: dict[str, Any] | None = None
+    retry: Retry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueData:
+    """A call with its options, prepared for `enqueue_many`."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: JobOptions
+
+
+_OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+_RESERVED = _OPTION_NAMES | set(_NOT_YET)
+NO_OPTIONS = JobOptions()
+
+
+def split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[EnqueueData, Any]:
+    """The call and its options apart, and the user's pipeline."""
+    pipeline = kwargs.pop("pipeline", None)
+    named = {name: kwargs.pop(name) for name in _RESERVED & kwargs.keys()}
+    options = job_options(named.pop("job_timeout", None), named) if named else NO_OPTIONS
+    if "args" in kwargs or "kwargs" in kwargs:
+        positional, by_name = kwargs.pop("args", None), kwargs.pop("kwargs", None)
+        if args or kwargs:
+            raise InvalidCallError(
+                "pass arguments either in place or as args= and kwargs=, not both"
+            )
+        args, kwargs = tuple(positional or ()), dict(by_name or {})
+    return EnqueueData(f, args, kwargs, options), pipeline
+
+
+def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
+    """The options as one value; raises InvalidCallError for one that doesn't exist."""
+    if timeout is None and not options:
+        return NO_OPTIONS
+    given: dict[str, Any] = {"job_timeout": timeout}
+    for name, value in options.items():
+        if name in _OPTION_NAMES:
+            if value is not None:
+                given[name] = value
+        elif name not in _NOT_YET:
+            raise InvalidCallError(f"there is no option {name}=")
+        elif value is not None:
+            raise InvalidCallError(f"{name}= is not there yet")
+    if not isinstance(given.get("retry"), Retry | None):
+        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
+    return JobOptions(**given)
+
+
+def limits_of(options: JobOptions, default_timeout_s: float) -> dict[str, Any]:
+    """How long and how often, as fields of a NewJob: what most jobs leave at its defaults."""
+    retry = options.retry
+    return {
+        "timeout_s": _timeout_s(options.job_timeout, default_timeout_s),
+        "result_ttl_s": _duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
+        "failure_ttl_s": _duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
+        "ttl_s": _time_to_wait_s(options.ttl),
+        "retries": retry.max if retry else 0,
+        "retry_intervals": tuple(retry.intervals) if retry else (),
+    }
+
+
+def _duration(value: float | str | None, what: str, default: float) -> float:
+    seconds = parse_duration_s(value, what)
+    return default if seconds is None else seconds
+
+
+def _timeout_s(value: float | str | None, default: float) -> float:
+    seconds = time_limit_s(value, "job_timeout")
+    return default if seconds is None else seconds
+
+
+def time_limit_s(value: float | str | None, what: str) -> float | None:
+    seconds = parse_duration_s(value, what)
+    if seconds == 0:
+        raise ConfigurationError(
+            f"{what} 0 would end the job at once: write seconds, or -1 for none"
+        )
+    return seconds
+
+
+def _time_to_wait_s(value: float | str | None) -> float | None:
+    seconds = parse_duration_s(value, "ttl")
+    if seconds == 0:
+        raise ConfigurationError("ttl 0 would let the job expire at once: write seconds, or None")
+    return None if seconds == -1 else seconds
