@@ -132,6 +132,8 @@ class Zygote:
                 self._places[number].wanted = True
                 if not self._places[number].pid:
                     self._fork(number)
+            elif number not in self._places:
+                continue  # a place that only an earlier zygote of this master had
             elif kind == frames.EMPTY:
                 self._places[number].wanted = False
             elif kind == frames.KILL and self._places[number].pid == int(fields[1]):

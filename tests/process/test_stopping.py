@@ -366,3 +366,21 @@ def test_a_job_whose_lease_is_anothers_is_killed(
     eventually(lambda: "lease lost" in daemon.log(), WAIT_S)
     eventually(lambda: "outcome refused" in daemon.log(), WAIT_S)
     assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+
+
+def test_a_stop_after_fewer_workers_and_a_new_zygote_lets_the_job_finish(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    """The new zygote has never heard of the place that was taken away before its time."""
+    daemon = start_daemon(workers=2)
+    daemon.signal(signal.SIGTTOU)
+    eventually(lambda: "workers resized workers=1" in daemon.log())
+    zygote_of(daemon).kill()
+    eventually(lambda: daemon.log().count("zygote booted") == 2)
+    job = hold(queue, tmp_path, fifo)
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in daemon.log())
+    release(fifo)
+    assert daemon.wait() == 0
+    assert job.return_value() == "done"
+    assert daemon.log().count("zygote lost") == 1
