@@ -125,20 +125,22 @@ class Zygote:
         for _, _, packed in ancillary:
             self._received_fds += memoryview(packed[: len(packed) // 4 * 4]).cast("i")
         for kind, fields in self._reader.feed(data):
-            number = int(fields[0])
             if kind == frames.FILL:
-                if number not in self._places:
-                    self._places[number] = self._open_place()
-                self._places[number].wanted = True
-                if not self._places[number].pid:
-                    self._fork(number)
-            elif number not in self._places:
-                continue  # a place that only an earlier zygote of this master had
-            elif kind == frames.EMPTY:
-                self._places[number].wanted = False
-            elif kind == frames.KILL and self._places[number].pid == int(fields[1]):
-                _kill_group(int(fields[1]))
+                self._fill(int(fields[0]))
+            elif place := self._places.get(int(fields[0])):
+                if kind == frames.EMPTY:
+                    place.wanted = False
+                elif kind == frames.KILL and place.pid == int(fields[1]):
+                    _kill_group(place.pid)
+            # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
+
+    def _fill(self, number: int) -> None:
+        if number not in self._places:
+            self._places[number] = self._open_place()
+        self._places[number].wanted = True
+        if not self._places[number].pid:
+            self._fork(number)
 
     def _open_place(self) -> Place:
         output_fd, life_fd = self._received_fds.pop(0), self._received_fds.pop(0)
