@@ -92,8 +92,9 @@ class Master:
                 self._duties.hasten(Duty.BEAT, now)  # commands come with the beat's answer
             self._dispatch.take(self._children.collect(ready, now))
             self._obey_signals(now)
-            self._perform_due_duties(now)
+            # Between a turn's answer and the next turn is the one moment for a beat under load.
             self._dispatch.hear_turn(ready, now)
+            self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
             self._presence.announce(self._state(), self._children)

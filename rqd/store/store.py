@@ -172,7 +172,7 @@ class Store:
         return TurnAnswer(
             now_us=int(now),
             verdicts=tuple(verdict.decode() for verdict in verdicts),
-            claims=tuple(_parse_claim(claim) for claim in claims),
+            claims=tuple(filter(None, map(_parse_claim, claims))),
             next_due_us=int(due) if due else None,
         )
 
@@ -188,7 +188,7 @@ class Store:
         return BeatAnswer(
             now_us=int(now),
             lost=tuple(job_id.decode() for job_id in lost),
-            commands=tuple(json.loads(command) for command in commands),
+            commands=tuple(filter(None, map(_read_command, commands))),
             reaped=tuple((r[0].decode(), int(r[1]), r[2].decode()) for r in reaped),
             is_replaced=bool(is_replaced),
         )
@@ -360,7 +360,24 @@ def _number(value: float) -> str:
     return str(whole) if whole == value else repr(value)
 
 
-def _parse_claim(claim: list[Any]) -> Claim:
+def _read_command(command: bytes) -> dict[str, Any] | None:
+    """None for what is no command: whoever can write to Redis can write anything there."""
+    try:
+        told = json.loads(command)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and isinstance(told.get("id"), str) else None
+
+
+def _parse_claim(claim: list[Any]) -> Claim | None:
+    """None for a job whose numbers are none: its lease runs out, and at the third time it fails."""
+    try:
+        return _claim(claim)
+    except ValueError:
+        return None
+
+
+def _claim(claim: list[Any]) -> Claim:
     return Claim(
         id=claim[0].decode(),
         token=claim[1].decode(),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import redis
 
 from rqd import Queue
@@ -217,3 +218,51 @@ def test_a_master_that_slept_until_its_name_was_given_away_leaves(
     assert "another master has this name by now" in first.log()
     assert second.running
     assert not first.leftovers()
+
+
+def test_garbage_in_redis_does_not_end_a_master(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, redis_url: str
+) -> None:
+    daemon = start_daemon("--name", "alpha")
+    for garbage in ("no json", '"x"', "[]", '{"id": 7}', '{"do": "stop"}'):
+        redis_client.rpush("{rqd}:control:alpha", garbage)
+    redis_client.zadd("{rqd}:wake:master:alpha", {"command": 0})
+    assert queue.enqueue(jobs.multiply, 2, 3).latest_result(timeout=WAIT_S)
+    assert rqd(redis_url, "stop").returncode == 0
+    assert daemon.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("retries_left", "1.5"), ("timeout", "0x10"), ("retries_used", "x")]
+)
+def test_a_job_with_damaged_numbers_does_not_end_a_master(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    redis_client: redis.Redis,
+    field: str,
+    value: str,
+) -> None:
+    damaged = queue.enqueue(jobs.multiply, 1, 1)
+    redis_client.hset(f"{{rqd}}:job:{damaged.id}", field, value)
+    daemon = start_daemon()
+    result = queue.enqueue(jobs.multiply, 2, 3).latest_result(timeout=WAIT_S)
+    assert result is not None
+    assert result.return_value == 6
+    assert daemon.stop() == 0
+
+
+def test_a_backlog_does_not_keep_a_master_from_its_heartbeats(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str
+) -> None:
+    start_daemon("--name", "alpha", "--jobs-per-child", "1000", workers=3)
+    held = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: held.is_started)
+    begun_us = redis_client.zscore("{rqd}:leases", held.id)
+    assert begun_us is not None
+
+    def renewed() -> bool:
+        if queue.count < 3000:
+            queue.enqueue_many([Queue.prepare_data(jobs.multiply, (1, 1)) for _ in range(3000)])
+        return (redis_client.zscore("{rqd}:leases", held.id) or 0) > begun_us
+
+    eventually(renewed, 9.0, "the lease to be renewed under load")

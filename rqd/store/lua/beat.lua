@@ -55,7 +55,8 @@ end
 
 local commands = redis.call('LRANGE', control, 0, 99)
 for i, command in ipairs(commands) do
-  if cjson.decode(command).id == obeyed then
+  local is_json, told = pcall(cjson.decode, command)
+  if is_json and type(told) == 'table' and told.id == obeyed then
     redis.call('LTRIM', control, i, -1)
     commands = redis.call('LRANGE', control, 0, 99)
     break
