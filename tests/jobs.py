@@ -184,6 +184,12 @@ class BadReduce:
         return (int, ("not a number",))
 
 
+def leave_the_group_and_hold(fifo: str) -> str:
+    """Joins the zygote's process group."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    return hold(fifo)
+
+
 def fork_and_return(value: int) -> int:
     """Returns in two processes, as a careless job would."""
     os.fork()

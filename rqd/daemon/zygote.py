@@ -132,6 +132,7 @@ class Zygote:
                     place.wanted = False
                 elif kind == frames.KILL and place.pid == int(fields[1]):
                     _kill_group(place.pid)
+                    os.kill(place.pid, _signal.SIGKILL)  # a job may have left its own group
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 

@@ -384,3 +384,16 @@ def test_a_stop_after_fewer_workers_and_a_new_zygote_lets_the_job_finish(
     assert daemon.wait() == 0
     assert job.return_value() == "done"
     assert daemon.log().count("zygote lost") == 1
+
+
+def test_quit_reaches_a_job_that_has_left_its_group(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "tests.jobs")
+    job = queue.enqueue(jobs.leave_the_group_and_hold, fifo)
+    child = daemon.titled("rqd: worker 1 tests.jobs.leave_the_group_and_hold")
+    eventually(lambda: os.getpgid(child.pid) != child.pid)
+    daemon.signal(signal.SIGQUIT)
+    assert daemon.wait(2.0) == 0
+    assert job.get_status() is JobStatus.QUEUED
+    assert not daemon.leftovers()
