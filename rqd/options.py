@@ -7,6 +7,7 @@ from typing import Any
 
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import parse_duration_s
+from rqd.model.records import Template
 from rqd.model.retry import Retry
 
 DEFAULT_TIMEOUT_S = 180
@@ -91,17 +92,20 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
     return JobOptions(**given)
 
 
-def limits_of(options: JobOptions, default_timeout_s: float) -> dict[str, Any]:
-    """How long and how often, as fields of a NewJob: what most jobs leave at its defaults."""
+def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: float) -> Template:
+    """What the options say of each job, in numbers; `timeout_s` where they name none."""
     retry = options.retry
-    return {
-        "timeout_s": _timeout_s(options.job_timeout, default_timeout_s),
-        "result_ttl_s": _duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
-        "failure_ttl_s": _duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
-        "ttl_s": _time_to_wait_s(options.ttl),
-        "retries": retry.max if retry else 0,
-        "retry_intervals": tuple(retry.intervals) if retry else (),
-    }
+    return Template(
+        queue,
+        serializer,
+        timeout_s=_timeout_s(options.job_timeout, timeout_s),
+        result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
+        failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
+        ttl_s=_time_to_wait_s(options.ttl),
+        at_front=options.at_front,
+        retries=retry.max if retry else 0,
+        retry_intervals=tuple(retry.intervals) if retry else (),
+    )
 
 
 def _duration(value: float | str | None, what: str, default: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -18,7 +19,7 @@ from rqd.model.call import (
 from rqd.model.describe import describe_call
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
-from rqd.model.records import JobRecord, JobStatus, NewJob
+from rqd.model.records import JobRecord, JobStatus, NewJob, Template
 from rqd.model.serializers import Serializer, serializer_name
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
@@ -26,8 +27,8 @@ from rqd.options import (
     EnqueueData,
     JobOptions,
     job_options,
-    limits_of,
     split_call,
+    template_of,
     time_limit_s,
 )
 from rqd.registry import (
@@ -68,7 +69,7 @@ class Queue:
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._payload_limit_bytes = payload_limit_bytes
-        self._default_limits: dict[str, Any] = {}
+        self._plain = template_of(NO_OPTIONS, self.name, self.serializer, self.default_timeout)
 
     @property
     def connection(self) -> Backend:
@@ -254,7 +255,9 @@ class Queue:
         delay_us: int | None = None,
         pipeline: Any = None,
     ) -> list[Job[Any]]:
-        jobs = [self._new_job(data, due_us, delay_us) for data in datas]
+        jobs = [
+            self._new_job(data, self._template(data.options, due_us, delay_us)) for data in datas
+        ]
         store = self._backend.store
         now_us = store.enqueue(jobs, store.request_id(), pipeline)
         is_due = due_us is None and delay_us is None
@@ -266,32 +269,27 @@ class Queue:
             for job in jobs
         ]
 
-    def _new_job(self, data: EnqueueData, due_us: int | None, delay_us: int | None) -> NewJob:
+    def _new_job(self, data: EnqueueData, template: Template) -> NewJob:
         options = data.options
         func_name, payload = encode_call(
             data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
         )
-        meta = encode_value(options.meta, self.serializer, "meta") if options.meta else b""
         return NewJob(
-            id=check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
-            queue=self.name,
-            func_name=func_name,
-            payload=payload,
-            description=options.description or describe_call(func_name, data.args, data.kwargs),
-            serializer=self.serializer,
-            at_front=options.at_front,
-            due_us=due_us,
-            delay_us=delay_us,
-            meta=meta,
-            **self._limits(options),
+            check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
+            template,
+            func_name,
+            payload,
+            options.description or describe_call(func_name, data.args, data.kwargs),
+            encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
         )
 
-    def _limits(self, options: JobOptions) -> dict[str, Any]:
+    def _template(self, options: JobOptions, due_us: int | None, delay_us: int | None) -> Template:
+        template = self._plain
         if options is not NO_OPTIONS:
-            return limits_of(options, self.default_timeout)
-        if not self._default_limits:
-            self._default_limits = limits_of(options, self.default_timeout)
-        return self._default_limits
+            template = template_of(options, self.name, self.serializer, self.default_timeout)
+        if due_us is None and delay_us is None:
+            return template
+        return replace(template, due_us=due_us, delay_us=delay_us)
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

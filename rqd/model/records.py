@@ -29,18 +29,15 @@ _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, 
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to be enqueued. Times to live in seconds, -1 for ever; `timeout_s` -1 for no limit.
+class Template:
+    """What the jobs of one enqueue have in common, most often all of it.
 
-    `due_us` is None for now, or microseconds since 1970 by Redis' clock; `delay_us` counts from
-    the enqueue.
+    Times to live in seconds, -1 for ever, `ttl_s` None for no limit to the wait; `timeout_s` -1 for
+    no limit. `due_us` is None for now, or microseconds since 1970 by Redis' clock; `delay_us`
+    counts from the enqueue.
     """
 
-    id: str
     queue: str
-    func_name: str
-    payload: bytes
-    description: str = ""
     serializer: str = "pickle"
     timeout_s: float = 180
     result_ttl_s: float = 500
@@ -50,9 +47,20 @@ class NewJob:
     priority: int = 0
     due_us: int | None = None
     delay_us: int | None = None
-    meta: bytes = b""
     retries: int = 0
     retry_intervals: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be enqueued."""
+
+    id: str
+    template: Template
+    func_name: str
+    payload: bytes
+    description: str = ""
+    meta: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +99,22 @@ class JobRecord:
         cls, new: NewJob, status: JobStatus, now_us: int | None, due_us: int | None
     ) -> JobRecord:
         """The record as an enqueue has just written it; saves reading it back."""
+        like = new.template
         return cls(
             id=new.id,
             func_name=new.func_name,
-            origin=new.queue,
+            origin=like.queue,
             status=status,
             payload=new.payload,
             payload_bytes=len(new.payload),
-            serializer=new.serializer,
+            serializer=like.serializer,
             description=new.description,
             meta=new.meta,
-            timeout_s=new.timeout_s,
-            result_ttl_s=new.result_ttl_s,
-            failure_ttl_s=new.failure_ttl_s,
-            ttl_s=new.ttl_s,
-            priority=new.priority,
+            timeout_s=like.timeout_s,
+            result_ttl_s=like.result_ttl_s,
+            failure_ttl_s=like.failure_ttl_s,
+            ttl_s=like.ttl_s,
+            priority=like.priority,
             created_us=now_us,
             enqueued_us=now_us if status is JobStatus.QUEUED else None,
             started_us=None,
@@ -114,8 +123,8 @@ class JobRecord:
             attempt=0,
             losses=0,
             fence=0,
-            retries_left=new.retries,
-            retry_intervals=new.retry_intervals,
+            retries_left=like.retries,
+            retry_intervals=like.retry_intervals,
             worker="",
             cause="",
         )
@@ -131,7 +140,7 @@ class JobRecord:
             origin=_text(text, "origin"),
             status=JobStatus(_text(text, "status")),
             payload=text.get("payload", b""),
-            payload_bytes=_int(text, "payload_bytes") or 0,
+            payload_bytes=_int(text, "payload_bytes") or len(text.get("payload", b"")),
             serializer=_text(text, "serializer"),
             description=_text(text, "description"),
             meta=text.get("meta", b""),

@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
-from rqd.model.records import Claim, NewJob, parse_intervals
+from rqd.model.records import Claim, NewJob, Template, parse_intervals
 from rqd.store.keys import Keys
 from rqd.store.scripts import load_script
 
@@ -302,29 +302,31 @@ def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict
     What jobs have in common goes once, as a template; the rest in one string, as the client
     library spends more on each argument than the server on each job.
     """
-    numbers: dict[tuple[Any, ...], int] = {}
+    numbers: dict[tuple[Template, str], int] = {}
+    # To hash a template takes longer than all the rest, and most often it is one and the same.
+    known: dict[tuple[int, str], int] = {}
     templates: list[Any] = []
     packed: list[bytes] = []
     staged: dict[str, bytes] = {}
     for job in jobs:
-        shared = (
-            job.queue, job.at_front, job.priority, job.due_us, job.delay_us, job.ttl_s,
-            job.func_name, job.serializer, job.timeout_s, job.result_ttl_s, job.failure_ttl_s,
-            job.retries, job.retry_intervals,
-        )  # fmt: skip
-        number = numbers.get(shared)
+        seen = (id(job.template), job.func_name)
+        number = known.get(seen)
         if number is None:
-            number = numbers[shared] = len(numbers) + 1
-            templates += _template(job)
+            like = (job.template, job.func_name)
+            if like not in numbers:
+                numbers[like] = len(numbers) + 1
+                templates += _template(*like)
+            number = known[seen] = numbers[like]
         payload, name = job.payload, ""
+        size = b""  # where it is not the payload's own
         if len(payload) > INLINE_LIMIT_BYTES:
-            name = f"{request}:{job.id}"
+            name, size = f"{request}:{job.id}", b"%d" % len(payload)
             staged[name], payload = payload, b""
         for text in (
             job.id.encode(),
             b"%d" % number,
             name.encode(),
-            b"%d" % len(job.payload),
+            size,
             payload,
             # A lone surrogate of the user's must not keep the job from Redis.
             job.description.encode(errors="replace"),
@@ -334,24 +336,25 @@ def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict
     return [request, len(numbers), *templates, b"".join(packed)], staged
 
 
-def _template(job: NewJob) -> list[Any]:
-    if job.due_us is not None:
-        due = str(job.due_us)
+def _template(like: Template, func_name: str) -> list[Any]:
+    if like.due_us is not None:
+        due = str(like.due_us)
     else:
-        due = f"+{job.delay_us}" if job.delay_us is not None else ""
+        due = f"+{like.delay_us}" if like.delay_us is not None else ""
     fields: list[Any] = [
-        "func_name", job.func_name,
-        "serializer", job.serializer,
-        "timeout", _number(job.timeout_s),
-        "result_ttl", _number(job.result_ttl_s),
-        "failure_ttl", _number(job.failure_ttl_s),
-        "retries_left", job.retries,
+        "func_name", func_name,
+        "serializer", like.serializer,
+        "timeout", _number(like.timeout_s),
+        "result_ttl", _number(like.result_ttl_s),
+        "failure_ttl", _number(like.failure_ttl_s),
     ]  # fmt: skip
-    if job.retry_intervals:
-        fields += ("retry_intervals", ",".join(map(_number, job.retry_intervals)))
-    front = "1" if job.at_front else ""
-    ttl = "" if job.ttl_s is None else _number(job.ttl_s)
-    return [job.queue, front, job.priority, due, ttl, len(fields), *fields]
+    if like.retries:
+        fields += ("retries_left", like.retries)
+    if like.retry_intervals:
+        fields += ("retry_intervals", ",".join(map(_number, like.retry_intervals)))
+    front = "1" if like.at_front else ""
+    ttl = "" if like.ttl_s is None else _number(like.ttl_s)
+    return [like.queue, front, like.priority, due, ttl, len(fields), *fields]
 
 
 def _number(value: float) -> str:

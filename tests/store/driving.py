@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.model.records import Claim, JobRecord, NewJob
+from rqd.model.records import Claim, JobRecord, NewJob, Template
 from rqd.store.connection import client_connection
 from rqd.store.store import Beat, BeatAnswer, Settlement, Store, Turn, TurnAnswer
 from rqd.store.views import Views
@@ -14,8 +14,10 @@ ROW_TTL_S = 15
 
 
 def job(job_id: str, queue: str = "low", **fields: Any) -> NewJob:
-    """A job that calls `tasks.f`."""
-    return NewJob(job_id, queue, "tasks.f", fields.pop("payload", b"call"), **fields)
+    """A job that calls `tasks.f`; `fields` of NewJob, or of its Template."""
+    own = {name: fields.pop(name) for name in ("description", "meta") if name in fields}
+    payload = fields.pop("payload", b"call")
+    return NewJob(job_id, Template(queue, **fields), "tasks.f", payload, **own)
 
 
 @dataclass

@@ -223,7 +223,7 @@ def test_a_master_that_waits_for_itself_only_is_nudged_when_a_worker_stays_free(
 # -- what can't be claimed
 
 
-@pytest.mark.parametrize("lost", ["func_name", "serializer", "timeout", "retries_left"])
+@pytest.mark.parametrize("lost", ["func_name", "serializer", "timeout"])
 def test_a_job_whose_record_is_damaged_fails_and_its_neighbours_run(rqd: Driver, lost: str) -> None:
     rqd.enqueue("a", "b")
     rqd.redis.hdel(rqd.keys.job("a"), lost)

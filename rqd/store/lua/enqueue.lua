@@ -4,8 +4,8 @@
 --          for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s ('' for
 --          none), number of fields and values, those of the job's hash; then all jobs in one string,
 --          each seven fields with their lengths in four bytes, big endian, before them: id, number
---          of its template, staged payload's name ('' for none), payload's size in bytes, payload
---          ('' if staged), description, meta ('' for none)
+--          of its template, staged payload's name and size in bytes ('' for none), payload ('' if
+--          staged), description, meta ('' for none)
 -- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
@@ -19,8 +19,12 @@ for i = 1, tonumber(ARGV[2]) do
   local queue, priority, ttl = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 4]
   local template = { queue = queue, front = ARGV[at + 1] == '1', priority = priority,
     due = ARGV[at + 3], ttl = tonumber(ttl),
-    fields = { 'request', request, 'origin', queue, 'priority', priority, 'status', 'queued',
+    fields = { 'request', request, 'origin', queue, 'status', 'queued',
       unpack(ARGV, at + 6, at + 5 + count) } }
+  if priority ~= 0 then
+    local fields = template.fields
+    fields[#fields + 1], fields[#fields + 2] = 'priority', priority
+  end
   if template.ttl then
     local fields = template.fields
     fields[#fields + 1], fields[#fields + 2] = 'ttl', ttl
@@ -105,7 +109,7 @@ for _, new in ipairs(jobs) do
     redis.call('ZREM', new.old_index, id)
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
-  local fields = { 'payload_bytes', new.size, 'description', new.description, unpack(like.fields) }
+  local fields = { 'description', new.description, unpack(like.fields) }
   if new.meta ~= '' then add(fields, 'meta', new.meta) end
   if new.staged == '' then
     add(fields, 'payload', new.payload)
@@ -113,6 +117,7 @@ for _, new in ipairs(jobs) do
     redis.call('RENAME', P .. 'staged:' .. new.staged, job .. ':payload')
     redis.call('PERSIST', job .. ':payload')
     add(fields, 'beside', 1)
+    add(fields, 'payload_bytes', new.size)
   end
   if like.due == '' then
     local score

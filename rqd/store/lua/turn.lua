@@ -48,7 +48,7 @@ if memo and memo.request == request then
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt')
     if job[1] == one.token then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
-        job[3] or false, job[4], job[5], job[6], job[7] or '0', job[8] or '' }
+        job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '' }
     end
   end
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')

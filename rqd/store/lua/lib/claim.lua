@@ -54,7 +54,7 @@ local function start(id, queue, fence, worker, by, now)
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
   if held.err or held[1] ~= 'queued' or held[11] ~= queue then return nil end
   local attempt = tonumber(held[9] or 0)
-  if not (held[2] and held[4] and tonumber(held[5]) and tonumber(held[6]) and attempt) then
+  if not (held[2] and held[4] and tonumber(held[5]) and tonumber(held[6] or 0) and attempt) then
     set_aside(id, queue, held, now)
     return nil
   end
@@ -68,7 +68,7 @@ local function start(id, queue, fence, worker, by, now)
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
-    held[6], held[7] or '0', held[8] or '' }
+    held[6] or '0', held[7] or '0', held[8] or '' }
 end
 
 -- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.
