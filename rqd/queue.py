@@ -154,7 +154,9 @@ class Queue:
     ) -> EnqueueData:
         """A call for `enqueue_many`. Raises InvalidCallError for an option that doesn't exist."""
         chosen = job_options(timeout, options)
-        return EnqueueData(func, tuple(args or ()), dict(kwargs or {}), chosen)
+        return EnqueueData(
+            func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen
+        )
 
     # -- looking
 
