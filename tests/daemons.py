@@ -46,6 +46,7 @@ class Daemon:
         self._seen: set[psutil.Process] = set()
         # A mark in the environment, by which what escaped into another session can be told.
         self._mark = f"{os.getpid()}:{log_path}"
+        state = {"XDG_STATE_HOME": str(log_path.parent / "state")}
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rqd", *self.arguments],
@@ -53,7 +54,7 @@ class Daemon:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=options.get("cwd", ROOT),
-                env={**os.environ, **options.get("env", {}), MARK: self._mark},
+                env={**os.environ, **state, **options.get("env", {}), MARK: self._mark},
                 start_new_session=True,
                 preexec_fn=bound_to_pytest(options.get("limit_s", LIMIT_S)),
             )

@@ -198,3 +198,12 @@ def fork_and_return(value: int) -> int:
 
 def environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def daemonize_and_hold(path: str, fifo: str) -> str:
+    """Forks a process that leaves for a session of its own, and waits for ever."""
+    if (pid := os.fork()) == 0:
+        os.setsid()
+        signal.pause()
+    append(path, str(pid))
+    return hold(fifo)

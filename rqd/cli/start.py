@@ -20,7 +20,7 @@ from rqd.store.connection import default_namespace, default_url
 @click.option("--grace", default="30", show_default=True, help="Time for jobs at a stop: 30, 5m.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option("--path", "-P", multiple=True, help="Import path of jobs.  [default: this folder]")
-@click.option("--name", metavar="NAME", help="The master's name.  [default: host and pid]")
+@click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
 def command(
     url: str | None,
     namespace: str | None,

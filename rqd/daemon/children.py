@@ -17,6 +17,8 @@ import psutil
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import dirty_bytes
 from rqd.daemon.frames import FrameError
+from rqd.daemon.instance import Instance
+from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
 from rqd.daemon.workers import Run, Worker, Workers
@@ -51,8 +53,11 @@ class Ended:
 class Children:
     """Zygote, children, and the places they are in."""
 
-    def __init__(self, config: Config, path: list[str], loop: Loop, log: Log) -> None:
+    def __init__(
+        self, config: Config, instance: Instance, path: list[str], loop: Loop, log: Log
+    ) -> None:
         self._config = config
+        self._instance = instance
         self._path = path
         self._loop = loop
         self._log = log
@@ -216,11 +221,14 @@ class Children:
     def _boot(self, now: float) -> None:
         self._restart_at = None
         self.is_ready = False
-        config = self._config
+        config, instance = self._config, self._instance
+        # A job that enqueues finds the daemon's own Redis, without being told.
+        there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace, MARK: instance.boot}
+        mark = instance.lock_path if instance.is_locked else None
         try:
-            # A job that enqueues finds the daemon's own Redis, without being told.
-            there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace}
-            self._zygote = ZygoteProcess(self._path, config.preload, config.jobs_per_child, there)
+            self._zygote = ZygoteProcess(
+                self._path, config.preload, config.jobs_per_child, there, mark
+            )
         except OSError as error:
             self._log.error("can't start the zygote", error=error)
             self._schedule_restart(now)

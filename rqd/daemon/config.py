@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, check_queue_name
@@ -14,7 +13,7 @@ MAX_WORKERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A master's settings, checked. `grace_s` in seconds; `name` None gives host and pid.
+    """A master's settings, checked. `grace_s` in seconds; `name` None is the host's and a number.
 
     Raises ConfigurationError for what can't be.
     """
@@ -28,11 +27,12 @@ class Config:
     grace_s: float = 30.0
     burst: bool = False
     path: tuple[str, ...] = (".",)
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}.{os.getpid()}")
+    name: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
-        check_name(self.name, "master name")
+        if self.name is not None:
+            check_name(self.name, "master name")
         if not self.queues:
             raise ConfigurationError("--queues is empty: write at least one name, high,low")
         for queue in self.queues:

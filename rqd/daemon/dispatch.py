@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
+from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log
 from rqd.daemon.redis_link import RedisLink, Refused
 from rqd.daemon.settling import log_ending, settlement
@@ -28,8 +29,11 @@ _SLOW_LOAD_S = 0.05
 class Dispatch:
     """Settles and claims; knows what may be waiting in Redis."""
 
-    def __init__(self, config: Config, link: RedisLink, children: Children, log: Log) -> None:
+    def __init__(
+        self, config: Config, instance: Instance, link: RedisLink, children: Children, log: Log
+    ) -> None:
         self._config = config
+        self._instance = instance
         self._link = link
         self._children = children
         self._log = log
@@ -142,7 +146,7 @@ class Dispatch:
             return
         listens = self.is_open and self._children.is_ready and self._free()
         try:
-            waiter.arm(self._config.name, self._config.queues if listens else (), now)
+            waiter.arm(self._instance.name, self._config.queues if listens else (), now)
         except (*RedisGone, RedisError) as error:
             self._lose_waiter(error, now)
 
@@ -168,7 +172,7 @@ class Dispatch:
         waiter = self._link.waiter
         return Turn(
             request=self._link.store.request_id(),
-            master=self._config.name,
+            master=self._instance.name,
             lease_us=LEASE_US,
             settlements=tuple(settlement(one.run, one.report) for one in ended),
             free_workers=tuple(free),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 
 import setproctitle
 
@@ -11,25 +12,29 @@ from rqd import __version__
 from rqd.daemon.children import Children
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import LEASE_US
+from rqd.daemon.instance import Instance, name_is_taken
+from rqd.daemon.leftovers import sweep
 from rqd.daemon.log import Log
 from rqd.daemon.notify import Notifier
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.rows import Gauge, master_row, worker_row
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import explained, hide_password
-from rqd.store.store import Beat, BeatAnswer
+from rqd.store.store import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
+# SIGKILL takes effect at once, but for a process that waits for a device.
+_SWEEP_S = 5.0
 
 
 class Presence:
     """A master's name, from hello to bye."""
 
-    def __init__(self, config: Config, link: RedisLink, log: Log) -> None:
+    def __init__(self, config: Config, instance: Instance, link: RedisLink, log: Log) -> None:
         self._config = config
+        self._instance = instance
         self._link = link
         self._log = log
-        self._boot = os.urandom(8).hex()
         self._host = socket.gethostname()
         self._gauge = Gauge()
         self._notifier = Notifier()
@@ -37,26 +42,59 @@ class Presence:
         self._is_announced = False
 
     def register(self) -> None:
-        """Takes the name. Raises MasterExistsError if it is taken, ServerUnavailableError."""
-        config, store = self._config, self._link.store
+        """Takes the name, and what a dead master of this name held.
+
+        Raises MasterExistsError if the name is taken, ServerUnavailableError.
+        """
+        config, instance = self._config, self._instance
+        predecessor = ""
+        while owner := self._greet(predecessor):
+            if owner.place and owner.place == instance.place:
+                predecessor = self._bury(owner)
+            elif instance.is_chosen:
+                raise name_is_taken(instance.name, owner.host, owner.pid)
+            else:
+                instance.take_next()
+        if instance.trouble:
+            self._log.warning(
+                "no lock on the name: if this master is killed, its jobs wait for their leases",
+                error=instance.trouble,
+            )
+        shown = hide_password(config.url)
+        self._log.info("master started", name=instance.name, pid=os.getpid(), url=shown)
+
+    def report_reaped(self, reaped: Iterable[Loss]) -> None:
+        """Says which jobs were taken back from masters that are gone."""
+        for job_id, losses, lost in reaped:
+            self._log.warning("job of a lost master taken back", id=job_id, was=lost, loss=losses)
+
+    def _greet(self, predecessor: str) -> Owner | None:
+        """The living owner of the name, None if it is ours from now on."""
+        config, instance = self._config, self._instance
         row: dict[str, str | int] = {
-            "host": self._host,
-            "pid": os.getpid(),
-            "version": __version__,
-            "queues": ",".join(config.queues),
+            **self._identity(),
             "workers": config.workers,
             "state": "starting",
         }
         with explained(config.url):
-            taken = store.hello(config.name, self._boot, ROW_TTL_S, row)
-        if taken:
-            host, pid = taken
-            raise MasterExistsError(
-                f"a master named {config.name!r} is alive (host {host}, pid {pid}):"
-                " stop it, or choose another --name"
+            greeting = self._link.store.hello(
+                instance.name, instance.boot, ROW_TTL_S, row, predecessor
             )
-        shown = hide_password(config.url)
-        self._log.info("master started", name=config.name, pid=os.getpid(), url=shown)
+        self.report_reaped(greeting.reaped)
+        return greeting.owner
+
+    def _bury(self, owner: Owner) -> str:
+        """The boot id of a master that is gone, by our lock, once its processes are gone too."""
+        left = sweep(owner.boot, self._instance.lock_path, _SWEEP_S)
+        if left:
+            raise MasterExistsError(
+                f"processes of the master that had the name {self._instance.name!r} can't be"
+                f" killed (pids {left}): end them, or choose another --name"
+            )
+        self._log.warning(
+            "taking over from a master that died", name=self._instance.name, pid=owner.pid
+        )
+        return owner.boot
 
     def beat(self, state: str, children: Children, obeyed: str, now: float) -> BeatAnswer | None:
         """One heartbeat; None if Redis is not there."""
@@ -64,18 +102,15 @@ class Presence:
         gauge = self._gauge
         highest = max(children.workers.by_number)
         beat = Beat(
-            master=self._config.name,
-            boot=self._boot,
+            master=self._instance.name,
+            boot=self._instance.boot,
             lease_us=LEASE_US,
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,
             running=tuple((job.claim.id, job.claim.token) for job in children.workers.runs()),
             row={
-                "boot": self._boot,
-                "host": self._host,
-                "pid": os.getpid(),
-                "version": __version__,
-                "queues": ",".join(self._config.queues),
+                "boot": self._instance.boot,
+                **self._identity(),
                 **master_row(state, workers, children.zygote_pid, gauge, now, highest),
             },
             workers={one.number: worker_row(one, gauge, now, self._host) for one in workers},
@@ -108,10 +143,21 @@ class Presence:
 
     def leave(self, highest_worker: int, status: int, now: float) -> None:
         """Takes the rows away; where Redis is gone they vanish by themselves."""
-        store = self._link.store
+        store, instance = self._link.store, self._instance
         if self._link.is_up:  # else one more wait for its answer, at the end of an urgent stop
-            self._link.attempt(
-                lambda: store.bye(self._config.name, self._boot, highest_worker), now
+            told = self._link.attempt(
+                lambda: store.bye(instance.name, instance.boot, highest_worker), now
             )
+            if told is not None:
+                instance.leave()
         self._link.close()
-        self._log.info("master stopped", name=self._config.name, status=status)
+        self._log.info("master stopped", name=instance.name, status=status)
+
+    def _identity(self) -> dict[str, str | int]:
+        return {
+            "host": self._host,
+            "pid": os.getpid(),
+            "place": self._instance.place,
+            "version": __version__,
+            "queues": ",".join(self._config.queues),
+        }

@@ -19,6 +19,7 @@ from rqd.daemon.config import Config
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
+from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, stderr_log
 from rqd.daemon.loop import Loop
 from rqd.daemon.presence import Presence
@@ -60,9 +61,10 @@ class Master:
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
-        self._presence = Presence(config, self._link, log)
-        self._children = Children(config, _zygote_path(config), self._loop, log)
-        self._dispatch = Dispatch(config, self._link, self._children, log)
+        self._instance = instance = Instance(config.url, config.namespace, config.name)
+        self._presence = Presence(config, instance, self._link, log)
+        self._children = Children(config, instance, _zygote_path(config), self._loop, log)
+        self._dispatch = Dispatch(config, instance, self._link, self._children, log)
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -165,7 +167,7 @@ class Master:
 
     def _obey_answer(self, answer: BeatAnswer, now: float) -> None:
         if answer.is_replaced and self._orders.shutdown is not Shutdown.IMMEDIATE:
-            self._log.error("another master has this name by now", name=self._config.name)
+            self._log.error("another master has this name by now", name=self._instance.name)
             self._exit_status = _EX_TEMPFAIL
             self._orders = Orders(Shutdown.IMMEDIATE)
             self._shut_down(now)
@@ -173,8 +175,7 @@ class Master:
             if job.claim.id in answer.lost:
                 self._log.error("lease lost, killing the job", id=job.claim.id)
                 self._children.kill(job, Released("its lease was lost"), now)
-        for job_id, losses, lost in answer.reaped:
-            self._log.warning("job of a lost master taken back", id=job_id, was=lost, loss=losses)
+        self._presence.report_reaped(answer.reaped)
         for command in answer.commands:
             if command["id"] == self._obeyed:
                 continue

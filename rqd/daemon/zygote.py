@@ -37,10 +37,17 @@ _NO_OP_SIGNALS = (
 )
 
 
-def main(control_fd: int, jobs_per_child: int, version: str, preload: list[str]) -> None:
-    """Imports the application, then forks until the control socket closes; exits the process."""
+def main(
+    control_fd: int, mark_fd: int, jobs_per_child: int, version: str, preload: list[str]
+) -> None:
+    """Imports the application, then forks until the control socket closes; exits the process.
+
+    `mark_fd`, -1 for none, stays open here and in all that is forked, and closes at an exec.
+    """
     control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, control_fd)
     try:
+        if mark_fd >= 0:
+            os.set_inheritable(mark_fd, False)
         set_title = _load_set_title()
         set_title(f"rqd: zygote, importing {' '.join(preload)}" if preload else "rqd: zygote")
         # Meant for this process only; and removed after the first title, for which setproctitle

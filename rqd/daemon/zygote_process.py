@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rqd import __version__
 from rqd.daemon import frames
@@ -81,7 +82,9 @@ class ZygoteProcess:
         preload: tuple[str, ...],
         jobs_per_child: int,
         environment: Mapping[str, str] | None = None,
+        mark: Path | None = None,
     ) -> None:
+        """`mark` is a file that every process forked of it shall hold open, to be known by."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
         self._reader = FrameReader()
@@ -90,23 +93,27 @@ class ZygoteProcess:
         self._outputs: dict[int, int] = {}
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
+        mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
         # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
         start = (
             f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
-            f" main({theirs.fileno()}, {jobs_per_child}, {__version__!r}, {list(preload)!r})"
+            f" main({theirs.fileno()}, {mark_fd}, {jobs_per_child}, {__version__!r},"
+            f" {list(preload)!r})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
             stdout=2,
             env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *([mark_fd] if mark else [])],
             process_group=0,  # a terminal's Ctrl-C is for the master alone
             # Kept through exec, so that the zygote needs no ctypes for it.
             preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
         )
         theirs.close()
+        if mark:
+            os.close(mark_fd)
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 

@@ -38,7 +38,7 @@ def embedded_dir(url: str) -> Path:
     if "\0" in folder:
         raise ConfigurationError(f"a folder's name cannot hold a NUL: {url!r}")
     try:
-        path = Path(folder).expanduser() if folder else _state_home() / "rqd"
+        path = Path(folder).expanduser() if folder else state_home() / "rqd"
         # Not resolve(): a short symlink may be there just to keep the socket's path short.
         return path.absolute()
     except (RuntimeError, FileNotFoundError) as error:
@@ -86,7 +86,12 @@ def socket_in(directory: Path) -> Path:
     return socket_path
 
 
-def _state_home() -> Path:
+def state_home() -> Path:
+    """Return the user's folder for what programs keep: `$XDG_STATE_HOME`, else `~/.local/state`.
+
+    Raises:
+        RuntimeError: there is no home.
+    """
     configured = os.environ.get("XDG_STATE_HOME", "")
     # The XDG specification has a relative value ignored.
     if os.path.isabs(configured):

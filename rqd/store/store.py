@@ -81,19 +81,41 @@ class Beat:
     workers: Mapping[int, Mapping[str, str | int | float]]
 
 
+# A job that went back, or was given up, with its master: id, losses in a row, lost with whom.
+Loss = tuple[str, int, str]
+
+
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
     """`lost`: ids whose lease is another's by now.
 
-    `reaped`: (id, losses in a row, lost with whom) of jobs that went back or were given up.
-    `is_replaced`: another master has the name by now, and nothing was done.
+    `reaped`: the jobs of dead masters. `is_replaced`: another master has the name by now, and
+    nothing was done.
     """
 
     now_us: int
     lost: tuple[str, ...]
     commands: tuple[dict[str, Any], ...]
-    reaped: tuple[tuple[str, int, str], ...]
+    reaped: tuple[Loss, ...]
     is_replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The master that has a name; by `place` one of the same host knows that it is gone."""
+
+    host: str
+    pid: str
+    boot: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """`owner` None: the name is ours. `reaped`: the jobs of the master that had it before."""
+
+    owner: Owner | None
+    reaped: tuple[Loss, ...] = ()
 
 
 class Store:
@@ -189,21 +211,31 @@ class Store:
             now_us=int(now),
             lost=tuple(job_id.decode() for job_id in lost),
             commands=tuple(filter(None, map(_read_command, commands))),
-            reaped=tuple((r[0].decode(), int(r[1]), r[2].decode()) for r in reaped),
+            reaped=_read_losses(reaped),
             is_replaced=bool(is_replaced),
         )
 
     def hello(
-        self, master: str, boot: str, row_ttl_s: int, row: Mapping[str, str | int]
-    ) -> tuple[str, str] | None:
-        """Takes a master's name; None, or (host, pid) of the live master that has it."""
-        pairs = itertools.chain.from_iterable(row.items())
-        answer = self._run("hello", master, boot, row_ttl_s, *pairs)
-        return None if answer[0] == b"ok" else (answer[1].decode(), answer[2].decode())
+        self,
+        master: str,
+        boot: str,
+        row_ttl_s: int,
+        row: Mapping[str, str | int],
+        predecessor: str = "",
+    ) -> Greeting:
+        """Takes a master's name, unless one lives that has it.
 
-    def bye(self, master: str, boot: str, workers: int) -> None:
-        """Removes the rows of a master that leaves."""
-        self._run("bye", master, boot, workers)
+        `predecessor` is the boot id of a master that is known to be dead: its jobs are taken back.
+        """
+        pairs = itertools.chain.from_iterable(row.items())
+        outcome, *told = self._run("hello", master, boot, predecessor, row_ttl_s, *pairs)
+        if outcome == b"ok":
+            return Greeting(None, _read_losses(told[1]))
+        return Greeting(Owner(*(part.decode() for part in told)))
+
+    def bye(self, master: str, boot: str, workers: int) -> bool:
+        """Removes the rows of a master that leaves; False if another has the name by now."""
+        return bool(self._run("bye", master, boot, workers))
 
     def cancel(self, job_id: str, queue: str = "") -> str:
         """Cancels a waiting job; returns the status it was found in, empty if there is none.
@@ -361,6 +393,10 @@ def _number(value: float) -> str:
     """In full: `:g` would round seconds past six digits."""
     whole = int(value)
     return str(whole) if whole == value else repr(value)
+
+
+def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
+    return tuple((job.decode(), int(losses), lost.decode()) for job, losses, lost in reaped)
 
 
 def _read_command(command: bytes) -> dict[str, Any] | None:

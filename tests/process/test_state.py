@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,14 +206,15 @@ def test_a_gentle_client_needs_three_commands_a_job_at_most(
 
 
 def test_a_master_that_slept_until_its_name_was_given_away_leaves(
-    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str, tmp_path: Path
 ) -> None:
     first = start_daemon("--name", "alpha")
     job = queue.enqueue(jobs.hold, fifo)
     eventually(lambda: job.is_started)
     first.signal(signal.SIGSTOP)
     redis_client.delete("{rqd}:master:alpha")  # as if it had stood still for its row's 15 s
-    second = start_daemon("--name", "alpha")
+    # On its own host the lock would keep the name for it.
+    second = start_daemon("--name", "alpha", env={"XDG_STATE_HOME": str(tmp_path / "elsewhere")})
     first.signal(signal.SIGCONT)
     assert first.wait() == 75
     assert "another master has this name by now" in first.log()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rqd.store.store import Owner
 from tests.store.driving import LEASE_US, Driver, job
 from tests.waiting import eventually
 
@@ -179,17 +180,18 @@ def test_a_beat_clears_the_indexes_of_queues_where_nothing_ends_any_more(rqd: Dr
 
 
 def test_the_name_of_a_live_master_is_refused_to_another(rqd: Driver) -> None:
-    assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}) is None
+    assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}).owner is None
     before = rqd.dump()
 
-    assert rqd.store.hello("m", "boot2", 15, {"host": "i", "pid": 8}) == ("h", "7")
+    owner = Owner("h", "7", "boot1", "")
+    assert rqd.store.hello("m", "boot2", 15, {"host": "i", "pid": 8}).owner == owner
 
     assert rqd.dump() == before
 
 
 def test_a_hello_sent_twice_is_no_other_master(rqd: Driver) -> None:
     for _ in range(2):
-        assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}) is None
+        assert rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7}).owner is None
 
 
 def test_bye_takes_the_rows_and_frees_the_name(rqd: Driver) -> None:
@@ -204,7 +206,67 @@ def test_bye_takes_the_rows_and_frees_the_name(rqd: Driver) -> None:
 
     assert not [name for name in rqd.names() if ":m" in name and ":masters" not in name]
     assert rqd.views.masters() == []
-    assert rqd.store.hello("m", "boot2", 15, {}) is None
+    assert rqd.store.hello("m", "boot2", 15, {}).owner is None
+
+
+@pytest.fixture
+def dead(rqd: Driver) -> Driver:
+    """A master `m` with two workers, dead since it claimed `a` and `b`."""
+    rqd.store.hello("m", "boot1", 15, {"host": "h", "pid": 7, "workers": 2, "place": "here"})
+    rqd.enqueue("a", "b", "c")
+    rqd.claim(2)
+    return rqd
+
+
+def test_a_successor_takes_back_the_jobs_of_the_master_it_knows_to_be_dead(dead: Driver) -> None:
+    told = dead.store.hello("m", "boot2", 15, {"workers": 2}).owner
+    assert told == Owner("h", "7", "boot1", "here")
+    assert dead.ready() == ["c"]
+
+    greeting = dead.store.hello("m", "boot2", 15, {"workers": 2}, predecessor="boot1")
+
+    assert greeting.owner is None
+    assert greeting.reaped == (("a", 1, "lost with m:1"), ("b", 1, "lost with m:2"))
+    assert dead.ready() == ["a", "b", "c"]
+    assert dead.redis.zcard(dead.keys.leases) == 0
+    assert [dead.record(one).attempt for one in "ab"] == [0, 0]
+
+
+def test_a_take_over_sent_twice_counts_one_loss(dead: Driver) -> None:
+    for _ in range(2):
+        assert dead.store.hello("m", "boot2", 15, {}, predecessor="boot1").owner is None
+
+    assert dead.record("a").losses == 1
+
+
+def test_a_take_over_leaves_a_job_that_another_master_has_by_now(dead: Driver) -> None:
+    dead.expire_leases("a")
+    dead.counters(seen=dead.views.now_us(), reap_after=0)
+    dead.beat(master="other")
+    (again,) = dead.claim(1, master="other")
+
+    greeting = dead.store.hello("m", "boot2", 15, {}, predecessor="boot1")
+
+    assert [job_id for job_id, _, _ in greeting.reaped] == ["b"]
+    assert dead.settle(again) == "settled"
+
+
+def test_a_take_over_gives_up_the_job_that_has_killed_three_masters(rqd: Driver) -> None:
+    rqd.enqueue("poison")
+    for boot in range(4):
+        rqd.store.hello("m", f"boot{boot}", 15, {"workers": 1}, predecessor=f"boot{boot - 1}")
+        rqd.claim(1)
+
+    assert rqd.status("poison") == "failed"
+    assert rqd.record("poison").cause == "abandoned: lost with m:1, loss 3 in a row"
+
+
+def test_a_dead_master_that_has_a_successor_is_not_taken_over_again(dead: Driver) -> None:
+    dead.store.hello("m", "boot2", 15, {"host": "i", "pid": 8}, predecessor="boot1")
+
+    told = dead.store.hello("m", "boot3", 15, {}, predecessor="boot1").owner
+
+    assert told == Owner("i", "8", "boot2", "")
 
 
 def test_a_command_is_delivered_until_it_is_obeyed(rqd: Driver) -> None:

@@ -1,16 +1,34 @@
 -- hello: a master takes its name, unless a live master has it.
 -- KEYS[1]  {ns}:queues
--- ARGV     master, its boot id, time to live of the row in s, then fields and values of its row
--- returns  {'ok', now us} or {'taken', host, pid}
+-- ARGV     master, its boot id, the boot id of a master known to be dead ('' for none), time to live
+--          of the row in s, then fields and values of its row
+-- returns  {'ok', now us, the dead master's jobs ({id, losses, with whom})}, or {'taken', host, pid,
+--          boot id, place}
 -- Safe to send twice: the boot id tells a replay from another master.
---@ names
-local master, boot = ARGV[1], ARGV[2]
+--@ names ready ending reap
+local master, boot, predecessor = ARGV[1], ARGV[2], ARGV[3]
 local row = P .. 'master:' .. master
-local held = redis.call('HMGET', row, 'boot', 'host', 'pid')
-if held[1] and held[1] ~= boot then return { 'taken', held[2] or '?', held[3] or '?' } end
-local now = now_us()
-redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 4))
-redis.call('EXPIRE', row, tonumber(ARGV[3]))
+local refused = refusal({ row, 'hash', P .. 'masters', 'zset', P .. 'nonempty', 'set',
+  P .. 'counters', 'hash', P .. 'leases', 'zset' })
+if refused then return refused end
+local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
+local now, reaped = now_us(), {}
+if held[1] and held[1] == predecessor then
+  -- Its claims wrote each job into its worker's row. A name's workers are a thousand at most.
+  for number = 1, tonumber(held[5]) or 0 do
+    local by = master .. ':' .. number
+    local id = redis.pcall('HGET', P .. 'worker:' .. by, 'job')
+    if type(id) == 'string' and id ~= '' then
+      reaped[#reaped + 1] = lose(id, now, by)
+    end
+    redis.call('DEL', P .. 'worker:' .. by)
+  end
+  redis.call('DEL', row, P .. 'turn:' .. master)
+elseif held[1] and held[1] ~= boot then
+  return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
+end
+redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 5))
+redis.call('EXPIRE', row, tonumber(ARGV[4]))
 redis.call('ZADD', P .. 'masters', int(now), master)
 redis.call('DEL', P .. 'control:' .. master)
-return { 'ok', int(now) }
+return { 'ok', int(now), reaped }

@@ -21,28 +21,33 @@ local function clamp_leases(now, lease_us)
   for _, id in ipairs(ids) do redis.call('ZADD', P .. 'leases', latest, id) end
 end
 
+-- A started job whose master is gone goes back, or is given up; returns {id, losses, with whom}, nil
+-- if it isn't started, or not in the worker `by`.
+local function lose(id, now, by)
+  local job = P .. 'job:' .. id
+  local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
+  if held.err or held[1] ~= 'started' or (by and held[6] ~= by) then return nil end
+  local queue = held[2]
+  drop_lease(id, queue)
+  redis.call('HDEL', job, 'lease')
+  local losses = redis.call('HINCRBY', job, 'losses', 1)
+  local lost = 'lost with ' .. (held[6] or '?')
+  if losses >= MAX_LOSSES then
+    local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
+    record(id, 'failed', held[4], { 'cause', cause }, now)
+    end_job(id, queue, 'failed', tonumber(held[5]) or -1, now, { 'cause', cause })
+  else
+    redis.call('HINCRBY', job, 'attempt', -1)
+    make_ready(id, queue, held[3])
+  end
+  return { id, losses, lost }
+end
+
 local function reap(now, limit)
   local reaped = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', int(now), 'LIMIT', 0, limit)) do
-    local job = P .. 'job:' .. id
-    local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
     redis.call('ZREM', P .. 'leases', id)
-    if not held.err and held[1] == 'started' then
-      local queue = held[2]
-      drop_lease(id, queue)
-      redis.call('HDEL', job, 'lease')
-      local losses = redis.call('HINCRBY', job, 'losses', 1)
-      local lost = 'lost with ' .. (held[6] or '?')
-      if losses >= MAX_LOSSES then
-        local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
-        record(id, 'failed', held[4], { 'cause', cause }, now)
-        end_job(id, queue, 'failed', tonumber(held[5]) or -1, now, { 'cause', cause })
-      else
-        redis.call('HINCRBY', job, 'attempt', -1)
-        make_ready(id, queue, held[3])
-      end
-      reaped[#reaped + 1] = { id, losses, lost }
-    end
+    reaped[#reaped + 1] = lose(id, now)
   end
   return reaped
 end

@@ -1,0 +1,137 @@
+"""A master's name on its host, held by a lock.
+
+The lock says what pid and host name can't: two containers may share both. Who holds it knows that
+the master before him is gone. Where he can also see that it was of this very host, he sweeps what
+it left (leftovers.py) and takes its jobs back at once; else they wait for their leases' end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+from rqd.model.errors import MasterExistsError
+from rqd.store.connection import hide_password
+from rqd.store.embedded import state_home
+
+_MOST_SLOTS = 1000
+_TOKEN_CHARS = 32
+
+
+def name_is_taken(name: str, host: str, pid: str) -> MasterExistsError:
+    """The refusal of a name whose master lives."""
+    return MasterExistsError(
+        f"a master named {name!r} is alive (host {host}, pid {pid}): stop it, or choose another"
+        " --name"
+    )
+
+
+class Instance:
+    """The name, and the lock on its file for as long as this process lives.
+
+    Without `chosen` the name is the host's and the lowest free number: `web1.1`, `web1.2`. Where
+    the folder of locks can't be used (`trouble` says why) there is no lock and no take-over.
+    Raises MasterExistsError if a master of the chosen name runs on this host.
+    """
+
+    def __init__(self, url: str, namespace: str, chosen: str | None) -> None:
+        self.is_chosen = chosen is not None
+        self.boot = os.urandom(8).hex()
+        self.name = chosen or ""
+        self.place = ""  # equal for two masters of one name: the later knows the earlier is gone
+        self.trouble = ""
+        self.lock_path = Path()
+        self._lock_fd = -1
+        self._slot = 0
+        address = hashlib.sha256(hide_password(url).encode()).hexdigest()[:12]
+        self._kind = f"{namespace}-{address}"
+        if chosen is None:
+            self.take_next()
+        elif not self._take():
+            raise name_is_taken(chosen, socket.gethostname(), self._holder())
+
+    @property
+    def is_locked(self) -> bool:
+        """True where nobody else on this host can have the name."""
+        return self._lock_fd >= 0
+
+    def take_next(self) -> None:
+        """Goes on to the next number that is free on this host."""
+        self._close()
+        host = socket.gethostname()
+        while self._slot < _MOST_SLOTS:
+            self._slot += 1
+            self.name = f"{host}.{self._slot}"
+            if self._take():
+                return
+        raise MasterExistsError(f"{_MOST_SLOTS} masters of this host are known: choose a --name")
+
+    def leave(self) -> None:
+        """Gives the name up, for a master that has left nothing behind."""
+        if self.is_locked:
+            self.lock_path.unlink(missing_ok=True)
+        self._close()
+
+    def _take(self) -> bool:
+        """False if another master of this host has the name."""
+        try:
+            folder = _folder()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.lock_path = folder / f"{self._kind}-{self.name}.lock"
+            while True:
+                fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(fd)
+                    return False
+                if _is_at(fd, self.lock_path):
+                    break
+                os.close(fd)  # its last owner has removed it since: the name is another file now
+            self._lock_fd = fd
+            self.place = _place(fd)
+        except (OSError, RuntimeError) as error:
+            self.trouble = str(error)
+        return True
+
+    def _holder(self) -> str:
+        try:
+            return self.lock_path.read_bytes()[_TOKEN_CHARS:].decode(errors="replace").strip()
+        except OSError:
+            return "?"  # it has just left
+
+    def _close(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd, self.place = -1, ""
+
+
+def _folder() -> Path:
+    # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return (Path(given) if os.path.isabs(given) else state_home() / "rqd") / "masters"
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _place(fd: int) -> str:
+    """What tells this file, kernel and process namespace from all others.
+
+    The file alone would not do: on a shared file system it can be locked from another host.
+    """
+    token = os.pread(fd, _TOKEN_CHARS, 0)
+    if len(token) < _TOKEN_CHARS:
+        token = os.urandom(_TOKEN_CHARS // 2).hex().encode()
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, token + b" %d\n" % os.getpid(), 0)
+    with open("/proc/sys/kernel/random/boot_id") as boot_id:
+        kernel = boot_id.read().strip()
+    return f"{token.decode(errors='replace')}.{kernel}.{os.stat('/proc/self/ns/pid').st_ino}"

@@ -1,0 +1,139 @@
+"""A master that was killed, and the one that comes after it on the same host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend
+from tests import jobs
+from tests.daemons import Daemon, StartDaemon, alive
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+# From the new master's start to the job's second start; a lease would take up to fifteen.
+SOON_S = 5.0
+
+
+def kill_at_once(daemon: Daemon) -> None:
+    """SIGKILL to master and zygote, neither of which can do anything about the other's death."""
+    zygote = daemon.titled("rqd: zygote")
+    zygote.suspend()
+    os.kill(daemon.pid, signal.SIGSTOP)
+    zygote.kill()
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+
+
+def masters(there: Backend) -> list[str]:
+    return sorted(row["name"] for row in there.views.masters())
+
+
+@pytest.mark.parametrize("name", [["--name", "alpha"], []], ids=["chosen", "default"])
+def test_a_killed_master_s_job_runs_again_at_once_under_its_successor(
+    start_daemon: StartDaemon, queue: Queue, fifo: str, name: list[str]
+) -> None:
+    first = start_daemon(*name)
+    job = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: job.is_started, WAIT_S)
+    first.signal(signal.SIGKILL)
+    first.wait()
+
+    began = time.monotonic()
+    second = start_daemon(*name)
+    eventually(lambda: "taken back" in second.log(), SOON_S)
+    Path(fifo).write_text("")
+    result = job.latest_result(timeout=SOON_S)
+
+    assert time.monotonic() - began < SOON_S
+    assert result is not None
+    assert result.return_value == "done"
+    assert f"id={job.id}" in second.log()
+    assert f"pid={first.pid}" in second.log()
+
+
+def test_masters_of_a_host_have_its_name_and_a_number(
+    start_daemon: StartDaemon, there: Backend
+) -> None:
+    host = socket.gethostname()
+    first, second = start_daemon(), start_daemon()
+    assert masters(there) == [f"{host}.1", f"{host}.2"]
+    first.stop()
+    start_daemon()
+    assert masters(there) == [f"{host}.1", f"{host}.2"]
+    assert second.running
+
+
+def test_a_name_in_use_on_this_host_is_refused_even_if_redis_has_forgotten_it(
+    start_daemon: StartDaemon, there: Backend
+) -> None:
+    first = start_daemon("--name", "alpha")
+    there.store.redis.delete(there.store.keys.master("alpha"))
+
+    second = start_daemon("--name", "alpha")
+
+    assert second.wait() == 69
+    assert (
+        f"a master named 'alpha' is alive (host {socket.gethostname()}, pid {first.pid})"
+        in second.log()
+    )
+
+
+def test_a_name_in_use_on_another_host_is_not_taken_over(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    host = socket.gethostname()
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "another host's disk")}
+    start_daemon("--name", "alpha")
+    start_daemon()
+
+    refused = start_daemon("--name", "alpha", env=elsewhere)
+    start_daemon(env=elsewhere)
+
+    assert refused.wait() == 69
+    assert "a master named 'alpha' is alive" in refused.log()
+    assert masters(there) == ["alpha", f"{host}.1", f"{host}.2"]
+
+
+@pytest.mark.parametrize("job", [jobs.spawn_and_hold, jobs.daemonize_and_hold])
+def test_what_a_job_left_in_a_session_of_its_own_is_killed_before_its_job_runs_again(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    fifo: str,
+    tmp_path: Path,
+    job: Callable[[str, str], str],
+) -> None:
+    first = start_daemon("--name", "alpha")
+    noted = tmp_path / "pid"
+    queue.enqueue(job, str(noted), fifo)
+    eventually(lambda: noted.exists() and noted.read_text(), WAIT_S)
+    stray = psutil.Process(int(noted.read_text().split()[-1]))
+    kill_at_once(first)
+    assert alive(stray)
+
+    start_daemon("--name", "alpha")
+
+    assert not alive(stray)
+
+
+def test_a_master_without_a_lock_runs_and_says_so(start_daemon: StartDaemon, queue: Queue) -> None:
+    daemon = start_daemon(env={"XDG_STATE_HOME": "/proc/nowhere"})
+    assert queue.enqueue(jobs.multiply, 2, 3).latest_result(timeout=WAIT_S)
+    assert "no lock on the name" in daemon.log()
+    assert daemon.stop() == 0
+
+
+def test_a_stop_leaves_no_lock_behind(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon()
+    folder = tmp_path / "state" / "rqd" / "masters"
+    assert list(folder.iterdir())
+    daemon.stop()
+    assert not list(folder.iterdir())
