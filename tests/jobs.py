@@ -71,6 +71,11 @@ def signal_self(signum: int) -> None:
     signal.pause()
 
 
+def kill_the_zygote() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
 def segfault() -> None:
     ctypes.string_at(0)
 

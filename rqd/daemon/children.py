@@ -33,7 +33,7 @@ from rqd.daemon.zygote_process import (
     become_subreaper,
     kill_by_pidfd,
 )
-from rqd.model.outcome import Outcome, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.outcome import Lost, Outcome, Released, Report, Succeeded, TimedOut, cause
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
@@ -157,11 +157,13 @@ class Children:
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's cause as its worker's last error."""
-        if not isinstance(ended.report.outcome, Succeeded | Released):
+        if not isinstance(ended.report.outcome, Succeeded | Released | Lost):
             self.workers.by_number[ended.run.worker].last_error = cause(ended.report.outcome)
 
     def perform(self, now: float) -> None:
-        """What is due: hard kills, kills that went unheard, places to fill, a zygote to start."""
+        """What is due: jobs that waited for others, hard kills, kills that went unheard, places to
+        fill, a zygote to start.
+        """
         for run in self.workers.runs():
             if run.deadline is not None and now >= run.deadline and run.killed_at is None:
                 self.kill(run, TimedOut(run.claim.timeout_s, killed=True), now)
@@ -170,6 +172,9 @@ class Children:
                 if child is not None:
                     kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
                 run.killed_at = now
+        for worker in self.workers:
+            if worker.run is not None and worker.run.sent_at is None:
+                self._send(worker, now)  # a suspect that waited for the others, or they for it
         for number in [n for n, at in self._refill_at.items() if now >= at]:
             del self._refill_at[number]
             self._fill(self.workers.by_number[number])
@@ -366,7 +371,7 @@ class Children:
             run = worker.run
             if heard is None and run is not None and run.sent_at is not None:
                 worker.run = None
-                heard = run, Report(run.verdict or Released("zygote lost"), pid=child.pid)
+                heard = run, Report(run.verdict or Lost("its zygote died"), pid=child.pid)
             self._drop_child(worker)
             if heard is not None:
                 ended.append(self._end(worker, *heard))

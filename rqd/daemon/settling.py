@@ -6,13 +6,28 @@ import textwrap
 
 from rqd.daemon.log import Log
 from rqd.daemon.workers import Run
-from rqd.model.outcome import Crashed, Raised, Released, Report, Succeeded, TimedOut, cause
-from rqd.model.retry import Decision, Fail, Finish, PutBack, RetryBudget, RetryLater, decide
+from rqd.model.outcome import Crashed, Lost, Raised, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.retry import (
+    CountLoss,
+    Decision,
+    Fail,
+    Finish,
+    PutBack,
+    RetryBudget,
+    RetryLater,
+    decide,
+)
 from rqd.store.store import Settlement
 
 Fields = list[tuple[str, str | bytes | int | float]]
 
-_DECISION = {Finish: "finish", Fail: "fail", RetryLater: "retry", PutBack: "put_back"}
+_DECISION = {
+    Finish: "finish",
+    Fail: "fail",
+    RetryLater: "retry",
+    PutBack: "put_back",
+    CountLoss: "lose",
+}
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
 _TAIL_CHARS = 8 * 1024
 
@@ -57,7 +72,9 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
         case RetryLater(delay_s):
             why = cause(report.outcome)
             log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
-        case PutBack():
+        case CountLoss() if verdict == "abandoned":
+            log.error("job failed, abandoned", **named, cause=cause(report.outcome), pid=report.pid)
+        case PutBack() | CountLoss():
             log.warning("job put back", **named, cause=cause(report.outcome))
 
 
@@ -81,8 +98,8 @@ def _fields(report: Report) -> Fields:
         case Crashed(signal_number, exit_status, core_dumped):
             fields += [("signal", signal_number), ("exit_status", exit_status)]
             fields.append(("core_dumped", int(core_dumped)))
-        case Released():
-            return fields
+        case Released() | Lost():
+            pass
     fields.append(("cause", cause(report.outcome)))
     if report.output_tail:
         fields.append(("output", report.output_tail[-_TAIL_CHARS:]))

@@ -80,7 +80,9 @@ class Workers:
         return iter(self.by_number.values())
 
     def free_numbers(self) -> list[int]:
-        """Workers that can take a job, those with a waiting child first."""
+        """Workers that can take a job, those with a waiting child first; none beside a suspect."""
+        if self.has_suspect():
+            return []
         free = [worker for worker in self if worker.wanted and worker.run is None]
         free.sort(key=lambda worker: worker.child is None or worker.child.jobs_left < 1)
         return [worker.number for worker in free]
@@ -104,6 +106,10 @@ class Workers:
     def runs(self) -> list[Run]:
         """The jobs that workers hold now."""
         return [worker.run for worker in self if worker.run is not None]
+
+    def has_suspect(self) -> bool:
+        """True while a worker holds a job that has to run alone."""
+        return any(run.claim.is_suspect for run in self.runs())
 
     def attach(self, forked: Forked) -> Worker:
         """A child has arrived in its place."""
@@ -133,6 +139,8 @@ class Workers:
         run, child = worker.run, worker.child
         if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
             return False
+        if not self._may_start(run):
+            return False
         run.sent_at = now
         claim = run.claim
         if claim.timeout_s > 0:
@@ -140,6 +148,13 @@ class Workers:
         child.jobs_left -= 1
         child.outbox = memoryview(_job_frame(claim))
         return self.push(worker)
+
+    def _may_start(self, run: Run) -> bool:
+        """A suspect starts when no other job is here but suspects that wait as it does."""
+        others = [other for other in self.runs() if other is not run]
+        if run.claim.is_suspect:
+            return all(o.claim.is_suspect and o.sent_at is None for o in others)
+        return not any(o.claim.is_suspect and o.sent_at is not None for o in others)
 
     def push(self, worker: Worker) -> bool:
         """Writes more of a job's frame; True if bytes are left for when the channel is writable."""

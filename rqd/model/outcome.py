@@ -46,12 +46,19 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Not the job's doing: the daemon stopped or lost its zygote. Not charged as an attempt."""
+    """Not the job's doing: the daemon stopped, say. Not charged as an attempt."""
 
     reason: str
 
 
-Outcome = Succeeded | Raised | TimedOut | Crashed | Released
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What ran it died around it. Not charged, but counted: it may be this job that kills it."""
+
+    reason: str
+
+
+Outcome = Succeeded | Raised | TimedOut | Crashed | Released | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,8 @@ def cause(outcome: Outcome) -> str:
             return f"crashed: {signal_name(number)}{' (core dumped)' if core else ''}"
         case Released(reason):
             return f"released: {reason}"
+        case Lost(reason):
+            return f"lost as {reason}"
 
 
 def signal_name(number: int) -> str:

@@ -25,6 +25,7 @@ class JobStatus(StrEnum):
         return self in _TERMINAL
 
 
+_SUSPECT_LOSSES = 2
 _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 
 
@@ -183,6 +184,12 @@ class Claim:
     retries_left: int
     retries_used: int
     retry_intervals: tuple[float, ...]
+    losses: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """True if it was there at two losses in a row: it runs alone, a third is its own."""
+        return self.losses >= _SUSPECT_LOSSES
 
     @property
     def fence(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.outcome import Crashed, Outcome, Raised, Released, Succeeded, TimedOut
+from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Succeeded, TimedOut
 
 _LONGEST_INTERVAL_S = 10**9
 
@@ -69,7 +69,12 @@ class PutBack:
     """The job goes back to its place in the queue; the attempt is not charged."""
 
 
-Decision = Finish | Fail | RetryLater | PutBack
+@dataclass(frozen=True, slots=True)
+class CountLoss:
+    """As PutBack, but at the third loss in a row the job is given up: the store counts."""
+
+
+Decision = Finish | Fail | RetryLater | PutBack | CountLoss
 
 
 def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
@@ -79,6 +84,8 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
             return Finish()
         case Released():
             return PutBack()
+        case Lost():
+            return CountLoss()
         case Raised() | TimedOut() | Crashed():
             return RetryLater(budget.next_delay_s()) if budget.left > 0 else Fail()
         case _:

@@ -31,7 +31,8 @@ _STAGED_TTL_S = 600
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to record of an attempt: decision is `finish`, `fail`, `retry` or `put_back`."""
+    """What to record of an attempt: decision is `finish`, `fail`, `retry`,
+    `put_back` or `lose`."""
 
     id: str
     token: str
@@ -59,7 +60,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnAnswer:
-    """`verdicts` in the order of the settlements: settled, already, stale or gone."""
+    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), already,
+    stale or gone.
+    """
 
     now_us: int
     verdicts: tuple[str, ...]
@@ -430,4 +433,5 @@ def _claim(claim: list[Any]) -> Claim:
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
         retry_intervals=parse_intervals(claim[11].decode(errors="replace")),
+        losses=int(claim[12]),
     )

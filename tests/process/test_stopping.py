@@ -368,6 +368,25 @@ def test_a_job_whose_lease_is_anothers_is_killed(
     assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
 
 
+def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    neighbour = hold(queue, tmp_path, fifo)
+    poison = queue.enqueue(jobs.kill_the_zygote)
+    # Both were there at two losses; now each runs alone, the neighbour first.
+    eventually(lambda: (tmp_path / "history").read_text().count("started") == 3, WAIT_S)
+    after = [queue.enqueue(jobs.multiply, n, n) for n in range(4)]
+    assert all(job.get_status() is JobStatus.QUEUED for job in after)
+    release(fifo)
+    assert neighbour.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert [job.latest_result(timeout=WAIT_S).return_value for job in after] == [0, 1, 4, 9]  # type: ignore[union-attr]
+    poison.refresh()
+    assert poison.is_failed
+    assert f"job failed, abandoned id={poison.id}" in daemon.log()
+    assert daemon.log().count("zygote lost") == 3
+
+
 def test_a_stop_after_fewer_workers_and_a_new_zygote_lets_the_job_finish(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
 ) -> None:

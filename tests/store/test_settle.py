@@ -310,3 +310,44 @@ def test_a_job_key_that_became_something_else_is_gone_for_its_settle(rqd: Driver
     rqd.redis.set(rqd.keys.job("a"), "not ours")
 
     assert rqd.turn(settlement(a), settlement(b)).verdicts == ("gone", "settled")
+
+
+def test_a_job_lost_with_its_zygote_keeps_its_place_uncharged(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    claim = rqd.claim_one()
+
+    assert rqd.settle(claim, "lose", cause="lost as its zygote died") == "settled"
+
+    assert rqd.ready() == ["a", "b"]
+    assert (rqd.record("a").attempt, rqd.record("a").losses) == (0, 1)
+    assert rqd.settle(claim, "lose") == "already"
+
+
+def test_the_third_loss_in_a_row_gives_a_job_up(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    verdicts = [rqd.settle(rqd.claim_one(), "lose", cause="lost as x") for _ in range(3)]
+
+    assert verdicts == ["settled", "settled", "abandoned"]
+    record = rqd.record("a")
+    assert (record.status, record.cause) == ("failed", "abandoned: lost as x, loss 3 in a row")
+    assert not rqd.redis.exists(rqd.keys.leases)
+
+
+def test_an_abandoned_job_without_a_record_leaves_nothing(rqd: Driver) -> None:
+    rqd.enqueue(job("a", failure_ttl_s=0))
+    for _ in range(3):
+        rqd.settle(rqd.claim_one(), "lose", cause="lost as x")
+
+    assert not rqd.redis.exists(rqd.keys.job("a"))
+
+
+def test_an_ending_of_its_own_ends_the_row_of_losses(rqd: Driver) -> None:
+    rqd.enqueue(job("a", retries=1))
+    for decision in ("lose", "lose", "retry"):
+        rqd.settle(rqd.claim_one(), decision, cause="x")
+    claim = rqd.claim_one()
+    assert claim.losses == 0
+    rqd.settle(claim, "lose", cause="x")
+
+    assert rqd.record("a").losses == 1
+    assert rqd.status("a") == "queued"

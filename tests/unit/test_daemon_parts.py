@@ -20,6 +20,7 @@ from rqd.daemon.workers import Run
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,
+    Lost,
     Outcome,
     Raised,
     Released,
@@ -133,6 +134,7 @@ def test_a_setting_that_cannot_be_is_refused_with_its_name(
         ),
         (Crashed(signal=9), "fail", {"signal": 9, "cause": "crashed: SIGKILL", "output": "tail"}),
         (Released("stop"), "put_back", {}),
+        (Lost("its zygote died"), "lose", {"cause": "lost as its zygote died"}),
     ],
 )
 def test_a_settlement_records_what_the_attempt_came_to(

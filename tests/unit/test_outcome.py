@@ -6,6 +6,7 @@ import pytest
 
 from rqd.model.outcome import (
     Crashed,
+    Lost,
     Outcome,
     Raised,
     Released,
@@ -30,6 +31,7 @@ from rqd.model.outcome import (
         (Crashed(exit_status=3), "crashed: exit status 3"),
         (Crashed(), "crashed: exit status 0"),
         (Released("the daemon stops"), "released: the daemon stops"),
+        (Lost("its zygote died"), "lost as its zygote died"),
     ],
 )
 def test_a_cause_is_one_line(outcome: Outcome, words: str) -> None:

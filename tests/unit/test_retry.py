@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.outcome import Crashed, Outcome, Raised, Released, Succeeded, TimedOut
-from rqd.model.retry import Fail, Finish, PutBack, Retry, RetryBudget, RetryLater, decide
+from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Succeeded, TimedOut
+from rqd.model.retry import CountLoss, Fail, Finish, PutBack, Retry, RetryBudget, RetryLater, decide
 
 FAILURES: list[Outcome] = [
     Raised("builtins.ValueError", "no", ""),
@@ -28,6 +28,7 @@ def test_a_failure_uses_the_retries_up_and_then_fails(outcome: Outcome) -> None:
 def test_success_finishes_and_release_puts_back_whatever_retries_are_left(left: int) -> None:
     assert decide(Succeeded(b""), RetryBudget(left)) == Finish()
     assert decide(Released("the daemon stops"), RetryBudget(left)) == PutBack()
+    assert decide(Lost("its zygote died"), RetryBudget(left)) == CountLoss()
 
 
 def test_each_retry_waits_its_interval_and_the_last_one_holds_for_the_rest() -> None:

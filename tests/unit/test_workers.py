@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 
@@ -27,15 +28,16 @@ class Place:
         self.worker = self.workers.by_number[1] = Worker(1)
         self.far = self.fork(100)
 
-    def fork(self, pid: int) -> socket.socket:
+    def fork(self, pid: int, worker: int = 1) -> socket.socket:
         near, far = socket.socketpair()
         near.setblocking(False)
         self.ends.append(far)
-        self.workers.attach(Forked(1, pid, near, os.open("/dev/null", os.O_RDONLY)))
+        self.workers.attach(Forked(worker, pid, near, os.open("/dev/null", os.O_RDONLY)))
         return far
 
     def close(self) -> None:
-        self.workers.detach(self.worker)
+        for worker in self.workers:
+            self.workers.detach(worker)
         for end in self.ends:
             end.close()
 
@@ -50,6 +52,10 @@ class Place:
         self.far.close()
         cpu_us, rss = usage.get("cpu_us", 0), usage.get("max_rss_bytes", 0)
         return Exited(1, pid, status, cpu_us, rss)
+
+
+def can_read(end: socket.socket) -> bool:
+    return bool(select.select([end], [], [], 0)[0])
 
 
 @pytest.fixture
@@ -67,8 +73,12 @@ def lasting_place() -> Iterator[Place]:
     made.close()
 
 
-def a_claim(payload: bytes = b"call", timeout_s: float = 60) -> Claim:
-    return Claim("id", "7:n", 1, "q", 1, "f", payload, "pickle", timeout_s, 0, 0, ())
+def a_claim(
+    payload: bytes = b"call", timeout_s: float = 60, worker: int = 1, losses: int = 0
+) -> Claim:
+    return Claim(
+        "id", "7:n", 1, "q", worker, "f", payload, "pickle", timeout_s, 0, 0, (), losses=losses
+    )
 
 
 def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -> None:
@@ -101,6 +111,26 @@ def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> 
     far = place.fork(101)
     place.workers.send(place.worker, 3.0)
     assert far.recv(65536)
+
+
+def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Place) -> None:
+    place.give()
+    place.workers.by_number[2] = Worker(2)
+    place.workers.by_number[3] = Worker(3)
+    second, third = place.fork(102, worker=2), place.fork(103, worker=3)
+    for worker in (2, 3):
+        place.workers.assign(a_claim(worker=worker, losses=2))
+        place.workers.send(place.workers.by_number[worker], 1.0)
+    assert not can_read(second)
+    assert place.workers.free_numbers() == []
+
+    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
+    place.workers.hear(place.worker, 1.0)
+    for worker in (2, 3):
+        place.workers.send(place.workers.by_number[worker], 2.0)
+
+    assert can_read(second)
+    assert not can_read(third)
 
 
 def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:

@@ -1,6 +1,6 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl' }
+  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses' }
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
 local ROUNDS = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
@@ -68,7 +68,7 @@ local function start(id, queue, fence, worker, by, now)
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
-    held[6] or '0', held[7] or '0', held[8] or '' }
+    held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0' }
 end
 
 -- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.

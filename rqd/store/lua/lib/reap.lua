@@ -22,8 +22,8 @@ local function clamp_leases(now, lease_us)
 end
 
 -- A started job whose master is gone goes back, or is given up; returns {id, losses, with whom}, nil
--- if it isn't started, or not in the worker `by`.
-local function lose(id, now, by)
+-- if it isn't started, or not in the worker `by`. `how` says what became of its worker.
+local function lose(id, now, by, how)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
   if held.err or held[1] ~= 'started' or (by and held[6] ~= by) then return nil end
@@ -31,7 +31,7 @@ local function lose(id, now, by)
   drop_lease(id, queue)
   redis.call('HDEL', job, 'lease')
   local losses = redis.call('HINCRBY', job, 'losses', 1)
-  local lost = 'lost with ' .. (held[6] or '?')
+  local lost = how or 'lost with ' .. (held[6] or '?')
   if losses >= MAX_LOSSES then
     local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
     record(id, 'failed', held[4], { 'cause', cause }, now)

@@ -1,5 +1,5 @@
 -- settle: one attempt's outcome becomes the job's next state, if its token still holds the job.
--- Verdicts: 'settled'; 'already' (this token's settle came before: a reply was lost); 'stale'
+-- Verdicts: 'settled'; 'abandoned' (settled: a loss too many); 'already' (this token's settle came before: a reply was lost); 'stale'
 -- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
 local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
 
@@ -18,6 +18,11 @@ local function settle(one, now)
   if held[3] == token then return 'already' end
   if held[2] ~= token then return 'stale' end
   local queue = held[4]
+  if decision == 'lose' then
+    redis.call('HSET', job, 'settled', token)
+    local lost = lose(id, now, nil, cause_of(one.fields))
+    return lost and lost[2] >= MAX_LOSSES and 'abandoned' or 'settled'
+  end
   drop_lease(id, queue)
   if decision == 'put_back' then
     redis.call('HDEL', job, 'lease')
