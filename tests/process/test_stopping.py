@@ -251,7 +251,7 @@ def test_what_a_job_leaves_in_its_group_dies_with_its_process(
     start_daemon()
     inside, _ = spawn(queue, tmp_path, fifo)
     release(fifo)
-    eventually(lambda: not alive(inside), 2.0)
+    eventually(lambda: not alive(inside), WAIT_S)
 
 
 def test_a_lost_zygote_is_replaced_and_its_jobs_put_back_uncharged(
@@ -375,7 +375,8 @@ def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(
     neighbour = hold(queue, tmp_path, fifo)
     poison = queue.enqueue(jobs.kill_the_zygote)
     # Both were there at two losses; now each runs alone, the neighbour first.
-    eventually(lambda: (tmp_path / "history").read_text().count("started") == 3, WAIT_S)
+    eventually(lambda: daemon.log().count("zygote booted") == 3, WAIT_S)
+    eventually(lambda: any("note_and_hold" in title for title in daemon.titles()), WAIT_S)
     after = [queue.enqueue(jobs.multiply, n, n) for n in range(4)]
     assert all(job.get_status() is JobStatus.QUEUED for job in after)
     release(fifo)
