@@ -222,6 +222,18 @@ def test_a_master_that_slept_until_its_name_was_given_away_leaves(
     assert not first.leftovers()
 
 
+def test_a_daemon_tells_a_forgetful_server_its_queues_and_scripts_again(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
+) -> None:
+    daemon = start_daemon()
+    for number in range(3):
+        assert queue.enqueue(jobs.multiply, number, 1).latest_result(timeout=WAIT_S)
+        redis_client.script_flush()
+        forgotten: Any = redis_client.keys("*precedence*")
+        assert redis_client.delete(*forgotten) == 1
+    assert "gone" not in daemon.log()
+
+
 def test_garbage_in_redis_does_not_end_a_master(
     start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, redis_url: str
 ) -> None:
