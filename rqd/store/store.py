@@ -94,14 +94,15 @@ Loss = tuple[str, int, str]
 class BeatAnswer:
     """`lost`: ids whose lease is another's by now.
 
-    `reaped`: the jobs of dead masters. `is_replaced`: another master has the name by now, and
-    nothing was done.
+    `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
+    another master has the name by now, and nothing was done.
     """
 
     now_us: int
     lost: tuple[str, ...]
     commands: tuple[dict[str, Any], ...]
     reaped: tuple[Loss, ...]
+    next_expiry_us: int | None = None
     is_replaced: bool = False
 
 
@@ -231,12 +232,13 @@ class Store:
         args.append(len(beat.workers))
         for number, row in beat.workers.items():
             args += [number, 2 * len(row), *itertools.chain.from_iterable(row.items())]
-        now, lost, commands, reaped, is_replaced = self._run("beat", *args)
+        now, lost, commands, reaped, expiry, is_replaced = self._run("beat", *args)
         return BeatAnswer(
             now_us=int(now),
             lost=tuple(job_id.decode() for job_id in lost),
             commands=tuple(filter(None, map(_read_command, commands))),
             reaped=_read_losses(reaped),
+            next_expiry_us=int(expiry) if expiry else None,
             is_replaced=bool(is_replaced),
         )
 
