@@ -16,6 +16,7 @@ from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.serializers import resolve_serializer
 from rqd.results import Result
+from rqd.signatures import check_call, check_meta, sign_meta
 from rqd.store.connection import Client
 
 R = TypeVar("R")
@@ -96,20 +97,21 @@ class Job(Generic[R]):
 
     @property
     def func(self) -> Callable[..., R]:
-        """The function itself, imported here."""
+        """The function itself, imported here. Raises SignatureError, DeserializationError."""
+        payload = self._payload
         try:
-            return decode_call(self._payload, self._record.serializer)[0]
+            return decode_call(payload, self._record.serializer)[0]
         except Exception as error:
             raise self._unreadable(error) from error  # importing runs the user's code
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The positional arguments."""
+        """The positional arguments. Raises SignatureError, DeserializationError."""
         return self._arguments[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments."""
+        """The keyword arguments. Raises as `args`."""
         return self._arguments[1]
 
     @property
@@ -295,7 +297,10 @@ class Job(Generic[R]):
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """The user's own notes on the job; `save_meta` stores what was changed."""
+        """The user's own notes on the job; `save_meta` stores what was changed.
+
+        Raises SignatureError where there are signing keys and none of them signed it.
+        """
         return self._load_meta()
 
     def get_meta(self, refresh: bool = True) -> dict[str, Any]:
@@ -310,7 +315,8 @@ class Job(Generic[R]):
         Raises NoSuchJobError if the job is gone, InvalidCallError for what can't be serialized.
         """
         data = encode_value(self.meta, self._record.serializer, f"the meta of job {self.id}")
-        if not self._backend.store.save_meta(self.id, data):
+        signature = sign_meta(data, self.id, self._record.serializer, self._backend)
+        if not self._backend.store.save_meta(self.id, data, signature):
             raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
 
     def __repr__(self) -> str:
@@ -324,12 +330,16 @@ class Job(Generic[R]):
 
     @cached_property
     def _payload(self) -> bytes:
-        return self._backend.views.payload(self._record)
+        """Checked: whoever reads it may unpickle it."""
+        payload = self._backend.views.payload(self._record)
+        check_call(self._record, payload, self._backend)
+        return payload
 
     @cached_property
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        payload = self._payload
         try:
-            return read_call(self._payload, self._record.serializer)[2:]
+            return read_call(payload, self._record.serializer)[2:]
         except Exception as error:
             raise self._unreadable(error) from error  # unpickling runs the user's code
 
@@ -338,6 +348,8 @@ class Job(Generic[R]):
 
     def _load_meta(self) -> dict[str, Any]:
         data = self._record.meta
+        if data:
+            check_meta(self._record, self._backend)
         return resolve_serializer(self._record.serializer).loads(data) if data else {}
 
     def _result(self, attempt: Any) -> Result:

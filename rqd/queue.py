@@ -37,6 +37,7 @@ from rqd.registry import (
     ScheduledJobRegistry,
     StartedJobRegistry,
 )
+from rqd.signatures import signed
 
 R = TypeVar("R")
 
@@ -272,7 +273,7 @@ class Queue:
             data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
         )
         meta = encode_value(options.meta, self.serializer, "meta") if options.meta else b""
-        return NewJob(
+        new = NewJob(
             id=check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
             queue=self.name,
             func_name=func_name,
@@ -285,6 +286,7 @@ class Queue:
             meta=meta,
             **self._limits(options),
         )
+        return new if self._backend.keyring is None else signed(new, self._backend)
 
     def _limits(self, options: JobOptions) -> dict[str, Any]:
         if options is not NO_OPTIONS:

@@ -28,6 +28,30 @@ class JobStatus(StrEnum):
 _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 
 
+# What a producer's signature binds of a job's hash besides the payload, in this order and as the
+# bytes that stand there. Retries are those left and those used together.
+SIGNED_FIELDS = (
+    "origin",
+    "func_name",
+    "serializer",
+    "timeout",
+    "result_ttl",
+    "failure_ttl",
+    "ttl",
+    "retries",
+    "retry_intervals",
+    "priority",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A producer's signature, and the facts it is about: the bytes of SIGNED_FIELDS."""
+
+    signature: str
+    facts: tuple[bytes, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be enqueued. Times to live in seconds, -1 for ever; `timeout_s` -1 for no limit.
@@ -53,6 +77,36 @@ class NewJob:
     meta: bytes = b""
     retries: int = 0
     retry_intervals: tuple[float, ...] = ()
+    signature: str = ""
+    meta_signature: str = ""
+
+    def hash_fields(self) -> dict[str, str]:
+        """How long and how often, as the text of the job's hash."""
+        fields = {
+            "func_name": self.func_name,
+            "serializer": self.serializer,
+            "timeout": _number(self.timeout_s),
+            "result_ttl": _number(self.result_ttl_s),
+            "failure_ttl": _number(self.failure_ttl_s),
+            "retries_left": str(self.retries),
+        }
+        if self.retry_intervals:
+            fields["retry_intervals"] = ",".join(map(_number, self.retry_intervals))
+        return fields
+
+    def wait_limit(self) -> str:
+        """`ttl_s` as the text of the job's hash, empty for none."""
+        return "" if self.ttl_s is None else _number(self.ttl_s)
+
+    def signed_facts(self) -> tuple[bytes, ...]:
+        """What a signature of this job binds: the bytes of SIGNED_FIELDS."""
+        fields = self.hash_fields() | {
+            "origin": self.queue,
+            "ttl": self.wait_limit(),
+            "retries": str(self.retries),
+            "priority": str(self.priority),
+        }
+        return tuple(fields.get(name, "").encode() for name in SIGNED_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +139,8 @@ class JobRecord:
     retry_intervals: tuple[float, ...]
     worker: str
     cause: str
+    envelope: Envelope | None = None
+    meta_signature: str = ""
 
     @classmethod
     def fresh(
@@ -118,6 +174,8 @@ class JobRecord:
             retry_intervals=new.retry_intervals,
             worker="",
             cause="",
+            envelope=Envelope(new.signature, new.signed_facts()) if new.signature else None,
+            meta_signature=new.meta_signature,
         )
 
     @classmethod
@@ -152,6 +210,8 @@ class JobRecord:
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
             worker=_text(text, "worker"),
             cause=_text(text, "cause"),
+            envelope=_envelope(text) if "signature" in text else None,
+            meta_signature=_text(text, "meta_signature"),
         )
 
 
@@ -174,6 +234,7 @@ class Claim:
     retries_left: int
     retries_used: int
     retry_intervals: tuple[float, ...]
+    envelope: Envelope | None = None
 
     @property
     def fence(self) -> int:
@@ -201,6 +262,28 @@ def parse_intervals(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         return ()  # damaged in Redis; a master that reads it must go on
+
+
+def retries_granted(left: bytes, used: bytes) -> bytes:
+    """How many retries a producer gave, of those left and used; nothing if one of them is none."""
+    try:
+        counts = int(left), int(used or 0)
+    except ValueError:
+        return b""
+    return b"%d" % sum(counts) if min(counts) >= 0 else b""
+
+
+def _envelope(fields: Mapping[str, bytes]) -> Envelope:
+    granted = retries_granted(fields.get("retries_left", b""), fields.get("retries_used", b""))
+    given = {**fields, "retries": granted}
+    facts = tuple(given.get(name, b"") for name in SIGNED_FIELDS)
+    return Envelope(_text(fields, "signature"), facts)
+
+
+def _number(value: float) -> str:
+    """In full: `:g` would round seconds past six digits."""
+    whole = int(value)
+    return str(whole) if whole == value else repr(value)
 
 
 def _text(fields: Mapping[str, bytes], name: str) -> str:

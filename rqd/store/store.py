@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
-from rqd.model.records import Claim, NewJob, parse_intervals
+from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 from rqd.store.keys import Keys
 from rqd.store.scripts import load_script
 
@@ -31,7 +31,7 @@ _STAGED_TTL_S = 600
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to record of an attempt: decision is `finish`, `fail`, `retry` or `put_back`."""
+    """What to record of an attempt: decision is finish, fail, retry, put_back or park."""
 
     id: str
     token: str
@@ -221,9 +221,10 @@ class Store:
         """Deletes a job and its records; returns the status it was found in."""
         return self._ask("delete", job_id).decode()  # type: ignore[no-any-return]  # bytes
 
-    def save_meta(self, job_id: str, meta: bytes) -> bool:
+    def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""
-        return bool(self._ask("save_meta", job_id, meta))
+        signed = (signature,) if signature else ()
+        return bool(self._ask("save_meta", job_id, meta, *signed))
 
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
@@ -328,7 +329,7 @@ def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict
             payload,
             # A lone surrogate of the user's must not keep the job from Redis.
             job.description.encode(errors="replace"),
-            job.meta,
+            _more_fields(job) if job.meta or job.signature else b"",
         ):
             packed += (len(text).to_bytes(4, "big"), text)
     return [request, len(numbers), *templates, b"".join(packed)], staged
@@ -339,25 +340,23 @@ def _template(job: NewJob) -> list[Any]:
         due = str(job.due_us)
     else:
         due = f"+{job.delay_us}" if job.delay_us is not None else ""
-    fields: list[Any] = [
-        "func_name", job.func_name,
-        "serializer", job.serializer,
-        "timeout", _number(job.timeout_s),
-        "result_ttl", _number(job.result_ttl_s),
-        "failure_ttl", _number(job.failure_ttl_s),
-        "retries_left", job.retries,
-    ]  # fmt: skip
-    if job.retry_intervals:
-        fields += ("retry_intervals", ",".join(map(_number, job.retry_intervals)))
+    fields = list(itertools.chain.from_iterable(job.hash_fields().items()))
     front = "1" if job.at_front else ""
-    ttl = "" if job.ttl_s is None else _number(job.ttl_s)
-    return [job.queue, front, job.priority, due, ttl, len(fields), *fields]
+    return [job.queue, front, job.priority, due, job.wait_limit(), len(fields), *fields]
 
 
-def _number(value: float) -> str:
-    """In full: `:g` would round seconds past six digits."""
-    whole = int(value)
-    return str(whole) if whole == value else repr(value)
+def _more_fields(job: NewJob) -> bytes:
+    """Names and values that few jobs have, each with its length before it."""
+    more = {
+        b"meta": job.meta,
+        b"signature": job.signature.encode(),
+        b"meta_signature": job.meta_signature.encode(),
+    }
+    packed: list[bytes] = []
+    for name, value in more.items():
+        if value:
+            packed += (len(name).to_bytes(4, "big"), name, len(value).to_bytes(4, "big"), value)
+    return b"".join(packed)
 
 
 def _read_command(command: bytes) -> dict[str, Any] | None:
@@ -391,4 +390,13 @@ def _claim(claim: list[Any]) -> Claim:
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
         retry_intervals=parse_intervals(claim[11].decode(errors="replace")),
+        envelope=_envelope(claim) if len(claim) > 12 else None,
     )
+
+
+def _envelope(claim: list[Any]) -> Envelope:
+    """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
+    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[12:])
+    retries = retries_granted(claim[9], claim[10])
+    facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
+    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority))

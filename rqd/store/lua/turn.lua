@@ -2,11 +2,12 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
---          fail | retry | put_back), delay in us, staged result's name, number of further fields
+--          fail | retry | put_back | park), delay in us, staged result's name, number of further fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
 --          0; number of queues, their names
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
---          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals};
+--          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
+--          and of a signed job its signature, result ttl, failure ttl, ttl, priority};
 --          an error before the first write if a staged result is gone: stage it and send again
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
@@ -45,10 +46,12 @@ if memo and memo.request == request then
   verdicts = memo.verdicts
   for _, one in ipairs(memo.claims) do
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
-      'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt')
+      'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt',
+      'signature')
     if job[1] == one.token then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6], job[7] or '0', job[8] or '' }
+      if job[10] then add_envelope(claims[#claims], job[10]) end
     end
   end
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
@@ -61,7 +64,7 @@ else
   end
   for i, one in ipairs(settles) do
     verdicts[i] = settle(one, now)
-    if verdicts[i] == 'settled' and one.decision ~= 'put_back' then
+    if verdicts[i] == 'settled' and one.decision ~= 'put_back' and one.decision ~= 'park' then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
       redis.call('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
       local why = cause_of(one.fields)

@@ -1,6 +1,6 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl' }
+  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'signature' }
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
 local ROUNDS = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
@@ -48,6 +48,13 @@ local function set_aside(id, queue, held, now)
   end_job(id, queue, 'failed', tonumber(held[12]) or -1, now, { 'cause', cause })
 end
 
+-- A signed job's claim has what else its signature binds, as it stands in the hash.
+local function add_envelope(claim, signature)
+  local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
+  claim[13] = signature
+  for i = 1, 4 do claim[13 + i] = held[i] or '' end
+end
+
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
 local function start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
@@ -67,8 +74,10 @@ local function start(id, queue, fence, worker, by, now)
   end
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
-  return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
+  local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6], held[7] or '0', held[8] or '' }
+  if held[13] then add_envelope(claim, held[13]) end
+  return claim
 end
 
 -- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.
