@@ -175,6 +175,11 @@ def survive(signum: int) -> str:
     return "alive"
 
 
+class Callable:
+    def __call__(self) -> None:
+        pass
+
+
 def unpicklable() -> Any:
     return lambda: None
 

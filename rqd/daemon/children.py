@@ -30,8 +30,9 @@ from rqd.daemon.zygote_process import (
     ZygoteProcess,
     become_subreaper,
     kill_by_pidfd,
+    trust_frame,
 )
-from rqd.model.outcome import Outcome, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.outcome import Outcome, Parked, Released, Report, Succeeded, TimedOut, cause
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
@@ -152,7 +153,7 @@ class Children:
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's cause as its worker's last error."""
-        if not isinstance(ended.report.outcome, Succeeded | Released):
+        if not isinstance(ended.report.outcome, Succeeded | Released | Parked):
             self.workers.by_number[ended.run.worker].last_error = cause(ended.report.outcome)
 
     def perform(self, now: float) -> None:
@@ -220,7 +221,10 @@ class Children:
         try:
             # A job that enqueues finds the daemon's own Redis, without being told.
             there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace}
-            self._zygote = ZygoteProcess(self._path, config.preload, config.jobs_per_child, there)
+            trust = trust_frame(config)
+            self._zygote = ZygoteProcess(
+                self._path, config.preload, config.jobs_per_child, there, trust
+            )
         except OSError as error:
             self._log.error("can't start the zygote", error=error)
             self._schedule_restart(now)

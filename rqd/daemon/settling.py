@@ -6,13 +6,23 @@ import textwrap
 
 from rqd.daemon.log import Log
 from rqd.daemon.workers import Run
-from rqd.model.outcome import Crashed, Raised, Released, Report, Succeeded, TimedOut, cause
-from rqd.model.retry import Decision, Fail, Finish, PutBack, RetryBudget, RetryLater, decide
+from rqd.model.outcome import (
+    Crashed,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Report,
+    Succeeded,
+    TimedOut,
+    cause,
+)
+from rqd.model.retry import Decision, Fail, Finish, Park, PutBack, RetryBudget, RetryLater, decide
 from rqd.store.store import Settlement
 
 Fields = list[tuple[str, str | bytes | int | float]]
 
-_DECISION = {Finish: "finish", Fail: "fail", RetryLater: "retry", PutBack: "put_back"}
+_DECISION = {Finish: "finish", Fail: "fail", RetryLater: "retry", PutBack: "put_back", Park: "park"}
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
 _TAIL_CHARS = 8 * 1024
 
@@ -21,13 +31,14 @@ def settlement(run: Run, report: Report) -> Settlement:
     """What to record of this attempt."""
     claim = run.claim
     decision = decide_for(run, report)
+    delay_s = decision.delay_s if isinstance(decision, RetryLater | Park) else 0.0
     return Settlement(
         id=claim.id,
         token=claim.token,
         worker=run.worker,
         decision=_DECISION[type(decision)],
-        delay_us=int(decision.delay_s * 1_000_000) if isinstance(decision, RetryLater) else 0,
-        fields=() if isinstance(decision, PutBack) else tuple(_fields(report)),
+        delay_us=int(delay_s * 1_000_000),
+        fields=() if isinstance(decision, PutBack) else tuple(_fields(run, report)),
         result=report.outcome.result if isinstance(report.outcome, Succeeded) else b"",
     )
 
@@ -57,11 +68,14 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
         case RetryLater(delay_s):
             why = cause(report.outcome)
             log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
+        case Park(delay_s):
+            why = cause(report.outcome)
+            log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")
         case PutBack():
             log.warning("job put back", **named, cause=cause(report.outcome))
 
 
-def _fields(report: Report) -> Fields:
+def _fields(run: Run, report: Report) -> Fields:
     fields: Fields = [("pid", report.pid)]
     for name in ("wall_s", "cpu_s", "load_s"):
         seconds = getattr(report.usage, name)
@@ -70,20 +84,35 @@ def _fields(report: Report) -> Fields:
     if report.usage.peak_memory_bytes is not None:
         fields.append(("peak_memory_bytes", report.usage.peak_memory_bytes))
     match report.outcome:
-        case Succeeded(_, preview):
-            return [*fields, ("preview", preview)]
-        case Raised(exc_type, message, traceback):
-            fields += [("exc_type", exc_type), ("exc_message", message[:_TAIL_CHARS])]
-            fields.append(("exc_string", traceback))
-        case TimedOut(_, _, traceback):
-            fields += [("exc_type", "rqd.exceptions.JobTimeoutException")]
-            fields.append(("exc_string", traceback))
-        case Crashed(signal_number, exit_status, core_dumped):
-            fields += [("signal", signal_number), ("exit_status", exit_status)]
-            fields.append(("core_dumped", int(core_dumped)))
+        case Succeeded(_, preview, signature):
+            fields.append(("preview", preview))
+            # The token is what the signature says of the attempt.
+            signed = [("token", run.claim.token), ("signature", signature)] if signature else []
+            return [*fields, *signed]
         case Released():
             return fields
-    fields.append(("cause", cause(report.outcome)))
+        case _:
+            fields += [*_failure(report.outcome), ("cause", cause(report.outcome))]
     if report.output_tail:
         fields.append(("output", report.output_tail[-_TAIL_CHARS:]))
     return fields
+
+
+def _failure(outcome: Raised | TimedOut | Crashed | Refused | Parked) -> Fields:
+    match outcome:
+        case Raised(exc_type, message, traceback):
+            named: Fields = [("exc_type", exc_type), ("exc_message", message[:_TAIL_CHARS])]
+            return [*named, ("exc_string", traceback)]
+        case TimedOut(_, _, traceback):
+            return [
+                ("exc_type", "rqd.exceptions.JobTimeoutException"),
+                ("exc_string", traceback),
+            ]
+        case Crashed(signal_number, exit_status, core_dumped):
+            return [
+                ("signal", signal_number),
+                ("exit_status", exit_status),
+                ("core_dumped", int(core_dumped)),
+            ]
+        case Refused() | Parked():
+            return []

@@ -53,6 +53,10 @@ class SignatureError(RqdError):
     """
 
 
+class NotAllowedError(RqdError):
+    """A daemon's `--allow` does not cover what a job names. Widen it, or ask who enqueued this."""
+
+
 class MasterExistsError(RqdError):
     """A live master has this name. Choose another `--name`, or stop the other one."""
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.outcome import Crashed, Outcome, Raised, Released, Succeeded, TimedOut
+from rqd.model.outcome import (
+    Crashed,
+    Outcome,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Succeeded,
+    TimedOut,
+)
 
 _LONGEST_INTERVAL_S = 10**9
 
@@ -69,7 +78,14 @@ class PutBack:
     """The job goes back to its place in the queue; the attempt is not charged."""
 
 
-Decision = Finish | Fail | RetryLater | PutBack
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The job is looked at again in `delay_s` seconds; the attempt is not charged."""
+
+    delay_s: float
+
+
+Decision = Finish | Fail | RetryLater | PutBack | Park
 
 
 def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
@@ -79,6 +95,10 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
             return Finish()
         case Released():
             return PutBack()
+        case Refused():
+            return Fail()  # a retry would end the same
+        case Parked(_, delay_s):
+            return Park(delay_s)
         case Raised() | TimedOut() | Crashed():
             return RetryLater(budget.next_delay_s()) if budget.left > 0 else Fail()
         case _:

@@ -240,9 +240,13 @@ class Store:
         told = self._run("command", json.dumps(dict(command)), *masters)
         return [name.decode() for name in told]
 
-    def fetch_payload(self, job_id: str) -> bytes | None:
-        """A payload that is too large to come with its claim; None if it is gone."""
-        return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
+    def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
+        """A payload that is too large to come with its claim, its first `limit_bytes` at most.
+
+        Empty if it is gone.
+        """
+        last = limit_bytes - 1
+        return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
 
     def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
         args, staged = _enqueue_args(jobs, request)

@@ -39,7 +39,7 @@ ZYGOTE_SIDE = {"zygote", "child", "frames"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {
-    *("asyncio", "click", "http", "json", "logging", "multiprocessing", "psutil", "redis"),
+    *("asyncio", "click", "hashlib", "hmac", "http", "json", "logging", "multiprocessing", "psutil", "redis"),
     *("setproctitle", "signal", "socket", "ssl", "subprocess", "urllib.request"),
 }  # fmt: skip
 
