@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     cwd: Path
     env: Mapping[str, str]
     limit_s: float
+    python: str
 
 
 class Daemon:
@@ -48,7 +49,7 @@ class Daemon:
         self._mark = f"{os.getpid()}:{log_path}"
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rqd", *self.arguments],
+                [options.get("python", sys.executable), "-m", "rqd", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

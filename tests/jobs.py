@@ -203,3 +203,20 @@ def fork_and_return(value: int) -> int:
 
 def environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def rights() -> dict[str, Any]:
+    try:
+        os.setuid(0)
+        is_root = True
+    except PermissionError:
+        is_root = False
+    home, user = os.environ.get("HOME"), os.environ.get("USER")
+    return {"uid": os.getuid(), "home": home, "user": user, "root": is_root}
+
+
+def hog_and_wait(size_bytes: int) -> int:
+    held = bytearray(size_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    signal.pause()
+    return len(held)

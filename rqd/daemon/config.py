@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 
 MAX_WORKERS = 1000
+_PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,16 @@ class Config:
             raise ConfigurationError(
                 "--require-signed needs a key: set RQD_SIGNING_KEY or RQD_SIGNING_KEY_FILE"
             )
+        for pattern in self.allow:
+            if not _PATTERN.match(pattern):
+                raise ConfigurationError(
+                    f"--allow {pattern}: write dotted names, with * for any text: shop.tasks.*"
+                )
+        for name in self.serializers:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ConfigurationError(
+                    f"--serializers {name}: write pickle, json or dotted paths"
+                )
         if not 0 < self.payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
             raise ConfigurationError(
                 f"--payload-limit {self.payload_limit_bytes}: write 1 to"
