@@ -68,6 +68,7 @@ class Queue:
         timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
+        self._insisted_serializer = None if serializer is None else self.serializer
         self._payload_limit_bytes = payload_limit_bytes
         self._default_limits: dict[str, Any] = {}
 
@@ -190,7 +191,8 @@ class Queue:
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
         """Waiting jobs from `offset`; length -1 for all."""
         found = self._backend.views.jobs(self.get_job_ids(offset, length))
-        return [Job(record, self._backend) for record in found if record]
+        insisted = self._insisted_serializer
+        return [Job(record, self._backend, insisted) for record in found if record]
 
     def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
         """A job's place, 0 is next; None if it doesn't wait here."""
@@ -199,7 +201,9 @@ class Queue:
     def fetch_job(self, job_id: str) -> Job[Any] | None:
         """The job of this id if it belongs to this queue, else None."""
         record = self._backend.views.job(check_job_id(job_id))
-        return Job(record, self._backend) if record and record.origin == self.name else None
+        if record is None or record.origin != self.name:
+            return None
+        return Job(record, self._backend, self._insisted_serializer)
 
     @property
     def started_job_registry(self) -> StartedJobRegistry:
@@ -262,8 +266,9 @@ class Queue:
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
+        backend, insisted = self._backend, self._insisted_serializer
         return [
-            Job(partial(JobRecord.fresh, job, status, now_us, due_us), self._backend)
+            Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
             for job in jobs
         ]
 
