@@ -46,4 +46,5 @@ def what_others_see() -> str:
     return shown + repr(sorted(os.environ.items()))
 
 
+limits = {"orders": 5}
 half = partial(run_elsewhere, "true")

@@ -26,8 +26,9 @@ _PLAIN = {
     "decimal": "Decimal",
     "fractions": "Fraction",
     "pathlib": "PosixPath PurePosixPath",
+    "pathlib._local": "PosixPath PurePosixPath",  # their home in Python 3.13
     "uuid": "SafeUUID UUID",
-    "zoneinfo": "ZoneInfo._unpickle",
+    "zoneinfo": "ZoneInfo",
 }
 _PLAIN_NAMES = frozenset(f"{home}.{name}" for home in _PLAIN for name in _PLAIN[home].split())
 
@@ -69,23 +70,27 @@ class Allowlist:
         self.check_home(".".join(parts[:cut]), parts[cut:], name)
         return function
 
-    def check_home(self, module: str, path: Sequence[str], name: str) -> None:
-        """Raises NotAllowedError for what a module has only imported: `shop.tasks.os.system`."""
+    def check_home(self, module: str, path: Sequence[str], name: str) -> Any:
+        """What a module has under this path, if it is the module's own.
+
+        Raises NotAllowedError for what lies behind anything but classes, `shop.tasks.os.system` or
+        `shop.tasks.f.__globals__.get`, and for what is only imported there, unless that is allowed.
+        """
         found: Any = sys.modules[module]
         for part in path[:-1]:
             found = getattr(found, part)
-            if isinstance(found, type(sys)):
-                raise NotAllowedError(f"{name} is not allowed by --allow: {part} is a module")
+            if not isinstance(found, type):
+                raise NotAllowedError(f"{name} is not allowed by --allow: {part} is no class")
         found = getattr(found, path[-1])
-        if isinstance(found, type(sys)):
-            raise NotAllowedError(f"{name} is not allowed by --allow: it is a module")
-        home, qualname = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-        if isinstance(home, str) and isinstance(qualname, str):
-            self._check_origin(f"{home}.{qualname}", name)
-
-    def _check_origin(self, origin: str, name: str) -> None:
-        if not self._matches(origin):
-            raise NotAllowedError(f"{name} is not allowed by --allow: it is {origin}")
+        if hasattr(found, "__qualname__"):
+            # Methods of C types have no module, their types do.
+            home = (
+                getattr(found, "__module__", None) or getattr(found, "__objclass__", int).__module__
+            )
+            origin = f"{home}.{found.__qualname__}"
+            if not self._matches(origin):
+                raise NotAllowedError(f"{name} is not allowed by --allow: it is {origin}")
+        return found
 
 
 class _Reader(_pickle.Unpickler):
@@ -99,7 +104,19 @@ class _Reader(_pickle.Unpickler):
         full = f"{module}.{name}"
         if full in _PLAIN_NAMES:
             return super().find_class(module, name)
+        if full == "builtins.getattr":
+            return self._attribute
         self._allowlist.check(full)
-        found = super().find_class(module, name)
-        self._allowlist.check_home(module, name.split("."), full)
+        super().find_class(module, name)  # imports it
+        found = self._allowlist.check_home(module, name.split("."), full)
+        if not hasattr(found, "__qualname__"):
+            # A module's data is not for a pickle to fill.
+            raise NotAllowedError(f"{full} is not allowed by --allow: it is no function or class")
         return found
+
+    def _attribute(self, owner: Any, name: str) -> Any:
+        """In place of getattr, by which the pickle of a time zone names its maker."""
+        zone = getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None)
+        if owner is not zone or name != "_unpickle":
+            self._allowlist.check("builtins.getattr")
+        return getattr(owner, name)
