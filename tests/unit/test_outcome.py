@@ -7,7 +7,9 @@ import pytest
 from rqd.model.outcome import (
     Crashed,
     Outcome,
+    Parked,
     Raised,
+    Refused,
     Released,
     Succeeded,
     TimedOut,
@@ -30,6 +32,8 @@ from rqd.model.outcome import (
         (Crashed(exit_status=3), "crashed: exit status 3"),
         (Crashed(), "crashed: exit status 0"),
         (Released("the daemon stops"), "released: the daemon stops"),
+        (Refused("not signed"), "refused: not signed"),
+        (Parked("no key", 30), "parked: no key"),
     ],
 )
 def test_a_cause_is_one_line(outcome: Outcome, words: str) -> None:
