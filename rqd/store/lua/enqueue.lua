@@ -5,7 +5,8 @@
 --          none), number of fields and values, those of the job's hash; then all jobs in one string,
 --          each seven fields with their lengths in four bytes, big endian, before them: id, number
 --          of its template, staged payload's name and size in bytes ('' for none), payload ('' if
---          staged), description, meta ('' for none)
+--          staged), description, further fields of its hash ('' for none: names and values, packed
+--          likewise)
 -- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
@@ -37,7 +38,7 @@ end
 local packed, from = ARGV[at], 1
 while from <= #packed do
   local new, like = {}, nil
-  new.id, like, new.staged, new.size, new.payload, new.description, new.meta, from =
+  new.id, like, new.staged, new.size, new.payload, new.description, new.more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
   new.like = templates[tonumber(like)]
   jobs[#jobs + 1] = new
@@ -110,7 +111,11 @@ for _, new in ipairs(jobs) do
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
   local fields = { 'description', new.description, unpack(like.fields) }
-  if new.meta ~= '' then add(fields, 'meta', new.meta) end
+  local name, value, next_field = nil, nil, 1
+  while next_field <= #new.more do
+    name, value, next_field = struct.unpack('>I4c0I4c0', new.more, next_field)
+    add(fields, name, value)
+  end
   if new.staged == '' then
     add(fields, 'payload', new.payload)
   else

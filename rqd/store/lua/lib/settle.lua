@@ -24,11 +24,16 @@ local function settle(one, now)
     return lost and lost[2] >= MAX_LOSSES and 'abandoned' or 'settled'
   end
   drop_lease(id, queue)
-  if decision == 'put_back' then
+  if decision == 'put_back' or decision == 'park' then
     redis.call('HDEL', job, 'lease')
     redis.call('HINCRBY', job, 'attempt', -1)
     redis.call('HSET', job, 'settled', token)
-    make_ready(id, queue, held[5])
+    if decision == 'put_back' then
+      make_ready(id, queue, held[5])
+    else
+      redis.call('HSET', job, 'cause', cause_of(one.fields) or '')
+      schedule(id, queue, now + one.delay_us)
+    end
     return 'settled'
   end
   redis.call('HDEL', job, 'lease', 'cause')
