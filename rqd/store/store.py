@@ -16,10 +16,17 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
+from rqd.model.errors import (
+    ConfigurationError,
+    DuplicateJobError,
+    RqdError,
+    ServerUnavailableError,
+)
 from rqd.model.records import Claim, NewJob, parse_intervals
+from rqd.store.connection import moves_with_a_slot
 from rqd.store.keys import Keys
-from rqd.store.scripts import load_script
+from rqd.store.refusals import explain_write
+from rqd.store.scripts import Script, load_script
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
@@ -102,6 +109,7 @@ class Store:
     def __init__(self, connection: redis.Redis, namespace: str = "rqd") -> None:
         self.redis = connection
         self.keys = Keys(namespace)
+        self._is_guarded = moves_with_a_slot(connection, self.keys)
         self._origin = os.urandom(8).hex()
         self._sequence = itertools.count(1)
         self._knows_turn = True
@@ -155,7 +163,7 @@ class Store:
             args += (number, turn.pids.get(number, 0))
         args += (len(turn.queues), *turn.queues)
         self._stage(staged)
-        script = load_script("turn")
+        script = self._script("turn")
         if self._knows_turn:
             return ["EVALSHA", script.sha, 1, self.keys.queues, *args]
         self._knows_turn = True
@@ -248,7 +256,7 @@ class Store:
         if pipe is not None:
             for name, payload in staged.items():
                 pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
-            pipe.eval(load_script("enqueue").source, 1, self.keys.queues, *args)
+            pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
             return None
         self._stage(staged)
         outcome, told = self._ask("enqueue", *args)
@@ -267,16 +275,23 @@ class Store:
             self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
 
     def _ask(self, name: str, *args: Any) -> Any:
-        """As `_run`, for user code, which is told what to do about a namespace not rqd's."""
+        """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
+        keeps Redis from taking a write.
+        """
         try:
             return self._run(name, *args)
         except ResponseError as error:
+            if told := explain_write(error):
+                raise ServerUnavailableError(told) from error
             if not str(error).startswith("WRONGTYPE"):
                 raise
             raise ConfigurationError(f"{error}: choose another --namespace") from error
 
+    def _script(self, name: str) -> Script:
+        return load_script(name, self._is_guarded)
+
     def _run(self, name: str, *args: Any) -> Any:
-        script = load_script(name)
+        script = self._script(name)
         try:
             return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
         except NoScriptError:
