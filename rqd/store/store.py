@@ -16,9 +16,12 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from rqd.model.durability import Durability
 from rqd.model.errors import (
     ConfigurationError,
     DuplicateJobError,
+    InvalidCallError,
+    NotDurableError,
     RqdError,
     ServerUnavailableError,
 )
@@ -34,6 +37,9 @@ INLINE_LIMIT_BYTES = 64 * 1024
 PORTION_JOBS = 10_000
 PORTION_BYTES = 64 * 1024 * 1024
 _STAGED_TTL_S = 600
+_NO_MORE = Durability()
+# What an answer may take besides the wait that was asked for.
+_ROUND_TRIP_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +124,31 @@ class Store:
         """A new request id: unique for ever, for one mutation and all its replays."""
         return f"{self._origin}{os.getpid():x}.{next(self._sequence)}"
 
-    def enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any = None) -> int | None:
+    def enqueue(
+        self,
+        jobs: Sequence[NewJob],
+        request: str,
+        pipe: Any = None,
+        durability: Durability = _NO_MORE,
+    ) -> int | None:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
         More than 10,000 jobs, or 64 MiB, go in portions, each of which is all or none. With `pipe`,
         a pipeline of the user's, the script is queued there, and None returned. Raises
-        DuplicateJobError if one of the ids belongs to a live job, or stands there twice.
+        DuplicateJobError if one of the ids belongs to a live job, or stands there twice;
+        NotDurableError if the jobs are there, but not as durable as asked for.
         """
-        now_us = None
+        if durability:
+            self._check_wait(durability, pipe)
+        now_us, reached = None, None
         for number, portion in enumerate(_portions(jobs)):
-            now_us = self._enqueue(portion, f"{request}.{number}" if number else request, pipe)
+            sent_as = f"{request}.{number}" if number else request
+            if pipe is not None:
+                self._queue_enqueue(portion, sent_as, pipe)
+            else:
+                now_us, reached = self._enqueue(portion, sent_as, durability)
+        if durability:
+            _check_reached(durability, reached, jobs)
         return now_us
 
     def turn(self, turn: Turn) -> TurnAnswer:
@@ -251,18 +272,26 @@ class Store:
         """A payload that is too large to come with its claim; None if it is gone."""
         return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
 
-    def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
+    def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         args, staged = _enqueue_args(jobs, request)
-        if pipe is not None:
-            for name, payload in staged.items():
-                pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
-            pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
-            return None
+        for name, payload in staged.items():
+            pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
+        pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
+
+    def _enqueue(
+        self, jobs: Sequence[NewJob], request: str, durability: Durability
+    ) -> tuple[int, Any]:
+        """Redis' time, and what its wait for more copies has answered, if that was wanted."""
+        args, staged = _enqueue_args(jobs, request)
         self._stage(staged)
-        outcome, told = self._ask("enqueue", *args)
+        reached = None
+        if durability:
+            (outcome, told), reached = self._ask("enqueue", *args, wait=durability.command())
+        else:
+            outcome, told = self._ask("enqueue", *args)
         match outcome:
             case b"ok":
-                return int(told)
+                return int(told), reached
             case b"duplicate":
                 raise DuplicateJobError(
                     f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
@@ -270,16 +299,26 @@ class Store:
                 )
         raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
 
+    def _check_wait(self, durability: Durability, pipe: Any) -> None:
+        if pipe is not None:
+            raise InvalidCallError("wait_replicas and wait_aof can't go with a pipeline=")
+        timeout_s = self.redis.connection_pool.connection_kwargs.get("socket_timeout")
+        if timeout_s is not None and durability.timeout_s > timeout_s - _ROUND_TRIP_S:
+            raise ConfigurationError(
+                f"wait_timeout {durability.timeout_s:g}: the connection waits {timeout_s:g} s for"
+                " an answer; write a URL with ?socket_timeout=, or a shorter time"
+            )
+
     def _stage(self, staged: Mapping[str, bytes]) -> None:
         for name, value in staged.items():
             self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
 
-    def _ask(self, name: str, *args: Any) -> Any:
+    def _ask(self, name: str, *args: Any, wait: tuple[str | int, ...] = ()) -> Any:
         """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
         keeps Redis from taking a write.
         """
         try:
-            return self._run(name, *args)
+            return self._run_and_wait(name, args, wait) if wait else self._run(name, *args)
         except ResponseError as error:
             if told := explain_write(error):
                 raise ServerUnavailableError(told) from error
@@ -290,12 +329,43 @@ class Store:
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)
 
+    def _run_and_wait(self, name: str, args: Any, wait: tuple[str | int, ...]) -> tuple[Any, Any]:
+        """The script's answer and that of a WAIT sent with it: it is about its own connection.
+
+        Where both are sent again, after a lost connection, the wait covers what came before.
+        """
+        script = self._script(name)
+        for how in (("EVALSHA", script.sha), ("EVAL", script.source)):
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.execute_command(*how, 1, self.keys.queues, *args)
+                pipe.execute_command(*wait)
+                answer, reached = pipe.execute(raise_on_error=False)
+            if isinstance(answer, NoScriptError):
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            return answer, reached
+        raise RqdError("Redis forgets a script while it runs it")
+
     def _run(self, name: str, *args: Any) -> Any:
         script = self._script(name)
         try:
             return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
         except NoScriptError:
             return self.redis.execute_command("EVAL", script.source, 1, self.keys.queues, *args)
+
+
+def _check_reached(durability: Durability, reached: Any, jobs: Sequence[NewJob]) -> None:
+    if isinstance(reached, ResponseError):
+        if "unknown command" in str(reached):
+            reached = "wait_aof needs Redis 7.2 or newer, or Valkey"
+        lacks: str | None = str(reached)
+    else:
+        lacks = durability.shortfall(reached)
+    if lacks is not None:
+        job_ids = tuple(job.id for job in jobs)
+        shown = f"job {job_ids[0]} is" if len(job_ids) == 1 else f"{len(job_ids)} jobs are"
+        raise NotDurableError(f"{shown} enqueued on the primary, but {lacks}", job_ids)
 
 
 def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
