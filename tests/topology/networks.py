@@ -2,7 +2,6 @@
 
 import random
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -60,14 +59,14 @@ class Node:
 
 
 @contextmanager
-def nodes(count: int, *options: str, binary: Path | None = None) -> Iterator[list[Node]]:
+def nodes(count: int, *options: str, is_sentinel: bool = False) -> Iterator[list[Node]]:
     """So many servers, each on a port of its own."""
     with ExitStack() as stack:
         found = []
         for _ in range(count):
             port = free_port()
             listening = ("--port", str(port), "--bind", "127.0.0.1")
-            started = running_server(binary or full_binary(), *listening, *options)
+            started = running_server(full_binary(), *listening, *options, is_sentinel=is_sentinel)
             found.append(Node(stack.enter_context(started), port))
         yield found
 
@@ -204,46 +203,28 @@ class Watched:
 @contextmanager
 def watched_service(sentinels: int = 3) -> Iterator[Watched]:
     """A master, two replicas and some sentinels, all knowing of one another."""
-    with nodes(3, "--repl-diskless-sync-delay", "0") as members, ExitStack() as stack:
+    with (
+        nodes(3, "--repl-diskless-sync-delay", "0") as members,
+        nodes(sentinels, is_sentinel=True) as watchers,
+    ):
         master, *replicas = members
         for replica in replicas:
             replica.admin.replicaof("127.0.0.1", master.port)
         eventually(lambda: master.admin.info("replication")["connected_slaves"] == 2, FORM_S)
-        watchers = [_sentinel(stack, master) for _ in range(sentinels)]
-        quorum = sentinels - 1
+        for sentinel in watchers:
+            watch(sentinel.admin, master)
 
         def knows_all(one: Node) -> bool:
-            seen = one.admin.sentinel_masters()[SERVICE]
-            return bool(
-                seen["num-slaves"] == 2 and seen["num-other-sentinels"] == quorum and is_up(one)
-            )
+            seen = one.admin.sentinel_master(SERVICE)
+            others = int(seen["num-other-sentinels"])
+            return int(seen["num-slaves"]) == 2 and others == sentinels - 1
 
         eventually(lambda: all(map(knows_all, watchers)), FORM_S, "the sentinels to meet")
         yield Watched(members, watchers)
 
 
-def is_up(sentinel: Node) -> bool:
-    """Whether a failover could begin: the replicas have told of themselves."""
-    replicas = sentinel.admin.execute_command("SENTINEL", "REPLICAS", SERVICE)
-    return all(row["flags"] == "slave" if isinstance(row, dict) else True for row in replicas)
-
-
-def _sentinel(stack: ExitStack, master: Node) -> Node:
-    port = free_port()
-    server = stack.enter_context(
-        running_server(
-            full_binary(), *("--port", str(port), "--bind", "127.0.0.1"), is_sentinel=True
-        )
-    )
-    node = Node(server, port)
-    admin = node.admin
-    admin.execute_command("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", master.port, 2)
-    settings = {"down-after-milliseconds": 500, "failover-timeout": 3000}
-    for name, value in settings.items():
-        admin.execute_command("SENTINEL", "SET", SERVICE, name, value)
-    return node
-
-
-def pace(begun: float, seconds: float) -> bool:
-    """True until so many seconds are over."""
-    return time.monotonic() - begun < seconds
+def watch(sentinel: Any, master: Node) -> None:
+    """The sentinel takes this server for the service's master."""
+    sentinel.execute_command("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", master.port, 2)
+    for name, value in {"down-after-milliseconds": 500, "failover-timeout": 3000}.items():
+        sentinel.execute_command("SENTINEL", "SET", SERVICE, name, value)
