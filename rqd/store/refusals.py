@@ -102,6 +102,7 @@ def _explain_certificate(text: str) -> str | None:
         return "it wants a client's certificate: write ?ssl_certfile=..&ssl_keyfile=.."
     if "alert unknown ca" in lower or "alert bad certificate" in lower:
         return "it does not trust our certificate: check ssl_certfile="
-    if "wrong version number" in lower or "record layer failure" in lower:
-        return "no TLS is spoken there: write redis:// and not rediss://"
+    if "eof occurred in violation of protocol" in lower:
+        # Its alert was not read before our next write failed.
+        return "it ended the TLS connection: does it want another ssl_certfile=, ssl_keyfile=?"
     return None

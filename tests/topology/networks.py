@@ -212,7 +212,7 @@ def watched_service(sentinels: int = 3) -> Iterator[Watched]:
             replica.admin.replicaof("127.0.0.1", master.port)
         eventually(lambda: master.admin.info("replication")["connected_slaves"] == 2, FORM_S)
         for sentinel in watchers:
-            watch(sentinel.admin, master)
+            watch(sentinel.admin, master.port)
 
         def knows_all(one: Node) -> bool:
             seen = one.admin.sentinel_master(SERVICE)
@@ -223,8 +223,8 @@ def watched_service(sentinels: int = 3) -> Iterator[Watched]:
         yield Watched(members, watchers)
 
 
-def watch(sentinel: Any, master: Node) -> None:
+def watch(sentinel: Any, port: int, quorum: int = 2) -> None:
     """The sentinel takes this server for the service's master."""
-    sentinel.execute_command("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", master.port, 2)
+    sentinel.execute_command("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port, quorum)
     for name, value in {"down-after-milliseconds": 500, "failover-timeout": 3000}.items():
         sentinel.execute_command("SENTINEL", "SET", SERVICE, name, value)

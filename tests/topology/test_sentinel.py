@@ -130,7 +130,7 @@ def demote(watched: Watched) -> None:
     new.admin.replicaof("NO", "ONE")
     old.admin.replicaof("127.0.0.1", new.port)
     for sentinel in watched.sentinels:
-        watch(sentinel.admin, new)
+        watch(sentinel.admin, new.port)
 
 
 def test_a_daemon_leaves_a_master_that_became_a_replica(
@@ -215,7 +215,7 @@ def test_no_sentinel_there_is_one_line(command: list[str]) -> None:
 
 def test_a_sentinel_has_a_password_of_its_own() -> None:
     with nodes(1) as (master,), nodes(1, is_sentinel=True) as (sentinel,):
-        watch(sentinel.admin, master)
+        watch(sentinel.admin, master.port)
         sentinel.admin.execute_command("SENTINEL", "SET", SERVICE, "auth-pass", "master-pw")
         sentinel.admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">sentinel-pw")
         master.admin.config_set("requirepass", "master-pw")
