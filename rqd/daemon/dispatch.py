@@ -59,6 +59,8 @@ class Dispatch:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
             return 0.0
+        if not self._link.waiter.is_armed:
+            return 0.0  # as soon as Redis may be tried again: no marker would wake us
         return min(self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
