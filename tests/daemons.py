@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, Unpack
@@ -31,6 +31,8 @@ class Options(TypedDict, total=False):
     cwd: Path
     env: Mapping[str, str]
     limit_s: float
+    # What runs it, such as `ip netns exec NAME`; it must become the daemon by exec.
+    within: Sequence[str]
 
 
 class Daemon:
@@ -48,7 +50,7 @@ class Daemon:
         self._mark = f"{os.getpid()}:{log_path}"
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rqd", *self.arguments],
+                [*options.get("within", ()), sys.executable, "-m", "rqd", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
