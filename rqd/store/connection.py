@@ -115,10 +115,14 @@ def client_connection(target: str | Client | None) -> redis.Redis:
         read, pool = _pool_like(target)
         if read.kind:
             pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
+    # Said by name for older versions of redis-py, which try nothing again otherwise.
+    again = [redis.ConnectionError, redis.TimeoutError]
     if not read.kind:
-        return _client(pool, retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2))
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+        return _client(pool, retry=retry, retry_on_error=again)
     patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
-    return _client(_roaming(read, pool, patience_s), retry=Patience(_CLIENT_PATIENCE_S))
+    retry = Patience(_CLIENT_PATIENCE_S)
+    return _client(_roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
 
 
 def daemon_connection(url: str) -> redis.Redis:

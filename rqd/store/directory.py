@@ -71,10 +71,10 @@ class Directory(ABC):
         """The latest answer was of no use: next time the others are asked first."""
         self._put_off(self._teller)
 
-    def hear(self, error: redis.ResponseError, at: Address) -> str:  # noqa: ARG002 - the cluster's
+    def hear(self, code: str, text: str, at: Address) -> str:  # noqa: ARG002 - the cluster's
         """What an error reply of the server `at` tells of who has the namespace, in words."""
         self.doubt()
-        return f"no master: {error}"
+        return f"no master: {code} {text}"
 
     @abstractmethod
     def _ask(self, address: Address) -> Address:
@@ -147,15 +147,16 @@ class Cluster(Directory):
         moved_to, self._moved_to = self._moved_to, None
         return moved_to or super().find()
 
-    def hear(self, error: redis.ResponseError, at: Address) -> str:
+    def hear(self, code: str, text: str, at: Address) -> str:
         """MOVED says who has the slot; ASK and TRYAGAIN come while it moves."""
-        if isinstance(error, redis.exceptions.MovedError):
-            self._moved_to = (error.host or at[0], error.port)
+        if code == "MOVED":
+            host, _, port = text.rpartition(" ")[2].rpartition(":")
+            self._moved_to = (host or at[0], int(port))
             return f"the slot of its namespace moved to {show(self._moved_to)}"
-        if isinstance(error, redis.exceptions.AskError | redis.exceptions.TryAgainError):
+        if code in ("ASK", "TRYAGAIN"):
             return "the slot of its namespace is being moved to another node"
         self.doubt()
-        return str(error)
+        return f"{code} {text}"
 
     def _ask(self, address: Address) -> Address:
         owner: Address | None = None

@@ -28,7 +28,14 @@ from rqd.store.directory import Directory, NoOwnerError
 
 T = TypeVar("T")
 
-_ELSEWHERE = (MovedError, AskError, TryAgainError, ClusterDownError, ReadOnlyError)
+# What says that another server has the namespace, or none has it now.
+_ELSEWHERE = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    TryAgainError: "TRYAGAIN",
+    ClusterDownError: "CLUSTERDOWN",
+    ReadOnlyError: "READONLY",
+}
 _LEAST_WAIT_S = 0.05
 
 
@@ -65,8 +72,11 @@ class _Roaming(redis.Connection):
         """As in redis-py. Raises NoOwnerError where another server has the namespace."""
         try:
             return super().read_response(*args, **named)
-        except _ELSEWHERE as error:
-            told = self._directory.hear(error, (self.host, self.port))
+        except redis.ResponseError as error:
+            code, text = _read_code(error)
+            if not code:
+                raise
+            told = self._directory.hear(code, text, (self.host, self.port))
             self.disconnect()  # type: ignore[no-untyped-call]  # redis-py's
             raise NoOwnerError(told) from error
 
@@ -77,6 +87,17 @@ class RoamingConnection(_Roaming):
 
 class RoamingTLSConnection(_Roaming, redis.SSLConnection):
     """Over TLS."""
+
+
+def _read_code(error: redis.ResponseError) -> tuple[str, str]:
+    """The code of an error of these kinds, and its text; "" for any other."""
+    text = str(error)
+    for kind, code in _ELSEWHERE.items():
+        if isinstance(error, kind):
+            return code, text
+    # An older redis-py knows the cluster's errors in its cluster client only.
+    code, _, rest = text.partition(" ")
+    return (code, rest) if code in _ELSEWHERE.values() else ("", text)
 
 
 def _shake_hands(connection: Any) -> None:
