@@ -4,6 +4,7 @@ import pytest
 from redis.crc import key_slot
 
 from tests.topology.networks import RedisCluster, Watched, running_cluster, watched_service
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,8 @@ def cluster(_cluster: RedisCluster) -> RedisCluster:
         node.admin.flushall()
         # Where a test failed half way through a move.
         node.admin.execute_command("CLUSTER", "SETSLOT", key_slot(b"{rqd}"), "STABLE")
+    # On a busy machine a node may have been taken for dead meanwhile.
+    eventually(_cluster.is_up, 20.0, "the cluster to be up")
     return _cluster
 
 

@@ -80,6 +80,11 @@ class RedisCluster:
 
     nodes: list[Node]
 
+    def is_up(self) -> bool:
+        """Whether all nodes know all, and serve."""
+        told = [str(node.admin.execute_command("CLUSTER", "INFO")) for node in self.nodes]
+        return all("cluster_state:ok" in one and "cluster_known_nodes:3" in one for one in told)
+
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(node.address for node in self.nodes)
@@ -141,7 +146,7 @@ def id_of(node: Node) -> str:
 @contextmanager
 def running_cluster() -> Iterator[RedisCluster]:
     """A cluster of three nodes, up."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "10000")
     with nodes(3, *options) as members:
         for number, node in enumerate(members):
             first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
@@ -149,12 +154,9 @@ def running_cluster() -> Iterator[RedisCluster]:
             node.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
             node.admin.execute_command("CLUSTER", "MEET", "127.0.0.1", members[0].port)
 
-        def formed() -> bool:
-            told = [node.admin.execute_command("CLUSTER", "INFO") for node in members]
-            return all("cluster_state:ok" in one and "cluster_known_nodes:3" in one for one in told)
-
-        eventually(formed, FORM_S, "a cluster of three nodes")
-        yield RedisCluster(members)
+        cluster = RedisCluster(members)
+        eventually(cluster.is_up, FORM_S, "a cluster of three nodes")
+        yield cluster
 
 
 # -- sentinel
