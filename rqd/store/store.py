@@ -20,8 +20,6 @@ from rqd.model.durability import Durability
 from rqd.model.errors import (
     ConfigurationError,
     DuplicateJobError,
-    InvalidCallError,
-    NotDurableError,
     RqdError,
     ServerUnavailableError,
 )
@@ -30,6 +28,7 @@ from rqd.store.connection import moves_with_a_slot
 from rqd.store.keys import Keys
 from rqd.store.refusals import explain_write
 from rqd.store.scripts import Script, load_script
+from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
@@ -38,8 +37,6 @@ PORTION_JOBS = 10_000
 PORTION_BYTES = 64 * 1024 * 1024
 _STAGED_TTL_S = 600
 _NO_MORE = Durability()
-# What an answer may take besides the wait that was asked for.
-_ROUND_TRIP_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +136,7 @@ class Store:
         NotDurableError if the jobs are there, but not as durable as asked for.
         """
         if durability:
-            self._check_wait(durability, pipe)
+            check_wait(durability, self.redis, pipe)
         now_us, reached = None, None
         for number, portion in enumerate(_portions(jobs)):
             sent_as = f"{request}.{number}" if number else request
@@ -148,7 +145,7 @@ class Store:
             else:
                 now_us, reached = self._enqueue(portion, sent_as, durability)
         if durability:
-            _check_reached(durability, reached, jobs)
+            check_reached(durability, reached, jobs)
         return now_us
 
     def turn(self, turn: Turn) -> TurnAnswer:
@@ -299,16 +296,6 @@ class Store:
                 )
         raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
 
-    def _check_wait(self, durability: Durability, pipe: Any) -> None:
-        if pipe is not None:
-            raise InvalidCallError("wait_replicas and wait_aof can't go with a pipeline=")
-        timeout_s = self.redis.connection_pool.connection_kwargs.get("socket_timeout")
-        if timeout_s is not None and durability.timeout_s > timeout_s - _ROUND_TRIP_S:
-            raise ConfigurationError(
-                f"wait_timeout {durability.timeout_s:g}: the connection waits {timeout_s:g} s for"
-                " an answer; write a URL with ?socket_timeout=, or a shorter time"
-            )
-
     def _stage(self, staged: Mapping[str, bytes]) -> None:
         for name, value in staged.items():
             self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
@@ -318,7 +305,10 @@ class Store:
         keeps Redis from taking a write.
         """
         try:
-            return self._run_and_wait(name, args, wait) if wait else self._run(name, *args)
+            if not wait:
+                return self._run(name, *args)
+            command = (1, self.keys.queues, *args)
+            return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError as error:
             if told := explain_write(error):
                 raise ServerUnavailableError(told) from error
@@ -329,43 +319,12 @@ class Store:
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)
 
-    def _run_and_wait(self, name: str, args: Any, wait: tuple[str | int, ...]) -> tuple[Any, Any]:
-        """The script's answer and that of a WAIT sent with it: it is about its own connection.
-
-        Where both are sent again, after a lost connection, the wait covers what came before.
-        """
-        script = self._script(name)
-        for how in (("EVALSHA", script.sha), ("EVAL", script.source)):
-            with self.redis.pipeline(transaction=False) as pipe:
-                pipe.execute_command(*how, 1, self.keys.queues, *args)
-                pipe.execute_command(*wait)
-                answer, reached = pipe.execute(raise_on_error=False)
-            if isinstance(answer, NoScriptError):
-                continue
-            if isinstance(answer, Exception):
-                raise answer
-            return answer, reached
-        raise RqdError("Redis forgets a script while it runs it")
-
     def _run(self, name: str, *args: Any) -> Any:
         script = self._script(name)
         try:
             return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
         except NoScriptError:
             return self.redis.execute_command("EVAL", script.source, 1, self.keys.queues, *args)
-
-
-def _check_reached(durability: Durability, reached: Any, jobs: Sequence[NewJob]) -> None:
-    if isinstance(reached, ResponseError):
-        if "unknown command" in str(reached):
-            reached = "wait_aof needs Redis 7.2 or newer, or Valkey"
-        lacks: str | None = str(reached)
-    else:
-        lacks = durability.shortfall(reached)
-    if lacks is not None:
-        job_ids = tuple(job.id for job in jobs)
-        shown = f"job {job_ids[0]} is" if len(job_ids) == 1 else f"{len(job_ids)} jobs are"
-        raise NotDurableError(f"{shown} enqueued on the primary, but {lacks}", job_ids)
 
 
 def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
