@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rqd.model.errors import ConfigurationError, InvalidCallError
@@ -54,14 +54,28 @@ class EnqueueData:
     options: JobOptions
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a call goes to Redis: on a pipeline of the user's, or with what is waited for (a part of
+    Durability's fields by name; the rest is the queue's).
+    """
+
+    pipeline: Any = None
+    waits: dict[str, Any] = field(default_factory=dict)
+
+
 _OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+_WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
 _RESERVED = _OPTION_NAMES | set(_NOT_YET)
 NO_OPTIONS = JobOptions()
+PLAINLY = Sending()
 
 
-def split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[EnqueueData, Any]:
-    """The call and its options apart, and the user's pipeline."""
-    pipeline = kwargs.pop("pipeline", None)
+def split_call(
+    f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[EnqueueData, Sending]:
+    """The call and its options apart, and how it is sent."""
+    sending = split_sending(kwargs)
     named = {name: kwargs.pop(name) for name in _RESERVED & kwargs.keys()}
     options = job_options(named.pop("job_timeout", None), named) if named else NO_OPTIONS
     if "args" in kwargs or "kwargs" in kwargs:
@@ -71,7 +85,32 @@ def split_call(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[E
                 "pass arguments either in place or as args= and kwargs=, not both"
             )
         args, kwargs = tuple(positional or ()), dict(by_name or {})
-    return EnqueueData(f, args, kwargs, options), pipeline
+    return EnqueueData(f, args, kwargs, options), sending
+
+
+def split_sending(kwargs: dict[str, Any]) -> Sending:
+    """Takes `pipeline` and the `wait_` options out of the arguments. Raises ConfigurationError."""
+    waits = {name: kwargs.pop(name) for name in _WAITS & kwargs.keys()}
+    pipeline = kwargs.pop("pipeline", None)
+    return Sending(pipeline, read_waits(**waits)) if waits or pipeline is not None else PLAINLY
+
+
+def read_waits(
+    wait_replicas: int | None = None,
+    wait_aof: bool | None = None,
+    wait_timeout: float | str | None = None,
+) -> dict[str, Any]:
+    """Durability's fields, those that were given. Raises ConfigurationError."""
+    fields: dict[str, Any] = {}
+    if wait_replicas is not None:
+        if not isinstance(wait_replicas, int):
+            raise ConfigurationError(f"wait_replicas {wait_replicas!r}: write how many, 0 or more")
+        fields["replicas"] = int(wait_replicas)
+    if wait_aof is not None:
+        fields["aof"] = bool(wait_aof)
+    if wait_timeout is not None:
+        fields["timeout_s"] = parse_duration_s(wait_timeout, "wait_timeout")
+    return fields
 
 
 def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
@@ -83,6 +122,8 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
         if name in _OPTION_NAMES:
             if value is not None:
                 given[name] = value
+        elif name in _WAITS:
+            raise InvalidCallError(f"{name}= is the whole batch's: pass it to enqueue_many")
         elif name not in _NOT_YET:
             raise InvalidCallError(f"there is no option {name}=")
         elif value is not None:

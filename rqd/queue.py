@@ -17,6 +17,7 @@ from rqd.model.call import (
     encode_value,
 )
 from rqd.model.describe import describe_call
+from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob, Template
@@ -24,10 +25,14 @@ from rqd.model.serializers import Serializer, serializer_name
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     NO_OPTIONS,
+    PLAINLY,
     EnqueueData,
     JobOptions,
+    Sending,
     job_options,
+    read_waits,
     split_call,
+    split_sending,
     template_of,
     time_limit_s,
 )
@@ -56,7 +61,9 @@ class Queue:
         is_async: bool = True,
         serializer: str | Serializer | None = None,
         payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
+        **waits: Any,
     ) -> None:
+        """`waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more."""
         if not is_async:
             raise ConfigurationError("is_async=False is not there yet: run a worker in burst mode")
         if not 0 < payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
@@ -71,6 +78,7 @@ class Queue:
         self.serializer = serializer_name(serializer)
         self._insisted_serializer = None if serializer is None else self.serializer
         self._payload_limit_bytes = payload_limit_bytes
+        self._durability = Durability(**read_waits(**waits))
         self._plain = template_of(NO_OPTIONS, self.name, self.serializer, self.default_timeout)
 
     @property
@@ -98,11 +106,16 @@ class Queue:
         """Puts a call on the queue and returns its job.
 
         `f` is a function or its dotted name. Keyword arguments are the function's own, but for
-        those of JobOptions, and `pipeline`, `args` and `kwargs`. Raises InvalidCallError if another
-        process could not run it, PayloadTooLargeError, DuplicateJobError for a live `job_id`.
+        those of JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
+        when n replicas have the job, with `wait_aof=True` when it is on the disks of the primary
+        (and of these replicas), within `wait_timeout` seconds, 1 if not said.
+
+        Raises InvalidCallError if another process could not run it, PayloadTooLargeError,
+        DuplicateJobError for a live `job_id`, NotDurableError for what was not waited for in time:
+        the job is enqueued then.
         """
-        data, pipeline = split_call(f, args, kwargs)
-        return self._enqueue([data], pipeline=pipeline)[0]
+        data, sending = split_call(f, args, kwargs)
+        return self._enqueue([data], sending=sending)[0]
 
     def enqueue_call(
         self,
@@ -114,37 +127,44 @@ class Queue:
         **options: Any,
     ) -> Job[Any]:
         """As `enqueue`, with the call's arguments apart from the options (RQ's form)."""
+        options["pipeline"] = pipeline
+        sending = split_sending(options)
         data = self.prepare_data(func, args, kwargs, timeout, **options)
-        return self._enqueue([data], pipeline=pipeline)[0]
+        return self._enqueue([data], sending=sending)[0]
 
     def enqueue_many(
-        self, job_datas: Iterable[EnqueueData], pipeline: Any = None
+        self, job_datas: Iterable[EnqueueData], pipeline: Any = None, **waits: Any
     ) -> list[Job[Any]]:
         """Puts many calls, made by `prepare_data`, on the queue in one round trip: all, or none.
 
-        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none.
+        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none. `waits`
+        are the `wait_` options of `enqueue`.
         """
+        waits["pipeline"] = pipeline
+        sending = split_sending(waits)
+        if waits:
+            raise InvalidCallError(f"enqueue_many has no option {min(waits)}=")
         datas = list(job_datas)
         for data in datas:
             if not isinstance(data, EnqueueData):
                 raise InvalidCallError(
                     f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
                 )
-        return self._enqueue(datas, pipeline=pipeline) if datas else []
+        return self._enqueue(datas, sending=sending) if datas else []
 
     def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue when its time comes; a naive datetime is local time."""
-        data, pipeline = split_call(f, args, kwargs)
+        data, sending = split_call(f, args, kwargs)
         due_us = (datetime.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-        return self._enqueue([data], due_us=due_us, pipeline=pipeline)[0]
+        return self._enqueue([data], due_us=due_us, sending=sending)[0]
 
     def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue after this time, by Redis' clock."""
         if not isinstance(time_delta, timedelta):
             raise InvalidCallError(f"enqueue_in({time_delta!r}, ..): write a timedelta")
-        data, pipeline = split_call(f, args, kwargs)
+        data, sending = split_call(f, args, kwargs)
         delay_us = max(0, time_delta // timedelta(microseconds=1))
-        return self._enqueue([data], delay_us=delay_us, pipeline=pipeline)[0]
+        return self._enqueue([data], delay_us=delay_us, sending=sending)[0]
 
     @staticmethod
     def prepare_data(
@@ -260,13 +280,16 @@ class Queue:
         datas: list[EnqueueData],
         due_us: int | None = None,
         delay_us: int | None = None,
-        pipeline: Any = None,
+        sending: Sending = PLAINLY,
     ) -> list[Job[Any]]:
         jobs = [
             self._new_job(data, self._template(data.options, due_us, delay_us)) for data in datas
         ]
         store = self._backend.store
-        now_us = store.enqueue(jobs, store.request_id(), pipeline)
+        durability = self._durability
+        if sending.waits:
+            durability = replace(durability, **sending.waits)
+        now_us = store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
         is_due = due_us is None and delay_us is None
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:

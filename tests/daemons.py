@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, Unpack
@@ -32,6 +32,8 @@ class Options(TypedDict, total=False):
     env: Mapping[str, str]
     limit_s: float
     python: str
+    # What runs it, such as `ip netns exec NAME`; it must become the daemon by exec.
+    within: Sequence[str]
 
 
 class Daemon:
@@ -50,7 +52,11 @@ class Daemon:
         state = {"XDG_STATE_HOME": str(log_path.parent / "state")}
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [options.get("python", sys.executable), "-m", "rqd", *self.arguments],
+                [
+                    *options.get("within", ()),
+                    options.get("python", sys.executable),
+                    *("-m", "rqd", *self.arguments),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
@@ -30,6 +30,9 @@ class RedisServer:
 
     binary: Path
     folder: Path
+    # More of its command line: what comes later holds.
+    options: Sequence[str] = ()
+    is_sentinel: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -58,9 +61,11 @@ class RedisServer:
         self.process = subprocess.Popen(
             [
                 str(self.binary),
+                *self._mode(),
                 *("--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700"),
                 *("--save", "", "--appendonly", "no", "--dir", str(self.folder)),
                 *("--logfile", str(self.folder / "server.log"), "--daemonize", "no"),
+                *self.options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -120,6 +125,13 @@ class RedisServer:
         path = self.folder / "server.log"
         return path.read_text(errors="replace") if path.exists() else "(no log)"
 
+    def _mode(self) -> Sequence[str]:
+        if not self.is_sentinel:
+            return ()
+        config = self.folder / "sentinel.conf"  # which a sentinel writes into
+        config.touch()
+        return str(config), "--sentinel"
+
     def _started(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, "the server was never started"
         return self.process
@@ -144,11 +156,11 @@ class RedisServer:
 
 
 @contextmanager
-def running_server(binary: Path) -> Iterator[RedisServer]:
+def running_server(binary: Path, *options: str, is_sentinel: bool = False) -> Iterator[RedisServer]:
     """A server that runs inside the block and leaves nothing behind."""
     # /tmp and not TMPDIR: a unix socket's path is limited to 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="rqd-", dir="/tmp"))
-    server = RedisServer(binary, folder)
+    server = RedisServer(binary, folder, options, is_sentinel)
 
     def discard() -> None:
         if server.running:

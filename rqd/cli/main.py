@@ -29,7 +29,10 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (MasterExistsError, EX_UNAVAILABLE),
     (RqdError, EX_UNAVAILABLE),
 )
-_COMMANDS = {"start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop"}
+_COMMANDS = {
+    "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
+    "acl": "acl",
+}  # fmt: skip
 
 
 class LazyGroup(click.Group):

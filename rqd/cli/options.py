@@ -16,7 +16,8 @@ _url = click.option(
     "--url",
     "-u",
     metavar="URL",
-    help="Redis to use: redis://, rediss://, unix://, embedded: or embedded:FOLDER."
+    help="Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
+    " embedded: or embedded:FOLDER."
     "  [default: RQD_URL, REDIS_URL, or localhost:6379]",
 )
 _namespace = click.option(

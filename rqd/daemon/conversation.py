@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from rqd.daemon.loop import Loop
+from rqd.store.connection import RedisGone
 from rqd.store.store import Store
 
 
@@ -20,6 +21,7 @@ class Conversation:
         self._patience_s = patience_s
         self._connection: Any = None  # redis-py's connection classes share no public type
         self._fd = -1
+        self._is_secure = False
         self._asked_at: float | None = None
 
     @property
@@ -35,6 +37,7 @@ class Conversation:
             self._connection = connection
             # redis-py has no public way to its socket: this is the one place that takes it.
             self._fd = connection._sock.fileno()
+            self._is_secure = hasattr(connection._sock, "pending")
             self._loop.watch(self._fd)
         try:
             self._connection.send_command(*command)
@@ -45,7 +48,17 @@ class Conversation:
 
     def has_answer(self, ready: set[int]) -> bool:
         """True if the answer, or the connection's end, is there to be read."""
-        return self._asked_at is not None and self._fd in ready
+        if self._fd not in ready:
+            return False
+        if self._asked_at is not None and not self._is_secure:
+            return True
+        # What came may be TLS' own business, such as a session ticket: nothing to be read then.
+        is_answer = self._can_read()
+        if self._asked_at is None:
+            if is_answer:
+                self.close()  # ended by the server between two questions; it would stay readable
+            return False
+        return is_answer
 
     def overdue_at(self) -> float:
         """When the answer should have come at the latest; infinity while none is awaited."""
@@ -55,6 +68,12 @@ class Conversation:
         """Reads the answer. Raises what redis-py raises: an error reply, a lost connection."""
         self._asked_at = None
         return self._connection.read_response()
+
+    def _can_read(self) -> bool:
+        try:
+            return bool(self._connection.can_read(timeout=0))
+        except RedisGone:
+            return True  # its end, which the answer's reader will hear of
 
     def close(self) -> None:
         """Drops the connection, whatever is under way on it."""

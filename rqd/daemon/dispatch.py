@@ -65,6 +65,8 @@ class Dispatch:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
             return 0.0
+        if not self._link.waiter.is_armed:
+            return 0.0  # as soon as Redis may be tried again: no marker would wake us
         return min(self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
@@ -219,6 +221,7 @@ class Dispatch:
             self.next_promotion_at = now + max(0.0, wait_s)
         for claim in answer.claims:
             self._start(claim, now)
+            self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
 
     def _advise(self, ended: Ended) -> None:
         """Says once for each module that its import is paid by every job."""

@@ -25,7 +25,8 @@ from rqd.store.store import Store
 T = TypeVar("T")
 
 _FIRST_BACKOFF_S = 0.05
-_LONGEST_BACKOFF_S = 1.0
+# Half a second of silence at most and this pause: what runs settles within a second of its return.
+_LONGEST_BACKOFF_S = 0.4
 _REFUSED_PAUSE_S = 0.1
 _ANSWER_S = 0.5
 # The waiter's read is renewed this often, so that a connection that died in silence is found.

@@ -30,6 +30,7 @@ from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded
+from rqd.store.permissions import check_permissions
 from rqd.store.server_check import check_server
 from rqd.store.store import BeatAnswer
 
@@ -204,6 +205,7 @@ class Master:
         with explained(self._config.url):
             for warning in check_server(self._link.store.redis):
                 self._log.warning(warning)
+            check_permissions(self._link.store.redis, self._link.store.keys)
 
     def _tend_embedded(self, server: EmbeddedServer) -> None:
         server.poll()

@@ -129,9 +129,15 @@ class Workers:
     def assign(self, claim: Claim) -> Run:
         """The worker the claim names holds the job from now on."""
         worker = self.by_number[claim.worker]
-        pid = worker.child.pid if worker.child and worker.child.jobs_left > 0 else 0
-        worker.run = Run(claim, claim.worker, shown_pid=pid)
+        worker.run = Run(claim, claim.worker)
         return worker.run
+
+    def note_shown_pid(self, number: int, pid: int) -> None:
+        """What the claim wrote into the worker's row: the child that waited when it was asked for,
+        0 if none did; by the time of the answer it may be another.
+        """
+        if run := self.by_number[number].run:
+            run.shown_pid = pid
 
     def correct_shown_pids(self) -> bool:
         """True if a running job's row names another process than its own; taken as corrected."""

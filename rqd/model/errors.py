@@ -65,6 +65,16 @@ class ServerUnavailableError(RqdError):
     """Redis can't be reached, or refuses us. The message says where and why."""
 
 
+class NotDurableError(RqdError):
+    """The jobs are enqueued, but what `wait_replicas` or `wait_aof` asks for was not reached in
+    time. Don't enqueue them again; `job_ids` says which they are.
+    """
+
+    def __init__(self, message: str, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.job_ids = job_ids
+
+
 class JobTimeoutException(Exception):
     """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""
 

@@ -1,38 +1,38 @@
-"""Connections to Redis: what a URL means, the client's connection and the daemon's."""
+"""Connections to Redis: the client's and the daemon's, to one server or to whichever has us now."""
 
 from __future__ import annotations
 
+import inspect
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ssl
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
-from rqd.model.errors import ConfigurationError, ServerUnavailableError
-from rqd.store.embedded import embedded_redis_url, is_embedded
+from rqd.model.errors import ConfigurationError
+from rqd.store.directory import Cluster, Directory, Sentinels, show
+from rqd.store.keys import Keys
+from rqd.store.refusals import RedisGone as RedisGone
+from rqd.store.refusals import explained as explained
+from rqd.store.refusals import is_refusal as is_refusal
+from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
+from rqd.store.urls import Target, read_url
+from rqd.store.urls import hide_password as hide_password
 
 DEFAULT_URL = "redis://localhost:6379"
-SCHEMES = ("redis", "rediss", "unix")
 
 # The names by which the layers above know redis-py's client and errors: only store imports redis.
-Client = redis.Redis
+Client = redis.Redis | redis.RedisCluster
 RedisError = redis.RedisError
 
-# What a lost or refusing server looks like; a daemon waits for its return.
-RedisGone = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    OSError,
-)
-
-_PASSWORD_IN_QUERY = re.compile(r"((?:^|&)password=)[^&]*")
+_CLIENT_WAITS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
+_DAEMON_WAIT_S = 0.5
+# A failover is over by then, or takes longer than a caller likes to be kept.
+_CLIENT_PATIENCE_S = 6.0
 
 # What is read from a user's client, besides its socket_ and ssl_ settings.
 _KEPT_SETTINGS = {
@@ -46,31 +46,20 @@ _KEPT_SETTINGS = {
     "client_name",
     "health_check_interval",
 }
+# What of a user's TLS settings goes into a URL as it is.
+_TLS_IN_URL = (
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_password",
+)
 
-
-def url_of(client: redis.Redis) -> str:
-    """The URL of a client's settings, for a daemon that shall use the same server."""
-    settings = client.connection_pool.connection_kwargs
-    user, password = settings.get("username") or "", settings.get("password") or ""
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
-    database = settings.get("db") or 0
-    if path := settings.get("path"):
-        return f"unix://{login}{quote(path)}?db={database}"
-    secure = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
-    host, port = settings.get("host", "localhost"), settings.get("port", 6379)
-    host = f"[{host}]" if ":" in host else host
-    return f"redis{'s' if secure else ''}://{login}{host}:{port}/{database}"
-
-
-def is_refusal(error: Exception) -> bool:
-    """True if Redis can never carry the call out: a key is of a wrong type, a script failed.
-
-    Errors that pass have a code of their own: MISCONF, BUSY, TRYAGAIN and the like.
-    """
-    if not isinstance(error, redis.ResponseError) or isinstance(error, RedisGone):
-        return False
-    code = str(error).split(" ", 1)[0]
-    return code == "WRONGTYPE" or not code.isupper()
+# The library's name is told to nobody: it is two commands at each connect.
+_TAKEN = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+_ANONYMOUS: dict[str, None] = dict.fromkeys(
+    ["driver_info"] if "driver_info" in _TAKEN else {"lib_name", "lib_version"} & _TAKEN.keys()
+)
 
 
 def default_url() -> str:
@@ -83,122 +72,193 @@ def default_namespace() -> str:
     return os.environ.get("RQD_NAMESPACE") or "rqd"
 
 
-def client_connection(target: str | redis.Redis | None) -> redis.Redis:
+def url_of(client: Client) -> str:
+    """The URL of a client's settings, for a daemon that shall use the same server."""
+    settings, is_secure = _settings_of(client)
+    user, password = settings.get("username") or "", settings.get("password") or ""
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    query = _tls_in_url(settings) if is_secure else {}
+    database = settings.get("db") or 0
+    scheme = "rediss" if is_secure else "redis"
+    if isinstance(client, redis.RedisCluster):
+        hosts = ",".join(show((node.host, node.port)) for node in _nodes_of(client))
+        return _with_query(f"{scheme}+cluster://{login}{hosts}", query)
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        query |= {"db": str(database)} if database else {}
+        addresses, theirs = _sentinels_of(pool)
+        for name in ("username", "password"):
+            if theirs.get(name):
+                query[f"sentinel_{name}"] = theirs[name]
+        hosts = ",".join(map(show, addresses))
+        service = quote(pool.service_name, safe="")
+        return _with_query(f"{scheme}+sentinel://{login}{hosts}/{service}", query)
+    if path := settings.get("path"):
+        return f"unix://{login}{quote(path)}?db={database}"
+    address = show((settings.get("host", "localhost"), settings.get("port", 6379)))
+    return _with_query(f"{scheme}://{login}{address}/{database}", query)
+
+
+def client_connection(target: str | Client | None) -> redis.Redis:
     """A client for user code from a URL, from another client's settings, or the default URL.
 
-    A call waits 5 s at most for an answer, or as long as the URL or client says, and is sent again
-    twice: every script is safe to send twice. Raises ConfigurationError for a URL that can't be
-    read.
+    A call waits 5 s at most for an answer, or as long as the URL or client says, and is sent again:
+    twice, or for some seconds where sentinels or a cluster may name another server meanwhile. Every
+    script is safe to send twice. Raises ConfigurationError for a URL that can't be read.
     """
-    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
-    if target is not None and not isinstance(target, str):
-        return _client(_pool_like(target), retry=retry)
-    pool = _pool_of_url(default_url() if target is None else target)
-    waits = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
-    return _client(pool, **{**waits, **pool.connection_kwargs, "retry": retry})
+    if target is None or isinstance(target, str):
+        read = _read(default_url() if target is None else target)
+        pool = _pool_of_url(read)
+        pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
+    else:
+        read, pool = _pool_like(target)
+        if read.kind:
+            pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
+    # Said by name for older versions of redis-py, which try nothing again otherwise.
+    again = [redis.ConnectionError, redis.TimeoutError]
+    if not read.kind:
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+        return _client(pool, retry=retry, retry_on_error=again)
+    patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
+    retry = Patience(_CLIENT_PATIENCE_S)
+    return _client(_roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
 
 
 def daemon_connection(url: str) -> redis.Redis:
     """A connection for the daemon: no retries, half a second at most for a single wait, whatever
     the URL says, so that signals are heard while Redis is not there.
     """
-    return _client(
-        _pool_of_url(url),
-        socket_timeout=0.5,
-        socket_connect_timeout=0.5,
-        retry=Retry(NoBackoff(), 0),
-    )
+    read = _read(url)
+    pool = _pool_of_url(read)
+    waits = {"socket_timeout": _DAEMON_WAIT_S, "socket_connect_timeout": _DAEMON_WAIT_S}
+    pool.connection_kwargs.update(waits)
+    if read.kind:
+        pool = _roaming(read, pool, _DAEMON_WAIT_S)
+    return _client(pool, retry=Retry(NoBackoff(), 0))
 
 
-def hide_password(url: str) -> str:
-    """The URL as it may stand in logs and tables."""
+def moves_with_a_slot(connection: redis.Redis, keys: Keys) -> bool:
+    """True if a cluster has these keys; from then on the connection goes to their slot's owner."""
+    directory = connection.connection_pool.connection_kwargs.get("directory")
+    if not isinstance(directory, Cluster):
+        return False
+    directory.belongs(keys.queues)
+    return True
+
+
+def _read(url: str) -> Target:
     try:
-        parts = urlsplit(url)
-        if parts.query:
-            # redis-py reads a password there too.
-            hidden = _PASSWORD_IN_QUERY.sub(r"\1***", parts.query)
-            if hidden != parts.query:
-                return hide_password(urlunsplit(parts._replace(query=hidden)))
-        if parts.password is None:
-            return url
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-    except ValueError:
-        return "(unreadable URL)"
-
-
-@contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turns redis-py's errors into one line with what to do: ServerUnavailableError."""
-    shown = hide_password(url)
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # our own output's reader has gone; redis-py has its own error for a lost server
-    except redis.exceptions.AuthenticationError as error:
-        raise ServerUnavailableError(_refused_login(shown, error)) from error
-    except (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError) as error:
-        raise ServerUnavailableError(f"Redis at {shown} takes no writes: {error}") from error
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        if is_embedded(url):
-            raise ServerUnavailableError(
-                f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
-            ) from error
-        raise ServerUnavailableError(
-            f"no Redis at {shown} ({error}): is it running, is the URL right?"
-        ) from error
-    except redis.exceptions.NoPermissionError as error:
-        raise ServerUnavailableError(f"Redis at {shown} denies a command: {error}") from error
-    except redis.exceptions.ResponseError as error:
-        # What a server that wants a password says to a command of more than ten arguments.
-        if "unauthenticated" not in str(error):
-            raise
-        raise ServerUnavailableError(_refused_login(shown, error)) from error
-
-
-def _refused_login(shown_url: str, error: Exception) -> str:
-    return f"Redis at {shown_url} refused the password or user ({error}): check the URL"
+        return read_url(url)
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(f"URL {hide_password(url)!r}: {error}") from error
 
 
 def _client(pool: redis.ConnectionPool, **settings: Any) -> redis.Redis:
     # Last, so that no URL or client hands out text where bytes are meant, or other shapes.
-    pool.connection_kwargs.update(settings, decode_responses=False, protocol=2)
+    pool.connection_kwargs.update(settings, decode_responses=False, protocol=2, **_ANONYMOUS)
     return redis.Redis(connection_pool=pool)
 
 
-def _pool_of_url(target: str) -> redis.ConnectionPool:
-    url = _check_url(target)
+def _pool_of_url(target: Target) -> redis.ConnectionPool:
+    shown = hide_password(target.plain)
     try:
-        address = embedded_redis_url(url) if is_embedded(url) else url
-        return redis.ConnectionPool.from_url(address, protocol=2)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"URL {hide_password(target)!r}: {error}") from error
+        pool = redis.ConnectionPool.from_url(target.plain, protocol=2)
+        _be_strict(pool)
+        pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
+    except (ValueError, TypeError, redis.RedisError) as error:
+        told = str(error).rpartition("__init__() ")[2]
+        raise ConfigurationError(f"URL {shown!r}: {told}") from error
+    return pool
 
 
-def _pool_like(client: redis.Redis) -> redis.ConnectionPool:
+def _be_strict(pool: redis.ConnectionPool) -> None:
+    """The name in a certificate is compared with the host's, which older redis-py leaves out."""
+    settings = pool.connection_kwargs
+    if issubclass(pool.connection_class, redis.SSLConnection):
+        is_checked = settings.get("ssl_cert_reqs", "required") != "none"
+        settings.setdefault("ssl_check_hostname", is_checked)
+
+
+def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
     """A pool to the same server with the same login, and none of the client's other habits."""
-    theirs = client.connection_pool
+    theirs, is_secure = _settings_of(client)
     kept = {
         name: value
-        for name, value in theirs.connection_kwargs.items()
+        for name, value in theirs.items()
         if name in _KEPT_SETTINGS or name.startswith(("socket_", "ssl_"))
     }
-    return redis.ConnectionPool(connection_class=theirs.connection_class, protocol=2, **kept)
-
-
-def _check_url(url: str) -> str:
-    if is_embedded(url):
-        return url
-    try:
-        parts = urlsplit(url)
-        wanted = parts.path if parts.scheme == "unix" else parts.hostname
-        good = parts.scheme in SCHEMES and bool(wanted)
-        _ = parts.port
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigurationError(
-            f"URL {hide_password(url)!r} can't be read: write redis://host:6379/0, rediss://..,"
-            " unix:///path/redis.sock, embedded: or embedded:FOLDER"
+    if isinstance(client, redis.RedisCluster):
+        nodes = tuple((node.host, int(node.port)) for node in _nodes_of(client))
+        target = Target("", "cluster", nodes)
+    elif isinstance(client.connection_pool, SentinelConnectionPool):
+        pool = client.connection_pool
+        if not pool.is_master:
+            raise ConfigurationError("a client of slave_for() can't write: hand in master_for()")
+        addresses, settings = _sentinels_of(pool)
+        login = {name: settings[name] for name in ("username", "password") if settings.get(name)}
+        target = Target("", "sentinel", addresses, pool.service_name, login)
+    else:
+        connection_class = client.connection_pool.connection_class
+        return Target(""), redis.ConnectionPool(
+            connection_class=connection_class, protocol=2, **kept
         )
-    return url
+    plain: type[redis.Connection] = redis.SSLConnection if is_secure else redis.Connection
+    return target, redis.ConnectionPool(connection_class=plain, protocol=2, **kept)
+
+
+def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> redis.ConnectionPool:
+    """A pool whose connections look up their server by the target's sentinels or nodes."""
+    settings = dict(pool.connection_kwargs)
+    settings.pop("retry", None)
+    asking = {name: value for name, value in settings.items() if name not in ("db", "client_name")}
+    if target.kind == "sentinel":
+        # Their login is their own.
+        for name in ("username", "password", "credential_provider"):
+            asking.pop(name, None)
+        asking |= target.sentinel_settings
+    asking |= _ANONYMOUS
+    where = (target.addresses, pool.connection_class, asking, patience_s)
+    directory: Directory
+    directory = Sentinels(target.service, *where) if target.service else Cluster(*where)
+    is_secure = issubclass(pool.connection_class, redis.SSLConnection)
+    roaming = RoamingTLSConnection if is_secure else RoamingConnection
+    settings |= {"directory": directory, "patience_s": patience_s}
+    return redis.ConnectionPool(connection_class=roaming, **settings)
+
+
+def _settings_of(client: Client) -> tuple[dict[str, Any], bool]:
+    """The settings of a client's connections, and whether they speak TLS."""
+    if isinstance(client, redis.RedisCluster):
+        settings = dict(client.nodes_manager.connection_kwargs)
+        return settings, bool(settings.get("ssl"))
+    pool = client.connection_pool
+    return pool.connection_kwargs, issubclass(pool.connection_class, redis.SSLConnection)
+
+
+def _tls_in_url(settings: dict[str, Any]) -> dict[str, str]:
+    query = {name: str(settings[name]) for name in _TLS_IN_URL if settings.get(name)}
+    # redis-py takes the name as well as the number.
+    if settings.get("ssl_cert_reqs", "required") in ("none", ssl.CERT_NONE, None):
+        query["ssl_cert_reqs"] = "none"
+    elif settings.get("ssl_check_hostname") is False:
+        query["ssl_check_hostname"] = "0"
+    return query
+
+
+def _with_query(url: str, query: dict[str, str]) -> str:
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def _nodes_of(client: redis.RedisCluster) -> list[Any]:
+    return list(client.nodes_manager.startup_nodes.values())
+
+
+def _sentinels_of(
+    pool: SentinelConnectionPool,
+) -> tuple[tuple[tuple[str, int], ...], dict[str, Any]]:
+    """The addresses of a pool's sentinels, and the settings of its connections to them."""
+    asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    addresses = tuple((one.get("host", "localhost"), int(one.get("port", 26379))) for one in asked)
+    return addresses, asked[0]

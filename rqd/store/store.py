@@ -18,7 +18,13 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
+from rqd.model.durability import Durability
+from rqd.model.errors import (
+    ConfigurationError,
+    DuplicateJobError,
+    RqdError,
+    ServerUnavailableError,
+)
 from rqd.model.records import (
     Claim,
     Envelope,
@@ -27,8 +33,11 @@ from rqd.model.records import (
     parse_intervals,
     retries_granted,
 )
+from rqd.store.connection import moves_with_a_slot
 from rqd.store.keys import Keys
-from rqd.store.scripts import load_script
+from rqd.store.refusals import explain_write
+from rqd.store.scripts import Script, load_script
+from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
@@ -36,6 +45,7 @@ INLINE_LIMIT_BYTES = 64 * 1024
 PORTION_JOBS = 10_000
 PORTION_BYTES = 64 * 1024 * 1024
 _STAGED_TTL_S = 600
+_NO_MORE = Durability()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ class Store:
     def __init__(self, connection: redis.Redis, namespace: str = "rqd") -> None:
         self.redis = connection
         self.keys = Keys(namespace)
+        self._is_guarded = moves_with_a_slot(connection, self.keys)
         self._origin = os.urandom(8).hex()
         self._sequence = itertools.count(1)
         self._knows_turn = True
@@ -145,16 +156,31 @@ class Store:
         """A new request id: unique for ever, for one mutation and all its replays."""
         return f"{self._origin}{os.getpid():x}.{next(self._sequence)}"
 
-    def enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any = None) -> int | None:
+    def enqueue(
+        self,
+        jobs: Sequence[NewJob],
+        request: str,
+        pipe: Any = None,
+        durability: Durability = _NO_MORE,
+    ) -> int | None:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
         More than 10,000 jobs, or 64 MiB, go in portions, each of which is all or none. With `pipe`,
         a pipeline of the user's, the script is queued there, and None returned. Raises
-        DuplicateJobError if one of the ids belongs to a live job, or stands there twice.
+        DuplicateJobError if one of the ids belongs to a live job, or stands there twice;
+        NotDurableError if the jobs are there, but not as durable as asked for.
         """
-        now_us = None
+        if durability:
+            check_wait(durability, self.redis, pipe)
+        now_us, reached = None, None
         for number, portion in enumerate(_portions(jobs)):
-            now_us = self._enqueue(portion, f"{request}.{number}" if number else request, pipe)
+            sent_as = f"{request}.{number}" if number else request
+            if pipe is not None:
+                self._queue_enqueue(portion, sent_as, pipe)
+            else:
+                now_us, reached = self._enqueue(portion, sent_as, durability)
+        if durability:
+            check_reached(durability, reached, jobs)
         return now_us
 
     def turn(self, turn: Turn) -> TurnAnswer:
@@ -191,7 +217,7 @@ class Store:
             args += (number, turn.pids.get(number, 0))
         args += self._precedence(turn.queues) if turn.queues else ("", 0)
         self._stage(staged)
-        script = load_script("turn")
+        script = self._script("turn")
         if self._knows_turn:
             return ["EVALSHA", script.sha, 1, self.keys.queues, *args]
         self._knows_turn = True
@@ -313,18 +339,26 @@ class Store:
         last = limit_bytes - 1
         return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
 
-    def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
+    def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         args, staged = _enqueue_args(jobs, request)
-        if pipe is not None:
-            for name, payload in staged.items():
-                pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
-            pipe.eval(load_script("enqueue").source, 1, self.keys.queues, *args)
-            return None
+        for name, payload in staged.items():
+            pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
+        pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
+
+    def _enqueue(
+        self, jobs: Sequence[NewJob], request: str, durability: Durability
+    ) -> tuple[int, Any]:
+        """Redis' time, and what its wait for more copies has answered, if that was wanted."""
+        args, staged = _enqueue_args(jobs, request)
         self._stage(staged)
-        outcome, told = self._ask("enqueue", *args)
+        reached = None
+        if durability:
+            (outcome, told), reached = self._ask("enqueue", *args, wait=durability.command())
+        else:
+            outcome, told = self._ask("enqueue", *args)
         match outcome:
             case b"ok":
-                return int(told)
+                return int(told), reached
             case b"duplicate":
                 raise DuplicateJobError(
                     f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
@@ -336,17 +370,27 @@ class Store:
         for name, value in staged.items():
             self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
 
-    def _ask(self, name: str, *args: Any) -> Any:
-        """As `_run`, for user code, which is told what to do about a namespace not rqd's."""
+    def _ask(self, name: str, *args: Any, wait: tuple[str | int, ...] = ()) -> Any:
+        """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
+        keeps Redis from taking a write.
+        """
         try:
-            return self._run(name, *args)
+            if not wait:
+                return self._run(name, *args)
+            command = (1, self.keys.queues, *args)
+            return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError as error:
+            if told := explain_write(error):
+                raise ServerUnavailableError(told) from error
             if not str(error).startswith("WRONGTYPE"):
                 raise
             raise ConfigurationError(f"{error}: choose another --namespace") from error
 
+    def _script(self, name: str) -> Script:
+        return load_script(name, self._is_guarded)
+
     def _run(self, name: str, *args: Any) -> Any:
-        script = load_script(name)
+        script = self._script(name)
         try:
             return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
         except NoScriptError:

@@ -1,6 +1,8 @@
 """What a URL means; nothing here connects."""
 
 import pytest
+import redis
+from redis.sentinel import Sentinel
 
 from rqd.model.errors import ConfigurationError
 from rqd.store.connection import (
@@ -8,7 +10,9 @@ from rqd.store.connection import (
     default_namespace,
     default_url,
     hide_password,
+    url_of,
 )
+from rqd.store.urls import Target, read_url
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,10 @@ def test_the_namespace_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
         *("", "localhost", "localhost:6379", "http://h", "redis://", "redis:///0", "unix://"),
         *("redis://h:port", "redis://h:99999", "redis://[::1", "redis://h/0?db=x", "rediss:h"),
         *("redis://h?socket_timeout=soon", "redis://h?health_check_interval=x"),
+        *("redis+sentinel://h", "redis+sentinel:///jobs", "redis+sentinel://h,/jobs"),
+        *("redis+sentinel://h:x/jobs", "redis+sentinel://h/jobs/2", "unix+sentinel://h/jobs"),
+        *("redis+cluster://", "redis+cluster://h/1", "redis+cluster://h?db=1", "redis+ring://h"),
+        *("redis+cluster://h?no_such=1", "rediss+cluster://h?ssl_keyfile=/no/such"),
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_in_one_line(url: str) -> None:
@@ -70,6 +78,12 @@ def test_a_refused_url_is_shown_without_its_password() -> None:
         ("redis://h/0?password=secret", "redis://h/0?password=***"),
         ("redis://[::1", "(unreadable URL)"),
         ("embedded:/a", "embedded:/a"),
+        ("redis+sentinel://u:secret@h:1,g/jobs", "redis+sentinel://u:***@h:1,g/jobs"),
+        (
+            "redis+sentinel://h/jobs?sentinel_password=secret&db=1",
+            "redis+sentinel://h/jobs?sentinel_password=***&db=1",
+        ),
+        ("rediss://h/0?ssl_password=secret", "rediss://h/0?ssl_password=***"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
@@ -82,3 +96,67 @@ def test_a_client_waits_as_long_as_its_url_says() -> None:
 
     assert (patient["socket_timeout"], patient["socket_connect_timeout"]) == (60, 2)
     assert (usual["socket_timeout"], usual["socket_connect_timeout"]) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("redis://h", Target("redis://h")),
+        ("unix:///a/b?db=1", Target("unix:///a/b?db=1")),
+        (
+            "redis+sentinel://u:p%2Fw@h,[::1]:1/jo%62s?sentinel_password=x&sentinel_username=y&db=2",
+            Target(
+                "redis://u:p%2Fw@h:26379?db=2",
+                "sentinel",
+                (("h", 26379), ("::1", 1)),
+                "jobs",
+                {"username": "y", "password": "x"},
+            ),
+        ),
+        (
+            "rediss+cluster://[::1]:7,h/0?ssl_check_hostname=0",
+            Target("rediss://[::1]:7/0?ssl_check_hostname=0", "cluster", (("::1", 7), ("h", 6379))),
+        ),
+    ],
+)
+def test_what_a_url_means(url: str, target: Target) -> None:
+    assert read_url(url) == target
+
+
+@pytest.mark.parametrize(
+    ("client", "url"),
+    [
+        (
+            redis.Redis("h", ssl=True, ssl_certfile="/c", ssl_keyfile="/k", ssl_ca_certs="/a"),
+            "rediss://h:6379/0?ssl_certfile=%2Fc&ssl_keyfile=%2Fk&ssl_ca_certs=%2Fa",
+        ),
+        (
+            redis.Redis("h", ssl=True, ssl_cert_reqs="none"),
+            "rediss://h:6379/0?ssl_cert_reqs=none",
+        ),
+        (
+            redis.Redis("h", ssl=True, ssl_check_hostname=False),
+            "rediss://h:6379/0?ssl_check_hostname=0",
+        ),
+        (
+            Sentinel([("a", 1), ("::1", 2)], sentinel_kwargs={"password": "s"}).master_for(
+                "jobs", password="p", db=3
+            ),
+            "redis+sentinel://:p@a:1,[::1]:2/jobs?db=3&sentinel_password=s",
+        ),
+    ],
+)
+def test_the_url_of_a_users_client_says_how_to_reach_the_same(
+    client: redis.Redis, url: str
+) -> None:
+    assert url_of(client) == url
+
+
+def test_the_name_in_a_certificate_is_compared_unless_told_otherwise() -> None:
+    def checks(query: str) -> object:
+        pool = client_connection(f"rediss://h{query}").connection_pool
+        return pool.connection_kwargs["ssl_check_hostname"]
+
+    assert checks("") is True
+    assert checks("?ssl_check_hostname=0") is False
+    assert checks("?ssl_cert_reqs=none") is False

@@ -1,0 +1,189 @@
+"""Who has the namespace now: sentinels know the master of a service, a cluster the owner of a slot.
+
+Both are asked anew for each connection. No question takes longer than a quarter of the patience a
+connection has, and after half of it the rest are left for the next try: a daemon's loop must not
+stand still while one silent host after the other is waited for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+
+from rqd.model.errors import ServerUnavailableError
+from rqd.store.urls import Address
+
+
+class NoOwnerError(ServerUnavailableError, redis.ConnectionError):
+    """Nobody could say which server has the namespace, or none has it now.
+
+    `is_final`: to ask again at once is of no use.
+    """
+
+    def __init__(self, message: str, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+
+class Directory(ABC):
+    """Finds the server to connect to by asking others for it."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        connection_class: type[redis.Connection],
+        settings: Mapping[str, Any],
+        patience_s: float,
+    ) -> None:
+        self._addresses = list(addresses)
+        self._connection_class = connection_class
+        self._settings = settings
+        self._patience_s = patience_s
+        self._teller: Address | None = None
+        self._has_found = False
+
+    def find(self) -> Address:
+        """Where to connect now. Raises NoOwnerError."""
+        give_up_at = monotonic() + self._patience_s / 2
+        failures: list[str] = []
+        for address in list(self._addresses):
+            if failures and monotonic() >= give_up_at:
+                break
+            try:
+                found = self._ask(address)
+            except (redis.RedisError, OSError) as error:
+                failures.append(f"{show(address)} ({error})")
+                self._put_off(address)
+            else:
+                self._teller = address
+                self._has_found = True
+                return found
+        raise self._nobody(failures)
+
+    def doubt(self) -> None:
+        """The latest answer was of no use: next time the others are asked first."""
+        self._put_off(self._teller)
+
+    def hear(self, code: str, text: str, at: Address) -> str:  # noqa: ARG002 - the cluster's
+        """What an error reply of the server `at` tells of who has the namespace, in words."""
+        self.doubt()
+        return f"no master: {code} {text}"
+
+    @abstractmethod
+    def _ask(self, address: Address) -> Address:
+        """Asks one of those that know."""
+
+    @abstractmethod
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        """The error for when none of those asked knew."""
+
+    def _put_off(self, address: Address | None) -> None:
+        if address in self._addresses:
+            self._addresses.remove(address)
+            self._addresses.append(address)
+
+    def _question(self, address: Address, *command: str) -> Any:
+        share_s = self._patience_s / 4
+        timeouts = {"socket_timeout": share_s, "socket_connect_timeout": share_s}
+        host, port = address
+        retry = Retry(NoBackoff(), 0)
+        settings = {**self._settings, **timeouts, "host": host, "port": port, "retry": retry}
+        connection: Any = self._connection_class(**settings)
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
+
+
+class Sentinels(Directory):
+    """The sentinels of a service."""
+
+    def __init__(self, service: str, *where: Any) -> None:
+        super().__init__(*where)
+        self.service = service
+        self._told_unknown = False
+
+    def _ask(self, address: Address) -> Address:
+        answer = self._question(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+        if answer is None:
+            self._told_unknown = True
+            raise redis.ResponseError(f"knows no service {self.service!r}")
+        host, port = answer
+        return host.decode(), int(port)
+
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        told = ", ".join(failures)
+        if self._told_unknown:
+            self._told_unknown = False
+            hint = f"no service {self.service!r} is known there: write the name that"
+            return NoOwnerError(f"{hint} `sentinel monitor` has, after the hosts ({told})", True)
+        hint = "are they running, is the URL right?"
+        return NoOwnerError(f"no sentinel answers: {told}: {hint}", not self._has_found)
+
+
+class Cluster(Directory):
+    """The nodes of a cluster; the namespace is in one slot."""
+
+    def __init__(self, *where: Any) -> None:
+        super().__init__(*where)
+        self._seeds = list(self._addresses)
+        self._slot = 0
+        self._moved_to: Address | None = None
+
+    def belongs(self, key: str) -> None:
+        """Says which slot to find the owner of: this key's."""
+        self._slot = key_slot(key.encode())
+
+    def find(self) -> Address:
+        """Where to connect now: where MOVED sent us, or what a node knows."""
+        moved_to, self._moved_to = self._moved_to, None
+        return moved_to or super().find()
+
+    def hear(self, code: str, text: str, at: Address) -> str:
+        """MOVED says who has the slot; ASK and TRYAGAIN come while it moves."""
+        if code == "MOVED":
+            host, _, port = text.rpartition(" ")[2].rpartition(":")
+            self._moved_to = (host or at[0], int(port))
+            return f"the slot of its namespace moved to {show(self._moved_to)}"
+        if code in ("ASK", "TRYAGAIN"):
+            return "the slot of its namespace is being moved to another node"
+        self.doubt()
+        return f"{code} {text}"
+
+    def _ask(self, address: Address) -> Address:
+        owner: Address | None = None
+        nodes: list[Address] = []
+        for first, last, *servers in self._question(address, "CLUSTER", "SLOTS"):
+            # A node that does not know its own address leaves the host empty.
+            told = [((s[0] or b"").decode() or address[0], int(s[1])) for s in servers]
+            nodes += (node for node in told if node not in nodes)
+            if int(first) <= self._slot <= int(last):
+                owner = told[0]
+        if owner is None:
+            raise redis.ResponseError(f"no node has slot {self._slot}")
+        # The one that answered goes on being asked first; the seeds stay for when all have moved.
+        rest = [*nodes, *self._seeds]
+        self._addresses = list(dict.fromkeys([address, *rest]))
+        return owner
+
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        told = ", ".join(failures)
+        if "cluster support disabled" in told:
+            hint = "that server has no cluster mode: write redis://host:port"
+            return NoOwnerError(f"{hint} ({told})", True)
+        hint = "is the cluster up, is the URL right?"
+        return NoOwnerError(f"no node of the cluster tells: {told}: {hint}", not self._has_found)
+
+
+def show(address: Address) -> str:
+    """host:port"""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,87 @@
+"""Which commands and keys rqd needs of Redis: for an ACL user, and for a master that starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from rqd.model.errors import ServerUnavailableError
+from rqd.store.keys import Keys
+from rqd.store.urls import read_url
+
+# What clients, masters and the command line send themselves; the rest is in the scripts.
+_DIRECT = {
+    *("eval", "evalsha", "time", "multi", "exec"),
+    *("get", "getrange", "set", "hget", "hgetall", "xread", "xrevrange"),
+    *("smembers", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrank", "bzpopmin"),
+}
+_IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")
+_FOLDER = Path(__file__).parent / "lua"
+
+# A server before 7.0 can't be asked.
+_MISSING = """
+local missing = {}
+if redis.acl_check_cmd then
+  for _, command in ipairs(ARGV) do
+    if not redis.acl_check_cmd(command, KEYS[1]) then missing[#missing + 1] = command end
+  end
+end
+return missing
+"""
+
+
+@cache
+def commands_in_scripts() -> frozenset[str]:
+    """The commands the Lua files call: a user's permissions hold for those too."""
+    found = {"exists"}  # what a cluster's guard asks
+    for path in _FOLDER.rglob("*.lua"):
+        found.update(name.lower() for name in _IN_SCRIPT.findall(path.read_text()))
+    return frozenset(found)
+
+
+def acl_lines(
+    user: str, namespace: str, url: str, more: Iterable[str] = ()
+) -> list[tuple[str, str]]:
+    """(where, line): the ACL SETUSER lines that make a user who may do what rqd needs, no more.
+
+    PASSWORD in them is to be replaced; `more` are further commands.
+    """
+    target = read_url(url)
+    needed = {*_DIRECT, *commands_in_scripts(), *more}
+    if target.kind == "cluster":
+        needed |= {"cluster|slots"}
+    elif _has_database(target.plain):
+        needed |= {"select"}
+    allowed = " ".join(f"+{name}" for name in sorted(needed))
+    keys = f"~{Keys(namespace).prefix}*"
+    head = f"ACL SETUSER {user} reset on >PASSWORD"
+    lines = [("on each Redis server", f"{head} {keys} resetchannels -@all {allowed}")]
+    if target.kind == "sentinel":
+        asked = "+sentinel|get-master-addr-by-name"
+        lines.append(("on each sentinel", f"{head} resetchannels -@all {asked}"))
+    return lines
+
+
+def check_permissions(connection: redis.Redis, keys: Keys) -> None:
+    """Raises ServerUnavailableError, with the names, if the scripts' commands are not all allowed.
+
+    A script that lacks one would stop half way.
+    """
+    asked = sorted(commands_in_scripts())
+    missing: Any = connection.eval(_MISSING, 1, keys.queues, *asked)
+    if missing:
+        names = ", ".join(name.decode() for name in missing)
+        raise ServerUnavailableError(
+            f"Redis denies our user these commands on {keys.prefix}*: {names}"
+            " (`rqd acl` prints what it needs)"
+        )
+
+
+def _has_database(plain_url: str) -> bool:
+    settings = redis.ConnectionPool.from_url(plain_url).connection_kwargs
+    return bool(settings.get("db"))

@@ -1,0 +1,108 @@
+"""What Redis' errors mean: which pass by themselves, which never will, and what to tell a user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis import exceptions
+
+from rqd.model.errors import ServerUnavailableError
+from rqd.store.embedded import is_embedded
+from rqd.store.urls import hide_password
+
+# What a lost or refusing server looks like; a daemon waits for its return.
+RedisGone = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.NoPermissionError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.AskError,  # MOVED is one of these
+    OSError,
+)
+
+# Redis 6.2 wraps what stopped a script in a text of its own; and this is what a server that wants
+# a password says to a command of more than ten arguments.
+_PASSES = re.compile(
+    r"\b(?:OOM|READONLY|MISCONF|NOREPLICAS|NOPERM)\b|read only replica|maxmemory"
+    r"|MISCONF|can't run this command|unauthenticated"
+)
+_NO_WRITES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
+
+
+def is_refusal(error: Exception) -> bool:
+    """True if Redis can never carry the call out: a key is of a wrong type, a script failed.
+
+    Errors that pass have a code of their own (MISCONF, BUSY, NOREPLICAS) or a class of redis-py's.
+    """
+    if not isinstance(error, redis.ResponseError) or isinstance(error, RedisGone):
+        return False
+    text = str(error)
+    code = text.split(" ", 1)[0]
+    return code == "WRONGTYPE" or not (code.isupper() or _PASSES.search(text))
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turns redis-py's errors into one line with what to do: ServerUnavailableError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # our own output's reader has gone; redis-py has its own error for a lost server
+    except ServerUnavailableError:
+        raise
+    except (redis.RedisError, OSError) as error:
+        told = _explain(error, url)
+        if told is None:
+            raise
+        raise ServerUnavailableError(told) from error
+
+
+def explain_write(error: redis.ResponseError) -> str | None:
+    """What to tell a user whose write Redis did not take for now; None for any other error."""
+    if isinstance(error, exceptions.NoPermissionError):
+        return f"Redis denies a command: {error} (`rqd acl` prints what a user needs)"
+    code = str(error).split(" ", 1)[0]
+    full_or_replica = exceptions.ReadOnlyError, exceptions.OutOfMemoryError
+    if isinstance(error, full_or_replica) or code in _NO_WRITES:
+        return f"Redis takes no writes: {error}"
+    return None
+
+
+def _explain(error: Exception, url: str) -> str | None:
+    shown = hide_password(url)
+    text = str(error)
+    if isinstance(error, exceptions.AuthenticationError) or "unauthenticated" in text:
+        return f"Redis at {shown} refused the password or user ({error}): check the URL"
+    if isinstance(error, exceptions.BusyLoadingError):
+        return f"Redis at {shown} still loads its data: try again in a while"
+    if isinstance(error, redis.ResponseError):
+        told = explain_write(error)
+        return told and told.replace("Redis", f"Redis at {shown}", 1)
+    if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+        return None
+    if certificate := _explain_certificate(text):
+        return f"Redis at {shown}: {certificate}"
+    if is_embedded(url):
+        return f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
+    return f"no Redis at {shown} ({error}): is it running, is the URL right?"
+
+
+def _explain_certificate(text: str) -> str | None:
+    lower = text.lower()
+    if "certificate verify failed" in lower:
+        why = text[lower.index("certificate verify failed") :].split(" (_ssl")[0].rstrip(").")
+        return f"its certificate is not trusted ({why}): check ssl_ca_certs= and the host's name"
+    if "certificate required" in lower or "handshake failure" in lower:
+        return "it wants a client's certificate: write ?ssl_certfile=..&ssl_keyfile=.."
+    if "alert unknown ca" in lower or "alert bad certificate" in lower:
+        return "it does not trust our certificate: check ssl_certfile="
+    if "eof occurred in violation of protocol" in lower:
+        # Its alert was not read before our next write failed.
+        return "it ended the TLS connection: does it want another ssl_certfile=, ssl_keyfile=?"
+    return None

@@ -1,0 +1,125 @@
+"""What a URL of ours means: one server, a service that sentinels watch, or a cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from rqd.model.errors import ConfigurationError
+from rqd.store.embedded import embedded_redis_url, is_embedded
+
+Address = tuple[str, int]
+
+_PLAIN = ("redis", "rediss", "unix")
+_PASSWORD_IN_QUERY = re.compile(r"((?:^|&)(?:sentinel_|ssl_)?password=)[^&]*")
+_PORT = {"sentinel": 26379, "cluster": 6379}
+# Files that redis-py reads at each connect; looked for at once, so that a typing error is told.
+_FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL, read: `plain` is what redis-py understands, with the login and all settings.
+
+    Where `kind` is `sentinel` or `cluster`, `addresses` are those to ask for the right server.
+    """
+
+    plain: str
+    kind: str = ""
+    addresses: tuple[Address, ...] = ()
+    service: str = ""
+    sentinel_settings: dict[str, str] = field(default_factory=dict)
+
+
+def read_url(url: str) -> Target:
+    """What the URL means. Raises ConfigurationError, in one line, for one that can't be read."""
+    if is_embedded(url):
+        return Target(embedded_redis_url(url))
+    try:
+        parts = urlsplit(url)
+        form = _form_of(parts)
+    except ValueError:
+        form = None
+    if form is None:
+        raise ConfigurationError(
+            f"URL {hide_password(url)!r} can't be read: write redis://host:6379/0, rediss://..,"
+            " unix:///path/redis.sock, redis+sentinel://host:26379,host/SERVICE,"
+            " redis+cluster://host:6379,host, embedded: or embedded:FOLDER"
+        )
+    query = _read_query(url, urlsplit(url).query)
+    return _read_topology(url, form, query) if form else Target(url)
+
+
+def _form_of(parts: SplitResult) -> str | None:
+    """`sentinel`, `cluster`, "" for one server; None for no URL of ours. Raises ValueError."""
+    scheme, _, kind = parts.scheme.partition("+")
+    if kind:
+        return kind if scheme in ("redis", "rediss") and kind in _PORT else None
+    wanted = parts.path if scheme == "unix" else parts.hostname
+    _ = parts.port
+    return "" if parts.scheme in _PLAIN and wanted else None
+
+
+def _read_topology(url: str, kind: str, query: dict[str, str]) -> Target:
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    addresses = tuple(_read_address(url, host, _PORT[kind]) for host in hosts.split(","))
+    path = unquote(parts.path.strip("/"))
+    service, sentinel_settings = "", {}
+    if kind == "sentinel":
+        if not path or "/" in path:
+            raise _unreadable(url, f"name the service: redis+sentinel://{hosts}/SERVICE")
+        service, path = path, ""
+        sentinel_settings = {
+            name.removeprefix("sentinel_"): query.pop(name)
+            for name in ("sentinel_username", "sentinel_password")
+            if name in query
+        }
+    elif path not in ("", "0") or query.get("db", "0") != "0":
+        raise _unreadable(url, "a cluster has one database, 0")
+    scheme = parts.scheme.partition("+")[0]
+    host, port = addresses[0]
+    shown = f"[{host}]" if ":" in host else host
+    plain = urlunsplit((scheme, f"{login}{at}{shown}:{port}", path, urlencode(query), ""))
+    return Target(plain, kind, addresses, service, sentinel_settings)
+
+
+def hide_password(url: str) -> str:
+    """The URL as it may stand in logs and tables."""
+    try:
+        parts = urlsplit(url)
+        if parts.query:
+            # redis-py reads a password there too.
+            hidden = _PASSWORD_IN_QUERY.sub(r"\1***", parts.query)
+            if hidden != parts.query:
+                return hide_password(urlunsplit(parts._replace(query=hidden)))
+        if parts.password is None:
+            return url
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    except ValueError:
+        return "(unreadable URL)"
+
+
+def _read_query(url: str, text: str) -> dict[str, str]:
+    query = dict(parse_qsl(text))
+    for name in _FILES:
+        if name in query and not os.path.exists(query[name]):
+            raise _unreadable(url, f"{name}: there is no {query[name]}")
+    return query
+
+
+def _read_address(url: str, text: str, port: int) -> Address:
+    try:
+        parts = urlsplit(f"//{text}")
+        if parts.hostname:
+            return parts.hostname, parts.port or port
+    except ValueError:
+        pass
+    raise _unreadable(url, f"{text!r} is no host:port")
+
+
+def _unreadable(url: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"URL {hide_password(url)!r}: {why}")
