@@ -20,6 +20,8 @@ from redis.retry import Retry
 from rqd.model.errors import ServerUnavailableError
 from rqd.store.urls import Address
 
+_UNKNOWN = "knows no such service"
+
 
 class NoOwnerError(ServerUnavailableError, redis.ConnectionError):
     """Nobody could say which server has the namespace, or none has it now.
@@ -85,9 +87,9 @@ class Directory(ABC):
         """The error for when none of those asked knew."""
 
     def _put_off(self, address: Address | None) -> None:
+        # A new list: other threads may go through the old one.
         if address in self._addresses:
-            self._addresses.remove(address)
-            self._addresses.append(address)
+            self._addresses = [one for one in self._addresses if one != address] + [address]
 
     def _question(self, address: Address, *command: str) -> Any:
         share_s = self._patience_s / 4
@@ -109,20 +111,17 @@ class Sentinels(Directory):
     def __init__(self, service: str, *where: Any) -> None:
         super().__init__(*where)
         self.service = service
-        self._told_unknown = False
 
     def _ask(self, address: Address) -> Address:
         answer = self._question(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
         if answer is None:
-            self._told_unknown = True
-            raise redis.ResponseError(f"knows no service {self.service!r}")
+            raise redis.ResponseError(_UNKNOWN)
         host, port = answer
         return host.decode(), int(port)
 
     def _nobody(self, failures: list[str]) -> NoOwnerError:
         told = ", ".join(failures)
-        if self._told_unknown:
-            self._told_unknown = False
+        if _UNKNOWN in told:
             hint = f"no service {self.service!r} is known there: write the name that"
             return NoOwnerError(f"{hint} `sentinel monitor` has, after the hosts ({told})", True)
         hint = "are they running, is the URL right?"

@@ -54,13 +54,17 @@ class _Roaming(redis.Connection):
     def _connect(self) -> Any:
         self.connect_by = monotonic() + self._patience_s
         self.host, self.port = self._directory.find()
-        self.socket_connect_timeout = self.left_s()
+        usual_s = self.socket_timeout
+        # For TLS' handshake, too.
+        self.socket_connect_timeout = self.socket_timeout = self.left_s()
         try:
             base: Any = super()
             sock = base._connect()
         except OSError:
             self._directory.doubt()
             raise
+        finally:
+            self.socket_timeout = usual_s
         sock.settimeout(self.left_s())
         return sock
 

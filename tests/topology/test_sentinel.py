@@ -227,3 +227,16 @@ def test_a_sentinel_has_a_password_of_its_own() -> None:
         with pytest.raises(ServerUnavailableError, match="no sentinel answers") as caught:
             client_connection(f"{url}?sentinel_password=wrong-pw").ping()
         assert "wrong-pw" not in str(caught.value)
+
+
+def test_a_sentinel_that_is_wrong_does_not_keep_a_daemon_from_the_others() -> None:
+    with nodes(1) as (master,), nodes(2, is_sentinel=True) as (wrong, right):
+        watch(wrong.admin, free_port(), quorum=9)  # as one that slept through a failover
+        watch(right.admin, master.port, quorum=9)
+        url = f"redis+sentinel://{wrong.address},{right.address}/{SERVICE}"
+
+        assert client_connection(url).ping()
+        connection = daemon_connection(url)
+        with pytest.raises(redis.ConnectionError):
+            connection.ping()
+        assert connection.ping()
