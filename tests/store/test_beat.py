@@ -295,7 +295,7 @@ def test_a_master_that_takes_a_name_does_not_obey_what_its_predecessor_was_told(
     assert rqd.beat().commands == ()
 
 
-@pytest.mark.parametrize("key", ["leases", "masters", "master:m", "control:m", "counters"])
+@pytest.mark.parametrize("key", ["leases", "masters", "master:m", "counters"])
 def test_a_key_that_is_not_rqds_refuses_a_beat_before_its_first_write(
     rqd: Driver, key: str
 ) -> None:
@@ -309,6 +309,19 @@ def test_a_key_that_is_not_rqds_refuses_a_beat_before_its_first_write(
         rqd.beat(claim)
 
     assert rqd.dump() == before
+
+
+@pytest.mark.parametrize("key", ["control:m", "worker:m:1"])
+def test_what_stands_in_the_place_of_a_masters_own_keys_makes_room(rqd: Driver, key: str) -> None:
+    rqd.beat()
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.set(f"{{rqd}}:{key}", "not ours")
+
+    rqd.beat()
+    rqd.store.command({"id": "1", "do": "stop"}, ["m"])
+
+    assert [command["id"] for command in rqd.beat().commands] == ["1"]
+    assert rqd.redis.hget("{rqd}:worker:m:1", "state") == b"idle"
 
 
 def test_a_beat_goes_on_when_a_running_jobs_key_became_something_else(rqd: Driver) -> None:

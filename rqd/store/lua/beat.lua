@@ -6,27 +6,25 @@
 -- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
 --          ({id, losses, with whom}), 1 if another master has the name by now: nothing was done}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names ready ending reap
-local master, boot, obeyed = ARGV[1], ARGV[2], ARGV[5]
-local lease_us, row_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4])
-local at = 6
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
-end
+--@ names arguments ready ending reap
+local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
+local running, rows = {}, {}
+for i = 1, take_count() do running[i] = { take(), take() } end
+local fields = take_fields()
+for i = 1, take_count() do rows[i] = { P .. 'worker:' .. master .. ':' .. take(), take_fields() } end
 
 local control = P .. 'control:' .. master
 local refused = refusal({ KEYS[1], 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'masters', 'zset', P .. 'master:' .. master, 'hash', control, 'list',
-  P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
+  P .. 'masters', 'zset', P .. 'master:' .. master, 'hash',
+  P .. 'nonempty', 'set', P .. 'scheduled', 'zset' }) or garbled()
 if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
 if owner and owner ~= boot then return { int(now), {}, {}, {}, 1 } end
 local lost = {}
-for _ = 1, tonumber(take()) do
-  local id, token = take(), take()
+for _, one in ipairs(running) do
+  local id, token = one[1], one[2]
   if redis.pcall('HGET', P .. 'job:' .. id, 'lease') == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
   else
@@ -34,18 +32,16 @@ for _ = 1, tonumber(take()) do
   end
 end
 
-local function write_row(key, count)
-  local fields = {}
-  for i = 1, count do fields[i] = take() end
+local function write_row(key, fields)
+  -- A worker's row and the list of commands are the master's own: what else is there makes room.
+  if is_foreign(key, 'hash') then redis.call('DEL', key) end
   redis.call('HSET', key, 'heartbeat', int(now), unpack(fields))
-  redis.call('EXPIRE', key, row_ttl_s)
+  redis.call('PEXPIRE', key, in_ms(row_ttl_s))
 end
 
-write_row(P .. 'master:' .. master, tonumber(take()))
-for _ = 1, tonumber(take()) do
-  local number = take()
-  write_row(P .. 'worker:' .. master .. ':' .. number, tonumber(take()))
-end
+write_row(P .. 'master:' .. master, fields)
+for _, row in ipairs(rows) do write_row(row[1], row[2]) end
+if is_foreign(control, 'list') then redis.call('DEL', control) end
 redis.call('ZADD', P .. 'masters', int(now), master)
 -- A dead master's rows vanish by their time to live; its name and control list go here.
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(now - row_ttl_s * 1000000), 'LIMIT', 0, 10)) do

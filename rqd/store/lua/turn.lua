@@ -11,35 +11,36 @@
 --          an error before the first write if a staged result is gone: stage it and send again
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names ready ending reap settle claim
-local request, master, lease_us, nudge = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local at = 5
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
-end
-
+--@ names arguments ready ending reap settle claim
+local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local settles = {}
-for i = 1, tonumber(take()) do
+for i = 1, take_count() do
   local one = { id = take(), token = take(), worker = take(), decision = take(),
-    delay_us = tonumber(take()), staged = take(), fields = {} }
-  for j = 1, tonumber(take()) do one.fields[j] = take() end
+    delay_us = take_number(0), staged = take(), fields = take_fields() }
+  if not DECISIONS[one.decision] then is_garbled = true end
   settles[i] = one
 end
 local workers, pids, queues = {}, {}, {}
-for i = 1, tonumber(take()) do
+for i = 1, take_count() do
   workers[i] = take()
   pids[workers[i]] = take()
 end
-for i = 1, tonumber(take()) do queues[i] = take() end
+for i = 1, take_count() do queues[i] = take() end
+
+-- The last turn as it was kept; nil if somebody wrote something else there.
+local function remembered(packed)
+  local is_whole, kept = pcall(cmsgpack.unpack, packed)
+  if is_whole and type(kept) == 'table' and type(kept.verdicts) == 'table'
+    and type(kept.claims) == 'table' then return kept end
+end
 
 local memo_key = P .. 'turn:' .. master
 local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'scheduled', 'zset', memo_key, 'string' })
+  P .. 'scheduled', 'zset', memo_key, 'string' }) or garbled()
 if refused then return refused end
 local now = now_us()
 local memo = redis.call('GET', memo_key)
-memo = memo and cmsgpack.unpack(memo)
+memo = memo and remembered(memo)
 local verdicts, claims, next_due = {}, {}, nil
 
 if memo and memo.request == request then
@@ -47,14 +48,14 @@ if memo and memo.request == request then
   for _, one in ipairs(memo.claims) do
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses')
-    if job[1] == one.token then
+    if job[1] == one.token
+      and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0' }
     end
   end
-  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  next_due = first[2] and int(tonumber(first[2])) or ''
+  next_due = next_due_time()
 else
   for _, one in ipairs(settles) do
     if one.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. one.staged) == 0 then
@@ -66,9 +67,9 @@ else
     local is_over = one.decision ~= 'put_back' and one.decision ~= 'lose'
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
-      redis.call('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
+      redis.pcall('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
       local why = cause_of(one.fields)
-      if why then redis.call('HSET', row, 'last_error', why) end
+      if why then redis.pcall('HSET', row, 'last_error', why) end
     end
   end
   next_due = promote_and_look(now)
@@ -90,5 +91,5 @@ end
 
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
-if nudge and #claims < #workers then redis.call('ZADD', P .. 'wake:master:' .. master, 0, 'look') end
+if nudge and #claims < #workers then wake('master:' .. master) end
 return { int(now), verdicts, claims, next_due }
