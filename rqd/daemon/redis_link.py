@@ -136,6 +136,7 @@ class Waiter:
         answer = self._conversation.answer()
         if answer is None:
             return None
-        key, member = answer[0].decode(), answer[1].decode()
+        # Anybody may have put anything there.
+        key, member = answer[0].decode(), answer[1].decode(errors="replace")
         is_own = key == self._awaited[0]
         return "" if is_own else key.removeprefix(self._keys.wake_queue("")), member

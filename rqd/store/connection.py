@@ -16,6 +16,7 @@ from redis.retry import Retry
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import embedded_redis_url, is_embedded
 
+NOT_OURS = "choose another --namespace, or delete that key"
 DEFAULT_URL = "redis://localhost:6379"
 SCHEMES = ("redis", "rediss", "unix")
 
@@ -151,10 +152,18 @@ def explained(url: str) -> Iterator[None]:
     except redis.exceptions.NoPermissionError as error:
         raise ServerUnavailableError(f"Redis at {shown} denies a command: {error}") from error
     except redis.exceptions.ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            raise ConfigurationError(f"{_foreign_key(error)}: {NOT_OURS}") from error
         # What a server that wants a password says to a command of more than ten arguments.
         if "unauthenticated" not in str(error):
             raise
         raise ServerUnavailableError(_refused_login(shown, error)) from error
+
+
+def _foreign_key(error: Exception) -> str:
+    """The script's own words name the key; a plain command's don't."""
+    told = str(error)
+    return told if "holds something" in told else "a key of this namespace holds something else"
 
 
 def _refused_login(shown_url: str, error: Exception) -> str:

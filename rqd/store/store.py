@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
 from rqd.model.records import Claim, NewJob, Template, parse_intervals
+from rqd.store.connection import NOT_OURS
 from rqd.store.keys import Keys
 from rqd.store.scripts import load_script
 
@@ -197,7 +198,7 @@ class Store:
         return TurnAnswer(
             now_us=int(now),
             verdicts=tuple(verdict.decode() for verdict in verdicts),
-            claims=tuple(filter(None, map(_parse_claim, claims))),
+            claims=tuple(map(_parse_claim, claims)),
             next_due_us=int(due) if due else None,
         )
 
@@ -212,7 +213,7 @@ class Store:
         now, lost, commands, reaped, is_replaced = self._run("beat", *args)
         return BeatAnswer(
             now_us=int(now),
-            lost=tuple(job_id.decode() for job_id in lost),
+            lost=tuple(map(_text, lost)),
             commands=tuple(filter(None, map(_read_command, commands))),
             reaped=_read_losses(reaped),
             is_replaced=bool(is_replaced),
@@ -234,7 +235,7 @@ class Store:
         outcome, *told = self._run("hello", master, boot, predecessor, row_ttl_s, *pairs)
         if outcome == b"ok":
             return Greeting(None, _read_losses(told[1]))
-        return Greeting(Owner(*(part.decode() for part in told)))
+        return Greeting(Owner(*map(_text, told)))
 
     def bye(self, master: str, boot: str, workers: int) -> bool:
         """Removes the rows of a master that leaves; False if another has the name by now."""
@@ -275,8 +276,13 @@ class Store:
         return [name.decode() for name in told]
 
     def fetch_payload(self, job_id: str) -> bytes | None:
-        """A payload that is too large to come with its claim; None if it is gone."""
-        return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
+        """A payload that is too large to come with its claim; None if it is gone, or is none."""
+        try:
+            return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return None
 
     def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
         args, staged = _enqueue_args(jobs, request)
@@ -308,7 +314,7 @@ class Store:
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            raise ConfigurationError(f"{error}: choose another --namespace") from error
+            raise ConfigurationError(f"{error}: {NOT_OURS}") from error
 
     def _run(self, name: str, *args: Any) -> Any:
         script = load_script(name)
@@ -399,39 +405,39 @@ def _number(value: float) -> str:
 
 
 def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
-    return tuple((job.decode(), int(losses), lost.decode()) for job, losses, lost in reaped)
+    return tuple((_text(job), int(losses), _text(lost)) for job, losses, lost in reaped)
+
+
+def _text(raw: bytes) -> str:
+    """Text out of Redis, where anybody may have written what is none."""
+    return raw.decode(errors="replace")
 
 
 def _read_command(command: bytes) -> dict[str, Any] | None:
     """None for what is no command: whoever can write to Redis can write anything there."""
     try:
         told = json.loads(command)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and isinstance(told.get("id"), str) else None
+    command_id = told.get("id") if isinstance(told, dict) else None
+    # The id goes back to Redis: it must have a form there.
+    return told if isinstance(command_id, str) and command_id.isascii() else None
 
 
-def _parse_claim(claim: list[Any]) -> Claim | None:
-    """None for a job whose numbers are none: its lease runs out, and at the third time it fails."""
-    try:
-        return _claim(claim)
-    except ValueError:
-        return None
-
-
-def _claim(claim: list[Any]) -> Claim:
+def _parse_claim(claim: list[Any]) -> Claim:
+    # Its numbers are some: the script has set aside what no worker could use.
     return Claim(
         id=claim[0].decode(),
         token=claim[1].decode(),
         attempt=int(claim[2]),
         queue=claim[3].decode(),
         worker=int(claim[4]),
-        func_name=claim[5].decode(errors="replace"),
+        func_name=_text(claim[5]),
         payload=claim[6],
-        serializer=claim[7].decode(errors="replace"),
+        serializer=_text(claim[7]),
         timeout_s=float(claim[8]),
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
-        retry_intervals=parse_intervals(claim[11].decode(errors="replace")),
+        retry_intervals=parse_intervals(_text(claim[11])),
         losses=int(claim[12]),
     )
