@@ -30,6 +30,8 @@ _DECISION = {
 }
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
 _TAIL_CHARS = 8 * 1024
+# What a child sends at most; what comes from elsewhere on its channel is cut too.
+_TRACEBACK_CHARS = 64 * 1024
 
 
 def settlement(run: Run, report: Report) -> Settlement:
@@ -88,13 +90,13 @@ def _fields(report: Report) -> Fields:
         fields.append(("peak_memory_bytes", report.usage.peak_memory_bytes))
     match report.outcome:
         case Succeeded(_, preview):
-            return [*fields, ("preview", preview)]
+            return [*fields, ("preview", preview[:_TAIL_CHARS])]
         case Raised(exc_type, message, traceback):
-            fields += [("exc_type", exc_type), ("exc_message", message[:_TAIL_CHARS])]
-            fields.append(("exc_string", traceback))
+            fields += [("exc_type", exc_type[:_TAIL_CHARS]), ("exc_message", message[:_TAIL_CHARS])]
+            fields.append(("exc_string", traceback[-_TRACEBACK_CHARS:]))
         case TimedOut(_, _, traceback):
             fields += [("exc_type", "rqd.exceptions.JobTimeoutException")]
-            fields.append(("exc_string", traceback))
+            fields.append(("exc_string", traceback[-_TRACEBACK_CHARS:]))
         case Crashed(signal_number, exit_status, core_dumped):
             fields += [("signal", signal_number), ("exit_status", exit_status)]
             fields.append(("core_dumped", int(core_dumped)))

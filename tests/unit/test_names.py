@@ -1,11 +1,28 @@
 """Names, ids and durations: what may stand in a key, and what an argument of time means."""
 
 import math
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rqd.model.errors import ConfigurationError, InvalidNameError
 from rqd.model.names import check_job_id, check_name, check_queue_name, parse_duration_s
+from rqd.store.keys import Keys
+from tests.fuzzing import fuzz
+
+INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+ANYTHING = (
+    st.text(max_size=200)
+    | st.from_regex(r"\s*-?\d{0,12}(\.\d{0,3})?\s*[smhdwSMHDWy]?\s*")
+    | st.from_regex(r"[\w:.-]{0,20}(:(started|failed|finished))?")
+    | st.floats()
+    | st.integers()
+    | st.none()
+    | st.booleans()
+    | st.binary(max_size=5)
+)
 
 
 @pytest.mark.parametrize("job_id", ["a", "A-z_0", "7", "x" * 255])
@@ -80,3 +97,38 @@ def test_any_other_text_is_no_duration(value: str) -> None:
 def test_any_other_value_is_no_duration(value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"ttl .* is no duration"):
         parse_duration_s(value, "ttl")  # type: ignore[arg-type]  # what is tried here
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_duration_in_its_bounds_or_is_refused(value: Any) -> None:
+    try:
+        seconds = parse_duration_s(value, "ttl")
+    except ConfigurationError:
+        return
+    assert seconds is None or seconds == -1 or 0 <= seconds < 10**10
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_name_that_keeps_keys_apart_or_is_refused(name: Any) -> None:
+    try:
+        check_queue_name(name)
+    except ConfigurationError:
+        return
+    keys = Keys("n")
+    of_others = {keys.index(queue, index) for queue in ("low", name) for index in INDEXES}
+    assert keys.ready(name) not in of_others | {keys.wake_queue(name), keys.stats(name)}
+    assert not set(" ,{}\n\r\t\0") & set(name)
+    assert name.encode()
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_job_id_or_is_refused(job_id: Any) -> None:
+    try:
+        check_job_id(job_id)
+    except ConfigurationError:
+        return
+    assert ":" not in Keys("n").job(job_id).removeprefix("{n}:job:")
+    assert job_id.isascii()
