@@ -16,7 +16,7 @@ from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
-from rqd.store.connection import NoScriptError, RedisError, RedisGone
+from rqd.store.connection import RedisError, RedisGone
 from rqd.store.store import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
@@ -131,8 +131,7 @@ class Dispatch:
 
     def _hear_failure(self, error: Exception, now: float) -> None:
         """The turn may have been carried out: the same goes again, with its request id."""
-        if isinstance(error, NoScriptError):
-            self._link.store.forget_scripts()
+        if self._link.store.has_forgotten(error):
             return
         try:
             self._link.failed(error, now)

@@ -8,6 +8,7 @@ dispatch.py for jobs and outcomes, presence.py for what it shows, signals.py for
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -176,6 +177,10 @@ class Master:
                 self._log.error("lease lost, killing the job", id=job.claim.id)
                 self._children.kill(job, Released("its lease was lost"), now)
         self._presence.report_reaped(answer.reaped)
+        if answer.next_expiry_us is not None:
+            # Most often it is renewed by then; if not, its job waits no longer than it must.
+            in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
+            self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
         for command in answer.commands:
             if command["id"] == self._obeyed:
                 continue

@@ -23,7 +23,6 @@ SCHEMES = ("redis", "rediss", "unix")
 # The names by which the layers above know redis-py's client and errors: only store imports redis.
 Client = redis.Redis
 RedisError = redis.RedisError
-NoScriptError = redis.exceptions.NoScriptError
 
 # What a lost or refusing server looks like; a daemon waits for its return.
 RedisGone = (

@@ -104,4 +104,5 @@ class Keys:
 #   nonempty          SET of queues whose ready set has members
 #   counters          HASH: back, front (places), fence, seen, reap_after (us)
 #   control:<master>  LIST of commands as JSON, until obeyed
+#   precedence:<name> ZSET of queues by rank, named by its content; an hour, then told again
 #   turn:<master>     STRING: the last turn's answer, for its replay; an hour

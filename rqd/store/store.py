@@ -6,11 +6,13 @@ script is safe to send twice: a mutation carries a request id, and a replay gets
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import redis
@@ -93,14 +95,15 @@ Loss = tuple[str, int, str]
 class BeatAnswer:
     """`lost`: ids whose lease is another's by now.
 
-    `reaped`: the jobs of dead masters. `is_replaced`: another master has the name by now, and
-    nothing was done.
+    `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
+    another master has the name by now, and nothing was done.
     """
 
     now_us: int
     lost: tuple[str, ...]
     commands: tuple[dict[str, Any], ...]
     reaped: tuple[Loss, ...]
+    next_expiry_us: int | None = None
     is_replaced: bool = False
 
 
@@ -131,6 +134,7 @@ class Store:
         self._origin = os.urandom(8).hex()
         self._sequence = itertools.count(1)
         self._knows_turn = True
+        self._told_precedence = ""
 
     def request_id(self) -> str:
         """A new request id: unique for ever, for one mutation and all its replays."""
@@ -150,17 +154,18 @@ class Store:
 
     def turn(self, turn: Turn) -> TurnAnswer:
         """Settles what ended, promotes what is due, claims for the free workers."""
-        try:
-            return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
-        except NoScriptError:
-            self.forget_scripts()
-            return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
+        while True:
+            try:
+                return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
+            except ResponseError as error:
+                if not self.has_forgotten(error):
+                    raise
 
     def turn_command(self, turn: Turn) -> list[Any]:
         """The command of a turn, for who sends it and reads its answer by themselves.
 
-        Its large results are in Redis by then. NoScriptError is the answer of a server that does
-        not know the script: `forget_scripts`, and make the command anew.
+        Its large results are in Redis by then. Where `has_forgotten` says so of the error that is
+        the answer, make the command anew.
         """
         args: list[Any] = [turn.request, turn.master, turn.lease_us, "1" if turn.nudge else ""]
         args.append(len(turn.settlements))
@@ -179,7 +184,7 @@ class Store:
         args.append(len(turn.free_workers))
         for number in turn.free_workers:
             args += (number, turn.pids.get(number, 0))
-        args += (len(turn.queues), *turn.queues)
+        args += self._precedence(turn.queues) if turn.queues else ("", 0)
         self._stage(staged)
         script = load_script("turn")
         if self._knows_turn:
@@ -187,9 +192,27 @@ class Store:
         self._knows_turn = True
         return ["EVAL", script.source, 1, self.keys.queues, *args]
 
-    def forget_scripts(self) -> None:
-        """The server has lost its scripts: the next command of a turn brings the source."""
-        self._knows_turn = False
+    def has_forgotten(self, error: Exception) -> bool:
+        """True if the server does not know (any more) what the command of a turn referred to: its
+        script, or the precedence of queues. The next command brings them.
+        """
+        if isinstance(error, NoScriptError):
+            self._knows_turn = False
+        elif str(error).startswith("NOPRECEDENCE"):
+            self._told_precedence = ""
+        else:
+            return False
+        return True
+
+    def _precedence(self, queues: tuple[str, ...]) -> Sequence[str | int]:
+        """The precedence by name, with its queues only where the server may not know it: a
+        thousand queues a turn cost five times as much as one.
+        """
+        name = _precedence_name(queues)
+        if name == self._told_precedence:
+            return (name, 0)
+        self._told_precedence = name
+        return (name, len(queues), *queues)
 
     @staticmethod
     def read_turn(answer: Any) -> TurnAnswer:
@@ -210,12 +233,13 @@ class Store:
         args.append(len(beat.workers))
         for number, row in beat.workers.items():
             args += [number, 2 * len(row), *itertools.chain.from_iterable(row.items())]
-        now, lost, commands, reaped, is_replaced = self._run("beat", *args)
+        now, lost, commands, reaped, expiry, is_replaced = self._run("beat", *args)
         return BeatAnswer(
             now_us=int(now),
             lost=tuple(map(_text, lost)),
             commands=tuple(filter(None, map(_read_command, commands))),
             reaped=_read_losses(reaped),
+            next_expiry_us=int(expiry) if expiry else None,
             is_replaced=bool(is_replaced),
         )
 
@@ -324,6 +348,11 @@ class Store:
             return self.redis.execute_command("EVAL", script.source, 1, self.keys.queues, *args)
 
 
+@cache
+def _precedence_name(queues: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(queues).encode()).hexdigest()[:32]
+
+
 def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """The jobs in slices that the server can take at once."""
     first, size_bytes = 0, 0
@@ -427,10 +456,10 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
 def _parse_claim(claim: list[Any]) -> Claim:
     # Its numbers are some: the script has set aside what no worker could use.
     return Claim(
-        id=claim[0].decode(),
+        id=_text(claim[0]),
         token=claim[1].decode(),
         attempt=int(claim[2]),
-        queue=claim[3].decode(),
+        queue=_text(claim[3]),
         worker=int(claim[4]),
         func_name=_text(claim[5]),
         payload=claim[6],

@@ -14,6 +14,7 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
+from rqd.store.store import Turn
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive
 from tests.waiting import eventually
@@ -137,3 +138,22 @@ def test_a_stop_leaves_no_lock_behind(start_daemon: StartDaemon, tmp_path: Path)
     assert list(folder.iterdir())
     daemon.stop()
     assert not list(folder.iterdir())
+
+
+def test_a_lost_host_s_job_runs_again_soon_after_its_lease(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path
+) -> None:
+    job = queue.enqueue(jobs.append, str(tmp_path / "ran"), "once")
+    lease_us = 1_500_000
+    request = there.store.request_id()
+    lost = Turn(request, "elsewhere", lease_us, free_workers=(1,), queues=("default",))
+    claimed = there.store.turn(lost)
+    assert [claim.id for claim in claimed.claims] == [job.id]
+
+    start_daemon()
+    assert job.latest_result(timeout=WAIT_S)
+
+    job.refresh()
+    assert job.started_at is not None
+    lease_over = claimed.now_us + lease_us
+    assert 0 < job.started_at.timestamp() * 1e6 - lease_over < 2e6

@@ -289,3 +289,36 @@ def test_many_expired_ids_are_cleared_without_holding_up_the_server_for_long(rqd
     assert rqd.claim(1) == []
     assert rqd.has_marker()  # work may be left: whoever is idle looks again
     assert ids(rqd.claim(1)) == ["live"]
+
+
+# -- which queues have work
+
+
+@pytest.mark.parametrize("with_work", [5, 200])
+def test_of_many_queues_those_first_in_precedence_are_served(rqd: Driver, with_work: int) -> None:
+    """Whether few of the queues have work or many, in slices or one by one."""
+    names = [f"q{number:03}" for number in range(200)]
+    rqd.enqueue(*(job(f"in-{name}", name) for name in names[:with_work]))
+    served = [*names[100:], *reversed(names[:100])]
+
+    expected = [f"in-{name}" for name in served if name in names[:with_work]]
+
+    assert ids(rqd.claim(4, *served)) == expected[:4]
+    assert ids(rqd.claim(3, *served)) == expected[4:7]
+
+
+def test_work_in_queues_of_others_hides_no_work_at_the_end_of_a_precedence(rqd: Driver) -> None:
+    rqd.enqueue(*(job(f"j{number}", f"other{number}") for number in range(60)))
+    rqd.enqueue(job("mine", "q149"))
+
+    assert ids(rqd.claim(1, *(f"q{number}" for number in range(150)))) == ["mine"]
+
+
+def test_a_server_that_has_forgotten_the_precedence_is_told_again(rqd: Driver) -> None:
+    rqd.enqueue(job("a", "low"), job("b", "high"), job("c", "high"))
+    assert ids(rqd.claim(1, "high", "low")) == ["b"]
+    for key in rqd.redis.keys("*precedence*"):
+        rqd.redis.delete(key)
+
+    assert ids(rqd.claim(2, "high", "low")) == ["c", "a"]
+    assert all(rqd.ttl_s(key) > 0 for key in rqd.redis.keys("*precedence*"))

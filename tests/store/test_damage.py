@@ -86,9 +86,14 @@ def perform(scene: Scene, number: int, by_rqd: bool = True) -> None:
         return
     note(refusal)
     now = scene.rqd.dump()
-    # A large value waits beside the scripts for ten minutes, refused or not.
+    # A large value waits beside the scripts for ten minutes, refused or not; a precedence of queues
+    # is named by its content.
     changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-    assert all(key.startswith(b"{rqd}:staged:") for key in changed), (name, refusal, changed)
+    assert all(key.startswith((b"{rqd}:staged:", b"{rqd}:precedence:")) for key in changed), (
+        name,
+        refusal,
+        changed,
+    )
     assert not by_rqd or "user_script" not in refusal, (name, refusal)
 
 

@@ -4,7 +4,8 @@
 --          obeyed; number of running jobs, then for each: id, token; number of the master's fields and
 --          values, those; number of workers, then for each: number, count of fields and values, those
 -- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
---          ({id, losses, with whom}), 1 if another master has the name by now: nothing was done}
+--          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
+--          if another master has the name by now: nothing was done}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
 --@ names arguments ready ending reap
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
@@ -21,7 +22,7 @@ if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
-if owner and owner ~= boot then return { int(now), {}, {}, {}, 1 } end
+if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1 } end
 local lost = {}
 for _, one in ipairs(running) do
   local id, token = one[1], one[2]
@@ -68,5 +69,8 @@ end
 
 clamp_leases(now, lease_us)
 local reaped = {}
-if may_reap(now, lease_us) then reaped = reap(now, 100) end
-return { int(now), lost, commands, reaped, 0 }
+local may, reap_after = may_reap(now, lease_us)
+if may then reaped = reap(now, 100) end
+local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
+local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
+return { int(now), lost, commands, reaped, next_expiry, 0 }

@@ -4,14 +4,17 @@
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
 --          fail | retry | put_back | lose), delay in us, staged result's name, number of further fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
---          0; number of queues, their names
+--          0; the name of the precedence of queues ('' without free workers), number of its queues
+--          (0 if it was told before), those in order
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
 --          worker, func_name, payload or false, serializer, timeout, retries left, used,
 --          intervals, losses in a row};
---          an error before the first write if a staged result is gone: stage it and send again
+--          an error before the first write if a staged result is gone: stage it and send again; or
+--          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
 --@ names arguments ready ending reap settle claim
+local PRECEDENCE_S = 3600
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local settles = {}
 for i = 1, take_count() do
@@ -20,12 +23,13 @@ for i = 1, take_count() do
   if not DECISIONS[one.decision] then is_garbled = true end
   settles[i] = one
 end
-local workers, pids, queues = {}, {}, {}
+local workers, pids = {}, {}
 for i = 1, take_count() do
   workers[i] = take()
   pids[workers[i]] = take()
 end
-for i = 1, take_count() do queues[i] = take() end
+local precedence, ranked = P .. 'precedence:' .. take(), {}
+for i = 1, take_count() do ranked[2 * i - 1], ranked[2 * i] = i, take() end
 
 -- The last turn as it was kept; nil if somebody wrote something else there.
 local function remembered(packed)
@@ -36,8 +40,17 @@ end
 
 local memo_key = P .. 'turn:' .. master
 local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'scheduled', 'zset', memo_key, 'string' }) or garbled()
+  P .. 'scheduled', 'zset', memo_key, 'string', precedence, 'zset' }) or garbled()
 if refused then return refused end
+if ranked[1] then
+  -- Named by its content: whoever wrote it wrote the same.
+  for i = 1, #ranked, 1000 do
+    redis.call('ZADD', precedence, unpack(ranked, i, math.min(i + 999, #ranked)))
+  end
+  redis.call('EXPIRE', precedence, PRECEDENCE_S)
+elseif workers[1] and redis.call('EXISTS', precedence) == 0 then
+  return redis.error_reply('NOPRECEDENCE tell the queues again')
+end
 local now = now_us()
 local memo = redis.call('GET', memo_key)
 memo = memo and remembered(memo)
@@ -74,7 +87,7 @@ else
   end
   next_due = promote_and_look(now)
   local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
-  claims = claim(workers, queues, by, now)
+  claims = claim(workers, precedence, by, now)
   local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
     kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }

@@ -5,6 +5,9 @@ local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ret
 local ROUNDS = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
 local MARKERS = 16
+-- With so few queues that have work, each is looked up in the precedence; with more, the precedence
+-- is gone through from its top, a slice at a time, and most often the first slice is enough.
+local FEW, SLICE = 32, 50
 
 -- Due jobs move to their queues, at most `limit` a call.
 local function promote(now, limit)
@@ -119,23 +122,60 @@ local function claim_from(queue, claims, workers, fence, by, now)
   return fence, redis.call('EXISTS', ready) == 1
 end
 
-local function claim(workers, queues, by, now)
+local function few_with_work(precedence)
+  local queues = redis.call('SMEMBERS', P .. 'nonempty')
+  if not queues[1] then return {} end
+  local ranks, found = redis.call('ZMSCORE', precedence, unpack(queues)), {}
+  local rank_of = {}
+  for i, queue in ipairs(queues) do
+    if ranks[i] then
+      found[#found + 1], rank_of[queue] = queue, tonumber(ranks[i])
+    end
+  end
+  table.sort(found, function(a, b) return rank_of[a] < rank_of[b] end)
+  return found
+end
+
+local function slice_with_work(precedence, first)
+  local queues, found = redis.call('ZRANGE', precedence, first, first + SLICE - 1), {}
+  if not queues[1] then return nil end
+  for i, has_work in ipairs(redis.call('SMISMEMBER', P .. 'nonempty', unpack(queues))) do
+    if has_work == 1 then found[#found + 1] = queues[i] end
+  end
+  return found
+end
+
+-- The queues of a precedence that have work, in its order, for a `for`.
+local function with_work(precedence)
+  local is_few = redis.call('SCARD', P .. 'nonempty') <= FEW
+  local found, at, first = is_few and few_with_work(precedence) or {}, 0, 0
+  return function()
+    while at == #found and not is_few do
+      found, at, first = slice_with_work(precedence, first), 0, first + SLICE
+      if not found then return nil end
+    end
+    at = at + 1
+    return found[at]
+  end
+end
+
+local function claim(workers, precedence, by, now)
   local claims, markers = {}, 0
-  if not workers[1] or not queues[1] then return claims end
+  if not workers[1] then return claims end
   -- Fences rise even if a failover loses the counter, as long as the clock goes on.
   local last = sound(redis.call('HGET', P .. 'counters', 'fence')) or 0
   local fence = math.max(last, now - 1)
-  local nonempty = redis.call('SMISMEMBER', P .. 'nonempty', unpack(queues))
-  for i, queue in ipairs(queues) do
-    local has_work = nonempty[i] == 1
-    if has_work and #claims < #workers then
+  for queue in with_work(precedence) do
+    local has_work = true
+    if #claims < #workers then
       fence, has_work = claim_from(queue, claims, workers, fence, by, now)
       if not has_work then redis.call('SREM', P .. 'nonempty', queue) end
     end
-    if has_work and markers < MARKERS then
+    if has_work then
       -- No worker here is free any more: the next idle master shall know.
       wake('queue:' .. queue)
       markers = markers + 1
+      if markers == MARKERS then break end
     end
   end
   if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end

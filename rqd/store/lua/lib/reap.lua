@@ -12,7 +12,7 @@ local function may_reap(now, lease_us)
     redis.call('HSET', P .. 'counters', 'reap_after', int(reap_after))
   end
   redis.call('HSET', P .. 'counters', 'seen', int(now))
-  return now >= reap_after
+  return now >= reap_after, reap_after
 end
 
 -- Leases that end further ahead than a lease lasts were given before the clock went back.
