@@ -74,6 +74,11 @@ def is_refusal(error: Exception) -> bool:
     return code == "WRONGTYPE" or not code.isupper()
 
 
+def is_foreign_key(error: Exception) -> bool:
+    """True if a script found, before its first write, a key that holds something else."""
+    return str(error).startswith("WRONGTYPE") and "holds something" in str(error)
+
+
 def default_url() -> str:
     """`RQD_URL`, else `REDIS_URL`, else localhost:6379."""
     return os.environ.get("RQD_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
@@ -161,8 +166,7 @@ def explained(url: str) -> Iterator[None]:
 
 def _foreign_key(error: Exception) -> str:
     """The script's own words name the key; a plain command's don't."""
-    told = str(error)
-    return told if "holds something" in told else "a key of this namespace holds something else"
+    return str(error) if is_foreign_key(error) else "a key of this namespace holds something else"
 
 
 def _refused_login(shown_url: str, error: Exception) -> str:

@@ -65,6 +65,7 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
     forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
   end
+  mend(queue, now, lease_us)
 end
 
 clamp_leases(now, lease_us)

@@ -40,7 +40,7 @@ end
 
 local memo_key = P .. 'turn:' .. master
 local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'scheduled', 'zset', memo_key, 'string', precedence, 'zset' }) or garbled()
+  P .. 'scheduled', 'zset', precedence, 'zset' }) or garbled()
 if refused then return refused end
 if ranked[1] then
   -- Named by its content: whoever wrote it wrote the same.
@@ -52,8 +52,8 @@ elseif workers[1] and redis.call('EXISTS', precedence) == 0 then
   return redis.error_reply('NOPRECEDENCE tell the queues again')
 end
 local now = now_us()
-local memo = redis.call('GET', memo_key)
-memo = memo and remembered(memo)
+local memo = redis.pcall('GET', memo_key)
+memo = type(memo) == 'string' and remembered(memo)
 local verdicts, claims, next_due = {}, {}, nil
 
 if memo and memo.request == request then
