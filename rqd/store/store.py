@@ -445,7 +445,7 @@ def _text(raw: bytes) -> str:
 def _read_command(command: bytes) -> dict[str, Any] | None:
     """None for what is no command: whoever can write to Redis can write anything there."""
     try:
-        told = json.loads(command)
+        told = json.loads(_text(command))
     except (ValueError, RecursionError):
         return None
     command_id = told.get("id") if isinstance(told, dict) else None

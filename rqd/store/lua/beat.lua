@@ -50,14 +50,20 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(no
   redis.call('DEL', P .. 'control:' .. dead, P .. 'wake:master:' .. dead)
 end
 
-local commands = redis.call('LRANGE', control, 0, 99)
-for i, command in ipairs(commands) do
+-- What is no command would stand before the commands for ever: it goes with those that were obeyed.
+local waiting, commands = redis.call('LRANGE', control, 0, 199), {}
+for _, command in ipairs(waiting) do
   local is_json, told = pcall(cjson.decode, command)
-  if is_json and type(told) == 'table' and told.id == obeyed then
-    redis.call('LTRIM', control, i, -1)
-    commands = redis.call('LRANGE', control, 0, 99)
-    break
+  local id = is_json and type(told) == 'table' and told.id
+  if id == obeyed then
+    commands = {}
+  elseif type(id) == 'string' and string.find(id, '^[!-~]+$') then
+    commands[#commands + 1] = command
   end
+end
+if #commands < #waiting then
+  redis.call('LTRIM', control, #waiting, -1)
+  for i = #commands, 1, -1 do redis.call('LPUSH', control, commands[i]) end
 end
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
