@@ -63,7 +63,8 @@ local done_at -- when the first sending came, if this is a replay
 for _, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
   local old, gone_at, gone_by = {}, nil, nil
-  if redis.call('EXISTS', job, job .. ':request') > 0 then
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results') > 0 then
+    new.is_again = true
     old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
     if old.err then return refusal({ job, 'hash' }) end
     local gone = not old[1] and redis.pcall('GET', job .. ':request')
@@ -75,12 +76,9 @@ for _, new in ipairs(jobs) do
     return { 'duplicate', new.id }
   elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
     return { 'unstaged', new.id }
-  elseif old[2] then
-    new.is_again = true
-    if old[3] and INDEX[old[2]] then
-      new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
-      touch(new.old_index, 'zset')
-    end
+  elseif old[3] and INDEX[old[2]] then
+    new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
+    touch(new.old_index, 'zset')
   end
   names[new.id] = true
 end
