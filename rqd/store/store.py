@@ -270,16 +270,16 @@ class Store:
 
         With `queue`, only a job of that queue.
         """
-        return self._ask("cancel", job_id, queue).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("cancel", job_id, queue))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in."""
         front = "1" if at_front else ""
-        return self._ask("requeue", job_id, front).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("requeue", job_id, front))
 
     def delete(self, job_id: str) -> str:
         """Deletes a job and its records; returns the status it was found in."""
-        return self._ask("delete", job_id).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("delete", job_id))
 
     def save_meta(self, job_id: str, meta: bytes) -> bool:
         """Replaces a job's meta; False if there is no such job."""
