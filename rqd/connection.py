@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rqd.model.current import current
 from rqd.store.connection import (
     Client,
     client_connection,
@@ -14,16 +17,24 @@ from rqd.store.connection import (
     default_url,
     url_of,
 )
+from rqd.store.signing_keys import keyring_of
 from rqd.store.store import Store
 from rqd.store.views import Views
+
+if TYPE_CHECKING:
+    from rqd.model.signing import Keyring
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One namespace in one Redis, as the classes users import see it."""
+    """One namespace in one Redis, as the classes users import see it.
+
+    With a `keyring` what is written there is signed, and what is read there checked.
+    """
 
     store: Store
-    url: str
+    url: str = field(repr=False)  # it may hold a password
+    keyring: Keyring | None = None
 
     @cached_property
     def views(self) -> Views:
@@ -49,14 +60,20 @@ class _Connections:
 _connections = _Connections()
 
 
-def use_redis(connection: str | Client | None = None, namespace: str | None = None) -> None:
+def use_redis(
+    connection: str | Client | None = None,
+    namespace: str | None = None,
+    signing_keys: Sequence[str] | None = None,
+) -> None:
     """Sets the Redis that queues and jobs use when none is handed to them.
 
     `connection` is a URL, a `redis.Redis` whose settings are read, or None for `RQD_URL`, then
-    `REDIS_URL`, then localhost:6379; `namespace` None is `RQD_NAMESPACE` or `rqd`. Nothing is
-    connected before the first use. Raises ConfigurationError for a URL that can't be read.
+    `REDIS_URL`, then localhost:6379; `namespace` None is `RQD_NAMESPACE` or `rqd`.
+    `signing_keys`: the first one signs, all verify; None for `RQD_SIGNING_KEY`, then
+    `RQD_SIGNING_KEY_FILE`; an empty list for none. Nothing is connected before the first use.
+    Raises ConfigurationError for a URL that can't be read, and for keys that are none.
     """
-    _connections.default = _open(connection, namespace)
+    _connections.default = _open(connection, namespace, signing_keys)
 
 
 def backend_for(connection: Backend | Client | str | None = None) -> Backend:
@@ -77,10 +94,28 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
     return known
 
 
-def _open(connection: str | Client | None, namespace: str | None) -> Backend:
+def own_keyring() -> Keyring | None:
+    """The keys of this process: its daemon's in a job, else those of its environment."""
+    return current.keyring or keyring_of(os.environ)
+
+
+def _open(
+    connection: str | Client | None,
+    namespace: str | None,
+    signing_keys: Sequence[str] | None = None,
+) -> Backend:
     client = client_connection(connection)
     if connection is None:
         url = default_url()
     else:
         url = connection if isinstance(connection, str) else url_of(connection)
-    return Backend(Store(client, namespace or default_namespace()), url)
+    keyring = own_keyring() if signing_keys is None else _keyring(signing_keys)
+    return Backend(Store(client, namespace or default_namespace()), url, keyring)
+
+
+def _keyring(signing_keys: Sequence[str]) -> Keyring | None:
+    if not signing_keys:
+        return None
+    from rqd.model.signing import Keyring  # noqa: PLC0415 - loads hmac, which only keys need
+
+    return Keyring(signing_keys)

@@ -13,6 +13,7 @@ from rqd.model.errors import (
     PayloadTooLargeError,
     RqdError,
     ServerUnavailableError,
+    SignatureError,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "PayloadTooLargeError",
     "RqdError",
     "ServerUnavailableError",
+    "SignatureError",
 ]

@@ -14,8 +14,9 @@ from rqd.model.current import current
 from rqd.model.errors import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
-from rqd.model.serializers import resolve_serializer
+from rqd.model.serializers import Serializer, resolve_serializer, serializer_name
 from rqd.results import Result
+from rqd.signatures import check_call, check_meta, sign_meta
 from rqd.store.connection import Client
 
 R = TypeVar("R")
@@ -32,10 +33,14 @@ class Job(Generic[R]):
     """
 
     def __init__(
-        self, record: JobRecord | Callable[[], JobRecord], connection: Connection = None
+        self,
+        record: JobRecord | Callable[[], JobRecord],
+        connection: Connection = None,
+        serializer: str | None = None,
     ) -> None:
         self._given = record
         self._backend = backend_for(connection)
+        self._insisted_serializer = serializer
 
     @cached_property
     def _record(self) -> JobRecord:
@@ -49,23 +54,30 @@ class Job(Generic[R]):
         cls,
         id: str,  # noqa: A002 - RQ's name
         connection: Connection = None,
-        serializer: Any = None,  # noqa: ARG003 - RQ's; the job knows its own
+        serializer: str | Serializer | None = None,
     ) -> Job[Any]:
-        """The job of this id. Raises NoSuchJobError if there is none."""
+        """The job of this id. Raises NoSuchJobError if there is none.
+
+        The job knows its serializer; with one given here, no other is used to read it.
+        """
         backend = backend_for(connection)
-        return Job(_fetch_record(backend, id), backend)
+        return Job(_fetch_record(backend, id), backend, _insisted(serializer))
 
     @classmethod
     def fetch_many(
         cls,
         job_ids: Iterable[str],
         connection: Connection = None,
-        serializer: Any = None,  # noqa: ARG003 - RQ's; the jobs know their own
+        serializer: str | Serializer | None = None,
     ) -> list[Job[Any] | None]:
-        """The jobs of these ids in one round trip, None for each that doesn't exist."""
+        """The jobs of these ids in one round trip, None for each that doesn't exist.
+
+        `serializer` as for `fetch`.
+        """
+        insisted = _insisted(serializer)
         backend = backend_for(connection)
         found = backend.views.jobs([check_job_id(job_id) for job_id in job_ids])
-        return [Job(record, backend) if record else None for record in found]
+        return [Job(record, backend, insisted) if record else None for record in found]
 
     @classmethod
     def exists(cls, job_id: str, connection: Connection = None) -> bool:
@@ -96,20 +108,21 @@ class Job(Generic[R]):
 
     @property
     def func(self) -> Callable[..., R]:
-        """The function itself, imported here."""
+        """The function itself, imported here. Raises SignatureError, DeserializationError."""
+        payload, serializer = self._payload, self._serializer
         try:
-            return decode_call(self._payload, self._record.serializer)[0]
+            return decode_call(payload, serializer)[0]
         except Exception as error:
             raise self._unreadable(error) from error  # importing runs the user's code
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The positional arguments."""
+        """The positional arguments. Raises SignatureError, DeserializationError."""
         return self._arguments[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments."""
+        """The keyword arguments. Raises as `args`."""
         return self._arguments[1]
 
     @property
@@ -295,7 +308,10 @@ class Job(Generic[R]):
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """The user's own notes on the job; `save_meta` stores what was changed."""
+        """The user's own notes on the job; `save_meta` stores what was changed.
+
+        Raises SignatureError where there are signing keys and none of them signed it.
+        """
         return self._load_meta()
 
     def get_meta(self, refresh: bool = True) -> dict[str, Any]:
@@ -309,8 +325,9 @@ class Job(Generic[R]):
 
         Raises NoSuchJobError if the job is gone, InvalidCallError for what can't be serialized.
         """
-        data = encode_value(self.meta, self._record.serializer, f"the meta of job {self.id}")
-        if not self._backend.store.save_meta(self.id, data):
+        data = encode_value(self.meta, self._serializer, f"the meta of job {self.id}")
+        signature = sign_meta(data, self.id, self._serializer, self._backend)
+        if not self._backend.store.save_meta(self.id, data, signature):
             raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
 
     def __repr__(self) -> str:
@@ -324,24 +341,40 @@ class Job(Generic[R]):
 
     @cached_property
     def _payload(self) -> bytes:
-        return self._backend.views.payload(self._record)
+        """Checked: whoever reads it may unpickle it."""
+        payload = self._backend.views.payload(self._record)
+        check_call(self._record, payload, self._backend)
+        return payload
 
     @cached_property
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        payload, serializer = self._payload, self._serializer
         try:
-            return read_call(self._payload, self._record.serializer)[2:]
+            return read_call(payload, serializer)[2:]
         except Exception as error:
             raise self._unreadable(error) from error  # unpickling runs the user's code
+
+    @property
+    def _serializer(self) -> str:
+        """What reads the job; whoever insists on JSON must not be made to unpickle by Redis."""
+        found, insisted = self._record.serializer, self._insisted_serializer
+        if insisted is not None and found != insisted:
+            raise DeserializationError(
+                f"job {self.id} is serialized with {found}, and {insisted} was asked for"
+            )
+        return found
 
     def _unreadable(self, error: Exception) -> DeserializationError:
         return DeserializationError(f"the call of job {self.id} can't be read: {error}")
 
     def _load_meta(self) -> dict[str, Any]:
         data = self._record.meta
-        return resolve_serializer(self._record.serializer).loads(data) if data else {}
+        if data:
+            check_meta(self._record, self._backend)
+        return resolve_serializer(self._serializer).loads(data) if data else {}
 
     def _result(self, attempt: Any) -> Result:
-        return Result(self._backend, self.id, self._record.serializer, attempt)
+        return Result(self._backend, self.id, self._serializer, attempt)
 
     def _check_found(self, status: str) -> None:
         if not status:
@@ -382,6 +415,10 @@ def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
     if record is None:
         raise NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
     return record
+
+
+def _insisted(serializer: str | Serializer | None) -> str | None:
+    return None if serializer is None else serializer_name(serializer)
 
 
 def _instant(micros: int | None) -> datetime | None:

@@ -38,6 +38,7 @@ from rqd.registry import (
     ScheduledJobRegistry,
     StartedJobRegistry,
 )
+from rqd.signatures import signed
 
 R = TypeVar("R")
 
@@ -68,6 +69,7 @@ class Queue:
         timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
+        self._insisted_serializer = None if serializer is None else self.serializer
         self._payload_limit_bytes = payload_limit_bytes
         self._plain = template_of(NO_OPTIONS, self.name, self.serializer, self.default_timeout)
 
@@ -192,7 +194,8 @@ class Queue:
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
         """Waiting jobs from `offset`; length -1 for all."""
         found = self._backend.views.jobs(self.get_job_ids(offset, length))
-        return [Job(record, self._backend) for record in found if record]
+        insisted = self._insisted_serializer
+        return [Job(record, self._backend, insisted) for record in found if record]
 
     def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
         """A job's place, 0 is next; None if it doesn't wait here."""
@@ -201,7 +204,9 @@ class Queue:
     def fetch_job(self, job_id: str) -> Job[Any] | None:
         """The job of this id if it belongs to this queue, else None."""
         record = self._backend.views.job(check_job_id(job_id))
-        return Job(record, self._backend) if record and record.origin == self.name else None
+        if record is None or record.origin != self.name:
+            return None
+        return Job(record, self._backend, self._insisted_serializer)
 
     @property
     def started_job_registry(self) -> StartedJobRegistry:
@@ -266,8 +271,9 @@ class Queue:
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
+        backend, insisted = self._backend, self._insisted_serializer
         return [
-            Job(partial(JobRecord.fresh, job, status, now_us, due_us), self._backend)
+            Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
             for job in jobs
         ]
 
@@ -276,7 +282,7 @@ class Queue:
         func_name, payload = encode_call(
             data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
         )
-        return NewJob(
+        new = NewJob(
             check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
             template,
             func_name,
@@ -284,6 +290,7 @@ class Queue:
             options.description or describe_call(func_name, data.args, data.kwargs),
             encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
         )
+        return new if self._backend.keyring is None else signed(new, self._backend)
 
     def _template(self, options: JobOptions, due_us: int | None, delay_us: int | None) -> Template:
         template = self._plain

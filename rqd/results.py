@@ -11,6 +11,7 @@ from rqd.connection import Backend
 from rqd.model.errors import DeserializationError
 from rqd.model.records import AttemptRecord
 from rqd.model.serializers import resolve_serializer
+from rqd.signatures import check_result
 
 
 class ResultType(StrEnum):
@@ -66,13 +67,15 @@ class Result:
     def return_value(self) -> Any:
         """What the job returned; None unless it was successful, or where it is gone by now.
 
-        Raises DeserializationError if it can't be read here.
+        Raises DeserializationError if it can't be read here, SignatureError where there are signing
+        keys and none of them signed it.
         """
         if self.type is not ResultType.SUCCESSFUL:
             return None
         data = self._backend.views.result_bytes(self.job_id, self._attempt)
         if data is None:
             return None
+        check_result(self.job_id, self._serializer, self._attempt, data, self._backend)
         try:
             return resolve_serializer(self._serializer).loads(data)
         except Exception as error:

@@ -15,6 +15,7 @@ from rqd.daemon.foreground import run_in_foreground
 from rqd.job import Connection
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
+from rqd.store.signing_keys import KEY_VARIABLE
 
 
 class Worker:
@@ -68,7 +69,11 @@ class Worker:
         for entry in sys.path:
             if os.path.isdir(entry or "."):
                 arguments += ["--path", entry or "."]
-        status = run_in_foreground(arguments, self._backend.url)
+        # In the environment and not among the arguments, which every user of the machine can read.
+        secrets = {"RQD_URL": self._backend.url}
+        if self._backend.keyring is not None:
+            secrets[KEY_VARIABLE] = ",".join(self._backend.keyring.secrets)
+        status = run_in_foreground(arguments, secrets)
         if status in (64, 69, 77, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0

@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     cwd: Path
     env: Mapping[str, str]
     limit_s: float
+    python: str
 
 
 class Daemon:
@@ -49,7 +50,7 @@ class Daemon:
         state = {"XDG_STATE_HOME": str(log_path.parent / "state")}
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rqd", *self.arguments],
+                [options.get("python", sys.executable), "-m", "rqd", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -180,6 +180,11 @@ def survive(signum: int) -> str:
     return "alive"
 
 
+class Callable:
+    def __call__(self) -> None:
+        pass
+
+
 def unpicklable() -> Any:
     return lambda: None
 
@@ -212,3 +217,20 @@ def daemonize_and_hold(path: str, fifo: str) -> str:
         signal.pause()
     append(path, str(pid))
     return hold(fifo)
+
+
+def rights() -> dict[str, Any]:
+    try:
+        os.setuid(0)
+        is_root = True
+    except PermissionError:
+        is_root = False
+    home, user = os.environ.get("HOME"), os.environ.get("USER")
+    return {"uid": os.getuid(), "home": home, "user": user, "root": is_root}
+
+
+def hog_and_wait(size_bytes: int) -> int:
+    held = bytearray(size_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    signal.pause()
+    return len(held)

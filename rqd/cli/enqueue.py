@@ -60,7 +60,7 @@ def command(
     if retry_interval and not retry_max:
         raise ConfigurationError("--retry-interval needs --retry-max, how often to retry")
     retry = Retry(retry_max, list(retry_interval) or 0) if retry_max else None
-    with backend(url, namespace) as there:
+    with backend(url, namespace, signs=True) as there:
         data = Queue.prepare_data(function, args, kwargs, timeout=timeout, retry=retry, **options)
         job = Queue(queue, there, serializer=serializer).enqueue_many([data])[0]
         if not wait:

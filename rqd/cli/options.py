@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rqd.connection import Backend
+from rqd.connection import Backend, own_keyring
 from rqd.store.connection import client_connection, default_namespace, default_url, explained
 from rqd.store.store import Store
 
@@ -31,9 +31,13 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def backend(url: str | None, namespace: str | None) -> Iterator[Backend]:
-    """A backend for one command; a server that can't be reached becomes one line."""
+def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> Iterator[Backend]:
+    """A backend for one command; a server that can't be reached becomes one line.
+
+    Only a command that `signs` wants the signing keys: the others unpickle nothing.
+    """
+    keyring = own_keyring() if signs else None
     target = url or default_url()
     store = Store(client_connection(target), namespace or default_namespace())
     with explained(target):
-        yield Backend(store, target)
+        yield Backend(store, target, keyring)

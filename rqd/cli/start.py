@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from rqd.cli.options import redis_options
-from rqd.model.names import parse_duration_s
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
+from rqd.model.errors import ConfigurationError
+from rqd.model.names import parse_duration_s, parse_size_bytes
 from rqd.store.connection import default_namespace, default_url
+from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
+
+MIB = 1024 * 1024
 
 
 @click.command(name="start")
@@ -20,6 +27,18 @@ from rqd.store.connection import default_namespace, default_url
 @click.option("--grace", default="30", show_default=True, help="Time for jobs at a stop: 30, 5m.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option("--path", "-P", multiple=True, help="Import path of jobs.  [default: this folder]")
+@click.option("--require-signed", is_flag=True, help="Refuse jobs without one of our signatures.")
+@click.option(
+    "--allow", multiple=True, metavar="PATTERN,..", help="Refuse other functions: shop.tasks.*"
+)
+@click.option("--serializers", metavar="NAME,..", help="Refuse jobs of others than these: json.")
+@click.option(
+    "--payload-limit",
+    default=f"{DEFAULT_PAYLOAD_LIMIT_BYTES // MIB}M",
+    show_default=True,
+    help="Refuse jobs with larger arguments: bytes, 64K, 16M.",
+)
+@click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
 def command(
     url: str | None,
@@ -32,16 +51,28 @@ def command(
     burst: bool,
     path: tuple[str, ...],
     name: str | None,
+    require_signed: bool,
+    allow: tuple[str, ...],
+    serializers: str | None,
+    payload_limit: str,
+    user: str | None,
 ) -> int:
     """Run jobs from the queues until told to stop.
 
     SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGTTIN and SIGTTOU
-    add and take away a worker.
+    add and take away a worker. Signing keys come from RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
     from rqd.daemon.config import Config  # noqa: PLC0415 - see above
+    from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
     from rqd.daemon.supervisor import run  # noqa: PLC0415 - see above
 
+    keyring = keyring_of(os.environ)
+    # Not for what this process starts: who may have the keys gets them by another way.
+    os.environ.pop(KEY_VARIABLE, None)
+    os.environ.pop(FILE_VARIABLE, None)
+    if user is not None:
+        drop_to(find_account(user))  # a file of keys may be root's; all else is this user's affair
     chosen = {"name": name} if name is not None else {}
     config = Config(
         url=url or default_url(),
@@ -53,9 +84,22 @@ def command(
         grace_s=parse_duration_s(grace, "--grace") or 0.0,
         burst=burst,
         path=path or (".",),
+        keyring=keyring,
+        require_signed=require_signed,
+        allow=_all_of("--allow", allow),
+        serializers=_all_of("--serializers", () if serializers is None else (serializers,)),
+        payload_limit_bytes=parse_size_bytes(payload_limit, "--payload-limit"),
         **chosen,
     )
     return run(config)
+
+
+def _all_of(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The names given; an option that was to restrict, and names nothing, must not allow all."""
+    found = tuple(name for names in given for name in _split(names))
+    if given and not found:
+        raise ConfigurationError(f"{option} is empty: write at least one name, or leave it out")
+    return found
 
 
 def _split(names: str) -> tuple[str, ...]:

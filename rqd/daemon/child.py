@@ -22,11 +22,17 @@ from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call
 from rqd.model.current import current
-from rqd.model.errors import InvalidCallError, JobTimeoutException
+from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedError
 from rqd.model.serializers import PickleSerializer, resolve_serializer
+from rqd.model.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rqd.model.allowlist import Allowlist
+
+# A job's payload, its serializer, what it may name.
+_Call = tuple[bytes, str, "Allowlist | None"]
 
 EX_SOFTWARE = 70
 _TRACEBACK_LIMIT_CHARS = 64 * 1024
@@ -44,12 +50,13 @@ def live(
     life_fd: int,
     jobs: int,
     set_title: Callable[[str], None],
+    trust: Trust,
 ) -> None:
     """Runs up to `jobs` jobs from the channel and exits the process; never returns."""
     status = EX_SOFTWARE
     try:
         _set_up(worker, output_fd, life_fd, set_title)
-        status = _serve(worker, channel, jobs, set_title)
+        status = _serve(worker, channel, jobs, set_title, trust)
     except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
         traceback.print_exc()
         _flush()
@@ -57,7 +64,7 @@ def live(
         os._exit(status)
 
 
-def rehearse() -> None:
+def rehearse(trust: Trust) -> None:
     """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
 
     The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
@@ -72,7 +79,7 @@ def rehearse() -> None:
         near.sendall(frame)
         # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
         _set_up(0, 2, life_read, lambda _title: None)
-        _serve(0, far, 1, lambda _title: None)
+        _serve(0, far, 1, lambda _title: None, trust)
         near.close()
         far.close()
     os.close(life_read)
@@ -134,7 +141,11 @@ def _set_up(worker: int, output_fd: int, life_fd: int, set_title: Callable[[str]
 
 
 def _serve(
-    worker: int, channel: _socket.socket, jobs: int, set_title: Callable[[str], None]
+    worker: int,
+    channel: _socket.socket,
+    jobs: int,
+    set_title: Callable[[str], None],
+    trust: Trust,
 ) -> int:
     reader, pid = FrameReader(), os.getpid()
     taken: list[frames.Frame] = []
@@ -145,7 +156,7 @@ def _serve(
                 return 0  # the master closed the channel: no more work here
             taken = reader.feed(data)
         _, fields = taken.pop(0)
-        answer = _perform(worker, fields, set_title)
+        answer = _perform(worker, fields, set_title, trust)
         _flush()
         if os.getpid() != pid:
             os._exit(0)  # the job forked and returned in both: only the child itself answers
@@ -155,7 +166,9 @@ def _serve(
     return 0
 
 
-def _perform(worker: int, fields: list[bytes], set_title: Callable[[str], None]) -> bytes:
+def _perform(
+    worker: int, fields: list[bytes], set_title: Callable[[str], None], trust: Trust
+) -> bytes:
     job_id, token, attempt, queue, func_name, payload, serializer, timeout = fields
     id_text, queue_text = job_id.decode(), queue.decode()
     since = time.strftime("%H:%M:%S")
@@ -166,33 +179,38 @@ def _perform(worker: int, fields: list[bytes], set_title: Callable[[str], None])
     peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
     wall_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
     loaded = _Instant(wall_ns)
-    kind, *answer = _call(payload, serializer.decode(), float(timeout), loaded)
+    call = payload, serializer.decode(), trust.allowlist
+    kind, *answer = _call(call, float(timeout), loaded)
     wall_us = (time.monotonic_ns() - wall_ns) // 1000
     cpu_us = (time.process_time_ns() - cpu_ns) // 1000
     load_us = (loaded.at_ns - wall_ns) // 1000
     grown_kib = getrusage(RUSAGE_SELF).ru_maxrss - peak_kib
     current.leave()
+    if kind == frames.SUCCEEDED and trust.keyring is not None:
+        answer.append(trust.sign_result(job_id, token, serializer, answer[0]))
     used = (b"%d" % number for number in (wall_us, cpu_us, load_us, grown_kib * 1024))
     return encode_frame(kind, *answer, *used)
 
 
-def _call(payload: bytes, serializer: str, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
+def _call(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
     """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here.
 
     `loaded` is set to the time at which the function was imported and the arguments were there.
     """
     try:
-        return _attempt(payload, serializer, limit_s, loaded)
+        return _attempt(call, limit_s, loaded)
     except JobTimeoutException as error:
         # The alarm came between the call and its disarming; it repeats after half a second only.
         _timer.disarm()
         return frames.TIMED_OUT, _describe(error)
 
 
-def _attempt(payload: bytes, serializer: str, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
+def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
+    serializer, is_admitted = call[1], False
     try:
         _timer.arm(limit_s)
-        function, args, kwargs = decode_call(payload, serializer)
+        function, args, kwargs = decode_call(*call)
+        is_admitted = True
         loaded.at_ns = time.monotonic_ns()
         value = function(*args, **kwargs)
         if type(value).__name__ == "coroutine":
@@ -204,6 +222,8 @@ def _attempt(payload: bytes, serializer: str, limit_s: float, loaded: _Instant) 
         return frames.TIMED_OUT, _describe(error)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its outcome
         _timer.disarm()
+        if not is_admitted and isinstance(error, NotAllowedError):
+            return frames.REFUSED, _message(error).encode(errors="replace")
         kind = type(error)
         name = f"{kind.__module__}.{kind.__qualname__}".encode(errors="replace")
         return frames.RAISED, name, _message(error).encode(errors="replace"), _describe(error)

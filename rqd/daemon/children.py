@@ -32,8 +32,9 @@ from rqd.daemon.zygote_process import (
     ZygoteProcess,
     become_subreaper,
     kill_by_pidfd,
+    trust_frame,
 )
-from rqd.model.outcome import Lost, Outcome, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.outcome import Lost, Outcome, Parked, Released, Report, Succeeded, TimedOut, cause
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
@@ -157,7 +158,7 @@ class Children:
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's cause as its worker's last error."""
-        if not isinstance(ended.report.outcome, Succeeded | Released | Lost):
+        if not isinstance(ended.report.outcome, Succeeded | Released | Parked | Lost):
             self.workers.by_number[ended.run.worker].last_error = cause(ended.report.outcome)
 
     def perform(self, now: float) -> None:
@@ -244,7 +245,12 @@ class Children:
         mark = instance.lock_path if instance.is_locked else None
         try:
             self._zygote = ZygoteProcess(
-                self._path, config.preload, config.jobs_per_child, there, mark
+                self._path,
+                config.preload,
+                config.jobs_per_child,
+                there,
+                mark=mark,
+                trust=trust_frame(config),
             )
         except OSError as error:
             self._log.error("can't start the zygote", error=error)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, HIGHEST_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, check_queue_name
 
+if TYPE_CHECKING:
+    from rqd.model.signing import Keyring
+
 MAX_WORKERS = 1000
+_PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """A master's settings, checked. `grace_s` in seconds; `name` None is the host's and a number.
 
+    `keyring` None verifies no signature; `serializers` empty takes all, and `allow` any function.
     Raises ConfigurationError for what can't be.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     namespace: str = "rqd"
     queues: tuple[str, ...] = ("default",)
     workers: int = 4
@@ -28,6 +36,11 @@ class Config:
     burst: bool = False
     path: tuple[str, ...] = (".",)
     name: str | None = None
+    keyring: Keyring | None = None
+    require_signed: bool = False
+    allow: tuple[str, ...] = ()
+    serializers: tuple[str, ...] = ()
+    payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -46,6 +59,7 @@ class Config:
         if self.grace_s < 0:
             raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
         self._check_application()
+        self._check_trust()
 
     def _check_application(self) -> None:
         for folder in self.path:
@@ -54,3 +68,24 @@ class Config:
         for module in self.preload:
             if not all(part.isidentifier() for part in module.split(".")):
                 raise ConfigurationError(f"--preload {module}: write dotted module names")
+
+    def _check_trust(self) -> None:
+        if self.require_signed and self.keyring is None:
+            raise ConfigurationError(
+                "--require-signed needs a key: set RQD_SIGNING_KEY or RQD_SIGNING_KEY_FILE"
+            )
+        for pattern in self.allow:
+            if not _PATTERN.match(pattern):
+                raise ConfigurationError(
+                    f"--allow {pattern}: write dotted names, with * for any text: shop.tasks.*"
+                )
+        for name in self.serializers:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ConfigurationError(
+                    f"--serializers {name}: write pickle, json or dotted paths"
+                )
+        if not 0 < self.payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
+            raise ConfigurationError(
+                f"--payload-limit {self.payload_limit_bytes}: write 1 to"
+                f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,} bytes"
+            )

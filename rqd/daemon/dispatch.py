@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rqd.daemon.admission import Admission
 from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
@@ -36,6 +37,7 @@ class Dispatch:
         self._instance = instance
         self._link = link
         self._children = children
+        self._admission = Admission(config)
         self._log = log
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
@@ -244,20 +246,27 @@ class Dispatch:
         if not self.is_open or not self._children.workers.by_number[claim.worker].wanted:
             self._refuse(claim, Report(Released("its worker was taken away")))
         elif claim.payload is not None:
-            self._children.assign(claim, now)
+            self._admit(claim, now)
         else:
             self._start_large(claim, now)
 
     def _start_large(self, claim: Claim, now: float) -> None:
-        store = self._link.store
-        payload = self._link.attempt(lambda: store.fetch_payload(claim.id) or b"", now)
+        store, limit = self._link.store, self._config.payload_limit_bytes
+        payload = self._link.attempt(lambda: store.fetch_payload(claim.id, limit + 1), now)
         if payload is None:
             self._refuse(claim, Report(Released("redis went away before its payload came")))
         elif not payload:
             why = "its payload is gone from Redis"
             self._refuse(claim, Report(Raised("rqd.exceptions.DeserializationError", why, "")))
         else:
-            self._children.assign(replace(claim, payload=payload), now)
+            self._admit(replace(claim, payload=payload), now)
+
+    def _admit(self, claim: Claim, now: float) -> None:
+        refusal = self._admission.judge(claim)
+        if refusal is None:
+            self._children.assign(claim, now)
+        else:
+            self._refuse(claim, Report(refusal))
 
     def _refuse(self, claim: Claim, report: Report) -> None:
         self._ended.append(Ended(Run(claim, claim.worker), report))

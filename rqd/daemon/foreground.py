@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fcntl import F_SETFL, F_SETOWN, fcntl
 from types import FrameType
 from typing import Any
@@ -17,14 +17,13 @@ from typing import Any
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 
 
-def run_in_foreground(arguments: Sequence[str], url: str) -> int:
+def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> int:
     """Runs `rqd start` with these arguments and waits for its end; returns its exit status.
 
-    However the caller ends, the daemon is told to stop.
+    `secrets` are added to its environment. However the caller ends, the daemon is told to stop.
     """
     command = [sys.executable, "-m", "rqd", "start", *arguments]
-    # In the environment and not among the arguments, which every user of the machine can read.
-    environment = {**os.environ, "RQD_URL": url}
+    environment = {**os.environ, **secrets}
     life_read, life_write = os.pipe()
     try:
         try:

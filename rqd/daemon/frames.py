@@ -19,12 +19,15 @@ BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd]
 FORK_FAILED = 13  # worker, error
 EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
+# master -> zygote, in a file, before its boot
+TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child
 JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s
 # child -> master
-SUCCEEDED = 30  # result, preview, and what it used
+SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
 RAISED = 31  # exception type, message, traceback, and what it used
 TIMED_OUT = 32  # traceback, and what it used
+REFUSED = 33  # reason, and what it used
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 
 Frame = tuple[int, list[bytes]]

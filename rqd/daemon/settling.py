@@ -6,12 +6,24 @@ import textwrap
 
 from rqd.daemon.log import Log
 from rqd.daemon.workers import Run
-from rqd.model.outcome import Crashed, Lost, Raised, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.outcome import (
+    Crashed,
+    Lost,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Report,
+    Succeeded,
+    TimedOut,
+    cause,
+)
 from rqd.model.retry import (
     CountLoss,
     Decision,
     Fail,
     Finish,
+    Park,
     PutBack,
     RetryBudget,
     RetryLater,
@@ -26,6 +38,7 @@ _DECISION = {
     Fail: "fail",
     RetryLater: "retry",
     PutBack: "put_back",
+    Park: "park",
     CountLoss: "lose",
 }
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
@@ -38,13 +51,14 @@ def settlement(run: Run, report: Report) -> Settlement:
     """What to record of this attempt."""
     claim = run.claim
     decision = decide_for(run, report)
+    delay_s = decision.delay_s if isinstance(decision, RetryLater | Park) else 0.0
     return Settlement(
         id=claim.id,
         token=claim.token,
         worker=run.worker,
         decision=_DECISION[type(decision)],
-        delay_us=int(decision.delay_s * 1_000_000) if isinstance(decision, RetryLater) else 0,
-        fields=() if isinstance(decision, PutBack) else tuple(_fields(report)),
+        delay_us=int(delay_s * 1_000_000),
+        fields=() if isinstance(decision, PutBack) else tuple(_fields(run, report)),
         result=report.outcome.result if isinstance(report.outcome, Succeeded) else b"",
     )
 
@@ -74,13 +88,16 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
         case RetryLater(delay_s):
             why = cause(report.outcome)
             log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
+        case Park(delay_s):
+            why = cause(report.outcome)
+            log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")
         case CountLoss() if verdict == "abandoned":
             log.error("job failed, abandoned", **named, cause=cause(report.outcome), pid=report.pid)
         case PutBack() | CountLoss():
             log.warning("job put back", **named, cause=cause(report.outcome))
 
 
-def _fields(report: Report) -> Fields:
+def _fields(run: Run, report: Report) -> Fields:
     fields: Fields = [("pid", report.pid)]
     for name in ("wall_s", "cpu_s", "load_s"):
         seconds = getattr(report.usage, name)
@@ -89,20 +106,38 @@ def _fields(report: Report) -> Fields:
     if report.usage.peak_memory_bytes is not None:
         fields.append(("peak_memory_bytes", report.usage.peak_memory_bytes))
     match report.outcome:
-        case Succeeded(_, preview):
-            return [*fields, ("preview", preview[:_TAIL_CHARS])]
-        case Raised(exc_type, message, traceback):
-            fields += [("exc_type", exc_type[:_TAIL_CHARS]), ("exc_message", message[:_TAIL_CHARS])]
-            fields.append(("exc_string", traceback[-_TRACEBACK_CHARS:]))
-        case TimedOut(_, _, traceback):
-            fields += [("exc_type", "rqd.exceptions.JobTimeoutException")]
-            fields.append(("exc_string", traceback[-_TRACEBACK_CHARS:]))
-        case Crashed(signal_number, exit_status, core_dumped):
-            fields += [("signal", signal_number), ("exit_status", exit_status)]
-            fields.append(("core_dumped", int(core_dumped)))
-        case Released() | Lost():
-            pass
-    fields.append(("cause", cause(report.outcome)))
+        case Succeeded(_, preview, signature):
+            fields.append(("preview", preview[:_TAIL_CHARS]))
+            # The token is what the signature says of the attempt.
+            signed = [("token", run.claim.token), ("signature", signature)] if signature else []
+            return [*fields, *signed]
+        case Released():
+            return fields
+        case _:
+            fields += [*_failure(report.outcome), ("cause", cause(report.outcome))]
     if report.output_tail:
         fields.append(("output", report.output_tail[-_TAIL_CHARS:]))
     return fields
+
+
+def _failure(outcome: Raised | TimedOut | Crashed | Refused | Parked | Lost) -> Fields:
+    match outcome:
+        case Raised(exc_type, message, traceback):
+            named: Fields = [
+                ("exc_type", exc_type[:_TAIL_CHARS]),
+                ("exc_message", message[:_TAIL_CHARS]),
+            ]
+            return [*named, ("exc_string", traceback[-_TRACEBACK_CHARS:])]
+        case TimedOut(_, _, traceback):
+            return [
+                ("exc_type", "rqd.exceptions.JobTimeoutException"),
+                ("exc_string", traceback[-_TRACEBACK_CHARS:]),
+            ]
+        case Crashed(signal_number, exit_status, core_dumped):
+            return [
+                ("signal", signal_number),
+                ("exit_status", exit_status),
+                ("core_dumped", int(core_dumped)),
+            ]
+        case Refused() | Parked() | Lost():
+            return []

@@ -17,7 +17,16 @@ from rqd.daemon.forensics import Tail, crash_from_status
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.zygote_process import Exited, Forked
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
-from rqd.model.outcome import Outcome, Raised, Released, Report, Succeeded, TimedOut, Usage
+from rqd.model.outcome import (
+    Outcome,
+    Raised,
+    Refused,
+    Released,
+    Report,
+    Succeeded,
+    TimedOut,
+    Usage,
+)
 from rqd.model.records import Claim
 
 HARD_KILL_AFTER_S = 5.0
@@ -278,14 +287,18 @@ def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
 
 def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
     if kind == frames.SUCCEEDED:
-        result, preview = fields
-        return Succeeded(result, preview.decode(errors="replace"))
+        result, preview, *signed = fields
+        signature = b"".join(signed).decode(errors="replace")
+        return Succeeded(result, preview.decode(errors="replace"), signature)
     if kind == frames.TIMED_OUT:
         (shown,) = fields
         return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
     if kind == frames.RAISED:
         exc_type, message, traceback = (part.decode(errors="replace") for part in fields)
         return Raised(exc_type, message, traceback)
+    if kind == frames.REFUSED:
+        (reason,) = fields
+        return Refused(reason.decode(errors="replace"))
     raise ValueError(kind)
 
 

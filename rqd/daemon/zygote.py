@@ -23,6 +23,8 @@ from typing import Any
 
 from rqd.daemon import child, frames
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.model.current import current
+from rqd.model.trust import Trust, read_trust
 
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
@@ -38,7 +40,12 @@ _NO_OP_SIGNALS = (
 
 
 def main(
-    control_fd: int, mark_fd: int, jobs_per_child: int, version: str, preload: list[str]
+    control_fd: int,
+    jobs_per_child: int,
+    version: str,
+    preload: list[str],
+    mark_fd: int = -1,
+    trust_fd: int = -1,
 ) -> None:
     """Imports the application, then forks until the control socket closes; exits the process.
 
@@ -54,12 +61,14 @@ def main(
         # needs the environment as the kernel laid it out.
         if os.environ.get("LD_BIND_NOW") == "rqd":
             del os.environ["LD_BIND_NOW"]
+        trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
+        current.keyring = trust.keyring  # the application may enqueue while it is imported
         for module in preload:
             __import__(module)
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
-        child.rehearse()
+        child.rehearse(trust)
         faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         control.sendall(encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
@@ -70,7 +79,7 @@ def main(
     control.sendall(
         encode_frame(frames.READY, b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes())
     )
-    Zygote(control, jobs_per_child, set_title).run()
+    Zygote(control, jobs_per_child, set_title, trust).run()
 
 
 class Place:
@@ -89,10 +98,13 @@ class Place:
 class Zygote:
     """The loop: control frames in; forks, deaths and reports out."""
 
-    def __init__(self, control: _socket.socket, jobs_per_child: int, set_title: Any) -> None:
+    def __init__(
+        self, control: _socket.socket, jobs_per_child: int, set_title: Any, trust: Trust
+    ) -> None:
         self._control = control
         self._jobs_per_child = jobs_per_child
         self._set_title = set_title
+        self._trust = trust
         self._reader = FrameReader()
         self._received_fds: list[int] = []
         self._places: dict[int, Place] = {}
@@ -182,6 +194,7 @@ class Zygote:
                 place.life_fd,
                 self._jobs_per_child,
                 self._set_title,
+                self._trust,
             )
         theirs.close()
         try:
@@ -274,6 +287,12 @@ class Zygote:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
+
+
+def _receive_trust(fd: int) -> Trust:
+    with open(fd, "rb") as file:
+        ((_, fields),) = FrameReader().feed(file.read())
+    return read_trust(fields)
 
 
 def _kill_group(pid: int) -> None:

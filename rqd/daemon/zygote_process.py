@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rqd import __version__
 from rqd.daemon import frames
+from rqd.daemon.config import Config
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -82,7 +83,9 @@ class ZygoteProcess:
         preload: tuple[str, ...],
         jobs_per_child: int,
         environment: Mapping[str, str] | None = None,
+        *,
         mark: Path | None = None,
+        trust: bytes = b"",
     ) -> None:
         """`mark` is a file that every process forked of it shall hold open, to be known by."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -93,27 +96,30 @@ class ZygoteProcess:
         self._outputs: dict[int, int] = {}
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
-        mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
         # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
+        mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
+        # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
+        trust_fd = _file_with(trust) if trust else -1
+        arguments = [theirs.fileno(), jobs_per_child, __version__, list(preload), mark_fd, trust_fd]
+        passed_fds = [theirs.fileno(), *(fd for fd in (mark_fd, trust_fd) if fd >= 0)]
         start = (
             f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
-            f" main({theirs.fileno()}, {mark_fd}, {jobs_per_child}, {__version__!r},"
-            f" {list(preload)!r})"
+            f" main({', '.join(map(repr, arguments))})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
             stdout=2,
             env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
-            pass_fds=[theirs.fileno(), *([mark_fd] if mark else [])],
+            pass_fds=passed_fds,
             process_group=0,  # a terminal's Ctrl-C is for the master alone
             # Kept through exec, so that the zygote needs no ctypes for it.
             preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
         )
         theirs.close()
-        if mark:
-            os.close(mark_fd)
+        for fd in passed_fds[1:]:
+            os.close(fd)
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -226,6 +232,23 @@ class ZygoteProcess:
             self._control.sendmsg([data], ancillary)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return
+
+
+def trust_frame(config: Config) -> bytes:
+    """What a zygote with keys or an allowlist has to know; empty where there is neither."""
+    keys = config.keyring.secrets if config.keyring is not None else ()
+    if not keys and not config.allow:
+        return b""
+    texts = (config.namespace, str(len(keys)), *keys, *config.allow)
+    return encode_frame(frames.TRUST, *(text.encode() for text in texts))
+
+
+def _file_with(data: bytes) -> int:
+    """A file in memory, without a name, that holds this."""
+    fd = os.memfd_create("rqd")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def become_subreaper() -> None:

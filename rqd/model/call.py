@@ -9,10 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rqd.model.errors import ConfigurationError, InvalidCallError, PayloadTooLargeError
 from rqd.model.serializers import resolve_serializer
+
+if TYPE_CHECKING:
+    from rqd.model.allowlist import Allowlist
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024
 # The frame that takes a payload to its child holds 256 MiB, names included.
@@ -50,12 +53,15 @@ def encode_call(
     serializer: str = "pickle",
     limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
 ) -> tuple[str, bytes]:
-    """The function's name and the call's payload.
+    """The function's full name, a method's with its class, and the call's payload.
 
     Raises InvalidCallError if it can't be serialized, PayloadTooLargeError past `limit_bytes`.
     """
     name, instance = name_function(function)
-    shown = name if instance is None else f"{_class_of(instance).__qualname__}.{name}"
+    shown = name
+    if instance is not None:
+        owner = _class_of(instance)
+        shown = f"{owner.__module__}.{owner.__qualname__}.{name}"
     payload = encode_value((name, instance, args, kwargs), serializer, f"the arguments of {shown}")
     if len(payload) > limit_bytes:
         raise PayloadTooLargeError(
@@ -82,12 +88,18 @@ def encode_value(value: Any, serializer: str, what: str) -> bytes:
 
 
 def decode_call(
-    payload: bytes, serializer: str
+    payload: bytes, serializer: str, allowlist: Allowlist | None = None
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """The callable, args and kwargs of a payload; imports what it names.
 
-    For the child and for `Job.func` alone: it runs whatever the payload says.
+    For the child and for `Job.func` alone: it runs whatever the payload says. With an allowlist it
+    raises NotAllowedError instead of importing or calling anything that is not on it.
     """
+    if allowlist is not None:
+        allowlist.check_serializer(serializer)
+        load = allowlist.load if serializer == "pickle" else resolve_serializer(serializer).loads
+        name, instance, args, kwargs = load(payload)
+        return allowlist.find(name, instance), tuple(args), kwargs
     name, instance, args, kwargs = read_call(payload, serializer)
     function = getattr(instance, name) if instance is not None else import_function(name)
     return function, args, kwargs

@@ -6,13 +6,22 @@ has no other way to be told.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rqd.model.signing import Keyring
+
 
 class CurrentJob:
-    """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job."""
+    """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job.
 
-    __slots__ = ("attempt", "fence", "id", "queue")
+    `keyring`: the signing keys of the daemon this process belongs to, for what a job enqueues.
+    """
+
+    __slots__ = ("attempt", "fence", "id", "keyring", "queue")
 
     def __init__(self) -> None:
+        self.keyring: Keyring | None = None
         self.leave()
 
     def enter(self, job_id: str, queue: str, attempt: int, fence: int) -> None:

@@ -46,6 +46,17 @@ class DeserializationError(RqdError):
     """Stored bytes can't be read back with the job's serializer."""
 
 
+class SignatureError(RqdError):
+    """A job, a result or a meta is not signed with one of our keys: it was not deserialized.
+
+    Whoever wrote it lacks the key, or it was changed in Redis.
+    """
+
+
+class NotAllowedError(RqdError):
+    """A daemon's `--allow` does not cover what a job names. Widen it, or ask who enqueued this."""
+
+
 class MasterExistsError(RqdError):
     """A live master has this name. Choose another `--name`, or stop the other one."""
 

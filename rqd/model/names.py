@@ -14,6 +14,8 @@ _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 _LONGEST_S = 10**10
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
+_SIZE = re.compile(r"(\d{1,12})([KMG]?)\Z", re.ASCII)
+_UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -68,6 +70,14 @@ def parse_duration_s(value: float | str | None, what: str) -> float | None:
     raise ConfigurationError(
         f"{what} {value!r} is no duration: write seconds, or '30s', '23m', '1h', '2d', or -1"
     )
+
+
+def parse_size_bytes(text: str, what: str) -> int:
+    """Bytes of `65536`, `"64K"`, `"16M"`, `"1G"`. Raises ConfigurationError otherwise."""
+    match = _SIZE.match(text.strip().upper())
+    if not match:
+        raise ConfigurationError(f"{what} {text!r} is no size: write bytes, or 64K, 16M, 1G")
+    return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
 def _is_text(name: str) -> bool:

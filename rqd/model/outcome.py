@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The call returned: its serialized result, and a short repr for people."""
+    """The call returned: its serialized result, a short repr for people, the child's signature."""
 
     result: bytes
     preview: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,22 @@ class Lost:
     reason: str
 
 
-Outcome = Succeeded | Raised | TimedOut | Crashed | Released | Lost
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The daemon does not run this job: what it is, or who wrote it. Charged, and never retried."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Not to be judged here and now: looked at again in `delay_s`. Not charged as an attempt."""
+
+    reason: str
+    delay_s: float
+
+
+Outcome = Succeeded | Raised | TimedOut | Crashed | Released | Lost | Refused | Parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,10 @@ def cause(outcome: Outcome) -> str:
             return f"released: {reason}"
         case Lost(reason):
             return f"lost as {reason}"
+        case Refused(reason):
+            return f"refused: {reason}"
+        case Parked(reason):
+            return f"parked: {reason}"
 
 
 def signal_name(number: int) -> str:

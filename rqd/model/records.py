@@ -38,6 +38,30 @@ ATTEMPT_TYPES = frozenset({"successful", "failed", "stopped", "retried"})
 T = TypeVar("T", float, None)
 
 
+# What a producer's signature binds of a job's hash besides the payload, in this order and as the
+# bytes that stand there. Retries are those left and those used together.
+SIGNED_FIELDS = (
+    "origin",
+    "func_name",
+    "serializer",
+    "timeout",
+    "result_ttl",
+    "failure_ttl",
+    "ttl",
+    "retries",
+    "retry_intervals",
+    "priority",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A producer's signature, and the facts it is about: the bytes of SIGNED_FIELDS."""
+
+    signature: str
+    facts: tuple[bytes, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """What the jobs of one enqueue have in common, most often all of it.
@@ -60,6 +84,25 @@ class Template:
     retries: int = 0
     retry_intervals: tuple[float, ...] = ()
 
+    def hash_fields(self, func_name: str) -> dict[str, str]:
+        """How long and how often, as the text of the job's hash; nothing for what is 0."""
+        fields = {
+            "func_name": func_name,
+            "serializer": self.serializer,
+            "timeout": _number(self.timeout_s),
+            "result_ttl": _number(self.result_ttl_s),
+            "failure_ttl": _number(self.failure_ttl_s),
+        }
+        if self.retries:
+            fields["retries_left"] = str(self.retries)
+        if self.retry_intervals:
+            fields["retry_intervals"] = ",".join(map(_number, self.retry_intervals))
+        return fields
+
+    def wait_limit(self) -> str:
+        """`ttl_s` as the text of the job's hash, empty for none."""
+        return "" if self.ttl_s is None else _number(self.ttl_s)
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -71,6 +114,19 @@ class NewJob:
     payload: bytes
     description: str = ""
     meta: bytes = b""
+    signature: str = ""
+    meta_signature: str = ""
+
+    def signed_facts(self) -> tuple[bytes, ...]:
+        """What a signature of this job binds: the bytes of SIGNED_FIELDS."""
+        like = self.template
+        fields = like.hash_fields(self.func_name) | {
+            "origin": like.queue,
+            "ttl": like.wait_limit(),
+            "retries": str(like.retries),
+            "priority": str(like.priority),
+        }
+        return tuple(fields.get(name, "").encode() for name in SIGNED_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +159,8 @@ class JobRecord:
     retry_intervals: tuple[float, ...]
     worker: str
     cause: str
+    envelope: Envelope | None = None
+    meta_signature: str = ""
 
     @classmethod
     def fresh(
@@ -137,6 +195,8 @@ class JobRecord:
             retry_intervals=like.retry_intervals,
             worker="",
             cause="",
+            envelope=Envelope(new.signature, new.signed_facts()) if new.signature else None,
+            meta_signature=new.meta_signature,
         )
 
     @classmethod
@@ -177,6 +237,8 @@ class JobRecord:
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
             worker=_text(text, "worker"),
             cause=_text(text, "cause") if status else f"damaged: its status is {told!r}",
+            envelope=_envelope(text) if "signature" in text else None,
+            meta_signature=_text(text, "meta_signature"),
         )
 
 
@@ -200,6 +262,7 @@ class Claim:
     retries_used: int
     retry_intervals: tuple[float, ...]
     losses: int = 0
+    envelope: Envelope | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -233,6 +296,28 @@ def parse_intervals(text: str) -> tuple[float, ...]:
     except ValueError:
         return ()  # damaged in Redis; a master that reads it must go on
     return intervals if all(0 <= seconds <= LONGEST_INTERVAL_S for seconds in intervals) else ()
+
+
+def retries_granted(left: bytes, used: bytes) -> bytes:
+    """How many retries a producer gave, of those left and used; nothing if one of them is none."""
+    try:
+        counts = int(left), int(used or 0)
+    except ValueError:
+        return b""
+    return b"%d" % sum(counts) if min(counts) >= 0 else b""
+
+
+def _envelope(fields: Mapping[str, bytes]) -> Envelope:
+    granted = retries_granted(fields.get("retries_left", b"0"), fields.get("retries_used", b""))
+    given = {"priority": b"0", **fields, "retries": granted}
+    facts = tuple(given.get(name, b"") for name in SIGNED_FIELDS)
+    return Envelope(_text(fields, "signature"), facts)
+
+
+def _number(value: float) -> str:
+    """In full: `:g` would round seconds past six digits."""
+    whole = int(value)
+    return str(whole) if whole == value else repr(value)
 
 
 def _text(fields: Mapping[str, bytes], name: str) -> str:

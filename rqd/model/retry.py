@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Succeeded, TimedOut
+from rqd.model.outcome import (
+    Crashed,
+    Lost,
+    Outcome,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Succeeded,
+    TimedOut,
+)
 from rqd.model.records import LONGEST_INTERVAL_S
 
 
@@ -73,7 +83,14 @@ class CountLoss:
     """As PutBack, but at the third loss in a row the job is given up: the store counts."""
 
 
-Decision = Finish | Fail | RetryLater | PutBack | CountLoss
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The job is looked at again in `delay_s` seconds; the attempt is not charged."""
+
+    delay_s: float
+
+
+Decision = Finish | Fail | RetryLater | PutBack | Park | CountLoss
 
 
 def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
@@ -85,6 +102,10 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
             return PutBack()
         case Lost():
             return CountLoss()
+        case Refused():
+            return Fail()  # a retry would end the same
+        case Parked(_, delay_s):
+            return Park(delay_s)
         case Raised() | TimedOut() | Crashed():
             return RetryLater(budget.next_delay_s()) if budget.left > 0 else Fail()
         case _:

@@ -19,7 +19,14 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
-from rqd.model.records import Claim, NewJob, Template, parse_intervals
+from rqd.model.records import (
+    Claim,
+    Envelope,
+    NewJob,
+    Template,
+    parse_intervals,
+    retries_granted,
+)
 from rqd.store.connection import NOT_OURS
 from rqd.store.keys import Keys
 from rqd.store.scripts import load_script
@@ -34,8 +41,7 @@ _STAGED_TTL_S = 600
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to record of an attempt: decision is `finish`, `fail`, `retry`,
-    `put_back` or `lose`."""
+    """What to record of an attempt: decision is finish, fail, retry, put_back, park or lose."""
 
     id: str
     token: str
@@ -281,9 +287,10 @@ class Store:
         """Deletes a job and its records; returns the status it was found in."""
         return _text(self._ask("delete", job_id))
 
-    def save_meta(self, job_id: str, meta: bytes) -> bool:
+    def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""
-        return bool(self._ask("save_meta", job_id, meta))
+        signed = (signature,) if signature else ()
+        return bool(self._ask("save_meta", job_id, meta, *signed))
 
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
@@ -299,14 +306,18 @@ class Store:
         told = self._run("command", json.dumps(dict(command)), *masters)
         return [name.decode() for name in told]
 
-    def fetch_payload(self, job_id: str) -> bytes | None:
-        """A payload that is too large to come with its claim; None if it is gone, or is none."""
+    def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
+        """A payload that is too large to come with its claim, its first `limit_bytes` at most.
+
+        Empty if it is gone, or is none.
+        """
+        last = limit_bytes - 1
         try:
-            return self.redis.get(self.keys.payload(job_id))  # type: ignore[return-value]
+            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            return None
+            return b""
 
     def _enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> int | None:
         args, staged = _enqueue_args(jobs, request)
@@ -400,7 +411,7 @@ def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict
             payload,
             # A lone surrogate of the user's must not keep the job from Redis.
             job.description.encode(errors="replace"),
-            job.meta,
+            _more_fields(job) if job.meta or job.signature else b"",
         ):
             packed += (len(text).to_bytes(4, "big"), text)
     return [request, len(numbers), *templates, b"".join(packed)], staged
@@ -411,26 +422,23 @@ def _template(like: Template, func_name: str) -> list[Any]:
         due = str(like.due_us)
     else:
         due = f"+{like.delay_us}" if like.delay_us is not None else ""
-    fields: list[Any] = [
-        "func_name", func_name,
-        "serializer", like.serializer,
-        "timeout", _number(like.timeout_s),
-        "result_ttl", _number(like.result_ttl_s),
-        "failure_ttl", _number(like.failure_ttl_s),
-    ]  # fmt: skip
-    if like.retries:
-        fields += ("retries_left", like.retries)
-    if like.retry_intervals:
-        fields += ("retry_intervals", ",".join(map(_number, like.retry_intervals)))
+    fields = list(itertools.chain.from_iterable(like.hash_fields(func_name).items()))
     front = "1" if like.at_front else ""
-    ttl = "" if like.ttl_s is None else _number(like.ttl_s)
-    return [like.queue, front, like.priority, due, ttl, len(fields), *fields]
+    return [like.queue, front, like.priority, due, like.wait_limit(), len(fields), *fields]
 
 
-def _number(value: float) -> str:
-    """In full: `:g` would round seconds past six digits."""
-    whole = int(value)
-    return str(whole) if whole == value else repr(value)
+def _more_fields(job: NewJob) -> bytes:
+    """Names and values that few jobs have, each with its length before it."""
+    more = {
+        b"meta": job.meta,
+        b"signature": job.signature.encode(),
+        b"meta_signature": job.meta_signature.encode(),
+    }
+    packed: list[bytes] = []
+    for name, value in more.items():
+        if value:
+            packed += (len(name).to_bytes(4, "big"), name, len(value).to_bytes(4, "big"), value)
+    return b"".join(packed)
 
 
 def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
@@ -469,4 +477,13 @@ def _parse_claim(claim: list[Any]) -> Claim:
         retries_used=int(claim[10]),
         retry_intervals=parse_intervals(_text(claim[11])),
         losses=int(claim[12]),
+        envelope=_envelope(claim) if len(claim) > 13 else None,
     )
+
+
+def _envelope(claim: list[Any]) -> Envelope:
+    """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
+    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[13:])
+    retries = retries_granted(claim[9], claim[10])
+    facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
+    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority))

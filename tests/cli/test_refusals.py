@@ -70,6 +70,16 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["start", "--grace", "soon"], EX_USAGE, "--grace 'soon' is no duration"),
     (["start", "--path", "/no/such"], EX_USAGE, "--path /no/such: there is no such folder"),
     (["start", "--jobs-per-child", "0"], EX_USAGE, "--jobs-per-child 0"),
+    (["start", "--require-signed"], EX_USAGE, "--require-signed needs a key: set RQD_SIGNING"),
+    (["start", "--allow", ","], EX_USAGE, "--allow is empty"),
+    (["start", "--allow", "shop tasks"], EX_USAGE, "--allow shop tasks: write dotted names"),
+    (["start", "--serializers", ""], EX_USAGE, "--serializers is empty"),
+    (["start", "--serializers", "../x"], EX_USAGE, "--serializers ../x: write pickle, json"),
+    (["start", "--payload-limit", "much"], EX_USAGE, "--payload-limit 'much' is no size"),
+    (["start", "--payload-limit", "1G"], EX_USAGE, "--payload-limit 1073741824: write 1 to"),
+    (["start", "--user", "no-such-user"], EX_USAGE, "there is no user 'no-such-user' here"),
+    (["start", "--user", "root:no-such"], EX_USAGE, "there is no group 'no-such' here"),
+    (["start", "--user", "0"], EX_USAGE, "--user 0: that is root: name a user with fewer"),
     (["start", "--url", "http://h"], EX_USAGE, "URL 'http://h' can't be read"),
 ]
 
@@ -106,6 +116,23 @@ def test_with_a_wrong_password(arguments: list[str], login: str, locked_url: str
 
     refused(ran, EX_UNAVAILABLE, "refused the password or user")
     assert "wrong@" not in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["start"], ["enqueue", "tasks.f"]])
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("RQD_SIGNING_KEY", "too-short", "RQD_SIGNING_KEY: a signing key has 9 characters"),
+        ("RQD_SIGNING_KEY_FILE", "/no/such", "RQD_SIGNING_KEY_FILE /no/such: it can't be read"),
+    ],
+)
+def test_with_keys_that_are_none(
+    arguments: list[str], variable: str, value: str, why: str, deaf_url: str
+) -> None:
+    ran = rqd(*arguments, url=deaf_url, env={variable: value})
+
+    refused(ran, EX_USAGE, why)
+    assert "too-short" not in ran.err
 
 
 def test_without_an_embedded_server(tmp_path: Path) -> None:

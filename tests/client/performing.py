@@ -43,8 +43,7 @@ def perform(backend: Backend, *queues: str) -> int:
 
 
 def _perform_one(backend: Backend, held: Claim) -> None:
-    payload = held.payload or backend.store.fetch_payload(held.id)
-    assert payload is not None
+    payload = held.payload or backend.store.fetch_payload(held.id, 1 << 30)
     current.enter(held.id, held.queue, held.attempt, held.fence)
     try:
         function, args, kwargs = decode_call(payload, held.serializer)

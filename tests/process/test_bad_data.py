@@ -148,21 +148,38 @@ def test_damaged_retry_intervals_are_none(
     assert is_well(daemon)
 
 
-def test_a_payload_beyond_the_clients_limit_runs_and_one_that_is_none_fails_its_job(
+def test_a_payload_beyond_the_clients_limit_is_refused_unless_the_daemon_takes_it(
     start_daemon: StartDaemon, queue: Queue, redis_client: Any
 ) -> None:
     huge = pickle.dumps(("tests.hostile_jobs.length", None, (bytes(100 * MEGABYTE),), {}))
-    beside, inside, other, gone = (
-        queue.enqueue(hostile_jobs.length, b"x" * 70_000) for _ in range(4)
-    )
-    redis_client.set(f"{P}job:{beside.id}:payload", huge)
-    redis_client.hset(f"{P}job:{inside.id}", mapping={"payload": huge})
+
+    def planted(where: str) -> Job[Any]:
+        job = queue.enqueue(hostile_jobs.length, b"x" * 70_000)
+        if where == "beside":
+            redis_client.set(f"{P}job:{job.id}:payload", huge)
+        else:
+            redis_client.hset(f"{P}job:{job.id}", mapping={"payload": huge})
+        return job
+
+    daemon = start_daemon()
+    for job in (planted("beside"), planted("inside")):
+        assert (ended(job).cause or "").startswith("refused: ")
+    assert works(queue)
+    assert is_well(daemon)
+    generous = start_daemon("--payload-limit", "200M")
+    assert ended(planted("beside")).return_value == 100 * MEGABYTE
+    assert works(queue)
+    assert is_well(generous)
+
+
+def test_a_large_payload_that_is_gone_or_none_fails_its_job(
+    start_daemon: StartDaemon, queue: Queue, redis_client: Any
+) -> None:
+    gone, other = (queue.enqueue(hostile_jobs.length, b"x" * 70_000) for _ in range(2))
     redis_client.delete(f"{P}job:{other.id}:payload", f"{P}job:{gone.id}:payload")
     redis_client.rpush(f"{P}job:{other.id}:payload", "no string")
     daemon = start_daemon()
-    assert ended(beside).return_value == 100 * MEGABYTE
-    assert ended(inside).return_value == 100 * MEGABYTE
-    for job in (other, gone):
+    for job in (gone, other):
         assert "its payload is gone from Redis" in (ended(job).cause or "")
     assert works(queue)
     assert is_well(daemon)

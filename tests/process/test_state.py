@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from rqd import Queue
+from rqd.connection import Backend
 from tests import jobs
 from tests.daemons import ROOT, StartDaemon
 from tests.waiting import eventually
@@ -90,7 +91,7 @@ def test_a_claim_shows_at_once_with_the_pid_that_runs_it(
 
 
 def test_a_job_claimed_before_its_process_was_forked_soon_shows_the_pid(
-    start_daemon: StartDaemon, redis_url: str, queue: Queue, fifo: str
+    start_daemon: StartDaemon, there: Backend, queue: Queue, fifo: str
 ) -> None:
     daemon = start_daemon()
     # With a backlog, a turn settles one job and claims the next while its process is still forked.
@@ -99,11 +100,13 @@ def test_a_job_claimed_before_its_process_was_forked_soon_shows_the_pid(
     job = queue.enqueue(jobs.hold, fifo)
     child = daemon.titled("rqd: worker 1 tests.jobs.hold")
 
-    def shown() -> tuple[str, int]:
-        (worker,) = info(redis_url)["workers"]
+    def shown() -> tuple[str, str]:
+        (worker,) = there.views.workers(there.views.masters())
         return worker["job"], worker["pid"]
 
-    eventually(lambda: shown() == (job.id, child.pid), 3.0, lambda: str((shown(), child.pid)))
+    # Before the next heartbeat, which is five seconds away.
+    expected = job.id, str(child.pid)
+    eventually(lambda: shown() == expected, 4.0, lambda: str((shown(), expected)))
 
 
 def test_a_ready_daemon_shows_idle_workers_at_once(

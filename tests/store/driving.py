@@ -11,11 +11,12 @@ from rqd.store.views import Views
 
 LEASE_US = 15_000_000
 ROW_TTL_S = 15
+_OWN = ("description", "meta", "signature", "meta_signature")
 
 
 def job(job_id: str, queue: str = "low", **fields: Any) -> NewJob:
     """A job that calls `tasks.f`; `fields` of NewJob, or of its Template."""
-    own = {name: fields.pop(name) for name in ("description", "meta") if name in fields}
+    own = {name: fields.pop(name) for name in _OWN if name in fields}
     payload = fields.pop("payload", b"call")
     return NewJob(job_id, Template(queue, **fields), "tasks.f", payload, **own)
 

@@ -89,7 +89,7 @@ def test_an_ended_job_is_requeued_and_stays(rqd: Driver, status: str) -> None:
     assert rqd.views.index_ids("low", "failed") == rqd.views.index_ids("low", "canceled") == []
     for key in (name for name in rqd.names() if ":job:a" in name and "request" not in name):
         assert rqd.ttl_s(key) == -1
-    assert rqd.store.fetch_payload("a") == BIG
+    assert rqd.store.fetch_payload("a", 1 << 20) == BIG
 
 
 def test_a_requeued_job_goes_to_the_back_or_the_front(rqd: Driver) -> None:

@@ -26,7 +26,7 @@ NAMES = [f"j{number}" for number in range(6)]
 IDS = st.sampled_from(NAMES)
 QUEUES = st.sampled_from(["high", "low"])
 MASTERS = st.sampled_from(["m", "n"])
-DECISIONS = st.sampled_from(["finish", "fail", "retry", "put_back", "lose"])
+DECISIONS = st.sampled_from(["finish", "fail", "retry", "put_back", "park", "lose"])
 LIVE = {"queued", "started", "scheduled"}
 WAITING = {"queued", "scheduled"}
 ENDED_BADLY = {"failed", "canceled"}
@@ -321,6 +321,8 @@ class AnyOrder(RuleBasedStateMachine):
             case "retry":
                 known.losses = 0
                 known.go_back(is_charged=True, later=delay_us > 0)
+            case "park":
+                known.go_back(is_charged=False, later=delay_us > 0)
             case "put_back":
                 known.go_back(is_charged=False)
         return "settled"

@@ -39,8 +39,9 @@ ZYGOTE_SIDE = {"zygote", "child", "frames"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {
-    *("asyncio", "click", "http", "json", "logging", "multiprocessing", "psutil", "redis"),
-    *("setproctitle", "signal", "socket", "ssl", "subprocess", "urllib.request"),
+    *("asyncio", "click", "hashlib", "hmac", "http", "json", "logging", "multiprocessing"),
+    *("psutil", "redis", "setproctitle", "signal", "socket", "ssl", "subprocess"),
+    "urllib.request",
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.model.errors import ConfigurationError, InvalidNameError
-from rqd.model.names import check_job_id, check_name, check_queue_name, parse_duration_s
+from rqd.model.names import (
+    check_job_id,
+    check_name,
+    check_queue_name,
+    parse_duration_s,
+    parse_size_bytes,
+)
 from rqd.store.keys import Keys
 from tests.fuzzing import fuzz
 
@@ -97,6 +103,19 @@ def test_any_other_text_is_no_duration(value: str) -> None:
 def test_any_other_value_is_no_duration(value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"ttl .* is no duration"):
         parse_duration_s(value, "ttl")  # type: ignore[arg-type]  # what is tried here
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("1", 1), ("64k", 65536), (" 16M ", 16 * 1024**2), ("1G", 1024**3)]
+)
+def test_a_size_is_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
+    assert parse_size_bytes(text, "--payload-limit") == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5M", "1T", "M", "1 0", "\u0661", "9" * 13])
+def test_any_other_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no size: write bytes, or 64K"):
+        parse_size_bytes(text, "--payload-limit")
 
 
 @fuzz(150)

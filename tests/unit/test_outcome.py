@@ -8,7 +8,9 @@ from rqd.model.outcome import (
     Crashed,
     Lost,
     Outcome,
+    Parked,
     Raised,
+    Refused,
     Released,
     Succeeded,
     TimedOut,
@@ -32,6 +34,8 @@ from rqd.model.outcome import (
         (Crashed(), "crashed: exit status 0"),
         (Released("the daemon stops"), "released: the daemon stops"),
         (Lost("its zygote died"), "lost as its zygote died"),
+        (Refused("not signed"), "refused: not signed"),
+        (Parked("no key", 30), "parked: no key"),
     ],
 )
 def test_a_cause_is_one_line(outcome: Outcome, words: str) -> None:

@@ -6,8 +6,28 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Succeeded, TimedOut
-from rqd.model.retry import CountLoss, Fail, Finish, PutBack, Retry, RetryBudget, RetryLater, decide
+from rqd.model.outcome import (
+    Crashed,
+    Lost,
+    Outcome,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Succeeded,
+    TimedOut,
+)
+from rqd.model.retry import (
+    CountLoss,
+    Fail,
+    Finish,
+    Park,
+    PutBack,
+    Retry,
+    RetryBudget,
+    RetryLater,
+    decide,
+)
 
 FAILURES: list[Outcome] = [
     Raised("builtins.ValueError", "no", ""),
@@ -65,3 +85,11 @@ def test_an_interval_is_one_number_or_many(interval: Any, intervals: list[float]
 def test_no_retries_and_no_seconds_are_refused(most: Any, interval: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Retry\(.*write"):
         Retry(most, interval)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_what_is_refused_fails_and_what_is_parked_waits_whatever_retries_are_left(
+    left: int,
+) -> None:
+    assert decide(Refused("not signed"), RetryBudget(left)) == Fail()
+    assert decide(Parked("no key", 30), RetryBudget(left)) == Park(30)

@@ -5,7 +5,8 @@
 --          none), number of fields and values, those of the job's hash; then all jobs in one string,
 --          each seven fields with their lengths in four bytes, big endian, before them: id, number
 --          of its template, staged payload's name and size in bytes ('' for none), payload ('' if
---          staged), description, meta ('' for none)
+--          staged), description, further fields of its hash ('' for none: names and values, packed
+--          likewise)
 -- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
@@ -38,8 +39,14 @@ local refused = garbled()
 if refused then return refused end
 while from <= #packed do
   local new, like = {}, nil
-  new.id, like, new.staged, new.size, new.payload, new.description, new.meta, from =
+  local more, next_field = nil, 1
+  new.id, like, new.staged, new.size, new.payload, new.description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
+  new.more = {}
+  while next_field <= #more do
+    local fields = new.more
+    fields[#fields + 1], fields[#fields + 2], next_field = struct.unpack('>I4c0I4c0', more, next_field)
+  end
   new.like = templates[tonumber(like)]
   if not new.like then return redis.error_reply("ERR these are none of this script's arguments") end
   jobs[#jobs + 1] = new
@@ -113,7 +120,7 @@ for _, new in ipairs(jobs) do
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
   local fields = { 'description', new.description, unpack(like.fields) }
-  if new.meta ~= '' then add(fields, 'meta', new.meta) end
+  for i = 1, #new.more, 2 do add(fields, new.more[i], new.more[i + 1]) end
   if new.staged == '' then
     add(fields, 'payload', new.payload)
   else

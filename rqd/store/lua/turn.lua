@@ -2,19 +2,22 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
---          fail | retry | put_back | lose), delay in us, staged result's name, number of further fields
+--          fail | retry | put_back | park | lose), delay in us, staged result's name, number of further
+--          fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
 --          0; the name of the precedence of queues ('' without free workers), number of its queues
 --          (0 if it was told before), those in order
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
---          worker, func_name, payload or false, serializer, timeout, retries left, used,
---          intervals, losses in a row};
+--          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
+--          losses in a row, and of a signed job its signature, result ttl, failure ttl, ttl, priority};
 --          an error before the first write if a staged result is gone: stage it and send again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
 --@ names arguments ready ending reap settle claim
 local PRECEDENCE_S = 3600
+-- Decisions after which the attempt counts neither as done nor as failed.
+local STAYS = { put_back = true, park = true, lose = true }
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local settles = {}
 for i = 1, take_count() do
@@ -60,12 +63,14 @@ if memo and memo.request == request then
   verdicts = memo.verdicts
   for _, one in ipairs(memo.claims) do
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
-      'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses')
+      'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
+      'signature')
     if job[1] == one.token
       and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0' }
+      if job[11] then add_envelope(claims[#claims], job[11]) end
     end
   end
   next_due = next_due_time()
@@ -77,7 +82,7 @@ else
   end
   for i, one in ipairs(settles) do
     verdicts[i] = settle(one, now)
-    local is_over = one.decision ~= 'put_back' and one.decision ~= 'lose'
+    local is_over = not STAYS[one.decision]
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
       redis.pcall('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)

@@ -1,6 +1,8 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses' }
+  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses', 'signature' }
+-- No client of ours puts a larger payload there; a master's answer would grow by it.
+local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
 local ROUNDS = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
@@ -52,8 +54,7 @@ local function write_worker(master, worker, lease_us, ...)
 end
 
 -- A job whose record no worker can use fails, and the queue goes on.
-local function set_aside(id, queue, held, now)
-  local cause = 'damaged: its record in Redis lacks what a worker needs'
+local function set_aside(id, queue, held, cause, now)
   redis.call('PERSIST', P .. 'job:' .. id)
   record(id, 'failed', held[9], { 'cause', cause }, now)
   end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
@@ -71,6 +72,14 @@ local function is_usable(func_name, serializer, timeout, left, used, attempt, lo
     and is_plain(attempt or '0', WHOLE) and is_plain(losses or '0', WHOLE)
 end
 
+-- A signed job's claim has what else its signature binds, as it stands in the hash.
+local function add_envelope(claim, signature)
+  local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
+  claim[14] = signature
+  for i = 1, 3 do claim[14 + i] = held[i] or '' end
+  claim[18] = held[4] or '0'
+end
+
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
 local function start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
@@ -79,7 +88,12 @@ local function start(id, queue, fence, worker, by, now)
   local attempt = tonumber(held[9] or 0)
   if not held[11] or string.find(id, '[^%w_-]')
     or not is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
-    set_aside(id, queue, held, now)
+    set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', now)
+    return nil
+  end
+  if held[3] and #held[3] > INLINE_BYTES then
+    local cause = 'refused: its payload lies in its hash, where ' .. #held[3] .. ' bytes are too many'
+    set_aside(id, queue, held, cause, now)
     return nil
   end
   local token = int(fence) .. ':' .. by.nonce
@@ -91,8 +105,10 @@ local function start(id, queue, fence, worker, by, now)
   end
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
-  return { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
+  local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0' }
+  if held[14] then add_envelope(claim, held[14]) end
+  return claim
 end
 
 -- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.

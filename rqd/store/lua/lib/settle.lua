@@ -3,7 +3,8 @@
 -- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
 local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
 
-local DECISIONS = { finish = true, fail = true, retry = true, put_back = true, lose = true }
+local DECISIONS = { finish = true, fail = true, retry = true, put_back = true, park = true,
+  lose = true }
 
 local function cause_of(fields)
   for i = 1, #fields, 2 do
@@ -29,11 +30,16 @@ local function settle(one, now)
     return lost and lost[2] >= MAX_LOSSES and 'abandoned' or 'settled'
   end
   drop_lease(id, queue)
-  if decision == 'put_back' then
+  if decision == 'put_back' or decision == 'park' then
     redis.call('HDEL', job, 'lease')
     uncharge(job)
     redis.call('HSET', job, 'settled', token)
-    enter_queue(id, queue, place_again(held[5], held[9]), held[6], held[8], now)
+    if decision == 'put_back' then
+      enter_queue(id, queue, place_again(held[5], held[9]), held[6], held[8], now)
+    else
+      redis.call('HSET', job, 'cause', cause_of(one.fields) or '')
+      schedule(id, queue, now + one.delay_us)
+    end
     return 'settled'
   end
   redis.call('HDEL', job, 'lease', 'cause')

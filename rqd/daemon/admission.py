@@ -1,0 +1,52 @@
+"""Which claimed jobs go to a child: a decision about bytes, in the master; it reads no pickle."""
+
+from __future__ import annotations
+
+from rqd.daemon.config import Config
+from rqd.model.outcome import Outcome, Parked, Refused
+from rqd.model.records import Claim
+
+# A key this host does not know may be a rotation that has not reached it yet.
+PARKED_S = 30.0
+
+
+class Admission:
+    """What a daemon was told about signatures, serializers and sizes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._namespace = config.namespace.encode()
+
+    def judge(self, claim: Claim) -> Outcome | None:
+        """None for a job that may run, else what becomes of it instead."""
+        config = self._config
+        size_bytes = len(claim.payload or b"")
+        if size_bytes > config.payload_limit_bytes:
+            return Refused(
+                f"its payload has more than {config.payload_limit_bytes:,} bytes, the daemon's"
+                " --payload-limit"
+            )
+        if config.serializers and claim.serializer not in config.serializers:
+            accepted = ",".join(config.serializers)
+            return Refused(
+                f"its serializer {claim.serializer} is not among --serializers {accepted}"
+            )
+        return self._judge_signature(claim) if config.keyring is not None else None
+
+    def _judge_signature(self, claim: Claim) -> Outcome | None:
+        from rqd.model.signing import JOB, Verdict  # noqa: PLC0415 - loaded with the keys, if any
+
+        assert self._config.keyring is not None
+        envelope = claim.envelope
+        if envelope is None:
+            return Refused("not signed") if self._config.require_signed else None
+        facts = (self._namespace, claim.id.encode(), *envelope.facts)
+        verdict = self._config.keyring.verify(envelope.signature, JOB, facts, claim.payload or b"")
+        match verdict:
+            case Verdict.GOOD:
+                return None
+            case Verdict.UNKNOWN_KEY:
+                key_id = envelope.signature.partition(":")[0]
+                return Parked(f"signed with key {key_id}, which this daemon lacks", PARKED_S)
+            case _:
+                return Refused("its signature is wrong")
