@@ -56,11 +56,12 @@ class Result:
         self.exc_string = attempt.text("exc_string") or None
         self.cause = attempt.text("cause") or None
         self.output = attempt.text("output")
-        self.details = {
-            name: read(attempt.text(name))
-            for name, read in _DETAILS.items()
-            if name in attempt.fields
-        }
+        self.details: dict[str, Any] = {}
+        for name, read in _DETAILS.items():
+            try:
+                self.details[name] = read(attempt.fields[name].decode(errors="replace"))
+            except (KeyError, ValueError):
+                continue  # it was not measured, or is damaged
 
     @property
     def return_value(self) -> Any:

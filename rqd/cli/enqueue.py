@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _read(text: str) -> str:
         return text
     try:
         return Path(text[1:]).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"argument {text}: {error}") from error
 
 
@@ -115,10 +116,16 @@ def _value(mode: str, text: str, argument: str) -> Any:
     try:
         if mode == ":":
             return json.loads(text)
-        return ast.literal_eval(text) if mode == "%" else text
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        return _literal(text) if mode == "%" else text
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         what = "JSON" if mode == ":" else "a Python literal"
         raise ConfigurationError(f"argument {argument!r} is not {what}: {error}") from error
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of "\\d", say, which is what it was meant to be
+        return ast.literal_eval(text)
 
 
 def _show(result: Result | None) -> int:

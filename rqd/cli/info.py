@@ -16,6 +16,7 @@ _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "busy", "wanted", "workers", "done", "failed", "number",
 }  # fmt: skip
 _INSTANTS = {"heartbeat", "since", "started"}
+_DIGITS = 17
 
 
 @click.command(name="info")
@@ -99,14 +100,27 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     for name, value in row.items():
         if name in _NUMBERS:
-            typed[name] = int(value)
+            typed[name] = _whole(value)
         elif name == "cpu_percent":
-            typed[name] = float(value)
-        elif name in _INSTANTS and value:
-            typed[name] = datetime.fromtimestamp(int(value) / 1e6, UTC).isoformat()
+            typed[name] = _decimal(value)
+        elif name in _INSTANTS:
+            at_us = _whole(value)
+            typed[name] = datetime.fromtimestamp(at_us / 1e6, UTC).isoformat() if at_us else ""
         elif name != "boot":
             typed[name] = value
     return typed
+
+
+def _whole(text: str) -> int:
+    """0 for what is no number, or too large for one: anybody may have written to Redis."""
+    return int(text) if text.isdecimal() and len(text) < _DIGITS else 0
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _megabytes(row: dict[str, Any]) -> float:

@@ -174,6 +174,7 @@ class Children:
                     kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
                 run.killed_at = now
         for worker in self.workers:
+            self._end_overdue(worker, now)
             if worker.run is not None and worker.run.sent_at is None:
                 self._send(worker, now)  # a suspect that waited for the others, or they for it
         for number in [n for n, at in self._refill_at.items() if now >= at]:
@@ -185,6 +186,8 @@ class Children:
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
         due = [*self._refill_at.values()]
+        children = [worker.child for worker in self.workers if worker.child is not None]
+        due += [child.leave_by for child in children if child.leave_by is not None]
         for run in self.workers.runs():
             if run.killed_at is not None:
                 due.append(run.killed_at + _KILL_FALLBACK_S)
@@ -224,6 +227,15 @@ class Children:
             self._zygote = None
         _kill_descendants(but)
 
+    def _end_overdue(self, worker: Worker, now: float) -> None:
+        """Has a child killed that has said its last and is still there."""
+        child = worker.child
+        if child is None or child.leave_by is None or now < child.leave_by:
+            return
+        child.leave_by = now + _KILL_FALLBACK_S
+        if self._zygote is not None:
+            self._zygote.kill(worker.number, child.pid)
+
     def _boot(self, now: float) -> None:
         self._restart_at = None
         self.is_ready = False
@@ -252,7 +264,11 @@ class Children:
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
         try:
-            return zygote.receive()
+            events = zygote.receive()
+            strange = [e for e in events if getattr(e, "worker", 1) not in self.workers.by_number]
+            if strange:
+                raise FrameError(f"a report of no worker of ours: {strange[0]}")
+            return events
         except FrameError as error:
             self._log.error("the zygote's reports are broken, replacing it", error=error)
             zygote.end()

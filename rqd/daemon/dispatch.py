@@ -12,7 +12,7 @@ from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log
-from rqd.daemon.redis_link import RedisLink, Refused
+from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
@@ -43,6 +43,8 @@ class Dispatch:
         self._gather_until: float | None = None
         self._advised: set[str] = set()
         self._pending: tuple[Turn, list[Ended]] | None = None
+        self._refused_until = 0.0  # a turn was refused: the next goes then
+        self._deaf_until = 0.0  # as was the wait for a marker
         self._look = True  # something says that there may be work
         self.next_promotion_at = float("inf")
         self.is_open = True
@@ -64,10 +66,10 @@ class Dispatch:
         if self._link.turns.is_under_way:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
-            return 0.0
-        if not self._link.waiter.is_armed:
-            return 0.0  # as soon as Redis may be tried again: no marker would wake us
-        return min(self.next_promotion_at, self._gather_until or float("inf"))
+            return self._refused_until
+        # As soon as it may be tried again: no marker would wake us.
+        rearm_at = float("inf") if self._link.waiter.is_armed else self._deaf_until
+        return min(rearm_at, self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
         """These attempts are over: the next turn records them."""
@@ -122,7 +124,7 @@ class Dispatch:
     def settle_and_claim(self, now: float) -> None:
         """Sends a turn, if there is anything to record, or a reason to look for work."""
         link = self._link
-        if now < link.retry_at or link.turns.is_under_way:
+        if now < max(link.retry_at, self._refused_until) or link.turns.is_under_way:
             return
         if self._pending is None:
             self._pending = self._compose(now)
@@ -140,12 +142,17 @@ class Dispatch:
         try:
             self._link.failed(error, now)
         except Refused as refusal:
-            self._part(refusal)
+            if refusal.will_pass:
+                # Nothing was done: the outcomes stay, and the same turn goes again.
+                self._refused_until = now + REFUSED_PAUSE_S
+                self._link.complain("turn refused by redis", refusal, now)
+            else:
+                self._part(refusal, now)
 
     def arm_waiter(self, now: float) -> None:
         """Starts to wait for the next marker: the queues' too, while a worker is free."""
         waiter, link = self._link.waiter, self._link
-        if waiter.is_armed or now < link.retry_at:
+        if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
         listens = self.is_open and self._children.is_ready and self._free()
         try:
@@ -158,7 +165,8 @@ class Dispatch:
         try:
             self._link.failed(error, now)
         except Refused as refusal:
-            self._log.error("redis refuses to wake us", error=refusal)
+            self._deaf_until = now + REFUSED_PAUSE_S
+            self._link.complain("redis refuses to wake us", refusal, now)
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
@@ -192,7 +200,7 @@ class Dispatch:
             self._gather_until = now + _GATHER_S
         return now < self._gather_until
 
-    def _part(self, refusal: Refused) -> None:
+    def _part(self, refusal: Refused, now: float) -> None:
         """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
         assert self._pending is not None
         (_, ended), self._pending = self._pending, None
@@ -205,7 +213,8 @@ class Dispatch:
             left = ended[0].run.claim.id
             self._log.error("outcome can't be recorded", id=left, error=refusal)
         else:
-            self._log.error("claim refused by redis", error=refusal)
+            self._refused_until = now + REFUSED_PAUSE_S
+            self._link.complain("claim refused by redis", refusal, now)
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         for one, verdict in zip(ended, answer.verdicts, strict=True):

@@ -76,4 +76,6 @@ def stderr_log() -> Log:
 
 def _quote(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or any(c.isspace() or c in "\"'=" for c in text) else text
+    # What can't be printed may be an order to the terminal, and a job's name is anybody's text.
+    is_plain = text.isprintable() and not any(c in " \"'=" for c in text)
+    return text if text and is_plain else repr(text)

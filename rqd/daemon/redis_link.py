@@ -18,6 +18,7 @@ from rqd.store.connection import (
     RedisGone,
     daemon_connection,
     hide_password,
+    is_foreign_key,
     is_refusal,
 )
 from rqd.store.store import Store
@@ -27,7 +28,9 @@ T = TypeVar("T")
 _FIRST_BACKOFF_S = 0.05
 # Half a second of silence at most and this pause: what runs settles within a second of its return.
 _LONGEST_BACKOFF_S = 0.4
-_REFUSED_PAUSE_S = 0.1
+# A call that is refused is tried again after this; the same refusal is logged again after that.
+REFUSED_PAUSE_S = 1.0
+_REPEATED_LOG_S = 10.0
 _ANSWER_S = 0.5
 # The waiter's read is renewed this often, so that a connection that died in silence is found.
 _WAIT_S = 30
@@ -35,7 +38,14 @@ _WAIT_OVERDUE_S = 35.0
 
 
 class Refused(Exception):
-    """Redis can never carry this call out: a key is of a wrong type, a script failed."""
+    """Redis can't carry this call out: a key is of a wrong type, a script failed.
+
+    `will_pass`: nothing was done, and it can be carried out once that key is gone.
+    """
+
+    def __init__(self, why: str, will_pass: bool = False) -> None:
+        super().__init__(why)
+        self.will_pass = will_pass
 
 
 class RedisLink:
@@ -51,6 +61,7 @@ class RedisLink:
         self._log = log
         self._backoff_s = _FIRST_BACKOFF_S
         self._lost_at = 0.0
+        self._complained: dict[str, float] = {}
 
     def attempt(self, call: Callable[[], T], now: float) -> T | None:
         """The call's answer; None if Redis is gone, refuses it, or is not to be tried yet.
@@ -65,10 +76,22 @@ class RedisLink:
             try:
                 self.failed(error, now)
             except Refused as refusal:
-                self._log.error("redis refuses a call", error=refusal)
+                self.complain("redis refuses a call", refusal, now)
             return None
         self.succeeded(now)
         return answer
+
+    def complain(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
+        """Logs a refusal; the same one again only after ten seconds."""
+        told = f"{message} {refusal}"
+        if now >= self._complained.get(told, now):
+            self._complained = {text: at for text, at in self._complained.items() if at > now}
+            self._complained[told] = now + _REPEATED_LOG_S
+            self._log.error(message, **fields, error=refusal)
+
+    def next_try(self, now: float) -> float:
+        """When to try again what did not succeed just now."""
+        return self.retry_at if self.retry_at > now else now + REFUSED_PAUSE_S
 
     def succeeded(self, now: float) -> None:
         """Redis has answered."""
@@ -83,8 +106,7 @@ class RedisLink:
         Raises Refused if Redis is there, and the call itself is what it can't carry out.
         """
         if is_refusal(error):
-            self.retry_at = now + _REFUSED_PAUSE_S
-            raise Refused(str(error)) from error
+            raise Refused(str(error), is_foreign_key(error)) from error
         if self.is_up:
             self.is_up = False
             self._lost_at = now
@@ -137,6 +159,7 @@ class Waiter:
         answer = self._conversation.answer()
         if answer is None:
             return None
-        key, member = answer[0].decode(), answer[1].decode()
+        # Anybody may have put anything there.
+        key, member = answer[0].decode(), answer[1].decode(errors="replace")
         is_own = key == self._awaited[0]
         return "" if is_own else key.removeprefix(self._keys.wake_queue("")), member

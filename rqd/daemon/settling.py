@@ -43,6 +43,8 @@ _DECISION = {
 }
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
 _TAIL_CHARS = 8 * 1024
+# What a child sends at most; what comes from elsewhere on its channel is cut too.
+_TRACEBACK_CHARS = 64 * 1024
 
 
 def settlement(run: Run, report: Report) -> Settlement:
@@ -105,7 +107,7 @@ def _fields(run: Run, report: Report) -> Fields:
         fields.append(("peak_memory_bytes", report.usage.peak_memory_bytes))
     match report.outcome:
         case Succeeded(_, preview, signature):
-            fields.append(("preview", preview))
+            fields.append(("preview", preview[:_TAIL_CHARS]))
             # The token is what the signature says of the attempt.
             signed = [("token", run.claim.token), ("signature", signature)] if signature else []
             return [*fields, *signed]
@@ -121,12 +123,15 @@ def _fields(run: Run, report: Report) -> Fields:
 def _failure(outcome: Raised | TimedOut | Crashed | Refused | Parked | Lost) -> Fields:
     match outcome:
         case Raised(exc_type, message, traceback):
-            named: Fields = [("exc_type", exc_type), ("exc_message", message[:_TAIL_CHARS])]
-            return [*named, ("exc_string", traceback)]
+            named: Fields = [
+                ("exc_type", exc_type[:_TAIL_CHARS]),
+                ("exc_message", message[:_TAIL_CHARS]),
+            ]
+            return [*named, ("exc_string", traceback[-_TRACEBACK_CHARS:])]
         case TimedOut(_, _, traceback):
             return [
                 ("exc_type", "rqd.exceptions.JobTimeoutException"),
-                ("exc_string", traceback),
+                ("exc_string", traceback[-_TRACEBACK_CHARS:]),
             ]
         case Crashed(signal_number, exit_status, core_dumped):
             return [

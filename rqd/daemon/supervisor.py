@@ -163,7 +163,7 @@ class Master:
     def _beat(self, now: float) -> None:
         answer = self._presence.beat(self._state(), self._children, self._obeyed, now)
         if answer is None:
-            self._duties.hasten(Duty.BEAT, self._link.retry_at)
+            self._duties.hasten(Duty.BEAT, self._link.next_try(now))
         else:
             self._obey_answer(answer, now)
 

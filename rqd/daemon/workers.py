@@ -16,6 +16,7 @@ from rqd.daemon import frames
 from rqd.daemon.forensics import Tail, crash_from_status
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.zygote_process import Exited, Forked
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.outcome import (
     Outcome,
     Raised,
@@ -29,6 +30,11 @@ from rqd.model.outcome import (
 from rqd.model.records import Claim
 
 HARD_KILL_AFTER_S = 5.0
+# The largest result, and room for what is said of it.
+LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
+
+
+_EXACT = 2**53
 
 
 @dataclass(slots=True)
@@ -53,11 +59,12 @@ class Child:
     channel: socket.socket
     pidfd: int
     jobs_left: int
-    reader: FrameReader = field(default_factory=FrameReader)
+    reader: FrameReader = field(default_factory=lambda: FrameReader(LONGEST_ANSWER_BYTES))
     outbox: memoryview = field(default_factory=lambda: memoryview(b""))
     unread: bool = False  # it died with a job's frame in its socket
     is_deaf: bool = False  # its end of the channel is closed
     cpu_us: int = 0
+    leave_by: float | None = None  # it has said its last: when it has to be gone
 
 
 @dataclass(slots=True)
@@ -205,15 +212,19 @@ class Workers:
             try:
                 heard += child.reader.feed(data)
             except FrameError as error:
-                if run is not None and run.verdict is None:
-                    run.verdict = Raised(
-                        "rqd.FrameError", f"the job broke its channel: {error}", ""
-                    )
-                break
+                _give_up(child, run, error, now)
+                return None
         if not heard or run is None or run.sent_at is None:
             return None
-        report = _report(heard[0], run, child, now)
+        try:
+            report = _report(heard[0], run, child)
+        except (ValueError, OverflowError):
+            _give_up(child, run, f"frame of kind {heard[0][0]}", now)
+            return None
         worker.run = None
+        if child.jobs_left < 1:
+            # It exits by itself; but if it was not the child that answered, it may never.
+            child.leave_by = now + HARD_KILL_AFTER_S
         return run, report
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
@@ -252,15 +263,24 @@ def _job_frame(claim: Claim) -> bytes:
     )
 
 
-def _report(frame: frames.Frame, run: Run, child: Child, now: float) -> Report:
+def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
+    """What comes from this child can't be told apart any more: it is to be killed.
+
+    Its job ends with it, not before: until then it may run on.
+    """
+    child.leave_by, child.jobs_left = now, 0
+    if run is not None and run.verdict is None:
+        run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {why}", "")
+
+
+def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
+    """Raises ValueError or OverflowError if the frame is no answer."""
     kind, fields = frame
-    try:
-        said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
-        wall_us, cpu_us, load_us, grown_bytes = map(int, used)
-        outcome = _outcome(kind, said, run.claim.timeout_s)
-    except ValueError:
-        outcome = Raised("rqd.FrameError", f"the job broke its channel: frame of kind {kind}", "")
-        return Report(outcome, Usage(wall_s=now - (run.sent_at or now)), child.pid)
+    said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
+    wall_us, cpu_us, load_us, grown_bytes = map(int, used)
+    if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:
+        raise OverflowError
+    outcome = _outcome(kind, said, run.claim.timeout_s)
     child.cpu_us += cpu_us
     usage = Usage(
         wall_s=wall_us / 1_000_000,

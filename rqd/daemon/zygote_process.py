@@ -170,7 +170,10 @@ class ZygoteProcess:
                 fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
                 self._fds += fds
             for kind, fields in self._reader.feed(data):
-                events.append(self._event(kind, fields))
+                try:
+                    events.append(self._event(kind, fields))
+                except (ValueError, IndexError) as error:
+                    raise FrameError(f"a report of kind {kind} that is none") from error
             if len(data) < 65536 and not ancillary:
                 return events
 
@@ -212,10 +215,12 @@ class ZygoteProcess:
             return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
         if kind == frames.READY:
             self.rss_bytes = int(fields[2])
-            return Ready(int(fields[0]), fields[1].decode(), self.rss_bytes)
+            return Ready(int(fields[0]), fields[1].decode(errors="replace"), self.rss_bytes)
         if kind == frames.BOOT_FAILED:
             return BootFailed(fields[0].decode(errors="replace"))
-        return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
+        if kind == frames.FORK_FAILED:
+            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
+        raise FrameError(f"a report of kind {kind}")
 
     def _send(self, data: bytes, fds: list[int] | None = None) -> None:
         ancillary = []

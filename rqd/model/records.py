@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 
 class JobStatus(StrEnum):
@@ -25,8 +26,16 @@ class JobStatus(StrEnum):
         return self in _TERMINAL
 
 
+# What a retry may wait at most, in seconds.
+LONGEST_INTERVAL_S = 10**9
 _SUSPECT_LOSSES = 2
+_STATUSES = frozenset(JobStatus)
+# As the scripts have it: what is larger is no number of ours.
+_EXACT = 2**53
 _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
+# What an attempt's entry may say of its end (RQ's words).
+ATTEMPT_TYPES = frozenset({"successful", "failed", "stopped", "retried"})
+T = TypeVar("T", float, None)
 
 
 # What a producer's signature binds of a job's hash besides the payload, in this order and as the
@@ -192,23 +201,29 @@ class JobRecord:
 
     @classmethod
     def parse(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
-        """The record behind a job's hash."""
-        text = {key.decode(): value for key, value in fields.items()}
-        lease = _text(text, "lease") or _text(text, "settled")
+        """The record behind a job's hash; what is damaged there as if it weren't there.
+
+        A job without a status that jobs have is a failed one: an enqueue may take its id.
+        """
+        text = {key.decode(errors="replace"): value for key, value in fields.items()}
+        token = _text(text, "lease") or _text(text, "settled")
+        fence = token.split(":")[0]
+        told = _text(text, "status")
+        status = JobStatus(told) if told in _STATUSES else None
         return cls(
             id=job_id,
             func_name=_text(text, "func_name"),
             origin=_text(text, "origin"),
-            status=JobStatus(_text(text, "status")),
+            status=status or JobStatus.FAILED,
             payload=text.get("payload", b""),
             payload_bytes=_int(text, "payload_bytes") or len(text.get("payload", b"")),
             serializer=_text(text, "serializer"),
             description=_text(text, "description"),
             meta=text.get("meta", b""),
-            timeout_s=float(text.get("timeout", b"180")),
-            result_ttl_s=float(text.get("result_ttl", b"500")),
-            failure_ttl_s=float(text.get("failure_ttl", b"-1")),
-            ttl_s=float(text["ttl"]) if "ttl" in text else None,
+            timeout_s=_seconds(text, "timeout", 180),
+            result_ttl_s=_seconds(text, "result_ttl", -1),
+            failure_ttl_s=_seconds(text, "failure_ttl", -1),
+            ttl_s=_seconds(text, "ttl", None),
             priority=_int(text, "priority") or 0,
             created_us=_int(text, "created_at"),
             enqueued_us=_int(text, "enqueued_at"),
@@ -217,11 +232,11 @@ class JobRecord:
             due_us=_int(text, "due"),
             attempt=_int(text, "attempt") or 0,
             losses=_int(text, "losses") or 0,
-            fence=int(lease.split(":")[0]) if lease else 0,
+            fence=int(fence) if fence.isdecimal() else 0,
             retries_left=_int(text, "retries_left") or 0,
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
             worker=_text(text, "worker"),
-            cause=_text(text, "cause"),
+            cause=_text(text, "cause") if status else f"damaged: its status is {told!r}",
             envelope=_envelope(text) if "signature" in text else None,
             meta_signature=_text(text, "meta_signature"),
         )
@@ -277,9 +292,10 @@ class AttemptRecord:
 def parse_intervals(text: str) -> tuple[float, ...]:
     """The retry intervals of a job's hash: seconds, joined by commas; none if it's no such text."""
     try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
+        intervals = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         return ()  # damaged in Redis; a master that reads it must go on
+    return intervals if all(0 <= seconds <= LONGEST_INTERVAL_S for seconds in intervals) else ()
 
 
 def retries_granted(left: bytes, used: bytes) -> bytes:
@@ -309,5 +325,16 @@ def _text(fields: Mapping[str, bytes], name: str) -> str:
 
 
 def _int(fields: Mapping[str, bytes], name: str) -> int | None:
-    value = fields.get(name)
-    return int(value) if value else None
+    try:
+        number = int(fields[name])
+    except (KeyError, ValueError):
+        return None
+    return number if abs(number) < _EXACT else None
+
+
+def _seconds(fields: Mapping[str, bytes], name: str, default: T) -> float | T:
+    try:
+        seconds = float(fields[name])
+    except (KeyError, ValueError):
+        return default
+    return seconds if abs(seconds) < _EXACT else default

@@ -18,8 +18,7 @@ from rqd.model.outcome import (
     Succeeded,
     TimedOut,
 )
-
-_LONGEST_INTERVAL_S = 10**9
+from rqd.model.records import LONGEST_INTERVAL_S
 
 
 class Retry:
@@ -54,7 +53,7 @@ class RetryBudget:
         """Seconds to wait before the next retry."""
         if not self.intervals:
             return 0.0
-        return self.intervals[min(self.used, len(self.intervals) - 1)]
+        return self.intervals[min(max(0, self.used), len(self.intervals) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +113,4 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
 
 
 def _is_interval(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_INTERVAL_S
+    return isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_INTERVAL_S

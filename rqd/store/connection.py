@@ -18,6 +18,7 @@ from rqd.store.directory import Cluster, Directory, Sentinels, show
 from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone as RedisGone
 from rqd.store.refusals import explained as explained
+from rqd.store.refusals import is_foreign_key as is_foreign_key
 from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
 from rqd.store.urls import Target, read_url

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import redis
 from redis import exceptions
 
-from rqd.model.errors import ServerUnavailableError
+from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import is_embedded
 from rqd.store.urls import hide_password
 
@@ -25,6 +25,8 @@ RedisGone = (
     exceptions.AskError,  # MOVED is one of these
     OSError,
 )
+
+NOT_OURS = "choose another --namespace, or delete that key"
 
 # Redis 6.2 wraps what stopped a script in a text of its own; and this is what a server that wants
 # a password says to a command of more than ten arguments.
@@ -47,9 +49,16 @@ def is_refusal(error: Exception) -> bool:
     return code == "WRONGTYPE" or not (code.isupper() or _PASSES.search(text))
 
 
+def is_foreign_key(error: Exception) -> bool:
+    """True if a script found, before its first write, a key that holds something else."""
+    return str(error).startswith("WRONGTYPE") and "holds something" in str(error)
+
+
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turns redis-py's errors into one line with what to do: ServerUnavailableError."""
+    """Turns redis-py's errors into one line with what to do: ServerUnavailableError, or
+    ConfigurationError for a namespace in which somebody else has keys.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -57,6 +66,11 @@ def explained(url: str) -> Iterator[None]:
     except ServerUnavailableError:
         raise
     except (redis.RedisError, OSError) as error:
+        if str(error).startswith("WRONGTYPE"):
+            # The script's own words name the key; a plain command's don't.
+            foreign = "a key of this namespace holds something else"
+            which = str(error) if is_foreign_key(error) else foreign
+            raise ConfigurationError(f"{which}: {NOT_OURS}") from error
         told = _explain(error, url)
         if told is None:
             raise

@@ -35,7 +35,7 @@ from rqd.model.records import (
 )
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.keys import Keys
-from rqd.store.refusals import explain_write
+from rqd.store.refusals import NOT_OURS, explain_write
 from rqd.store.scripts import Script, load_script
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
@@ -252,7 +252,7 @@ class Store:
         return TurnAnswer(
             now_us=int(now),
             verdicts=tuple(verdict.decode() for verdict in verdicts),
-            claims=tuple(filter(None, map(_parse_claim, claims))),
+            claims=tuple(map(_parse_claim, claims)),
             next_due_us=int(due) if due else None,
         )
 
@@ -267,7 +267,7 @@ class Store:
         now, lost, commands, reaped, expiry, is_replaced = self._run("beat", *args)
         return BeatAnswer(
             now_us=int(now),
-            lost=tuple(job_id.decode() for job_id in lost),
+            lost=tuple(map(_text, lost)),
             commands=tuple(filter(None, map(_read_command, commands))),
             reaped=_read_losses(reaped),
             next_expiry_us=int(expiry) if expiry else None,
@@ -290,7 +290,7 @@ class Store:
         outcome, *told = self._run("hello", master, boot, predecessor, row_ttl_s, *pairs)
         if outcome == b"ok":
             return Greeting(None, _read_losses(told[1]))
-        return Greeting(Owner(*(part.decode() for part in told)))
+        return Greeting(Owner(*map(_text, told)))
 
     def bye(self, master: str, boot: str, workers: int) -> bool:
         """Removes the rows of a master that leaves; False if another has the name by now."""
@@ -301,16 +301,16 @@ class Store:
 
         With `queue`, only a job of that queue.
         """
-        return self._ask("cancel", job_id, queue).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("cancel", job_id, queue))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in."""
         front = "1" if at_front else ""
-        return self._ask("requeue", job_id, front).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("requeue", job_id, front))
 
     def delete(self, job_id: str) -> str:
         """Deletes a job and its records; returns the status it was found in."""
-        return self._ask("delete", job_id).decode()  # type: ignore[no-any-return]  # bytes
+        return _text(self._ask("delete", job_id))
 
     def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""
@@ -334,10 +334,15 @@ class Store:
     def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
         """A payload that is too large to come with its claim, its first `limit_bytes` at most.
 
-        Empty if it is gone.
+        Empty if it is gone, or is none.
         """
         last = limit_bytes - 1
-        return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
+        try:
+            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return b""
 
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         args, staged = _enqueue_args(jobs, request)
@@ -384,7 +389,7 @@ class Store:
                 raise ServerUnavailableError(told) from error
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            raise ConfigurationError(f"{error}: choose another --namespace") from error
+            raise ConfigurationError(f"{error}: {NOT_OURS}") from error
 
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)
@@ -480,40 +485,40 @@ def _more_fields(job: NewJob) -> bytes:
 
 
 def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
-    return tuple((job.decode(), int(losses), lost.decode()) for job, losses, lost in reaped)
+    return tuple((_text(job), int(losses), _text(lost)) for job, losses, lost in reaped)
+
+
+def _text(raw: bytes) -> str:
+    """Text out of Redis, where anybody may have written what is none."""
+    return raw.decode(errors="replace")
 
 
 def _read_command(command: bytes) -> dict[str, Any] | None:
     """None for what is no command: whoever can write to Redis can write anything there."""
     try:
-        told = json.loads(command)
-    except ValueError:
+        told = json.loads(_text(command))
+    except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and isinstance(told.get("id"), str) else None
+    command_id = told.get("id") if isinstance(told, dict) else None
+    # The id goes back to Redis: it must have a form there.
+    return told if isinstance(command_id, str) and command_id.isascii() else None
 
 
-def _parse_claim(claim: list[Any]) -> Claim | None:
-    """None for a job whose numbers are none: its lease runs out, and at the third time it fails."""
-    try:
-        return _claim(claim)
-    except ValueError:
-        return None
-
-
-def _claim(claim: list[Any]) -> Claim:
+def _parse_claim(claim: list[Any]) -> Claim:
+    # Its numbers are some: the script has set aside what no worker could use.
     return Claim(
-        id=claim[0].decode(),
+        id=_text(claim[0]),
         token=claim[1].decode(),
         attempt=int(claim[2]),
-        queue=claim[3].decode(),
+        queue=_text(claim[3]),
         worker=int(claim[4]),
-        func_name=claim[5].decode(errors="replace"),
+        func_name=_text(claim[5]),
         payload=claim[6],
-        serializer=claim[7].decode(errors="replace"),
+        serializer=_text(claim[7]),
         timeout_s=float(claim[8]),
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
-        retry_intervals=parse_intervals(claim[11].decode(errors="replace")),
+        retry_intervals=parse_intervals(_text(claim[11])),
         losses=int(claim[12]),
         envelope=_envelope(claim) if len(claim) > 13 else None,
     )

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from rqd.model.records import AttemptRecord, JobRecord
+from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.keys import Keys
 from rqd.store.store import Store
 
 _LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 # Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
 _BLOCK_SLICE_S = 2.0
+# A name's workers are a thousand at most: a row that says more is damaged.
+_MOST_WORKERS = 1000
+_LATEST_US = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Views:
     def attempts(self, job_id: str, latest: int | None = None) -> list[AttemptRecord]:
         """A job's attempts, latest first."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=latest)
-        return [_parse_attempt(entry_id, fields) for entry_id, fields in entries]
+        return list(filter(None, (_parse_attempt(*entry) for entry in entries)))
 
     def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
         """The serialized result of a successful attempt; None if there is none any more."""
@@ -94,7 +97,7 @@ class Views:
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
-        return sorted(name.decode() for name in self._redis.smembers(self._keys.queues))
+        return sorted(_text(name) for name in self._redis.smembers(self._keys.queues))
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
         """Where the jobs of these queues are."""
@@ -118,7 +121,7 @@ class Views:
         end = offset + length - 1 if length >= 0 else -1
         if length == 0:
             return []
-        return [raw.decode() for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
+        return [_text(raw) for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
 
     def index_ids(self, queue: str, index: str) -> list[str]:
         """Ids in one of a queue's indexes, those of expired records left out.
@@ -127,7 +130,7 @@ class Views:
         """
         low = f"({self.now_us()}" if index in ("finished", "failed", "canceled") else "-inf"
         found = self._redis.zrangebyscore(self._keys.index(queue, index), low, "+inf")
-        return [raw.decode() for raw in found]
+        return [_text(raw) for raw in found]
 
     def position(self, queue: str, job_id: str) -> int | None:
         """A job's place among the ready ones, 0 is next; None if it isn't there."""
@@ -136,7 +139,7 @@ class Views:
 
     def masters(self) -> list[dict[str, str]]:
         """The rows of live masters, each with its `name`."""
-        names = [raw.decode() for raw in self._redis.zrange(self._keys.masters, 0, -1)]
+        names = [_text(raw) for raw in self._redis.zrange(self._keys.masters, 0, -1)]
         return list(self._rows([(self._keys.master(name), {"name": name}) for name in names]))
 
     def workers(self, masters: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -144,7 +147,7 @@ class Views:
         wanted = [
             (self._keys.worker(row["name"], number), {"master": row["name"], "number": str(number)})
             for row in masters
-            for number in range(1, int(row.get("workers", "0")) + 1)
+            for number in range(1, _workers_of(row) + 1)
         ]
         return list(self._rows(wanted))
 
@@ -168,15 +171,29 @@ class Views:
             rows = pipe.execute()
         for (_, names), row in zip(wanted, rows, strict=True):
             if row:
-                yield names | {key.decode(): value.decode() for key, value in row.items()}
+                yield names | {_text(key): _text(value) for key, value in row.items()}
 
 
-def _parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord:
-    by_name = {key.decode(): value for key, value in fields.items()}
+def _workers_of(row: dict[str, str]) -> int:
+    told = row.get("workers", "")
+    return min(int(told), _MOST_WORKERS) if told.isdecimal() else 0
+
+
+def _parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:
+    """None for an entry that no script wrote."""
+    by_name = {_text(key): value for key, value in fields.items()}
     created_ms = int(entry_id.split(b"-")[0])
-    return AttemptRecord(
-        type=by_name["type"].decode(),
-        attempt=int(by_name["attempt"]),
-        created_us=int(by_name.get("ended_us", created_ms * 1000)),
-        fields=by_name,
-    )
+    kind = _text(by_name.get("type", b""))
+    try:
+        attempt = int(by_name["attempt"])
+        created_us = int(by_name.get("ended_us", created_ms * 1000))
+    except (KeyError, ValueError):
+        return None
+    if kind not in ATTEMPT_TYPES or not 0 <= created_us < _LATEST_US:
+        return None
+    return AttemptRecord(kind, attempt, created_us, by_name)
+
+
+def _text(raw: bytes) -> str:
+    # Anybody may have written what is no text there.
+    return raw.decode(errors="replace")

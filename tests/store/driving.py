@@ -71,6 +71,9 @@ class Driver:
     def claim(self, count: int = 1, *queues: str, **options: Any) -> list[Claim]:
         return list(self.turn(free=count, queues=queues or ("low",), **options).claims)
 
+    def claim_for(self, workers: Sequence[int], *queues: str, **options: Any) -> list[Claim]:
+        return list(self.turn(free=workers, queues=queues, **options).claims)
+
     def claim_one(self, *queues: str, **options: Any) -> Claim:
         (claim,) = self.claim(1, *queues, **options)
         return claim

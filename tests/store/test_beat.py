@@ -3,7 +3,7 @@
 import pytest
 
 from rqd.store.store import Owner
-from tests.store.driving import LEASE_US, Driver, job
+from tests.store.driving import LEASE_US, Driver, ids, job
 from tests.waiting import eventually
 
 
@@ -295,7 +295,7 @@ def test_a_master_that_takes_a_name_does_not_obey_what_its_predecessor_was_told(
     assert rqd.beat().commands == ()
 
 
-@pytest.mark.parametrize("key", ["leases", "masters", "master:m", "control:m", "counters"])
+@pytest.mark.parametrize("key", ["leases", "masters", "master:m", "counters"])
 def test_a_key_that_is_not_rqds_refuses_a_beat_before_its_first_write(
     rqd: Driver, key: str
 ) -> None:
@@ -309,6 +309,47 @@ def test_a_key_that_is_not_rqds_refuses_a_beat_before_its_first_write(
         rqd.beat(claim)
 
     assert rqd.dump() == before
+
+
+def test_what_was_deleted_of_the_shared_sets_is_found_again(rqd: Driver) -> None:
+    rqd.enqueue("running", "ready", job("later", delay_us=10**9))
+    claim = rqd.claim_one()
+    due = rqd.redis.zscore(rqd.keys.scheduled, "later")
+    rqd.redis.delete(rqd.keys.leases, rqd.keys.scheduled, "{rqd}:nonempty")
+    assert rqd.claim() == []
+
+    rqd.beat(master="another")
+
+    assert rqd.redis.zscore(rqd.keys.scheduled, "later") == due
+    assert rqd.redis.zscore(rqd.keys.leases, "running") > rqd.views.now_us()
+    assert ids(rqd.claim()) == ["ready"]
+    assert rqd.settle(claim) == "settled"
+
+
+def test_an_index_loses_what_is_no_job_any_more(rqd: Driver) -> None:
+    rqd.enqueue("running", job("later", delay_us=10**9))
+    rqd.claim_one()
+    rqd.redis.delete(rqd.keys.job("running"), rqd.keys.job("later"), rqd.keys.scheduled)
+    rqd.expire_leases("running")
+
+    rqd.beat(master="another")
+    rqd.beat(master="another")
+
+    assert rqd.views.index_ids("low", "started") == []
+    assert rqd.views.index_ids("low", "scheduled") == []
+
+
+@pytest.mark.parametrize("key", ["control:m", "worker:m:1"])
+def test_what_stands_in_the_place_of_a_masters_own_keys_makes_room(rqd: Driver, key: str) -> None:
+    rqd.beat()
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.set(f"{{rqd}}:{key}", "not ours")
+
+    rqd.beat()
+    rqd.store.command({"id": "1", "do": "stop"}, ["m"])
+
+    assert [command["id"] for command in rqd.beat().commands] == ["1"]
+    assert rqd.redis.hget("{rqd}:worker:m:1", "state") == b"idle"
 
 
 def test_a_beat_goes_on_when_a_running_jobs_key_became_something_else(rqd: Driver) -> None:

@@ -257,7 +257,7 @@ def test_a_job_key_that_is_no_hash_is_skipped(rqd: Driver) -> None:
     assert ids(rqd.claim(2)) == ["b"]
 
 
-@pytest.mark.parametrize("key", ["nonempty", "counters", "leases", "scheduled", "turn:m"])
+@pytest.mark.parametrize("key", ["nonempty", "counters", "leases", "scheduled"])
 def test_a_key_that_is_not_rqds_refuses_a_turn_before_its_first_write(
     rqd: Driver, key: str
 ) -> None:
@@ -270,6 +270,52 @@ def test_a_key_that_is_not_rqds_refuses_a_turn_before_its_first_write(
         rqd.turn(free=1)
 
     assert rqd.dump() == before
+
+
+@pytest.mark.parametrize("kind", ["list", "text"])
+def test_what_stands_in_the_place_of_a_turns_answer_makes_room(rqd: Driver, kind: str) -> None:
+    rqd.enqueue("a")
+    if kind == "list":
+        rqd.redis.rpush("{rqd}:turn:m", "not ours")
+    else:
+        rqd.redis.set("{rqd}:turn:m", b"\xc1not ours")
+
+    answer = rqd.turn(free=1, request="r")
+
+    assert ids(answer.claims) == ["a"]
+    assert rqd.turn(free=1, request="r").claims == answer.claims
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", "0x10"),
+        ("timeout", "inf"),
+        ("timeout", ""),
+        ("retries_left", "1.5"),
+        ("retries_used", "-1"),
+        ("attempt", "x"),
+        ("losses", "9" * 20),
+        ("origin", None),
+        ("func_name", None),
+    ],
+)
+def test_a_job_that_no_worker_can_use_fails_at_its_claim_and_says_why(
+    rqd: Driver, field: str, value: str | None
+) -> None:
+    rqd.enqueue("damaged", "good")
+    if value is None:
+        rqd.redis.hdel(rqd.keys.job("damaged"), field)
+    else:
+        rqd.redis.hset(rqd.keys.job("damaged"), field, value)
+
+    assert ids(rqd.claim(2)) == ["good"]
+
+    record = rqd.record("damaged")
+    assert (record.status, record.origin) == ("failed", "low")
+    assert record.cause == "damaged: its record in Redis lacks what a worker needs"
+    assert rqd.views.index_ids("low", "failed") == ["damaged"]
+    assert [attempt.type for attempt in rqd.views.attempts("damaged")] == ["failed"]
 
 
 @pytest.mark.parametrize("key", ["queue:bad", "queue:bad:started"])

@@ -288,3 +288,15 @@ def test_text_that_has_no_utf8_does_not_keep_a_job_from_redis(rqd: Driver) -> No
     rqd.enqueue(job("a", description="caf\udce9"))
 
     assert rqd.record("a").description == "caf?"
+
+
+def test_an_id_used_again_shows_nothing_of_the_job_before_it(rqd: Driver) -> None:
+    rqd.enqueue(job("a", result_ttl_s=0))
+    rqd.settle(rqd.claim_one())
+    assert rqd.views.attempts("a")  # for whoever still waits for it
+
+    rqd.enqueue("a")
+
+    assert rqd.views.attempts("a") == []
+    rqd.settle(rqd.claim_one(), "retry", cause="raised", delay_us=10**9)
+    assert rqd.ttl_s(rqd.keys.results("a")) == -1

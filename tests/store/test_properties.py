@@ -1,9 +1,11 @@
 """Whatever is done in whatever order, a job is in one place, and nobody else's token moves it."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,16 +17,55 @@ from hypothesis.stateful import (
 
 from rqd.model.errors import DuplicateJobError
 from rqd.model.records import Claim
+from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement
+from tests.store.scenes import misplaced
 
-IDS = st.sampled_from([f"j{number}" for number in range(6)])
+NAMES = [f"j{number}" for number in range(6)]
+IDS = st.sampled_from(NAMES)
 QUEUES = st.sampled_from(["high", "low"])
+MASTERS = st.sampled_from(["m", "n"])
+DECISIONS = st.sampled_from(["finish", "fail", "retry", "put_back", "park", "lose"])
 LIVE = {"queued", "started", "scheduled"}
+WAITING = {"queued", "scheduled"}
+ENDED_BADLY = {"failed", "canceled"}
+# Keys that belong to the namespace, to a master or to a queue; jobs' keys are looked at by id.
+SHARED = {"queues", "nonempty", "counters", "leases", "scheduled", "masters"}
+GROUPS = {"queue", "stats", "wake", "turn", "master", "worker", "control", "precedence"}
+
+
+@dataclass
+class Known:
+    """What the model knows of a job."""
+
+    queue: str
+    status: str
+    is_kept: bool
+    attempt: int = 0
+    losses: int = 0
+    starts: int = 0
+    allowed: int = 1  # starts: the first, and one for each time it went back
+    token: str = ""
+
+    def go_back(self, is_charged: bool, later: bool = False) -> None:
+        self.status = "scheduled" if later else "queued"
+        self.attempt -= not is_charged
+        self.allowed += 1
+        self.token = ""
+
+    def be_lost(self) -> bool:
+        """True if that was one loss too many."""
+        self.losses += 1
+        if self.losses < 3:
+            self.go_back(is_charged=False)
+            return False
+        self.status, self.token = "failed", ""
+        return True
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Producers, two masters and an operator, as they come."""
+    """Producers, two masters that may die, and an operator, as they come; beside a small model."""
 
     server: RedisServer
 
@@ -32,101 +73,193 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.server.empty()
         self.rqd = Driver(self.server.url)
-        self.claims: list[Claim] = []
+        self.model: dict[str, Known] = {}
+        self.boots = {"m": "m0", "n": "n0"}
+        self.places: dict[tuple[str, int], Claim] = {}
+        self.old: list[Claim] = []
         self.last_fence = 0
-        self.last_enqueue: tuple[Any, str] | None = None
+        self.replays: dict[str, Callable[[], object]] = {}
+        for master in self.boots:
+            self.greet(master, "")
 
-    @rule(job_id=IDS, queue=QUEUES, later=st.booleans(), front=st.booleans(), ttl_0=st.booleans())
-    def enqueue(self, job_id: str, queue: str, later: bool, front: bool, ttl_0: bool) -> None:
-        alive = self.status(job_id) in LIVE
+    # -- producers
+
+    @rule(job_id=IDS, queue=QUEUES, later=st.booleans(), front=st.booleans(), kept=st.booleans())
+    def enqueue(self, job_id: str, queue: str, later: bool, front: bool, kept: bool) -> None:
         new = job(
             job_id,
             queue,
             at_front=front,
             delay_us=10**9 if later else None,
-            retries=1,
-            result_ttl_s=0 if ttl_0 else 500,
+            retries=100,
+            result_ttl_s=500 if kept else 0,
         )
         request = self.rqd.store.request_id()
         try:
             self.rqd.enqueue(new, request=request)
         except DuplicateJobError:
-            assert alive
+            assert self.status(job_id) in LIVE
         else:
-            assert not alive
-            self.last_enqueue = (new, request)
+            assert self.status(job_id) not in LIVE
+            self.model[job_id] = Known(queue, "scheduled" if later else "queued", kept)
+            # Its producer is the last one that may still send its request again.
+            self.replays[job_id] = lambda: self.rqd.enqueue(new, request=request)
 
-    @precondition(lambda self: self.last_enqueue)
-    @rule()
-    def enqueue_again(self) -> None:
-        assert self.last_enqueue
-        new, request = self.last_enqueue
-        before = self.rqd.dump()
-        self.rqd.enqueue(new, request=request)
-        assert self.rqd.dump() == before
+    # -- masters
 
-    @rule(master=st.sampled_from(["m", "n"]), count=st.integers(1, 3))
+    @rule(master=MASTERS, count=st.integers(1, 3))
     def claim(self, master: str, count: int) -> None:
-        for claim in self.rqd.claim(count, "high", "low", master=master):
+        free = [n for n in (1, 2, 3) if (master, n) not in self.places][:count]
+        if not free:
+            return
+        request = self.rqd.store.request_id()
+
+        def ask() -> list[Claim]:
+            return self.rqd.claim_for(free, "high", "low", master=master, request=request)
+
+        expected = sum(one.status == "queued" for one in self.model.values())
+        claims = ask()
+        assert len(claims) == min(expected, len(free))
+        self.replays[master] = ask
+        if not claims:
+            del self.replays[master]  # nothing was done: sent again, it may claim
+        for claim in claims:
+            known = self.model[claim.id]
+            assert (known.status, known.queue) == ("queued", claim.queue)
             assert claim.fence > self.last_fence
             self.last_fence = claim.fence
-            self.claims.append(claim)
+            known.status, known.token = "started", claim.token
+            known.attempt += 1
+            known.starts += 1
+            assert claim.attempt == known.attempt
+            self.places[master, claim.worker] = claim
 
-    @precondition(lambda self: self.claims)
-    @rule(
-        data=st.data(),
-        decision=st.sampled_from(["finish", "fail", "retry", "put_back"]),
-        delay_us=st.sampled_from([0, 10**9]),
-    )
+    @precondition(lambda self: self.places)
+    @rule(data=st.data(), decision=DECISIONS, delay_us=st.sampled_from([0, 10**9]))
     def settle(self, data: st.DataObject, decision: str, delay_us: int) -> None:
-        claim = data.draw(st.sampled_from(self.claims))
-        held = self.rqd.field(claim.id, "lease") == claim.token.encode()
-        before = self.rqd.views.job(claim.id)
-        (verdict,) = self.rqd.turn(settlement(claim, decision, delay_us=delay_us)).verdicts
-        assert (verdict == "settled") == held
-        if not held:
-            assert self.rqd.views.job(claim.id) == before
+        place = data.draw(st.sampled_from(sorted(self.places)))
+        claim = self.places.pop(place)
+        self.old.append(claim)
+        request = self.rqd.store.request_id()
 
-    @rule(job_id=IDS)
-    def lose(self, job_id: str) -> None:
+        def tell() -> tuple[str, ...]:
+            told = settlement(claim, decision, delay_us=delay_us)
+            return self.rqd.turn(told, master=place[0], request=request).verdicts
+
+        self.replays[place[0]] = tell
+        known = self.model.get(claim.id)
+        if known is None or known.token != claim.token:
+            self.refused(tell)
+            return
+        assert tell() == (self.note_settled(claim.id, known, decision, delay_us),)
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data(), decision=DECISIONS)
+    def settle_late(self, data: st.DataObject, decision: str) -> None:
+        claim = data.draw(st.sampled_from(self.old))
+        self.refused(lambda: self.rqd.turn(settlement(claim, decision), master="late").verdicts)
+
+    @rule(master=MASTERS)
+    def beat(self, master: str) -> None:
+        mine = {place: claim for place, claim in self.places.items() if place[0] == master}
+        boot = self.boots[master]
+        answer = self.rqd.beat(*mine.values(), master=master, boot=boot, workers=3)
+        assert not answer.is_replaced
+        for place, claim in mine.items():
+            known = self.model.get(claim.id)
+            is_lost = known is None or known.token != claim.token
+            assert (claim.id in answer.lost) == is_lost
+            if is_lost:
+                self.old.append(self.places.pop(place))
+        assert answer.reaped == ()
+
+    @rule(job_id=IDS, master=MASTERS)
+    def lose(self, job_id: str, master: str) -> None:
         if self.status(job_id) == "started":
             self.rqd.expire_leases(job_id)
-            self.rqd.beat()
+            self.rqd.beat(master=master, boot=self.boots[master], workers=0)
+            self.model[job_id].be_lost()
 
-    @rule(job_id=IDS, what=st.sampled_from(["cancel", "requeue", "delete"]))
-    def operate(self, job_id: str, what: str) -> None:
-        getattr(self.rqd.store, what)(job_id)
+    @rule(master=MASTERS)
+    def take_over(self, master: str) -> None:
+        mine = [place for place in self.places if place[0] == master]
+        held = {claim.id: claim for claim in map(self.places.pop, mine)}
+        self.old += held.values()
+        self.replays.pop(master, None)  # who sent it is dead
+        lost = set()
+        for job_id, claim in held.items():
+            known = self.model.get(job_id)
+            if known is not None and known.token == claim.token:
+                known.be_lost()
+                lost.add(job_id)
+        assert self.greet(master, self.boots[master]) == lost
+
+    # -- operators, and time
+
+    @rule(job_id=IDS)
+    def cancel(self, job_id: str) -> None:
+        before = self.status(job_id)
+        assert self.rqd.store.cancel(job_id) == before
+        if before in WAITING:
+            self.model[job_id].status = "canceled"
+
+    @rule(job_id=IDS, at_front=st.booleans())
+    def requeue(self, job_id: str, at_front: bool) -> None:
+        before = self.status(job_id)
+        assert self.rqd.store.requeue(job_id, at_front) == before
+        if before in ENDED_BADLY:
+            self.model[job_id].go_back(is_charged=True)
+            self.model[job_id].losses = 0
+
+    @rule(job_id=IDS)
+    def delete(self, job_id: str) -> None:
+        assert self.rqd.store.delete(job_id) == self.status(job_id)
+        self.model.pop(job_id, None)
 
     @rule(queue=QUEUES)
     def empty(self, queue: str) -> None:
-        self.rqd.store.empty(queue)
+        there = [n for n, k in self.model.items() if (k.status, k.queue) == ("queued", queue)]
+        assert self.rqd.store.empty(queue) == len(there)
+        for job_id in there:
+            del self.model[job_id]
 
     @rule()
     def promote(self) -> None:
         if ids := self.rqd.redis.zrange(self.rqd.keys.scheduled, 0, 0):
             self.rqd.redis.zadd(self.rqd.keys.scheduled, {ids[0]: 1})
-            self.rqd.turn()
+            self.rqd.turn(master="promoter")
+            self.model[ids[0].decode()].status = "queued"
+
+    # -- replies that were lost
+
+    @precondition(lambda self: self.replays)
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        again = self.replays[data.draw(st.sampled_from(sorted(self.replays)))]
+        before = self.rqd.dump()
+        answer = again()
+        assert self.rqd.dump() == before
+        if isinstance(answer, list):  # of claims: those it still holds
+            for claim in answer:
+                assert self.model[claim.id].token == claim.token
+
+    # -- what holds all the time
 
     @invariant()
     def each_job_is_where_its_status_says(self) -> None:
-        rqd = self.rqd
-        places: dict[str, set[str]] = {}
-        for queue in ("high", "low"):
-            for job_id in rqd.ready(queue):
-                places.setdefault(job_id, set()).add(f"queued in {queue}")
-            for index in ("started", "scheduled", "finished", "failed", "canceled"):
-                for job_id in rqd.views.index_ids(queue, index):
-                    places.setdefault(job_id, set()).add(f"{index} in {queue}")
-        for number in range(6):
-            record = rqd.views.job(f"j{number}")
-            told = {f"{record.status} in {record.origin}"} if record else set()
-            assert places.get(f"j{number}", set()) == told
-
-    @invariant()
-    def leases_are_of_started_jobs(self) -> None:
-        rqd = self.rqd
-        leased = {raw.decode() for raw in rqd.redis.zrange(rqd.keys.leases, 0, -1)}
-        assert leased == {f"j{n}" for n in range(6) if self.status(f"j{n}") == "started"}
+        assert misplaced(self.rqd) == {}
+        for job_id in NAMES:
+            record, known = self.rqd.views.job(job_id), self.model.get(job_id)
+            if known is None or record is None:
+                assert known is None, job_id
+                assert record is None, job_id
+                continue
+            lease = (self.rqd.field(job_id, "lease") or b"").decode()
+            told = (record.status, record.origin, record.attempt, record.losses, lease)
+            assert told == (
+                known.status, known.queue, known.attempt, known.losses, known.token,
+            )  # fmt: skip
+            assert known.starts <= known.allowed
 
     @invariant()
     def queues_with_work_are_known(self) -> None:
@@ -135,29 +268,81 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def attempts_are_charged_as_they_ended(self) -> None:
-        for number in range(6):
-            record = self.rqd.views.job(f"j{number}")
-            if record and record.status not in ("started",):
-                ended = self.rqd.views.attempts(record.id)
+        for job_id, known in self.model.items():
+            if known.status != "started":
+                ended = self.rqd.views.attempts(job_id)
                 abandoned = sum("abandoned" in attempt.text("cause") for attempt in ended)
-                assert len(ended) - abandoned <= record.attempt
+                assert len(ended) - abandoned <= known.attempt
+
+    @invariant()
+    def every_key_is_somebodys_and_what_has_ended_expires(self) -> None:
+        for name in self.rqd.names():
+            kind, _, rest = name.removeprefix("{rqd}:").partition(":")
+            if kind in SHARED | GROUPS:
+                continue
+            assert kind == "job", name
+            known = self.model.get(rest.partition(":")[0])
+            is_over = known is None or known.status not in LIVE
+            assert not is_over or self.rqd.ttl_s(name) > 0, name
+
+    def teardown(self) -> None:
+        """Each job that was acknowledged comes to one end."""
+        for place in sorted(self.places):
+            claim = self.places[place]
+            self.rqd.turn(settlement(claim, "put_back"), master=place[0])
+        if waiting := self.rqd.redis.zrange(self.rqd.keys.scheduled, 0, -1):
+            self.rqd.redis.zadd(self.rqd.keys.scheduled, dict.fromkeys(waiting, 1))
+        self.rqd.turn(master="last")
+        while claims := self.rqd.claim(3, "high", "low", master="last"):
+            for claim in claims:
+                assert self.rqd.settle(claim) == "settled"
+        for job_id, known in self.model.items():
+            record = self.rqd.views.job(job_id)
+            assert record.status in {"finished", *ENDED_BADLY} if record else not known.is_kept
+        assert misplaced(self.rqd) == {}
+
+    # -- the model
 
     def status(self, job_id: str) -> str:
-        record = self.rqd.views.job(job_id)
-        return str(record.status) if record else "none"
+        return self.model[job_id].status if job_id in self.model else ""
+
+    def note_settled(self, job_id: str, known: Known, decision: str, delay_us: int) -> str:
+        """What the decision makes of a job that is held; returns the verdict."""
+        if decision == "lose":
+            return "abandoned" if known.be_lost() else "settled"
+        known.token = ""
+        match decision:
+            case "finish":
+                known.status, known.losses = "finished", 0
+                if not known.is_kept:
+                    del self.model[job_id]
+            case "fail":
+                known.status, known.losses = "failed", 0
+            case "retry":
+                known.losses = 0
+                known.go_back(is_charged=True, later=delay_us > 0)
+            case "park":
+                known.go_back(is_charged=False, later=delay_us > 0)
+            case "put_back":
+                known.go_back(is_charged=False)
+        return "settled"
+
+    def refused(self, tell: Callable[[], tuple[str, ...]]) -> None:
+        """A token that does not hold the job changes nothing of it."""
+        before = {job_id: self.rqd.views.job(job_id) for job_id in NAMES}
+        (verdict,) = tell()
+        assert verdict in ("stale", "gone", "already")
+        assert {job_id: self.rqd.views.job(job_id) for job_id in NAMES} == before
+
+    def greet(self, master: str, predecessor: str) -> set[str]:
+        boot = self.boots[master] = f"{master}{int(self.boots[master][1:]) + 1}"
+        row: dict[str, str | int] = {"workers": 3}
+        greeting = self.rqd.store.hello(master, boot, 900, row, predecessor)
+        assert greeting.owner is None
+        return {job_id for job_id, _, _ in greeting.reaped}
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(time_limit_s(60))
 def test_any_order_of_events_keeps_the_jobs_in_order(server: RedisServer) -> None:
     machine = type("OnServer", (AnyOrder,), {"server": server})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(machine, settings=fuzz(60, stateful_step_count=50))

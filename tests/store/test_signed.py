@@ -108,7 +108,9 @@ def test_moved_counters_of_retries_are_not_taken_for_the_granted_ones(rqd: Drive
     rqd.enqueue(new)
     rqd.redis.hset(rqd.keys.job("a"), mapping={"retries_left": "100", "retries_used": "-99"})
 
-    assert rqd.claim_one().envelope != envelope_of(new)
+    assert rqd.record("a").envelope != envelope_of(new)
+    assert rqd.claim() == []
+    assert rqd.record("a").cause.startswith("damaged: ")
 
 
 def test_a_parked_job_waits_uncharged_with_its_cause(rqd: Driver) -> None:

@@ -1,8 +1,11 @@
 """Names, ids and durations: what may stand in a key, and what an argument of time means."""
 
 import math
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rqd.model.errors import ConfigurationError, InvalidNameError
 from rqd.model.names import (
@@ -11,6 +14,20 @@ from rqd.model.names import (
     check_queue_name,
     parse_duration_s,
     parse_size_bytes,
+)
+from rqd.store.keys import Keys
+from tests.fuzzing import fuzz
+
+INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+ANYTHING = (
+    st.text(max_size=200)
+    | st.from_regex(r"\s*-?\d{0,12}(\.\d{0,3})?\s*[smhdwSMHDWy]?\s*")
+    | st.from_regex(r"[\w:.-]{0,20}(:(started|failed|finished))?")
+    | st.floats()
+    | st.integers()
+    | st.none()
+    | st.booleans()
+    | st.binary(max_size=5)
 )
 
 
@@ -99,3 +116,38 @@ def test_a_size_is_bytes_or_has_a_unit(text: str, size_bytes: int) -> None:
 def test_any_other_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is no size: write bytes, or 64K"):
         parse_size_bytes(text, "--payload-limit")
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_duration_in_its_bounds_or_is_refused(value: Any) -> None:
+    try:
+        seconds = parse_duration_s(value, "ttl")
+    except ConfigurationError:
+        return
+    assert seconds is None or seconds == -1 or 0 <= seconds < 10**10
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_name_that_keeps_keys_apart_or_is_refused(name: Any) -> None:
+    try:
+        check_queue_name(name)
+    except ConfigurationError:
+        return
+    keys = Keys("n")
+    of_others = {keys.index(queue, index) for queue in ("low", name) for index in INDEXES}
+    assert keys.ready(name) not in of_others | {keys.wake_queue(name), keys.stats(name)}
+    assert not set(" ,{}\n\r\t\0") & set(name)
+    assert name.encode()
+
+
+@fuzz(150)
+@given(ANYTHING)
+def test_anything_is_a_job_id_or_is_refused(job_id: Any) -> None:
+    try:
+        check_job_id(job_id)
+    except ConfigurationError:
+        return
+    assert ":" not in Keys("n").job(job_id).removeprefix("{n}:job:")
+    assert job_id.isascii()

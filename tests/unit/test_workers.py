@@ -8,13 +8,17 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.settling import settlement
 from rqd.daemon.workers import HARD_KILL_AFTER_S, Worker, Workers
 from rqd.daemon.zygote_process import Exited, Forked
 from rqd.model.outcome import Crashed, Raised, Released, Succeeded, TimedOut
 from rqd.model.records import Claim
+from tests.fuzzing import fuzz
 
 MEGABYTE = 1_000_000
 
@@ -265,3 +269,25 @@ def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: 
     ended = place.workers.bury(place.exit(9, cpu_us=800_000), 0, 2.0)
     assert ended is not None
     assert ended[1].usage.cpu_s == 0.5
+
+
+@fuzz(100)
+@given(
+    st.integers(0, 255) | st.sampled_from([frames.SUCCEEDED, frames.RAISED, frames.TIMED_OUT]),
+    st.lists(st.binary(max_size=9) | st.sampled_from([b"1", b"-5", b"9" * 400]), max_size=8),
+    st.binary(max_size=20),
+)
+def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
+    kind: int, fields: list[bytes], garbage: bytes
+) -> None:
+    place = Place()
+    try:
+        place.give()
+        place.far.sendall(encode_frame(kind, *fields) + garbage)
+        ended = place.workers.hear(place.worker, 1.0) or place.workers.bury(place.exit(9), 0, 1.0)
+        assert ended is not None
+        assert place.workers.runs() == []
+        made = settlement(*ended)
+        assert made.decision in ("finish", "fail")
+    finally:
+        place.close()

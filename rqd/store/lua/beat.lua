@@ -7,27 +7,25 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names ready ending reap
-local master, boot, obeyed = ARGV[1], ARGV[2], ARGV[5]
-local lease_us, row_ttl_s = tonumber(ARGV[3]), tonumber(ARGV[4])
-local at = 6
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
-end
+--@ names arguments ready ending reap
+local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
+local running, rows = {}, {}
+for i = 1, take_count() do running[i] = { take(), take() } end
+local fields = take_fields()
+for i = 1, take_count() do rows[i] = { P .. 'worker:' .. master .. ':' .. take(), take_fields() } end
 
 local control = P .. 'control:' .. master
 local refused = refusal({ KEYS[1], 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'masters', 'zset', P .. 'master:' .. master, 'hash', control, 'list',
-  P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
+  P .. 'masters', 'zset', P .. 'master:' .. master, 'hash',
+  P .. 'nonempty', 'set', P .. 'scheduled', 'zset' }) or garbled()
 if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
 if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1 } end
 local lost = {}
-for _ = 1, tonumber(take()) do
-  local id, token = take(), take()
+for _, one in ipairs(running) do
+  local id, token = one[1], one[2]
   if redis.pcall('HGET', P .. 'job:' .. id, 'lease') == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
   else
@@ -35,18 +33,16 @@ for _ = 1, tonumber(take()) do
   end
 end
 
-local function write_row(key, count)
-  local fields = {}
-  for i = 1, count do fields[i] = take() end
+local function write_row(key, fields)
+  -- A worker's row and the list of commands are the master's own: what else is there makes room.
+  if is_foreign(key, 'hash') then redis.call('DEL', key) end
   redis.call('HSET', key, 'heartbeat', int(now), unpack(fields))
-  redis.call('EXPIRE', key, row_ttl_s)
+  redis.call('PEXPIRE', key, in_ms(row_ttl_s))
 end
 
-write_row(P .. 'master:' .. master, tonumber(take()))
-for _ = 1, tonumber(take()) do
-  local number = take()
-  write_row(P .. 'worker:' .. master .. ':' .. number, tonumber(take()))
-end
+write_row(P .. 'master:' .. master, fields)
+for _, row in ipairs(rows) do write_row(row[1], row[2]) end
+if is_foreign(control, 'list') then redis.call('DEL', control) end
 redis.call('ZADD', P .. 'masters', int(now), master)
 -- A dead master's rows vanish by their time to live; its name and control list go here.
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(now - row_ttl_s * 1000000), 'LIMIT', 0, 10)) do
@@ -54,14 +50,20 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(no
   redis.call('DEL', P .. 'control:' .. dead, P .. 'wake:master:' .. dead)
 end
 
-local commands = redis.call('LRANGE', control, 0, 99)
-for i, command in ipairs(commands) do
+-- What is no command would stand before the commands for ever: it goes with those that were obeyed.
+local waiting, commands = redis.call('LRANGE', control, 0, 199), {}
+for _, command in ipairs(waiting) do
   local is_json, told = pcall(cjson.decode, command)
-  if is_json and type(told) == 'table' and told.id == obeyed then
-    redis.call('LTRIM', control, i, -1)
-    commands = redis.call('LRANGE', control, 0, 99)
-    break
+  local id = is_json and type(told) == 'table' and told.id
+  if id == obeyed then
+    commands = {}
+  elseif type(id) == 'string' and string.find(id, '^[!-~]+$') then
+    commands[#commands + 1] = command
   end
+end
+if #commands < #waiting then
+  redis.call('LTRIM', control, #waiting, -1)
+  for i = #commands, 1, -1 do redis.call('LPUSH', control, commands[i]) end
 end
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
@@ -69,6 +71,7 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
     forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
   end
+  mend(queue, now, lease_us)
 end
 
 clamp_leases(now, lease_us)

@@ -6,12 +6,14 @@
 -- Safe to send twice: the second finds it canceled.
 --@ names ready ending
 local id = ARGV[1]
+local refused = refusal({ P .. 'job:' .. id, 'hash' })
+if refused then return refused end
 local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin', 'failure_ttl')
 local status, queue = held[1] or '', held[2]
 if ARGV[2] ~= '' and ARGV[2] ~= queue then return '' end
+if not queue then return '' end
 if status ~= 'queued' and status ~= 'scheduled' and status ~= 'deferred' then return status end
-local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set',
-  P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
+refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
 if refused then return refused end
 if status == 'queued' then
   leave_ready(id, queue)
@@ -20,5 +22,5 @@ elseif status == 'scheduled' then
 end
 redis.call('PERSIST', P .. 'job:' .. id)
 redis.call('PERSIST', P .. 'job:' .. id .. ':payload')
-end_job(id, queue, 'canceled', tonumber(held[3]) or -1, now_us())
+end_job(id, queue, 'canceled', held[3], now_us())
 return status

@@ -8,8 +8,11 @@ local told = {}
 for i = 2, #ARGV do
   local master = ARGV[i]
   if redis.call('EXISTS', P .. 'master:' .. master) == 1 then
-    redis.call('RPUSH', P .. 'control:' .. master, ARGV[1])
-    redis.call('ZADD', P .. 'wake:master:' .. master, 0, 'command')
+    local control = P .. 'control:' .. master
+    if is_foreign(control, 'list') then redis.call('DEL', control) end
+    redis.call('RPUSH', control, ARGV[1])
+    -- Without the marker it is heard with the next beat.
+    redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'command')
     told[#told + 1] = master
   end
 end

@@ -5,10 +5,12 @@
 -- Safe to send twice: the second finds nothing.
 --@ names ready ending
 local id = ARGV[1]
+local refused = refusal({ P .. 'job:' .. id, 'hash' })
+if refused then return refused end
 local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin')
-local status, queue = held[1], held[2]
+local status, queue = held[1], held[2] or ''
 if not status then return '' end
-local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
+refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
   P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
 if refused then return refused end
 if status == 'queued' then

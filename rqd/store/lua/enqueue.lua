@@ -11,36 +11,44 @@
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names ready ending
-local request = ARGV[1]
+--@ names arguments ready ending
+local request = take()
 local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
-local jobs, templates, queues, names, at = {}, {}, {}, {}, 3
-for i = 1, tonumber(ARGV[2]) do
-  local count = tonumber(ARGV[at + 5])
-  local queue, priority, ttl = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 4]
-  local template = { queue = queue, front = ARGV[at + 1] == '1', priority = priority,
-    due = ARGV[at + 3], ttl = tonumber(ttl),
-    fields = { 'request', request, 'origin', queue, 'status', 'queued',
-      unpack(ARGV, at + 6, at + 5 + count) } }
-  if priority ~= 0 then
+local jobs, templates, queues, names = {}, {}, {}, {}
+for i = 1, take_count() do
+  local queue, front, priority, due, ttl = take(), take(), take_number(-4095), take(), take()
+  local template = { queue = queue, front = front == '1', priority = priority, due = due,
+    ttl = sound(ttl), fields = take_fields() }
+  local after = sound(string.match(due, '^%+?(.*)$'))
+  if (due ~= '' and not after) or (ttl ~= '' and not template.ttl) then is_garbled = true end
+  local function add(name, value)
     local fields = template.fields
-    fields[#fields + 1], fields[#fields + 2] = 'priority', priority
+    fields[#fields + 1], fields[#fields + 2] = name, value
   end
-  if template.ttl then
-    local fields = template.fields
-    fields[#fields + 1], fields[#fields + 2] = 'ttl', ttl
-  end
+  add('request', request)
+  add('origin', queue)
+  add('status', 'queued')
+  if priority ~= 0 then add('priority', priority) end
+  if template.ttl then add('ttl', ttl) end
   templates[i] = template
   queues[queue] = queues[queue] or { is_due = false, ready = {} }
   queues[queue].is_due = queues[queue].is_due or template.due ~= ''
-  at = at + 6 + count
 end
-local packed, from = ARGV[at], 1
+local packed, from = take(), 1
+local refused = garbled()
+if refused then return refused end
 while from <= #packed do
   local new, like = {}, nil
-  new.id, like, new.staged, new.size, new.payload, new.description, new.more, from =
+  local more, next_field = nil, 1
+  new.id, like, new.staged, new.size, new.payload, new.description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
+  new.more = {}
+  while next_field <= #more do
+    local fields = new.more
+    fields[#fields + 1], fields[#fields + 2], next_field = struct.unpack('>I4c0I4c0', more, next_field)
+  end
   new.like = templates[tonumber(like)]
+  if not new.like then return redis.error_reply("ERR these are none of this script's arguments") end
   jobs[#jobs + 1] = new
 end
 
@@ -62,26 +70,27 @@ local done_at -- when the first sending came, if this is a replay
 for _, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
   local old, gone_at, gone_by = {}, nil, nil
-  if redis.call('EXISTS', job, job .. ':request') > 0 then
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results') > 0 then
+    new.is_again = true
     old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
     if old.err then return refusal({ job, 'hash' }) end
-    local gone = not old[1] and redis.call('GET', job .. ':request')
-    if gone then gone_at, gone_by = string.match(gone, '^(%d+) (.*)$') end
+    local gone = not old[1] and redis.pcall('GET', job .. ':request')
+    if type(gone) == 'string' then gone_at, gone_by = string.match(gone, '^(%d+) (.*)$') end
   end
   if old[1] == request or gone_by == request then
-    done_at = gone_at or old[4]
+    done_at = gone_at or old[4] or int(now_us())
   elseif LIVE[old[2]] or names[new.id] then
     return { 'duplicate', new.id }
   elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
     return { 'unstaged', new.id }
-  elseif old[2] then
+  elseif old[3] and INDEX[old[2]] then
     new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
     touch(new.old_index, 'zset')
   end
   names[new.id] = true
 end
 if done_at then return { 'ok', done_at } end
-local refused = refusal(touched)
+refused = refusal(touched)
 if refused then return refused end
 
 local now = now_us()
@@ -91,7 +100,7 @@ for _, new in ipairs(jobs) do
   if new.like.due == '' and not new.like.front then at_back = at_back + 1 end
 end
 -- One step of the counter for the whole batch.
-local place = at_back > 0 and redis.call('HINCRBY', P .. 'counters', 'back', at_back) - at_back or 0
+local place = at_back > 0 and count(P .. 'counters', 'back', at_back) - at_back or 0
 for _, template in ipairs(templates) do
   local fields = template.fields
   fields[#fields + 1], fields[#fields + 2] = 'created_at', stamp
@@ -105,17 +114,13 @@ end
 for _, new in ipairs(jobs) do
   local id, like = new.id, new.like
   local job = P .. 'job:' .. id
-  if new.old_index then
+  if new.is_again then
     -- The id of an ended job is used again: its old record makes room.
-    redis.call('ZREM', new.old_index, id)
+    if new.old_index then redis.call('ZREM', new.old_index, id) end
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
   end
   local fields = { 'description', new.description, unpack(like.fields) }
-  local name, value, next_field = nil, nil, 1
-  while next_field <= #new.more do
-    name, value, next_field = struct.unpack('>I4c0I4c0', new.more, next_field)
-    add(fields, name, value)
-  end
+  for i = 1, #new.more, 2 do add(fields, new.more[i], new.more[i + 1]) end
   if new.staged == '' then
     add(fields, 'payload', new.payload)
   else

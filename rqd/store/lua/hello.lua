@@ -8,6 +8,10 @@
 --@ names ready ending reap
 local master, boot, predecessor = ARGV[1], ARGV[2], ARGV[3]
 local row = P .. 'master:' .. master
+local row_ttl_s = sound(ARGV[4])
+if not row_ttl_s or row_ttl_s < 1 or #ARGV % 2 == 1 then
+  return redis.error_reply("ERR these are none of this script's arguments")
+end
 local refused = refusal({ row, 'hash', P .. 'masters', 'zset', P .. 'nonempty', 'set',
   P .. 'counters', 'hash', P .. 'leases', 'zset' })
 if refused then return refused end
@@ -15,7 +19,7 @@ local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
 local now, reaped = now_us(), {}
 if held[1] and held[1] == predecessor then
   -- Its claims wrote each job into its worker's row. A name's workers are a thousand at most.
-  for number = 1, tonumber(held[5]) or 0 do
+  for number = 1, math.min(sound(held[5]) or 0, 1000) do
     local by = master .. ':' .. number
     local id = redis.pcall('HGET', P .. 'worker:' .. by, 'job')
     if type(id) == 'string' and id ~= '' then
@@ -28,7 +32,7 @@ elseif held[1] and held[1] ~= boot then
   return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
 end
 redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 5))
-redis.call('EXPIRE', row, tonumber(ARGV[4]))
+redis.call('PEXPIRE', row, in_ms(row_ttl_s))
 redis.call('ZADD', P .. 'masters', int(now), master)
 redis.call('DEL', P .. 'control:' .. master)
 return { 'ok', int(now), reaped }

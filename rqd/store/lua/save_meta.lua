@@ -5,6 +5,8 @@
 -- Safe to send twice: it sets.
 --@ names
 local job = P .. 'job:' .. ARGV[1]
+local refused = refusal({ job, 'hash' })
+if refused then return refused end
 if redis.call('HEXISTS', job, 'status') == 0 then return 0 end
 redis.call('HSET', job, 'meta', ARGV[2])
 if ARGV[3] then redis.call('HSET', job, 'meta_signature', ARGV[3]) end

@@ -14,35 +14,36 @@
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names ready ending reap settle claim
+--@ names arguments ready ending reap settle claim
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
 local STAYS = { put_back = true, park = true, lose = true }
-local request, master, lease_us, nudge = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local at = 5
-local function take()
-  at = at + 1
-  return ARGV[at - 1]
-end
-
+local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local settles = {}
-for i = 1, tonumber(take()) do
+for i = 1, take_count() do
   local one = { id = take(), token = take(), worker = take(), decision = take(),
-    delay_us = tonumber(take()), staged = take(), fields = {} }
-  for j = 1, tonumber(take()) do one.fields[j] = take() end
+    delay_us = take_number(0), staged = take(), fields = take_fields() }
+  if not DECISIONS[one.decision] then is_garbled = true end
   settles[i] = one
 end
 local workers, pids = {}, {}
-for i = 1, tonumber(take()) do
+for i = 1, take_count() do
   workers[i] = take()
   pids[workers[i]] = take()
 end
 local precedence, ranked = P .. 'precedence:' .. take(), {}
-for i = 1, tonumber(take()) do ranked[2 * i - 1], ranked[2 * i] = i, take() end
+for i = 1, take_count() do ranked[2 * i - 1], ranked[2 * i] = i, take() end
+
+-- The last turn as it was kept; nil if somebody wrote something else there.
+local function remembered(packed)
+  local is_whole, kept = pcall(cmsgpack.unpack, packed)
+  if is_whole and type(kept) == 'table' and type(kept.verdicts) == 'table'
+    and type(kept.claims) == 'table' then return kept end
+end
 
 local memo_key = P .. 'turn:' .. master
 local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 'leases', 'zset',
-  P .. 'scheduled', 'zset', memo_key, 'string', precedence, 'zset' })
+  P .. 'scheduled', 'zset', precedence, 'zset' }) or garbled()
 if refused then return refused end
 if ranked[1] then
   -- Named by its content: whoever wrote it wrote the same.
@@ -54,8 +55,8 @@ elseif workers[1] and redis.call('EXISTS', precedence) == 0 then
   return redis.error_reply('NOPRECEDENCE tell the queues again')
 end
 local now = now_us()
-local memo = redis.call('GET', memo_key)
-memo = memo and cmsgpack.unpack(memo)
+local memo = redis.pcall('GET', memo_key)
+memo = type(memo) == 'string' and remembered(memo)
 local verdicts, claims, next_due = {}, {}, nil
 
 if memo and memo.request == request then
@@ -64,15 +65,15 @@ if memo and memo.request == request then
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
       'signature')
-    if job[1] == one.token then
+    if job[1] == one.token
+      and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0' }
       if job[11] then add_envelope(claims[#claims], job[11]) end
     end
   end
-  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  next_due = first[2] and int(tonumber(first[2])) or ''
+  next_due = next_due_time()
 else
   for _, one in ipairs(settles) do
     if one.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. one.staged) == 0 then
@@ -84,9 +85,9 @@ else
     local is_over = not STAYS[one.decision]
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
-      redis.call('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
+      redis.pcall('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
       local why = cause_of(one.fields)
-      if why then redis.call('HSET', row, 'last_error', why) end
+      if why then redis.pcall('HSET', row, 'last_error', why) end
     end
   end
   next_due = promote_and_look(now)
@@ -108,5 +109,5 @@ end
 
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
-if nudge and #claims < #workers then redis.call('ZADD', P .. 'wake:master:' .. master, 0, 'look') end
+if nudge and #claims < #workers then wake('master:' .. master) end
 return { int(now), verdicts, claims, next_due }

@@ -16,40 +16,60 @@ local function promote(now, limit)
   local ids = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     local job = P .. 'job:' .. id
-    local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt')
+    local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt',
+      'failure_ttl')
     redis.call('ZREM', P .. 'scheduled', id)
-    if not held.err and held[3] == 'scheduled' then
+    if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
       redis.call('HSET', job, 'enqueued_at', int(now))
-      make_ready(id, held[1], next_score(tonumber(held[2]) or 0, held[4] == '1'))
-      if held[5] and not held[6] then arm_ttl(id, tonumber(held[5])) end
+      local score = next_score(held[2], held[4] == '1')
+      local is_ready = enter_queue(id, held[1], score, held[6], held[7], now)
+      if is_ready and held[5] and not held[6] then arm_ttl(id, held[5]) end
     end
   end
 end
 
--- When the next scheduled job is due, after those that are due by now were promoted; '' if none.
+-- When the next scheduled job is due; '' if none is, or at no time that a clock will show.
+local function next_due_time()
+  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
+  return sound(first[2]) and int(tonumber(first[2])) or ''
+end
+
+-- The same, after those that are due by now were promoted.
 local function promote_and_look(now)
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  if first[2] and tonumber(first[2]) <= now then
-    promote(now, 100)
-    first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  end
-  return first[2] and int(tonumber(first[2])) or ''
+  if first[2] and tonumber(first[2]) <= now then promote(now, 100) end
+  return next_due_time()
 end
 
 -- The row expires with its master's heartbeats, which renew it; here only a new one gets a limit.
 local function write_worker(master, worker, lease_us, ...)
   local row = P .. 'worker:' .. master .. ':' .. worker
-  if redis.call('HSET', row, ...) > 0 then
-    redis.call('PEXPIRE', row, math.floor(lease_us / 1000))
+  local added = redis.pcall('HSET', row, ...)
+  if type(added) == 'table' then
+    redis.call('DEL', row) -- no row of ours: the claim matters more
+    added = redis.call('HSET', row, ...)
   end
+  if added > 0 then redis.call('PEXPIRE', row, int(math.floor(lease_us / 1000))) end
 end
 
 -- A job whose record no worker can use fails, and the queue goes on.
 local function set_aside(id, queue, held, cause, now)
   redis.call('PERSIST', P .. 'job:' .. id)
-  record(id, 'failed', tonumber(held[9]) or 0, { 'cause', cause }, now)
-  end_job(id, queue, 'failed', tonumber(held[12]) or -1, now, { 'cause', cause })
+  record(id, 'failed', held[9], { 'cause', cause }, now)
+  end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
+end
+
+-- A number that the master can read: no hexadecimal, which Lua takes for one.
+local function is_plain(text, pattern)
+  return sound(text) ~= nil and string.find(text, pattern) ~= nil
+end
+
+local WHOLE, DECIMAL = '^%d+$', '^[%d.eE+-]+$'
+local function is_usable(func_name, serializer, timeout, left, used, attempt, losses)
+  return func_name and serializer and is_plain(timeout, DECIMAL)
+    and is_plain(left or '0', WHOLE) and is_plain(used or '0', WHOLE)
+    and is_plain(attempt or '0', WHOLE) and is_plain(losses or '0', WHOLE)
 end
 
 -- A signed job's claim has what else its signature binds, as it stands in the hash.
@@ -64,9 +84,10 @@ end
 local function start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
-  if held.err or held[1] ~= 'queued' or held[11] ~= queue then return nil end
+  if held.err or held[1] ~= 'queued' or (held[11] or queue) ~= queue then return nil end
   local attempt = tonumber(held[9] or 0)
-  if not (held[2] and held[4] and tonumber(held[5]) and tonumber(held[6] or 0) and attempt) then
+  if not held[11] or string.find(id, '[^%w_-]')
+    or not is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
     set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', now)
     return nil
   end
@@ -158,7 +179,7 @@ local function claim(workers, precedence, by, now)
   local claims, markers = {}, 0
   if not workers[1] then return claims end
   -- Fences rise even if a failover loses the counter, as long as the clock goes on.
-  local last = tonumber(redis.call('HGET', P .. 'counters', 'fence') or 0) or 0
+  local last = sound(redis.call('HGET', P .. 'counters', 'fence')) or 0
   local fence = math.max(last, now - 1)
   for queue in with_work(precedence) do
     local has_work = true
@@ -168,7 +189,7 @@ local function claim(workers, precedence, by, now)
     end
     if has_work then
       -- No worker here is free any more: the next idle master shall know.
-      redis.call('ZADD', P .. 'wake:queue:' .. queue, 0, 'look')
+      wake('queue:' .. queue)
       markers = markers + 1
       if markers == MARKERS then break end
     end

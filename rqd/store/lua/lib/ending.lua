@@ -13,7 +13,8 @@ end
 
 -- The request that made a job outlives it, or the enqueue's replay would run it a second time.
 local function remember_request(id, request, created_at, now)
-  if request and created_at and now - tonumber(created_at) < REPLAY_S * 1000000 then
+  created_at = request and sound(created_at) and created_at
+  if created_at and now - tonumber(created_at) < REPLAY_S * 1000000 then
     redis.call('SET', P .. 'job:' .. id .. ':request', created_at .. ' ' .. request, 'EX', REPLAY_S)
   end
 end
@@ -31,9 +32,10 @@ local function forget_expired(index, now, limit)
   if ids[1] then redis.call('ZREM', index, unpack(ids)) end
 end
 
--- `more`: further fields and values of the job's hash.
+-- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash.
 local function end_job(id, queue, status, ttl_s, now, more)
   local job = P .. 'job:' .. id
+  ttl_s = sound(ttl_s) or -1
   redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
   if ttl_s == 0 then
     local held = redis.call('HMGET', job, 'request', 'created_at')
@@ -51,7 +53,7 @@ local function end_job(id, queue, status, ttl_s, now, more)
     return
   end
   redis.pcall('ZADD', index, int(now + ttl_s * 1000000), id)
-  local ttl_ms = math.max(1, math.ceil(ttl_s * 1000))
+  local ttl_ms = in_ms(ttl_s)
   redis.call('PEXPIRE', job, ttl_ms)
   redis.call('PEXPIRE', job .. ':results', ttl_ms)
   local held = redis.call('HMGET', job, 'beside', 'request', 'created_at')
@@ -69,11 +71,20 @@ local function record(id, kind, attempt, fields, now)
   local key = P .. 'job:' .. id .. ':results'
   local function add()
     return redis.pcall('XADD', key, 'MAXLEN', 10, '*',
-      'type', kind, 'attempt', attempt, 'ended_us', int(now), unpack(fields))
+      'type', kind, 'attempt', sound(attempt) or 0, 'ended_us', int(now), unpack(fields))
   end
   local added = add()
   if type(added) == 'table' and added.err then
     redis.call('DEL', key) -- no stream of ours: the outcome matters more
     add()
   end
+end
+
+-- make_ready, for a job that is in no place now: if its queue's key holds something else, it fails.
+local function enter_queue(id, queue, score, attempt, ttl_s, now)
+  if make_ready(id, queue, score) then return true end
+  local cause = 'damaged: the key of its queue in Redis holds something else'
+  record(id, 'failed', attempt, { 'cause', cause }, now)
+  end_job(id, queue, 'failed', ttl_s, now, { 'cause', cause })
+  return false
 end

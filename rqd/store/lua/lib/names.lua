@@ -7,6 +7,12 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- A number that somebody may have damaged: nil for what is none, is infinite, or is past 2^53.
+local function sound(text)
+  local number = tonumber(text)
+  if number and math.abs(number) < 9007199254740992 then return number end
+end
+
 local function now_us()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])

@@ -4,30 +4,59 @@ local function score_of(priority, place)
   return int(-priority * 1099511627776 + place)
 end
 
+-- HINCRBY; a number that was damaged begins anew.
+local function count(key, field, by)
+  local sum = redis.pcall('HINCRBY', key, field, by)
+  if type(sum) == 'number' and sound(sum) then return sum end
+  redis.call('HSET', key, field, by)
+  return by
+end
+
 local function next_score(priority, at_front)
-  if at_front then
-    return score_of(priority, redis.call('HINCRBY', P .. 'counters', 'front', -1))
-  end
-  return score_of(priority, redis.call('HINCRBY', P .. 'counters', 'back', 1))
+  local place = count(P .. 'counters', at_front and 'front' or 'back', at_front and -1 or 1)
+  return score_of(sound(priority) or 0, place)
+end
+
+-- The place a job had before its claim; at the front, if that is damaged.
+local function place_again(score, priority)
+  return sound(score) and score or next_score(priority, true)
+end
+
+-- An attempt that was none.
+local function uncharge(job)
+  if count(job, 'attempt', -1) < 0 then redis.call('HSET', job, 'attempt', 0) end
+end
+
+-- Seconds as PEXPIRE takes them; the client allows 10^10 at most.
+local function in_ms(seconds)
+  return seconds and int(math.max(1, math.ceil(math.min(seconds, 10000000000) * 1000)))
 end
 
 -- A waiting job that nobody claims in time is gone, and all that belongs to it.
 local function arm_ttl(id, ttl_s)
-  local ttl_ms = math.max(1, math.ceil(ttl_s * 1000))
+  local ttl_ms = in_ms(sound(ttl_s))
+  if not ttl_ms then return end
   redis.call('PEXPIRE', P .. 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', P .. 'job:' .. id .. ':payload', ttl_ms)
+end
+
+-- Masters look once a second by themselves: a marker's key that holds something else ends nothing.
+local function wake(whose)
+  redis.pcall('ZADD', P .. 'wake:' .. whose, 0, 'look')
 end
 
 -- The queue has work: one idle master shall look.
 local function announce(queue)
   redis.call('SADD', P .. 'nonempty', queue)
-  redis.call('ZADD', P .. 'wake:queue:' .. queue, 0, 'look')
+  wake('queue:' .. queue)
 end
 
+-- False if the queue's key holds something else: the job is nowhere then.
 local function make_ready(id, queue, score)
   redis.call('HSET', P .. 'job:' .. id, 'status', 'queued', 'score', score)
-  redis.call('ZADD', P .. 'queue:' .. queue, score, id)
+  if type(redis.pcall('ZADD', P .. 'queue:' .. queue, score, id)) == 'table' then return false end
   announce(queue)
+  return true
 end
 
 local function leave_ready(id, queue)
@@ -41,16 +70,16 @@ local function schedule(id, queue, due)
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
   redis.call('HSET', P .. 'job:' .. id, 'status', 'scheduled', 'due', int(due))
   redis.call('ZADD', P .. 'scheduled', int(due), id)
-  redis.call('ZADD', P .. 'queue:' .. queue .. ':scheduled', int(due), id)
+  redis.pcall('ZADD', P .. 'queue:' .. queue .. ':scheduled', int(due), id)
   if not first[2] or due < tonumber(first[2]) then
     -- An earlier due time than any master has been told of: they look again.
     for _, master in ipairs(redis.call('ZRANGE', P .. 'masters', 0, 99)) do
-      redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'look')
+      wake('master:' .. master)
     end
   end
 end
 
 local function unschedule(id, queue)
   redis.call('ZREM', P .. 'scheduled', id)
-  redis.call('ZREM', P .. 'queue:' .. queue .. ':scheduled', id)
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':scheduled', id)
 end

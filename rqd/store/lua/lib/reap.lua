@@ -5,8 +5,9 @@ local MAX_LOSSES = 3
 -- could not renew, and they are alive.
 local function may_reap(now, lease_us)
   local kept = redis.call('HMGET', P .. 'counters', 'seen', 'reap_after')
-  local seen, reap_after = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
-  if seen > 0 and (now < seen or now - seen > lease_us / 2) then
+  local seen, reap_after = sound(kept[1]) or 0, sound(kept[2]) or 0
+  local is_damaged = reap_after > now + lease_us
+  if is_damaged or (seen > 0 and (now < seen or now - seen > lease_us / 2)) then
     reap_after = now + lease_us
     redis.call('HSET', P .. 'counters', 'reap_after', int(reap_after))
   end
@@ -25,20 +26,21 @@ end
 -- if it isn't started, or not in the worker `by`. `how` says what became of its worker.
 local function lose(id, now, by, how)
   local job = P .. 'job:' .. id
-  local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker')
-  if held.err or held[1] ~= 'started' or (by and held[6] ~= by) then return nil end
+  local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker',
+    'priority')
+  if held.err or held[1] ~= 'started' or not held[2] or (by and held[6] ~= by) then return nil end
   local queue = held[2]
   drop_lease(id, queue)
   redis.call('HDEL', job, 'lease')
-  local losses = redis.call('HINCRBY', job, 'losses', 1)
+  local losses = count(job, 'losses', 1)
   local lost = how or 'lost with ' .. (held[6] or '?')
   if losses >= MAX_LOSSES then
     local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
     record(id, 'failed', held[4], { 'cause', cause }, now)
-    end_job(id, queue, 'failed', tonumber(held[5]) or -1, now, { 'cause', cause })
+    end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
   else
-    redis.call('HINCRBY', job, 'attempt', -1)
-    make_ready(id, queue, held[3])
+    uncharge(job)
+    enter_queue(id, queue, place_again(held[3], held[7]), held[4], held[5], now)
   end
   return { id, losses, lost }
 end
@@ -50,4 +52,29 @@ local function reap(now, limit)
     reaped[#reaped + 1] = lose(id, now)
   end
   return reaped
+end
+
+-- What a mistake took out of the sets that all queues share is put in again, as a queue's own keys
+-- have it, some entries a call; and an entry without its job goes.
+local function mend(queue, now, lease_us)
+  local own = P .. 'queue:' .. queue
+  if redis.call('TYPE', own).ok == 'zset' and redis.call('SISMEMBER', P .. 'nonempty', queue) == 0 then
+    announce(queue)
+  end
+  for shared, index in pairs({ leases = 'started', scheduled = 'scheduled' }) do
+    local found = redis.pcall('ZRANDMEMBER', own .. ':' .. index, 10, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      local id, score = found[i], sound(found[i + 1])
+      if not redis.call('ZSCORE', P .. shared, id) then
+        local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin')
+        if held.err or held[1] ~= index or held[2] ~= queue or not score then
+          redis.call('ZREM', own .. ':' .. index, id)
+        elseif shared == 'leases' then
+          redis.call('ZADD', P .. shared, int(now + lease_us), id)
+        else
+          schedule(id, queue, score)
+        end
+      end
+    end
+  end
 end

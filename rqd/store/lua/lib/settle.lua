@@ -3,6 +3,9 @@
 -- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
 local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
 
+local DECISIONS = { finish = true, fail = true, retry = true, put_back = true, park = true,
+  lose = true }
+
 local function cause_of(fields)
   for i = 1, #fields, 2 do
     if fields[i] == 'cause' then return fields[i + 1] end
@@ -14,7 +17,10 @@ local function settle(one, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'lease', 'settled', 'origin', 'score',
     'attempt', 'result_ttl', 'failure_ttl', 'priority')
-  if held.err or not held[1] then return 'gone' end
+  if held.err or not held[1] or not held[4] then
+    redis.call('ZREM', P .. 'leases', id)
+    return 'gone'
+  end
   if held[3] == token then return 'already' end
   if held[2] ~= token then return 'stale' end
   local queue = held[4]
@@ -26,10 +32,10 @@ local function settle(one, now)
   drop_lease(id, queue)
   if decision == 'put_back' or decision == 'park' then
     redis.call('HDEL', job, 'lease')
-    redis.call('HINCRBY', job, 'attempt', -1)
+    uncharge(job)
     redis.call('HSET', job, 'settled', token)
     if decision == 'put_back' then
-      make_ready(id, queue, held[5])
+      enter_queue(id, queue, place_again(held[5], held[9]), held[6], held[8], now)
     else
       redis.call('HSET', job, 'cause', cause_of(one.fields) or '')
       schedule(id, queue, now + one.delay_us)
@@ -47,19 +53,19 @@ local function settle(one, now)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
   record(id, RESULT[decision], held[6], one.fields, now)
   if decision == 'finish' then
-    end_job(id, queue, 'finished', tonumber(held[7]) or -1, now, more)
+    end_job(id, queue, 'finished', held[7], now, more)
   elseif decision == 'fail' then
-    end_job(id, queue, 'failed', tonumber(held[8]) or -1, now, more)
+    end_job(id, queue, 'failed', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
-    redis.call('HINCRBY', job, 'retries_left', -1)
-    redis.call('HINCRBY', job, 'retries_used', 1)
+    if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
+    count(job, 'retries_used', 1)
     redis.pcall('HINCRBY', P .. 'stats:' .. queue, 'retried', 1)
     if one.delay_us > 0 then
       schedule(id, queue, now + one.delay_us)
     else
       redis.call('HSET', job, 'enqueued_at', int(now))
-      make_ready(id, queue, next_score(tonumber(held[9]) or 0, false))
+      enter_queue(id, queue, next_score(held[9], false), held[6], held[8], now)
     end
   end
   return 'settled'

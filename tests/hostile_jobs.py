@@ -1,0 +1,78 @@
+"""Jobs that break what they run in: their channel, their descriptors, their user."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+
+from rqd.exceptions import JobTimeoutException
+
+NOBODY = 65534
+
+
+def write_to_channel(data: bytes, fifo: str = "") -> str:
+    """Writes to every socket of the process, and goes on if there is a pipe to wait at."""
+    _write_to_sockets(data)
+    return Path(fifo).read_text() if fifo else "done"
+
+
+def answer_from_a_grandchild(data: bytes, fifo: str) -> str:
+    """A process it forked writes to its channel, and it itself runs on."""
+    if os.fork() == 0:
+        _write_to_sockets(data)
+        os._exit(0)
+    os.wait()
+    return Path(fifo).read_text()
+
+
+def return_in_a_grandchild_first(value: int) -> int:
+    if os.fork() == 0:
+        return -value
+    os.wait()
+    return value
+
+
+def close_every_descriptor() -> str:
+    os.closerange(0, 1024)
+    return "done"
+
+
+def become_nobody() -> None:
+    """Changes its user and its group, and lets no timeout end it."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    print(f"user {os.getuid()}", flush=True)
+    while True:
+        try:
+            time.sleep(0.01)  # the job's own work
+        except JobTimeoutException:
+            continue
+
+
+def large_result(size_bytes: int) -> bytes:
+    return bytes(size_bytes)
+
+
+def length(value: bytes) -> int:
+    return len(value)
+
+
+def die_each_time(path: str) -> None:
+    with Path(path).open("a") as history:
+        history.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _write_to_sockets(data: bytes) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as end:
+                end.sendall(data)
+        except OSError:
+            continue

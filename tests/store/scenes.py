@@ -1,0 +1,124 @@
+"""A namespace with a job in each state, what may be done to it, and what must hold of it after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rqd.model.records import Claim
+from tests.store.driving import Driver, job, settlement
+
+QUEUES = ("high", "low")
+INDEXES = ("started", "scheduled", "finished", "failed", "canceled")
+# What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out.
+JOBS = (
+    "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
+    "canceled",
+)  # fmt: skip
+
+
+class Scene:
+    """Two masters with work under way: `m` lives, `gone` was killed."""
+
+    def __init__(self, url: str) -> None:
+        self.rqd = rqd = Driver(url)
+        options: dict[str, Any] = {"retries": 2, "retry_intervals": (0, 5)}
+        rqd.store.hello("m", "b", 15, {"workers": 2, "host": "h", "pid": 7})
+        rqd.store.hello("gone", "dead", 15, {"workers": 1, "host": "h", "pid": 8})
+        for name in ("runs", "lost", "suspect", "finished", "failed"):
+            rqd.enqueue(job(name, "high", **options))
+        self.claims: dict[str, Claim] = {one.id: one for one in rqd.claim(5, "high")}
+        rqd.enqueue(job("dead", **options))
+        rqd.claim(1, master="gone")
+        rqd.settle(self.claims["finished"])
+        rqd.settle(self.claims["failed"], "fail", cause="raised")
+        rqd.enqueue("canceled")
+        rqd.store.cancel("canceled")
+        rqd.enqueue(job("next", **options), job("other", ttl_s=900))
+        rqd.enqueue(job("later", delay_us=10**9), job("late", delay_us=10**9, **options))
+        rqd.redis.zadd(rqd.keys.scheduled, {"late": 1})
+        rqd.redis.hset(rqd.keys.job("suspect"), "losses", 2)
+        rqd.expire_leases("lost", "suspect")
+
+    def transitions(self) -> dict[str, Callable[[], object]]:
+        """Everything that anybody can ask of the store, by name."""
+        rqd, store, claims = self.rqd, self.rqd.store, self.claims
+        every: dict[str, Callable[[], object]] = {
+            "enqueue": lambda: rqd.enqueue(job("new"), job("newer", "high", at_front=True)),
+            "enqueue with options": lambda: rqd.enqueue(
+                job("new", priority=5, ttl_s=60, retries=3, payload=b"x" * 70_000, meta=b"m")
+            ),
+            "enqueue an ended id": lambda: rqd.enqueue("finished", "failed"),
+            "enqueue a live id": lambda: rqd.enqueue("next"),
+            "schedule": lambda: rqd.enqueue(job("new", delay_us=5), job("newer", due_us=1)),
+            "claim": lambda: rqd.claim(3, *QUEUES, nudge=True),
+            "beat": lambda: rqd.beat(claims["runs"], workers=2),
+            "hello": lambda: store.hello("other", "c", 15, {"workers": 1}),
+            "take over": lambda: store.hello("gone", "c", 15, {"workers": 1}, "dead"),
+            "bye": lambda: store.bye("m", "b", 2),
+            "command": lambda: store.command({"id": "1", "do": "stop"}, ["m", "gone", "none"]),
+            "empty": lambda: store.empty("low"),
+        }
+        for decision in ("finish", "fail", "retry", "put_back", "lose"):
+            for delay_us in (0, 5) if decision == "retry" else (0,):
+                every[f"{decision} {delay_us}"] = lambda decision=decision, delay_us=delay_us: (  # type: ignore[misc]  # bound now
+                    rqd.turn(
+                        settlement(claims["runs"], decision, delay_us=delay_us, cause="why"),
+                        settlement(claims["lost"], "finish", result=b"r" * 70_000),
+                        settlement(claims["suspect"], decision, delay_us=delay_us, pid=1),
+                        free=2,
+                        queues=QUEUES,
+                    )
+                )
+        for name in ("next", "later", "runs", "finished", "failed", "canceled"):
+            every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
+            every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
+            every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]
+            every[f"note {name}"] = lambda name=name: store.save_meta(name, b"m")  # type: ignore[misc]
+        return every
+
+
+def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
+    """The jobs that are not in exactly the places their status says, and why; those ignored aside.
+
+    A key that holds something else is read as empty, and nothing is said of who belongs there.
+    """
+    kinds = {name.decode(errors="replace"): rqd.redis.type(name) for name in rqd.redis.keys("*")}
+    keys = rqd.keys
+    places = {keys.leases, keys.scheduled}
+    for queue in QUEUES:
+        places |= {keys.ready(queue), *(keys.index(queue, index) for index in INDEXES)}
+    readable = {key for key in places if kinds.get(key, b"zset") == b"zset"}
+    found: dict[str, set[str]] = {
+        name.split("job:")[1]: set() for name in kinds if "job:" in name and name.count(":") == 2
+    }
+    for key in readable:
+        for raw in rqd.redis.zrange(key, 0, -1):
+            found.setdefault(raw.decode(errors="replace"), set()).add(key)
+    wrong = {}
+    for job_id in found.keys() - set(ignoring):
+        status, queue = _held(rqd, kinds, job_id)
+        if _expected(rqd, status, queue) & readable != found[job_id]:
+            wrong[job_id] = f"{status} in {queue}, found in {sorted(found[job_id])}"
+    return wrong
+
+
+def _held(rqd: Driver, kinds: dict[str, bytes], job_id: str) -> tuple[str, str]:
+    if kinds.get(rqd.keys.job(job_id)) != b"hash":
+        return "", ""
+    status, queue = rqd.redis.hmget(rqd.keys.job(job_id), "status", "origin")
+    return (status or b"").decode(errors="replace"), (queue or b"").decode(errors="replace")
+
+
+def _expected(rqd: Driver, status: str, queue: str) -> set[str]:
+    keys = rqd.keys
+    match status:
+        case "":
+            return set()
+        case "queued":
+            return {keys.ready(queue)}
+        case "started":
+            return {keys.index(queue, "started"), keys.leases}
+        case "scheduled":
+            return {keys.index(queue, "scheduled"), keys.scheduled}
+    return {keys.index(queue, status)}
