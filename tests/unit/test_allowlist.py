@@ -74,7 +74,6 @@ def test_patterns_are_those_of_fnmatch_and_mind_case() -> None:
         *(Fraction(1, 3), UUID(int=7), Path("/a"), PurePosixPath("b"), trusted.Order(7)),
         trusted.echo,
     ],
-    ids=repr,
 )
 def test_plain_values_and_what_is_allowed_are_read(value: Any) -> None:
     assert ALLOWED.load(pickle.dumps(value, 5)) == value
@@ -94,7 +93,6 @@ class Colour(Enum):
         [trusted.Order(1), {"deep": Reduces(eval, ("1",))}],
         trusted.Order(1).ship,
     ],
-    ids=str,
 )
 def test_no_other_value_is_read(value: Any) -> None:
     with pytest.raises(NotAllowedError, match="is not allowed by --allow"):
