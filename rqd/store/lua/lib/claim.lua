@@ -23,6 +23,8 @@ local function promote(now, limit)
       redis.call('HSET', job, 'enqueued_at', int(now))
       make_ready(id, held[1], next_score(tonumber(held[2]) or 0, held[4] == '1'))
       if held[5] and not held[6] then arm_ttl(id, tonumber(held[5])) end
+    else
+      forget_gone(id, 'scheduled')
     end
   end
 end

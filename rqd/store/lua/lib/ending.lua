@@ -11,6 +11,15 @@ local function drop_lease(id, queue)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':started', id)
 end
 
+-- A job whose hash was deleted by hand can't say in which queue's index it still stands.
+local function forget_gone(id, index)
+  if redis.call('EXISTS', P .. 'job:' .. id) == 1 then return end
+  local queues = redis.pcall('SMEMBERS', KEYS[1])
+  for _, queue in ipairs(queues.err and {} or queues) do
+    redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. index, id)
+  end
+end
+
 -- The request that made a job outlives it, or the enqueue's replay would run it a second time.
 local function remember_request(id, request, created_at, now)
   if request and created_at and now - tonumber(created_at) < REPLAY_S * 1000000 then

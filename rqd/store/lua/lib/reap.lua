@@ -47,7 +47,9 @@ local function reap(now, limit)
   local reaped = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', int(now), 'LIMIT', 0, limit)) do
     redis.call('ZREM', P .. 'leases', id)
-    reaped[#reaped + 1] = lose(id, now)
+    local lost = lose(id, now)
+    if not lost then forget_gone(id, 'started') end
+    reaped[#reaped + 1] = lost
   end
   return reaped
 end
