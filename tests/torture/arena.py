@@ -1,4 +1,4 @@
-"""What faults act upon: the server, the proxy before it, the masters, and a producer for bad jobs."""
+"""What faults act upon: the server, its proxy, the masters, and a producer of bad jobs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,6 @@ from tests.torture.server import Server
 from tests.torture.systems import system_named
 
 _DRAIN_S = 120.0
-_LOG_DISK, _DATA_DISK = "256m", "4g"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,9 @@ def _arena(settings: Settings, lacks_mounts: str) -> Iterator[Arena]:
     if lacks_mounts:
         data.mkdir()
     else:
-        small_disk.mount_small(data, _DATA_DISK)
+        small_disk.mount_small(data, small_disk.DATA_SIZE)
         for spec in system.masters:
-            small_disk.mount_small(settings.out / f"logs-{spec.name}", _LOG_DISK)
+            small_disk.mount_small(settings.out / f"logs-{spec.name}", small_disk.LOG_SIZE)
     arena = Arena(system, settings.seed, settings.out, folder, Server(folder, data), lacks_mounts)
     try:
         yield arena

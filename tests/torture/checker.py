@@ -11,6 +11,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from tests.torture.explain import RETRY, Faults, Run, why_again, why_failed, why_late
@@ -196,11 +197,12 @@ def _check_runs(
     highest = max(run.attempt for run in runs)
     if highest > 1 + retries:
         verdict.wrong[STARTS].append(f"{job_id}: attempt {highest}, {retries} retries")
-    for run, after in zip(runs, runs[1:], strict=False):
+    for run, after in pairwise(runs):
         why = why_again(run, after, retries, retried, faults)
         if why is None:
-            told = f"{job_id}: {run.master} pid {run.pid} at {run.t:.3f}, {after.master} pid {after.pid}"
-            verdict.wrong[DOUBLES].append(f"{told} at {after.t:.3f}, the first ended: {run.how}")
+            first = f"{run.master} pid {run.pid} at {run.t:.3f} ({run.how})"
+            second = f"{after.master} pid {after.pid} at {after.t:.3f}"
+            verdict.wrong[DOUBLES].append(f"{job_id}: {first}, {second}")
         elif why == RETRY:
             retried += 1
         else:

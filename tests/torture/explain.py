@@ -16,6 +16,8 @@ from tests.torture.history import Event
 _SLACK_S = 1.0
 _EARLY_S = 0.05
 RETRY = "retry"
+# A job that ended so much later did so while the server's clock was forward.
+_AN_AGE_S = 1800
 _ON_MASTER = ("master", "zygote")
 
 
@@ -96,26 +98,29 @@ def why_late(run: Run, newer: Run, faults: Faults) -> str | None:
     return hit.name if hit else None
 
 
+# What a cause says, and what the name of the fault behind it says.
 _CAUSES = (
-    ("crashed: SIGKILL", ("child",)),
-    ("timed out", ("child", "zygote", "master")),
-    ("abandoned", ("master", "zygote")),
-    ("Too many open files", ("zygote", "master")),
-    ("Resource temporarily unavailable", ("zygote",)),
-    ("can't start new thread", ("zygote",)),
+    ("crashed: SIGKILL", "SIGKILL of a child"),
+    ("timed out", "SIGSTOP"),
+    ("timed out", "hung"),
+    ("abandoned", "master"),
+    ("abandoned", "zygote"),
+    ("Too many open files", "EMFILE"),
+    ("Resource temporarily unavailable", "EAGAIN"),
+    ("can't start new thread", "EAGAIN"),
 )
 
 
 def why_failed(job: Event, runs: Sequence[Run], offered: float, faults: Faults) -> str | None:
     """Which fault made a job fail that nothing is wrong with, or None."""
-    for text, levels in _CAUSES:
-        if text not in job["cause"]:
+    until = job["ended"] if job["ended"] < offered + _AN_AGE_S else float("inf")
+    pids = {run.pid for run in runs} | {job["pid"]}
+    masters = {run.master for run in runs}
+    for told, name in _CAUSES:
+        if told not in job["cause"]:
             continue
-        until = job["ended"] or float("inf")
-        pids = {run.pid for run in runs} | {job["pid"]}
-        masters = {run.master for run in runs}
-        for fault in faults.all:
-            if fault.level not in levels or fault.end + _SLACK_S < offered or fault.begin > until:
+        for fault in reversed(faults.all):
+            if name not in fault.name or fault.end + _SLACK_S < offered or fault.begin > until:
                 continue
             if fault.pid in pids if fault.level == "child" else _names(fault, job, masters):
                 return fault.name

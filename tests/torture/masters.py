@@ -116,6 +116,7 @@ class Keeper:
             "RQD_TORTURE_MASTER": self.incarnation,
             "RQD_TORTURE_HISTORY": str(self._out / f"jobs-{self.incarnation}.jsonl"),
             "RQD_TORTURE_HANG": str(self.hang_flag),
+            "XDG_STATE_HOME": str(self._out / "state"),
         }
         log = self.log_folder() / f"{self.incarnation}.log"
         launched = Launched(self._command, folder, log, env)

@@ -13,14 +13,20 @@ from tests.torture.checker import Verdict, check
 from tests.torture.history import Event, read_histories
 
 _HEADINGS = (
-    "fault", "injected", "in flight", "lost", "doubled", "failed", "stale refused", "recovery",
+    "fault", "injected", "in flight", "lost", "doubled", "failed", "refused", "recovery", "alone",
 )  # fmt: skip
+_SETTLED_S = 1.0  # after a fault's end nobody is quite himself for so long
 _FORWARD_S = 1800  # a record from while the server's clock was forward
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of fault. `longest_s` None where nothing had to recover, or can't be told."""
+    """One kind of fault.
+
+    `longest_s` is the longest time from its end to the next job that came to its end, on its master
+    or anywhere; `alone_s` the same where no other fault of that master or of Redis came in between;
+    None where nothing had to recover, or it can't be told.
+    """
 
     group: str
     name: str
@@ -31,6 +37,7 @@ class Row:
     failed: int
     refused: int
     longest_s: float | None
+    alone_s: float | None
     not_injected: str = ""
 
 
@@ -59,18 +66,37 @@ def _rows(events: Sequence[Event], verdict: Verdict) -> Iterable[Row]:
     for event in events:
         if event["ev"] == "fault":
             by_name[event["group"], event["name"]].append(event)
+    every = [event for event in events if event["ev"] == "fault"]
     settles = _Settles(events)
     refused = _refused_by_fault(events)
     for (group, name), faults in by_name.items():
-        waits = [wait for fault in faults if (wait := settles.wait_after(fault)) is not None]
+        waits = {
+            number: wait
+            for number, fault in enumerate(faults)
+            if (wait := settles.wait_after(fault)) is not None
+        }
+        alone = [w for n, w in waits.items() if not _is_disturbed(faults[n], w, every)]
         yield Row(
             *(group, name, len(faults), sum(fault["in_flight"] for fault in faults)),
             *(verdict.lost[name], verdict.doubled[name], verdict.failed[name], refused[name]),
-            max(waits, default=None),
+            max(waits.values(), default=None),
+            max(alone, default=None),
         )
     for event in events:
         if event["ev"] == "not injected":
-            yield Row(event["group"], event["name"], 0, 0, 0, 0, 0, 0, None, event["why"])
+            yield Row(event["group"], event["name"], 0, 0, 0, 0, 0, 0, None, None, event["why"])
+
+
+def _is_disturbed(fault: Event, wait_s: float, every: Sequence[Event]) -> bool:
+    """True if another fault of Redis, or of its master, was there before it had recovered."""
+    name = fault["master"].rpartition(".")[0]
+    return any(
+        other is not fault
+        and other["begin"] < fault["end"] + wait_s
+        and other["end"] > fault["end"] - _SETTLED_S
+        and (other["level"] == "redis" or (name and other["master"].startswith(f"{name}.")))
+        for other in every
+    )
 
 
 class _Settles:
@@ -99,7 +125,7 @@ class _Settles:
 def _refused_by_fault(events: Sequence[Event]) -> Counter[str]:
     """Refused outcomes, told of the fault that can make them: a stop past the lease comes first."""
     found: Counter[str] = Counter()
-    faults = [event for event in events if event["ev"] == "fault" and event["master"]]
+    faults = [event for event in events if event["ev"] == "fault" and event["level"] == "master"]
     for event in events:
         if event["ev"] == "refused":
             here = [fault for fault in faults if fault["master"] == event["master"]]
@@ -115,7 +141,7 @@ def as_text(report: Report) -> str:
         [
             *(row.name, str(row.injected), str(row.in_flight), str(row.lost), str(row.doubled)),
             *(str(row.failed), str(row.refused)),
-            "-" if row.longest_s is None else f"{row.longest_s:.2f} s",
+            *(_seconds(row.longest_s), _seconds(row.alone_s)),
         ]
         for row in report.rows
         if not row.not_injected
@@ -125,7 +151,7 @@ def as_text(report: Report) -> str:
     lines.append(
         [
             *("all", str(verdict.faults), "", str(len(verdict.wrong.get("lost", [])))),
-            *(str(verdict.doubled.total()), str(verdict.failed.total()), str(refused), ""),
+            *(str(verdict.doubled.total()), str(verdict.failed.total()), str(refused), "", ""),
         ]
     )
     widths = [max(len(line[n]) for line in lines) for n in range(len(_HEADINGS))]
@@ -140,6 +166,10 @@ def as_text(report: Report) -> str:
     counted = f"{verdict.jobs} jobs acknowledged, {verdict.starts} starts, {verdict.faults} faults"
     shown += ["", f"{counted}, {report.seconds:.0f} s, seed {report.seed}", *verdict.says()]
     return "\n".join([*shown, "valid" if verdict.is_valid else "NOT VALID"])
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
-_FILLER = "filler"
+_MS_REMOUNT, _MS_REC, _MS_PRIVATE = 0x20, 0x4000, 0x40000
+DATA_SIZE, LOG_SIZE = "2g", "256m"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -25,30 +25,23 @@ def enter_own_mounts() -> str:
 def mount_small(folder: Path, size: str) -> None:
     """An empty file system in memory on this folder. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={size}".encode()
-    if _libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options):
-        raise OSError(ctypes.get_errno(), f"can't mount on {folder}")
+    _mount(folder, size, 0)
 
 
 def fill(folder: Path) -> None:
-    """Leaves not one byte on the folder's file system."""
-    fd = os.open(folder / _FILLER, os.O_CREAT | os.O_WRONLY, 0o600)
-    try:
-        room = os.statvfs(folder)
-        try:
-            os.posix_fallocate(fd, 0, max(1, room.f_bavail * room.f_frsize))
-        except OSError:
-            pass
-        while True:
-            try:
-                if os.write(fd, b"\0" * 4096) < 4096:
-                    return
-            except OSError:
-                return
-    finally:
-        os.close(fd)
+    """Leaves not one byte on the folder's file system: it is made as small as what is on it."""
+    room = os.statvfs(folder)
+    _mount(
+        folder, str((room.f_blocks - room.f_bfree) * room.f_frsize or room.f_frsize), _MS_REMOUNT
+    )
 
 
-def clear(folder: Path) -> None:
-    """Takes away what filled it."""
-    (folder / _FILLER).unlink(missing_ok=True)
+def clear(folder: Path, size: str) -> None:
+    """Gives it its size again."""
+    _mount(folder, size, _MS_REMOUNT)
+
+
+def _mount(folder: Path, size: str, flags: int) -> None:
+    options = f"size={size}".encode()
+    if _libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options):
+        raise OSError(ctypes.get_errno(), f"can't mount {size} on {folder}")

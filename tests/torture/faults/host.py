@@ -52,7 +52,7 @@ def no_forks(target: Target) -> Injected:
 def full_log_disk(target: Target) -> Injected:
     folder = target.keeper.log_folder()
     small_disk.fill(folder)
-    return Injected("job", lambda: small_disk.clear(folder))
+    return Injected("job", lambda: small_disk.clear(folder, small_disk.LOG_SIZE))
 
 
 def full_data_disk(target: Target) -> Injected:
@@ -61,7 +61,7 @@ def full_data_disk(target: Target) -> Injected:
     small_disk.fill(server.data)
 
     def heal() -> None:
-        small_disk.clear(server.data)
+        small_disk.clear(server.data, small_disk.DATA_SIZE)
         if server.is_running:
             time.sleep(0.2)  # it may just be about to end
         if not server.is_running:

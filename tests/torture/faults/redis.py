@@ -89,7 +89,7 @@ def _insist(target: Target, *command: str) -> None:
 
 
 def lose_answer(script: str) -> Callable[[Target], Injected]:
-    """Cuts the connection between Redis and a client whose command of this script was carried out."""
+    """Cuts a client off whose command of this script was carried out, before it has the answer."""
 
     def inject(target: Target) -> Injected:
         arena = target.arena
