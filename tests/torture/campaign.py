@@ -17,14 +17,12 @@ import redis
 from tests.torture import small_disk
 from tests.torture.arena import Arena, wait_for_ready
 from tests.torture.faults import Catalogue, Fault, Injected, Lane, Missed, Target, catalogue
-from tests.torture.faults.host import HOUR_S
+from tests.torture.faults.host import HOUR_S, clock_forward_and_back
 from tests.torture.history import History
 from tests.torture.masters import Keeper, end_processes_in
 from tests.torture.plan import Planned, plan
 from tests.torture.server import Server
 from tests.torture.systems import system_named
-
-_DRAIN_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def run(settings: Settings) -> None:
         arena.history.note("campaign", seed=settings.seed, system=settings.system)
         _inject(arena, able, settings.minutes * 60)
         arena.stop_producers()
-        drained = _drain(arena)
+        drained = _drain(arena, any(fault.inject is clock_forward_and_back for fault in able))
         arena.history.note("drained", done=drained, seconds=round(time.time() - began, 1))
         arena.stop_masters()
         _take_stock(arena)
@@ -165,13 +163,13 @@ def _perform(arena: Arena, fault: Fault, target: Target) -> None:
     )
 
 
-def _drain(arena: Arena) -> bool:
+def _drain(arena: Arena, turns_clock: bool) -> bool:
     """Lets the masters come to the end of all work; False if they don't."""
-    if arena.server.faketime is not None:
+    if turns_clock:
         # What was scheduled while the clock was forward is due then.
         arena.server.turn_clock(HOUR_S + 60)
     client = arena.server.client(2.0)
-    deadline = time.monotonic() + _DRAIN_S
+    deadline = time.monotonic() + arena.system.drain_s
     while time.monotonic() < deadline:
         with suppress(redis.RedisError):
             if arena.system.waiting(client) == 0:

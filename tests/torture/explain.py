@@ -108,6 +108,13 @@ _CAUSES = (
     ("Too many open files", "EMFILE"),
     ("Resource temporarily unavailable", "EAGAIN"),
     ("can't start new thread", "EAGAIN"),
+    # RQ's words. It gives a job up whose worker is gone, and whose process died.
+    ("Work-horse terminated", "SIGKILL"),
+    ("Work-horse terminated", "master"),
+    ("AbandonedJobError", "SIG"),
+    ("AbandonedJobError", "master"),
+    ("stuck in intermediate queue", "SIG"),
+    ("redis.exceptions", ""),
 )
 
 
@@ -122,10 +129,14 @@ def why_failed(job: Event, runs: Sequence[Run], offered: float, faults: Faults) 
         for fault in reversed(faults.all):
             if name not in fault.name or fault.end + _SLACK_S < offered or fault.begin > until:
                 continue
-            if fault.pid in pids if fault.level == "child" else _names(fault, job, masters):
+            if _may_hit(fault, job, pids, masters):
                 return fault.name
     return None
 
 
-def _names(fault: Fault, job: Event, masters: set[str]) -> bool:
+def _may_hit(fault: Fault, job: Event, pids: set[int], masters: set[str]) -> bool:
+    if fault.level == "child":
+        return fault.pid in pids
+    if fault.level == "redis" or not masters:
+        return True
     return fault.master in masters or fault.master.rpartition(".")[0] == job["master"]

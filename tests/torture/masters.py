@@ -100,6 +100,8 @@ class Keeper:
             born = time.monotonic()
             status = launched.wait()
             self._history.note("died", master=self.incarnation, status=status)
+            if self._system.is_swept:
+                end_processes_in(launched.folder)
             watch = threading.Thread(target=self._watch, args=(self.incarnation, launched.folder))
             watch.start()
             self._watches.append(watch)

@@ -165,7 +165,7 @@ def hang_up(target: Target) -> Injected:
 _RQD = ("rqd",)
 FAULTS = (
     Fault("SIGKILL of a master", "processes", Lane.MASTER, kill_master, often=2),
-    Fault("SIGKILL of a zygote", "processes", Lane.MASTER, kill_zygote, systems=_RQD),
+    Fault("SIGKILL of a zygote", "processes", Lane.MASTER, kill_zygote),
     Fault("SIGKILL of a child", "processes", Lane.MASTER, kill_child, often=8),
     Fault("SIGKILL of a grandchild", "processes", Lane.MASTER, kill_grandchild, often=5),
     Fault(
@@ -177,7 +177,6 @@ FAULTS = (
         *("SIGSTOP of a zygote past the lease", "processes", Lane.MASTER, stop_zygote),
         hold_s=_PAST_THE_LEASE_S,
         often=1,
-        systems=_RQD,
     ),
     Fault(
         *("SIGSTOP of a child past the lease", "processes", Lane.MASTER, stop_child),

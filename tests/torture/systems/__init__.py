@@ -51,6 +51,16 @@ class System(Protocol):
         """What the proxy can cut: a name, and the text by which a request is known."""
         ...
 
+    @property
+    def is_swept(self) -> bool:
+        """Whether what a dead master left is killed before its next start, as systemd does."""
+        ...
+
+    @property
+    def drain_s(self) -> float:
+        """How long the masters may take to come to the end of all work."""
+        ...
+
     def command(self, spec: MasterSpec, url: str) -> list[str]:
         """Starts a master in the foreground."""
         ...
@@ -90,6 +100,11 @@ class System(Protocol):
     def refusals(self, log: str) -> int:
         """How many outcomes of others' jobs a master's log says were refused."""
         ...
+
+
+def function_of(call: Call) -> str:
+    """A call's function, as a dotted name."""
+    return call.function if "." in call.function else f"tests.torture.workload.{call.function}"
 
 
 def system_named(name: str) -> System:

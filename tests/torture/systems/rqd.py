@@ -17,7 +17,7 @@ from rqd.store.scripts import load_script
 from tests.daemons import ROOT
 from tests.torture.calls import QUEUES, RECORD_TTL_S, Call
 from tests.torture.history import Event
-from tests.torture.systems import MasterSpec
+from tests.torture.systems import MasterSpec, function_of
 from tests.torture.systems.rqd_state import final_state
 
 _READY = re.compile(r"\bready queues=")
@@ -88,6 +88,8 @@ class Rqd:
         MasterSpec("m3", ("--workers", "4", "--jobs-per-child", "1", "--grace", "0.2")),
     )
     env = MappingProxyType[str, str]({})
+    is_swept = False  # nothing of a job outlives a master: that is what is tested
+    drain_s = 120.0
     scripts = MappingProxyType({name: load_script(name).sha for name in _SCRIPTS})
 
     def command(self, spec: MasterSpec, url: str) -> list[str]:
@@ -128,11 +130,6 @@ class Rqd:
 
     def refusals(self, log: str) -> int:
         return len(_REFUSED.findall(log))
-
-
-def function_of(call: Call) -> str:
-    """A call's function, as a dotted name."""
-    return call.function if "." in call.function else f"tests.torture.workload.{call.function}"
 
 
 def _options(call: Call, job_id: str) -> dict[str, Any]:
