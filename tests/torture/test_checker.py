@@ -25,7 +25,7 @@ def ack(job_id: str) -> Event:
 
 
 def start(job_id: str, t: float, fence: int, attempt: int = 1, master: str = "m1.1") -> Event:
-    ran = {"id": job_id, "fence": fence, "attempt": attempt, "master": master}
+    ran: Event = {"id": job_id, "fence": fence, "attempt": attempt, "master": master}
     return {"ev": "start", "t": t, **ran, "pid": fence}
 
 
@@ -35,21 +35,21 @@ def end(job_id: str, t: float, fence: int, how: str = "returned") -> Event:
 
 def job(job_id: str, fence: int, status: str = "finished", **more: Any) -> Event:
     result = f"{job_id}/{fence}" if status == "finished" else None
-    stands = {"records": 1, "result": result, "settled_fence": fence, "cause": "", "pid": fence}
+    stands: Event = {
+        "records": 1,
+        "result": result,
+        "settled_fence": fence,
+        "cause": "",
+        "pid": fence,
+    }
     stands |= {"master": "m1", "ended": 9.0, "losses": 0, "expires": True, "misplaced": ""}
     return {"ev": "job", "id": job_id, "status": status, **stands, **more}
 
 
 def fault(name: str, begin: float, end: float, master: str = "m1.1", **more: Any) -> Event:
-    hit = {"level": "master", "master": master, "pid": 0, "jobs": [], "in_flight": 1, **more}
-    return (
-        {"ev": "fault", "t": end, "name": name, "group": "processes"}
-        | hit
-        | {
-            "begin": begin,
-            "end": end,
-        }
-    )
+    when: Event = {"begin": begin, "end": end, "in_flight": 1}
+    hit = {"level": "master", "master": master, "pid": 0, "jobs": []} | more
+    return {"ev": "fault", "t": end, "name": name, "group": "processes", **when, **hit}
 
 
 DRAINED: Event = {"ev": "drained", "t": 10.0, "done": True, "seconds": 9.0}
