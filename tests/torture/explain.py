@@ -111,8 +111,7 @@ _CAUSES = (
     # RQ's words. It gives a job up whose worker is gone, and whose process died.
     ("Work-horse terminated", "SIGKILL"),
     ("Work-horse terminated", "master"),
-    ("AbandonedJobError", "SIG"),
-    ("AbandonedJobError", "master"),
+    ("AbandonedJobError", ""),
     ("stuck in intermediate queue", "SIG"),
     ("redis.exceptions", ""),
 )

@@ -67,7 +67,7 @@ def attempt_number() -> int:
         from rq import get_current_job
 
         job = get_current_job()
-        return 1 + (job.number_of_retries or 0 if job else 0)
+        return 1 + job.meta["retries"] - (job.retries_left or 0) if job else 0
     return current.attempt
 
 

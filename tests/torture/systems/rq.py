@@ -117,7 +117,7 @@ def _options(call: Call, job_id: str) -> dict[str, Any]:
     from rq import Retry
 
     options: dict[str, Any] = {"job_id": job_id, "result_ttl": RECORD_TTL_S}
-    options["failure_ttl"] = RECORD_TTL_S
+    options |= {"failure_ttl": RECORD_TTL_S, "meta": {"retries": call.retries}}
     if call.timeout_s:
         options["timeout"] = math.ceil(call.timeout_s)
     if call.retries:
