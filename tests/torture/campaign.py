@@ -78,6 +78,7 @@ def _arena(settings: Settings, lacks_mounts: str) -> Iterator[Arena]:
         for left in (settings.out / "masters").glob("*"):
             end_processes_in(left)
         arena.clean_up()
+        small_disk.unmount(data)
         shutil.rmtree(folder, ignore_errors=True)
 
 

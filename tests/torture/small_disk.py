@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
+_MNT_DETACH = 2
 _MS_REMOUNT, _MS_REC, _MS_PRIVATE = 0x20, 0x4000, 0x40000
 DATA_SIZE, LOG_SIZE = "2g", "256m"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,6 +40,11 @@ def fill(folder: Path) -> None:
 def clear(folder: Path, size: str) -> None:
     """Gives it its size again."""
     _mount(folder, size, _MS_REMOUNT)
+
+
+def unmount(folder: Path) -> None:
+    """Takes the file system away with all that is on it; nothing if there is none."""
+    _libc.umount2(os.fsencode(folder), _MNT_DETACH)
 
 
 def _mount(folder: Path, size: str, flags: int) -> None:

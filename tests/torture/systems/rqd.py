@@ -95,6 +95,7 @@ class Rqd:
     def command(self, spec: MasterSpec, url: str) -> list[str]:
         command = [sys.executable, "-m", "rqd", "start", "--url", url, "--name", spec.name]
         command += ["--queues", ",".join(QUEUES), "--path", str(ROOT)]
+        command += ["--payload-limit", "200M"]
         return [*command, "--preload", "tests.torture.workload", *spec.options]
 
     def is_ready(self, log: str) -> bool:
