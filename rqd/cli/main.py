@@ -93,5 +93,10 @@ def main() -> None:
 
 
 def _leave(message: str, status: int) -> None:
-    click.echo(f"rqd: {message}", err=True)
+    try:
+        click.echo(f"rqd: {message}", err=True)
+    except OSError:
+        # Its disk is full, or its reader has left: the status says the same, and Python shall not
+        # complain at its own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(status)

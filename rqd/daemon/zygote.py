@@ -71,15 +71,21 @@ def main(
         child.rehearse(trust)
         faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
-        control.sendall(encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
+        _tell(control, encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()
     gc.freeze()  # children share these pages; a collection there would copy them
-    control.sendall(
-        encode_frame(frames.READY, b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes())
-    )
+    told = (b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes())
+    _tell(control, encode_frame(frames.READY, *told))
     Zygote(control, jobs_per_child, set_title, trust).run()
+
+
+def _tell(control: _socket.socket, report: bytes) -> None:
+    try:
+        control.sendall(report)
+    except OSError:
+        os._exit(0)  # the master left while we were booting: there is nobody to work for
 
 
 class Place:

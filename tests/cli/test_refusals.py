@@ -180,6 +180,14 @@ def test_a_reader_that_leaves_early_gets_no_complaint(redis_url: str) -> None:
     assert ended.stderr.split() in (["0"], ["1"])
 
 
+def test_an_error_that_finds_no_room_to_be_told_keeps_its_status(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "rqd", "info", "--url", f"unix://{tmp_path}/none.sock"]
+        ran = subprocess.run(command, cwd=ROOT, stderr=full, timeout=20)
+
+    assert ran.returncode == 69
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["start", "-h"], ["--version"], []])
 def test_help_is_no_error(arguments: list[str]) -> None:
     ran = rqd(*arguments)

@@ -85,6 +85,19 @@ def test_a_job_lost_three_times_in_a_row_fails_as_abandoned_and_expires(rqd: Dri
     assert rqd.views.index_ids("low", "failed") == ["poison"]
 
 
+def test_a_running_job_whose_hash_was_deleted_by_hand_leaves_no_trace(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    claim = rqd.claim_one()
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    assert rqd.settle(claim) == "gone"
+    rqd.redis.zadd(rqd.keys.leases, {"a": 1})
+
+    assert rqd.beat(master="other").reaped == ()
+    assert rqd.redis.zrange(rqd.keys.leases, 0, -1) == []
+    assert rqd.redis.zrange(rqd.keys.index("low", "started"), 0, -1) == []
+
+
 def test_losses_count_in_a_row_only(rqd: Driver) -> None:
     rqd.enqueue(job("a", retries=9))
     for _ in range(3):

@@ -172,6 +172,17 @@ def test_a_deleted_or_canceled_scheduled_job_is_not_promoted(rqd: Driver) -> Non
 # -- markers
 
 
+def test_a_scheduled_job_whose_hash_was_deleted_by_hand_leaves_no_trace(rqd: Driver) -> None:
+    rqd.enqueue(job("a", due_us=1), job("b", due_us=1))
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    assert [claim.id for claim in rqd.claim(2)] == ["b"]
+    rqd.beat()
+
+    assert rqd.redis.zrange(rqd.keys.index("low", "scheduled"), 0, -1) == []
+    assert rqd.redis.zrange(rqd.keys.scheduled, 0, -1) == []
+
+
 def test_a_claim_that_leaves_work_leaves_a_marker_for_the_next_idle_master(rqd: Driver) -> None:
     rqd.enqueue("a", "b")
     rqd.take_marker()

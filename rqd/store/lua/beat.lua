@@ -66,6 +66,11 @@ if #commands < #waiting then
   for i = #commands, 1, -1 do redis.call('LPUSH', control, commands[i]) end
 end
 
+clamp_leases(now, lease_us)
+local reaped = {}
+local may, reap_after = may_reap(now, lease_us)
+if may then reaped = reap(now, 100) end
+
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
@@ -74,10 +79,6 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   mend(queue, now, lease_us)
 end
 
-clamp_leases(now, lease_us)
-local reaped = {}
-local may, reap_after = may_reap(now, lease_us)
-if may then reaped = reap(now, 100) end
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
 return { int(now), lost, commands, reaped, next_expiry, 0 }

@@ -1,0 +1,94 @@
+"""The calls of a campaign: what is enqueued, and how each may end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+FINISHED, FAILED, GONE = "finished", "failed", "gone"
+# Longer than any campaign, and than the hours its clock is put forward.
+RECORD_TTL_S = 7 * 24 * 3600
+QUEUES = ("high", "default", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One job to be: `expect` is every status it may end in if no fault hits it.
+
+    `function` is a name in workload.py, or a dotted one. Seconds; None for the default or none.
+    """
+
+    kind: str
+    function: str
+    args: tuple[Any, ...] = ()
+    expect: tuple[str, ...] = (FINISHED,)
+    queue: str = "default"
+    timeout_s: float | None = None
+    retries: int = 0
+    interval_s: float = 0.0
+    delay_s: float | None = None
+    at_front: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def draw(rng: Random) -> Call:
+    """One call of the common work, which nothing is wrong with by itself."""
+    make = rng.choices([row[0] for row in _COMMON], [row[1] for row in _COMMON])[0]
+    call: Call = make(rng)
+    return call
+
+
+def _quick(rng: Random) -> Call:
+    front = rng.random() < 0.05
+    queue = rng.choice(QUEUES)
+    return Call("plain", "plain", (rng.uniform(0, 0.02),), queue=queue, at_front=front)
+
+
+def _long(rng: Random) -> Call:
+    return Call("long", "plain", (rng.uniform(0.3, 2.0),), queue=rng.choice(QUEUES))
+
+
+def _sturdy(rng: Random) -> Call:
+    return Call("sturdy", "plain", (0.1,), retries=3, interval_s=rng.choice((0.0, 0.2)))
+
+
+def _flaky(rng: Random) -> Call:
+    failures, interval_s = rng.choice((1, 1, 2, 3)), rng.choice((0.0, 0.2))
+    expect = (FINISHED if failures <= 2 else FAILED,)
+    return Call("flaky", "flaky", (failures,), expect, retries=2, interval_s=interval_s)
+
+
+def _scheduled(rng: Random) -> Call:
+    return Call("scheduled", "plain", (0.0,), queue="low", delay_s=rng.uniform(0.1, 3.0))
+
+
+def _heavy(_rng: Random) -> Call:
+    return Call("heavy call", "carry", (b"c" * 100_000,))
+
+
+def _bounteous(_rng: Random) -> Call:
+    return Call("heavy result", "produce", (100_000,))
+
+
+def _parent(rng: Random) -> Call:
+    return Call("grandchild", "with_grandchild", (rng.uniform(0.2, 1.0),), queue="low")
+
+
+def _overrun(rng: Random) -> Call:
+    retries = rng.choice((0, 1))
+    return Call("overrun", "overrun", (), (FAILED,), timeout_s=0.3, retries=retries)
+
+
+_COMMON = (
+    (_quick, 64),
+    (_long, 3),
+    (_sturdy, 7),
+    (_flaky, 10),
+    (_scheduled, 8),
+    (_heavy, 2),
+    (_bounteous, 2),
+    (_parent, 3),
+    (_overrun, 1),
+)

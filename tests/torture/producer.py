@@ -1,0 +1,83 @@
+"""Enqueues calls and notes what was promised; as a program, at a rate until it is told to stop.
+
+python -m tests.torture.producer SYSTEM URL FOLDER NAME SEED JOBS_A_SECOND. A call is noted before
+it is sent (`offer`), and when the enqueue returned (`ack`) or raised (`unknown`: it may exist).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from types import FrameType
+
+from tests.torture.calls import Call, draw
+from tests.torture.history import History
+from tests.torture.systems import Sender, system_named
+
+_BULK_JOBS = (10, 60)
+_BULK_SHARE = 0.02
+
+
+class Producer:
+    """Sends calls and notes them in a history of its own, `offers-<name>.jsonl`."""
+
+    def __init__(self, sender: Sender, folder: Path, name: str) -> None:
+        self._sender = sender
+        self._history = History(folder / f"offers-{name}.jsonl")
+        self._name = name
+        self._calls = 0
+        self._jobs = 0
+
+    def send(self, calls: Sequence[Call], fault: str = "") -> list[str]:
+        """Enqueues these together; returns their ids, or [] if nobody knows whether they exist."""
+        ids = [f"{self._name}-{self._jobs + n}" for n in range(len(calls))]
+        self._jobs += len(calls)
+        self._calls += 1
+        number, first = self._calls, calls[0]
+        told = {"kind": first.kind, "expect": first.expect, "retries": first.retries}
+        if fault:
+            told["fault"] = fault
+        self._history.note("offer", by=self._name, call=number, ids=ids, **told)
+        try:
+            self._sender.send(calls, ids)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the job may exist
+            why = f"{type(error).__name__}: {error}"[:300]
+            self._history.note("unknown", by=self._name, call=number, error=why)
+            return []
+        self._history.note("ack", by=self._name, call=number)
+        return ids
+
+
+def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) -> None:
+    """Produces until SIGTERM."""
+    told: list[int] = []
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        told.append(signum)
+
+    signal.signal(signal.SIGTERM, stop)
+    rng = Random(f"{seed}:{name}")
+    producer = Producer(system_named(system).sender(url), Path(folder), name)
+    owed, last = 0.0, time.monotonic()
+    while not told:
+        now = time.monotonic()
+        # After an outage it does not make up for more than a second: it is a rate, not a debt.
+        owed, last = min(owed + (now - last) * float(rate), float(rate)), now
+        if owed < 1:
+            time.sleep(0.01)
+            continue
+        owed -= len(producer.send(_next_calls(rng))) or 1
+
+
+def _next_calls(rng: Random) -> list[Call]:
+    call = draw(rng)
+    count = rng.randint(*_BULK_JOBS) if rng.random() < _BULK_SHARE and call.delay_s is None else 1
+    return [call] * count
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

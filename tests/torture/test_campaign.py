@@ -1,0 +1,53 @@
+"""A short campaign of all groups: the long one is run by hand (docs/reliability.md)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemons import ROOT
+from tests.torture.faults import GROUPS
+
+SEED = 20261124
+
+
+# One minute of faults; then the drain, which a busy machine may make long.
+@pytest.mark.timeout(300)
+def test_a_minute_of_all_faults_loses_nothing_and_doubles_nothing_unexplained(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "histories"
+    print(f"bin/torture --seed {SEED} --faults all --minutes 1 --jobs-rate 40")
+
+    ran = run_torture("--seed", str(SEED), "--minutes", "1", "--jobs-rate", "40", "--out", str(out))
+
+    assert ran.returncode in (0, 1), f"{ran.stdout}\n{ran.stderr}"
+    report = json.loads(ran.stdout)
+    assert report["wrong"] == {}
+    assert report["valid"]
+    assert ran.returncode == 0
+    assert {row["group"] for row in report["rows"] if row["injected"]} == set(GROUPS)
+    assert report["faults"] >= 40
+    assert report["jobs"] >= 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--faults", "weather"), "no group 'weather'"),
+        (("--out", str(ROOT)), "is not empty"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments: tuple[str, ...], told: str) -> None:
+    ran = run_torture(*arguments)
+
+    assert ran.returncode == 64
+    assert told in ran.stdout
+    assert ran.stdout.count("\n") == 1
+
+
+def run_torture(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.torture", "--json", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)

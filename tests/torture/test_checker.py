@@ -1,0 +1,264 @@
+"""The checker against forged histories: the good one is valid, and each bad one is found out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.torture.checker import check
+from tests.torture.history import Event, History, read_histories
+
+A, B, C = 101, 102, 103  # fences
+
+
+def offer(job_id: str, kind: str = "plain", expect: str = "finished", retries: int = 0) -> Event:
+    number = int(job_id[1:])
+    told = {"by": "p", "call": number, "ids": [job_id], "kind": kind}
+    return {"ev": "offer", "t": 1.0, **told, "expect": [expect], "retries": retries}
+
+
+def ack(job_id: str) -> Event:
+    return {"ev": "ack", "t": 1.1, "by": "p", "call": int(job_id[1:])}
+
+
+def start(job_id: str, t: float, fence: int, attempt: int = 1, master: str = "m1.1") -> Event:
+    ran: Event = {"id": job_id, "fence": fence, "attempt": attempt, "master": master}
+    return {"ev": "start", "t": t, **ran, "pid": fence}
+
+
+def end(job_id: str, t: float, fence: int, how: str = "returned") -> Event:
+    return {"ev": "end", "t": t, "id": job_id, "fence": fence, "pid": fence, "how": how}
+
+
+def job(job_id: str, fence: int, status: str = "finished", **more: Any) -> Event:
+    result = f"{job_id}/{fence}" if status == "finished" else None
+    stands: Event = {
+        "records": 1,
+        "result": result,
+        "settled_fence": fence,
+        "cause": "",
+        "pid": fence,
+    }
+    stands |= {"master": "m1", "ended": 9.0, "losses": 0, "expires": True, "misplaced": ""}
+    return {"ev": "job", "id": job_id, "status": status, **stands, **more}
+
+
+def fault(name: str, begin: float, end: float, master: str = "m1.1", **more: Any) -> Event:
+    when: Event = {"begin": begin, "end": end, "in_flight": 1}
+    hit = {"level": "master", "master": master, "pid": 0, "jobs": []} | more
+    return {"ev": "fault", "t": end, "name": name, "group": "processes", **when, **hit}
+
+
+DRAINED: Event = {"ev": "drained", "t": 10.0, "done": True, "seconds": 9.0}
+RAN = [start("j1", 2.0, A), end("j1", 2.1, A), job("j1", A)]
+RAN_TWICE = [start("j1", 2.0, A), start("j1", 5.0, B, master="m2.1"), end("j1", 5.1, B)]
+
+# A job that ran; one that was lost with its master and ran again; one that failed, and was retried;
+# one whose enqueue nobody knows of, and that is not there.
+GOOD = [
+    *(offer("j1"), ack("j1"), *RAN, DRAINED),
+    *(offer("j2"), ack("j2"), start("j2", 3.0, 201), start("j2", 5.0, 202, master="m2.1")),
+    *(end("j2", 5.1, 202), job("j2", 202), fault("SIGKILL of a master", 4.0, 4.0)),
+    *(offer("j3", "flaky", retries=1), ack("j3"), start("j3", 6.0, 301)),
+    *(end("j3", 6.1, 301, "ValueError"), start("j3", 7.0, 302, attempt=2)),
+    *(end("j3", 7.1, 302), job("j3", 302)),
+    *(offer("j4"), {"ev": "unknown", "t": 1.2, "by": "p", "call": 4, "error": "gone"}),
+]
+
+
+def wrong(*events: Event, drained: bool = True) -> dict[str, list[str]]:
+    """What the checker has to say against these events."""
+    return dict(check([*events, *([DRAINED] if drained else [])]).wrong)
+
+
+def test_a_good_history_is_valid_and_its_double_is_explained_by_its_fault() -> None:
+    verdict = check(GOOD)
+
+    assert dict(verdict.wrong) == {}
+    assert verdict.doubled == {"SIGKILL of a master": 1}
+    assert (verdict.jobs, verdict.starts, verdict.unknown) == (3, 5, 1)
+
+
+def test_an_acknowledged_job_that_is_gone_is_lost() -> None:
+    assert [*wrong(offer("j1"), ack("j1"), *RAN[:2])] == ["lost"]
+
+
+def test_an_acknowledged_job_without_an_end_is_lost() -> None:
+    assert [*wrong(offer("j1"), ack("j1"), job("j1", 0, "queued"))] == ["lost"]
+
+
+def test_a_job_of_an_unknown_enqueue_that_is_there_must_come_to_its_end() -> None:
+    unknown: Event = {"ev": "unknown", "t": 1.2, "by": "p", "call": 1, "error": "gone"}
+
+    assert [*wrong(offer("j1"), unknown, job("j1", 0, "queued"))] == ["lost"]
+    assert wrong(offer("j1"), unknown, *RAN) == {}
+
+
+def test_a_job_that_nobody_enqueued_is_unexpected() -> None:
+    assert [*wrong(*RAN)] == ["unexpected"]
+
+
+def test_a_second_start_without_a_fault_is_an_unexplained_double() -> None:
+    events = (offer("j1"), ack("j1"), *RAN_TWICE, job("j1", B))
+
+    assert [*wrong(*events)] == ["unexplained doubles"]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        fault("SIGKILL of a master", 4.0, 4.0, master="m3.1"),
+        fault("SIGKILL of a master", 7.0, 7.0),
+        fault("SIGKILL of a master", 0.1, 0.2),
+        fault("SIGKILL of the server", 4.0, 4.0, level="redis"),
+        fault("SIGKILL of a child", 4.0, 4.0, level="child", pid=A),
+    ],
+    ids=["another master", "later", "earlier", "redis", "a child, which is charged"],
+)
+def test_a_fault_that_could_not_cost_the_lease_explains_no_double(elsewhere: Event) -> None:
+    events = (offer("j1"), ack("j1"), *RAN_TWICE, job("j1", B))
+
+    assert [*wrong(*events, elsewhere)] == ["unexplained doubles"]
+
+
+def test_a_retry_of_a_job_that_had_returned_needs_a_killed_child() -> None:
+    told = (offer("j1", retries=1), ack("j1"), start("j1", 2.0, A), end("j1", 2.1, A))
+    again = (*told, start("j1", 3.0, B, attempt=2), end("j1", 3.1, B), job("j1", B))
+    killed = fault("SIGKILL of a child", 2.1, 2.1, level="child", pid=A)
+
+    assert [*wrong(*again)] == ["unexplained doubles"]
+    assert wrong(*again, killed) == {}
+
+
+def test_more_attempts_than_retries_allow_are_seen() -> None:
+    runs = [start("j1", 2.0, A), end("j1", 2.1, A, "ValueError")]
+    runs += [start("j1", 3.0, B, attempt=2), end("j1", 3.1, B)]
+
+    found = wrong(offer("j1"), ack("j1"), *runs, job("j1", B))
+
+    assert [*found] == ["more attempts than retries allow", "unexplained doubles"]
+
+
+STOPPED = fault("SIGSTOP of a master past the lease", 2.5, 19.0)
+
+
+def test_a_stale_settle_that_was_accepted_is_seen_by_its_token_and_by_its_result() -> None:
+    told = (offer("j1"), ack("j1"), *RAN_TWICE, STOPPED)
+
+    assert [*wrong(*told, job("j1", A))] == ["stale settles accepted"]
+    late_result = job("j1", B) | {"result": f"j1/{A}"}
+    assert [*wrong(*told, late_result)] == ["stale settles accepted"]
+    assert wrong(*told, job("j1", B)) == {}
+
+
+def test_a_fence_that_does_not_rise_is_seen() -> None:
+    runs = (start("j1", 2.0, B), start("j1", 5.0, A, master="m2.1"), end("j1", 5.1, A))
+    fell = fault("SIGKILL of a master", 3.0, 3.0, master="m1.1")
+
+    found = wrong(offer("j1"), ack("j1"), *runs, job("j1", B), fell)
+
+    assert "fences that do not rise" in found
+
+
+def test_a_fence_given_twice_is_seen() -> None:
+    same = (start("j2", 3.0, A), end("j2", 3.1, A), job("j2", A))
+
+    found = wrong(offer("j1"), ack("j1"), *RAN, offer("j2"), ack("j2"), *same)
+
+    assert [*found] == ["fences that do not rise"]
+
+
+def test_a_job_with_two_terminal_records_is_seen() -> None:
+    found = wrong(offer("j1"), ack("j1"), *RAN[:2], job("j1", A, records=2))
+
+    assert [*found] == ["jobs with several terminal records"]
+
+
+def test_an_orphan_is_seen() -> None:
+    orphan: Event = {"ev": "orphan", "t": 6.0, "master": "m1.1", "pid": 77, "title": "sleep 1000"}
+
+    assert wrong(offer("j1"), ack("j1"), *RAN, orphan) == {"orphans": ["m1.1 77 sleep 1000"]}
+
+
+def test_a_job_that_ended_otherwise_than_it_should_needs_its_fault() -> None:
+    failed = job("j1", A, "failed", cause="crashed: SIGKILL")
+    events = (offer("j1"), ack("j1"), start("j1", 2.0, A), failed)
+    killed = fault("SIGKILL of a child", 2.1, 2.1, level="child", pid=A)
+
+    assert [*wrong(*events)] == ["ended otherwise than it should"]
+    assert [*wrong(*events, killed | {"pid": 999})] == ["ended otherwise than it should"]
+    assert wrong(*events, killed) == {}
+
+
+def test_a_wrong_result_and_a_result_of_nothing_are_seen() -> None:
+    other = job("j1", A) | {"result": "j7/101"}
+
+    assert [*wrong(offer("j1"), ack("j1"), *RAN[:2], other)] == ["wrong results"]
+    assert [*wrong(offer("j1"), ack("j1"), job("j1", A))] == ["wrong results"]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"expires": False}, "terminal records without an end"),
+        ({"misplaced": "finished, and in low:failed"}, "stray keys and leases"),
+    ],
+)
+def test_a_record_that_stays_or_stands_elsewhere_is_seen(change: Event, rule: str) -> None:
+    assert [*wrong(offer("j1"), ack("j1"), *RAN[:2], job("j1", A) | change)] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("event", "rule"),
+    [
+        ({"ev": "stray", "key": "{rqd}:x", "why": "stays for ever"}, "stray keys and leases"),
+        ({"ev": "miscount", "queue": "low", "what": "2 counted, 1"}, "stray keys and leases"),
+        ({"ev": "breach", "t": 1, "what": "a is leased and queued"}, "breaches seen while it ran"),
+        (
+            {"ev": "died", "t": 5.0, "master": "m1.1", "status": 1},
+            "masters that died of themselves",
+        ),
+        (
+            {"ev": "died", "t": 5.0, "master": "m1.1", "status": -11},
+            "masters that died of themselves",
+        ),
+    ],
+)
+def test_what_is_wrong_around_the_jobs_is_seen(event: Event, rule: str) -> None:
+    assert [*wrong(offer("j1"), ack("j1"), *RAN, event)] == [rule]
+
+
+def test_a_campaign_that_did_not_come_to_its_end_is_not_valid() -> None:
+    assert [*wrong(offer("j1"), ack("j1"), *RAN, drained=False)] == [
+        "campaign did not come to its end"
+    ]
+
+
+def test_the_program_reads_a_folder_and_exits_by_its_verdict(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for folder, events in ((good, GOOD), (bad, [*GOOD, offer("j9"), ack("j9")])):
+        folder.mkdir()
+        history = History(folder / "all.jsonl")
+        history.note_all(iter(events))
+        history.close()
+
+    said = {folder: run_checker(folder) for folder in (good, bad)}
+
+    assert (said[good].returncode, said[bad].returncode) == (0, 1)
+    assert "lost: 0" in said[good].stdout
+    assert "lost: 1\n    j9 (plain): gone" in said[bad].stdout
+
+
+def test_a_torn_line_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "all.jsonl").write_text(json.dumps(DRAINED)[:20] + "\n")
+
+    with pytest.raises(ValueError, match=r"all\.jsonl:1 is no event"):
+        list(read_histories(tmp_path))
+
+
+def run_checker(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.torture.checker", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
