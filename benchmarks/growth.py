@@ -27,7 +27,8 @@ from benchmarks.server import Server, started_server
 from rqd.model.call import encode_call
 from rqd.model.records import Claim, NewJob, Template
 from rqd.store.connection import client_connection
-from rqd.store.store import Beat, Settlement, Store, Turn
+from rqd.store.exchange import Beat, Settlement, Turn
+from rqd.store.store import Store
 
 FLAT = 1.5
 _LEASE_US = 15_000_000

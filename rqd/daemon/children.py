@@ -8,11 +8,7 @@ read to its end, so that a success is never taken for a crash.
 from __future__ import annotations
 
 import os
-import select
-import signal
 from dataclasses import dataclass, replace
-
-import psutil
 
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import dirty_bytes
@@ -21,6 +17,7 @@ from rqd.daemon.instance import Instance
 from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
+from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
 from rqd.daemon.workers import Run, Worker, Workers
 from rqd.daemon.zygote_process import (
     BootFailed,
@@ -40,7 +37,6 @@ from rqd.model.records import Claim
 _READ_BYTES = 65536
 _KILL_FALLBACK_S = 1.0
 _LONGEST_BACKOFF_S = 30.0
-_DEATH_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +81,6 @@ class Children:
     def zygote_pid(self) -> int:
         """The zygote's pid, 0 while there is none."""
         return self._zygote.pid if self._zygote else 0
-
-    @property
-    def are_all_gone(self) -> bool:
-        """True when no place has a child."""
-        return all(worker.child is None for worker in self.workers)
 
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
@@ -208,15 +199,7 @@ class Children:
 
     def reap_strangers(self, but: set[int]) -> None:
         """Reaps what was given to us as subreaper, and nobody else's processes."""
-        ours = {self.zygote_pid, *but}
-        while True:
-            try:
-                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if seen is None or seen.si_pid in ours:
-                return
-            os.waitpid(seen.si_pid, 0)
+        reap_strangers({self.zygote_pid, *but})
 
     def close(self, but: set[int]) -> None:
         """Ends the zygote with all children, and whatever else descends from this process."""
@@ -225,7 +208,7 @@ class Children:
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
-        _kill_descendants(but)
+        kill_descendants(but)
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
         """Has a child killed that has said its last and is still there."""
@@ -387,8 +370,7 @@ class Children:
             if child is None:
                 continue
             # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
-            _kill_orphan(child.pid)
-            _await_death(child.pidfd)  # only then is what it said complete
+            kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
             heard = self.workers.hear(worker, now)
             run = worker.run
             if heard is None and run is not None and run.sent_at is not None:
@@ -415,38 +397,3 @@ class Children:
         backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
         self._losses += 1
         self._restart_at = now + backoff_s
-
-
-def _kill_orphan(pid: int) -> None:
-    for send in (os.killpg, os.kill):
-        try:
-            send(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
-
-
-def _await_death(pidfd: int) -> None:
-    watch = select.poll()
-    watch.register(pidfd, select.POLLIN)
-    watch.poll(_DEATH_MS)
-
-
-def _kill_descendants(but: set[int]) -> None:
-    """What escaped its group by setsid was orphaned to us: nothing of a job outlives the master."""
-    spared = set(but)
-    for pid in but:
-        try:
-            spared |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-        except psutil.NoSuchProcess:
-            continue
-    for _ in range(100):
-        left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
-        if not left:
-            return
-        for process in left:
-            try:
-                process.kill()
-                os.waitpid(process.pid, os.WNOHANG)
-            except (psutil.NoSuchProcess, ChildProcessError):
-                continue
-        psutil.wait_procs(left, timeout=0.02)

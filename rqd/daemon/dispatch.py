@@ -18,7 +18,7 @@ from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
-from rqd.store.store import Turn, TurnAnswer
+from rqd.store.exchange import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
 # With a backlog, an outcome waits this long at most for the next child, so that one turn settles
@@ -119,7 +119,7 @@ class Dispatch:
         assert self._pending is not None
         self._link.succeeded(now)
         (turn, ended), self._pending = self._pending, None
-        self._apply(turn, ended, self._link.store.read_turn(answer), now)
+        self._apply(turn, ended, TurnAnswer.parse(answer), now)
 
     def settle_and_claim(self, now: float) -> None:
         """Sends a turn, if there is anything to record, or a reason to look for work."""

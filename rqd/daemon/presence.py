@@ -20,7 +20,7 @@ from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.rows import Gauge, master_row, worker_row
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import explained, hide_password
-from rqd.store.store import Beat, BeatAnswer, Loss, Owner
+from rqd.store.exchange import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
 # SIGKILL takes effect at once, but for a process that waits for a device.

@@ -29,7 +29,7 @@ from rqd.model.retry import (
     RetryLater,
     decide,
 )
-from rqd.store.store import Settlement
+from rqd.store.exchange import Settlement
 
 Fields = list[tuple[str, str | bytes | int | float]]
 

@@ -30,9 +30,9 @@ from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded
+from rqd.store.exchange import BeatAnswer
 from rqd.store.permissions import check_permissions
 from rqd.store.server_check import check_server
-from rqd.store.store import BeatAnswer
 
 _EMBEDDED_READY_S = 30.0
 # After an immediate stop the master is gone within two seconds, Redis or not.

@@ -1,4 +1,4 @@
-"""The transitions: one method for each Lua script, and the values they take and give.
+"""The transitions: one method for each Lua script.
 
 A method sends its script by SHA and, where the server doesn't know it, once more by source. Every
 script is safe to send twice: a mutation carries a request id, and a replay gets the first answer.
@@ -10,8 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,119 +24,17 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
 )
-from rqd.model.records import (
-    Claim,
-    Envelope,
-    NewJob,
-    Template,
-    parse_intervals,
-    retries_granted,
-)
+from rqd.model.records import NewJob
 from rqd.store.connection import moves_with_a_slot
+from rqd.store.exchange import Beat, BeatAnswer, Greeting, Turn, TurnAnswer, read_text
 from rqd.store.keys import Keys
+from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, portions
 from rqd.store.refusals import NOT_OURS, explain_write
 from rqd.store.scripts import Script, load_script
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
-# Larger values travel beside the scripts: Lua would copy them while the server stands still.
-INLINE_LIMIT_BYTES = 64 * 1024
-# What one enqueue may carry: the server does nothing else meanwhile (about 10 us a job).
-PORTION_JOBS = 10_000
-PORTION_BYTES = 64 * 1024 * 1024
 _STAGED_TTL_S = 600
 _NO_MORE = Durability()
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What to record of an attempt: decision is finish, fail, retry, put_back, park or lose."""
-
-    id: str
-    token: str
-    worker: int
-    decision: str
-    delay_us: int = 0
-    fields: tuple[tuple[str, str | bytes | int | float], ...] = ()
-    result: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A master's request of one turn; sent again unchanged if its answer is lost."""
-
-    request: str
-    master: str
-    lease_us: int
-    settlements: tuple[Settlement, ...] = ()
-    free_workers: tuple[int, ...] = ()
-    queues: tuple[str, ...] = ()
-    nudge: bool = False
-    # The processes that wait in these workers, for their rows; a worker may have none yet.
-    pids: Mapping[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnAnswer:
-    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), already,
-    stale or gone.
-    """
-
-    now_us: int
-    verdicts: tuple[str, ...]
-    claims: tuple[Claim, ...]
-    next_due_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A master's heartbeat: what it runs ((id, token) each) and its rows."""
-
-    master: str
-    boot: str
-    lease_us: int
-    row_ttl_s: int
-    obeyed: str
-    running: tuple[tuple[str, str], ...]
-    row: Mapping[str, str | int | float]
-    workers: Mapping[int, Mapping[str, str | int | float]]
-
-
-# A job that went back, or was given up, with its master: id, losses in a row, lost with whom.
-Loss = tuple[str, int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class BeatAnswer:
-    """`lost`: ids whose lease is another's by now.
-
-    `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
-    another master has the name by now, and nothing was done.
-    """
-
-    now_us: int
-    lost: tuple[str, ...]
-    commands: tuple[dict[str, Any], ...]
-    reaped: tuple[Loss, ...]
-    next_expiry_us: int | None = None
-    is_replaced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The master that has a name; by `place` one of the same host knows that it is gone."""
-
-    host: str
-    pid: str
-    boot: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """`owner` None: the name is ours. `reaped`: the jobs of the master that had it before."""
-
-    owner: Owner | None
-    reaped: tuple[Loss, ...] = ()
 
 
 class Store:
@@ -173,7 +70,7 @@ class Store:
         if durability:
             check_wait(durability, self.redis, pipe)
         now_us, reached = None, None
-        for number, portion in enumerate(_portions(jobs)):
+        for number, portion in enumerate(portions(jobs)):
             sent_as = f"{request}.{number}" if number else request
             if pipe is not None:
                 self._queue_enqueue(portion, sent_as, pipe)
@@ -187,7 +84,7 @@ class Store:
         """Settles what ended, promotes what is due, claims for the free workers."""
         while True:
             try:
-                return self.read_turn(self.redis.execute_command(*self.turn_command(turn)))
+                return TurnAnswer.parse(self.redis.execute_command(*self.turn_command(turn)))
             except ResponseError as error:
                 if not self.has_forgotten(error):
                     raise
@@ -245,17 +142,6 @@ class Store:
         self._told_precedence = name
         return (name, len(queues), *queues)
 
-    @staticmethod
-    def read_turn(answer: Any) -> TurnAnswer:
-        """What the server's answer to a turn says."""
-        now, verdicts, claims, due = answer
-        return TurnAnswer(
-            now_us=int(now),
-            verdicts=tuple(verdict.decode() for verdict in verdicts),
-            claims=tuple(map(_parse_claim, claims)),
-            next_due_us=int(due) if due else None,
-        )
-
     def beat(self, beat: Beat) -> BeatAnswer:
         """Renews leases and rows, puts back what dead masters held, brings commands."""
         args: list[Any] = [beat.master, beat.boot, beat.lease_us, beat.row_ttl_s, beat.obeyed]
@@ -264,15 +150,7 @@ class Store:
         args.append(len(beat.workers))
         for number, row in beat.workers.items():
             args += [number, 2 * len(row), *itertools.chain.from_iterable(row.items())]
-        now, lost, commands, reaped, expiry, is_replaced = self._run("beat", *args)
-        return BeatAnswer(
-            now_us=int(now),
-            lost=tuple(map(_text, lost)),
-            commands=tuple(filter(None, map(_read_command, commands))),
-            reaped=_read_losses(reaped),
-            next_expiry_us=int(expiry) if expiry else None,
-            is_replaced=bool(is_replaced),
-        )
+        return BeatAnswer.parse(self._run("beat", *args))
 
     def hello(
         self,
@@ -287,10 +165,8 @@ class Store:
         `predecessor` is the boot id of a master that is known to be dead: its jobs are taken back.
         """
         pairs = itertools.chain.from_iterable(row.items())
-        outcome, *told = self._run("hello", master, boot, predecessor, row_ttl_s, *pairs)
-        if outcome == b"ok":
-            return Greeting(None, _read_losses(told[1]))
-        return Greeting(Owner(*map(_text, told)))
+        answer = self._run("hello", master, boot, predecessor, row_ttl_s, *pairs)
+        return Greeting.parse(answer)
 
     def bye(self, master: str, boot: str, workers: int) -> bool:
         """Removes the rows of a master that leaves; False if another has the name by now."""
@@ -301,16 +177,16 @@ class Store:
 
         With `queue`, only a job of that queue.
         """
-        return _text(self._ask("cancel", job_id, queue))
+        return read_text(self._ask("cancel", job_id, queue))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in."""
         front = "1" if at_front else ""
-        return _text(self._ask("requeue", job_id, front))
+        return read_text(self._ask("requeue", job_id, front))
 
     def delete(self, job_id: str) -> str:
         """Deletes a job and its records; returns the status it was found in."""
-        return _text(self._ask("delete", job_id))
+        return read_text(self._ask("delete", job_id))
 
     def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""
@@ -345,7 +221,7 @@ class Store:
             return b""
 
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
-        args, staged = _enqueue_args(jobs, request)
+        args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():
             pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
         pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
@@ -354,7 +230,7 @@ class Store:
         self, jobs: Sequence[NewJob], request: str, durability: Durability
     ) -> tuple[int, Any]:
         """Redis' time, and what its wait for more copies has answered, if that was wanted."""
-        args, staged = _enqueue_args(jobs, request)
+        args, staged = enqueue_arguments(jobs, request)
         self._stage(staged)
         reached = None
         if durability:
@@ -405,128 +281,3 @@ class Store:
 @cache
 def _precedence_name(queues: tuple[str, ...]) -> str:
     return hashlib.sha256("\n".join(queues).encode()).hexdigest()[:32]
-
-
-def _portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """The jobs in slices that the server can take at once."""
-    first, size_bytes = 0, 0
-    for at, job in enumerate(jobs):
-        added_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
-        if at - first >= PORTION_JOBS or size_bytes + added_bytes > PORTION_BYTES:
-            yield jobs[first:at]
-            first, size_bytes = at, 0
-        size_bytes += added_bytes
-    if first < len(jobs):
-        yield jobs[first:] if first else jobs
-
-
-def _enqueue_args(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
-    """The script's arguments, and the payloads to be staged by their names.
-
-    What jobs have in common goes once, as a template; the rest in one string, as the client
-    library spends more on each argument than the server on each job.
-    """
-    numbers: dict[tuple[Template, str], int] = {}
-    # To hash a template takes longer than all the rest, and most often it is one and the same.
-    known: dict[tuple[int, str], int] = {}
-    templates: list[Any] = []
-    packed: list[bytes] = []
-    staged: dict[str, bytes] = {}
-    for job in jobs:
-        seen = (id(job.template), job.func_name)
-        number = known.get(seen)
-        if number is None:
-            like = (job.template, job.func_name)
-            if like not in numbers:
-                numbers[like] = len(numbers) + 1
-                templates += _template(*like)
-            number = known[seen] = numbers[like]
-        payload, name = job.payload, ""
-        size = b""  # where it is not the payload's own
-        if len(payload) > INLINE_LIMIT_BYTES:
-            name, size = f"{request}:{job.id}", b"%d" % len(payload)
-            staged[name], payload = payload, b""
-        for text in (
-            job.id.encode(),
-            b"%d" % number,
-            name.encode(),
-            size,
-            payload,
-            # A lone surrogate of the user's must not keep the job from Redis.
-            job.description.encode(errors="replace"),
-            _more_fields(job) if job.meta or job.signature else b"",
-        ):
-            packed += (len(text).to_bytes(4, "big"), text)
-    return [request, len(numbers), *templates, b"".join(packed)], staged
-
-
-def _template(like: Template, func_name: str) -> list[Any]:
-    if like.due_us is not None:
-        due = str(like.due_us)
-    else:
-        due = f"+{like.delay_us}" if like.delay_us is not None else ""
-    fields = list(itertools.chain.from_iterable(like.hash_fields(func_name).items()))
-    front = "1" if like.at_front else ""
-    return [like.queue, front, like.priority, due, like.wait_limit(), len(fields), *fields]
-
-
-def _more_fields(job: NewJob) -> bytes:
-    """Names and values that few jobs have, each with its length before it."""
-    more = {
-        b"meta": job.meta,
-        b"signature": job.signature.encode(),
-        b"meta_signature": job.meta_signature.encode(),
-    }
-    packed: list[bytes] = []
-    for name, value in more.items():
-        if value:
-            packed += (len(name).to_bytes(4, "big"), name, len(value).to_bytes(4, "big"), value)
-    return b"".join(packed)
-
-
-def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
-    return tuple((_text(job), int(losses), _text(lost)) for job, losses, lost in reaped)
-
-
-def _text(raw: bytes) -> str:
-    """Text out of Redis, where anybody may have written what is none."""
-    return raw.decode(errors="replace")
-
-
-def _read_command(command: bytes) -> dict[str, Any] | None:
-    """None for what is no command: whoever can write to Redis can write anything there."""
-    try:
-        told = json.loads(_text(command))
-    except (ValueError, RecursionError):
-        return None
-    command_id = told.get("id") if isinstance(told, dict) else None
-    # The id goes back to Redis: it must have a form there.
-    return told if isinstance(command_id, str) and command_id.isascii() else None
-
-
-def _parse_claim(claim: list[Any]) -> Claim:
-    # Its numbers are some: the script has set aside what no worker could use.
-    return Claim(
-        id=_text(claim[0]),
-        token=claim[1].decode(),
-        attempt=int(claim[2]),
-        queue=_text(claim[3]),
-        worker=int(claim[4]),
-        func_name=_text(claim[5]),
-        payload=claim[6],
-        serializer=_text(claim[7]),
-        timeout_s=float(claim[8]),
-        retries_left=int(claim[9]),
-        retries_used=int(claim[10]),
-        retry_intervals=parse_intervals(_text(claim[11])),
-        losses=int(claim[12]),
-        envelope=_envelope(claim) if len(claim) > 13 else None,
-    )
-
-
-def _envelope(claim: list[Any]) -> Envelope:
-    """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
-    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[13:])
-    retries = retries_granted(claim[9], claim[10])
-    facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
-    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority))

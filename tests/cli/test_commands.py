@@ -9,7 +9,7 @@ import pytest
 
 from rqd.connection import backend_for
 from rqd.job import Job
-from rqd.store.store import Beat
+from rqd.store.exchange import Beat
 from tests.cli.running import ROOT, rqd
 from tests.client.performing import claim, perform, settle
 from tests.servers import RedisServer

@@ -10,7 +10,7 @@ from rqd.connection import Backend
 from rqd.model.call import decode_call
 from rqd.model.current import current
 from rqd.model.records import Claim
-from rqd.store.store import Settlement, Turn
+from rqd.store.exchange import Settlement, Turn
 
 
 def claim(backend: Backend, *queues: str, count: int = 1) -> list[Claim]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rqd.model.records import Claim, JobRecord, NewJob, Template
 from rqd.store.connection import client_connection
-from rqd.store.store import Beat, BeatAnswer, Settlement, Store, Turn, TurnAnswer
+from rqd.store.exchange import Beat, BeatAnswer, Settlement, Turn, TurnAnswer
+from rqd.store.store import Store
 from rqd.store.views import Views
 
 LEASE_US = 15_000_000

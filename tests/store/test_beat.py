@@ -2,7 +2,7 @@
 
 import pytest
 
-from rqd.store.store import Owner
+from rqd.store.exchange import Owner
 from tests.store.driving import LEASE_US, Driver, ids, job
 from tests.waiting import eventually
 

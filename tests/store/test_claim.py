@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from rqd.store.store import INLINE_LIMIT_BYTES
+from rqd.store.packing import INLINE_LIMIT_BYTES
 from tests.store.driving import LEASE_US, Driver, ids, job
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)

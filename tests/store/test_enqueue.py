@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
-from rqd.store.store import INLINE_LIMIT_BYTES, PORTION_JOBS
+from rqd.store.packing import INLINE_LIMIT_BYTES, PORTION_JOBS
 from tests.store.driving import Driver, ids, job
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
@@ -222,7 +222,7 @@ def test_more_jobs_than_a_script_should_take_go_in_portions(
     rqd: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert PORTION_JOBS >= 10_000
-    monkeypatch.setattr("rqd.store.store.PORTION_JOBS", 10)
+    monkeypatch.setattr("rqd.store.packing.PORTION_JOBS", 10)
     names = [f"j{number}" for number in range(25)]
 
     rqd.enqueue(*names)
@@ -234,7 +234,7 @@ def test_more_jobs_than_a_script_should_take_go_in_portions(
 def test_what_one_script_carries_is_bounded_in_bytes_too(
     rqd: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rqd.store.store.PORTION_BYTES", 10)
+    monkeypatch.setattr("rqd.store.packing.PORTION_BYTES", 10)
     rqd.enqueue(*(job(f"j{number}", payload=b"12345") for number in range(5)))
 
     assert len(rqd.ready()) == 5

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from rqd.model.records import Claim
-from rqd.store.store import INLINE_LIMIT_BYTES
+from rqd.store.packing import INLINE_LIMIT_BYTES
 from tests.store.driving import Driver, ids, job, settlement
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)

@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from rqd.store.store import INLINE_LIMIT_BYTES
+from rqd.store.packing import INLINE_LIMIT_BYTES
 from rqd.store.views import QueueCounts
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement

@@ -1,0 +1,182 @@
+"""What a master and the scripts tell one another: the requests, and how their answers are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rqd.model.records import Claim, Envelope, parse_intervals, retries_granted
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to record of an attempt: decision is finish, fail, retry, put_back, park or lose."""
+
+    id: str
+    token: str
+    worker: int
+    decision: str
+    delay_us: int = 0
+    fields: tuple[tuple[str, str | bytes | int | float], ...] = ()
+    result: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A master's request of one turn; sent again unchanged if its answer is lost."""
+
+    request: str
+    master: str
+    lease_us: int
+    settlements: tuple[Settlement, ...] = ()
+    free_workers: tuple[int, ...] = ()
+    queues: tuple[str, ...] = ()
+    nudge: bool = False
+    # The processes that wait in these workers, for their rows; a worker may have none yet.
+    pids: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAnswer:
+    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), already,
+    stale or gone.
+    """
+
+    now_us: int
+    verdicts: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    next_due_us: int | None
+
+    @classmethod
+    def parse(cls, answer: Any) -> TurnAnswer:
+        """What `turn.lua` has answered."""
+        now, verdicts, claims, due = answer
+        return cls(
+            now_us=int(now),
+            verdicts=tuple(verdict.decode() for verdict in verdicts),
+            claims=tuple(map(_parse_claim, claims)),
+            next_due_us=int(due) if due else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A master's heartbeat: what it runs ((id, token) each) and its rows."""
+
+    master: str
+    boot: str
+    lease_us: int
+    row_ttl_s: int
+    obeyed: str
+    running: tuple[tuple[str, str], ...]
+    row: Mapping[str, str | int | float]
+    workers: Mapping[int, Mapping[str, str | int | float]]
+
+
+# A job that went back, or was given up, with its master: id, losses in a row, lost with whom.
+Loss = tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """`lost`: ids whose lease is another's by now.
+
+    `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
+    another master has the name by now, and nothing was done.
+    """
+
+    now_us: int
+    lost: tuple[str, ...]
+    commands: tuple[dict[str, Any], ...]
+    reaped: tuple[Loss, ...]
+    next_expiry_us: int | None = None
+    is_replaced: bool = False
+
+    @classmethod
+    def parse(cls, answer: Any) -> BeatAnswer:
+        """What `beat.lua` has answered."""
+        now, lost, commands, reaped, expiry, is_replaced = answer
+        return cls(
+            now_us=int(now),
+            lost=tuple(map(read_text, lost)),
+            commands=tuple(filter(None, map(_read_command, commands))),
+            reaped=_read_losses(reaped),
+            next_expiry_us=int(expiry) if expiry else None,
+            is_replaced=bool(is_replaced),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The master that has a name; by `place` one of the same host knows that it is gone."""
+
+    host: str
+    pid: str
+    boot: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """`owner` None: the name is ours. `reaped`: the jobs of the master that had it before."""
+
+    owner: Owner | None
+    reaped: tuple[Loss, ...] = ()
+
+    @classmethod
+    def parse(cls, answer: Any) -> Greeting:
+        """What `hello.lua` has answered."""
+        outcome, *told = answer
+        if outcome == b"ok":
+            return cls(None, _read_losses(told[1]))
+        return cls(Owner(*map(read_text, told)))
+
+
+def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
+    return tuple((read_text(job), int(losses), read_text(lost)) for job, losses, lost in reaped)
+
+
+def read_text(raw: bytes) -> str:
+    """Text out of Redis, where anybody may have written what is none."""
+    return raw.decode(errors="replace")
+
+
+def _read_command(command: bytes) -> dict[str, Any] | None:
+    """None for what is no command: whoever can write to Redis can write anything there."""
+    try:
+        told = json.loads(read_text(command))
+    except (ValueError, RecursionError):
+        return None
+    command_id = told.get("id") if isinstance(told, dict) else None
+    # The id goes back to Redis: it must have a form there.
+    return told if isinstance(command_id, str) and command_id.isascii() else None
+
+
+def _parse_claim(claim: list[Any]) -> Claim:
+    # Its numbers are some: the script has set aside what no worker could use.
+    return Claim(
+        id=read_text(claim[0]),
+        token=claim[1].decode(),
+        attempt=int(claim[2]),
+        queue=read_text(claim[3]),
+        worker=int(claim[4]),
+        func_name=read_text(claim[5]),
+        payload=claim[6],
+        serializer=read_text(claim[7]),
+        timeout_s=float(claim[8]),
+        retries_left=int(claim[9]),
+        retries_used=int(claim[10]),
+        retry_intervals=parse_intervals(read_text(claim[11])),
+        losses=int(claim[12]),
+        envelope=_envelope(claim) if len(claim) > 13 else None,
+    )
+
+
+def _envelope(claim: list[Any]) -> Envelope:
+    """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
+    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[13:])
+    retries = retries_granted(claim[9], claim[10])
+    facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
+    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority))

@@ -1,0 +1,92 @@
+"""Jobs on their way into `enqueue.lua`: in portions, each a few arguments and one packed string."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rqd.model.records import NewJob, Template
+
+# Larger values travel beside the scripts: Lua would copy them while the server stands still.
+INLINE_LIMIT_BYTES = 64 * 1024
+# What one enqueue may carry: the server does nothing else meanwhile (about 10 us a job).
+PORTION_JOBS = 10_000
+PORTION_BYTES = 64 * 1024 * 1024
+
+
+def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """The jobs in slices that the server can take at once."""
+    first, size_bytes = 0, 0
+    for at, job in enumerate(jobs):
+        added_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
+        if at - first >= PORTION_JOBS or size_bytes + added_bytes > PORTION_BYTES:
+            yield jobs[first:at]
+            first, size_bytes = at, 0
+        size_bytes += added_bytes
+    if first < len(jobs):
+        yield jobs[first:] if first else jobs
+
+
+def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
+    """The script's arguments, and the payloads to be staged by their names.
+
+    What jobs have in common goes once, as a template; the rest in one string, as the client
+    library spends more on each argument than the server on each job.
+    """
+    numbers: dict[tuple[Template, str], int] = {}
+    # To hash a template takes longer than all the rest, and most often it is one and the same.
+    known: dict[tuple[int, str], int] = {}
+    templates: list[Any] = []
+    packed: list[bytes] = []
+    staged: dict[str, bytes] = {}
+    for job in jobs:
+        seen = (id(job.template), job.func_name)
+        number = known.get(seen)
+        if number is None:
+            like = (job.template, job.func_name)
+            if like not in numbers:
+                numbers[like] = len(numbers) + 1
+                templates += _template(*like)
+            number = known[seen] = numbers[like]
+        payload, name = job.payload, ""
+        size = b""  # where it is not the payload's own
+        if len(payload) > INLINE_LIMIT_BYTES:
+            name, size = f"{request}:{job.id}", b"%d" % len(payload)
+            staged[name], payload = payload, b""
+        for text in (
+            job.id.encode(),
+            b"%d" % number,
+            name.encode(),
+            size,
+            payload,
+            # A lone surrogate of the user's must not keep the job from Redis.
+            job.description.encode(errors="replace"),
+            _more_fields(job) if job.meta or job.signature else b"",
+        ):
+            packed += (len(text).to_bytes(4, "big"), text)
+    return [request, len(numbers), *templates, b"".join(packed)], staged
+
+
+def _template(like: Template, func_name: str) -> list[Any]:
+    if like.due_us is not None:
+        due = str(like.due_us)
+    else:
+        due = f"+{like.delay_us}" if like.delay_us is not None else ""
+    fields = list(itertools.chain.from_iterable(like.hash_fields(func_name).items()))
+    front = "1" if like.at_front else ""
+    return [like.queue, front, like.priority, due, like.wait_limit(), len(fields), *fields]
+
+
+def _more_fields(job: NewJob) -> bytes:
+    """Names and values that few jobs have, each with its length before it."""
+    more = {
+        b"meta": job.meta,
+        b"signature": job.signature.encode(),
+        b"meta_signature": job.meta_signature.encode(),
+    }
+    packed: list[bytes] = []
+    for name, value in more.items():
+        if value:
+            packed += (len(name).to_bytes(4, "big"), name, len(value).to_bytes(4, "big"), value)
+    return b"".join(packed)
