@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,24 @@ def test_a_core_dump_is_recorded(start_daemon: StartDaemon, queue: Queue) -> Non
     result = ended(queue.enqueue(jobs.signal_self, int(signal.SIGABRT)))
     dumped = result.details["core_dumped"]
     assert result.cause == "crashed: SIGABRT" + (" (core dumped)" if dumped else "")
+
+
+def test_the_cause_of_a_killed_child_is_known_within_a_tenth_of_a_second(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    """The quickest of five, so that a busy machine doesn't decide; by one clock, the machine's."""
+    daemon = start_daemon("--preload", "tests.jobs")
+    took_s = []
+    for _ in range(5):
+        job = queue.enqueue(jobs.hold, fifo)
+        child = daemon.titled("rqd: worker 1 tests.jobs.hold")
+        killed_at = time.time()
+        child.kill()
+        assert ended(job).cause == "crashed: SIGKILL"
+        job.refresh()
+        assert job.ended_at is not None
+        took_s.append(job.ended_at.timestamp() - killed_at)
+    assert min(took_s) < 0.1, took_s
 
 
 def test_a_killed_job_keeps_its_peak_memory_and_cpu_time(
