@@ -88,6 +88,4 @@ FAULTS = (
     Fault("payload of 100 MB", "data", Lane.JOBS, large_payload, often=0),
     Fault("poison job", "data", Lane.JOBS, poison),
 )
-NOT_INJECTED = (
-    NotYet("wrong signature", "data", "tests/process/test_trust.py does that"),
-)
+NOT_INJECTED = (NotYet("wrong signature", "data", "tests/process/test_trust.py does that"),)
