@@ -119,7 +119,8 @@ _CAUSES = (
 
 def why_failed(job: Event, runs: Sequence[Run], offered: float, faults: Faults) -> str | None:
     """Which fault made a job fail that nothing is wrong with, or None."""
-    until = job["ended"] if job["ended"] < offered + _AN_AGE_S else float("inf")
+    is_told = 0 < job["ended"] < offered + _AN_AGE_S
+    until = job["ended"] if is_told else float("inf")
     pids = {run.pid for run in runs} | {job["pid"]}
     masters = {run.master for run in runs}
     for told, name in _CAUSES:
