@@ -44,7 +44,7 @@ class JobOptions:
     retry: Retry | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see NewJob
 class EnqueueData:
     """A call with its options, prepared for `enqueue_many`."""
 

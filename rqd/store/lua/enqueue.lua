@@ -13,6 +13,7 @@
 -- the answer is the first one.
 --@ names arguments ready ending
 local request = take()
+local NONE = {} -- one for all: a table a job costs
 local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
 local jobs, templates, queues, names = {}, {}, {}, {}
 for i = 1, take_count() do
@@ -42,7 +43,7 @@ while from <= #packed do
   local more, next_field = nil, 1
   new.id, like, new.staged, new.size, new.payload, new.description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
-  new.more = {}
+  new.more = more == '' and NONE or {}
   while next_field <= #more do
     local fields = new.more
     fields[#fields + 1], fields[#fields + 2], next_field = struct.unpack('>I4c0I4c0', more, next_field)
@@ -69,7 +70,7 @@ end
 local done_at -- when the first sending came, if this is a replay
 for _, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
-  local old, gone_at, gone_by = {}, nil, nil
+  local old, gone_at, gone_by = NONE, nil, nil
   if redis.call('EXISTS', job, job .. ':request', job .. ':results') > 0 then
     new.is_again = true
     old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
