@@ -92,6 +92,7 @@ class ZygoteProcess:
         self._control.setblocking(False)
         self._reader = FrameReader()
         self._fds: list[int] = []
+        self._are_fds_cut = False  # in the message that is being read
         self._outbox = b""
         self._outputs: dict[int, int] = {}
         self._kept_fds: list[int] = []
@@ -156,7 +157,7 @@ class ZygoteProcess:
         events: list[ZygoteEvent] = []
         while True:
             try:
-                data, ancillary, _, _ = self._control.recvmsg(
+                data, ancillary, flags, _ = self._control.recvmsg(
                     65536, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
@@ -169,11 +170,14 @@ class ZygoteProcess:
                 fds = array.array("i")
                 fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
                 self._fds += fds
+            self._are_fds_cut = bool(flags & socket.MSG_CTRUNC)
             for kind, fields in self._reader.feed(data):
                 try:
                     events.append(self._event(kind, fields))
                 except (ValueError, IndexError) as error:
                     raise FrameError(f"a report of kind {kind} that is none") from error
+            while self._are_fds_cut and self._fds:
+                os.close(self._fds.pop())  # half of a pair
             if len(data) < 65536 and not ancillary:
                 return events
 
@@ -206,7 +210,7 @@ class ZygoteProcess:
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:
             if len(self._fds) < 2:
-                raise FrameError("a child's descriptors did not arrive: are there too many open?")
+                return self._forked_in_vain(int(fields[0]), int(fields[1]))
             channel = socket.socket(fileno=self._fds.pop(0))
             channel.setblocking(False)
             return Forked(int(fields[0]), int(fields[1]), channel, self._fds.pop(0))
@@ -221,6 +225,16 @@ class ZygoteProcess:
         if kind == frames.FORK_FAILED:
             return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
         raise FrameError(f"a report of kind {kind}")
+
+    def _forked_in_vain(self, worker: int, pid: int) -> ForkFailed:
+        """A child whose descriptors did not arrive can't be given a job: it goes.
+
+        The kernel keeps the first of a message's descriptors where not all fit.
+        """
+        if not self._are_fds_cut:
+            raise FrameError("a child came without its descriptors")
+        self.kill(worker, pid)
+        return ForkFailed(worker, "this master has too many open files")
 
     def _send(self, data: bytes, fds: list[int] | None = None) -> None:
         ancillary = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -367,6 +368,25 @@ def test_a_job_whose_lease_is_anothers_is_killed(
     eventually(lambda: "lease lost" in daemon.log(), WAIT_S)
     eventually(lambda: "outcome refused" in daemon.log(), WAIT_S)
     assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+
+
+def test_a_master_without_free_descriptors_keeps_its_zygote_and_its_jobs(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    long = hold(queue, tmp_path, fifo)
+    usual = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir(f"/proc/{daemon.pid}/fd")))
+    # The next child's two arrive before those of the one before it are closed.
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (highest + 1, usual[1]))
+    quick = [queue.enqueue(jobs.multiply, number, 1) for number in range(3)]
+    eventually(lambda: "too many open files" in daemon.log(), WAIT_S)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, usual)
+    assert all(job.latest_result(timeout=WAIT_S) for job in quick)
+    release(fifo)
+    assert long.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert (tmp_path / "history").read_text().count("started") == 1
+    assert "zygote lost" not in daemon.log()
 
 
 def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(
