@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from rqd.cli.options import backend, redis_options
+from rqd.cli.table import plain
 from rqd.model.errors import ConfigurationError
 from rqd.model.retry import Retry
 from rqd.queue import Queue
@@ -130,12 +131,12 @@ def _literal(text: str) -> Any:
 
 def _show(result: Result | None) -> int:
     if result is not None and result.type == "successful":
-        click.echo(result.details.get("preview", ""))
+        click.echo(plain(result.details.get("preview", "")))
         return 0
     if result is None:
         click.echo("the job is gone: canceled or deleted", err=True)
     else:
         # A crash has no traceback; what the process wrote last is the next best.
         told = result.exc_string or f"{result.cause}\n{result.output}"
-        click.echo(told.rstrip(), err=True)
+        click.echo(plain(told).rstrip(), err=True)
     return EX_JOB_FAILED

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import COLOURS
+from rqd.cli.table import COLOURS, plain
 from rqd.job import Job
 from rqd.results import Result
 
@@ -34,7 +34,7 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
     for name, value in told.items():
         if name != "attempts" and value not in (None, ""):
             colour = COLOURS.get(str(value)) if name == "status" else None
-            click.echo(f"{name + ':':<14}{click.style(str(value), fg=colour)}")
+            click.echo(f"{name + ':':<14}{click.style(plain(str(value)), fg=colour)}")
     for attempt in reversed(told["attempts"]):
         _echo_attempt(attempt)
 
@@ -85,11 +85,13 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
     }
     for name, value in shown.items():
         if value not in (None, ""):
-            click.echo(f"  {name + ':':<14}{value}")
+            click.echo(f"  {name + ':':<14}{plain(str(value))}")
     for name in ("traceback", "output"):
         if attempt[name]:
             click.echo(f"  {name}:")
-            click.echo("".join(f"    {line}\n" for line in attempt[name].splitlines()), nl=False)
+            click.echo(
+                "".join(f"    {line}\n" for line in plain(attempt[name]).splitlines()), nl=False
+            )
 
 
 def _mebibytes(size_bytes: int | None) -> str | None:

@@ -38,6 +38,13 @@ def echo_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]
         click.echo("  " + "  ".join(coloured))
 
 
+def plain(text: str) -> str:
+    """Text out of Redis with its control characters spelt out: who wrote it shall not steer the
+    reader's terminal.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def _padded(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
     return [
         cell.rjust(width) if right else cell.ljust(width)
@@ -50,4 +57,4 @@ def _cell(value: object, head: str) -> str:
         return "-"
     # A process id is a name, not an amount.
     is_amount = isinstance(value, int) and not head.endswith("pid")
-    return f"{value:,}" if is_amount else str(value)
+    return f"{value:,}" if is_amount else plain(str(value)).replace("\n", "\\n")

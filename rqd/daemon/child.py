@@ -189,7 +189,7 @@ def _perform(
     if kind == frames.SUCCEEDED and trust.keyring is not None:
         answer.append(trust.sign_result(job_id, token, serializer, answer[0]))
     used = (b"%d" % number for number in (wall_us, cpu_us, load_us, grown_kib * 1024))
-    return encode_frame(kind, *answer, *used)
+    return encode_frame(kind, token, *answer, *used)
 
 
 def _call(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:

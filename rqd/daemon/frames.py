@@ -23,7 +23,8 @@ EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
 TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child
 JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s
-# child -> master
+# child -> master; each begins with its job's token: what an earlier job left running can't answer
+# for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
 RAISED = 31  # exception type, message, traceback, and what it used
 TIMED_OUT = 32  # traceback, and what it used

@@ -197,24 +197,15 @@ class Workers:
         child, run = worker.child, worker.run
         if child is None:
             return None
-        heard: list[frames.Frame] = []
-        while True:
-            try:
-                data = child.channel.recv(262144)
-            except BlockingIOError:
-                break
-            except ConnectionResetError:
-                child.unread = child.is_deaf = True
-                break
-            if not data:
-                child.is_deaf = True
-                break
-            try:
-                heard += child.reader.feed(data)
-            except FrameError as error:
-                _give_up(child, run, error, now)
-                return None
-        if not heard or run is None or run.sent_at is None:
+        try:
+            heard = _read_frames(child)
+        except FrameError as error:
+            _give_up(child, run, error, now)
+            return None
+        if run is None or run.sent_at is None:
+            return None
+        heard = [frame for frame in heard if not _is_of_another_job(frame, run)]
+        if not heard:
             return None
         try:
             report = _report(heard[0], run, child)
@@ -263,6 +254,30 @@ def _job_frame(claim: Claim) -> bytes:
     )
 
 
+def _read_frames(child: Child) -> list[frames.Frame]:
+    """What has come on a child's channel; notes its end. Raises FrameError on nonsense."""
+    heard: list[frames.Frame] = []
+    while True:
+        try:
+            data = child.channel.recv(262144)
+        except BlockingIOError:
+            return heard
+        except ConnectionResetError:
+            child.unread = child.is_deaf = True
+            return heard
+        if not data:
+            child.is_deaf = True
+            return heard
+        heard += child.reader.feed(data)
+
+
+def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
+    """True for the answer of a job that this process had before, which is nobody's any more."""
+    token = frame[1][0] if frame[1] else b""
+    fence, colon, _ = token.partition(b":")
+    return bool(colon) and fence.isdigit() and token != run.claim.token.encode()
+
+
 def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
     """What comes from this child can't be told apart any more: it is to be killed.
 
@@ -275,7 +290,9 @@ def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
 
 def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
     """Raises ValueError or OverflowError if the frame is no answer."""
-    kind, fields = frame
+    kind, (token, *fields) = frame
+    if token != run.claim.token.encode():
+        raise ValueError(token)
     said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:

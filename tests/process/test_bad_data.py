@@ -278,7 +278,7 @@ def test_a_result_beyond_the_limit_fails_its_job_and_says_so(
     assert is_well(daemon)
 
 
-FORGED = encode_frame(frames.SUCCEEDED, pickle.dumps("forged"), b"forged", *[b"1"] * 4)
+FORGED = pickle.dumps("forged"), b"forged", *[b"1"] * 4
 
 
 @pytest.mark.parametrize("per_child", [1, 100])
@@ -290,6 +290,7 @@ FORGED = encode_frame(frames.SUCCEEDED, pickle.dumps("forged"), b"forged", *[b"1
         encode_frame(frames.SUCCEEDED, b"x"),
         encode_frame(99, *[b"1"] * 6),
         encode_frame(frames.RAISED, b"a", b"b", b"c", *[b"9" * 400] * 4),
+        encode_frame(frames.SUCCEEDED, *FORGED),
     ],
 )
 def test_a_job_that_breaks_its_channel_is_killed_and_fails(

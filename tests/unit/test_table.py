@@ -3,7 +3,7 @@
 import pytest
 
 from rqd.cli.info import _ago
-from rqd.cli.table import echo_table
+from rqd.cli.table import echo_table, plain
 
 
 def test_a_table_is_aligned_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +35,7 @@ def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_how_long_ago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
     assert _ago("1970-01-02T00:00:00+00:00", (86_400 + seconds) * 1_000_000, "") == shown
+
+
+def test_what_is_shown_steers_no_terminal() -> None:
+    assert plain("a\x1b[31mb\r\x07\n\tüß") == "a\\x1b[31mb\\r\\x07\n\tüß"

@@ -50,7 +50,7 @@ class Place:
         self.workers.send(self.worker, now)
 
     def answer(self, kind: int, *fields: bytes) -> None:
-        self.far.sendall(encode_frame(kind, *fields))
+        self.far.sendall(encode_frame(kind, b"7:n", *fields))
 
     def exit(self, status: int = 0, pid: int = 100, **usage: int) -> Exited:
         self.far.close()
@@ -214,8 +214,9 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
         b"\xff\xff\xff\xff\xff",
         encode_frame(99, b"1", b"1"),
         encode_frame(frames.SUCCEEDED),
-        encode_frame(frames.SUCCEEDED, b"r", b"p", b"much", b"1", b"1", b"0"),
-        encode_frame(frames.RAISED, b"1", b"2"),
+        encode_frame(frames.SUCCEEDED, b"7:n", b"r", b"p", b"much", b"1", b"1", b"0"),
+        encode_frame(frames.SUCCEEDED, b"r", b"p", b"1", b"1", b"1", b"0"),
+        encode_frame(frames.RAISED, b"7:n", b"1", b"2"),
     ],
 )
 def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
@@ -228,6 +229,19 @@ def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
     assert ended is not None
     assert isinstance(ended[1].outcome, Raised)
     assert "broke its channel" in ended[1].outcome.message
+
+
+def test_what_an_earlier_job_of_the_process_left_does_not_answer_for_a_later_one(
+    place: Place,
+) -> None:
+    place.give()
+    late = b"6:earlier", b"r", b"", b"1", b"1", b"1", b"0"
+    place.far.sendall(encode_frame(frames.SUCCEEDED, *late))
+    assert place.workers.hear(place.worker, 1.0) is None
+    place.answer(frames.SUCCEEDED, b"its own", b"", b"1", b"1", b"1", b"0")
+    heard = place.workers.hear(place.worker, 1.0)
+    assert heard is not None
+    assert heard[1].outcome == Succeeded(b"its own", "")
 
 
 def test_the_exit_of_an_earlier_child_is_not_this_ones(place: Place) -> None:
@@ -274,20 +288,21 @@ def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: 
 @fuzz(100)
 @given(
     st.integers(0, 255) | st.sampled_from([frames.SUCCEEDED, frames.RAISED, frames.TIMED_OUT]),
+    st.sampled_from([[], [b"7:n"], [b"6:n"]]),
     st.lists(st.binary(max_size=9) | st.sampled_from([b"1", b"-5", b"9" * 400]), max_size=8),
     st.binary(max_size=20),
 )
 def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
-    kind: int, fields: list[bytes], garbage: bytes
+    kind: int, token: list[bytes], fields: list[bytes], garbage: bytes
 ) -> None:
     place = Place()
     try:
         place.give()
-        place.far.sendall(encode_frame(kind, *fields) + garbage)
+        place.far.recv(65536)
+        place.far.sendall(encode_frame(kind, *token, *fields) + garbage)
         ended = place.workers.hear(place.worker, 1.0) or place.workers.bury(place.exit(9), 0, 1.0)
         assert ended is not None
         assert place.workers.runs() == []
-        made = settlement(*ended)
-        assert made.decision in ("finish", "fail")
+        assert settlement(*ended).decision in ("finish", "fail")
     finally:
         place.close()
