@@ -45,6 +45,7 @@ class Instance:
         self.trouble = ""
         self.lock_path = Path()
         self._lock_fd = -1
+        self._is_new = True
         self._slot = 0
         address = hashlib.sha256(hide_password(url).encode()).hexdigest()[:12]
         self._kind = f"{namespace}-{address}"
@@ -60,7 +61,7 @@ class Instance:
 
     def take_next(self) -> None:
         """Goes on to the next number that is free on this host."""
-        self._close()
+        self.withdraw()
         host = socket.gethostname()
         while self._slot < _MOST_SLOTS:
             self._slot += 1
@@ -72,6 +73,12 @@ class Instance:
     def leave(self) -> None:
         """Gives the name up, for a master that has left nothing behind."""
         if self.is_locked:
+            self.lock_path.unlink(missing_ok=True)
+        self._close()
+
+    def withdraw(self) -> None:
+        """Gives the name up, for a master that never began: what was there before it stays."""
+        if self.is_locked and self._is_new:
             self.lock_path.unlink(missing_ok=True)
         self._close()
 
@@ -92,6 +99,7 @@ class Instance:
                     break
                 os.close(fd)  # its last owner has removed it since: the name is another file now
             self._lock_fd = fd
+            self._is_new = os.fstat(fd).st_size == 0
             self.place = _place(fd)
         except (OSError, RuntimeError) as error:
             self.trouble = str(error)

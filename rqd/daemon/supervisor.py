@@ -74,8 +74,7 @@ class Master:
         if is_embedded(self._config.url):
             self._embedded = EmbeddedServer(embedded_dir(self._config.url))
         try:
-            self._reach_redis()
-            self._presence.register()
+            self._begin()
             try:
                 self._children.start(time.monotonic())
                 self._work()
@@ -197,6 +196,14 @@ class Master:
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 
     # -- beginning and end -------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        try:
+            self._reach_redis()
+            self._presence.register()
+        except BaseException:
+            self._instance.withdraw()
+            raise
 
     def _reach_redis(self) -> None:
         if self._embedded is not None:

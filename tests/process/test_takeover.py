@@ -132,6 +132,14 @@ def test_a_master_without_a_lock_runs_and_says_so(start_daemon: StartDaemon, que
     assert daemon.stop() == 0
 
 
+def test_a_start_that_fails_leaves_no_lock_behind(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon(url="redis://127.0.0.1:1")
+    assert daemon.wait() == 69
+    assert not list((tmp_path / "state" / "rqd" / "masters").iterdir())
+
+
 def test_a_stop_leaves_no_lock_behind(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon()
     folder = tmp_path / "state" / "rqd" / "masters"
