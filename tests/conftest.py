@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -110,9 +111,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the daemons' logs where a test of them failed."""
+    """Show the daemons' logs, and how they are, where a test of them failed."""
     report = yield
     if report.failed:
         for daemon in item.stash.get(_daemons, []):
-            report.sections.append((" ".join(["rqd", *daemon.arguments]), daemon.log()))
+            told = f"{daemon.log()}\n{time.strftime('%H:%M:%S')} the test failed\n{daemon.state()}"
+            report.sections.append((" ".join(["rqd", *daemon.arguments]), told))
     return report

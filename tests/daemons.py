@@ -116,6 +116,18 @@ class Daemon:
         """What the daemon has written so far, to stdout and stderr."""
         return self.log_path.read_text(errors="replace")
 
+    def state(self) -> str:
+        """A line for the master and each of its tree: pid, state, where it waits, title."""
+        ended = self.process.poll()
+        lines = [f"master {self.pid}: " + ("runs" if ended is None else f"ended with {ended}")]
+        for title, process in self.titles().items():
+            try:
+                where = Path(f"/proc/{process.pid}/wchan").read_text() or "?"
+                lines.append(f"{process.pid} {process.status()} in {where}: {title}")
+            except (OSError, psutil.Error):
+                continue
+        return "\n".join(lines)
+
     def tree(self) -> list[psutil.Process]:
         """The master's living children and their children; empty once it has ended."""
         try:

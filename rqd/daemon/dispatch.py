@@ -177,6 +177,8 @@ class Dispatch:
         if free and self._gathers(now):
             return None
         self._ended, self._gather_until = [], None
+        if free:
+            self._look = False  # what is announced while the turn is under way may have missed it
         return self._turn(ended, free), ended
 
     def _turn(self, ended: list[Ended], free: list[int]) -> Turn:
@@ -203,7 +205,8 @@ class Dispatch:
     def _part(self, refusal: Refused, now: float) -> None:
         """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
         assert self._pending is not None
-        (_, ended), self._pending = self._pending, None
+        (turn, ended), self._pending = self._pending, None
+        self._look = self._look or bool(turn.free_workers)  # it has not looked
         if len(ended) > 1:
             # What was carried out before the refusal answers `already` now.
             first, *rest = ended
@@ -223,7 +226,8 @@ class Dispatch:
             self._children.note_ending(one)
         if turn.free_workers:
             # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
-            self._look = len(answer.claims) == len(turn.free_workers)
+            if len(answer.claims) == len(turn.free_workers):
+                self._look = True
             self.found_nothing = not answer.claims
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")

@@ -15,8 +15,11 @@ from rqd import Queue, Retry
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.results import Result
+from rqd.store.scripts import load_script
 from tests import jobs
 from tests.daemons import StartDaemon
+from tests.relay import Relay
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -387,3 +390,20 @@ def test_a_job_that_forks_and_returns_twice_answers_once(
         plain = queue.enqueue(jobs.echo, -number)
         assert ended(forked).return_value == number
         assert ended(plain).return_value == -number
+
+
+def test_a_marker_that_comes_before_a_turns_answer_is_not_lost(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, server: RedisServer
+) -> None:
+    with Relay(server.folder / "relay.sock", server.socket_path) as relay:
+        start_daemon("--preload", "tests.jobs", url=relay.url)
+        assert ended(queue.enqueue(jobs.multiply, 1, 1)).return_value == 1
+        relay.keep_back = load_script("turn").sha.encode()
+        assert relay.is_kept.wait(WAIT_S)  # it looks once a second; Redis has answered: nothing
+        job = queue.enqueue(jobs.multiply, 2, 2)
+        keys = there.store.keys
+        eventually(lambda: not there.store.redis.exists(keys.wake_queue("default")))
+        released = time.monotonic()
+        relay.release.set()
+        assert ended(job).return_value == 4
+        assert time.monotonic() - released < 0.6, "not before its next look"
