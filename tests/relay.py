@@ -1,0 +1,68 @@
+"""A relay between clients and their server, which can keep the answer to a request back."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Relay:
+    """Serves at `url` what the server at `target` serves, one thread a connection."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.url = f"unix://{path}"
+        # Set: the answer to a request that has this text stays here until `release` is set.
+        self.keep_back: bytes = b""
+        self.is_kept = threading.Event()
+        self.release = threading.Event()
+        self._path = path
+        self._target = str(target)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(self._target)
+            is_marked = False
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    data = ready.recv(1 << 20)
+                    if not data:
+                        return
+                    if ready is client:
+                        is_marked = bool(self.keep_back) and self.keep_back in data
+                        server.sendall(data)
+                        continue
+                    if is_marked:
+                        is_marked, self.keep_back = False, b""
+                        self.is_kept.set()
+                        self.release.wait()
+                    client.sendall(data)
