@@ -51,6 +51,7 @@ SIGNED_FIELDS = (
     "retries",
     "retry_intervals",
     "priority",
+    "terms",
 )
 
 
@@ -68,7 +69,7 @@ class Template:
 
     Times to live in seconds, -1 for ever, `ttl_s` None for no limit to the wait; `timeout_s` -1 for
     no limit. `due_us` is None for now, or microseconds since 1970 by Redis' clock; `delay_us`
-    counts from the enqueue.
+    counts from the enqueue. `terms` is text as dump_terms makes it.
     """
 
     queue: str
@@ -83,6 +84,7 @@ class Template:
     delay_us: int | None = None
     retries: int = 0
     retry_intervals: tuple[float, ...] = ()
+    terms: str = ""
 
     def hash_fields(self, func_name: str) -> dict[str, str]:
         """How long and how often, as the text of the job's hash; nothing for what is 0."""
@@ -97,6 +99,8 @@ class Template:
             fields["retries_left"] = str(self.retries)
         if self.retry_intervals:
             fields["retry_intervals"] = ",".join(map(_number, self.retry_intervals))
+        if self.terms:
+            fields["terms"] = self.terms
         return fields
 
     def wait_limit(self) -> str:
@@ -163,6 +167,7 @@ class JobRecord:
     cause: str
     envelope: Envelope | None = None
     meta_signature: str = ""
+    terms: str = ""
 
     @classmethod
     def fresh(
@@ -199,6 +204,7 @@ class JobRecord:
             cause="",
             envelope=Envelope(new.signature, new.signed_facts()) if new.signature else None,
             meta_signature=new.meta_signature,
+            terms=like.terms,
         )
 
     @classmethod
@@ -241,6 +247,7 @@ class JobRecord:
             cause=_text(text, "cause") if status else f"damaged: its status is {told!r}",
             envelope=_envelope(text) if "signature" in text else None,
             meta_signature=_text(text, "meta_signature"),
+            terms=_text(text, "terms"),
         )
 
 
@@ -264,6 +271,7 @@ class Claim:
     retries_used: int
     retry_intervals: tuple[float, ...]
     losses: int = 0
+    terms: str = ""
     envelope: Envelope | None = None
 
     @property

@@ -170,13 +170,14 @@ def _parse_claim(claim: list[Any]) -> Claim:
         retries_used=int(claim[10]),
         retry_intervals=parse_intervals(read_text(claim[11])),
         losses=int(claim[12]),
-        envelope=_envelope(claim) if len(claim) > 13 else None,
+        terms=read_text(claim[13]),
+        envelope=_envelope(claim) if len(claim) > 14 else None,
     )
 
 
 def _envelope(claim: list[Any]) -> Envelope:
     """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
-    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[13:])
+    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[14:])
     retries = retries_granted(claim[9], claim[10])
     facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
-    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority))
+    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority, claim[13]))

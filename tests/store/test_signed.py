@@ -17,6 +17,7 @@ ODD: dict[str, Any] = {
     "priority": -7,
     "serializer": "json",
     "meta": b"meta",
+    "terms": '{"limits":["a"]}',
 }
 
 
@@ -90,6 +91,7 @@ def test_retries_put_backs_and_requeues_leave_the_facts_as_they_were(rqd: Driver
         ("retries_used", "1"),
         ("retry_intervals", "9"),
         ("priority", "1"),
+        ("terms", "{}"),
     ],
 )
 def test_whoever_changes_a_field_changes_the_facts(rqd: Driver, field: str, value: str) -> None:

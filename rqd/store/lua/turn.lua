@@ -9,7 +9,7 @@
 --          (0 if it was told before), those in order
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
 --          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
---          losses in a row, and of a signed job its signature, result ttl, failure ttl, ttl, priority};
+--          losses in a row, terms, and of a signed job its signature, result ttl, failure ttl, ttl, priority};
 --          an error before the first write if a staged result is gone: stage it and send again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
@@ -64,12 +64,12 @@ if memo and memo.request == request then
   for _, one in ipairs(memo.claims) do
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
-      'signature')
+      'signature', 'terms')
     if job[1] == one.token
       and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
-        job[10] or '0' }
+        job[10] or '0', job[12] or '' }
       if job[11] then add_envelope(claims[#claims], job[11]) end
     end
   end

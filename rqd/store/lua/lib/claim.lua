@@ -1,6 +1,7 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses', 'signature' }
+  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses', 'signature',
+  'terms' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
@@ -75,9 +76,9 @@ end
 -- A signed job's claim has what else its signature binds, as it stands in the hash.
 local function add_envelope(claim, signature)
   local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
-  claim[14] = signature
-  for i = 1, 3 do claim[14 + i] = held[i] or '' end
-  claim[18] = held[4] or '0'
+  claim[15] = signature
+  for i = 1, 3 do claim[15 + i] = held[i] or '' end
+  claim[19] = held[4] or '0'
 end
 
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
@@ -106,7 +107,7 @@ local function start(id, queue, fence, worker, by, now)
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
-    held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0' }
+    held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0', held[15] or '' }
   if held[14] then add_envelope(claim, held[14]) end
   return claim
 end

@@ -1,0 +1,32 @@
+"""A job's terms: what few jobs ask for, such as limits or repeats, in one field of its hash.
+
+One field, so that the jobs without any pay nothing for them; JSON, which the scripts read too. The
+field is bound by the job's signature as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def dump_terms(terms: Mapping[str, Any]) -> str:
+    """The text of the job's hash; empty for no terms."""
+    if not terms:
+        return ""
+    import json  # noqa: PLC0415 - jobs without terms, and the zygote, do without it
+
+    return json.dumps(terms, separators=(",", ":"), sort_keys=True)
+
+
+def read_terms(text: str) -> dict[str, Any]:
+    """The terms behind the text; none if it is no such text: a master that reads it must go on."""
+    if not text:
+        return {}
+    import json  # noqa: PLC0415 - as in dump_terms
+
+    try:
+        terms = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return terms if isinstance(terms, dict) else {}
