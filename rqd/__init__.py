@@ -6,9 +6,9 @@ The names below load what they need when they are first used (PEP 562): a task m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 
 if TYPE_CHECKING:
     from rqd.connection import use_redis as use_redis

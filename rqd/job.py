@@ -10,11 +10,12 @@ from typing import Any, Generic, TypeVar
 
 from rqd.connection import Backend, backend_for
 from rqd.model.call import decode_call, encode_value, read_call
+from rqd.model.contracts import Serializer
 from rqd.model.current import current
 from rqd.model.errors import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
-from rqd.model.serializers import Serializer, resolve_serializer, serializer_name
+from rqd.model.serializers import resolve_serializer, serializer_name
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, sign_meta
 from rqd.store.connection import Client

@@ -16,12 +16,13 @@ from rqd.model.call import (
     encode_call,
     encode_value,
 )
+from rqd.model.contracts import Serializer
 from rqd.model.describe import describe_call
 from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob, Template
-from rqd.model.serializers import Serializer, serializer_name
+from rqd.model.serializers import serializer_name
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     NO_OPTIONS,

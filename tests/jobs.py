@@ -1,17 +1,17 @@
-"""What the daemons under test run. `fifo` arguments are named pipes by which a test holds a job."""
+"""What the daemons under test run. `fifo` arguments are named pipes by which a test holds a job.
 
-import asyncio
-import ctypes
+Most daemons under test have it imported by each child: what takes long to import is imported late.
+"""
+
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from rqd import Queue, get_current_job
-from rqd.exceptions import JobTimeoutException
+import rqd
+from rqd.model.errors import JobTimeoutException
 
 calls = 0
 
@@ -25,6 +25,8 @@ def echo(value: Any) -> Any:
 
 
 async def slowly_multiply(x: int, y: int) -> int:
+    import asyncio
+
     await asyncio.sleep(0)
     return x * y
 
@@ -77,6 +79,8 @@ def kill_the_zygote() -> None:
 
 
 def segfault() -> None:
+    import ctypes
+
     ctypes.string_at(0)
 
 
@@ -145,21 +149,25 @@ def count_calls() -> int:
 
 
 def who_am_i() -> tuple[str, str]:
-    job = get_current_job()
+    job = rqd.get_current_job()
     assert job is not None
     return job.id, job.origin
 
 
 def enqueue_another(value: int) -> str:
-    return Queue("other").enqueue(echo, value).id
+    return rqd.Queue("other").enqueue(echo, value).id
 
 
 def status_of_a_subprocess() -> int:
+    import subprocess
+
     return subprocess.run([sys.executable, "-c", "raise SystemExit(7)"], check=False).returncode
 
 
 def spawn_and_hold(path: str, fifo: str) -> str:
     """Leaves one grandchild in its group, and one that has escaped into a session of its own."""
+    import subprocess
+
     inside = subprocess.Popen(["sleep", "1000"])
     escaped = subprocess.run(
         ["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"],

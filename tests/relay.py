@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,20 +50,23 @@ class Relay:
             threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def _relay(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server:
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
             server.connect(self._target)
-            is_marked = False
-            while True:
-                for ready in select.select([client, server], [], [])[0]:
-                    data = ready.recv(1 << 20)
-                    if not data:
-                        return
-                    if ready is client:
-                        is_marked = bool(self.keep_back) and self.keep_back in data
-                        server.sendall(data)
-                        continue
-                    if is_marked:
-                        is_marked, self.keep_back = False, b""
-                        self.is_kept.set()
-                        self.release.wait()
-                    client.sendall(data)
+            self._pump(client, server)
+
+    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+        is_marked = False
+        while True:
+            for ready in select.select([client, server], [], [])[0]:
+                data = ready.recv(1 << 20)
+                if not data:
+                    return
+                if ready is client:
+                    is_marked = bool(self.keep_back) and self.keep_back in data
+                    server.sendall(data)
+                    continue
+                if is_marked:
+                    is_marked, self.keep_back = False, b""
+                    self.is_kept.set()
+                    self.release.wait()
+                client.sendall(data)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import io
 import os
 import sys
 import time
-import traceback
 from fcntl import F_SETOWN, fcntl
 from resource import RUSAGE_SELF, getrusage
-from select import POLLHUP, poll
-from typing import TYPE_CHECKING, Any
+from select import poll
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
@@ -26,8 +25,10 @@ from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedEr
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 from rqd.model.trust import Trust
 
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from rqd.model.allowlist import Allowlist
 
@@ -46,8 +47,7 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
 def live(
     worker: int,
     channel: _socket.socket,
-    output_fd: int,
-    life_fd: int,
+    pipes: Pipes,
     jobs: int,
     set_title: Callable[[str], None],
     trust: Trust,
@@ -55,10 +55,10 @@ def live(
     """Runs up to `jobs` jobs from the channel and exits the process; never returns."""
     status = EX_SOFTWARE
     try:
-        _set_up(worker, output_fd, life_fd, set_title)
+        _set_up(worker, pipes, set_title)
         status = _serve(worker, channel, jobs, set_title, trust)
     except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         _flush()
     finally:
         os._exit(status)
@@ -74,11 +74,12 @@ def rehearse(trust: Trust) -> None:
     fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
     frame = encode_frame(frames.JOB, *fields)
     life_read, life_write = os.pipe()
+    pipes = Pipes(2, life_read)
     for _ in range(_REHEARSALS):
         near, far = _socket.socketpair()
         near.sendall(frame)
         # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
-        _set_up(0, 2, life_read, lambda _title: None)
+        _set_up(0, pipes, lambda _title: None)
         _serve(0, far, 1, lambda _title: None, trust)
         near.close()
         far.close()
@@ -90,6 +91,21 @@ def raise_timeout(_signum: int, _frame: object) -> None:
     """SIGALRM's handler, installed by the zygote: raises JobTimeoutException while a job runs."""
     if _timer.armed_s:
         raise JobTimeoutException(f"the job ran longer than its timeout of {_timer.armed_s:g} s")
+
+
+class Pipes:
+    """A place's two pipes: its children's output, and the one that closes when the master dies."""
+
+    __slots__ = ("life_fd", "output_fd", "poll_life")
+
+    def __init__(self, output_fd: int, life_fd: int) -> None:
+        self.output_fd = output_fd
+        self.life_fd = life_fd
+        watch = poll()
+        watch.register(life_fd, 0)  # no event but the pipe's end
+        # Made and called once before the fork: each child finds it ready.
+        self.poll_life = watch.poll
+        self.poll_life(0)
 
 
 class _Instant:
@@ -122,16 +138,15 @@ class _Timer:
 _timer = _Timer()
 
 
-def _set_up(worker: int, output_fd: int, life_fd: int, set_title: Callable[[str], None]) -> None:
+def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None:
     pid = os.getpid()
     os.setpgid(0, 0)
     # From here on the kernel kills this process group when the master's end of the pipe closes.
-    fcntl(life_fd, F_SETOWN, -pid)
+    fcntl(pipes.life_fd, F_SETOWN, -pid)
     # And if the master died before that, we see it now: there is no order that leaves us alive.
-    watch = poll()
-    watch.register(life_fd, 0)
-    if any(event & POLLHUP for _, event in watch.poll(0)):
+    if pipes.poll_life(0):
         os._exit(0)
+    output_fd = pipes.output_fd
     os.set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
@@ -257,10 +272,21 @@ def _describe(error: BaseException) -> bytes:
     while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
         shown = shown.tb_next  # the user's code begins after our own
     try:
-        text = "".join(traceback.format_exception(type(error), error, shown))
+        text = _format(error.with_traceback(shown))
     except Exception as failure:  # noqa: BLE001 - a user's __str__ or source file can break this
         text = f"{type(error).__name__} (its traceback can't be shown: {type(failure).__name__})\n"
     return text[-_TRACEBACK_LIMIT_CHARS:].encode(errors="replace")
+
+
+def _format(error: BaseException) -> str:
+    """Its traceback, by the interpreter's own printer: the module `traceback` loads a megabyte."""
+    printed, theirs = io.StringIO(), sys.stderr
+    sys.stderr = printed
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    finally:
+        sys.stderr = theirs
+    return printed.getvalue()
 
 
 def _message(error: BaseException) -> str:

@@ -14,17 +14,20 @@ import faulthandler
 import gc
 import os
 import sys
-import traceback
+from _frozen_importlib_external import PathFinder
 from fcntl import F_SETFL, fcntl
-from importlib.machinery import PathFinder
 from select import POLLIN, poll
 from time import monotonic
-from typing import Any
 
 from rqd.daemon import child, frames
+from rqd.daemon.child import Pipes
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
+
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+if TYPE_CHECKING:
+    from typing import Any
 
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
@@ -71,6 +74,8 @@ def main(
         child.rehearse(trust)
         faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
+        import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
+
         _tell(control, encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
@@ -89,13 +94,12 @@ def _tell(control: _socket.socket, report: bytes) -> None:
 
 
 class Place:
-    """A worker's place: its pipes, and the child in it (pid 0 for none)."""
+    """A worker's place: what its children find there, and the one in it (pid 0 for none)."""
 
-    __slots__ = ("life_fd", "output_fd", "pid", "pidfd", "wanted")
+    __slots__ = ("pid", "pidfd", "pipes", "wanted")
 
-    def __init__(self, output_fd: int, life_fd: int) -> None:
-        self.output_fd = output_fd
-        self.life_fd = life_fd
+    def __init__(self, pipes: Pipes) -> None:
+        self.pipes = pipes
         self.pid = 0
         self.pidfd = -1
         self.wanted = True
@@ -174,7 +178,7 @@ class Zygote:
         # owner of this description, which each child makes its own process group.
         fcntl(life_fd, _F_SETSIG, _signal.SIGKILL)
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-        return Place(output_fd, life_fd)
+        return Place(Pipes(output_fd, life_fd))
 
     def _fork(self, number: int) -> None:
         place = self._places[number]
@@ -196,8 +200,7 @@ class Zygote:
             child.live(
                 number,
                 theirs,
-                place.output_fd,
-                place.life_fd,
+                place.pipes,
                 self._jobs_per_child,
                 self._set_title,
                 self._trust,

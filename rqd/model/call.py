@@ -7,14 +7,16 @@ functions travel by name, bound methods as their instance and the method's name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from rqd.model.errors import ConfigurationError, InvalidCallError, PayloadTooLargeError
 from rqd.model.serializers import resolve_serializer
 
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from rqd.model.allowlist import Allowlist
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024

@@ -6,8 +6,7 @@ has no other way to be told.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 

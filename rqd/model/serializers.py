@@ -6,19 +6,16 @@ from __future__ import annotations
 # and io that come with the wrapper. A child that imported `pickle` itself ran at half the speed.
 import _pickle as pickle
 import sys
-from typing import Any, Protocol
 
 from rqd.model.errors import ConfigurationError
 
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rqd.model.contracts import Serializer
+
 _PROTOCOL = 5  # the highest of Python 3.11
-
-
-class Serializer(Protocol):
-    """Anything with `dumps` and `loads`; a module will do (RQ's contract)."""
-
-    def dumps(self, obj: Any, /) -> bytes: ...
-
-    def loads(self, data: bytes, /) -> Any: ...
 
 
 class PickleSerializer:

@@ -5,10 +5,10 @@ Of neither anything is loaded where a daemon has none: every fork would pay for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rqd.model.allowlist import Allowlist
     from rqd.model.signing import Keyring
 
