@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rqd.job import requeue_job as requeue_job
     from rqd.model.retry import Retry as Retry
     from rqd.queue import Queue as Queue
+    from rqd.running import current_fence as current_fence
     from rqd.worker import Worker as Worker
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "Retry": "rqd.model.retry",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
+    "current_fence": "rqd.running",
     "get_current_job": "rqd.job",
     "requeue_job": "rqd.job",
     "use_redis": "rqd.connection",
@@ -39,6 +41,7 @@ __all__ = [
     "Worker",
     "__version__",
     "cancel_job",
+    "current_fence",
     "get_current_job",
     "requeue_job",
     "use_redis",

@@ -15,6 +15,7 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
     SignatureError,
+    WaitTimeoutError,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "RqdError",
     "ServerUnavailableError",
     "SignatureError",
+    "WaitTimeoutError",
 ]

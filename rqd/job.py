@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -12,9 +14,14 @@ from rqd.connection import Backend, backend_for
 from rqd.model.call import decode_call, encode_value, read_call
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
-from rqd.model.errors import DeserializationError, InvalidJobOperation, NoSuchJobError
+from rqd.model.errors import (
+    DeserializationError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    WaitTimeoutError,
+)
 from rqd.model.names import check_job_id
-from rqd.model.records import JobRecord, JobStatus
+from rqd.model.records import AttemptRecord, JobRecord, JobStatus
 from rqd.model.serializers import resolve_serializer, serializer_name
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, sign_meta
@@ -22,6 +29,12 @@ from rqd.store.connection import Client
 
 R = TypeVar("R")
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
+# An attempt's type, where it was the last one.
+_STATUS_AFTER = {
+    "successful": JobStatus.FINISHED,
+    "failed": JobStatus.FAILED,
+    "stopped": JobStatus.STOPPED,
+}
 Connection = Backend | Client | str | None
 
 __all__ = ["Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
@@ -196,9 +209,7 @@ class Job(Generic[R]):
     def refresh(self) -> None:
         """Reads the job anew. Raises NoSuchJobError if it is gone."""
         self._record = _fetch_record(self._backend, self.id)
-        self.__dict__.pop("meta", None)
-        self.__dict__.pop("_payload", None)
-        self.__dict__.pop("_arguments", None)
+        self._forget_details()
 
     def get_status(self, refresh: bool = True) -> JobStatus:
         """Where the job is now. Raises NoSuchJobError if it is gone."""
@@ -265,6 +276,21 @@ class Job(Generic[R]):
         latest = self._backend.views.attempts(self.id, latest=1)
         return self._result(latest[0]) if latest else None
 
+    def wait(self, timeout: float | None = None) -> Job[R]:
+        """Waits for the job's end in Redis, without polling, and returns the job as it ended.
+
+        The end is not an attempt's: a job that is retried or put back is waited for on. A server
+        that goes away meanwhile is, too. `timeout` in seconds, None for no limit. Raises
+        WaitTimeoutError when it is over, NoSuchJobError if the job is deleted or its `ttl` is over.
+        """
+        limit_s = math.inf if timeout is None else timeout
+        if not self._backend.views.wait_for_end(self.id, limit_s):
+            raise WaitTimeoutError(f"job {self.id} has not ended within {timeout:g} s")
+        latest = self._backend.views.attempts(self.id, latest=1)
+        self._record = self._backend.views.job(self.id) or self._ended_record(latest)
+        self._forget_details()
+        return self
+
     def results(self) -> list[Result]:
         """The results of its attempts, latest first; the last ten stay."""
         return [self._result(attempt) for attempt in self._backend.views.attempts(self.id)]
@@ -329,7 +355,7 @@ class Job(Generic[R]):
         data = encode_value(self.meta, self._serializer, f"the meta of job {self.id}")
         signature = sign_meta(data, self.id, self._serializer, self._backend)
         if not self._backend.store.save_meta(self.id, data, signature):
-            raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
+            raise _no_such_job(self.id)
 
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.description or self.func_name}>"
@@ -377,9 +403,21 @@ class Job(Generic[R]):
     def _result(self, attempt: Any) -> Result:
         return Result(self._backend, self.id, self._serializer, attempt)
 
+    def _ended_record(self, latest: list[AttemptRecord]) -> JobRecord:
+        """Of a job whose `result_ttl` or `failure_ttl` is 0: its result stays for a minute."""
+        status = _STATUS_AFTER.get(latest[0].type) if latest else None
+        if status is None:
+            raise _no_such_job(self.id)
+        why, ended_us = latest[0].text("cause"), latest[0].created_us
+        return replace(self._record, status=status, ended_us=ended_us, cause=why)
+
+    def _forget_details(self) -> None:
+        for name in ("meta", "_payload", "_arguments"):
+            self.__dict__.pop(name, None)
+
     def _check_found(self, status: str) -> None:
         if not status:
-            raise NoSuchJobError(f"no job {self.id!r}: it was deleted, or its time to live is over")
+            raise _no_such_job(self.id)
 
 
 def get_current_job(
@@ -414,8 +452,12 @@ def new_job_id() -> str:
 def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
     record = backend.views.job(check_job_id(job_id))
     if record is None:
-        raise NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
+        raise _no_such_job(job_id)
     return record
+
+
+def _no_such_job(job_id: str) -> NoSuchJobError:
+    return NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
 
 
 def _insisted(serializer: str | Serializer | None) -> str | None:

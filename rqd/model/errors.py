@@ -75,6 +75,10 @@ class NotDurableError(RqdError):
         self.job_ids = job_ids
 
 
+class WaitTimeoutError(RqdError, TimeoutError):
+    """The job has not ended within the time it was waited for. It goes on: wait again."""
+
+
 class JobTimeoutException(Exception):
     """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""
 

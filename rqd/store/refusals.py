@@ -49,6 +49,11 @@ def is_refusal(error: Exception) -> bool:
     return code == "WRONGTYPE" or not (code.isupper() or _PASSES.search(text))
 
 
+def is_lasting(error: Exception) -> bool:
+    """True for what looks like a lost server and is none: we may not do this here."""
+    return isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError)
+
+
 def is_foreign_key(error: Exception) -> bool:
     """True if a script found, before its first write, a key that holds something else."""
     return str(error).startswith("WRONGTYPE") and "holds something" in str(error)

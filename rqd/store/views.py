@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.keys import Keys
+from rqd.store.refusals import RedisGone, is_lasting
 from rqd.store.store import Store
 
 _LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 # Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
 _BLOCK_SLICE_S = 2.0
+# Between two tries while the server is away; the client has tried again by itself before.
+_LOST_PAUSE_S = 0.25
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
 _LATEST_US = 2**53
@@ -79,21 +82,26 @@ class Views:
         found: bytes | None = self._redis.get(self._keys.result(job_id))
         return found
 
-    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Returns as soon as the job has ended or is gone, or when the time is over.
+    def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
+        """Returns as soon as the job has ended or is gone; False when the time is over before.
 
         Blocks in the server, without polling, for what a worker makes of the job. That it was
-        canceled, deleted or expired is seen when the wait is renewed, within two seconds.
+        canceled, deleted or expired is seen when the wait is renewed, within two seconds. A server
+        that goes away meanwhile is waited for; one that is not there from the start is an error.
         """
         deadline = monotonic() + timeout_s
-        while True:
-            latest, has_ended = self._look_at(job_id)
-            left_s = deadline - monotonic()
-            if has_ended or left_s <= 0:
-                return
-            # Rounded up: a block of 0 would last for ever.
-            left_ms = math.ceil(min(self._block_slice_s, left_s) * 1000)
-            self._redis.xread({self._keys.results(job_id): latest}, count=1, block=left_ms)
+        latest, has_ended = self._look_at(job_id)
+        while not has_ended and (left_s := deadline - monotonic()) > 0:
+            try:
+                # Rounded up: a block of 0 would last for ever.
+                left_ms = math.ceil(min(self._block_slice_s, left_s) * 1000)
+                self._redis.xread({self._keys.results(job_id): latest}, count=1, block=left_ms)
+                latest, has_ended = self._look_at(job_id)
+            except RedisGone as error:
+                if is_lasting(error):
+                    raise
+                sleep(max(0.0, min(_LOST_PAUSE_S, deadline - monotonic())))
+        return has_ended
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""

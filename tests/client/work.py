@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import rqd
 from rqd import get_current_job
 from rqd.decorators import job
 
@@ -65,3 +66,7 @@ def decorated(x: int, *, word: str = "a") -> str:
 @job("emails")
 async def decorated_later(x: int) -> int:
     return x
+
+
+def fence() -> int:
+    return rqd.current_fence()
