@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from rqd.connection import backend_for
 from rqd.daemon.foreground import run_in_foreground
 from rqd.job import Connection
+from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
 from rqd.store.signing_keys import KEY_VARIABLE
@@ -21,7 +23,8 @@ from rqd.store.signing_keys import KEY_VARIABLE
 class Worker:
     """Works on queues, in order of precedence; `workers` jobs at a time.
 
-    `preload` names modules to be imported once, before the first job.
+    `preload` names modules to be imported once, before the first job. `exception_handlers` (RQ's)
+    and `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
     """
 
     def __init__(
@@ -31,6 +34,8 @@ class Worker:
         connection: Connection = None,
         workers: int = 1,
         preload: Iterable[str] = (),
+        exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
+        middleware: Iterable[Callable[..., Any] | str] = (),
     ) -> None:
         given = [queues] if isinstance(queues, Queue | str) else list(queues)
         first = next((queue for queue in given if isinstance(queue, Queue)), None)
@@ -41,6 +46,11 @@ class Worker:
         self.name = name
         self.workers = workers
         self.preload = list(preload)
+        handlers = exception_handlers
+        if isinstance(handlers, str) or callable(handlers):
+            handlers = [handlers]
+        self._own = [("--exception-handler", _name_of(handler)) for handler in handlers or ()]
+        self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
 
     def queue_names(self) -> list[str]:
         """The names of its queues."""
@@ -63,6 +73,8 @@ class Worker:
         arguments += ["--namespace", self._backend.namespace, *extra]
         for module in self.preload:
             arguments += ["--preload", module]
+        for option in self._own:
+            arguments += option
         if self.name:
             arguments += ["--name", self.name]
         # The folder of the caller's script comes first on its path, and has its modules.
@@ -77,3 +89,11 @@ class Worker:
         if status in (64, 69, 77, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0
+
+
+def _name_of(function: Callable[..., Any] | str) -> str:
+    """The name by which the daemon finds it. Raises InvalidCallError, ConfigurationError."""
+    name, instance = name_function(function)
+    if instance is not None:
+        raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
+    return name

@@ -27,6 +27,15 @@ MIB = 1024 * 1024
 @click.option("--grace", default="30", show_default=True, help="Time for jobs at a stop: 30, 5m.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option("--path", "-P", multiple=True, help="Import path of jobs.  [default: this folder]")
+@click.option(
+    "--middleware",
+    multiple=True,
+    metavar="NAME,..",
+    help="Around each job, in this order: app.timed",
+)
+@click.option(
+    "--exception-handler", multiple=True, metavar="NAME,..", help="Called with what a job raises."
+)
 @click.option("--require-signed", is_flag=True, help="Refuse jobs without one of our signatures.")
 @click.option(
     "--allow", multiple=True, metavar="PATTERN,..", help="Refuse other functions: shop.tasks.*"
@@ -51,6 +60,8 @@ def command(
     burst: bool,
     path: tuple[str, ...],
     name: str | None,
+    middleware: tuple[str, ...],
+    exception_handler: tuple[str, ...],
     require_signed: bool,
     allow: tuple[str, ...],
     serializers: str | None,
@@ -89,6 +100,8 @@ def command(
         allow=_all_of("--allow", allow),
         serializers=_all_of("--serializers", () if serializers is None else (serializers,)),
         payload_limit_bytes=parse_size_bytes(payload_limit, "--payload-limit"),
+        middleware=tuple(name for given in middleware for name in _split(given)),
+        exception_handlers=tuple(name for given in exception_handler for name in _split(given)),
         **chosen,
     )
     return run(config)

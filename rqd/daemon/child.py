@@ -41,6 +41,8 @@ _PREVIEW_LIMIT_CHARS = 200
 # A job's `except Exception` or a `__del__` can swallow one timeout; the next comes after this.
 _TIMEOUT_REPEAT_S = 0.5
 _REHEARSALS = 64
+# Exception handlers have so long together: a job that timed out is killed a second later.
+_HANDLERS_LIMIT_S = 4.0
 _OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
@@ -184,13 +186,12 @@ def _serve(
 def _perform(
     worker: int, fields: list[bytes], set_title: Callable[[str], None], trust: Trust
 ) -> bytes:
-    job_id, token, attempt, queue, func_name, payload, serializer, timeout = fields
-    id_text, queue_text = job_id.decode(), queue.decode()
+    job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
+    id_text, queue_text, name_text = job_id.decode(), queue.decode(), func_name.decode()
     since = time.strftime("%H:%M:%S")
-    set_title(
-        f"rqd: worker {worker} {func_name.decode()} [{queue_text}] {id_text[:8]} since {since}"
-    )
-    current.enter(id_text, queue_text, int(attempt), int(token.split(b":", 1)[0]))
+    set_title(f"rqd: worker {worker} {name_text} [{queue_text}] {id_text[:8]} since {since}")
+    fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
+    current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
     peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
     wall_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
     loaded = _Instant(wall_ns)
@@ -227,18 +228,21 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         function, args, kwargs = decode_call(*call)
         is_admitted = True
         loaded.at_ns = time.monotonic_ns()
-        value = function(*args, **kwargs)
-        if type(value).__name__ == "coroutine":
-            value = _run_coroutine(value)
+        if current.around is None:
+            value = _run(function, args, kwargs)
+        else:
+            value = current.around.run(_run, function, args, kwargs)
         result = _encode_result(value, serializer)
         _timer.disarm()
     except JobTimeoutException as error:
         _timer.disarm()
+        _tell_handlers(error)
         return frames.TIMED_OUT, _describe(error)
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its outcome
         _timer.disarm()
         if not is_admitted and isinstance(error, NotAllowedError):
             return frames.REFUSED, _message(error).encode(errors="replace")
+        _tell_handlers(error)
         kind = type(error)
         name = f"{kind.__module__}.{kind.__qualname__}".encode(errors="replace")
         return frames.RAISED, name, _message(error).encode(errors="replace"), _describe(error)
@@ -249,6 +253,24 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         )
         return frames.RAISED, b"rqd.exceptions.PayloadTooLargeError", told.encode(), told.encode()
     return frames.SUCCEEDED, result, _preview(value, len(result))
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = function(*args, **kwargs)
+    return _run_coroutine(value) if type(value).__name__ == "coroutine" else value
+
+
+def _tell_handlers(error: BaseException) -> None:
+    """The daemon's exception handlers are called, if it has any: the outcome stays what it is."""
+    if current.around is None:
+        return
+    try:
+        _timer.arm(_HANDLERS_LIMIT_S)
+        current.around.tell(error)
+        _timer.disarm()
+    except JobTimeoutException:
+        _timer.disarm()
+        sys.excepthook(*sys.exc_info())
 
 
 def _encode_result(value: Any, serializer: str) -> bytes:

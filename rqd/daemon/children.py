@@ -234,6 +234,8 @@ class Children:
                 there,
                 mark=mark,
                 trust=trust_frame(config),
+                middleware=config.middleware,
+                exception_handlers=config.exception_handlers,
             )
         except OSError as error:
             self._log.error("can't start the zygote", error=error)

@@ -41,6 +41,8 @@ class Config:
     allow: tuple[str, ...] = ()
     serializers: tuple[str, ...] = ()
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
+    middleware: tuple[str, ...] = ()
+    exception_handlers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -68,6 +70,13 @@ class Config:
         for module in self.preload:
             if not all(part.isidentifier() for part in module.split(".")):
                 raise ConfigurationError(f"--preload {module}: write dotted module names")
+        around = {"--middleware": self.middleware, "--exception-handler": self.exception_handlers}
+        for option, names in around.items():
+            for name in names:
+                if "." not in name or not all(part.isidentifier() for part in name.split(".")):
+                    raise ConfigurationError(
+                        f"{option} {name}: write dotted names, module.function"
+                    )
 
     def _check_trust(self) -> None:
         if self.require_signed and self.keyring is None:

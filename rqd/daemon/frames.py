@@ -22,7 +22,8 @@ EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
 # master -> zygote, in a file, before its boot
 TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child
-JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s
+JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s, its terms
+# if it has any
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used

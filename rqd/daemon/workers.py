@@ -251,6 +251,7 @@ def _job_frame(claim: Claim) -> bytes:
         claim.payload or b"",
         claim.serializer.encode(),
         b"%f" % claim.timeout_s,
+        *((claim.terms.encode(errors="replace"),) if claim.terms else ()),
     )
 
 

@@ -27,7 +27,10 @@ from rqd.model.trust import Trust, read_trust
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
+
+    from rqd.model.around import Around
 
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
@@ -49,6 +52,8 @@ def main(
     preload: list[str],
     mark_fd: int = -1,
     trust_fd: int = -1,
+    middleware: Sequence[str] = (),
+    exception_handlers: Sequence[str] = (),
 ) -> None:
     """Imports the application, then forks until the control socket closes; exits the process.
 
@@ -68,10 +73,12 @@ def main(
         current.keyring = trust.keyring  # the application may enqueue while it is imported
         for module in preload:
             __import__(module)
+        around = _load_around(middleware, exception_handlers)
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         child.rehearse(trust)
+        current.around = around
         faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
@@ -302,6 +309,14 @@ def _receive_trust(fd: int) -> Trust:
     with open(fd, "rb") as file:
         ((_, fields),) = FrameReader().feed(file.read())
     return read_trust(fields)
+
+
+def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Around | None:
+    if not middleware and not exception_handlers:
+        return None
+    from rqd.model.around import Around  # noqa: PLC0415 - each fork would pay for it
+
+    return Around(middleware, exception_handlers)
 
 
 def _kill_group(pid: int) -> None:

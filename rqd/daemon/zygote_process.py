@@ -86,6 +86,8 @@ class ZygoteProcess:
         *,
         mark: Path | None = None,
         trust: bytes = b"",
+        middleware: tuple[str, ...] = (),
+        exception_handlers: tuple[str, ...] = (),
     ) -> None:
         """`mark` is a file that every process forked of it shall hold open, to be known by."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -103,6 +105,7 @@ class ZygoteProcess:
         # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
         trust_fd = _file_with(trust) if trust else -1
         arguments = [theirs.fileno(), jobs_per_child, __version__, list(preload), mark_fd, trust_fd]
+        arguments += [middleware, exception_handlers]
         passed_fds = [theirs.fileno(), *(fd for fd in (mark_fd, trust_fd) if fd >= 0)]
         start = (
             f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"

@@ -1,0 +1,108 @@
+"""What a daemon's owner has around every job: middleware, and handlers of exceptions.
+
+It is loaded by a zygote that was told of some, and by no other.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from rqd.model.call import import_function
+from rqd.model.current import current
+from rqd.model.errors import InvalidCallError, JobTimeoutException
+from rqd.model.terms import read_terms
+
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+
+class RunningJob:
+    """The job that runs in this process, as middleware and exception handlers are given it.
+
+    Its process was told these few values; what else a `Job` has is asked of Redis when it is used.
+    """
+
+    __slots__ = (
+        "_whole", "args", "attempt", "fence", "func_name", "id", "kwargs", "origin", "terms",
+    )  # fmt: skip
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __init__(self) -> None:
+        self.id = current.id
+        self.origin = current.queue
+        self.func_name = current.func_name
+        self.attempt = current.attempt
+        self.fence = current.fence
+        self.terms = read_terms(current.terms)
+        self._whole: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self._whole is None:
+            # By its name, as a job's function: it is of a layer above.
+            self._whole = import_function("rqd.job.get_current_job")()
+        return getattr(self._whole, name)
+
+    def __repr__(self) -> str:
+        return f"<RunningJob {self.id}: {self.func_name}>"
+
+
+class Around:
+    """Middleware, the first one outermost, and exception handlers, by their dotted names.
+
+    Raises InvalidCallError for a name behind which there is none.
+    """
+
+    __slots__ = ("_handlers", "_job", "_middleware")
+
+    def __init__(self, middleware: Sequence[str], exception_handlers: Sequence[str]) -> None:
+        self._middleware = [_find(name, "--middleware") for name in middleware]
+        self._handlers = [_find(name, "--exception-handler") for name in exception_handlers]
+        self._job: RunningJob | None = None
+
+    def run(
+        self,
+        perform: Callable[..., Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """What `perform` makes of the call, or whatever the outermost middleware makes of that."""
+        job = self._job = RunningJob()
+        job.args, job.kwargs = args, kwargs
+        call = partial(perform, function, args, kwargs)
+        for layer in reversed(self._middleware):
+            call = partial(layer, job, call)
+        return call()
+
+    def tell(self, error: BaseException) -> None:
+        """Calls the exception handlers, until one returns False; what they raise is printed.
+
+        Raises JobTimeoutException when their time is over.
+        """
+        job = self._job
+        if job is None or job.fence != current.fence:
+            job = RunningJob()  # it got no further than to its import
+        for handler in self._handlers:
+            try:
+                goes_on = handler(job, type(error), error, error.__traceback__)
+            except JobTimeoutException:
+                raise
+            except BaseException:  # noqa: BLE001 - a handler's failure is not the job's
+                sys.excepthook(*sys.exc_info())
+                continue
+            if goes_on is not None and not goes_on:
+                return
+
+
+def _find(name: str, option: str) -> Callable[..., Any]:
+    found = import_function(name)
+    if isinstance(found, type):
+        raise InvalidCallError(f"{option} {name} is a class: name a function or an instance")
+    return found
