@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from rqd.model.errors import (
     WaitTimeoutError,
 )
 from rqd.model.names import check_job_id
-from rqd.model.records import AttemptRecord, JobRecord, JobStatus
+from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
 from rqd.model.serializers import resolve_serializer, serializer_name
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, sign_meta
@@ -62,6 +62,27 @@ class Job(Generic[R]):
         return self._given if isinstance(self._given, JobRecord) else self._given()
 
     # -- finding jobs
+
+    @classmethod
+    def create(
+        cls,
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        connection: Connection = None,
+        id: str | None = None,  # noqa: A002 - RQ's name
+        origin: str = "",
+        serializer: str | Serializer | None = None,
+        **options: Any,
+    ) -> Job[Any]:
+        """A job that is not in Redis yet: `Queue.enqueue_job` puts it there.
+
+        `options` as for `Queue.enqueue`; `origin` names the queue it is meant for.
+        """
+        from rqd.queue import Queue  # noqa: PLC0415 - a queue has jobs: the other direction
+
+        queue = Queue(origin or "default", connection, serializer=serializer)
+        return queue.create_job(func, args, kwargs, job_id=id, **options)
 
     @classmethod
     def fetch(
@@ -130,14 +151,19 @@ class Job(Generic[R]):
             raise self._unreadable(error) from error  # importing runs the user's code
 
     @property
+    def instance(self) -> Any:
+        """What its method is called on; None for a function. Raises as `args`."""
+        return self._call[1]
+
+    @property
     def args(self) -> tuple[Any, ...]:
         """The positional arguments. Raises SignatureError, DeserializationError."""
-        return self._arguments[0]
+        return self._call[2]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments. Raises as `args`."""
-        return self._arguments[1]
+        return self._call[3]
 
     @property
     def timeout(self) -> float:
@@ -197,6 +223,13 @@ class Job(Generic[R]):
         return self._record.attempt
 
     @property
+    def last_heartbeat(self) -> datetime | None:
+        """When its worker was last heard of, asked of Redis now; None unless it runs."""
+        if self._record.status is not JobStatus.STARTED:
+            return None
+        return _instant(self._backend.views.heartbeat_us(self._record.worker.rpartition(":")[0]))
+
+    @property
     def worker_name(self) -> str | None:
         """The worker of its latest attempt, `master:number`."""
         return self._record.worker or None
@@ -208,7 +241,11 @@ class Job(Generic[R]):
 
     def refresh(self) -> None:
         """Reads the job anew. Raises NoSuchJobError if it is gone."""
-        self._record = _fetch_record(self._backend, self.id)
+        self.show(_fetch_record(self._backend, self.id))
+
+    def show(self, record: JobRecord) -> None:
+        """From here on the handle shows this record, for who has just written or read it."""
+        self._record = record
         self._forget_details()
 
     def get_status(self, refresh: bool = True) -> JobStatus:
@@ -241,6 +278,16 @@ class Job(Generic[R]):
     def is_scheduled(self) -> bool:
         """True while it waits for its time."""
         return self.get_status() is JobStatus.SCHEDULED
+
+    @property
+    def is_deferred(self) -> bool:
+        """True while it waits for other jobs."""
+        return self.get_status() is JobStatus.DEFERRED
+
+    @property
+    def is_stopped(self) -> bool:
+        """True after it was stopped while it ran."""
+        return self.get_status() is JobStatus.STOPPED
 
     @property
     def is_canceled(self) -> bool:
@@ -357,6 +404,32 @@ class Job(Generic[R]):
         if not self._backend.store.save_meta(self.id, data, signature):
             raise _no_such_job(self.id)
 
+    def save(self) -> None:
+        """As `save_meta`: nothing else of an enqueued job can be changed (RQ's name)."""
+        self.save_meta()
+
+    def renewed(self, queue: str, at_front: bool) -> NewJob:
+        """The same call, with its id, options and meta, for another enqueue.
+
+        Raises SignatureError, InvalidCallError.
+        """
+        was = self._record
+        like = Template(
+            queue,
+            was.serializer,
+            timeout_s=was.timeout_s,
+            result_ttl_s=was.result_ttl_s,
+            failure_ttl_s=was.failure_ttl_s,
+            ttl_s=was.ttl_s,
+            at_front=at_front,
+            priority=was.priority,
+            retries=was.retries_left,
+            retry_intervals=was.retry_intervals,
+            terms=was.terms,
+        )
+        meta = encode_value(self.meta, self._serializer, "meta") if self.meta else b""
+        return NewJob(was.id, like, was.func_name, self._payload, was.description, meta)
+
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.description or self.func_name}>"
 
@@ -374,10 +447,10 @@ class Job(Generic[R]):
         return payload
 
     @cached_property
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _call(self) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
         payload, serializer = self._payload, self._serializer
         try:
-            return read_call(payload, serializer)[2:]
+            return read_call(payload, serializer)
         except Exception as error:
             raise self._unreadable(error) from error  # unpickling runs the user's code
 
@@ -412,7 +485,7 @@ class Job(Generic[R]):
         return replace(self._record, status=status, ended_us=ended_us, cause=why)
 
     def _forget_details(self) -> None:
-        for name in ("meta", "_payload", "_arguments"):
+        for name in ("meta", "_payload", "_call"):
             self.__dict__.pop(name, None)
 
     def _check_found(self, status: str) -> None:

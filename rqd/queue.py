@@ -39,6 +39,7 @@ from rqd.options import (
 )
 from rqd.registry import (
     CanceledJobRegistry,
+    DeferredJobRegistry,
     FailedJobRegistry,
     FinishedJobRegistry,
     ScheduledJobRegistry,
@@ -60,6 +61,7 @@ class Queue:
         connection: Connection = None,
         default_timeout: float | str | None = None,
         is_async: bool = True,
+        job_class: Any = None,
         serializer: str | Serializer | None = None,
         payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
         **waits: Any,
@@ -71,6 +73,11 @@ class Queue:
             raise ConfigurationError(
                 f"payload_limit_bytes {payload_limit_bytes!r}: write 1 to"
                 f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,}"
+            )
+        if job_class not in (None, Job, "rqd.job.Job"):
+            raise ConfigurationError(
+                f"job_class={job_class!r}: a queue's jobs are rqd.job.Job; write functions that"
+                " take one instead of methods"
             )
         self.name = check_queue_name(name)
         self._backend = backend_for(connection)
@@ -181,6 +188,39 @@ class Queue:
             func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen
         )
 
+    def create_job(
+        self,
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        **options: Any,
+    ) -> Job[Any]:
+        """A job that is not in Redis yet, with the options of `enqueue`; for `enqueue_job`."""
+        options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
+        data = self.prepare_data(func, args, kwargs, timeout, **options)
+        new = self._new_job(data, self._template(data.options, None, None))
+        record = JobRecord.fresh(new, JobStatus.QUEUED, None, None)
+        return Job(record, self._backend, self._insisted_serializer)
+
+    def enqueue_job(
+        self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any
+    ) -> Job[Any]:
+        """Puts a job of `create_job` on this queue, or once more one that has ended.
+
+        Its id, options and meta stay. Raises DuplicateJobError if it waits or runs.
+        """
+        waits["pipeline"] = pipeline
+        sending = split_sending(waits)
+        if waits:
+            raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
+        new = job.renewed(self.name, at_front)
+        if self._backend.keyring is not None:
+            new = signed(new, self._backend)
+        now_us = self._send([new], sending)
+        job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
+        return job
+
     # -- looking
 
     @property
@@ -250,6 +290,11 @@ class Queue:
         return FailedJobRegistry(queue=self)
 
     @property
+    def deferred_job_registry(self) -> DeferredJobRegistry:
+        """The jobs that wait for other jobs."""
+        return DeferredJobRegistry(queue=self)
+
+    @property
     def canceled_job_registry(self) -> CanceledJobRegistry:
         """The jobs that were canceled."""
         return CanceledJobRegistry(queue=self)
@@ -259,6 +304,19 @@ class Queue:
     def empty(self) -> int:
         """Deletes the waiting jobs; returns how many."""
         return self._backend.store.empty(self.name)
+
+    def delete(self, delete_jobs: bool = True) -> None:
+        """Deletes the waiting jobs, and the queue where nothing is left of it.
+
+        With `delete_jobs=False` they are canceled: their records stay. While jobs of it run or wait
+        for something, or records of ended ones stay, so does its name.
+        """
+        if delete_jobs:
+            self.empty()
+        else:
+            for job_id in self.job_ids:
+                self.remove(job_id)
+        self._backend.store.forget_queue(self.name)
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
         """Cancels a job that waits in this queue; does nothing if none does."""
@@ -286,11 +344,7 @@ class Queue:
         jobs = [
             self._new_job(data, self._template(data.options, due_us, delay_us)) for data in datas
         ]
-        store = self._backend.store
-        durability = self._durability
-        if sending.waits:
-            durability = replace(durability, **sending.waits)
-        now_us = store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
+        now_us = self._send(jobs, sending)
         is_due = due_us is None and delay_us is None
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
@@ -300,6 +354,13 @@ class Queue:
             Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
             for job in jobs
         ]
+
+    def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
+        """Redis' time of the enqueue; None if it is only queued on a pipeline."""
+        store, durability = self._backend.store, self._durability
+        if sending.waits:
+            durability = replace(durability, **sending.waits)
+        return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
 
     def _new_job(self, data: EnqueueData, template: Template) -> NewJob:
         options = data.options

@@ -1,5 +1,14 @@
 """The serializers, at the path RQ's users know."""
 
+from rqd.model.contracts import Serializer
 from rqd.model.serializers import JSONSerializer, PickleSerializer, resolve_serializer
 
-__all__ = ["JSONSerializer", "PickleSerializer", "resolve_serializer"]
+DefaultSerializer = PickleSerializer
+
+__all__ = [
+    "DefaultSerializer",
+    "JSONSerializer",
+    "PickleSerializer",
+    "Serializer",
+    "resolve_serializer",
+]

@@ -14,6 +14,7 @@ from typing import Any
 from rqd.connection import backend_for
 from rqd.daemon.foreground import run_in_foreground
 from rqd.job import Connection
+from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
@@ -51,6 +52,24 @@ class Worker:
             handlers = [handlers]
         self._own = [("--exception-handler", _name_of(handler)) for handler in handlers or ()]
         self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
+
+    @classmethod
+    def all(
+        cls,
+        connection: Connection = None,
+        job_class: Any = None,  # noqa: ARG003 - RQ's
+        queue_class: Any = None,  # noqa: ARG003 - RQ's
+        queue: Queue | str | None = None,
+    ) -> list[LiveWorker]:
+        """The workers of all live masters; with `queue`, of those that serve it."""
+        name = queue.name if isinstance(queue, Queue) else queue
+        given = queue.connection if isinstance(queue, Queue) and connection is None else connection
+        return live_workers(given, name)
+
+    @classmethod
+    def count(cls, connection: Connection = None, queue: Queue | str | None = None) -> int:
+        """How many workers `all` finds."""
+        return len(cls.all(connection, queue=queue))
 
     def queue_names(self) -> list[str]:
         """The names of its queues."""

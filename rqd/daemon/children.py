@@ -148,9 +148,11 @@ class Children:
             self._retire(worker)
 
     def note_ending(self, ended: Ended) -> None:
-        """Keeps an attempt's cause as its worker's last error."""
-        if not isinstance(ended.report.outcome, Succeeded | Released | Parked | Lost):
-            self.workers.by_number[ended.run.worker].last_error = cause(ended.report.outcome)
+        """Keeps an attempt's time, and its cause as its worker's last error."""
+        worker, report = self.workers.by_number[ended.run.worker], ended.report
+        worker.worked_s += report.usage.wall_s or 0.0
+        if not isinstance(report.outcome, Succeeded | Released | Parked | Lost):
+            worker.last_error = cause(report.outcome)
 
     def perform(self, now: float) -> None:
         """What is due: jobs that waited for others, hard kills, kills that went unheard, places to

@@ -49,6 +49,7 @@ def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
         "func_name": run.claim.func_name if run else "",
         "queue": run.claim.queue if run else "",
         "last_error": worker.last_error,
+        "worked_s": f"{worker.worked_s:.3f}",
     }
     return row | (gauge.read(child.pid, now) if child else {})
 

@@ -78,6 +78,7 @@ class Worker:
     run: Run | None = None
     tail: Tail = field(default_factory=Tail)
     last_error: str = ""
+    worked_s: float = 0.0
 
     @property
     def is_present(self) -> bool:

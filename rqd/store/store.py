@@ -202,6 +202,23 @@ class Store:
             if not taken_out:
                 return total
 
+    def unlist(self, queue: str, index: str, job_id: str) -> bool:
+        """Takes an ended job out of its queue's index; its record stays. False if it
+        isn't there.
+        """
+        return bool(self.redis.zrem(self.keys.index(queue, index), job_id))
+
+    def tidy(self, queue: str, index: str) -> int:
+        """Takes the ids of expired records out of an index of ended jobs, 100 at a time."""
+        total = 0
+        while gone := int(self._ask("tidy", queue, index)):
+            total += gone
+        return total
+
+    def forget_queue(self, queue: str) -> bool:
+        """Takes an empty queue off the list; False if it holds jobs, or records of them."""
+        return bool(self._ask("forget_queue", queue))
+
     def command(self, command: Mapping[str, Any], masters: Sequence[str]) -> list[str]:
         """Sends a command, which needs an `id`, to these masters; returns those that live."""
         told = self._run("command", json.dumps(dict(command)), *masters)

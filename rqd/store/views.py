@@ -13,6 +13,7 @@ from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone, is_lasting
 from rqd.store.store import Store
 
+_OF_ENDED = ("finished", "failed", "canceled")
 _LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 # Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
 _BLOCK_SLICE_S = 2.0
@@ -131,14 +132,46 @@ class Views:
             return []
         return [_text(raw) for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
 
-    def index_ids(self, queue: str, index: str) -> list[str]:
-        """Ids in one of a queue's indexes, those of expired records left out.
+    def index_ids(
+        self, queue: str, index: str, start: int = 0, end: int = -1, desc: bool = False
+    ) -> list[str]:
+        """Ids in one of a queue's indexes from `start` to `end`, both included; -1 is the last one.
 
-        `index` is started, scheduled, deferred, finished, failed or canceled.
+        In the order of their scores, those of expired records left out. `index` is started,
+        scheduled, deferred, finished, failed or canceled.
         """
-        low = f"({self.now_us()}" if index in ("finished", "failed", "canceled") else "-inf"
-        found = self._redis.zrangebyscore(self._keys.index(queue, index), low, "+inf")
+        low, key = self._index_from(index), self._keys.index(queue, index)
+        read = self._redis.zrangebyscore
+        bounds = low, "+inf"
+        if desc:
+            read, bounds = self._redis.zrevrangebyscore, ("+inf", low)
+        if start >= 0 and end >= -1:
+            count = -1 if end == -1 else max(0, end - start + 1)
+            found = read(key, *bounds, start=start, num=count) if count else []
+        else:
+            found = read(key, *bounds)
+            found = found[start:] if end == -1 else found[start : end + 1]
         return [_text(raw) for raw in found]
+
+    def index_count(self, queue: str, index: str) -> int:
+        """How many ids one of a queue's indexes has, without those of expired records."""
+        low = self._index_from(index)
+        return int(self._redis.zcount(self._keys.index(queue, index), low, "+inf"))
+
+    def index_score(self, queue: str, index: str, job_id: str) -> float | None:
+        """A job's score in one of a queue's indexes (us); None if it isn't there or has expired."""
+        score: float | None = self._redis.zscore(self._keys.index(queue, index), job_id)
+        is_over = score is not None and index in _OF_ENDED and score <= self.now_us()
+        return None if is_over else score
+
+    def heartbeat_us(self, master: str) -> int | None:
+        """When a master was last heard of; None for one that is gone."""
+        score = self._redis.zscore(self._keys.masters, master)
+        return None if score is None else int(score)
+
+    def _index_from(self, index: str) -> str:
+        """The lowest score of an index that counts: of ended jobs, the end of their records."""
+        return f"({self.now_us()}" if index in _OF_ENDED else "-inf"
 
     def position(self, queue: str, job_id: str) -> int | None:
         """A job's place among the ready ones, 0 is next; None if it isn't there."""

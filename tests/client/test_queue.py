@@ -1,7 +1,13 @@
 """What a queue holds, and what is taken out of it."""
 
-from rqd import Job, Queue
-from rqd.connection import Backend
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rqd import Job, Queue, Retry
+from rqd.connection import Backend, use_redis
+from rqd.exceptions import ConfigurationError, DuplicateJobError, NoSuchJobError
 from tests.client import work
 from tests.client.performing import claim, perform
 
@@ -60,3 +66,82 @@ def test_remove_cancels_a_job_of_this_queue_only(backend: Backend) -> None:
 
     assert (first.is_canceled, second.is_canceled, foreign.is_queued) == (True, True, True)
     assert perform(backend, "high", "low") == 1
+
+
+def test_delete_takes_the_queue_away_where_nothing_is_left_of_it(backend: Backend) -> None:
+    queue, busy, kept = Queue("low"), Queue("high"), Queue("kept")
+    job = queue.enqueue(work.multiply, 1)
+    busy.enqueue(work.multiply, 1)
+    busy.enqueue_in(timedelta(hours=1), work.multiply, 1)
+    waiting = kept.enqueue(work.multiply, 1)
+
+    queue.delete()
+    busy.delete()
+    kept.delete(delete_jobs=False)
+
+    assert not Job.exists(job.id)
+    assert waiting.is_canceled
+    assert (busy.count, busy.scheduled_job_registry.count) == (0, 1)
+    assert Queue.all() == [busy, kept]
+    waiting.delete()
+    kept.delete()
+    assert Queue.all() == [busy]
+
+
+def test_a_created_job_is_in_redis_once_it_is_enqueued(backend: Backend) -> None:
+    made = [
+        Job.create(work.multiply, (2,), {"y": 3}, id="a", origin="low", timeout=5, meta={"n": 1}),
+        Queue("low").create_job(work.multiply, (4,), retry=Retry(2), result_ttl="1h"),
+    ]
+    assert not Job.exists("a")
+    with pytest.raises(NoSuchJobError):
+        made[0].save()
+    made[0].meta["n"] = 2
+
+    enqueued = [Queue("low").enqueue_job(job) for job in made]
+
+    assert enqueued == made
+    assert Queue("low").job_ids == ["a", made[1].id]
+    found = Job.fetch("a")
+    assert (found.args, found.kwargs, found.timeout, found.meta) == ((2,), {"y": 3}, 5, {"n": 2})
+    assert (made[1].retries_left, Job.fetch(made[1].id).result_ttl) == (2, 3600)
+    assert made[0].enqueued_at == found.enqueued_at
+    with pytest.raises(DuplicateJobError):
+        Queue("low").enqueue_job(made[0])
+    perform(backend, "low")
+    assert [job.return_value() for job in made] == [6, 4]
+
+
+def test_an_ended_job_is_enqueued_again_by_its_handle(backend: Backend, redis_client: Any) -> None:
+    job = Queue("low").enqueue(work.multiply, 2, y=3, job_id="a", meta={"n": 1})
+    perform(backend, "low")
+
+    pipe = redis_client.pipeline()
+    Queue("high").enqueue_job(Job.fetch("a"), pipeline=pipe)
+    assert job.is_finished
+    pipe.execute()
+
+    job.refresh()
+    assert (job.origin, job.get_status(), job.meta, job.results()) == (
+        "high",
+        "queued",
+        {"n": 1},
+        [],
+    )
+    perform(backend, "high")
+    assert job.return_value() == 6
+
+
+def test_a_signed_job_is_enqueued_again_under_our_own_signature(backend: Backend) -> None:
+    use_redis(backend.url, signing_keys=["a" * 32])
+    made = Queue().create_job(work.multiply, (2,), job_id="a", meta={"n": 1})
+
+    Queue().enqueue_job(made)
+
+    assert (Job.fetch("a").args, Job.fetch("a").meta) == ((2,), {"n": 1})
+
+
+def test_a_job_class_of_ones_own_is_refused(backend: Backend) -> None:
+    Queue(job_class=Job)
+    with pytest.raises(ConfigurationError, match="a queue's jobs are"):
+        Queue(job_class="shop.OwnJob")

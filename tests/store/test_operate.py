@@ -186,11 +186,18 @@ OPERATIONS: dict[str, Callable[[Driver], object]] = {
     "requeue": lambda rqd: rqd.store.requeue("a"),
     "delete": lambda rqd: rqd.store.delete("a"),
     "empty": lambda rqd: rqd.store.empty("low"),
+    "forget_queue": lambda rqd: rqd.store.forget_queue("low"),
 }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("key", ["nonempty", "queue:low"])
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [
+        *((operation, "nonempty") for operation in OPERATIONS),
+        *((operation, "queue:low") for operation in OPERATIONS if operation != "forget_queue"),
+        ("forget_queue", "queues"),
+    ],
+)
 def test_a_key_that_is_not_rqds_refuses_it_before_the_first_write(
     rqd: Driver, operation: str, key: str
 ) -> None:

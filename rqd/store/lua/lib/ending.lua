@@ -26,10 +26,11 @@ local function bury(id, now)
   redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
 end
 
--- At most `limit` ids whose records have expired leave an index.
+-- At most `limit` ids whose records have expired leave an index; returns how many.
 local function forget_expired(index, now, limit)
   local ids = redis.pcall('ZRANGEBYSCORE', index, '-inf', int(now), 'LIMIT', 0, limit)
   if ids[1] then redis.call('ZREM', index, unpack(ids)) end
+  return #ids
 end
 
 -- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash.
