@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rqd.job import get_current_job as get_current_job
     from rqd.job import requeue_job as requeue_job
     from rqd.model.retry import Retry as Retry
+    from rqd.model.unique import Unique as Unique
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
     from rqd.worker import Worker as Worker
@@ -25,6 +26,7 @@ _HOME = {
     "Job": "rqd.job",
     "Queue": "rqd.queue",
     "Retry": "rqd.model.retry",
+    "Unique": "rqd.model.unique",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
     "current_fence": "rqd.running",
@@ -38,6 +40,7 @@ __all__ = [
     "Job",
     "Queue",
     "Retry",
+    "Unique",
     "Worker",
     "__version__",
     "cancel_job",

@@ -9,6 +9,8 @@ from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
 from rqd.model.retry import Retry
+from rqd.model.terms import dump_terms
+from rqd.model.unique import Unique
 
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
@@ -21,7 +23,6 @@ _NOT_YET = (
     "on_stopped",
     "rate_limit",
     "webhooks",
-    "unique",
 )
 
 
@@ -30,7 +31,8 @@ class JobOptions:
     """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
 
     `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
-    None leaves the queue's or rqd's default.
+    `unique` is a key that one job at a time may have, or a Unique that says more. None leaves the
+    queue's or rqd's default.
     """
 
     job_timeout: float | str | None = None
@@ -42,6 +44,7 @@ class JobOptions:
     at_front: bool = False
     meta: dict[str, Any] | None = None
     retry: Retry | None = None
+    unique: Unique | str | bool | None = None
 
 
 @dataclass(slots=True)  # not frozen: see NewJob
@@ -130,7 +133,15 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
             raise InvalidCallError(f"{name}= is not there yet")
     if not isinstance(given.get("retry"), Retry | None):
         raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
+    if "unique" in given:
+        given["unique"] = _unique(given["unique"], given.get("job_id"))
     return JobOptions(**given)
+
+
+def may_be_left_out(data: EnqueueData) -> bool:
+    """True if another job may be returned in this one's place."""
+    unique = data.options.unique
+    return isinstance(unique, Unique) and unique.on_conflict == "existing"
 
 
 def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: float) -> Template:
@@ -146,7 +157,27 @@ def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: flo
         at_front=options.at_front,
         retries=retry.max if retry else 0,
         retry_intervals=tuple(retry.intervals) if retry else (),
+        terms=dump_terms(_terms(options)),
     )
+
+
+def _terms(options: JobOptions) -> dict[str, Any]:
+    """What few jobs ask for."""
+    terms: dict[str, Any] = {}
+    if isinstance(options.unique, Unique):
+        terms["unique"] = options.unique.term()
+    return terms
+
+
+def _unique(given: Unique | str | bool, job_id: str | None) -> Unique | None:
+    """The key as it was written; with True (RQ's) it is the job's id, which is unique anyway."""
+    if isinstance(given, str):
+        return Unique(given)
+    if given is True and job_id is None:
+        raise InvalidCallError("unique=True needs job_id=..; or write a key: unique='report-42'")
+    if not isinstance(given, Unique | bool):
+        raise InvalidCallError(f"unique={given!r}: write a key, or unique=Unique('key', until=..)")
+    return given if isinstance(given, Unique) else None
 
 
 def _duration(value: float | str | None, what: str, default: float) -> float:

@@ -31,6 +31,7 @@ from rqd.options import (
     JobOptions,
     Sending,
     job_options,
+    may_be_left_out,
     read_waits,
     split_call,
     split_sending,
@@ -119,8 +120,8 @@ class Queue:
         (and of these replicas), within `wait_timeout` seconds, 1 if not said.
 
         Raises InvalidCallError if another process could not run it, PayloadTooLargeError,
-        DuplicateJobError for a live `job_id`, NotDurableError for what was not waited for in time:
-        the job is enqueued then.
+        DuplicateJobError for a live `job_id` or a `unique` key that a job has, NotDurableError for
+        what was not waited for in time: the job is enqueued then.
         """
         data, sending = split_call(f, args, kwargs)
         return self._enqueue([data], sending=sending)[0]
@@ -344,6 +345,10 @@ class Queue:
         jobs = [
             self._new_job(data, self._template(data.options, due_us, delay_us)) for data in datas
         ]
+        if sending.pipeline is not None and any(map(may_be_left_out, datas)):
+            raise InvalidCallError(
+                "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
+            )
         now_us = self._send(jobs, sending)
         is_due = due_us is None and delay_us is None
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
@@ -351,7 +356,9 @@ class Queue:
             due_us = now_us + delay_us
         backend, insisted = self._backend, self._insisted_serializer
         return [
-            Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
+            Job.fetch(job.holder_id, backend, insisted)
+            if job.holder_id
+            else Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
             for job in jobs
         ]
 

@@ -35,7 +35,13 @@ class NoSuchJobError(RqdError, LookupError):
 
 
 class DuplicateJobError(RqdError):
-    """A job with this id is still alive. Wait for its end, or choose another id."""
+    """A job with this id, or with this unique key, is still alive: `job_id` says which. Wait for
+    its end, or choose another id or key.
+    """
+
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class InvalidJobOperation(RqdError):

@@ -13,6 +13,7 @@ _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
 # Each of these, after a queue's name, is the key of one of its indexes.
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 _LONGEST_S = 10**10
+_LONGEST_KEY_CHARS = 256
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
 _SIZE = re.compile(r"(\d{1,12})([KMG]?)\Z", re.ASCII)
 _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -49,6 +50,15 @@ def check_queue_name(name: str) -> str:
             f" than {name.rpartition(':')[2]!r} after the last colon"
         )
     return name
+
+
+def check_key(key: str, what: str) -> str:
+    """Returns the key of a limit or of a unique job. Raises InvalidNameError if it can't be one."""
+    if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY_CHARS or not key.isprintable():
+        raise InvalidNameError(
+            f"{what} {key!r} must be 1 to {_LONGEST_KEY_CHARS} printable characters"
+        )
+    return key
 
 
 def parse_duration_s(value: float | str | None, what: str) -> float | None:

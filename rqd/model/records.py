@@ -122,6 +122,8 @@ class NewJob:
     meta: bytes = b""
     signature: str = ""
     meta_signature: str = ""
+    # Set by an enqueue that left this job out: the one that has its unique key.
+    holder_id: str = ""
 
     def signed_facts(self) -> tuple[bytes, ...]:
         """What a signature of this job binds: the bytes of SIGNED_FIELDS."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.model.records import Claim, Envelope, parse_intervals, retries_granted
+from rqd.model.errors import DuplicateJobError, RqdError
+from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,44 @@ class Greeting:
         if outcome == b"ok":
             return cls(None, _read_losses(told[1]))
         return cls(Owner(*map(read_text, told)))
+
+
+def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
+    """Redis' time in microseconds; writes into the jobs that were left out who has their key.
+
+    Raises DuplicateJobError.
+    """
+    outcome, told, *more = answer
+    match outcome:
+        case b"ok":
+            left_out = more[0] if more else []
+            for number, holder in zip(left_out[::2], left_out[1::2], strict=True):
+                jobs[number - 1].holder_id = holder.decode()
+            return int(told)
+        case b"duplicate":
+            raise DuplicateJobError(
+                f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
+                " its end, or choose another id",
+                told.decode(),
+            )
+        case b"conflict":
+            holder, key = map(read_text, more)
+            raise DuplicateJobError(
+                f"job {holder} has the unique key {key!r}: wait for its end, or use"
+                " Unique(.., on_conflict=..)",
+                holder,
+            )
+    raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+
+
+def read_requeued(found: str, job_id: str) -> str:
+    """The status that a requeue has found. Raises DuplicateJobError."""
+    if found.startswith("unique "):
+        holder = found.partition(" ")[2]
+        raise DuplicateJobError(
+            f"job {holder} has the unique key of job {job_id} by now: wait for its end", holder
+        )
+    return found
 
 
 def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:

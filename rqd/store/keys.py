@@ -79,6 +79,10 @@ class Keys:
         """STRING: a large value on its way into a script; expires after ten minutes."""
         return f"{self.prefix}staged:{name}"
 
+    def unique(self, key: str) -> str:
+        """STRING: until when a unique key is held, and by which job; expires with a window."""
+        return f"{self.prefix}unique:{key}"
+
     def stats(self, queue: str) -> str:
         """HASH of counters: finished, failed, canceled, retried."""
         return f"{self.prefix}stats:{queue}"
@@ -104,5 +108,6 @@ class Keys:
 #   nonempty          SET of queues whose ready set has members
 #   counters          HASH: back, front (places), fence, seen, reap_after (us)
 #   control:<master>  LIST of commands as JSON, until obeyed
+#   left-out:<request> STRING: jobs of a batch left out for the ones with their keys; a minute
 #   precedence:<name> ZSET of queues by rank, named by its content; an hour, then told again
 #   turn:<master>     STRING: the last turn's answer, for its replay; an hour

@@ -20,13 +20,20 @@ from redis.exceptions import NoScriptError, ResponseError
 from rqd.model.durability import Durability
 from rqd.model.errors import (
     ConfigurationError,
-    DuplicateJobError,
-    RqdError,
     ServerUnavailableError,
 )
 from rqd.model.records import NewJob
 from rqd.store.connection import moves_with_a_slot
-from rqd.store.exchange import Beat, BeatAnswer, Greeting, Turn, TurnAnswer, read_text
+from rqd.store.exchange import (
+    Beat,
+    BeatAnswer,
+    Greeting,
+    Turn,
+    TurnAnswer,
+    read_enqueued,
+    read_requeued,
+    read_text,
+)
 from rqd.store.keys import Keys
 from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, portions
 from rqd.store.refusals import NOT_OURS, explain_write
@@ -63,8 +70,9 @@ class Store:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
         More than 10,000 jobs, or 64 MiB, go in portions, each of which is all or none. With `pipe`,
-        a pipeline of the user's, the script is queued there, and None returned. Raises
-        DuplicateJobError if one of the ids belongs to a live job, or stands there twice;
+        a pipeline of the user's, the script is queued there, and None returned. A job that is left
+        out for the one that has its unique key gets that one's `holder_id`. Raises
+        DuplicateJobError if one of the ids or keys belongs to a live job, or stands there twice;
         NotDurableError if the jobs are there, but not as durable as asked for.
         """
         if durability:
@@ -180,9 +188,12 @@ class Store:
         return read_text(self._ask("cancel", job_id, queue))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
-        """Makes an ended job ready again; returns the status it was found in."""
+        """Makes an ended job ready again; returns the status it was found in.
+
+        Raises DuplicateJobError if another job has its unique key by now.
+        """
         front = "1" if at_front else ""
-        return read_text(self._ask("requeue", job_id, front))
+        return read_requeued(read_text(self._ask("requeue", job_id, front)), job_id)
 
     def delete(self, job_id: str) -> str:
         """Deletes a job and its records; returns the status it was found in."""
@@ -251,18 +262,10 @@ class Store:
         self._stage(staged)
         reached = None
         if durability:
-            (outcome, told), reached = self._ask("enqueue", *args, wait=durability.command())
+            answer, reached = self._ask("enqueue", *args, wait=durability.command())
         else:
-            outcome, told = self._ask("enqueue", *args)
-        match outcome:
-            case b"ok":
-                return int(told), reached
-            case b"duplicate":
-                raise DuplicateJobError(
-                    f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
-                    " its end, or choose another id"
-                )
-        raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+            answer = self._ask("enqueue", *args)
+        return read_enqueued(answer, jobs), reached
 
     def _stage(self, staged: Mapping[str, bytes]) -> None:
         for name, value in staged.items():

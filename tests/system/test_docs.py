@@ -212,7 +212,13 @@ def test_every_decision_is_listed() -> None:
 def keys_in_code() -> dict[str, str]:
     """Each key's shape and type, from the docstrings and the last comment of rqd/store/keys.py."""
     built = Keys("ns")
-    shapes = {"queue": "<queue>", "job_id": "<id>", "master": "<master>", "number": "<n>"}
+    shapes = {
+        "queue": "<queue>",
+        "job_id": "<id>",
+        "master": "<master>",
+        "number": "<n>",
+        "key": "<key>",
+    }
     found: dict[str, str] = {}
     for name, member in vars(Keys).items():
         if name.startswith("_") or name in ("namespace", "prefix") or not member.__doc__:

@@ -4,7 +4,7 @@
 -- returns  the status found: queued, scheduled, deferred (canceled now), canceled (already), any
 --          other status (refused), or '' (no such job, or not of this queue)
 -- Safe to send twice: the second finds it canceled.
---@ names ready ending
+--@ names ready terms unique ending
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end
@@ -15,12 +15,5 @@ if not queue then return '' end
 if status ~= 'queued' and status ~= 'scheduled' and status ~= 'deferred' then return status end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
 if refused then return refused end
-if status == 'queued' then
-  leave_ready(id, queue)
-elseif status == 'scheduled' then
-  unschedule(id, queue)
-end
-redis.call('PERSIST', P .. 'job:' .. id)
-redis.call('PERSIST', P .. 'job:' .. id .. ':payload')
-end_job(id, queue, 'canceled', held[3], now_us())
+cancel_job(id, queue, status, held[3], now_us())
 return status

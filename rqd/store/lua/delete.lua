@@ -3,7 +3,7 @@
 -- ARGV     job id
 -- returns  the status found, '' if there was no such job
 -- Safe to send twice: the second finds nothing.
---@ names ready ending
+--@ names ready terms unique ending
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end
@@ -13,11 +13,8 @@ if not status then return '' end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
   P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
 if refused then return refused end
-if status == 'queued' then
-  leave_ready(id, queue)
-elseif status == 'scheduled' then
-  unschedule(id, queue)
-elseif status == 'started' then
+stop_waiting(id, queue, status)
+if status == 'started' then
   drop_lease(id, queue)
 elseif INDEX[status] then
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. INDEX[status], id)

@@ -7,11 +7,13 @@
 --          of its template, staged payload's name and size in bytes ('' for none), payload ('' if
 --          staged), description, further fields of its hash ('' for none: names and values, packed
 --          likewise)
--- returns  {'ok', now us}, {'duplicate', id} (a live job has this id, or the batch has it twice),
---          or {'unstaged', id} (the staged payload is gone: stage it and send again)
+-- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
+--          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
+--          has it twice); {'conflict', id, holder's id, unique key}; or {'unstaged', id} (the staged
+--          payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names arguments ready ending
+--@ names arguments ready terms unique ending
 local request = take()
 local NONE = {} -- one for all: a table a job costs
 local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
@@ -31,6 +33,9 @@ for i = 1, take_count() do
   add('status', 'queued')
   if priority ~= 0 then add('priority', priority) end
   if template.ttl then add('ttl', ttl) end
+  for at = 1, #template.fields, 2 do
+    if template.fields[at] == 'terms' then template.unique = unique_of(template.fields[at + 1]) end
+  end
   templates[i] = template
   queues[queue] = queues[queue] or { is_due = false, ready = {} }
   queues[queue].is_due = queues[queue].is_due or template.due ~= ''
@@ -67,8 +72,29 @@ for queue, has in pairs(queues) do
   end
 end
 
+-- What a unique key means for a new job: nil if it is free, 'left out' for the one that has it,
+-- 'replacing' that one, or 'refused'. In one batch the first job of a key has it.
+local left_out, keys_taken = {}, {}
+local function meet_holder(number, new, unique)
+  touch(unique.key, 'string')
+  local first = keys_taken[unique.key]
+  local holder = first and { id = first } or holder_of(unique)
+  new.holder = holder
+  if holder and unique.on_conflict == 'existing' and (first or holder.status) then
+    left_out[#left_out + 1], left_out[#left_out + 2] = number, holder.id
+    return 'left out'
+  end
+  keys_taken[unique.key] = new.id
+  if not holder then return nil end
+  if unique.on_conflict ~= 'replace' or not HOLDS.started[holder.status] then return 'refused' end
+  touch(P .. 'queue:' .. holder.queue, 'zset')
+  touch(P .. 'scheduled', 'zset')
+  return 'replacing'
+end
+
 local done_at -- when the first sending came, if this is a replay
-for _, new in ipairs(jobs) do
+local kept = {} -- the jobs that are not left out
+for number, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
   local old, gone_at, gone_by = NONE, nil, nil
   if redis.call('EXISTS', job, job .. ':request', job .. ':results') > 0 then
@@ -80,19 +106,36 @@ for _, new in ipairs(jobs) do
   end
   if old[1] == request or gone_by == request then
     done_at = gone_at or old[4] or int(now_us())
-  elseif LIVE[old[2]] or names[new.id] then
-    return { 'duplicate', new.id }
-  elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
-    return { 'unstaged', new.id }
-  elseif old[3] and INDEX[old[2]] then
-    new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
-    touch(new.old_index, 'zset')
+    break
   end
-  names[new.id] = true
+  local unique = new.like.unique
+  local met = unique and meet_holder(number, new, unique)
+  if met == 'refused' then
+    return { 'conflict', new.id, new.holder.id, unique.name }
+  elseif met ~= 'left out' then
+    if LIVE[old[2]] or names[new.id] then
+      return { 'duplicate', new.id }
+    elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
+      return { 'unstaged', new.id }
+    elseif old[3] and INDEX[old[2]] then
+      new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
+      touch(new.old_index, 'zset')
+    end
+    new.is_replacing = met == 'replacing'
+    names[new.id] = true
+    kept[#kept + 1] = new
+  end
 end
-if done_at then return { 'ok', done_at } end
+local memo_key = P .. 'left-out:' .. request
+if done_at then
+  local packed = redis.pcall('GET', memo_key)
+  local is_whole, others = pcall(cmsgpack.unpack, packed)
+  return { 'ok', done_at, is_whole and others or nil }
+end
 refused = refusal(touched)
 if refused then return refused end
+if not kept[1] then return { 'ok', int(now_us()), left_out } end
+jobs = kept
 
 local now = now_us()
 local stamp = int(now)
@@ -115,6 +158,10 @@ end
 for _, new in ipairs(jobs) do
   local id, like = new.id, new.like
   local job = P .. 'job:' .. id
+  if new.is_replacing then
+    local old = new.holder
+    cancel_job(old.id, old.queue, old.status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
+  end
   if new.is_again then
     -- The id of an ended job is used again: its old record makes room.
     if new.old_index then redis.call('ZREM', new.old_index, id) end
@@ -151,6 +198,8 @@ for _, new in ipairs(jobs) do
     local is_delay = string.sub(like.due, 1, 1) == '+'
     schedule(id, like.queue, is_delay and now + tonumber(string.sub(like.due, 2)) or tonumber(like.due))
   end
+  -- A scheduled job's time to live begins with its wait for a worker.
+  if like.unique then hold_unique(like.unique, id, like.due == '' and like.ttl or nil) end
 end
 for queue, has in pairs(queues) do
   redis.call('SADD', KEYS[1], queue)
@@ -159,4 +208,6 @@ for queue, has in pairs(queues) do
   end
   if has.ready[1] then announce(queue) end
 end
-return { 'ok', stamp }
+if not left_out[1] then return { 'ok', stamp } end
+redis.call('SET', memo_key, cmsgpack.pack(left_out), 'EX', REPLAY_S)
+return { 'ok', stamp, left_out }

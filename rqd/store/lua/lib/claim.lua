@@ -18,14 +18,17 @@ local function promote(now, limit)
   for _, id in ipairs(ids) do
     local job = P .. 'job:' .. id
     local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt',
-      'failure_ttl')
+      'failure_ttl', 'terms')
     redis.call('ZREM', P .. 'scheduled', id)
     if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
       redis.call('HSET', job, 'enqueued_at', int(now))
       local score = next_score(held[2], held[4] == '1')
       local is_ready = enter_queue(id, held[1], score, held[6], held[7], now)
-      if is_ready and held[5] and not held[6] then arm_ttl(id, held[5]) end
+      if is_ready and held[5] and not held[6] then
+        arm_ttl(id, held[5])
+        if held[8] then limit_unique(held[8], id, held[5]) end
+      end
     end
   end
 end
@@ -104,6 +107,7 @@ local function start(id, queue, fence, worker, by, now)
     redis.call('PERSIST', job)
     redis.call('PERSIST', job .. ':payload')
   end
+  if held[15] then start_unique(held[15], id) end
   write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],

@@ -21,8 +21,9 @@ end
 
 local function bury(id, now)
   local job = P .. 'job:' .. id
-  local held = redis.call('HMGET', job, 'request', 'created_at')
+  local held = redis.call('HMGET', job, 'request', 'created_at', 'terms')
   remember_request(id, held[1], held[2], now)
+  if held[3] then release_unique(held[3], id, true) end
   redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
 end
 
@@ -38,16 +39,19 @@ local function end_job(id, queue, status, ttl_s, now, more)
   local job = P .. 'job:' .. id
   ttl_s = sound(ttl_s) or -1
   redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
+  if ttl_s ~= 0 then
+    redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
+  end
+  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at', 'terms')
+  if held[4] then release_unique(held[4], id, status == 'canceled') end
   if ttl_s == 0 then
-    local held = redis.call('HMGET', job, 'request', 'created_at')
-    remember_request(id, held[1], held[2], now)
+    remember_request(id, held[2], held[3], now)
     redis.call('DEL', job, job .. ':payload')
     -- Whoever blocks for the result still gets it.
     redis.call('EXPIRE', job .. ':results', REPLAY_S)
     redis.call('EXPIRE', job .. ':result', REPLAY_S)
     return
   end
-  redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
   local index = P .. 'queue:' .. queue .. ':' .. INDEX[status]
   if ttl_s < 0 then
     redis.pcall('ZADD', index, '+inf', id)
@@ -57,7 +61,6 @@ local function end_job(id, queue, status, ttl_s, now, more)
   local ttl_ms = in_ms(ttl_s)
   redis.call('PEXPIRE', job, ttl_ms)
   redis.call('PEXPIRE', job .. ':results', ttl_ms)
-  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at')
   if held[1] then
     redis.call('PEXPIRE', job .. ':payload', ttl_ms)
     redis.call('PEXPIRE', job .. ':result', ttl_ms)
@@ -65,6 +68,14 @@ local function end_job(id, queue, status, ttl_s, now, more)
   if ttl_s < REPLAY_S then remember_request(id, held[2], held[3], now) end
   -- Each ending clears two old ones, so that an index never outgrows its time to live.
   forget_expired(index, now, 2)
+end
+
+-- A waiting job, by its status.
+local function cancel_job(id, queue, status, ttl_s, now, more)
+  stop_waiting(id, queue, status)
+  redis.call('PERSIST', P .. 'job:' .. id)
+  redis.call('PERSIST', P .. 'job:' .. id .. ':payload')
+  end_job(id, queue, 'canceled', ttl_s, now, more)
 end
 
 -- An attempt's entry in the job's history; the ten latest stay (RQ's number).

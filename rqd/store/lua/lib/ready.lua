@@ -83,3 +83,12 @@ local function unschedule(id, queue)
   redis.call('ZREM', P .. 'scheduled', id)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':scheduled', id)
 end
+
+-- A job leaves where it waits, by its status.
+local function stop_waiting(id, queue, status)
+  if status == 'queued' then
+    leave_ready(id, queue)
+  elseif status == 'scheduled' then
+    unschedule(id, queue)
+  end
+end
