@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob, Template
 from rqd.model.serializers import serializer_name
+from rqd.model.terms import dump_terms, read_terms
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     NO_OPTIONS,
@@ -342,8 +344,10 @@ class Queue:
         delay_us: int | None = None,
         sending: Sending = PLAINLY,
     ) -> list[Job[Any]]:
+        trace = _carried_trace()
         jobs = [
-            self._new_job(data, self._template(data.options, due_us, delay_us)) for data in datas
+            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
+            for data in datas
         ]
         if sending.pipeline is not None and any(map(may_be_left_out, datas)):
             raise InvalidCallError(
@@ -384,13 +388,31 @@ class Queue:
         )
         return new if self._backend.keyring is None else signed(new, self._backend)
 
-    def _template(self, options: JobOptions, due_us: int | None, delay_us: int | None) -> Template:
+    def _template(
+        self,
+        options: JobOptions,
+        due_us: int | None,
+        delay_us: int | None,
+        trace: dict[str, str] | None = None,
+    ) -> Template:
         template = self._plain
         if options is not NO_OPTIONS:
             template = template_of(options, self.name, self.serializer, self.default_timeout)
+        if trace:
+            terms = dump_terms({**read_terms(template.terms), "trace": trace})
+            template = replace(template, terms=terms)
         if due_us is None and delay_us is None:
             return template
         return replace(template, due_us=due_us, delay_us=delay_us)
+
+
+def _carried_trace() -> dict[str, str] | None:
+    """The context of the span that this code is in; a program with spans has loaded their API."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
+
+    return carried()
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

@@ -1,0 +1,40 @@
+"""Errors of jobs in Sentry: `rqd start --middleware rqd.integrations.sentry.report`.
+
+Needs sentry-sdk. What a `--preload`ed module has set up by `sentry_sdk.init(..)` holds; without
+that it is what `SENTRY_DSN` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import sentry_sdk
+
+from rqd.integrations import FLUSH_S, flush_to_the_end
+from rqd.model.around import RunningJob
+
+# In the zygote, once for all its children; it starts no thread before there is an event.
+if not sentry_sdk.is_initialized():
+    sentry_sdk.init()
+
+
+def report(job: RunningJob, call: Callable[[], Any]) -> Any:
+    """What the job raises is an event, under the function's name, tagged with queue and job.
+
+    So are the errors that it logs. Arguments are not sent, but as Sentry's own settings have it
+    among the variables of a traceback.
+    """
+    with sentry_sdk.isolation_scope() as scope:
+        scope.set_transaction_name(job.func_name, source="task")
+        scope.set_tag("rqd.queue", job.origin)
+        scope.set_tag("rqd.job", job.id)
+        scope.set_context("rqd", {"attempt": job.attempt, "fence": job.fence})
+        try:
+            return call()
+        except BaseException as error:
+            sentry_sdk.capture_exception(error)
+            raise
+        finally:
+            flush_to_the_end(partial(sentry_sdk.flush, FLUSH_S))

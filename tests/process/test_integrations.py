@@ -1,0 +1,104 @@
+"""An error tracker and a tracer, the real ones, around real jobs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqd import Queue
+from rqd.model.terms import read_terms
+from tests import jobs
+from tests.daemons import StartDaemon
+
+WAIT_S = 15.0
+
+
+class Tracker:
+    """A server that keeps the envelopes it is sent."""
+
+    def __init__(self, port: int) -> None:
+        self.dsn = f"http://key@127.0.0.1:{port}/1"
+        self.events: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            parts = [json.loads(line) for line in body.splitlines()]
+            told.events += [part for part in parts if "exception" in part]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        told = Tracker(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield told
+        server.shutdown()
+        thread.join()
+
+
+def test_sentry_has_an_event_of_each_error_before_the_child_leaves(
+    start_daemon: StartDaemon, queue: Queue, tracker: Tracker
+) -> None:
+    start_daemon("--middleware", "rqd.integrations.sentry.report", env={"SENTRY_DSN": tracker.dsn})
+    good = queue.enqueue(jobs.multiply, 2, 3)
+    result = good.latest_result(timeout=WAIT_S)
+    assert result is not None
+    assert result.return_value == 6
+    bad = queue.enqueue(jobs.fail, "no stock")
+    slow = queue.enqueue(jobs.run_for_ever, job_timeout=0.2)
+    for job in (bad, slow):
+        assert job.latest_result(timeout=WAIT_S)
+    first, second = tracker.events  # they are there: nothing is waited for
+    assert first["exception"]["values"][-1]["value"] == "no stock"
+    assert first["transaction"] == "tests.jobs.fail"
+    assert first["tags"]["rqd.job"] == bad.id
+    assert first["tags"]["rqd.queue"] == "default"
+    assert second["exception"]["values"][-1]["type"] == "JobTimeoutException"
+
+
+def test_a_jobs_span_has_the_span_of_its_enqueue_as_parent(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    path = tmp_path / "spans"
+    start_daemon(
+        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
+        env={"RQD_TEST_SPANS": str(path)},
+    )  # fmt: skip
+    tracer = TracerProvider().get_tracer("tests")
+    with tracer.start_as_current_span("request") as request:
+        inside = queue.enqueue(jobs.multiply, 2, 3)
+        failing = queue.enqueue(jobs.fail)
+    outside = queue.enqueue(jobs.multiply, 2, 3)
+    for job in (inside, failing, outside):
+        assert job.latest_result(timeout=WAIT_S)
+    spans = {span["attributes"]["messaging.message.id"]: span for span in read_spans(path)}
+    for job in (inside, failing):
+        span = spans[job.id]
+        assert int(span["context"]["trace_id"], 16) == request.get_span_context().trace_id
+        assert int(span["parent_id"], 16) == request.get_span_context().span_id
+    assert spans[failing.id]["status"]["status_code"] == "ERROR"
+    assert spans[inside.id]["name"] == "tests.jobs.multiply"
+    assert spans[outside.id]["parent_id"] is None
+    assert read_terms(outside._record.terms) == {}
+
+
+def read_spans(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
