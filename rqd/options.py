@@ -164,6 +164,8 @@ def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: flo
 def _terms(options: JobOptions) -> dict[str, Any]:
     """What few jobs ask for."""
     terms: dict[str, Any] = {}
+    if options.retry and (rules := options.retry.rules.terms()):
+        terms["retry"] = rules
     if isinstance(options.unique, Unique):
         terms["unique"] = options.unique.term()
     return terms

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rqd
-from rqd.model.errors import JobTimeoutException
+from rqd.model.errors import JobTimeoutException, RetryLater
 
 calls = 0
 
@@ -242,3 +242,18 @@ def hog_and_wait(size_bytes: int) -> int:
     held[::4096] = b"x" * len(held[::4096])
     signal.pause()
     return len(held)
+
+
+def ask_until(path: str, attempts: int, how: str) -> Any:
+    """Asks to be run again until it has been so often."""
+    append(path, "attempt")
+    seen = len(Path(path).read_text().split())
+    if seen == attempts:
+        return f"after {seen}"
+    if how == "return":
+        return rqd.Retry(max=9, interval=0.01)
+    raise RetryLater(0.01, "not there yet")
+
+
+def ask_for_ever(most: int) -> None:
+    raise RetryLater(0, "never there", max=most)

@@ -33,6 +33,12 @@ _WAIT_S = 10**8
 @click.option("--at-front", is_flag=True, help="Before all that wait.")
 @click.option("--retry-max", type=int, default=0, help="Run it again after failures, so often.")
 @click.option("--retry-interval", type=float, multiple=True, help="Seconds before each retry.")
+@click.option("--retry-backoff", type=float, help="Each wait is so many times the one before.")
+@click.option("--retry-longest", type=float, help="... until it is so many seconds.")
+@click.option("--retry-jitter", type=float, help="Shorten each wait by up to this part: 0.2.")
+@click.option("--retry-on", metavar="CAUSE=N", multiple=True, help="So often: timeout=0.")
+@click.option("--retry-only", metavar="NAME", multiple=True, help="After this exception only.")
+@click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
@@ -42,8 +48,6 @@ def command(
     url: str | None,
     namespace: str | None,
     queue: str,
-    retry_max: int,
-    retry_interval: tuple[float, ...],
     serializer: str,
     quiet: bool,
     wait: bool,
@@ -58,9 +62,7 @@ def command(
     `name%=literal` by keyword; `@file` reads the value from a file.
     """
     args, kwargs = parse_arguments(arguments)
-    if retry_interval and not retry_max:
-        raise ConfigurationError("--retry-interval needs --retry-max, how often to retry")
-    retry = Retry(retry_max, list(retry_interval) or 0) if retry_max else None
+    retry = _retry({name: options.pop(name) for name in [*options] if name.startswith("retry_")})
     with backend(url, namespace, signs=True) as there:
         data = Queue.prepare_data(function, args, kwargs, timeout=timeout, retry=retry, **options)
         job = Queue(queue, there, serializer=serializer).enqueue_many([data])[0]
@@ -90,6 +92,26 @@ def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, An
         else:
             kwargs[keyword] = value
     return args, kwargs
+
+
+def _retry(given: dict[str, Any]) -> Retry | None:
+    """The Retry that the options ask for. Raises ConfigurationError."""
+    most = given.pop("retry_max")
+    chosen = {name.removeprefix("retry_"): value for name, value in given.items() if value}
+    if not most:
+        if chosen:
+            raise ConfigurationError(f"--retry-{min(chosen)} needs --retry-max, how often to retry")
+        return None
+    if "on" in chosen:
+        chosen["on"] = dict(map(_cause_and_count, chosen["on"]))
+    return Retry(most, list(chosen.pop("interval", (0,))), **chosen)
+
+
+def _cause_and_count(text: str) -> tuple[str, int]:
+    cause, equals, count = text.partition("=")
+    if not equals or not count.isdecimal():
+        raise ConfigurationError(f"--retry-on {text}: write CAUSE=N, such as timeout=0")
+    return cause, int(count)
 
 
 def _split(argument: str) -> tuple[str | None, str, str]:

@@ -21,7 +21,7 @@ from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call
 from rqd.model.current import current
-from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedError
+from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedError, RetryLater
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 from rqd.model.trust import Trust
 
@@ -232,26 +232,33 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
             value = _run(function, args, kwargs)
         else:
             value = current.around.run(_run, function, args, kwargs)
+        if type(value).__name__ == "Retry" and (asked := _asked_by(value)):
+            _timer.disarm()
+            return asked
         result = _encode_result(value, serializer)
         _timer.disarm()
     except JobTimeoutException as error:
         _timer.disarm()
         _tell_handlers(error)
         return frames.TIMED_OUT, _describe(error)
+    except RetryLater as error:
+        _timer.disarm()
+        return _asking({"most": error.max, "intervals": [error.delay]}, _message(error))
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its outcome
         _timer.disarm()
         if not is_admitted and isinstance(error, NotAllowedError):
             return frames.REFUSED, _message(error).encode(errors="replace")
         _tell_handlers(error)
-        kind = type(error)
-        name = f"{kind.__module__}.{kind.__qualname__}".encode(errors="replace")
-        return frames.RAISED, name, _message(error).encode(errors="replace"), _describe(error)
+        kind, *ancestors = map(_class_name, type(error).__mro__)
+        message = _message(error).encode(errors="replace")
+        return frames.RAISED, kind, message, _describe(error), b"\n".join(ancestors)
     if len(result) > DEFAULT_PAYLOAD_LIMIT_BYTES:
-        told = (
+        what = (
             f"the result takes {len(result):,} bytes, the limit is"
             f" {DEFAULT_PAYLOAD_LIMIT_BYTES:,}: store it elsewhere and return its address"
         )
-        return frames.RAISED, b"rqd.exceptions.PayloadTooLargeError", told.encode(), told.encode()
+        name, told = b"rqd.exceptions.PayloadTooLargeError", what.encode()
+        return frames.RAISED, name, told, told, b""
     return frames.SUCCEEDED, result, _preview(value, len(result))
 
 
@@ -271,6 +278,23 @@ def _tell_handlers(error: BaseException) -> None:
     except JobTimeoutException:
         _timer.disarm()
         sys.excepthook(*sys.exc_info())
+
+
+def _asked_by(value: Any) -> tuple[Any, ...] | None:
+    """The answer of a job that returned this; None if it is no Retry of ours."""
+    from rqd.model.retry import Retry  # noqa: PLC0415 - late: few jobs have use for it
+
+    return _asking(value.asking(), "") if isinstance(value, Retry) else None
+
+
+def _asking(asked: dict[str, Any], why: str) -> tuple[Any, ...]:
+    from rqd.model.terms import dump_terms  # noqa: PLC0415 - as in _asked_by
+
+    return frames.ASKED_AGAIN, dump_terms(asked).encode(), why.encode(errors="replace")
+
+
+def _class_name(kind: type) -> bytes:
+    return f"{kind.__module__}.{kind.__qualname__}".encode(errors="replace")
 
 
 def _encode_result(value: Any, serializer: str) -> bytes:

@@ -31,12 +31,24 @@ from rqd.daemon.zygote_process import (
     kill_by_pidfd,
     trust_frame,
 )
-from rqd.model.outcome import Lost, Outcome, Parked, Released, Report, Succeeded, TimedOut, cause
+from rqd.model.outcome import (
+    AskedAgain,
+    Lost,
+    Outcome,
+    Parked,
+    Released,
+    Report,
+    Succeeded,
+    TimedOut,
+    cause,
+)
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
 _KILL_FALLBACK_S = 1.0
 _LONGEST_BACKOFF_S = 30.0
+# What leaves a worker no error to show.
+_NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +163,7 @@ class Children:
         """Keeps an attempt's time, and its cause as its worker's last error."""
         worker, report = self.workers.by_number[ended.run.worker], ended.report
         worker.worked_s += report.usage.wall_s or 0.0
-        if not isinstance(report.outcome, Succeeded | Released | Parked | Lost):
+        if not isinstance(report.outcome, _NO_ERRORS):
             worker.last_error = cause(report.outcome)
 
     def perform(self, now: float) -> None:

@@ -27,9 +27,10 @@ JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout i
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
-RAISED = 31  # exception type, message, traceback, and what it used
+RAISED = 31  # exception type, message, traceback, its ancestors by line, and what it used
 TIMED_OUT = 32  # traceback, and what it used
 REFUSED = 33  # reason, and what it used
+ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 
 Frame = tuple[int, list[bytes]]

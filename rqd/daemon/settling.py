@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from zlib import crc32
 
 from rqd.daemon.log import Log
 from rqd.daemon.workers import Run
 from rqd.model.outcome import (
+    AskedAgain,
     Crashed,
     Lost,
     Parked,
@@ -19,6 +21,7 @@ from rqd.model.outcome import (
     cause,
 )
 from rqd.model.retry import (
+    ASKED,
     CountLoss,
     Decision,
     Fail,
@@ -26,9 +29,11 @@ from rqd.model.retry import (
     Park,
     PutBack,
     RetryBudget,
-    RetryLater,
+    RetryRules,
+    RunAgain,
     decide,
 )
+from rqd.model.terms import read_terms
 from rqd.store.exchange import Settlement
 
 Fields = list[tuple[str, str | bytes | int | float]]
@@ -36,7 +41,7 @@ Fields = list[tuple[str, str | bytes | int | float]]
 _DECISION = {
     Finish: "finish",
     Fail: "fail",
-    RetryLater: "retry",
+    RunAgain: "retry",
     PutBack: "put_back",
     Park: "park",
     CountLoss: "lose",
@@ -51,14 +56,17 @@ def settlement(run: Run, report: Report) -> Settlement:
     """What to record of this attempt."""
     claim = run.claim
     decision = decide_for(run, report)
-    delay_s = decision.delay_s if isinstance(decision, RetryLater | Park) else 0.0
+    delay_s = decision.delay_s if isinstance(decision, RunAgain | Park) else 0.0
+    fields = [] if isinstance(decision, PutBack) else _fields(run, report)
+    if isinstance(decision, RunAgain) and decision.counted:
+        fields.append(("run_again_for", decision.counted))
     return Settlement(
         id=claim.id,
         token=claim.token,
         worker=run.worker,
         decision=_DECISION[type(decision)],
         delay_us=int(delay_s * 1_000_000),
-        fields=() if isinstance(decision, PutBack) else tuple(_fields(run, report)),
+        fields=tuple(fields),
         result=report.outcome.result if isinstance(report.outcome, Succeeded) else b"",
     )
 
@@ -66,8 +74,15 @@ def settlement(run: Run, report: Report) -> Settlement:
 def decide_for(run: Run, report: Report) -> Decision:
     """The decision for this attempt under its job's retries."""
     claim = run.claim
-    budget = RetryBudget(claim.retries_left, claim.retry_intervals, claim.retries_used)
-    return decide(report.outcome, budget)
+    budget = RetryBudget(
+        claim.retries_left,
+        claim.retry_intervals,
+        claim.retries_used,
+        RetryRules.parse(read_terms(claim.terms).get("retry")),
+        claim.tally,
+    )
+    # Drawn from the token, which is random: who decides twice decides the same.
+    return decide(report.outcome, budget, crc32(claim.token.encode()) / 2**32)
 
 
 def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
@@ -85,9 +100,13 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
             log.error("job failed", **named, cause=cause(report.outcome), pid=report.pid)
             if isinstance(report.outcome, Raised | TimedOut) and report.outcome.traceback:
                 log.output(textwrap.indent(report.outcome.traceback, "    ").encode())
-        case RetryLater(delay_s):
+        case RunAgain(delay_s, counted):
             why = cause(report.outcome)
-            log.warning("job retried", **named, cause=why, in_s=f"{delay_s:g}")
+            in_s = f"{round(delay_s, 3):g}"
+            if counted == ASKED:
+                log.info("job runs again", **named, cause=why, in_s=in_s)
+            else:
+                log.warning("job retried", **named, cause=why, in_s=in_s)
         case Park(delay_s):
             why = cause(report.outcome)
             log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")
@@ -120,7 +139,9 @@ def _fields(run: Run, report: Report) -> Fields:
     return fields
 
 
-def _failure(outcome: Raised | TimedOut | Crashed | Refused | Parked | Lost) -> Fields:
+def _failure(
+    outcome: Raised | TimedOut | Crashed | AskedAgain | Refused | Parked | Lost,
+) -> Fields:
     match outcome:
         case Raised(exc_type, message, traceback):
             named: Fields = [
@@ -139,5 +160,5 @@ def _failure(outcome: Raised | TimedOut | Crashed | Refused | Parked | Lost) -> 
                 ("exit_status", exit_status),
                 ("core_dumped", int(core_dumped)),
             ]
-        case Refused() | Parked() | Lost():
+        case AskedAgain() | Refused() | Parked() | Lost():
             return []

@@ -28,6 +28,8 @@ from rqd.model.outcome import (
     Usage,
 )
 from rqd.model.records import Claim
+from rqd.model.retry import read_asking
+from rqd.model.terms import read_terms
 
 HARD_KILL_AFTER_S = 5.0
 # The largest result, and room for what is said of it.
@@ -319,12 +321,19 @@ def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
         (shown,) = fields
         return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
     if kind == frames.RAISED:
-        exc_type, message, traceback = (part.decode(errors="replace") for part in fields)
-        return Raised(exc_type, message, traceback)
+        exc_type, message, traceback, ancestors = _texts(fields)
+        return Raised(exc_type, message, traceback, tuple(ancestors.split("\n")))
+    if kind == frames.ASKED_AGAIN:
+        asked, message = _texts(fields)
+        return read_asking(read_terms(asked), message)
     if kind == frames.REFUSED:
         (reason,) = fields
         return Refused(reason.decode(errors="replace"))
     raise ValueError(kind)
+
+
+def _texts(fields: list[bytes]) -> list[str]:
+    return [field.decode(errors="replace") for field in fields]
 
 
 def _death_report(

@@ -89,6 +89,22 @@ class JobTimeoutException(Exception):
     """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""
 
 
+class RetryLater(Exception):
+    """Raise it in a job to have the job run again in `delay` seconds, which costs none of its
+    retries. `why` is for the operator; `max` is how many such runs there may be in all, None for no
+    limit. Raises ConfigurationError for what can't be.
+    """
+
+    def __init__(self, delay: float = 0, why: str = "", *, max: int | None = None) -> None:  # noqa: A002 - as in Retry
+        super().__init__(why)
+        if not isinstance(delay, int | float) or not 0 <= delay <= 10**9:
+            raise ConfigurationError(f"RetryLater({delay!r}): write seconds, 0 or more")
+        if max is not None and (not isinstance(max, int) or max < 0):
+            raise ConfigurationError(f"RetryLater(max={max!r}): write 0 or more, or None")
+        self.delay = delay
+        self.max = max
+
+
 # Users import them from rqd.exceptions: that is the name a traceback shall show.
 for _error in [*globals().values()]:
     if isinstance(_error, type) and issubclass(_error, Exception):

@@ -6,7 +6,9 @@ The master makes one of these for every attempt; `cause` is what the operator re
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,29 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The call raised: the exception's dotted type, its message and traceback."""
+    """The call raised: the exception's dotted type, its message and traceback.
+
+    `ancestors` are the dotted names of the classes it descends from.
+    """
 
     exc_type: str
     message: str
     traceback: str
+    ancestors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """The job asks to be run again: it returned a Retry, or raised RetryLater.
+
+    `most` is how many such runs there may be in all, None for no limit; `rules` as RetryRules has
+    them.
+    """
+
+    most: int | None
+    intervals: tuple[float, ...] = ()
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +94,7 @@ class Parked:
     delay_s: float
 
 
-Outcome = Succeeded | Raised | TimedOut | Crashed | Released | Lost | Refused | Parked
+Outcome = Succeeded | Raised | AskedAgain | TimedOut | Crashed | Released | Lost | Refused | Parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +128,15 @@ def cause(outcome: Outcome) -> str:
         case Succeeded():
             return "succeeded"
         case Raised(exc_type, message):
-            first_line = message.strip().split("\n", 1)[0]
-            name = exc_type.removeprefix("builtins.")
-            return f"raised {name}: {first_line}" if first_line else f"raised {name}"
+            return _with_first_line(f"raised {exc_type.removeprefix('builtins.')}", message)
+        case AskedAgain(most, message=message):
+            limit = "" if most is None else f", {most} times at most"
+            return _with_first_line(f"asked to run again{limit}", message)
         case TimedOut(limit_s, killed):
             ending = ", killed as it did not stop" if killed else ""
             return f"timed out after {limit_s:g} s{ending}"
-        case Crashed(signal=0, exit_status=status):
-            return f"crashed: exit status {status}"
-        case Crashed(signal=number, core_dumped=core):
-            return f"crashed: {signal_name(number)}{' (core dumped)' if core else ''}"
+        case Crashed():
+            return f"crashed: {_death(outcome)}"
         case Released(reason):
             return f"released: {reason}"
         case Lost(reason):
@@ -126,6 +145,17 @@ def cause(outcome: Outcome) -> str:
             return f"refused: {reason}"
         case Parked(reason):
             return f"parked: {reason}"
+
+
+def _death(crash: Crashed) -> str:
+    if not crash.signal:
+        return f"exit status {crash.exit_status}"
+    return f"{signal_name(crash.signal)}{' (core dumped)' if crash.core_dumped else ''}"
+
+
+def _with_first_line(what: str, message: str) -> str:
+    first_line = message.strip().split("\n", 1)[0]
+    return f"{what}: {first_line}" if first_line else what
 
 
 def signal_name(number: int) -> str:

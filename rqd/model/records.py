@@ -257,7 +257,8 @@ class JobRecord:
 class Claim:
     """A job that a master holds: what it needs to run it, and the token to settle it with.
 
-    `payload` is None where it is too large for the claim and is fetched on its own.
+    `payload` is None where it is too large for the claim and is fetched on its own. `tally` counts
+    what few jobs have counted, such as retries by their cause.
     """
 
     id: str
@@ -275,6 +276,7 @@ class Claim:
     losses: int = 0
     terms: str = ""
     envelope: Envelope | None = None
+    tally: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_suspect(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import assert_never
+import builtins
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard, assert_never
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import (
+    AskedAgain,
     Crashed,
     Lost,
     Outcome,
@@ -20,40 +22,154 @@ from rqd.model.outcome import (
 )
 from rqd.model.records import LONGEST_INTERVAL_S
 
+# What a retry may follow, as `Retry(on=..)` has it. An attempt killed for its memory can't be told
+# from another crash yet.
+CAUSES = ("raised", "timeout", "crashed", "oom")
+# What the tally calls the runs a job has asked for.
+ASKED = "asked"
+_STEEPEST, _HIGHEST_POWER = 1000, 99
+_LONGEST_BACKOFF_S = 86400.0
+
 
 class Retry:
     """Run a failed job again, up to `max` times; `interval` in seconds, one or a list (RQ's Retry).
 
-    A list gives the wait before each retry; its last entry holds for all further ones.
-    Raises ConfigurationError for max < 1, and for intervals that are no seconds.
+    A list gives the wait before each retry; its last entry holds for all further ones. With a
+    `backoff` each wait is that many times the one before, until `longest` (a day, if not said);
+    `jitter` 0.2 shortens each by up to a fifth, at random. `on` says how many of the retries may
+    follow a cause (raised, timeout, crashed, oom): `{"timeout": 0, "crashed": 1}`. `only` and
+    `never` name exceptions, classes or dotted names, whose subclasses count too.
+
+    A job may also return a Retry, or raise RetryLater. Raises ConfigurationError for what can't be.
     """
 
-    def __init__(self, max: int, interval: float | Iterable[float] = 0) -> None:  # noqa: A002
-        if not isinstance(max, int) or max < 1:
+    def __init__(
+        self,
+        max: int,  # noqa: A002 - RQ's name
+        interval: float | Iterable[float] = 0,
+        *,
+        backoff: float = 1,
+        longest: float | None = None,
+        jitter: float = 0,
+        on: Mapping[str, int] | None = None,
+        only: Any = (),
+        never: Any = (),
+    ) -> None:
+        if not _is_count(max) or max < 1:
             raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
-        intervals = list(interval) if isinstance(interval, Iterable) else [interval]
-        if not intervals or not all(map(_is_interval, intervals)):
-            raise ConfigurationError(f"Retry(interval={interval!r}): write seconds, 0 or more")
         self.max = max
-        self.intervals = [float(seconds) for seconds in intervals]
+        self.intervals = read_intervals(interval, "Retry")
+        if not _is_number(backoff) or not 1 <= backoff <= _STEEPEST:
+            raise ConfigurationError(f"Retry(backoff={backoff!r}): write 1 to {_STEEPEST}")
+        if backoff > 1 and (len(self.intervals) > 1 or not self.intervals[0]):
+            raise ConfigurationError(
+                f"Retry(interval={interval!r}, backoff={backoff!r}): write one interval over 0"
+            )
+        if longest is not None and not _is_interval(longest):
+            raise ConfigurationError(f"Retry(longest={longest!r}): write seconds, 0 or more")
+        if not _is_number(jitter) or not 0 <= jitter <= 1:
+            raise ConfigurationError(f"Retry(jitter={jitter!r}): write 0 to 1")
+        self.rules = RetryRules(
+            backoff=float(backoff),
+            longest_s=_LONGEST_BACKOFF_S if longest is None else float(longest),
+            jitter=float(jitter),
+            on=_read_causes({} if on is None else on),
+            only=_read_exceptions(only, "only"),
+            never=_read_exceptions(never, "never"),
+        )
+
+    def asking(self) -> dict[str, Any]:
+        """What a job says that returns this Retry, as plain values for `read_asking`."""
+        return {"most": self.max, "intervals": self.intervals, **self.rules.terms()}
 
     def __repr__(self) -> str:
-        return f"Retry(max={self.max}, interval={self.intervals})"
+        more = "".join(f", {name}={value!r}" for name, value in self.rules.terms().items())
+        return f"Retry(max={self.max}, interval={self.intervals}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """What a Retry says besides how often and after how long; most say nothing."""
+
+    backoff: float = 1.0
+    longest_s: float = _LONGEST_BACKOFF_S
+    jitter: float = 0.0
+    on: Mapping[str, int] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+    def terms(self) -> dict[str, Any]:
+        """What differs from saying nothing, as plain values."""
+        plain = RetryRules()
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in RetryRules.__dataclass_fields__
+            if (value := getattr(self, name)) != getattr(plain, name)
+        }
+
+    @classmethod
+    def parse(cls, told: object) -> RetryRules:
+        """The rules behind what `terms` made. Damaged in Redis, they are as if nothing was said."""
+        if not isinstance(told, dict):
+            return cls()
+        try:
+            return cls(
+                backoff=_within(1, told.get("backoff", 1), _STEEPEST),
+                longest_s=_within(0, told.get("longest_s", _LONGEST_BACKOFF_S), LONGEST_INTERVAL_S),
+                jitter=_within(0, told.get("jitter", 0), 1),
+                on={str(cause): int(most) for cause, most in told.get("on", {}).items()},
+                only=tuple(map(str, told.get("only", ()))),
+                never=tuple(map(str, told.get("never", ()))),
+            )
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            return cls()
+
+    def delay_s(self, intervals: tuple[float, ...], used: int, chance: float) -> float:
+        """Seconds to wait before the next retry, `used` so far; `chance` from 0 to 1."""
+        if not intervals:
+            return 0.0
+        used = max(0, used)
+        interval = intervals[min(used, len(intervals) - 1)]
+        if self.backoff > 1:
+            # The power is bounded, or it would be past what a float can hold.
+            grown = interval * self.backoff ** min(used, _HIGHEST_POWER)
+            interval = min(grown, max(interval, self.longest_s))
+        return interval * (1 - self.jitter * chance)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """What is left of a job's Retry when an attempt starts."""
+    """What is left of a job's Retry when an attempt starts.
+
+    `tally` has how many retries followed which cause, of jobs whose Retry asks for it; and how many
+    a job has asked for itself.
+    """
 
     left: int = 0
     intervals: tuple[float, ...] = ()
     used: int = 0
+    rules: RetryRules = RetryRules()
+    tally: Mapping[str, int] = field(default_factory=dict)
 
-    def next_delay_s(self) -> float:
-        """Seconds to wait before the next retry."""
-        if not self.intervals:
-            return 0.0
-        return self.intervals[min(max(0, self.used), len(self.intervals) - 1)]
+    def after_failure(self, failure: Raised | TimedOut | Crashed, chance: float) -> Decision:
+        """One of the retries, if one is left for this failure."""
+        cause, rules = _cause(failure), self.rules
+        if self.left < 1 or self.tally.get(cause, 0) >= rules.on.get(cause, self.left):
+            return Fail()
+        if isinstance(failure, Raised):
+            names = {failure.exc_type, *failure.ancestors}
+            if (rules.only and names.isdisjoint(rules.only)) or not names.isdisjoint(rules.never):
+                return Fail()
+        delay_s = rules.delay_s(self.intervals, self.used, chance)
+        return RunAgain(delay_s, cause if cause in rules.on else "")
+
+    def after_asking(self, asked: AskedAgain, chance: float) -> Decision:
+        """Another run because the job has asked for it, which costs none of its own retries."""
+        used = self.tally.get(ASKED, 0)
+        if asked.most is not None and used >= asked.most:
+            return Fail()
+        rules = RetryRules.parse(asked.rules)
+        return RunAgain(rules.delay_s(asked.intervals, used, chance), ASKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +183,14 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryLater:
-    """The job runs again in `delay_s` seconds; one retry of its budget is used."""
+class RunAgain:
+    """The job runs again in `delay_s` seconds; one retry of its budget is used, unless it asked.
+
+    `counted`: as what the store counts this one, by cause; empty where nobody will ask.
+    """
 
     delay_s: float
+    counted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +210,14 @@ class Park:
     delay_s: float
 
 
-Decision = Finish | Fail | RetryLater | PutBack | Park | CountLoss
+Decision = Finish | Fail | RunAgain | PutBack | Park | CountLoss
 
 
-def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
-    """What happens to the job after this outcome: the table in docs/architecture.md."""
+def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decision:
+    """What happens to the job after this outcome: the table in docs/architecture.md.
+
+    `chance`, from 0 to 1, is what jitter draws.
+    """
     match outcome:
         case Succeeded():
             return Finish()
@@ -107,10 +230,84 @@ def decide(outcome: Outcome, budget: RetryBudget) -> Decision:
         case Parked(_, delay_s):
             return Park(delay_s)
         case Raised() | TimedOut() | Crashed():
-            return RetryLater(budget.next_delay_s()) if budget.left > 0 else Fail()
+            return budget.after_failure(outcome, chance)
+        case AskedAgain():
+            return budget.after_asking(outcome, chance)
         case _:
             assert_never(outcome)
 
 
+def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
+    """What a job has asked for. Raises ValueError if it is nothing of the kind."""
+    most, intervals = told.get("most"), told.get("intervals")
+    if most is not None and not (_is_count(most) and most >= 0):
+        raise ValueError(most)
+    if not isinstance(intervals, list) or not all(map(_is_interval, intervals)):
+        raise ValueError(intervals)
+    return AskedAgain(most, tuple(map(float, intervals)), told, message)
+
+
+def read_intervals(interval: float | Iterable[float], whose: str) -> list[float]:
+    """One number of seconds or several, as a list. Raises ConfigurationError."""
+    intervals = list(interval) if isinstance(interval, Iterable) else [interval]
+    if not intervals or not all(map(_is_interval, intervals)):
+        raise ConfigurationError(f"{whose}(interval={interval!r}): write seconds, 0 or more")
+    return [float(seconds) for seconds in intervals]
+
+
+def _cause(failure: Raised | TimedOut | Crashed) -> str:
+    match failure:
+        case Raised():
+            return "raised"
+        case TimedOut():
+            return "timeout"
+        case Crashed():
+            return "crashed"
+
+
+def _read_causes(on: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(on, Mapping) or not set(on) <= set(CAUSES):
+        raise ConfigurationError(f"Retry(on={on!r}): write numbers for {', '.join(CAUSES)}")
+    if not all(_is_count(most) and most >= 0 for most in on.values()):
+        raise ConfigurationError(f"Retry(on={on!r}): write 0 or more retries for a cause")
+    return dict(on)
+
+
+def _read_exceptions(given: Any, what: str) -> tuple[str, ...]:
+    listed = [given] if isinstance(given, str | type) else given
+    if not isinstance(listed, Iterable):
+        raise ConfigurationError(f"Retry({what}={given!r}): write a list of exceptions")
+    return tuple(_exception_name(one, what) for one in listed)
+
+
+def _exception_name(given: object, what: str) -> str:
+    if isinstance(given, type) and issubclass(given, BaseException):
+        return f"{given.__module__}.{given.__qualname__}"
+    if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
+        if "." in given:
+            return given
+        if isinstance(getattr(builtins, given, None), type):
+            return f"builtins.{given}"
+    raise ConfigurationError(
+        f"Retry({what}=..): {given!r} is no exception: write a class, or its dotted name"
+    )
+
+
+def _within(lowest: float, value: Any, highest: float) -> float:
+    """Raises ValueError for what is no number, even where it is of that type."""
+    number = float(value)
+    if number != number:
+        raise ValueError(value)
+    return min(max(lowest, number), highest)
+
+
 def _is_interval(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and 0 <= seconds <= LONGEST_INTERVAL_S
+    return _is_number(seconds) and 0 <= seconds <= LONGEST_INTERVAL_S
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

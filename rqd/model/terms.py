@@ -19,6 +19,12 @@ def dump_terms(terms: Mapping[str, Any]) -> str:
     return json.dumps(terms, separators=(",", ":"), sort_keys=True)
 
 
+def read_tally(text: str) -> dict[str, int]:
+    """What a job's hash has counted by name; what is no count is left out."""
+    told = read_terms(text)
+    return {name: count for name, count in told.items() if type(count) is int and count >= 0}
+
+
 def read_terms(text: str) -> dict[str, Any]:
     """The terms behind the text; none if it is no such text: a master that reads it must go on."""
     if not text:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rqd.model.errors import DuplicateJobError, RqdError
 from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
+from rqd.model.terms import read_tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +211,14 @@ def _parse_claim(claim: list[Any]) -> Claim:
         retry_intervals=parse_intervals(read_text(claim[11])),
         losses=int(claim[12]),
         terms=read_text(claim[13]),
-        envelope=_envelope(claim) if len(claim) > 14 else None,
+        envelope=_envelope(claim) if len(claim) > 14 and claim[14] else None,
+        tally=read_tally(read_text(claim[19])) if len(claim) > 19 else {},
     )
 
 
 def _envelope(claim: list[Any]) -> Envelope:
     """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
-    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[14:])
+    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[14:19])
     retries = retries_granted(claim[9], claim[10])
     facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
     return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority, claim[13]))

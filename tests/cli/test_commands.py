@@ -9,6 +9,7 @@ import pytest
 
 from rqd.connection import backend_for
 from rqd.job import Job
+from rqd.model.terms import read_terms
 from rqd.store.exchange import Beat
 from tests.cli.running import ROOT, rqd
 from tests.client.performing import claim, perform, settle
@@ -82,6 +83,7 @@ def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: 
             "mine",
         ),
         *("--retry-max", "2", "--retry-interval", "1", "--retry-interval", "5"),
+        *("--retry-jitter", "0.2", "--retry-on", "timeout=0", "--retry-never", "ValueError"),
         *("tests.client.work.echo", "text", ":20", "%(1, 2)", "a=text", "b:=[1]", "c%={1}"),
         url=redis_url,
     )
@@ -91,6 +93,8 @@ def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: 
     assert (job.args, job.kwargs) == (("text", 20, (1, 2)), {"a": "text", "b": [1], "c": {1}})
     assert (job.origin, job.timeout, job.result_ttl) == ("low", 600, 3600)
     assert (job.description, job.retries_left, job.retry_intervals) == ("mine", 2, [1, 5])
+    rules = {"jitter": 0.2, "on": {"timeout": 0}, "never": ["builtins.ValueError"]}
+    assert read_terms(job._record.terms) == {"retry": rules}
 
 
 def test_enqueue_quietly_at_the_front_with_an_id_and_json(redis_url: str) -> None:

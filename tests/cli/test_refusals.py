@@ -59,6 +59,8 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "--timeout", "0", "tasks.f"], EX_USAGE, "job_timeout 0 would"),
     (["enqueue", "--job-id", "a.b", "tasks.f"], EX_USAGE, "job id 'a.b'"),
     (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "Retry(max=-1)"),
+    (["enqueue", "--retry-backoff", "2", "tasks.f"], EX_USAGE, "--retry-backoff needs --retry-max"),
+    (["enqueue", "--retry-max", "1", "--retry-on", "oom", "tasks.f"], EX_USAGE, "write CAUSE=N"),
     (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),
     (["stop", "--name", "a b"], EX_USAGE, "master name 'a b'"),
     (["start", "--workers", "0"], EX_USAGE, "--workers 0: write 1 to"),

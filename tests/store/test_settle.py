@@ -201,6 +201,33 @@ def test_the_ten_latest_attempts_stay(rqd: Driver) -> None:
     assert [attempt.attempt for attempt in rqd.views.attempts("a")] == list(range(12, 2, -1))
 
 
+def test_what_a_retry_followed_is_counted_once_and_comes_with_the_next_claim(rqd: Driver) -> None:
+    claim = claimed(rqd, retries=3)
+    assert claim.tally == {}
+    for _ in range(2):  # its answer was lost
+        rqd.settle(claim, "retry", run_again_for="timeout")
+    asked = rqd.claim_one()
+    rqd.settle(asked, "retry", run_again_for="asked")
+
+    last, again = rqd.claim_one(request="r"), rqd.claim_one(request="r")
+
+    assert asked.tally == {"timeout": 1}
+    assert last.tally == again.tally == {"timeout": 1, "asked": 1}
+    assert (last.attempt, last.retries_left, last.retries_used) == (3, 2, 1)
+    row = rqd.redis.hgetall(rqd.keys.worker("m", 1))
+    assert row[b"failed"] == b"1"
+
+
+@pytest.mark.parametrize("damaged", ["nonsense", "[1]", '{"asked":[]}', '{"asked":1e99}', "7"])
+def test_a_damaged_tally_begins_anew(rqd: Driver, damaged: str) -> None:
+    claim = claimed(rqd)
+    rqd.redis.hset(rqd.keys.job("a"), "tally", damaged)
+
+    assert rqd.settle(claim, "retry", run_again_for="asked") == "settled"
+
+    assert rqd.claim_one().tally["asked"] == 1
+
+
 # -- times to live
 
 

@@ -48,6 +48,18 @@ def test_an_unsigned_job_has_no_field_more(rqd: Driver) -> None:
     assert rqd.record("a").envelope is None
 
 
+def test_a_tally_leaves_the_envelope_as_it_was(rqd: Driver) -> None:
+    new = job("a", signature="0123abcd:ffff", retries=3)
+    rqd.enqueue(new)
+    for counted in ("timeout", "asked"):
+        rqd.settle(rqd.claim_one(), "retry", run_again_for=counted)
+
+    claim = rqd.claim_one()
+
+    assert claim.envelope == rqd.record("a").envelope == envelope_of(new)
+    assert claim.tally == {"timeout": 1, "asked": 1}
+
+
 def test_a_replayed_turn_brings_the_envelope_again(rqd: Driver) -> None:
     new = job("a", signature="0123abcd:ffff")
     rqd.enqueue(new)

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from rqd.model.outcome import (
+    AskedAgain,
     Crashed,
     Lost,
     Outcome,
@@ -26,6 +27,8 @@ from rqd.model.outcome import (
         (Raised("builtins.ValueError", "no\nmore", ""), "raised ValueError: no"),
         (Raised("app.Broken", "", ""), "raised app.Broken"),
         (Raised("app.Broken", "\n  odd", ""), "raised app.Broken: odd"),
+        (AskedAgain(None), "asked to run again"),
+        (AskedAgain(3, message="no file\n"), "asked to run again, 3 times at most: no file"),
         (TimedOut(180, killed=False), "timed out after 180 s"),
         (TimedOut(0.5, killed=True), "timed out after 0.5 s, killed as it did not stop"),
         (Crashed(signal=signal.SIGSEGV), "crashed: SIGSEGV"),

@@ -9,7 +9,8 @@
 --          (0 if it was told before), those in order
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
 --          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
---          losses in a row, terms, and of a signed job its signature, result ttl, failure ttl, ttl, priority};
+--          losses in a row, terms, and of a signed job its signature, result ttl, failure ttl, ttl,
+--          priority, and of one that has any its tally (with '' for a signature that it hasn't)};
 --          an error before the first write if a staged result is gone: stage it and send again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
@@ -64,13 +65,13 @@ if memo and memo.request == request then
   for _, one in ipairs(memo.claims) do
     local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
-      'signature', 'terms')
+      'signature', 'terms', 'tally')
     if job[1] == one.token
       and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0', job[12] or '' }
-      if job[11] then add_envelope(claims[#claims], job[11]) end
+      add_rest(claims[#claims], job[11], job[13])
     end
   end
   next_due = next_due_time()
@@ -82,7 +83,7 @@ else
   end
   for i, one in ipairs(settles) do
     verdicts[i] = settle(one, now)
-    local is_over = not STAYS[one.decision]
+    local is_over = not STAYS[one.decision] and field_of(one.fields, 'run_again_for') ~= 'asked'
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
       redis.pcall('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)

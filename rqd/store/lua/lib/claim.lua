@@ -1,7 +1,7 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
   'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses', 'signature',
-  'terms' }
+  'terms', 'tally' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
@@ -76,12 +76,15 @@ local function is_usable(func_name, serializer, timeout, left, used, attempt, lo
     and is_plain(attempt or '0', WHOLE) and is_plain(losses or '0', WHOLE)
 end
 
--- A signed job's claim has what else its signature binds, as it stands in the hash.
-local function add_envelope(claim, signature)
+-- A signed job's claim has what else its signature binds, as it stands in the hash; and where
+-- something was counted, the tally.
+local function add_rest(claim, signature, tally)
+  if not signature and not tally then return end
   local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
-  claim[15] = signature
+  claim[15] = signature or ''
   for i = 1, 3 do claim[15 + i] = held[i] or '' end
   claim[19] = held[4] or '0'
+  claim[20] = tally or nil
 end
 
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
@@ -112,7 +115,7 @@ local function start(id, queue, fence, worker, by, now)
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0', held[15] or '' }
-  if held[14] then add_envelope(claim, held[14]) end
+  add_rest(claim, held[14], held[16])
   return claim
 end
 

@@ -6,10 +6,22 @@ local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
 local DECISIONS = { finish = true, fail = true, retry = true, put_back = true, park = true,
   lose = true }
 
-local function cause_of(fields)
+local function field_of(fields, name)
   for i = 1, #fields, 2 do
-    if fields[i] == 'cause' then return fields[i + 1] end
+    if fields[i] == name then return fields[i + 1] end
   end
+end
+
+local function cause_of(fields)
+  return field_of(fields, 'cause')
+end
+
+-- One more of what few jobs have counted; a tally that was damaged begins anew.
+local function add_to_tally(job, what)
+  local is_whole, tally = pcall(cjson.decode, redis.call('HGET', job, 'tally') or '{}')
+  if not is_whole or type(tally) ~= 'table' then tally = {} end
+  tally[what] = (sound(tally[what]) or 0) + 1
+  redis.call('HSET', job, 'tally', cjson.encode(tally))
 end
 
 local function settle(one, now)
@@ -58,8 +70,12 @@ local function settle(one, now)
     end_job(id, queue, 'failed', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
-    if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
-    count(job, 'retries_used', 1)
+    local counted = field_of(one.fields, 'run_again_for')
+    if counted then add_to_tally(job, counted) end
+    if counted ~= 'asked' then -- what a job asks for itself costs none of its retries
+      if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
+      count(job, 'retries_used', 1)
+    end
     redis.pcall('HINCRBY', P .. 'stats:' .. queue, 'retried', 1)
     if one.delay_us > 0 then
       schedule(id, queue, now + one.delay_us)
