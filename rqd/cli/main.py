@@ -31,7 +31,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
-    "acl": "acl",
+    "acl": "acl", "config": "config",
 }  # fmt: skip
 
 

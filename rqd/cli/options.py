@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rqd.cli.settings import config_option
 from rqd.connection import Backend, own_keyring
 from rqd.store.connection import client_connection, default_namespace, default_url, explained
 from rqd.store.store import Store
@@ -16,19 +17,23 @@ _url = click.option(
     "--url",
     "-u",
     metavar="URL",
+    envvar="RQD_URL",
     help="Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
     " embedded: or embedded:FOLDER."
     "  [default: RQD_URL, REDIS_URL, or localhost:6379]",
 )
 _namespace = click.option(
-    "--namespace", metavar="NAME", help="What all keys start with.  [default: RQD_NAMESPACE or rqd]"
+    "--namespace",
+    metavar="NAME",
+    envvar="RQD_NAMESPACE",
+    help="What all keys start with.  [default: RQD_NAMESPACE or rqd]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--url` and `--namespace`."""
-    return _url(_namespace(command))
+    """`--url`, `--namespace` and `--config`."""
+    return _url(_namespace(config_option(command)))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import click
 
 from rqd.cli.options import redis_options
+from rqd.cli.settings import SettingsCommand
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
@@ -16,7 +17,7 @@ from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
 MIB = 1024 * 1024
 
 
-@click.command(name="start")
+@click.command(name="start", cls=SettingsCommand)
 @redis_options
 @click.option("--queues", "-q", default="default", show_default=True, help="In precedence: a,b.")
 @click.option("--workers", "-w", type=int, default=4, show_default=True, help="Jobs at a time.")
@@ -72,6 +73,8 @@ def command(
 
     SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGTTIN and SIGTTOU
     add and take away a worker. Signing keys come from RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
+    Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
+    rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
     from rqd.daemon.config import Config  # noqa: PLC0415 - see above

@@ -21,7 +21,10 @@ class Ran:
 
 
 def rqd(
-    *arguments: str | bytes, url: str | None = None, env: Mapping[str, str] | None = None
+    *arguments: str | bytes,
+    url: str | None = None,
+    env: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> Ran:
     """Runs `rqd` with these arguments; nothing of the environment tells it of a Redis but `url`."""
     kept = {
@@ -31,7 +34,7 @@ def rqd(
     }
     ended = subprocess.run(
         [sys.executable, "-m", "rqd", *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={**kept, **({"RQD_URL": url} if url is not None else {}), **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -1,0 +1,136 @@
+"""Settings: from a file, overruled by the environment, overruled by options.
+
+There is one list of them, the options of `rqd start`: `--jobs-per-child 5` is
+`RQD_JOBS_PER_CHILD=5`, and `jobs-per-child = 5` in `rqd.toml` or under `[tool.rqd]` in
+`pyproject.toml`. All commands take `url` and `namespace` from there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rqd.model.errors import ConfigurationError
+
+FILE_VARIABLE = "RQD_CONFIG"
+_FILES = ("rqd.toml", "pyproject.toml")
+_NOT_SETTINGS = ("help", "config", "as_json")
+_META = "rqd.settings_file"
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """A file of settings, and what stands there by the names of options (`jobs_per_child`)."""
+
+    path: Path
+    values: Mapping[str, Any]
+
+
+def config_option(command: C) -> C:
+    """`--config FILE`: which file the settings come from."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,  # what it says must be known when the other options are read
+        expose_value=False,
+        envvar=FILE_VARIABLE,
+        callback=_load,
+        help="Settings: a TOML file.  [default: rqd.toml, or [tool.rqd] in pyproject.toml, here]",
+    )(command)
+
+
+class SettingsCommand(click.Command):
+    """A command whose options are the settings, all of them: a file may name no others."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for option in options_of(self):
+            option.envvar = variable_of(option)
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    """The options that are settings."""
+    return [
+        option
+        for option in command.params
+        if isinstance(option, click.Option) and option.name not in _NOT_SETTINGS
+    ]
+
+
+def variable_of(option: click.Option) -> str:
+    """`RQD_JOBS_PER_CHILD`."""
+    return f"RQD_{(option.name or '').upper()}"
+
+
+def key_of(option: click.Option) -> str:
+    """`jobs-per-child`, as the file has it."""
+    return (option.name or "").replace("_", "-")
+
+
+def file_in_force(context: click.Context) -> SettingsFile | None:
+    """The file that this command's settings come from; None where there is none."""
+    found: SettingsFile | None = context.meta.get(_META)
+    return found
+
+
+def _load(context: click.Context, _option: click.Parameter, named: str | None) -> None:
+    path = Path(named) if named else _find()
+    table = {} if path is None else _read(path, is_named=bool(named))
+    if path is None or not table:
+        return
+    known = {key_of(option): option for option in options_of(context.command)}
+    values = {}
+    for key, value in table.items():
+        option = known.get(key.replace("_", "-"))
+        if option is not None and option.name is not None:
+            values[option.name] = _checked(value, option, f"{path}: {key}")
+        elif isinstance(context.command, SettingsCommand):
+            raise ConfigurationError(f"{path}: there is no setting {key!r}{_near(key, known)}")
+    context.meta[_META] = SettingsFile(path, values)
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+def _find() -> Path | None:
+    return next((Path(name) for name in _FILES if os.path.isfile(name)), None)
+
+
+def _read(path: Path, *, is_named: bool) -> Mapping[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if path.name == "pyproject.toml" and not is_named:
+            return {}  # some other tool's to complain about
+        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
+    return content.get("tool", {}).get("rqd", {}) if path.name == "pyproject.toml" else content
+
+
+def _checked(value: Any, option: click.Option, what: str) -> Any:
+    """The value as the option takes it."""
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{what} = {value!r}: write true or false")
+        return value
+    texts = value if isinstance(value, list) else [value]
+    if not all(
+        isinstance(text, str | int | float) and text is not True and text is not False
+        for text in texts
+    ):
+        raise ConfigurationError(f"{what} = {value!r}: write a text, a number or a list of them")
+    if option.multiple:
+        return [str(text) for text in texts]
+    return ",".join(str(text) for text in texts)
+
+
+def _near(key: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
+    return f": did you mean {near[0]}?" if near else f": there are {', '.join(sorted(known))}"
