@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rqd.model.unique import Unique as Unique
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
+    from rqd.running import progress as progress
     from rqd.worker import Worker as Worker
 
 _HOME = {
@@ -30,6 +31,7 @@ _HOME = {
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
     "current_fence": "rqd.running",
+    "progress": "rqd.running",
     "get_current_job": "rqd.job",
     "requeue_job": "rqd.job",
     "use_redis": "rqd.connection",
@@ -46,6 +48,7 @@ __all__ = [
     "cancel_job",
     "current_fence",
     "get_current_job",
+    "progress",
     "requeue_job",
     "use_redis",
 ]

@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
+from rqd import running
 from rqd.connection import Backend, backend_for
 from rqd.model.call import decode_call, encode_value, read_call
 from rqd.model.contracts import Serializer
@@ -21,6 +22,7 @@ from rqd.model.errors import (
     WaitTimeoutError,
 )
 from rqd.model.names import check_job_id
+from rqd.model.progress import Progress, read_progress
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
 from rqd.model.serializers import resolve_serializer, serializer_name
 from rqd.results import Result
@@ -51,8 +53,11 @@ class Job(Generic[R]):
         record: JobRecord | Callable[[], JobRecord],
         connection: Connection = None,
         serializer: str | None = None,
+        job_id: str | None = None,
     ) -> None:
+        """`record` may be a call that makes it once it is needed; `job_id` is known before that."""
         self._given = record
+        self._id = job_id
         self._backend = backend_for(connection)
         self._insisted_serializer = serializer
 
@@ -124,7 +129,7 @@ class Job(Generic[R]):
     @property
     def id(self) -> str:
         """The job's id."""
-        return self._record.id
+        return self._id or self._record.id
 
     @property
     def origin(self) -> str:
@@ -233,6 +238,11 @@ class Job(Generic[R]):
     def worker_name(self) -> str | None:
         """The worker of its latest attempt, `master:number`."""
         return self._record.worker or None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far its latest attempt is, or was: what `set_progress` has told; None for nothing."""
+        return read_progress(self._record.progress, self._record.fence)
 
     @property
     def cause(self) -> str | None:
@@ -397,10 +407,16 @@ class Job(Generic[R]):
     def save_meta(self) -> None:
         """Stores `meta`.
 
+        From inside the job it goes by way of its master, which writes the latest of several within
+        0.2 s and the last one before the outcome: no connection is needed, and nothing waits.
+
         Raises NoSuchJobError if the job is gone, InvalidCallError for what can't be serialized.
         """
         data = encode_value(self.meta, self._serializer, f"the meta of job {self.id}")
         signature = sign_meta(data, self.id, self._serializer, self._backend)
+        if self._runs_here and current.open_line is not None:
+            running.save_meta(data, signature)
+            return
         if not self._backend.store.save_meta(self.id, data, signature):
             raise _no_such_job(self.id)
 
@@ -429,6 +445,14 @@ class Job(Generic[R]):
         )
         meta = encode_value(self.meta, self._serializer, "meta") if self.meta else b""
         return NewJob(was.id, like, was.func_name, self._payload, was.description, meta)
+
+    def set_progress(self, fraction: float, message: str = "") -> None:
+        """Says how far the job is, from inside it: `rqd.progress`.
+
+        Raises InvalidJobOperation if this is not the job that runs here.
+        """
+        self._insist_on_running_here("its progress")
+        running.progress(fraction, message)
 
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.description or self.func_name}>"
@@ -467,7 +491,19 @@ class Job(Generic[R]):
     def _unreadable(self, error: Exception) -> DeserializationError:
         return DeserializationError(f"the call of job {self.id} can't be read: {error}")
 
+    @property
+    def _runs_here(self) -> bool:
+        return current.id is not None and current.id == self.id
+
+    def _insist_on_running_here(self, what: str) -> None:
+        if not self._runs_here:
+            raise InvalidJobOperation(f"{what} can be told by job {self.id} itself only")
+
     def _load_meta(self) -> dict[str, Any]:
+        if self._runs_here and current.meta is not None:
+            # What this attempt saved itself: it may still be on its way to Redis.
+            saved: dict[str, Any] = resolve_serializer(self._serializer).loads(current.meta)
+            return saved
         data = self._record.meta
         if data:
             check_meta(self._record, self._backend)
@@ -497,8 +533,15 @@ def get_current_job(
     connection: Connection = None,
     job_class: Any = None,  # noqa: ARG001 - RQ's
 ) -> Job[Any] | None:
-    """The job this code runs in, None outside of one. Opens a connection of the child's own."""
-    return Job.fetch(current.id, connection) if current.id else None
+    """The job this code runs in, None outside of one.
+
+    Its id, `set_progress` and `extend` need no Redis. The first look at what else it has opens a
+    connection of the process's own.
+    """
+    if current.id is None:
+        return None
+    backend = backend_for(connection)
+    return Job(partial(_fetch_record, backend, current.id), backend, job_id=current.id)
 
 
 def cancel_job(job_id: str, connection: Connection = None) -> None:

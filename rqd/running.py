@@ -3,7 +3,38 @@
 from __future__ import annotations
 
 from rqd.model.current import current
-from rqd.model.errors import InvalidJobOperation
+from rqd.model.errors import InvalidCallError, InvalidJobOperation, PayloadTooLargeError
+
+_LONGEST_META_BYTES = 1024 * 1024
+_LONGEST_MESSAGE_CHARS = 500
+# 0.1 added ten times is not 1.
+_ROUNDING = 1e-6
+
+
+def progress(fraction: float, message: str = "") -> None:
+    """Says how far the job that runs here is: a share from 0 to 1, and what it is at.
+
+    It never waits, and may be called as often as one likes: the master writes the latest, at most
+    five times a second, and the last one before the job's outcome. `Job.progress` and `rqd info`
+    show it. Outside a job, and in processes that the job has forked, it does nothing. Raises
+    InvalidCallError for what is no share.
+    """
+    if not isinstance(fraction, int | float) or not -_ROUNDING <= fraction <= 1 + _ROUNDING:
+        raise InvalidCallError(f"progress {fraction!r}: write a share from 0 to 1, such as 0.4")
+    if line := current.open_line:
+        line.progress(min(1.0, max(0.0, fraction)), str(message)[:_LONGEST_MESSAGE_CHARS])
+
+
+def save_meta(meta: bytes, signature: str) -> None:
+    """For `Job.save_meta` where there is a line. Raises PayloadTooLargeError above 1 MiB."""
+    if len(meta) > _LONGEST_META_BYTES:
+        raise PayloadTooLargeError(
+            f"the meta takes {len(meta):,} bytes, the limit in a job is {_LONGEST_META_BYTES:,}:"
+            " store it elsewhere and note its address"
+        )
+    if line := current.open_line:
+        line.save_meta(meta, signature)
+        current.meta = meta
 
 
 def current_fence() -> int:

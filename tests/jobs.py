@@ -257,3 +257,35 @@ def ask_until(path: str, attempts: int, how: str) -> Any:
 
 def ask_for_ever(most: int) -> None:
     raise RetryLater(0, "never there", max=most)
+
+
+def flood_progress(count: int) -> float:
+    """How many seconds it took."""
+    started = time.monotonic()
+    for number in range(count):
+        rqd.progress(number / count, f"row {number}")
+    took_s = time.monotonic() - started
+    rqd.progress(1, "all rows")
+    return took_s
+
+
+def progress_and_hold(fifo: str) -> str:
+    rqd.progress(0.4, "reading")
+    return hold(fifo)
+
+
+def progress_and_die() -> None:
+    for number in range(5):
+        rqd.progress(number / 5, f"row {number}")
+        time.sleep(0.06)  # the job's own work
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def save_meta_and_hold(fifo: str) -> str:
+    job = rqd.get_current_job()
+    assert job is not None
+    for number in range(100):
+        job.meta["number"] = number
+        job.save_meta()
+    assert job.get_meta() == {**job.meta, "number": 99}
+    return hold(fifo)

@@ -11,6 +11,7 @@ import click
 
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
+from rqd.model.progress import Progress
 
 _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "busy", "wanted", "workers", "done", "failed", "number",
@@ -29,12 +30,18 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
         queues = [asdict(counts) for counts in views.queue_counts(views.queue_names())]
         raw_masters = views.masters()
         raw_workers = views.workers(raw_masters)
+        running = [row["job"] for row in raw_workers if row.get("job")]
+        told = views.progress(running) if running else {}
         now_us = views.now_us()
-    workers = [{"done": 0, "failed": 0} | _typed(row) for row in raw_workers if _is_shown(row)]
+    workers = [
+        {"done": 0, "failed": 0} | _typed(row) | _progress(told.get(row.get("job", "")))
+        for row in raw_workers
+        if _is_shown(row)
+    ]
     masters = [_with_busy(_typed(row), workers) for row in raw_masters]
     if as_json:
-        told = {"queues": queues, "masters": masters, "workers": workers}
-        click.echo(json.dumps(told, indent=2))
+        everything = {"queues": queues, "masters": masters, "workers": workers}
+        click.echo(json.dumps(everything, indent=2))
         return
     _show_queues(queues)
     click.echo()
@@ -76,19 +83,33 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
 
 def _show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
     heads = (
-        "worker", "pid", "state", "for", "job", "function", "queue", "done", "failed", "rss MB",
-        "cpu %", "last error",
+        "worker", "pid", "state", "for", "job", "function", "queue", "progress", "done", "failed",
+        "rss MB", "cpu %", "last error",
     )  # fmt: skip
     rows = [
         (
             f"{row['master']}:{row['number']}", row.get("pid", 0), row.get("state"),
             _ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
-            row.get("queue"), row.get("done", 0), row.get("failed", 0), _megabytes(row),
-            row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
+            row.get("queue"), _share(row), row.get("done", 0), row.get("failed", 0),
+            _megabytes(row), row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
         )
         for row in workers
     ]  # fmt: skip
     echo_table("Workers", heads, rows)
+
+
+def _progress(told: Progress | None) -> dict[str, Any]:
+    """What the worker's job has told; nothing where it told nothing."""
+    if told is None:
+        return {}
+    return {"progress": told.fraction, "progress_message": told.message}
+
+
+def _share(row: dict[str, Any]) -> str:
+    """`40% reading`, empty without progress."""
+    if "progress" not in row:
+        return ""
+    return f"{row['progress']:.0%} {row['progress_message'][:30]}".rstrip()
 
 
 def _is_shown(row: dict[str, str]) -> bool:

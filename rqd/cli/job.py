@@ -11,6 +11,7 @@ import click
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import COLOURS, plain
 from rqd.job import Job
+from rqd.model.progress import Progress
 from rqd.results import Result
 
 
@@ -34,7 +35,8 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
     for name, value in told.items():
         if name != "attempts" and value not in (None, ""):
             colour = COLOURS.get(str(value)) if name == "status" else None
-            click.echo(f"{name + ':':<14}{click.style(plain(str(value)), fg=colour)}")
+            shown = _in_words(value) if name == "progress" else str(value)
+            click.echo(f"{name + ':':<14}{click.style(plain(shown), fg=colour)}")
     for attempt in reversed(told["attempts"]):
         _echo_attempt(attempt)
 
@@ -52,6 +54,7 @@ def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
         "started": _iso(job.started_at),
         "ended": _iso(job.ended_at),
         "worker": job.worker_name,
+        "progress": _progress(job.progress),
         "timeout_s": job.timeout,
         "retries_left": job.retries_left,
         "cause": job.cause,
@@ -92,6 +95,18 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
             click.echo(
                 "".join(f"    {line}\n" for line in plain(attempt[name]).splitlines()), nl=False
             )
+
+
+def _progress(progress: Progress | None) -> dict[str, Any] | None:
+    if progress is None:
+        return None
+    told = {"fraction": progress.fraction, "message": progress.message}
+    return told | {"updated": _iso(progress.updated_at)}
+
+
+def _in_words(progress: dict[str, Any]) -> str:
+    share = f"{progress['fraction']:.0%} {progress['message']}".rstrip()
+    return f"{share}, {progress['updated']}"
 
 
 def _mebibytes(size_bytes: int | None) -> str | None:

@@ -7,7 +7,6 @@ the fork; `_signal` and `_socket` are the C modules, without the enums of `signa
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import io
 import os
@@ -19,6 +18,8 @@ from select import poll
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.telling import Teller
+from rqd.daemon.timer import timer
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call
 from rqd.model.current import current
 from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedError, RetryLater
@@ -38,8 +39,6 @@ _Call = tuple[bytes, str, "Allowlist | None"]
 EX_SOFTWARE = 70
 _TRACEBACK_LIMIT_CHARS = 64 * 1024
 _PREVIEW_LIMIT_CHARS = 200
-# A job's `except Exception` or a `__del__` can swallow one timeout; the next comes after this.
-_TIMEOUT_REPEAT_S = 0.5
 _REHEARSALS = 64
 # Exception handlers have so long together: a job that timed out is killed a second later.
 _HANDLERS_LIMIT_S = 4.0
@@ -89,12 +88,6 @@ def rehearse(trust: Trust) -> None:
     os.close(life_write)
 
 
-def raise_timeout(_signum: int, _frame: object) -> None:
-    """SIGALRM's handler, installed by the zygote: raises JobTimeoutException while a job runs."""
-    if _timer.armed_s:
-        raise JobTimeoutException(f"the job ran longer than its timeout of {_timer.armed_s:g} s")
-
-
 class Pipes:
     """A place's two pipes: its children's output, and the one that closes when the master dies."""
 
@@ -119,25 +112,42 @@ class _Instant:
         self.at_ns = at_ns
 
 
-class _Timer:
-    """The running job's time limit in seconds, 0 when none runs."""
+class _Inbox:
+    """What the master sends: jobs, and to the running one more time."""
 
-    __slots__ = ("armed_s",)
+    __slots__ = ("_channel", "_reader", "_taken", "token")
 
-    def __init__(self) -> None:
-        self.armed_s = 0.0
+    def __init__(self, channel: _socket.socket) -> None:
+        self._channel = channel
+        self._reader = FrameReader()
+        self._taken: list[frames.Frame] = []
+        self.token = b""
 
-    def arm(self, limit_s: float) -> None:
-        if limit_s > 0:
-            self.armed_s = limit_s
-            _signal.setitimer(_signal.ITIMER_REAL, limit_s, _TIMEOUT_REPEAT_S)
+    def next_job(self) -> list[bytes] | None:
+        """Waits for a job; None if there will be none."""
+        while True:
+            while self._taken:
+                kind, fields = self._taken.pop(0)
+                if kind == frames.JOB:
+                    self.token = fields[1]
+                    return fields
+            data = self._channel.recv(65536)
+            if not data:
+                return None
+            self._taken = self._reader.feed(data)
 
-    def disarm(self) -> None:
-        self.armed_s = 0.0
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
-
-
-_timer = _Timer()
+    def granted_s(self) -> float:
+        """Seconds that the running job has got more; called by its alarm, so it may not wait."""
+        granted_s = 0.0
+        try:
+            self._taken += self._reader.feed(self._channel.recv(65536, _socket.MSG_DONTWAIT))
+        except OSError:
+            pass  # nothing came
+        for kind, fields in self._taken:
+            if kind == frames.EXTEND and fields[0] == self.token:
+                granted_s += float(fields[1])
+        self._taken = [frame for frame in self._taken if frame[0] == frames.JOB]
+        return granted_s
 
 
 def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None:
@@ -164,20 +174,20 @@ def _serve(
     set_title: Callable[[str], None],
     trust: Trust,
 ) -> int:
-    reader, pid = FrameReader(), os.getpid()
-    taken: list[frames.Frame] = []
+    pid = os.getpid()
+    inbox, teller = _Inbox(channel), Teller(channel, pid)
+    timer.ask_more = inbox.granted_s
+    current.line = teller
     for left in range(jobs, 0, -1):
-        while not taken:
-            data = channel.recv(65536)
-            if not data:
-                return 0  # the master closed the channel: no more work here
-            taken = reader.feed(data)
-        _, fields = taken.pop(0)
+        fields = inbox.next_job()
+        if fields is None:
+            return 0  # the master closed the channel: no more work here
+        teller.begin(inbox.token)
         answer = _perform(worker, fields, set_title, trust)
         _flush()
         if os.getpid() != pid:
             os._exit(0)  # the job forked and returned in both: only the child itself answers
-        channel.sendall(answer)
+        teller.answer(answer)
         if left > 1:
             set_title(f"rqd: worker {worker} idle")
     return 0
@@ -217,14 +227,14 @@ def _call(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         return _attempt(call, limit_s, loaded)
     except JobTimeoutException as error:
         # The alarm came between the call and its disarming; it repeats after half a second only.
-        _timer.disarm()
+        timer.disarm()
         return frames.TIMED_OUT, _describe(error)
 
 
 def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
     serializer, is_admitted = call[1], False
     try:
-        _timer.arm(limit_s)
+        timer.arm(limit_s)
         function, args, kwargs = decode_call(*call)
         is_admitted = True
         loaded.at_ns = time.monotonic_ns()
@@ -233,19 +243,19 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         else:
             value = current.around.run(_run, function, args, kwargs)
         if type(value).__name__ == "Retry" and (asked := _asked_by(value)):
-            _timer.disarm()
+            timer.disarm()
             return asked
         result = _encode_result(value, serializer)
-        _timer.disarm()
+        timer.disarm()
     except JobTimeoutException as error:
-        _timer.disarm()
+        timer.disarm()
         _tell_handlers(error)
         return frames.TIMED_OUT, _describe(error)
     except RetryLater as error:
-        _timer.disarm()
+        timer.disarm()
         return _asking({"most": error.max, "intervals": [error.delay]}, _message(error))
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its outcome
-        _timer.disarm()
+        timer.disarm()
         if not is_admitted and isinstance(error, NotAllowedError):
             return frames.REFUSED, _message(error).encode(errors="replace")
         _tell_handlers(error)
@@ -272,11 +282,11 @@ def _tell_handlers(error: BaseException) -> None:
     if current.around is None:
         return
     try:
-        _timer.arm(_HANDLERS_LIMIT_S)
+        timer.arm(_HANDLERS_LIMIT_S)
         current.around.tell(error)
-        _timer.disarm()
+        timer.disarm()
     except JobTimeoutException:
-        _timer.disarm()
+        timer.disarm()
         sys.excepthook(*sys.exc_info())
 
 

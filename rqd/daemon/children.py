@@ -172,7 +172,7 @@ class Children:
         """
         for run in self.workers.runs():
             if run.deadline is not None and now >= run.deadline and run.killed_at is None:
-                self.kill(run, TimedOut(run.claim.timeout_s, killed=True), now)
+                self.kill(run, TimedOut(run.limit_s, killed=True), now)
             elif run.killed_at is not None and now - run.killed_at >= _KILL_FALLBACK_S:
                 child = self.workers.by_number[run.worker].child
                 if child is not None:

@@ -13,6 +13,7 @@ from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log
 from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
+from rqd.daemon.reporting import Reporting
 from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.workers import Run
 from rqd.model.outcome import Raised, Released, Report
@@ -31,9 +32,16 @@ class Dispatch:
     """Settles and claims; knows what may be waiting in Redis."""
 
     def __init__(
-        self, config: Config, instance: Instance, link: RedisLink, children: Children, log: Log
+        self,
+        config: Config,
+        instance: Instance,
+        link: RedisLink,
+        children: Children,
+        reporting: Reporting,
+        log: Log,
     ) -> None:
         self._config = config
+        self._reporting = reporting
         self._instance = instance
         self._link = link
         self._children = children
@@ -176,6 +184,8 @@ class Dispatch:
             return None
         if free and self._gathers(now):
             return None
+        if any(one.run.news for one in ended) and not self._reporting.write(now):
+            return None  # what a job told last comes before its outcome
         self._ended, self._gather_until = [], None
         if free:
             self._look = False  # what is announced while the turn is under way may have missed it

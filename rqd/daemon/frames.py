@@ -24,6 +24,7 @@ TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child
 JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s, its terms
 # if it has any
+EXTEND = 21  # token, seconds: so much more time, read when it is over
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
@@ -32,6 +33,10 @@ TIMED_OUT = 32  # traceback, and what it used
 REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
+# while it runs; each begins with its token
+PROGRESS = 40  # from 0 to 1, message
+META = 41  # the serialized meta, its signature where there are keys
+EXTENDED = 42  # by how many seconds the job itself has put its time limit off, in all
 
 Frame = tuple[int, list[bytes]]
 

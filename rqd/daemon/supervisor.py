@@ -25,6 +25,7 @@ from rqd.daemon.log import Log, stderr_log
 from rqd.daemon.loop import Loop
 from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.reporting import Reporting
 from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
 from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
@@ -66,7 +67,10 @@ class Master:
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._presence = Presence(config, instance, self._link, log)
         self._children = Children(config, instance, _zygote_path(config), self._loop, log)
-        self._dispatch = Dispatch(config, instance, self._link, self._children, log)
+        self._reporting = Reporting(self._link, self._children.workers)
+        self._dispatch = Dispatch(
+            config, instance, self._link, self._children, self._reporting, log
+        )
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -105,7 +109,7 @@ class Master:
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
-        at_redis = [self._dispatch.next_due]
+        at_redis = [self._dispatch.next_due, self._reporting.next_due()]
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
@@ -155,6 +159,7 @@ class Master:
                 duties.hasten(Duty.BEAT, now)
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
+        self._reporting.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rqd.daemon import frames
 from rqd.daemon.forensics import Tail, crash_from_status
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.news import News
 from rqd.daemon.zygote_process import Exited, Forked
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.outcome import (
@@ -37,6 +38,7 @@ LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 
 _EXACT = 2**53
+_MOST_READS = 16
 
 
 @dataclass(slots=True)
@@ -50,7 +52,23 @@ class Run:
     verdict: Outcome | None = None  # why the master had it killed
     killed_at: float | None = None
     peak_bytes: int | None = None
+    news: News = field(default_factory=News)
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
+
+    @property
+    def limit_s(self) -> float:
+        """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
+        return self.claim.timeout_s + self.news.extended_s
+
+    def start(self, now: float) -> None:
+        """A child gets it."""
+        self.sent_at = now
+        self.set_deadline()
+
+    def set_deadline(self) -> None:
+        """As its limit says by now."""
+        if self.claim.timeout_s > 0 and self.sent_at is not None:
+            self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
 
 
 @dataclass(slots=True)
@@ -93,6 +111,7 @@ class Workers:
 
     def __init__(self, jobs_per_child: int) -> None:
         self._jobs_per_child = jobs_per_child
+        self.telling: list[Run] = []  # those whose news are not written yet
         self.by_number: dict[int, Worker] = {}
 
     def __iter__(self) -> Iterator[Worker]:
@@ -166,10 +185,8 @@ class Workers:
             return False
         if not self._may_start(run):
             return False
-        run.sent_at = now
+        run.start(now)
         claim = run.claim
-        if claim.timeout_s > 0:
-            run.deadline = now + claim.timeout_s + HARD_KILL_AFTER_S
         child.jobs_left -= 1
         child.outbox = memoryview(_job_frame(claim))
         return self.push(worker)
@@ -208,18 +225,32 @@ class Workers:
         if run is None or run.sent_at is None:
             return None
         heard = [frame for frame in heard if not _is_of_another_job(frame, run)]
-        if not heard:
+        try:
+            answers = self._take_news(run, heard, now)
+        except (ValueError, OverflowError) as error:
+            _give_up(child, run, f"no news of ours: {error}", now)
+            return None
+        if not answers:
             return None
         try:
-            report = _report(heard[0], run, child)
+            report = _report(answers[0], run, child)
         except (ValueError, OverflowError):
-            _give_up(child, run, f"frame of kind {heard[0][0]}", now)
+            _give_up(child, run, f"frame of kind {answers[0][0]}", now)
             return None
         worker.run = None
         if child.jobs_left < 1:
             # It exits by itself; but if it was not the child that answered, it may never.
             child.leave_by = now + HARD_KILL_AFTER_S
         return run, report
+
+    def _take_news(self, run: Run, heard: list[frames.Frame], now: float) -> list[frames.Frame]:
+        """What is left of the frames; raises ValueError for news that are none."""
+        answers = run.news.take(heard, run.claim.token.encode(), now - (run.sent_at or now))
+        if len(answers) < len(heard):
+            if run.news and run not in self.telling:
+                self.telling.append(run)
+            run.set_deadline()
+        return answers
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
         """A child is gone: reads what it still said, closes its channel; the job that ended so."""
@@ -261,7 +292,9 @@ def _job_frame(claim: Claim) -> bytes:
 def _read_frames(child: Child) -> list[frames.Frame]:
     """What has come on a child's channel; notes its end. Raises FrameError on nonsense."""
     heard: list[frames.Frame] = []
-    while True:
+    # Not for as long as somebody writes: what is left is heard at the next wake. What a dead child
+    # has left is never more.
+    for _ in range(_MOST_READS):
         try:
             data = child.channel.recv(262144)
         except BlockingIOError:
@@ -273,6 +306,7 @@ def _read_frames(child: Child) -> list[frames.Frame]:
             child.is_deaf = True
             return heard
         heard += child.reader.feed(data)
+    return heard
 
 
 def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
@@ -301,7 +335,7 @@ def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:
         raise OverflowError
-    outcome = _outcome(kind, said, run.claim.timeout_s)
+    outcome = _outcome(kind, said, run.limit_s)
     child.cpu_us += cpu_us
     usage = Usage(
         wall_s=wall_us / 1_000_000,

@@ -22,6 +22,7 @@ from time import monotonic
 from rqd.daemon import child, frames
 from rqd.daemon.child import Pipes
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.timer import raise_timeout
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -343,7 +344,7 @@ def _take_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for signum in _NO_OP_SIGNALS:
         _signal.signal(signum, _do_nothing)
-    _signal.signal(_signal.SIGALRM, child.raise_timeout)
+    _signal.signal(_signal.SIGALRM, raise_timeout)
     # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
 

@@ -6,10 +6,28 @@ has no other way to be told.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from rqd.model.around import Around
     from rqd.model.signing import Keyring
+
+    class Line(Protocol):
+        """From a running job to its master: nothing on it waits, of each kind the latest counts."""
+
+        pid: int  # the process that may speak on it
+
+        def progress(self, fraction: float, message: str) -> None:
+            """How far the job is."""
+
+        def save_meta(self, meta: bytes, signature: str) -> None:
+            """The job's notes, serialized."""
+
+        def extend(self, seconds: float) -> None:
+            """So much more time for the job."""
 
 
 class CurrentJob:
@@ -17,13 +35,26 @@ class CurrentJob:
 
     `keyring`: the signing keys of the daemon this process belongs to, for what a job enqueues.
     `around`: its middleware and exception handlers, None for neither.
+    `line`: to the master, None where there is none. `meta`: what this attempt saved, serialized.
     """
 
-    __slots__ = ("around", "attempt", "fence", "func_name", "id", "keyring", "queue", "terms")
+    __slots__ = (
+        "around",
+        "attempt",
+        "fence",
+        "func_name",
+        "id",
+        "keyring",
+        "line",
+        "meta",
+        "queue",
+        "terms",
+    )
 
     def __init__(self) -> None:
         self.keyring: Keyring | None = None
         self.around: Around | None = None
+        self.line: Line | None = None
         self.leave()
 
     def enter(
@@ -37,15 +68,25 @@ class CurrentJob:
     ) -> None:
         """Called by the child before a job's function."""
         self.id: str | None = job_id
+        self.meta: bytes | None = None
         self.queue = queue
         self.attempt = attempt
         self.fence = fence
         self.func_name = func_name
         self.terms = terms
 
+    @property
+    def open_line(self) -> Line | None:
+        """The line of the job that runs here; None outside of one, and in a process it forked: two
+        would mix what they say.
+        """
+        line = self.line
+        is_ours = self.id is not None and line is not None and line.pid == os.getpid()
+        return line if is_ours else None
+
     def leave(self) -> None:
         """Called by the child after a job's function."""
-        self.id = None
+        self.id = self.meta = None
         self.queue = ""
         self.attempt = 0
         self.fence = 0

@@ -170,6 +170,7 @@ class JobRecord:
     envelope: Envelope | None = None
     meta_signature: str = ""
     terms: str = ""
+    progress: str = ""
 
     @classmethod
     def fresh(
@@ -250,6 +251,7 @@ class JobRecord:
             envelope=_envelope(text) if "signature" in text else None,
             meta_signature=_text(text, "meta_signature"),
             terms=_text(text, "terms"),
+            progress=_text(text, "progress"),
         )
 
 

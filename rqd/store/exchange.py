@@ -26,6 +26,16 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a running job has told its master: progress as text, and further fields of its hash."""
+
+    id: str
+    token: str
+    progress: bytes = b""
+    fields: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A master's request of one turn; sent again unchanged if its answer is lost."""
 

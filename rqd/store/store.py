@@ -28,6 +28,7 @@ from rqd.store.exchange import (
     Beat,
     BeatAnswer,
     Greeting,
+    Told,
     Turn,
     TurnAnswer,
     read_enqueued,
@@ -203,6 +204,14 @@ class Store:
         """Replaces a job's meta; False if there is no such job."""
         signed = (signature,) if signature else ()
         return bool(self._ask("save_meta", job_id, meta, *signed))
+
+    def tell(self, told: Sequence[Told]) -> int:
+        """Records what running jobs have told, of each whose token holds it; at most 100 a call."""
+        args: list[Any] = [len(told)]
+        for one in told:
+            args += (one.id, one.token, one.progress, 2 * len(one.fields))
+            args += itertools.chain.from_iterable(one.fields)
+        return int(self._run("tell", *args))
 
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""

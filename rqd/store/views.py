@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any
 
+from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone, is_lasting
@@ -192,6 +193,19 @@ class Views:
         ]
         return list(self._rows(wanted))
 
+    def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
+        """What those of the running jobs have told that told something."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self._keys.job(job_id), "progress", "lease")
+            rows = pipe.execute()
+        told = {
+            job_id: read_progress(_text(text), _fence_of(lease))
+            for job_id, (text, lease) in zip(job_ids, rows, strict=True)
+            if text and lease
+        }
+        return {job_id: progress for job_id, progress in told.items() if progress}
+
     def now_us(self) -> int:
         """Redis' clock: microseconds since 1970."""
         seconds, micros = self._redis.time()
@@ -218,6 +232,11 @@ class Views:
 def _workers_of(row: dict[str, str]) -> int:
     told = row.get("workers", "")
     return min(int(told), _MOST_WORKERS) if told.isdecimal() else 0
+
+
+def _fence_of(token: bytes) -> int:
+    fence = token.partition(b":")[0]
+    return int(fence) if fence.isdigit() else 0
 
 
 def _parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:

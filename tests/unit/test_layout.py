@@ -35,7 +35,7 @@ MAY_IMPORT = {
 THE_DOOR = "rqd.daemon.foreground"
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
-ZYGOTE_SIDE = {"zygote", "child", "frames"}
+ZYGOTE_SIDE = {"zygote", "child", "frames", "telling", "timer"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {

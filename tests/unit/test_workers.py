@@ -289,7 +289,7 @@ def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: 
 
 @fuzz(100)
 @given(
-    st.integers(0, 255) | st.sampled_from([*range(30, 36)]),
+    st.integers(0, 255) | st.sampled_from([*range(30, 36), *range(40, 44)]),
     st.sampled_from([[], [b"7:n"], [b"6:n"]]),
     st.lists(st.binary(max_size=9) | st.sampled_from([b"1", b"-5", b"9" * 400]), max_size=8),
     st.binary(max_size=20),

@@ -1,0 +1,107 @@
+"""What a running job tells by way of its daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqd import Job, Queue, Retry
+from rqd.connection import Backend
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+KEY = "0123456789abcdef" * 2
+
+
+def told(job: Job[Any]) -> str:
+    job.refresh()
+    return str(job.progress) if job.progress else ""
+
+
+def writes(there: Backend) -> int:
+    stats: Any = there.store.redis.info("commandstats")
+    return int(stats.get("cmdstat_hset", {}).get("calls", 0))
+
+
+def test_progress_is_seen_while_the_job_runs(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.progress_and_hold, fifo)
+
+    eventually(lambda: told(job) == "40% reading")
+    assert job.is_started
+    assert job.progress is not None
+    assert job.started_at is not None
+    assert job.progress.updated_at >= job.started_at
+    Path(fifo).write_text("")
+    assert job.wait(WAIT_S).return_value() == "done"
+    assert str(job.progress) == "40% reading"
+
+
+def test_a_flood_of_progress_holds_up_neither_the_job_nor_the_daemon(
+    start_daemon: StartDaemon, queue: Queue, there: Backend
+) -> None:
+    start_daemon(workers=2)
+    before = writes(there)
+    flooding = queue.enqueue(jobs.flood_progress, 100_000)
+    beside = [queue.enqueue(jobs.multiply, 2, 3) for _ in range(5)]
+    assert [job.wait(WAIT_S).return_value() for job in beside] == [6] * 5
+    assert flooding.wait(20).return_value() < 5.0  # type: ignore[operator]  # it is there
+    assert told(flooding) == "100% all rows"
+    # Those of six jobs' lives, of heartbeats, and of the progress: five a second, not 100,000.
+    assert writes(there) - before < 150
+
+
+def test_what_a_job_told_last_is_there_after_its_crash(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.progress_and_die)
+
+    assert job.wait(WAIT_S).cause == "crashed: SIGKILL"
+    assert told(job) == "80% row 4"
+
+
+def test_progress_is_told_though_the_daemon_stood_still_meanwhile(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = queue.enqueue(jobs.progress_and_hold, fifo)
+    eventually(lambda: told(job))
+    another = queue.enqueue(jobs.flood_progress, 1000)
+    daemon.signal(signal.SIGSTOP)
+    Path(fifo).write_text("")
+    daemon.signal(signal.SIGCONT)
+
+    assert another.wait(WAIT_S).return_value() is not None
+    assert told(another) == "100% all rows"
+
+
+@pytest.mark.parametrize("keys", [[], [KEY]], ids=["unsigned", "signed"])
+def test_meta_saved_in_a_job_goes_by_way_of_its_daemon(
+    start_daemon: StartDaemon, redis_url: str, fifo: str, keys: list[str]
+) -> None:
+    from rqd import connection
+
+    there = connection._open(redis_url, None, keys)
+    start_daemon(env={"RQD_SIGNING_KEY": ",".join(keys)} if keys else {})
+    before = writes(there)
+    job = Queue(connection=there).enqueue(
+        jobs.save_meta_and_hold, fifo, meta={"who": "me"}, retry=Retry(1)
+    )
+
+    eventually(lambda: job.get_meta().get("number") == 99)
+    assert job.get_meta() == {"who": "me", "number": 99}
+    assert writes(there) - before < 50
+    (worker,) = there.views.workers(there.views.masters())
+    os.kill(int(worker["pid"]), signal.SIGKILL)
+    eventually(lambda: job.get_status() and job.attempt == 2)
+    Path(fifo).write_text("")
+    assert job.wait(WAIT_S).get_meta() == {"who": "me", "number": 99}

@@ -1,0 +1,134 @@
+"""What a job tells on its channel while it runs: from the child's end to the master's news."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from rqd.daemon import frames
+from rqd.daemon.frames import Frame, FrameReader, encode_frame
+from rqd.daemon.news import News
+from rqd.daemon.telling import Teller
+from rqd.daemon.timer import timer
+from tests.waiting import eventually
+
+
+class Line:
+    """A teller, and the far end of its channel."""
+
+    def __init__(self) -> None:
+        near, self.far = socket.socketpair()
+        self.near = near
+        self.teller = Teller(near, os.getpid())
+        self.teller.begin(b"7:n")
+        self.reader = FrameReader()
+        self.far.setblocking(False)
+
+    def heard(self) -> list[Frame]:
+        found: list[Frame] = []
+        try:
+            while data := self.far.recv(65536):
+                found += self.reader.feed(data)
+        except BlockingIOError:
+            pass
+        return found
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    made = Line()
+    yield made
+    made.near.close()
+    made.far.close()
+
+
+def test_progress_is_there_at_once(line: Line) -> None:
+    line.teller.progress(0.4, "reading")
+
+    assert line.heard() == [(frames.PROGRESS, [b"7:n", b"0.4", b"reading"])]
+
+
+def test_of_many_the_latest_arrives_soon_though_nothing_is_told_after_it(line: Line) -> None:
+    for number in range(1000):
+        line.teller.progress(number / 1000, str(number))
+    heard: list[Frame] = []
+
+    def has_come() -> bool:
+        heard.extend(line.heard())
+        return bool(heard) and heard[-1][1][2] == b"999"
+
+    eventually(has_come, 2.0)
+    assert len(heard) < 20
+    assert heard[0][1][2] == b"0"
+
+
+def test_a_full_channel_never_holds_the_job_and_what_is_left_goes_before_the_answer(
+    line: Line,
+) -> None:
+    # The last one reaches the thread, which waits in the socket: the job does not.
+    meta = b"x" * 900_000
+    started = monotonic()
+    for number in range(200):
+        line.teller.save_meta(meta[: 900_000 - number], "")
+        line.teller.progress(number / 200, str(number))
+    assert monotonic() - started < 3
+
+    answering = threading.Thread(target=line.teller.answer, args=(encode_frame(frames.RAISED),))
+    answering.start()
+    heard: list[Frame] = []
+
+    def is_whole() -> bool:
+        heard.extend(line.heard())
+        return bool(heard) and heard[-1][0] == frames.RAISED
+
+    eventually(is_whole, 5.0)
+    answering.join()
+    latest = {kind: fields for kind, fields in heard if kind != frames.RAISED}
+    assert latest[frames.PROGRESS][2] == b"199"
+    assert len(latest[frames.META][1]) == 900_000 - 199
+
+
+def test_an_extension_reaches_the_master_before_anything_else_can_happen(line: Line) -> None:
+    line.teller.progress(0.1, "")
+    line.teller.extend(5)
+    line.teller.extend(2.5)
+
+    assert [fields[1] for kind, fields in line.heard() if kind == frames.EXTENDED] == [
+        b"5.000000",
+        b"7.500000",
+    ]
+    assert not timer.is_held
+
+
+NONSENSE = [
+    ("another token", encode_frame(frames.PROGRESS)),
+    ("another token", encode_frame(frames.PROGRESS, b"8:n", b"0.5", b"")),
+    ("not enough values", encode_frame(frames.PROGRESS, b"7:n")),
+    ("nan", encode_frame(frames.PROGRESS, b"7:n", b"nan", b"")),
+    ("1.1", encode_frame(frames.PROGRESS, b"7:n", b"1.1", b"")),
+    ("half", encode_frame(frames.PROGRESS, b"7:n", b"half", b"")),
+    ("a meta of", encode_frame(frames.META, b"7:n", b"x" * (1024 * 1024 + 1), b"")),
+    ("inf", encode_frame(frames.EXTENDED, b"7:n", b"inf")),
+    ("-5", encode_frame(frames.EXTENDED, b"7:n", b"-5")),
+]
+
+
+@pytest.mark.parametrize(("why", "data"), NONSENSE, ids=[why for why, _ in NONSENSE])
+def test_what_no_child_of_ours_would_tell_is_an_error(why: str, data: bytes) -> None:
+    with pytest.raises(ValueError, match=why):
+        News().take(FrameReader().feed(data), b"7:n", 1.0)
+
+
+def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
+    news, some = News(), [(frames.PROGRESS, [b"7:n", b"0.5", b""])] * 500
+    news.take(some, b"7:n", 0.0)
+    news.take(some, b"7:n", 0.0)
+    news.take(some, b"7:n", 3600.0)
+
+    with pytest.raises(ValueError, match="1501 frames"):
+        news.take(some[:1], b"7:n", 2.0)
