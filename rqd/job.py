@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from rqd import running
 from rqd.connection import Backend, backend_for
+from rqd.dependency import Dependency, parents_in
 from rqd.model.call import decode_call, encode_value, read_call
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
@@ -25,6 +26,7 @@ from rqd.model.names import check_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
 from rqd.model.serializers import resolve_serializer, serializer_name
+from rqd.model.terms import read_terms
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, sign_meta
 from rqd.store.connection import Client
@@ -39,7 +41,7 @@ _STATUS_AFTER = {
 }
 Connection = Backend | Client | str | None
 
-__all__ = ["Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
+__all__ = ["Dependency", "Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
 
 
 class Job(Generic[R]):
@@ -199,6 +201,34 @@ class Job(Generic[R]):
     def retry_intervals(self) -> list[float]:
         """Seconds before each retry; the last one holds for all further ones."""
         return list(self._record.retry_intervals)
+
+    # -- whom it waits for
+
+    @property
+    def dependency_ids(self) -> list[str]:
+        """Ids of the jobs it depends on, whether they have ended or not."""
+        return parents_in(read_terms(self._record.terms))
+
+    @property
+    def dependency(self) -> Job[Any] | None:
+        """The first of the jobs it depends on; None without one, or if its record is gone."""
+        parents = self.dependency_ids[:1] and self.fetch_dependencies()
+        return parents[0] if parents and parents[0].id == self.dependency_ids[0] else None
+
+    def fetch_dependencies(self) -> list[Job[Any]]:
+        """The jobs it depends on, in the order of `depends_on`, whose records are still there.
+
+        Raises SignatureError where there are signing keys and none of them signed this job.
+        """
+        if self._backend.keyring is not None:
+            _ = self._payload  # checked with all that the signature binds
+        found = Job.fetch_many(self.dependency_ids, self._backend)
+        return [parent for parent in found if parent is not None]
+
+    @property
+    def dependent_ids(self) -> list[str]:
+        """Ids of the jobs that wait for this one, asked of Redis now."""
+        return self._backend.views.dependent_ids(self.id)
 
     # -- how it stands
 
@@ -360,12 +390,14 @@ class Job(Generic[R]):
 
     # -- what can be done with it
 
-    def cancel(self) -> None:
+    def cancel(self, enqueue_dependents: bool = False) -> None:
         """Takes a waiting job out of its queue for good. A canceled one stays so.
+
+        With `enqueue_dependents`, the jobs that wait for it go on as if it had finished.
 
         Raises InvalidJobOperation if it runs or has ended, NoSuchJobError if it is gone.
         """
-        found = self._backend.store.cancel(self.id)
+        found = self._backend.store.cancel(self.id, enqueue_dependents=enqueue_dependents)
         self._check_found(found)
         if found in _NOT_TO_CANCEL:
             raise InvalidJobOperation(
@@ -386,9 +418,12 @@ class Job(Generic[R]):
         self.refresh()
         return self
 
-    def delete(self) -> None:
-        """Deletes the job with all its records; if it runs, its outcome will be refused."""
-        self._backend.store.delete(self.id)
+    def delete(self, delete_dependents: bool = False) -> None:
+        """Deletes the job with all its records; if it runs, its outcome will be refused.
+
+        What waits for it is canceled, as it never will finish; with `delete_dependents`, deleted.
+        """
+        self._backend.store.delete(self.id, delete_dependents)
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -544,9 +579,11 @@ def get_current_job(
     return Job(partial(_fetch_record, backend, current.id), backend, job_id=current.id)
 
 
-def cancel_job(job_id: str, connection: Connection = None) -> None:
+def cancel_job(
+    job_id: str, connection: Connection = None, enqueue_dependents: bool = False
+) -> None:
     """Cancels a waiting job: `Job.cancel` by id."""
-    Job.fetch(job_id, connection).cancel()
+    Job.fetch(job_id, connection).cancel(enqueue_dependents)
 
 
 def requeue_job(job_id: str, connection: Connection = None) -> Job[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rqd.dependency import Dependency, read_depends_on
+from rqd.job import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
@@ -16,7 +18,6 @@ DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
 _NOT_YET = (
-    "depends_on",
     "repeat",
     "on_success",
     "on_failure",
@@ -45,6 +46,7 @@ class JobOptions:
     meta: dict[str, Any] | None = None
     retry: Retry | None = None
     unique: Unique | str | bool | None = None
+    depends_on: Dependency | None = None
 
 
 @dataclass(slots=True)  # not frozen: see NewJob
@@ -55,6 +57,14 @@ class EnqueueData:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: JobOptions
+
+    @property
+    def id(self) -> str:
+        """Its job's id: chosen here if it has none, for who depends on it in the same batch."""
+        if self.options.job_id is None:
+            self.options = replace(self.options, job_id=new_job_id())
+        assert self.options.job_id is not None
+        return self.options.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +141,7 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
             raise InvalidCallError(f"there is no option {name}=")
         elif value is not None:
             raise InvalidCallError(f"{name}= is not there yet")
-    if not isinstance(given.get("retry"), Retry | None):
-        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
-    if "unique" in given:
-        given["unique"] = _unique(given["unique"], given.get("job_id"))
-    return JobOptions(**given)
+    return JobOptions(**_checked(given))
 
 
 def may_be_left_out(data: EnqueueData) -> bool:
@@ -144,9 +150,20 @@ def may_be_left_out(data: EnqueueData) -> bool:
     return isinstance(unique, Unique) and unique.on_conflict == "existing"
 
 
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The options as the values they stand for."""
+    if not isinstance(given.get("retry"), Retry | None):
+        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
+    if "unique" in given:
+        given["unique"] = _unique(given["unique"], given.get("job_id"))
+    if "depends_on" in given:
+        given["depends_on"] = read_depends_on(given["depends_on"])
+    return given
+
+
 def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: float) -> Template:
     """What the options say of each job, in numbers; `timeout_s` where they name none."""
-    retry = options.retry
+    retry, depends_on = options.retry, options.depends_on
     return Template(
         queue,
         serializer,
@@ -154,7 +171,7 @@ def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: flo
         result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
         failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
         ttl_s=_time_to_wait_s(options.ttl),
-        at_front=options.at_front,
+        at_front=options.at_front or bool(depends_on and depends_on.enqueue_at_front),
         retries=retry.max if retry else 0,
         retry_intervals=tuple(retry.intervals) if retry else (),
         terms=dump_terms(_terms(options)),
@@ -168,6 +185,8 @@ def _terms(options: JobOptions) -> dict[str, Any]:
         terms["retry"] = rules
     if isinstance(options.unique, Unique):
         terms["unique"] = options.unique.term()
+    if options.depends_on is not None:
+        terms["depends_on"] = options.depends_on.term()
     return terms
 
 

@@ -362,8 +362,12 @@ class Queue:
         return [
             Job.fetch(job.holder_id, backend, insisted)
             if job.holder_id
-            else Job(partial(JobRecord.fresh, job, status, now_us, due_us), backend, insisted)
-            for job in jobs
+            else Job(
+                partial(JobRecord.fresh, job, _first_status(data, status), now_us, due_us),
+                backend,
+                insisted,
+            )
+            for job, data in zip(jobs, datas, strict=True)
         ]
 
     def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
@@ -413,6 +417,10 @@ def _carried_trace() -> dict[str, str] | None:
     from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
 
     return carried()
+
+
+def _first_status(data: EnqueueData, otherwise: JobStatus) -> JobStatus:
+    return JobStatus.DEFERRED if data.options.depends_on is not None else otherwise
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.model.errors import DuplicateJobError, RqdError
+from rqd.model.errors import DuplicateJobError, NoSuchJobError, RqdError
 from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 from rqd.model.terms import read_tally
 
@@ -149,7 +149,7 @@ class Greeting:
 def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
     """Redis' time in microseconds; writes into the jobs that were left out who has their key.
 
-    Raises DuplicateJobError.
+    Raises DuplicateJobError, NoSuchJobError.
     """
     outcome, told, *more = answer
     match outcome:
@@ -170,6 +170,18 @@ def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
                 f"job {holder} has the unique key {key!r}: wait for its end, or use"
                 " Unique(.., on_conflict=..)",
                 holder,
+            )
+        case b"awaited":
+            raise DuplicateJobError(
+                f"other jobs still wait for {told.decode()!r}, so that it can't wait for others"
+                " itself: choose another id, or requeue it",
+                told.decode(),
+            )
+        case b"orphan":
+            raise NoSuchJobError(
+                f"job {told.decode()!r} depends on {read_text(more[0])!r}, and there is no such"
+                " job: it was deleted, its time to live is over, or it stands later in the same"
+                " batch"
             )
     raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
 

@@ -50,7 +50,8 @@ class Keys:
         return f"{self.prefix}queue:{queue}"
 
     def index(self, queue: str, name: str) -> str:
-        """ZSET of ids: `started` by claim time, `scheduled` by due time, `finished`, `failed` and
+        """ZSET of ids: `started` by claim time, `scheduled` by due time,
+        `deferred` by the time of their enqueue, `finished`, `failed` and
         `canceled` by the end of the record (us, or inf).
         """
         return f"{self.prefix}queue:{queue}:{name}"
@@ -70,6 +71,18 @@ class Keys:
     def result(self, job_id: str) -> str:
         """STRING: a result of over 64 KiB; expires with the job."""
         return f"{self.prefix}job:{job_id}:result"
+
+    def awaited(self, job_id: str) -> str:
+        """SET of the parents whose end a deferred job still waits for."""
+        return f"{self.prefix}job:{job_id}:awaited"
+
+    def dependents(self, job_id: str) -> str:
+        """ZSET of jobs that wait for this one's success, in the order of their enqueue."""
+        return f"{self.prefix}job:{job_id}:dependents"
+
+    def dependents_any(self, job_id: str) -> str:
+        """ZSET of jobs that wait for this one, and that its failure concerns too."""
+        return f"{self.prefix}job:{job_id}:dependents:any"
 
     def request(self, job_id: str) -> str:
         """STRING: when and by which request a job was made that is gone already; a minute."""
@@ -108,6 +121,8 @@ class Keys:
 #   nonempty          SET of queues whose ready set has members
 #   counters          HASH: back, front (places), fence, seen, reap_after (us)
 #   control:<master>  LIST of commands as JSON, until obeyed
+#   endings           LIST of ended jobs some of whose dependents were not told yet
+#   ended:<name>      ZSET of these dependents, until they were
 #   left-out:<request> STRING: jobs of a batch left out for the ones with their keys; a minute
 #   precedence:<name> ZSET of queues by rank, named by its content; an hour, then told again
 #   turn:<master>     STRING: the last turn's answer, for its replay; an hour

@@ -74,6 +74,7 @@ class Store:
         a pipeline of the user's, the script is queued there, and None returned. A job that is left
         out for the one that has its unique key gets that one's `holder_id`. Raises
         DuplicateJobError if one of the ids or keys belongs to a live job, or stands there twice;
+        NoSuchJobError if a job depends on one that is not there;
         NotDurableError if the jobs are there, but not as durable as asked for.
         """
         if durability:
@@ -181,12 +182,13 @@ class Store:
         """Removes the rows of a master that leaves; False if another has the name by now."""
         return bool(self._run("bye", master, boot, workers))
 
-    def cancel(self, job_id: str, queue: str = "") -> str:
+    def cancel(self, job_id: str, queue: str = "", enqueue_dependents: bool = False) -> str:
         """Cancels a waiting job; returns the status it was found in, empty if there is none.
 
-        With `queue`, only a job of that queue.
+        With `queue`, only a job of that queue; with `enqueue_dependents`, those that wait for it
+        go on as if it had finished.
         """
-        return read_text(self._ask("cancel", job_id, queue))
+        return read_text(self._ask("cancel", job_id, queue, "1" if enqueue_dependents else ""))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in.
@@ -196,9 +198,12 @@ class Store:
         front = "1" if at_front else ""
         return read_requeued(read_text(self._ask("requeue", job_id, front)), job_id)
 
-    def delete(self, job_id: str) -> str:
-        """Deletes a job and its records; returns the status it was found in."""
-        return read_text(self._ask("delete", job_id))
+    def delete(self, job_id: str, delete_dependents: bool = False) -> str:
+        """Deletes a job and its records; returns the status it was found in.
+
+        With `delete_dependents`, those that wait for it are deleted too, and so on.
+        """
+        return read_text(self._ask("delete", job_id, "1" if delete_dependents else ""))
 
     def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""

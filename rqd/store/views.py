@@ -105,6 +105,13 @@ class Views:
                 sleep(max(0.0, min(_LOST_PAUSE_S, deadline - monotonic())))
         return has_ended
 
+    def dependent_ids(self, job_id: str) -> list[str]:
+        """Ids of the jobs that wait for this one."""
+        found: list[bytes] = []
+        for key in (self._keys.dependents(job_id), self._keys.dependents_any(job_id)):
+            found += self._redis.zrange(key, 0, -1)
+        return list(map(_text, found))
+
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
         return sorted(_text(name) for name in self._redis.smembers(self._keys.queues))

@@ -18,8 +18,10 @@ from rqd.exceptions import (
     DuplicateJobError,
     InvalidCallError,
     InvalidNameError,
+    NoSuchJobError,
     PayloadTooLargeError,
 )
+from rqd.job import Dependency
 from tests.client import work
 from tests.client.performing import claim, perform
 
@@ -302,7 +304,17 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Queue().enqueue(work.echo, result_ttl=-5), ConfigurationError, "result_ttl -5"),
     (lambda: Queue().enqueue(work.echo, result_ttl="9" * 20), ConfigurationError, "result_ttl '9"),
     (lambda: Queue().enqueue(work.echo, retry=3), InvalidCallError, r"retry=3: write retry=Retry"),
-    (lambda: Queue().enqueue(work.echo, depends_on="a"), InvalidCallError, "depends_on= is not"),
+    (lambda: Queue().enqueue(work.echo, depends_on=7), InvalidCallError, "depends_on=7: write a"),
+    (lambda: Queue().enqueue(work.echo, depends_on="a b"), ConfigurationError, "job id 'a b'"),
+    (lambda: Queue().enqueue(work.echo, depends_on="a"), NoSuchJobError, "depends on 'a', and"),
+    (lambda: Dependency([]), InvalidCallError, "a Dependency on no job"),
+    (lambda: Dependency("a", on_failure="run"), InvalidCallError, "'run': write 'wait' or 'c"),  # type: ignore[arg-type]
+    (lambda: Dependency("a", True, False, "cancel"), InvalidCallError, "can't have on_failure="),
+    (
+        lambda: Queue().enqueue(work.echo, depends_on=[f"a{number}" for number in range(1001)]),
+        InvalidCallError,
+        "depend on 1,000 others, not on 1,001",
+    ),
     (lambda: Queue().enqueue(work.echo, 1, args=(2,)), InvalidCallError, "either in place or as"),
     (lambda: Queue().enqueue(work.echo, args=(2,), y=1), InvalidCallError, "either in place or as"),
     (lambda: Queue().enqueue_call(work.echo, colour=1), InvalidCallError, "no option colour="),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rqd.model.records import Claim, JobRecord, NewJob, Template
+from rqd.model.terms import dump_terms
 from rqd.store.connection import client_connection
 from rqd.store.exchange import Beat, BeatAnswer, Settlement, Turn, TurnAnswer
 from rqd.store.store import Store
@@ -145,6 +146,12 @@ class Driver:
         past_us = self.views.now_us() - 1
         for job_id in job_ids:
             self.redis.zadd(self.keys.leases, {job_id: past_us})
+
+
+def waits_for(*parents: str, on_failure: str = "") -> str:
+    """The terms of a job that depends on these."""
+    how = {"on_failure": on_failure} if on_failure else {}
+    return dump_terms({"depends_on": {"ids": list(parents), **how}})
 
 
 def settlement(claim: Claim, decision: str = "finish", **fields: Any) -> Settlement:

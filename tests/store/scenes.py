@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rqd.model.records import Claim
-from tests.store.driving import Driver, job, settlement
+from tests.store.driving import Driver, job, settlement, waits_for
 
 QUEUES = ("high", "low")
-INDEXES = ("started", "scheduled", "finished", "failed", "canceled")
-# What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out.
+INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+# What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out;
+# `child` waits for the success of `runs` and `next`, `cleaner` for any end of `runs`.
 JOBS = (
     "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
-    "canceled",
+    "canceled", "child", "cleaner",
 )  # fmt: skip
 
 
@@ -35,6 +36,8 @@ class Scene:
         rqd.enqueue("canceled")
         rqd.store.cancel("canceled")
         rqd.enqueue(job("next", **options), job("other", ttl_s=900))
+        rqd.enqueue(job("child", terms=waits_for("runs", "next")))
+        rqd.enqueue(job("cleaner", "high", terms=waits_for("runs", on_failure="run")))
         rqd.enqueue(job("later", delay_us=10**9), job("late", delay_us=10**9, **options))
         rqd.redis.zadd(rqd.keys.scheduled, {"late": 1})
         rqd.redis.hset(rqd.keys.job("suspect"), "losses", 2)
@@ -51,6 +54,11 @@ class Scene:
             "enqueue an ended id": lambda: rqd.enqueue("finished", "failed"),
             "enqueue a live id": lambda: rqd.enqueue("next"),
             "schedule": lambda: rqd.enqueue(job("new", delay_us=5), job("newer", due_us=1)),
+            "enqueue a dependent": lambda: rqd.enqueue(
+                job("new", terms=waits_for("child", "finished", "later"))
+            ),
+            "cancel, and let go on": lambda: store.cancel("next", enqueue_dependents=True),
+            "delete all": lambda: store.delete("runs", delete_dependents=True),
             "claim": lambda: rqd.claim(3, *QUEUES, nudge=True),
             "beat": lambda: rqd.beat(claims["runs"], workers=2),
             "hello": lambda: store.hello("other", "c", 15, {"workers": 1}),
@@ -70,7 +78,7 @@ class Scene:
                         queues=QUEUES,
                     )
                 )
-        for name in ("next", "later", "runs", "finished", "failed", "canceled"):
+        for name in ("next", "later", "runs", "finished", "failed", "canceled", "child"):
             every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
             every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
             every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]
@@ -121,4 +129,6 @@ def _expected(rqd: Driver, status: str, queue: str) -> set[str]:
             return {keys.index(queue, "started"), keys.leases}
         case "scheduled":
             return {keys.index(queue, "scheduled"), keys.scheduled}
+        case "stopped":
+            return {keys.index(queue, "failed")}
     return {keys.index(queue, status)}

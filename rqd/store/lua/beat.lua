@@ -7,7 +7,7 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique ending reap
+--@ names arguments ready terms unique ending dependents reap
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end
@@ -70,6 +70,7 @@ clamp_leases(now, lease_us)
 local reaped = {}
 local may, reap_after = may_reap(now, lease_us)
 if may then reaped = reap(now, 100) end
+local has_told_all = catch_up(now)
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
@@ -77,6 +78,8 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
     forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
   end
   mend(queue, now, lease_us)
+  -- Before all were told, a parent may be gone and nevertheless have finished.
+  if has_told_all then mend_deferred(queue, now) end
 end
 
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')

@@ -1,10 +1,10 @@
 -- cancel: a job that waits will not run.
 -- KEYS[1]  {ns}:queues
--- ARGV     job id, the queue it must be of ('' for any)
+-- ARGV     job id, the queue it must be of ('' for any), '1' to let those that wait for it run
 -- returns  the status found: queued, scheduled, deferred (canceled now), canceled (already), any
 --          other status (refused), or '' (no such job, or not of this queue)
 -- Safe to send twice: the second finds it canceled.
---@ names ready terms unique ending
+--@ names ready terms unique ending dependents
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end
@@ -12,6 +12,10 @@ local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin', 'failure
 local status, queue = held[1] or '', held[2]
 if ARGV[2] ~= '' and ARGV[2] ~= queue then return '' end
 if not queue then return '' end
+counts_as_finished = ARGV[3] == '1'
+if status == 'canceled' and counts_as_finished then
+  concern_dependents(id, queue, status, now_us(), true)
+end
 if status ~= 'queued' and status ~= 'scheduled' and status ~= 'deferred' then return status end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
 if refused then return refused end

@@ -1,9 +1,9 @@
 -- delete: a job and all its records are gone; if it runs, its outcome will be refused.
 -- KEYS[1]  {ns}:queues
--- ARGV     job id
+-- ARGV     job id, '1' to delete those that wait for it too
 -- returns  the status found, '' if there was no such job
 -- Safe to send twice: the second finds nothing.
---@ names ready terms unique ending
+--@ names ready terms unique ending dependents
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end
@@ -19,5 +19,5 @@ if status == 'started' then
 elseif INDEX[status] then
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. INDEX[status], id)
 end
-bury(id, now_us())
+bury(id, now_us(), ARGV[2] == '1' and 'delete' or 'gone')
 return status

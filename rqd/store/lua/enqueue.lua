@@ -1,4 +1,4 @@
--- enqueue: new jobs become ready, or scheduled; all of them or none.
+-- enqueue: new jobs become ready, scheduled or deferred; all of them or none.
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id; number of templates, then for each what its jobs have in common: queue, '1'
 --          for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s ('' for
@@ -9,14 +9,15 @@
 --          likewise)
 -- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
 --          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
---          has it twice); {'conflict', id, holder's id, unique key}; or {'unstaged', id} (the staged
---          payload is gone: stage it and send again)
+--          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
+--          parent is neither in Redis nor before it in the batch); {'awaited', id} (others wait for
+--          this id, and it would wait too); or {'unstaged', id} (the staged payload is gone: stage
+--          it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names arguments ready terms unique ending
+--@ names arguments ready terms unique ending dependents
 local request = take()
 local NONE = {} -- one for all: a table a job costs
-local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
 local jobs, templates, queues, names = {}, {}, {}, {}
 for i = 1, take_count() do
   local queue, front, priority, due, ttl = take(), take(), take_number(-4095), take(), take()
@@ -34,11 +35,16 @@ for i = 1, take_count() do
   if priority ~= 0 then add('priority', priority) end
   if template.ttl then add('ttl', ttl) end
   for at = 1, #template.fields, 2 do
-    if template.fields[at] == 'terms' then template.unique = unique_of(template.fields[at + 1]) end
+    if template.fields[at] == 'terms' then
+      template.unique = unique_of(template.fields[at + 1])
+      template.dependency = dependency_of(template.fields[at + 1])
+    end
   end
+  template.is_plain = due == '' and not template.front and not template.dependency
   templates[i] = template
   queues[queue] = queues[queue] or { is_due = false, ready = {} }
   queues[queue].is_due = queues[queue].is_due or template.due ~= ''
+  queues[queue].is_deferred = queues[queue].is_deferred or template.dependency ~= nil
 end
 local packed, from = take(), 1
 local refused = garbled()
@@ -69,6 +75,29 @@ for queue, has in pairs(queues) do
     touch(P .. 'queue:' .. queue .. ':scheduled', 'zset')
     touch(P .. 'scheduled', 'zset')
     touch(P .. 'masters', 'zset')
+  end
+  if has.is_deferred then
+    touch(P .. 'queue:' .. queue .. ':deferred', 'zset')
+    touch(P .. 'scheduled', 'zset')
+  end
+end
+
+local function is_awaited(id)
+  local job = P .. 'job:' .. id
+  return redis.call('EXISTS', job .. ':dependents', job .. ':dependents:any') > 0
+end
+
+-- Why a job can't wait for its parents; nil if it can. Who has waited for an ended job waits for the
+-- next one of its id: if that waited too, they might wait for one another.
+local function unfit_to_wait(new)
+  if is_awaited(new.id) then return { 'awaited', new.id } end
+  for _, parent in ipairs(new.like.dependency.ids) do
+    local held = redis.pcall('HGET', P .. 'job:' .. parent, 'status')
+    if parent == new.id or (type(held) ~= 'string' and not names[parent]) then
+      return { 'orphan', new.id, parent }
+    end
+    touch(P .. 'job:' .. parent .. ':dependents', 'zset')
+    touch(P .. 'job:' .. parent .. ':dependents:any', 'zset')
   end
 end
 
@@ -121,6 +150,8 @@ for number, new in ipairs(jobs) do
       new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
       touch(new.old_index, 'zset')
     end
+    local unfit = new.like.dependency and unfit_to_wait(new)
+    if unfit then return unfit end
     new.is_replacing = met == 'replacing'
     names[new.id] = true
     kept[#kept + 1] = new
@@ -141,23 +172,47 @@ local now = now_us()
 local stamp = int(now)
 local at_back = 0
 for _, new in ipairs(jobs) do
-  if new.like.due == '' and not new.like.front then at_back = at_back + 1 end
+  if new.like.is_plain then at_back = at_back + 1 end
 end
 -- One step of the counter for the whole batch.
 local place = at_back > 0 and count(P .. 'counters', 'back', at_back) - at_back or 0
 for _, template in ipairs(templates) do
   local fields = template.fields
   fields[#fields + 1], fields[#fields + 2] = 'created_at', stamp
-  if template.due == '' then fields[#fields + 1], fields[#fields + 2] = 'enqueued_at', stamp end
+  if template.due == '' and not template.dependency then
+    fields[#fields + 1], fields[#fields + 2] = 'enqueued_at', stamp
+  end
 end
 
 local function add(fields, name, value)
   fields[#fields + 1], fields[#fields + 2] = name, value
 end
 
+local function due_of(like)
+  local is_delay = string.sub(like.due, 1, 1) == '+'
+  return is_delay and now + tonumber(string.sub(like.due, 2)) or tonumber(like.due)
+end
+
+-- The parents a new job waits for; and one that will never finish, with its status.
+local function parents_to_wait_for(dependency)
+  local parents, lost, status_of_lost = {}, nil, nil
+  for _, parent in ipairs(dependency.ids) do
+    local status = redis.call('HGET', P .. 'job:' .. parent, 'status')
+    local verdict = judge(status, dependency.on_failure)
+    if verdict == 'wait' then parents[#parents + 1] = parent end
+    if verdict == 'cancel' then lost, status_of_lost = parent, status end
+  end
+  return parents, lost, status_of_lost
+end
+
 for _, new in ipairs(jobs) do
   local id, like = new.id, new.like
   local job = P .. 'job:' .. id
+  local parents, lost, status_of_lost = NONE, nil, nil
+  if like.dependency then
+    parents, lost, status_of_lost = parents_to_wait_for(like.dependency)
+  end
+  local is_deferred = parents[1] or lost
   if new.is_replacing then
     local old = new.holder
     cancel_job(old.id, old.queue, old.status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
@@ -166,6 +221,7 @@ for _, new in ipairs(jobs) do
     -- The id of an ended job is used again: its old record makes room.
     if new.old_index then redis.call('ZREM', new.old_index, id) end
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
+    if is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
   end
   local fields = { 'description', new.description, unpack(like.fields) }
   for i = 1, #new.more, 2 do add(fields, new.more[i], new.more[i + 1]) end
@@ -177,14 +233,22 @@ for _, new in ipairs(jobs) do
     add(fields, 'beside', 1)
     add(fields, 'payload_bytes', new.size)
   end
-  if like.due == '' then
+  if is_deferred then
+    add(fields, 'status', 'deferred')
+    if like.front then add(fields, 'front', 1) end
+    if like.due ~= '' then add(fields, 'due', int(due_of(like))) end
+    redis.call('HSET', job, unpack(fields))
+    local order = count(P .. 'counters', 'back', 1)
+    defer(id, like.queue, parents, like.dependency.on_failure, order, now)
+  elseif like.due == '' then
     local score
-    if like.front then
-      score = next_score(like.priority, true)
-    else
+    if like.is_plain then
       place = place + 1
       score = score_of(like.priority, place)
+    else
+      score = next_score(like.priority, like.front)
     end
+    if like.dependency then add(fields, 'enqueued_at', stamp) end
     add(fields, 'score', score)
     redis.call('HSET', job, unpack(fields))
     add(queues[like.queue].ready, score, id)
@@ -195,11 +259,15 @@ for _, new in ipairs(jobs) do
   else
     if like.front then add(fields, 'front', 1) end
     redis.call('HSET', job, unpack(fields))
-    local is_delay = string.sub(like.due, 1, 1) == '+'
-    schedule(id, like.queue, is_delay and now + tonumber(string.sub(like.due, 2)) or tonumber(like.due))
+    schedule(id, like.queue, due_of(like))
   end
-  -- A scheduled job's time to live begins with its wait for a worker.
-  if like.unique then hold_unique(like.unique, id, like.due == '' and like.ttl or nil) end
+  -- A scheduled or deferred job's time to live begins with its wait for a worker.
+  local is_ready = like.due == '' and not is_deferred
+  if like.unique then hold_unique(like.unique, id, is_ready and like.ttl or nil) end
+  if lost then
+    local failure_ttl = redis.call('HGET', job, 'failure_ttl')
+    cancel_deferred(id, like.queue, lost, status_of_lost, failure_ttl, now)
+  end
 end
 for queue, has in pairs(queues) do
   redis.call('SADD', KEYS[1], queue)

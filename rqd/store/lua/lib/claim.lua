@@ -187,8 +187,9 @@ local function claim(workers, precedence, by, now)
   local claims, markers = {}, 0
   if not workers[1] then return claims end
   -- Fences rise even if a failover loses the counter, as long as the clock goes on.
-  local last = sound(redis.call('HGET', P .. 'counters', 'fence')) or 0
-  local fence = math.max(last, now - 1)
+  local kept = redis.call('HMGET', P .. 'counters', 'fence', 'behind')
+  local fence = math.max(sound(kept[1]) or 0, now - 1)
+  if kept[2] then catch_up(now) end
   for queue in with_work(precedence) do
     local has_work = true
     if #claims < #workers then

@@ -4,6 +4,10 @@ local INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', ca
 -- its job has come to its end and is gone: no client tries for longer.
 local REPLAY_S = 60
 
+-- What else happens when a job has ended: functions of its id, queue, status ('gone' or 'delete' if
+-- it is deleted), the time, whether others wait for it, and its terms. Its state is written by then.
+local on_end = {}
+
 -- Indexes and counters are written with pcall: one that holds something else must not keep a job
 -- from its end.
 local function drop_lease(id, queue)
@@ -19,12 +23,14 @@ local function remember_request(id, request, created_at, now)
   end
 end
 
-local function bury(id, now)
+-- `how`: 'gone', or 'delete' if what waits for it goes too.
+local function bury(id, now, how)
   local job = P .. 'job:' .. id
-  local held = redis.call('HMGET', job, 'request', 'created_at', 'terms')
+  local held = redis.call('HMGET', job, 'request', 'created_at', 'terms', 'dependents', 'origin')
   remember_request(id, held[1], held[2], now)
   if held[3] then release_unique(held[3], id, true) end
   redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
+  for _, hook in ipairs(on_end) do hook(id, held[5], how or 'gone', now, held[4], held[3]) end
 end
 
 -- At most `limit` ids whose records have expired leave an index; returns how many.
@@ -34,24 +40,18 @@ local function forget_expired(index, now, limit)
   return #ids
 end
 
--- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash.
-local function end_job(id, queue, status, ttl_s, now, more)
+-- Without a time to live nothing stays but what others may be waiting for.
+local function drop_record(id, held, now)
   local job = P .. 'job:' .. id
-  ttl_s = sound(ttl_s) or -1
-  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
-  if ttl_s ~= 0 then
-    redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
-  end
-  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at', 'terms')
-  if held[4] then release_unique(held[4], id, status == 'canceled') end
-  if ttl_s == 0 then
-    remember_request(id, held[2], held[3], now)
-    redis.call('DEL', job, job .. ':payload')
-    -- Whoever blocks for the result still gets it.
-    redis.call('EXPIRE', job .. ':results', REPLAY_S)
-    redis.call('EXPIRE', job .. ':result', REPLAY_S)
-    return
-  end
+  remember_request(id, held[2], held[3], now)
+  redis.call('DEL', job, job .. ':payload')
+  -- Whoever blocks for the result still gets it.
+  redis.call('EXPIRE', job .. ':results', REPLAY_S)
+  redis.call('EXPIRE', job .. ':result', REPLAY_S)
+end
+
+local function keep_record(id, queue, status, held, ttl_s, now)
+  local job = P .. 'job:' .. id
   local index = P .. 'queue:' .. queue .. ':' .. INDEX[status]
   if ttl_s < 0 then
     redis.pcall('ZADD', index, '+inf', id)
@@ -68,6 +68,24 @@ local function end_job(id, queue, status, ttl_s, now, more)
   if ttl_s < REPLAY_S then remember_request(id, held[2], held[3], now) end
   -- Each ending clears two old ones, so that an index never outgrows its time to live.
   forget_expired(index, now, 2)
+end
+
+-- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash.
+local function end_job(id, queue, status, ttl_s, now, more)
+  local job = P .. 'job:' .. id
+  ttl_s = sound(ttl_s) or -1
+  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
+  if ttl_s ~= 0 then
+    redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
+  end
+  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at', 'terms', 'dependents')
+  if held[4] then release_unique(held[4], id, status == 'canceled') end
+  if ttl_s == 0 then
+    drop_record(id, held, now)
+  else
+    keep_record(id, queue, status, held, ttl_s, now)
+  end
+  for _, hook in ipairs(on_end) do hook(id, queue, status, now, held[5], held[4]) end
 end
 
 -- A waiting job, by its status.

@@ -84,11 +84,26 @@ local function unschedule(id, queue)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':scheduled', id)
 end
 
+-- A deferred job waits for none of its parents any more; returns how many those were.
+local function undefer(id, queue)
+  local job = P .. 'job:' .. id
+  local parents = redis.pcall('SMEMBERS', job .. ':awaited')
+  for _, parent in ipairs(parents) do
+    redis.pcall('ZREM', P .. 'job:' .. parent .. ':dependents', id)
+    redis.pcall('ZREM', P .. 'job:' .. parent .. ':dependents:any', id)
+  end
+  redis.call('DEL', job .. ':awaited')
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':deferred', id)
+  return #parents
+end
+
 -- A job leaves where it waits, by its status.
 local function stop_waiting(id, queue, status)
   if status == 'queued' then
     leave_ready(id, queue)
   elseif status == 'scheduled' then
     unschedule(id, queue)
+  elseif status == 'deferred' then
+    undefer(id, queue)
   end
 end

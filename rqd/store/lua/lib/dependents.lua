@@ -1,0 +1,188 @@
+-- dependents: jobs that wait for others, their parents. `job:<id>:awaited` has the parents whose end a
+-- deferred job still waits for; `job:<parent>:dependents` the jobs that wait for its success, and
+-- `job:<parent>:dependents:any` those that its failure concerns too: it lets them run, or cancels them.
+local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
+-- Endings after which nobody can wait for the job any more.
+local FOR_GOOD = { finished = true, gone = true, delete = true }
+local WHAT_BEFELL = { failed = 'failed', stopped = 'was stopped', canceled = 'was canceled',
+  gone = 'is gone: it was deleted, or its time to live was over' }
+-- So many are told of endings in one script; the rest wait in `endings` for the next claim or beat.
+local untold = 100
+local is_telling = false
+-- Set by a cancel that lets the dependents run.
+local counts_as_finished = false
+
+-- The parents' ids and what their failure means for the job: 'run', 'cancel', or nil for waiting
+-- on; nil if it depends on none.
+local function dependency_of(terms)
+  local told, ids = term(terms, 'depends_on'), {}
+  if not told or type(told.ids) ~= 'table' then return nil end
+  for _, id in ipairs(told.ids) do
+    if type(id) == 'string' and string.find(id, '^[%w_-]+$') then ids[#ids + 1] = id end
+  end
+  return ids[1] and { ids = ids, on_failure = told.on_failure }
+end
+
+-- What a parent in this state means for a job that depends on it: 'met', 'wait' or 'cancel'. A failed
+-- parent may be requeued; one that is gone will never finish.
+local function judge(status, on_failure)
+  if status == 'finished' then return 'met' end
+  if LIVE[status] then return 'wait' end
+  if on_failure == 'run' then return 'met' end
+  return INDEX[status] and on_failure ~= 'cancel' and 'wait' or 'cancel'
+end
+
+local function dependents_of(parent, on_failure)
+  local concerns_failure = on_failure == 'run' or on_failure == 'cancel'
+  return P .. 'job:' .. parent .. ':dependents' .. (concerns_failure and ':any' or '')
+end
+
+-- The parent's hash says that somebody waits, so that the end of any other job need not ask.
+local function wait_for(id, parent, on_failure, place)
+  redis.call('HSET', P .. 'job:' .. parent, 'dependents', 1)
+  redis.call('ZADD', dependents_of(parent, on_failure), 'NX', int(place), id)
+end
+
+local function defer(id, queue, parents, on_failure, place, now)
+  redis.call('DEL', P .. 'job:' .. id .. ':awaited')
+  for _, parent in ipairs(parents) do
+    redis.call('SADD', P .. 'job:' .. id .. ':awaited', parent)
+    wait_for(id, parent, on_failure, place)
+  end
+  redis.call('ZADD', P .. 'queue:' .. queue .. ':deferred', int(now), id)
+end
+
+-- All its parents have ended: it is ready, or waits for its time.
+local function release(id, queue, now)
+  local job = P .. 'job:' .. id
+  undefer(id, queue)
+  local held = redis.call('HMGET', job, 'priority', 'front', 'ttl', 'attempt', 'failure_ttl', 'due',
+    'terms')
+  local due = sound(held[6])
+  if due and due > now then
+    schedule(id, queue, due)
+    return
+  end
+  redis.call('HSET', job, 'enqueued_at', int(now))
+  local is_ready = enter_queue(id, queue, next_score(held[1], held[2] == '1'), held[4], held[5], now)
+  if is_ready and held[3] then
+    arm_ttl(id, held[3])
+    limit_unique(held[7], id, held[3])
+  end
+end
+
+local function cancel_deferred(id, queue, parent, status, failure_ttl, now)
+  untold = untold - undefer(id, queue) / 10
+  local cause = 'canceled: its parent ' .. parent .. ' ' .. (WHAT_BEFELL[status] or 'did not finish')
+  end_job(id, queue, 'canceled', failure_ttl, now, { 'cause', cause })
+end
+
+-- One parent of a deferred job has come to an end, or stands as it does.
+local function hear_of(id, parent, status, now)
+  local awaited = P .. 'job:' .. id .. ':awaited'
+  local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'terms', 'failure_ttl')
+  if held.err or held[1] ~= 'deferred' or not held[2] then return end
+  if redis.pcall('SISMEMBER', awaited, parent) ~= 1 then return end
+  if status == 'delete' then
+    untold = untold - undefer(id, held[2]) / 10
+    bury(id, now, 'delete')
+    return
+  end
+  local dependency = dependency_of(held[3]) or {}
+  local verdict = judge(status, dependency.on_failure)
+  if verdict == 'cancel' then
+    cancel_deferred(id, held[2], parent, status, held[4], now)
+  elseif verdict == 'met' then
+    redis.pcall('ZREM', dependents_of(parent, dependency.on_failure), id)
+    redis.call('SREM', awaited, parent)
+    if redis.call('EXISTS', awaited) == 0 then release(id, held[2], now) end
+  end
+end
+
+-- Tells the dependents in `endings` of their parents' ends, some of them if they are many. That they
+-- end in turn only makes the list longer.
+local function tell_dependents(now)
+  if is_telling or is_foreign(P .. 'counters', 'hash') or is_foreign(P .. 'nonempty', 'set')
+    or is_foreign(P .. 'scheduled', 'zset') then return end
+  is_telling = true
+  while untold > 0 do
+    local entry = redis.pcall('LINDEX', P .. 'endings', 0)
+    if type(entry) ~= 'string' then break end
+    local name, parent, status = string.match(entry, '^(([%w_-]+):%S+) (%l+)$')
+    local room = P .. 'ended:' .. (name or '')
+    local ids = redis.pcall('ZRANGE', room, 0, math.ceil(untold) - 1)
+    if not ids[1] then
+      redis.call('DEL', room)
+      redis.call('LPOP', P .. 'endings')
+    else
+      for _, id in ipairs(ids) do hear_of(id, parent, status, now) end
+      redis.call('ZREM', room, unpack(ids))
+      untold = untold - #ids
+    end
+  end
+  is_telling = false
+  if untold <= 0 then redis.call('HSET', P .. 'counters', 'behind', 1) end
+end
+
+-- Goes on where a script before had too many to tell; true if none are left.
+local function catch_up(now)
+  tell_dependents(now)
+  if redis.call('EXISTS', P .. 'endings') == 1 then return false end
+  redis.call('HDEL', P .. 'counters', 'behind')
+  return true
+end
+
+-- Those that wait for a job are moved out of the way of whoever comes to wait for its next run, or
+-- for another job of its id.
+local function move_aside(id, dependents, status, now)
+  for at = now, now + 99 do
+    local name = id .. ':' .. int(at)
+    local moved = redis.pcall('RENAMENX', P .. 'job:' .. id .. dependents, P .. 'ended:' .. name)
+    if type(moved) == 'table' then return end -- nobody waits
+    if moved == 1 then
+      if is_foreign(P .. 'endings', 'list') then redis.call('DEL', P .. 'endings') end
+      redis.call('RPUSH', P .. 'endings', name .. ' ' .. status)
+      return
+    end
+  end
+end
+
+local function concern_dependents(id, _, status, now, has_dependents)
+  if not has_dependents then return end
+  if counts_as_finished then status, counts_as_finished = 'finished', false end
+  move_aside(id, ':dependents:any', status, now)
+  if FOR_GOOD[status] then move_aside(id, ':dependents', status, now) end
+  tell_dependents(now)
+end
+on_end[#on_end + 1] = concern_dependents
+
+-- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
+-- sees; and what a mistake took out of Redis is put in again.
+local function mend_deferred(queue, now)
+  local index = P .. 'queue:' .. queue .. ':deferred'
+  for _, id in ipairs(redis.pcall('ZRANDMEMBER', index, 10)) do
+    local job = P .. 'job:' .. id
+    local held = redis.pcall('HMGET', job, 'status', 'origin', 'terms', 'attempt', 'failure_ttl')
+    if held.err or held[1] ~= 'deferred' or held[2] ~= queue then
+      undefer(id, queue)
+    else
+      local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
+      local dependency = dependency_of(held[3]) or {}
+      for _, parent in ipairs(parents) do
+        local status = redis.pcall('HGET', P .. 'job:' .. parent, 'status')
+        status = type(status) == 'string' and status or 'gone'
+        if judge(status, dependency.on_failure) ~= 'wait' then
+          hear_of(id, parent, status, now)
+          break -- it may not wait any more; if it does, a later look finds the others
+        end
+        wait_for(id, parent, dependency.on_failure, now)
+      end
+      if not parents[1] then
+        local cause = 'damaged: what it waits for is gone from Redis'
+        undefer(id, queue)
+        record(id, 'failed', held[4], { 'cause', cause }, now)
+        end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
+      end
+    end
+  end
+end
