@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
     from rqd.running import progress as progress
+    from rqd.simple import SimpleWorker as SimpleWorker
     from rqd.worker import Worker as Worker
 
 _HOME = {
     "Job": "rqd.job",
     "Queue": "rqd.queue",
     "Retry": "rqd.model.retry",
+    "SimpleWorker": "rqd.simple",
     "Unique": "rqd.model.unique",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
@@ -42,6 +44,7 @@ __all__ = [
     "Job",
     "Queue",
     "Retry",
+    "SimpleWorker",
     "Unique",
     "Worker",
     "__version__",

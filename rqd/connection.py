@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,16 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
     if (known := _connections.by_client.get(connection)) is None:
         known = _connections.by_client[connection] = _open(connection, None)
     return known
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Meanwhile it is the default one, as in a child of a daemon."""
+    before, _connections.default = _connections.default, backend
+    try:
+        yield
+    finally:
+        _connections.default = before
 
 
 def own_keyring() -> Keyring | None:

@@ -69,9 +69,10 @@ class Queue:
         payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
         **waits: Any,
     ) -> None:
-        """`waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more."""
-        if not is_async:
-            raise ConfigurationError("is_async=False is not there yet: run a worker in burst mode")
+        """With `is_async=False` each job runs at once, in this process, before `enqueue` returns.
+
+        `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
+        """
         if not 0 < payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
             raise ConfigurationError(
                 f"payload_limit_bytes {payload_limit_bytes!r}: write 1 to"
@@ -83,6 +84,7 @@ class Queue:
                 " take one instead of methods"
             )
         self.name = check_queue_name(name)
+        self.is_async = is_async
         self._backend = backend_for(connection)
         timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
@@ -222,6 +224,8 @@ class Queue:
             new = signed(new, self._backend)
         now_us = self._send([new], sending)
         job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
+        if not self.is_async and now_us is not None:
+            self._run_now([job])
         return job
 
     # -- looking
@@ -359,7 +363,7 @@ class Queue:
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
         backend, insisted = self._backend, self._insisted_serializer
-        return [
+        handles: list[Job[Any]] = [
             Job.fetch(job.holder_id, backend, insisted)
             if job.holder_id
             else Job(
@@ -369,6 +373,18 @@ class Queue:
             )
             for job, data in zip(jobs, datas, strict=True)
         ]
+        if not self.is_async and now_us is not None:
+            self._run_now(handles)
+        return handles
+
+    def _run_now(self, jobs: list[Job[Any]]) -> None:
+        from rqd.simple import run_now  # noqa: PLC0415 - only a queue for tests needs it
+
+        ids = [job.id for job in jobs]
+        run_now(self._backend, self.name, ids)
+        for job, record in zip(jobs, self._backend.views.jobs(ids), strict=True):
+            if record is not None:
+                job.show(record)
 
     def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
         """Redis' time of the enqueue; None if it is only queued on a pipeline."""

@@ -18,7 +18,10 @@ from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
+from rqd.simple import SimpleWorker
 from rqd.store.signing_keys import KEY_VARIABLE
+
+__all__ = ["SimpleWorker", "Worker"]
 
 
 class Worker:

@@ -88,6 +88,11 @@ def rehearse(trust: Trust) -> None:
     os.close(life_write)
 
 
+def serve_inline(channel: _socket.socket, trust: Trust) -> None:
+    """Runs one job from the channel in this process, which is no child: see inline.py."""
+    _serve(0, channel, 1, lambda _title: None, trust)
+
+
 class Pipes:
     """A place's two pipes: its children's output, and the one that closes when the master dies."""
 

@@ -34,7 +34,7 @@ class Reporting:
         telling = self._workers.telling
         while telling:
             runs = telling[:_MOST_JOBS]
-            told = [_told(run) for run in runs]
+            told = [told_by(run) for run in runs]
             is_written = self._link.attempt(partial(self._link.store.tell, told), now)
             if is_written is None and now < self._link.retry_at:
                 return False
@@ -46,7 +46,8 @@ class Reporting:
         return True
 
 
-def _told(run: Run) -> Told:
+def told_by(run: Run) -> Told:
+    """A job's news, as they are written."""
     news, claim = run.news, run.claim
     fields: list[tuple[str, bytes]] = []
     if news.meta is not None:

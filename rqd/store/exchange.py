@@ -216,6 +216,11 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
     return told if isinstance(command_id, str) and command_id.isascii() else None
 
 
+def read_claim(answer: Any) -> Claim | None:
+    """What `take.lua` has answered."""
+    return _parse_claim(answer) if answer else None
+
+
 def _parse_claim(claim: list[Any]) -> Claim:
     # Its numbers are some: the script has set aside what no worker could use.
     return Claim(

@@ -22,7 +22,7 @@ from rqd.model.errors import (
     ConfigurationError,
     ServerUnavailableError,
 )
-from rqd.model.records import NewJob
+from rqd.model.records import Claim, NewJob
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.exchange import (
     Beat,
@@ -31,6 +31,7 @@ from rqd.store.exchange import (
     Told,
     Turn,
     TurnAnswer,
+    read_claim,
     read_enqueued,
     read_requeued,
     read_text,
@@ -151,6 +152,10 @@ class Store:
             return (name, 0)
         self._told_precedence = name
         return (name, len(queues), *queues)
+
+    def take(self, job_id: str, master: str, lease_us: int, request: str) -> Claim | None:
+        """Claims this one job for the first worker of `master`; None if it isn't queued."""
+        return read_claim(self._ask("take", request, master, lease_us, job_id, os.getpid()))
 
     def beat(self, beat: Beat) -> BeatAnswer:
         """Renews leases and rows, puts back what dead masters held, brings commands."""

@@ -328,7 +328,6 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Queue(serializer="yaml"), ConfigurationError, "serializer 'yaml'"),
     (lambda: Queue(payload_limit_bytes=0), ConfigurationError, "payload_limit_bytes 0"),
     (lambda: Queue(payload_limit_bytes=2**30), ConfigurationError, "payload_limit_bytes 10737"),
-    (lambda: Queue(is_async=False), ConfigurationError, "is_async=False is not there yet"),
 ]
 
 

@@ -1,9 +1,11 @@
 """What the client's tests put on queues."""
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import rqd
-from rqd import get_current_job
+from rqd import Queue, Worker, get_current_job, progress
 from rqd.decorators import job
 
 
@@ -26,6 +28,51 @@ def fail(message: str) -> None:
 def current_id() -> str | None:
     found = get_current_job()
     return found.id if found else None
+
+
+def wait_for(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def tell_all(count: int) -> None:
+    found = get_current_job()
+    assert found is not None
+    for done in range(1, count + 1):
+        found.meta["done"] = done
+        found.save_meta()
+        progress(done / count, f"{done} of {count}")
+
+
+def unpicklable() -> Any:
+    return threading.Lock()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def enqueue_another() -> Any:
+    before = current_id()
+    inner = Queue("inner", is_async=False).enqueue(multiply, 2, 3)
+    return before, inner.result, current_id()
+
+
+def current_name() -> Any:
+    found = get_current_job()
+    assert found is not None
+    return found.worker_name, [worker.name for worker in Worker.all() if worker.state == "busy"]
+
+
+told: list[str] = []
+
+
+def note_error(job: Any, _kind: Any, error: BaseException, _traceback: Any) -> None:
+    told.append(f"{job.id}: {error}")
+
+
+def note_call(job: Any, call: Callable[[], Any]) -> Any:
+    told.append(job.id)
+    return call()
 
 
 class Greeter:

@@ -5,9 +5,9 @@
     store                                       alone imports redis
     model
 
-One door stands between the two: rqd/worker.py may import rqd.daemon.foreground, which starts a
-daemon by its command line. Imports inside functions and under TYPE_CHECKING count as any other: the
-law is about who knows whom.
+Two doors stand between the two: rqd/worker.py may import rqd.daemon.foreground, which starts a
+daemon by its command line, and rqd/simple.py what runs jobs in the caller's process. Imports inside
+functions and under TYPE_CHECKING count as any other: the law is about who knows whom.
 """
 
 import ast
@@ -31,8 +31,11 @@ MAY_IMPORT = {
     "web": {"web", "user", "store", "model"},
 }
 
-# The one thing that rqd/worker.py may import of the daemon.
-THE_DOOR = "rqd.daemon.foreground"
+# What these modules, and no others of the user's, may import of the daemon.
+DOORS = {
+    "rqd.worker": {"rqd.daemon.foreground"},
+    "rqd.simple": {"rqd.daemon.inline", "rqd.daemon.config"},
+}
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
 ZYGOTE_SIDE = {"zygote", "child", "frames", "telling", "timer"}
@@ -159,7 +162,7 @@ def broken_layers(package: Path) -> list[str]:
         # A name such as rqd.__version__ belongs to no layer.
         if is_or_is_in(module, {"rqd"}) and not module.startswith("rqd.__")
         if layer_of(module) not in MAY_IMPORT[source.layer]
-        if not (source.name == "rqd.worker" and is_or_is_in(module, {THE_DOOR}))
+        if not is_or_is_in(module, DOORS.get(source.name, set()))
     ]
 
 

@@ -1,0 +1,221 @@
+"""Jobs run in the caller's own process: `Queue(is_async=False)`, `SimpleWorker`, `rqd.testing`.
+
+The caller's thread does what a child does, by child.py, at one end of a socket pair; a thread
+beside it does what the master does: hands the job over, hears the answer, renews the lease. Nothing
+is forked, so a job that crashes takes the caller with it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from select import POLLIN, POLLOUT, poll
+
+from rqd import __version__
+from rqd.daemon import child
+from rqd.daemon.admission import Admission
+from rqd.daemon.config import Config
+from rqd.daemon.dispatch import LEASE_US
+from rqd.daemon.presence import ROW_TTL_S
+from rqd.daemon.reporting import told_by
+from rqd.daemon.settling import settlement
+from rqd.daemon.timer import raise_timeout, timer
+from rqd.daemon.workers import Run, Worker, Workers
+from rqd.daemon.zygote_process import Forked
+from rqd.model.around import Around
+from rqd.model.current import CurrentJob, current
+from rqd.model.outcome import Raised, Report
+from rqd.model.records import Claim
+from rqd.model.trust import Trust
+from rqd.store.connection import RedisError, RedisGone
+from rqd.store.exchange import Beat, Turn
+from rqd.store.store import Store
+
+_BEAT_S = 5.0
+_NUMBER = 1
+
+
+class InlineMaster:
+    """A master of one worker, which is the thread that calls it; of a name of its own."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._config = config
+        self._admission = Admission(config)
+        self._host = socket.gethostname()
+        self._boot = secrets.token_hex(8)
+        self.name = config.name or f"{self._host}-{os.getpid()}-{self._boot[:4]}"
+        self._is_known = False
+
+    def register(self) -> bool:
+        """Shows itself among the masters; False if another has the name."""
+        row = self._row("idle")
+        self._is_known = self._store.hello(self.name, self._boot, ROW_TTL_S, row).owner is None
+        return self._is_known
+
+    def leave(self) -> None:
+        """Takes its rows away."""
+        if self._is_known:
+            self._store.bye(self.name, self._boot, _NUMBER)
+
+    def run_next(self, queues: Sequence[str]) -> bool:
+        """Runs the next job of these queues; False if there is none."""
+        pids = {_NUMBER: os.getpid()}
+        request = self._store.request_id()
+        turn = Turn(request, self.name, LEASE_US, (), (_NUMBER,), tuple(queues), pids=pids)
+        claims = self._store.turn(turn).claims
+        for claim in claims:
+            self._run(claim)
+        return bool(claims)
+
+    def run_job(self, job_id: str) -> bool:
+        """Runs this job if it is queued; False if it isn't."""
+        claim = self._store.take(job_id, self.name, LEASE_US, self._store.request_id())
+        if claim is not None:
+            self._run(claim)
+        return claim is not None
+
+    def _run(self, claim: Claim) -> None:
+        run = Run(claim, _NUMBER)
+        report = self._refuse(claim)
+        if report is None:
+            run, report = self._perform(claim)
+        settled = (settlement(run, report),)
+        self._store.turn(Turn(self._store.request_id(), self.name, LEASE_US, settled))
+        if isinstance(report.outcome, Raised) and report.outcome.exc_type.endswith("Interrupt"):
+            raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone
+
+    def _refuse(self, claim: Claim) -> Report | None:
+        refusal = self._admission.judge(self._with_payload(claim))
+        return Report(refusal) if refusal is not None else None
+
+    def _with_payload(self, claim: Claim) -> Claim:
+        if claim.payload is not None:
+            return claim
+        limit_bytes = self._config.payload_limit_bytes
+        return replace(claim, payload=self._store.fetch_payload(claim.id, limit_bytes + 1))
+
+    def _perform(self, claim: Claim) -> tuple[Run, Report]:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        if threading.current_thread() is not threading.main_thread():
+            claim = replace(claim, timeout_s=-1)  # its signal would come to another thread
+        attendant = _Attendant(self._with_payload(claim), near, self)
+        trust = Trust(self._config.namespace.encode(), self._config.keyring)
+        # Our end is closed before the attendant is waited for: it reads to that end.
+        with attendant, far, _as_child(self._config):
+            child.serve_inline(far, trust)
+        assert attendant.ended is not None, "a job ended without an answer"
+        return attendant.ended
+
+    def beat(self, claim: Claim) -> None:
+        """Says that the job still runs."""
+        running, rows = ((claim.id, claim.token),), {_NUMBER: {"state": "busy"}}
+        beat = Beat(
+            self.name, self._boot, LEASE_US, ROW_TTL_S, "", running, self._row("busy"), rows
+        )
+        with suppress(*RedisGone, RedisError):  # the next one may come through
+            self._store.beat(beat)
+            self._is_known = True
+
+    def tell(self, run: Run) -> None:
+        """Writes what the job has told meanwhile."""
+        with suppress(*RedisGone, RedisError):
+            self._store.tell([told_by(run)])
+            run.news.written()
+
+    def _row(self, state: str) -> dict[str, str | int]:
+        return {
+            "boot": self._boot,
+            "host": self._host,
+            "pid": os.getpid(),
+            "version": __version__,
+            "queues": ",".join(self._config.queues),
+            "state": state,
+            "busy": int(state == "busy"),
+            "wanted": _NUMBER,
+            "workers": _NUMBER,
+        }
+
+
+class _Attendant:
+    """The master's side of one job, in a thread: hands it over, hears the answer, renews the lease.
+
+    The same table of workers as a master's is fed with what comes.
+    """
+
+    def __init__(self, claim: Claim, channel: socket.socket, master: InlineMaster) -> None:
+        self._claim = claim
+        self._channel = channel
+        self._master = master
+        self._thread = threading.Thread(target=self._attend, name=f"rqd {claim.id}", daemon=True)
+        self.ended: tuple[Run, Report] | None = None
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _attend(self) -> None:
+        workers = Workers(jobs_per_child=1)
+        workers.by_number[_NUMBER] = Worker(_NUMBER)
+        # No process to be killed by it: a descriptor of its own, which detach closes.
+        stand_in = os.dup(self._channel.fileno())
+        worker = workers.attach(Forked(_NUMBER, os.getpid(), self._channel, stand_in))
+        run = workers.assign(self._claim)
+        has_more = workers.send(worker, time.monotonic())
+        watch = poll()
+        beat_at = time.monotonic() + _BEAT_S
+        while self.ended is None and worker.child is not None and not worker.child.is_deaf:
+            watch.register(self._channel, POLLIN | (POLLOUT if has_more else 0))
+            watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
+            has_more = has_more and workers.push(worker)
+            self.ended = workers.hear(worker, time.monotonic())
+            if run.news:
+                self._master.tell(run)  # before its outcome, if that has come as well
+            if self.ended is None and time.monotonic() >= beat_at:
+                self._master.beat(self._claim)
+                beat_at = time.monotonic() + _BEAT_S
+        workers.detach(worker)
+
+
+@contextmanager
+def _as_child(config: Config) -> Iterator[None]:
+    """What a zygote sets up for its children, for as long as a job runs here; then as it was."""
+    outer = {name: getattr(current, name) for name in CurrentJob.__slots__}
+    current.keyring, current.around = config.keyring, None
+    if config.middleware or config.exception_handlers:
+        current.around = Around(config.middleware, config.exception_handlers)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            with _alarm_is_ours():
+                yield
+        else:
+            yield
+    finally:
+        for name, value in outer.items():
+            setattr(current, name, value)
+
+
+@contextmanager
+def _alarm_is_ours() -> Iterator[None]:
+    """SIGALRM is the job's timeout; whoever had set it, a test's time limit say, has it back."""
+    handler = signal.signal(signal.SIGALRM, raise_timeout)
+    left_s, every_s = signal.setitimer(signal.ITIMER_REAL, 0)
+    since, limit_s, ask_more = time.monotonic(), timer.limit_s, timer.ask_more
+    try:
+        yield
+    finally:
+        timer.limit_s, timer.ask_more = limit_s, ask_more  # of a job that this one ran within
+        signal.signal(signal.SIGALRM, handler)
+        if left_s:
+            left_s = max(0.001, left_s - (time.monotonic() - since))
+            signal.setitimer(signal.ITIMER_REAL, left_s, every_s)

@@ -1,0 +1,98 @@
+"""Jobs in the caller's own process: `SimpleWorker`, and what `Queue(is_async=False)` does.
+
+Everything goes to Redis and comes from there, serialized, as with a daemon; only nothing is forked.
+The second of the two doors between the user's classes and the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rqd.connection import Backend, backend_for, using
+from rqd.job import Connection
+from rqd.model.call import name_function
+from rqd.model.errors import ConfigurationError, MasterExistsError
+from rqd.queue import Queue
+
+if TYPE_CHECKING:
+    from rqd.daemon.inline import InlineMaster
+
+
+class SimpleWorker:
+    """Works on queues in this process, one job after the other (RQ's SimpleWorker).
+
+    A job that crashes takes this process with it; a timeout is raised in jobs of the main thread.
+    """
+
+    def __init__(
+        self,
+        queues: Queue | str | Iterable[Queue | str],
+        name: str | None = None,
+        connection: Connection = None,
+        exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
+        middleware: Iterable[Callable[..., Any] | str] = (),
+    ) -> None:
+        given = [queues] if isinstance(queues, Queue | str) else list(queues)
+        first = next((queue for queue in given if isinstance(queue, Queue)), None)
+        self._backend = backend_for(connection if connection or not first else first.connection)
+        self.queues = [q if isinstance(q, Queue) else Queue(q, self._backend) for q in given]
+        if not self.queues:
+            raise ConfigurationError("SimpleWorker([]): name at least one queue")
+        self.name = name
+        handlers = exception_handlers
+        if isinstance(handlers, str) or callable(handlers):
+            handlers = [handlers]
+        self._own = {
+            "exception_handlers": tuple(name_function(handler)[0] for handler in handlers or ()),
+            "middleware": tuple(name_function(layer)[0] for layer in middleware or ()),
+        }
+
+    def queue_names(self) -> list[str]:
+        """The names of its queues."""
+        return [queue.name for queue in self.queues]
+
+    def work(self, burst: bool = True, max_jobs: int | None = None, **_: Any) -> bool:
+        """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
+
+        RQ's logging options are taken and mean nothing. Raises ConfigurationError for
+        `burst=False`: what goes on for ever is `Worker(..).work_forever()`, or `rqd start`.
+        """
+        if not burst:
+            raise ConfigurationError(
+                "SimpleWorker works until its queues are empty: for more write Worker(..), or run"
+                " rqd start"
+            )
+        names, done = self.queue_names(), 0
+        with _master(self._backend, names, name=self.name, **self._own) as master:
+            if not master.register():
+                raise MasterExistsError(f"a worker named {master.name!r} is alive")
+            while (max_jobs is None or done < max_jobs) and master.run_next(names):
+                done += 1
+        return done > 0
+
+
+def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
+    """Runs these jobs of a queue here, those that are ready; one that is retried at once, again."""
+    with _master(backend, [queue]) as master:
+        for job_id in job_ids:
+            while master.run_job(job_id):
+                pass
+
+
+@contextmanager
+def _master(backend: Backend, queues: Iterable[str], **settings: Any) -> Iterator[InlineMaster]:
+    # Late: the daemon's modules are of no use to who doesn't run jobs.
+    from rqd.daemon.config import Config  # noqa: PLC0415 - see above
+    from rqd.daemon.inline import InlineMaster  # noqa: PLC0415 - see above
+
+    config = Config(
+        backend.url, backend.namespace, tuple(queues), 1, keyring=backend.keyring, **settings
+    )
+    master = InlineMaster(backend.store, config)
+    try:
+        with using(backend):
+            yield master
+    finally:
+        master.leave()

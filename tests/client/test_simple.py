@@ -1,0 +1,181 @@
+"""Jobs in the caller's own process: `Queue(is_async=False)` and `SimpleWorker`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rqd import Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
+from rqd.connection import Backend
+from rqd.exceptions import ConfigurationError, InvalidCallError
+from rqd.model.current import current
+from tests.client import work
+from tests.waiting import eventually
+
+
+def test_a_synchronous_queue_runs_each_job_before_enqueue_returns(backend: Backend) -> None:
+    queue = Queue(is_async=False)
+
+    done = queue.enqueue(work.multiply, 6, y=7, meta={"by": "me"})
+    later = queue.enqueue(work.multiply_later, 2, y=2)
+    failed = queue.enqueue(work.fail, "no luck")
+    current_ = queue.enqueue(work.current_id)
+    many = queue.enqueue_many([Queue.prepare_data(work.multiply, (n,)) for n in (1, 2)])
+    made = queue.enqueue_job(queue.create_job(work.multiply, (9,)))
+
+    assert done.get_status(refresh=False) == "finished"
+    assert (done.return_value(), later.return_value(), current_.result) == (42, 4, current_.id)
+    assert ([job.result for job in many], made.result) == ([1, 2], 9)
+    assert failed.is_failed
+    assert failed.cause == "raised ValueError: no luck"
+    assert failed.exc_info is not None
+    first, *_, last = failed.exc_info.splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", "ValueError: no luck")
+    assert "rqd/daemon" not in failed.exc_info
+    assert (current.id, get_current_job()) == (None, None)
+    assert backend.store.redis.keys("*:leases") == []
+
+
+def test_what_cannot_be_serialized_fails_in_the_test(backend: Backend) -> None:
+    with pytest.raises(InvalidCallError, match="can't be serialized"):
+        Queue(is_async=False).enqueue(work.echo, threading.Lock())
+
+    job = Queue(is_async=False).enqueue(work.unpicklable)
+    assert "can't be serialized" in str(job.cause)
+    job = Queue(is_async=False).enqueue(work.echo, work.Unreadable())
+    assert job.cause == "raised RuntimeError: not here"
+
+
+def test_arguments_and_results_too_large_for_a_script_come_through(backend: Backend) -> None:
+    large = "x" * 300_000
+
+    assert Queue(is_async=False).enqueue(work.echo, large).result == ((large,), {})
+
+
+def test_a_synchronous_job_is_retried_at_once_and_with_an_interval_is_scheduled(
+    backend: Backend,
+) -> None:
+    queue = Queue(is_async=False)
+
+    at_once = queue.enqueue(work.fail, "no luck", retry=Retry(2))
+    later = queue.enqueue(work.fail, "no luck", retry=Retry(2, interval=60))
+    scheduled = queue.enqueue_in(timedelta(hours=1), work.multiply, 1)
+
+    assert (at_once.is_failed, len(at_once.results())) == (True, 3)
+    assert (later.is_scheduled, later.retries_left) == (True, 1)
+    assert scheduled.is_scheduled
+
+
+def test_only_the_synchronous_job_runs_not_what_waits_before_it(backend: Backend) -> None:
+    waiting = Queue().enqueue(work.multiply, 1)
+
+    job = Queue(is_async=False).enqueue(work.multiply, 2)
+
+    assert (job.is_finished, waiting.is_queued) == (True, True)
+    assert Queue().job_ids == [waiting.id]
+
+
+def test_a_job_that_enqueues_runs_in_the_same_redis_and_keeps_its_own_id(
+    backend: Backend, redis_url: str
+) -> None:
+    use_redis("redis://localhost:1")  # the default is another one, where nobody answers
+    queue = Queue("outer", connection=backend, is_async=False)
+
+    job = queue.enqueue(work.enqueue_another)
+
+    assert job.cause is None
+    assert job.result == (job.id, 6, job.id)
+
+
+def test_a_timeout_is_raised_in_the_job_and_the_callers_alarm_is_left_alone(
+    backend: Backend,
+) -> None:
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda signum, _frame: rung.append(signum))
+    held = signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        job = Queue(is_async=False).enqueue(work.wait_for, 20, job_timeout=0.2)
+        eventually(lambda: bool(rung), 5.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *held)  # the time limit of this test
+
+    assert job.cause == "timed out after 0.2 s"
+
+
+def test_progress_and_meta_of_a_synchronous_job_are_there_after_it(backend: Backend) -> None:
+    job = Queue(is_async=False).enqueue(work.tell_all, 30)
+
+    assert job.is_finished
+    assert job.progress is not None
+    assert (job.progress.fraction, job.progress.message) == (1.0, "30 of 30")
+    assert job.get_meta() == {"done": 30}
+
+
+def test_a_thread_runs_its_jobs_without_a_timeout(backend: Backend) -> None:
+    found: list[Any] = []
+
+    def run() -> None:
+        found.append(Queue(is_async=False).enqueue(work.multiply, 6, 7, job_timeout=1).result)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+
+    assert found == [42]
+
+
+def test_ctrl_c_in_a_synchronous_job_is_the_callers_too(backend: Backend) -> None:
+    queue = Queue(is_async=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        queue.enqueue(work.interrupt, job_id="a")
+
+    assert queue.failed_job_registry.get_job_ids() == ["a"]
+
+
+def test_a_taken_job_whose_answer_was_lost_is_claimed_anew_uncharged(
+    backend: Backend,
+) -> None:
+    job = Queue().enqueue(work.multiply, 2)
+    request = backend.store.request_id()
+
+    lost = backend.store.take(job.id, "m", 15_000_000, request)
+    again = backend.store.take(job.id, "m", 15_000_000, request)
+
+    assert lost is not None
+    assert again is not None
+    assert (again.attempt, again.fence > lost.fence, job.is_started) == (1, True, True)
+    assert backend.store.take(job.id, "m", 15_000_000, backend.store.request_id()) is None
+    assert Queue().is_empty()
+
+
+def test_a_simple_worker_runs_queues_in_order_and_returns_when_they_are_empty(
+    backend: Backend,
+) -> None:
+    jobs = [Queue(name).enqueue(work.current_name) for name in ("low", "high", "low")]
+
+    assert SimpleWorker(["high", "low"], name="me").work(max_jobs=1)
+    assert [job.is_finished for job in jobs] == [False, True, False]
+    assert SimpleWorker([Queue("high"), Queue("low")], name="me").work(burst=True)
+
+    assert [job.is_finished for job in jobs] == [True] * 3
+    assert jobs[0].result == ("me:1", ["me:1"])
+    assert jobs[0].worker_name == "me:1"
+    assert not SimpleWorker("low").work()
+    assert Worker.all() == []
+    with pytest.raises(ConfigurationError, match="until its queues are empty"):
+        SimpleWorker("low").work(burst=False)
+
+
+def test_a_simple_worker_has_exception_handlers_and_middleware(backend: Backend) -> None:
+    work.told.clear()
+    Queue().enqueue(work.fail, "no luck", job_id="a")
+
+    SimpleWorker(Queue(), exception_handlers=[work.note_error], middleware=[work.note_call]).work()
+
+    assert work.told == ["a", "a: no luck"]
