@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rqd.model.unique import Unique as Unique
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
+    from rqd.running import extend_timeout as extend_timeout
     from rqd.running import progress as progress
     from rqd.simple import SimpleWorker as SimpleWorker
     from rqd.worker import Worker as Worker
@@ -33,6 +34,7 @@ _HOME = {
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
     "current_fence": "rqd.running",
+    "extend_timeout": "rqd.running",
     "progress": "rqd.running",
     "get_current_job": "rqd.job",
     "requeue_job": "rqd.job",
@@ -50,6 +52,7 @@ __all__ = [
     "__version__",
     "cancel_job",
     "current_fence",
+    "extend_timeout",
     "get_current_job",
     "progress",
     "requeue_job",

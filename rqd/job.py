@@ -481,6 +481,23 @@ class Job(Generic[R]):
         meta = encode_value(self.meta, self._serializer, "meta") if self.meta else b""
         return NewJob(was.id, like, was.func_name, self._payload, was.description, meta)
 
+    def extend(self, seconds: float | str) -> None:
+        """Lets the running job go on for so much longer: seconds, or `"10m"`.
+
+        From inside the job at once; from anywhere else by way of its master, in some milliseconds,
+        and for this attempt only. For a job without a limit it does nothing. Raises
+        InvalidJobOperation if the job does not run, ConfigurationError, NoSuchJobError.
+        """
+        if self._runs_here and current.open_line is not None:
+            running.extend_timeout(seconds)
+            return
+        more_s = running.more_time_s(seconds)
+        if self.get_status() is not JobStatus.STARTED:
+            raise InvalidJobOperation(
+                f"job {self.id} is {self._record.status}: only a running job can be extended"
+            )
+        self._command("extend", seconds=more_s)
+
     def set_progress(self, fraction: float, message: str = "") -> None:
         """Says how far the job is, from inside it: `rqd.progress`.
 
@@ -529,6 +546,13 @@ class Job(Generic[R]):
     @property
     def _runs_here(self) -> bool:
         return current.id is not None and current.id == self.id
+
+    def _command(self, what: str, **more: Any) -> None:
+        """Tells the master of the attempt that runs. Raises InvalidJobOperation if it is gone."""
+        store, record = self._backend.store, self._record
+        command = {"id": store.request_id(), "do": what, "job": self.id, "fence": record.fence}
+        if not store.command(command | more, [record.worker.rpartition(":")[0]]):
+            raise InvalidJobOperation(f"the master that runs job {self.id} is gone")
 
     def _insist_on_running_here(self, what: str) -> None:
         if not self._runs_here:

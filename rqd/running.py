@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from rqd.model.current import current
-from rqd.model.errors import InvalidCallError, InvalidJobOperation, PayloadTooLargeError
+from rqd.model.errors import (
+    ConfigurationError,
+    InvalidCallError,
+    InvalidJobOperation,
+    PayloadTooLargeError,
+)
 
+_LONGEST_EXTENSION_S = 10**8
 _LONGEST_META_BYTES = 1024 * 1024
 _LONGEST_MESSAGE_CHARS = 500
 # 0.1 added ten times is not 1.
@@ -23,6 +29,28 @@ def progress(fraction: float, message: str = "") -> None:
         raise InvalidCallError(f"progress {fraction!r}: write a share from 0 to 1, such as 0.4")
     if line := current.open_line:
         line.progress(min(1.0, max(0.0, fraction)), str(message)[:_LONGEST_MESSAGE_CHARS])
+
+
+def extend_timeout(seconds: float | str) -> None:
+    """Lets the job that runs here go on for so much longer than its `job_timeout` and what it got
+    before; `"10m"` is as good as 600.
+
+    Outside a job, in processes that the job has forked, and for a job without a limit it does
+    nothing. Raises ConfigurationError for what is no length of time.
+    """
+    more_s = more_time_s(seconds)
+    if line := current.open_line:
+        line.extend(more_s)
+
+
+def more_time_s(seconds: float | str) -> float:
+    """Seconds above 0. Raises ConfigurationError."""
+    from rqd.model.names import parse_duration_s  # noqa: PLC0415 - loads re; few jobs ask for time
+
+    more_s = parse_duration_s(seconds, "extend")
+    if more_s is None or not 0 < more_s <= _LONGEST_EXTENSION_S:
+        raise ConfigurationError(f"extend {seconds!r}: write seconds above 0, or '10m'")
+    return more_s
 
 
 def save_meta(meta: bytes, signature: str) -> None:

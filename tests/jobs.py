@@ -289,3 +289,22 @@ def save_meta_and_hold(fifo: str) -> str:
         job.save_meta()
     assert job.get_meta() == {**job.meta, "number": 99}
     return hold(fifo)
+
+
+def extend_and_sleep(seconds: float, more: float) -> float:
+    """Takes `seconds`, with `more` for it; returns what it took."""
+    started = time.monotonic()
+    rqd.extend_timeout(more)
+    while time.monotonic() - started < seconds:
+        time.sleep(0.01)  # the job's own work
+    return time.monotonic() - started
+
+
+def extend_and_hog(seconds: float, more: float) -> str:
+    """As above, in one call that lets no other thread of Python run, nor any signal's handler."""
+    import ctypes
+
+    rqd.extend_timeout(more)
+    libc = ctypes.PyDLL(None)
+    libc.usleep(int(seconds * 1e6))
+    return "done"

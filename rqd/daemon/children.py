@@ -142,6 +142,15 @@ class Children:
         if worker.child is not None and self._zygote is not None:
             self._zygote.kill(worker.number, worker.child.pid)
 
+    def extend(self, job_id: str, fence: int, seconds: float) -> bool:
+        """More time for a running attempt; False if it does not run here, or is being killed."""
+        worker = self.workers.extend(job_id, fence, seconds)
+        if worker is None or worker.run is None or worker.run.killed_at is not None:
+            return False
+        if self.workers.push(worker) and worker.child is not None:
+            self._loop.watch_again(worker.child.channel.fileno(), writable=True)
+        return True
+
     def resize(self, delta: int) -> int:
         """One worker more or fewer, at least one; returns the number from now on."""
         wanted = [worker.number for worker in self.workers if worker.wanted]

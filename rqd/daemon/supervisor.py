@@ -12,10 +12,13 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import setproctitle
 
 from rqd.daemon.children import Children
+from rqd.daemon.commands import obey_for_job
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
@@ -186,7 +189,10 @@ class Master:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
-        for command in answer.commands:
+        self._obey_commands(answer.commands, now)
+
+    def _obey_commands(self, commands: Sequence[dict[str, Any]], now: float) -> None:
+        for command in commands:
             if command["id"] == self._obeyed:
                 continue
             self._obeyed = command["id"]
@@ -195,9 +201,9 @@ class Master:
                 if asked > self._orders.shutdown:
                     self._orders = Orders(asked, self._orders.interrupted_at)
                     self._shut_down(now)
-            else:
+            elif not obey_for_job(command, self._children, self._log):
                 self._log.warning("unknown command ignored", command=command.get("do"))
-        if answer.commands:
+        if commands:
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 
     # -- beginning and end -------------------------------------------------------------------

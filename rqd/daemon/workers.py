@@ -53,12 +53,13 @@ class Run:
     killed_at: float | None = None
     peak_bytes: int | None = None
     news: News = field(default_factory=News)
+    granted_s: float = 0.0  # more time, from outside
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
 
     @property
     def limit_s(self) -> float:
         """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
-        return self.claim.timeout_s + self.news.extended_s
+        return self.claim.timeout_s + self.granted_s + self.news.extended_s
 
     def start(self, now: float) -> None:
         """A child gets it."""
@@ -188,8 +189,25 @@ class Workers:
         run.start(now)
         claim = run.claim
         child.jobs_left -= 1
-        child.outbox = memoryview(_job_frame(claim))
+        child.outbox = memoryview(_job_frame(claim, run.limit_s))
         return self.push(worker)
+
+    def extend(self, job_id: str, fence: int, seconds: float) -> Worker | None:
+        """So much more time for the attempt with this fence; the worker that runs it, if one does.
+
+        The child is told: it reads that when its time is over.
+        """
+        for worker in self:
+            run, child = worker.run, worker.child
+            if run is None or (run.claim.id, run.claim.fence) != (job_id, fence):
+                continue
+            run.granted_s += seconds
+            run.set_deadline()
+            if run.sent_at is not None and child is not None:
+                told = encode_frame(frames.EXTEND, run.claim.token.encode(), b"%f" % seconds)
+                child.outbox = memoryview(bytes(child.outbox) + told)
+            return worker
+        return None
 
     def _may_start(self, run: Run) -> bool:
         """A suspect starts when no other job is here but suspects that wait as it does."""
@@ -274,7 +292,7 @@ class Workers:
             worker.child = None
 
 
-def _job_frame(claim: Claim) -> bytes:
+def _job_frame(claim: Claim, limit_s: float) -> bytes:
     return encode_frame(
         frames.JOB,
         claim.id.encode(),
@@ -284,7 +302,7 @@ def _job_frame(claim: Claim) -> bytes:
         claim.func_name.encode(),
         claim.payload or b"",
         claim.serializer.encode(),
-        b"%f" % claim.timeout_s,
+        b"%f" % limit_s,
         *((claim.terms.encode(errors="replace"),) if claim.terms else ()),
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from rqd import Job, Queue, Retry
 from rqd.connection import Backend
+from rqd.exceptions import InvalidJobOperation
 from tests import jobs
 from tests.daemons import StartDaemon
 from tests.waiting import eventually
@@ -105,3 +106,69 @@ def test_meta_saved_in_a_job_goes_by_way_of_its_daemon(
     eventually(lambda: job.get_status() and job.attempt == 2)
     Path(fifo).write_text("")
     assert job.wait(WAIT_S).get_meta() == {"who": "me", "number": 99}
+
+
+# -- more time
+
+
+def test_a_job_that_takes_longer_says_so_and_is_neither_raised_at_nor_killed(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon(workers=3)
+    enough = queue.enqueue(jobs.extend_and_sleep, 0.8, 2, job_timeout=0.3)
+    short = queue.enqueue(jobs.extend_and_sleep, 10, 0.3, job_timeout=0.3)
+    unlimited = queue.enqueue(jobs.extend_and_sleep, 0.1, 1, job_timeout=-1)
+
+    assert enough.wait(WAIT_S).return_value() >= 0.8  # type: ignore[operator]  # it is there
+    assert short.wait(WAIT_S).cause == "timed out after 0.6 s"
+    assert unlimited.wait(WAIT_S).is_finished
+
+
+def test_the_daemons_own_deadline_is_put_off_though_the_job_lets_nothing_else_run(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    job = queue.enqueue(jobs.extend_and_hog, 5.6, 10, job_timeout=0.2)
+
+    assert job.wait(WAIT_S).return_value() == "done"
+
+
+def test_a_running_job_gets_more_time_from_outside(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon(workers=2)
+    job, beside = (queue.enqueue(jobs.run_for_ever, job_timeout=0.8) for _ in range(2))
+    eventually(lambda: job.is_started and beside.is_started)
+    job.extend(0.5)
+    job.extend("1s")
+
+    assert beside.wait(WAIT_S).cause == "timed out after 0.8 s"
+    assert job.is_started
+    assert job.wait(WAIT_S).cause == "timed out after 2.3 s"
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    assert (job.ended_at - job.started_at).total_seconds() >= 2.3
+    with pytest.raises(InvalidJobOperation, match="is failed: only a running job"):
+        job.extend(1)
+
+
+def test_a_command_for_another_attempt_extends_nothing(
+    start_daemon: StartDaemon, queue: Queue, there: Backend
+) -> None:
+    daemon = start_daemon()
+    job = queue.enqueue(jobs.run_for_ever, job_timeout=0.8)
+    eventually(lambda: job.is_started)
+    masters = [row["name"] for row in there.views.masters()]
+    right = {"do": "extend", "job": job.id, "fence": job._record.fence, "seconds": 60}
+    wrong: list[dict[str, Any]] = [
+        {"fence": 7},
+        {"fence": "x"},
+        {"job": "another"},
+        {"seconds": -5},
+        {"seconds": float("inf")},
+        {"seconds": "many"},
+        {"seconds": True},
+    ]
+    for number, change in enumerate(wrong):
+        there.store.command({**right, **change, "id": f"c{number}"}, masters)
+
+    assert job.wait(WAIT_S).cause == "timed out after 0.8 s"
+    assert daemon.stop() == 0

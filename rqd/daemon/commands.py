@@ -1,0 +1,35 @@
+"""Commands about one running job, out of a master's control list: whoever can write to Redis can
+write anything there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqd.daemon.children import Children
+from rqd.daemon.log import Log
+
+_LONGEST_S = 1e9
+
+
+def obey_for_job(command: dict[str, Any], children: Children, log: Log) -> bool:
+    """Obeys a command that names a job and its attempt's fence; False if it is no such command."""
+    job_id, fence = command.get("job"), command.get("fence")
+    if not isinstance(job_id, str) or type(fence) is not int:
+        return False
+    match command.get("do"):
+        case "extend":
+            seconds = _time_s(command.get("seconds"))
+            if seconds is None:
+                return False
+            is_here = children.extend(job_id, fence, seconds)
+            log.info("job extended", id=job_id, by_s=f"{seconds:g}", runs_here=is_here)
+        case _:
+            return False
+    return True
+
+
+def _time_s(seconds: Any) -> float | None:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    return float(seconds) if 0 < seconds <= _LONGEST_S else None  # no NaN passes either
