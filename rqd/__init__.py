@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 
 if TYPE_CHECKING:
+    from rqd.callbacks import Callback as Callback
     from rqd.connection import use_redis as use_redis
     from rqd.job import Job as Job
     from rqd.job import cancel_job as cancel_job
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
     from rqd.running import extend_timeout as extend_timeout
     from rqd.running import progress as progress
     from rqd.simple import SimpleWorker as SimpleWorker
+    from rqd.webhook import Webhook as Webhook
     from rqd.worker import Worker as Worker
 
 _HOME = {
+    "Callback": "rqd.callbacks",
     "Job": "rqd.job",
     "Queue": "rqd.queue",
     "Retry": "rqd.model.retry",
     "SimpleWorker": "rqd.simple",
     "Unique": "rqd.model.unique",
+    "Webhook": "rqd.webhook",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
     "current_fence": "rqd.running",
@@ -43,11 +47,13 @@ _HOME = {
 
 # Written out: what type checkers and linters read. tests/client holds it and _HOME together.
 __all__ = [
+    "Callback",
     "Job",
     "Queue",
     "Retry",
     "SimpleWorker",
     "Unique",
+    "Webhook",
     "Worker",
     "__version__",
     "cancel_job",

@@ -1,12 +1,14 @@
 """rqd's errors, at the path RQ's users know."""
 
 from rqd.model.errors import (
+    AbandonedJobError,
     ConfigurationError,
     DeserializationError,
     DuplicateJobError,
     InvalidCallError,
     InvalidJobOperation,
     InvalidNameError,
+    JobFailedError,
     JobTimeoutException,
     MasterExistsError,
     NoSuchJobError,
@@ -20,12 +22,14 @@ from rqd.model.errors import (
 )
 
 __all__ = [
+    "AbandonedJobError",
     "ConfigurationError",
     "DeserializationError",
     "DuplicateJobError",
     "InvalidCallError",
     "InvalidJobOperation",
     "InvalidNameError",
+    "JobFailedError",
     "JobTimeoutException",
     "MasterExistsError",
     "NoSuchJobError",

@@ -279,6 +279,11 @@ class Job(Generic[R]):
         """Why its latest failed attempt failed, in one line."""
         return self._record.cause or None
 
+    @property
+    def callback_ids(self) -> list[str]:
+        """Ids of the jobs that its ends have made: callbacks and webhooks, oldest first."""
+        return self._record.callbacks.split()
+
     def refresh(self) -> None:
         """Reads the job anew. Raises NoSuchJobError if it is gone."""
         self.show(_fetch_record(self._backend, self.id))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rqd.callbacks import Callback, check_callbacks
 from rqd.dependency import Dependency, read_depends_on
 from rqd.job import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
@@ -13,17 +15,14 @@ from rqd.model.records import Template
 from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms
 from rqd.model.unique import Unique
+from rqd.webhook import Webhook
 
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
 _NOT_YET = (
     "repeat",
-    "on_success",
-    "on_failure",
-    "on_stopped",
     "rate_limit",
-    "webhooks",
 )
 
 
@@ -33,7 +32,7 @@ class JobOptions:
 
     `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
     `unique` is a key that one job at a time may have, or a Unique that says more. None leaves the
-    queue's or rqd's default.
+    queue's or rqd's default. The callbacks are functions, their dotted names, or Callbacks.
     """
 
     job_timeout: float | str | None = None
@@ -47,6 +46,10 @@ class JobOptions:
     retry: Retry | None = None
     unique: Unique | str | bool | None = None
     depends_on: Dependency | None = None
+    on_success: Callback | Any = None
+    on_failure: Callback | Any = None
+    on_stopped: Callback | Any = None
+    webhooks: Iterable[Webhook] | None = None
 
 
 @dataclass(slots=True)  # not frozen: see NewJob
@@ -158,6 +161,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         given["unique"] = _unique(given["unique"], given.get("job_id"))
     if "depends_on" in given:
         given["depends_on"] = read_depends_on(given["depends_on"])
+    check_callbacks(given)
     return given
 
 

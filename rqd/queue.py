@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, overload
 
+from rqd.callbacks import following, with_callbacks
 from rqd.connection import Backend, backend_for
 from rqd.job import Connection, Job, new_job_id
 from rqd.model.call import (
@@ -406,6 +407,9 @@ class Queue:
             options.description or describe_call(func_name, data.args, data.kwargs),
             encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
         )
+        if options is not NO_OPTIONS and (wanted := following(options)):
+            like = with_callbacks(template, new.id, wanted, self._backend)
+            new = replace(new, template=like)
         return new if self._backend.keyring is None else signed(new, self._backend)
 
     def _template(

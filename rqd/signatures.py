@@ -10,6 +10,7 @@ from dataclasses import replace
 from rqd.connection import Backend
 from rqd.model.errors import SignatureError
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
+from rqd.model.terms import signed_id
 
 
 def signed(new: NewJob, backend: Backend) -> NewJob:
@@ -18,7 +19,8 @@ def signed(new: NewJob, backend: Backend) -> NewJob:
         return new
     from rqd.model.signing import JOB  # noqa: PLC0415 - loads hmac, which only keys need
 
-    facts = (backend.namespace.encode(), new.id.encode(), *new.signed_facts())
+    about = signed_id(new.id, new.template.terms)
+    facts = (backend.namespace.encode(), about.encode(), *new.signed_facts())
     return replace(
         new,
         signature=backend.keyring.sign(JOB, facts, new.payload),
@@ -45,7 +47,8 @@ def check_call(record: JobRecord, payload: bytes, backend: Backend) -> None:
 
     verdict = Verdict.UNSIGNED
     if record.envelope is not None:
-        facts = (backend.namespace.encode(), record.id.encode(), *record.envelope.facts)
+        about = signed_id(record.id, record.terms)
+        facts = (backend.namespace.encode(), about.encode(), *record.envelope.facts)
         verdict = backend.keyring.verify(record.envelope.signature, JOB, facts, payload)
     _insist(verdict, f"the call of job {record.id}")
 

@@ -28,12 +28,19 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
         job = Job.fetch(job_id, there)
         results = job.results()
         position = job.get_position()
-    told = _describe(job, position) | {"attempts": [_describe_attempt(r) for r in results]}
+        callbacks = Job.fetch_many(job.callback_ids, there)
+    told = _describe(job, position)
+    told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
+    told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
     for name, value in told.items():
-        if name != "attempts" and value not in (None, ""):
+        if name == "callbacks":
+            for made in value:
+                shown = f"{made['status']}  {made['id']}  {made['description']}"
+                click.echo(f"{'callback:':<14}{plain(shown)}")
+        elif name != "attempts" and value not in (None, ""):
             colour = COLOURS.get(str(value)) if name == "status" else None
             shown = _in_words(value) if name == "progress" else str(value)
             click.echo(f"{name + ':':<14}{click.style(plain(shown), fg=colour)}")
@@ -59,6 +66,11 @@ def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
         "retries_left": job.retries_left,
         "cause": job.cause,
     }
+
+
+def _describe_callback(job: Job[Any]) -> dict[str, Any]:
+    status = str(job.get_status(refresh=False))
+    return {"id": job.id, "status": status, "description": job.description, "cause": job.cause}
 
 
 def _describe_attempt(result: Result) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rqd.daemon.config import Config
 from rqd.model.outcome import Outcome, Parked, Refused
 from rqd.model.records import Claim
+from rqd.model.terms import signed_id
 
 # A key this host does not know may be a rotation that has not reached it yet.
 PARKED_S = 30.0
@@ -40,7 +41,8 @@ class Admission:
         envelope = claim.envelope
         if envelope is None:
             return Refused("not signed") if self._config.require_signed else None
-        facts = (self._namespace, claim.id.encode(), *envelope.facts)
+        about = signed_id(claim.id, claim.terms).encode()
+        facts = (self._namespace, about, *envelope.facts)
         verdict = self._config.keyring.verify(envelope.signature, JOB, facts, claim.payload or b"")
         match verdict:
             case Verdict.GOOD:

@@ -63,6 +63,16 @@ class NotAllowedError(RqdError):
     """A daemon's `--allow` does not cover what a job names. Widen it, or ask who enqueued this."""
 
 
+class JobFailedError(RqdError):
+    """What an `on_failure` callback gets where the job raised nothing: it crashed, was killed, was
+    refused. The text is its cause.
+    """
+
+
+class AbandonedJobError(JobFailedError):
+    """As JobFailedError, for a job that was lost with its host or process time and again."""
+
+
 class MasterExistsError(RqdError):
     """A live master has this name. Choose another `--name`, or stop the other one."""
 

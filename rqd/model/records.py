@@ -171,6 +171,7 @@ class JobRecord:
     meta_signature: str = ""
     terms: str = ""
     progress: str = ""
+    callbacks: str = ""
 
     @classmethod
     def fresh(
@@ -252,6 +253,7 @@ class JobRecord:
             meta_signature=_text(text, "meta_signature"),
             terms=_text(text, "terms"),
             progress=_text(text, "progress"),
+            callbacks=_text(text, "callbacks"),
         )
 
 

@@ -36,3 +36,15 @@ def read_terms(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return terms if isinstance(terms, dict) else {}
+
+
+def signed_id(job_id: str, terms: str) -> str:
+    """The id that a job's signature is about: its own, or without what a script put after it.
+
+    A callback's id is its producer's choice; for a further end of the same job it gets a suffix.
+    """
+    if '"callback"' not in terms:
+        return job_id
+    about = read_terms(terms).get("callback")
+    chosen = about.get("id") if isinstance(about, dict) else None
+    return chosen if isinstance(chosen, str) and job_id.startswith(f"{chosen}-") else job_id

@@ -6,6 +6,7 @@ import pickle
 import traceback
 from typing import Any
 
+from rqd.callbacks import callback_arguments
 from rqd.connection import Backend
 from rqd.model.call import decode_call
 from rqd.model.current import current
@@ -47,6 +48,8 @@ def _perform_one(backend: Backend, held: Claim) -> None:
     current.enter(held.id, held.queue, held.attempt, held.fence)
     try:
         function, args, kwargs = decode_call(payload, held.serializer)
+        if '"callback"' in held.terms:
+            args = (*callback_arguments(held.terms), *args)
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
@@ -56,7 +59,8 @@ def _perform_one(backend: Backend, held: Claim) -> None:
             held,
             "retry" if held.retries_left else "fail",
             cause=f"raised {type(error).__name__}: {error}",
-            exc_type=type(error).__name__,
+            exc_type=f"{type(error).__module__}.{type(error).__qualname__}",
+            exc_message=str(error),
             exc_string=traceback.format_exc(),
         )
     else:

@@ -47,5 +47,3 @@ def test_a_queue_will_do_in_place_of_its_name(backend: Backend) -> None:
 def test_an_option_that_does_not_exist_is_refused_where_it_stands() -> None:
     with pytest.raises(InvalidCallError, match="no option colour="):
         job("emails", colour="red")
-    with pytest.raises(InvalidCallError, match="on_success= is not there yet"):
-        job("emails", on_success=print)

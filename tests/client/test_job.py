@@ -83,7 +83,7 @@ def test_a_failed_job_has_its_traceback_and_cause(backend: Backend) -> None:
     result = job.latest_result()
     assert result is not None
     assert (result.type, result.exc_string, result.attempt) == ("failed", job.exc_info, 1)
-    assert result.details["exc_type"] == "ValueError"
+    assert result.details["exc_type"] == "builtins.ValueError"
 
 
 def test_a_cause_stands_in_for_a_traceback_that_nobody_could_write(backend: Backend) -> None:

@@ -4,6 +4,9 @@ local INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', ca
 -- its job has come to its end and is gone: no client tries for longer.
 local REPLAY_S = 60
 
+-- A record that callbacks are to read stays so long at least.
+local CALLBACK_S = 3600
+
 -- What else happens when a job has ended: functions of its id, queue, status ('gone' or 'delete' if
 -- it is deleted), the time, whether others wait for it, and its terms. Its state is written by then.
 local on_end = {}
@@ -74,11 +77,14 @@ end
 local function end_job(id, queue, status, ttl_s, now, more)
   local job = P .. 'job:' .. id
   ttl_s = sound(ttl_s) or -1
-  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
   if ttl_s ~= 0 then
     redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
   end
   local held = redis.call('HMGET', job, 'beside', 'request', 'created_at', 'terms', 'dependents')
+  if held[4] and ttl_s >= 0 and ttl_s < CALLBACK_S and callbacks_of(held[4], status)[1] then
+    return end_job(id, queue, status, CALLBACK_S, now, more)
+  end
+  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
   if held[4] then release_unique(held[4], id, status == 'canceled') end
   if ttl_s == 0 then
     drop_record(id, held, now)
