@@ -96,8 +96,8 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
 
 
 @contextmanager
-def using(backend: Backend) -> Iterator[None]:
-    """Meanwhile it is the default one, as in a child of a daemon."""
+def using(backend: Backend | None) -> Iterator[None]:
+    """Meanwhile it is the default one, as in a child of a daemon; None for none yet."""
     before, _connections.default = _connections.default, backend
     try:
         yield

@@ -1,5 +1,7 @@
 """What the client's tests put on queues."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +43,15 @@ def tell_all(count: int) -> None:
         found.meta["done"] = done
         found.save_meta()
         progress(done / count, f"{done} of {count}")
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def enqueue_more(count: int) -> None:
+    for number in range(count):
+        Queue("low").enqueue(multiply, number)
 
 
 def unpicklable() -> Any:

@@ -5,8 +5,9 @@
     store                                       alone imports redis
     model
 
-Two doors stand between the two: rqd/worker.py may import rqd.daemon.foreground, which starts a
-daemon by its command line, and rqd/simple.py what runs jobs in the caller's process. Imports inside
+Three doors stand between the two: rqd/worker.py may import rqd.daemon.foreground, which starts a
+daemon by its command line, rqd/simple.py what runs jobs in the caller's process, and rqd/testing.py
+what serves tests. Imports inside
 functions and under TYPE_CHECKING count as any other: the law is about who knows whom.
 """
 
@@ -35,6 +36,7 @@ MAY_IMPORT = {
 DOORS = {
     "rqd.worker": {"rqd.daemon.foreground"},
     "rqd.simple": {"rqd.daemon.inline", "rqd.daemon.config"},
+    "rqd.testing": {"rqd.daemon.trial", "rqd.daemon.embedded"},
 }
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
