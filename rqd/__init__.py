@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rqd.job import cancel_job as cancel_job
     from rqd.job import get_current_job as get_current_job
     from rqd.job import requeue_job as requeue_job
+    from rqd.model.repeat import Repeat as Repeat
     from rqd.model.retry import Retry as Retry
     from rqd.model.unique import Unique as Unique
     from rqd.queue import Queue as Queue
@@ -31,6 +32,7 @@ _HOME = {
     "Callback": "rqd.callbacks",
     "Job": "rqd.job",
     "Queue": "rqd.queue",
+    "Repeat": "rqd.model.repeat",
     "Retry": "rqd.model.retry",
     "SimpleWorker": "rqd.simple",
     "Unique": "rqd.model.unique",
@@ -50,6 +52,7 @@ __all__ = [
     "Callback",
     "Job",
     "Queue",
+    "Repeat",
     "Retry",
     "SimpleWorker",
     "Unique",

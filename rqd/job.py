@@ -25,8 +25,9 @@ from rqd.model.errors import (
 from rqd.model.names import check_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
+from rqd.model.repeat import REPEATS, RepeatTerm
 from rqd.model.serializers import resolve_serializer, serializer_name
-from rqd.model.terms import read_terms
+from rqd.model.terms import read_tally, read_terms
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, sign_meta
 from rqd.store.connection import Client
@@ -229,6 +230,22 @@ class Job(Generic[R]):
     def dependent_ids(self) -> list[str]:
         """Ids of the jobs that wait for this one, asked of Redis now."""
         return self._backend.views.dependent_ids(self.id)
+
+    @property
+    def repeats_left(self) -> int | None:
+        """How often it will be run again after a success; None if it is not to be repeated."""
+        if not (term := self._repeat).times:
+            return None
+        return max(0, term.times - read_tally(self._record.tally).get(REPEATS, 0))
+
+    @property
+    def repeat_intervals(self) -> list[float] | None:
+        """Seconds before each repeated run; None if it is not to be repeated."""
+        return list(self._repeat.intervals) or None
+
+    @property
+    def _repeat(self) -> RepeatTerm:
+        return RepeatTerm.parse(read_terms(self._record.terms).get("repeat"))
 
     # -- how it stands
 

@@ -12,6 +12,7 @@ from rqd.job import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
+from rqd.model.repeat import Repeat
 from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms
 from rqd.model.unique import Unique
@@ -20,10 +21,7 @@ from rqd.webhook import Webhook
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
-_NOT_YET = (
-    "repeat",
-    "rate_limit",
-)
+_NOT_YET = ("rate_limit",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ class JobOptions:
     at_front: bool = False
     meta: dict[str, Any] | None = None
     retry: Retry | None = None
+    repeat: Repeat | None = None
     unique: Unique | str | bool | None = None
     depends_on: Dependency | None = None
     on_success: Callback | Any = None
@@ -81,6 +80,7 @@ class Sending:
 
 
 _OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+_KINDS = {"retry": (Retry, "Retry(max=3)"), "repeat": (Repeat, "Repeat(times=3)")}
 _WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
 _RESERVED = _OPTION_NAMES | set(_NOT_YET)
 NO_OPTIONS = JobOptions()
@@ -155,8 +155,9 @@ def may_be_left_out(data: EnqueueData) -> bool:
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The options as the values they stand for."""
-    if not isinstance(given.get("retry"), Retry | None):
-        raise InvalidCallError(f"retry={given['retry']!r}: write retry=Retry(max=3)")
+    for name, (kind, example) in _KINDS.items():
+        if not isinstance(given.get(name), kind | None):
+            raise InvalidCallError(f"{name}={given[name]!r}: write {name}={example}")
     if "unique" in given:
         given["unique"] = _unique(given["unique"], given.get("job_id"))
     if "depends_on" in given:
@@ -187,6 +188,8 @@ def _terms(options: JobOptions) -> dict[str, Any]:
     terms: dict[str, Any] = {}
     if options.retry and (rules := options.retry.rules.terms()):
         terms["retry"] = rules
+    if options.repeat:
+        terms["repeat"] = options.repeat.term()
     if isinstance(options.unique, Unique):
         terms["unique"] = options.unique.term()
     if options.depends_on is not None:

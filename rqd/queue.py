@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
+from datetime import datetime as Datetime  # noqa: N812 - enqueue_at's argument has RQ's name
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -53,7 +54,7 @@ from rqd.signatures import signed
 
 R = TypeVar("R")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = Datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Queue:
@@ -166,14 +167,23 @@ class Queue:
                 )
         return self._enqueue(datas, sending=sending) if datas else []
 
-    def enqueue_at(self, datetime: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue when its time comes; a naive datetime is local time."""
+    def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue when its time comes, at once if that is over.
+
+        A datetime without a zone is local time, as everywhere in Python. Raises InvalidCallError
+        for what is no datetime.
+        """
+        if not isinstance(datetime, Datetime):
+            raise InvalidCallError(f"enqueue_at({datetime!r}, ..): write a datetime")
         data, sending = split_call(f, args, kwargs)
         due_us = (datetime.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         return self._enqueue([data], due_us=due_us, sending=sending)[0]
 
     def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue after this time, by Redis' clock."""
+        """Puts a call on the queue after this time, by Redis' clock; at once if it is negative.
+
+        Raises InvalidCallError for what is no timedelta.
+        """
         if not isinstance(time_delta, timedelta):
             raise InvalidCallError(f"enqueue_in({time_delta!r}, ..): write a timedelta")
         data, sending = split_call(f, args, kwargs)

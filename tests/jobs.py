@@ -20,6 +20,10 @@ def multiply(x: int, y: int) -> int:
     return x * y
 
 
+def instant() -> float:
+    return time.time()
+
+
 def echo(value: Any) -> Any:
     return value
 
@@ -308,3 +312,11 @@ def extend_and_hog(seconds: float, more: float) -> str:
     libc = ctypes.PyDLL(None)
     libc.usleep(int(seconds * 1e6))
     return "done"
+
+
+def fail_every_second(path: str) -> int:
+    append(path, "attempt")
+    seen = len(Path(path).read_text().split())
+    if seen % 2:
+        raise ValueError(f"attempt {seen}")
+    return seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import warnings
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.model.errors import ConfigurationError
+from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
 from rqd.queue import Queue
 from rqd.results import Result
@@ -39,6 +41,8 @@ _WAIT_S = 10**8
 @click.option("--retry-on", metavar="CAUSE=N", multiple=True, help="So often: timeout=0.")
 @click.option("--retry-only", metavar="NAME", multiple=True, help="After this exception only.")
 @click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
+@click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
+@click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
@@ -54,6 +58,8 @@ def command(
     function: str,
     arguments: tuple[str, ...],
     timeout: str | None,
+    schedule_in: str | None,
+    schedule_at: str | None,
     **options: Any,
 ) -> int:
     """Put a call of FUNCTION (module.name) on a queue and print its job's id.
@@ -63,9 +69,16 @@ def command(
     """
     args, kwargs = parse_arguments(arguments)
     retry = _retry({name: options.pop(name) for name in [*options] if name.startswith("retry_")})
+    due = _due(schedule_in, schedule_at)
     with backend(url, namespace, signs=True) as there:
-        data = Queue.prepare_data(function, args, kwargs, timeout=timeout, retry=retry, **options)
-        job = Queue(queue, there, serializer=serializer).enqueue_many([data])[0]
+        chosen = {"args": args, "kwargs": kwargs, "job_timeout": timeout, "retry": retry, **options}
+        to = Queue(queue, there, serializer=serializer)
+        if due is None:
+            job = to.enqueue(function, **chosen)
+        elif isinstance(due, timedelta):
+            job = to.enqueue_in(due, function, **chosen)
+        else:
+            job = to.enqueue_at(due, function, **chosen)
         if not wait:
             if not quiet:
                 click.echo(job.id)
@@ -105,6 +118,23 @@ def _retry(given: dict[str, Any]) -> Retry | None:
     if "on" in chosen:
         chosen["on"] = dict(map(_cause_and_count, chosen["on"]))
     return Retry(most, list(chosen.pop("interval", (0,))), **chosen)
+
+
+def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
+    """Raises ConfigurationError."""
+    if after is not None and at is not None:
+        raise ConfigurationError("write --schedule-in or --schedule-at, not both")
+    if after is not None:
+        seconds = parse_duration_s(after, "--schedule-in")
+        if seconds is None or seconds < 0:
+            raise ConfigurationError(f"--schedule-in {after}: write seconds, 0 or more")
+        return timedelta(seconds=seconds)
+    try:
+        return None if at is None else datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--schedule-at {at}: write 2030-12-24T18:00, or 2030-12-24T18:00+01:00"
+        ) from error
 
 
 def _cause_and_count(text: str) -> tuple[str, int]:

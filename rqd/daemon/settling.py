@@ -20,6 +20,7 @@ from rqd.model.outcome import (
     TimedOut,
     cause,
 )
+from rqd.model.repeat import RepeatTerm
 from rqd.model.retry import (
     ASKED,
     CountLoss,
@@ -28,6 +29,7 @@ from rqd.model.retry import (
     Finish,
     Park,
     PutBack,
+    RepeatLater,
     RetryBudget,
     RetryRules,
     RunAgain,
@@ -40,6 +42,7 @@ Fields = list[tuple[str, str | bytes | int | float]]
 
 _DECISION = {
     Finish: "finish",
+    RepeatLater: "repeat",
     Fail: "fail",
     RunAgain: "retry",
     PutBack: "put_back",
@@ -56,7 +59,7 @@ def settlement(run: Run, report: Report) -> Settlement:
     """What to record of this attempt."""
     claim = run.claim
     decision = decide_for(run, report)
-    delay_s = decision.delay_s if isinstance(decision, RunAgain | Park) else 0.0
+    delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
     fields = [] if isinstance(decision, PutBack) else _fields(run, report)
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
@@ -74,12 +77,14 @@ def settlement(run: Run, report: Report) -> Settlement:
 def decide_for(run: Run, report: Report) -> Decision:
     """The decision for this attempt under its job's retries."""
     claim = run.claim
+    terms = read_terms(claim.terms)
     budget = RetryBudget(
         claim.retries_left,
         claim.retry_intervals,
         claim.retries_used,
-        RetryRules.parse(read_terms(claim.terms).get("retry")),
+        RetryRules.parse(terms.get("retry")),
         claim.tally,
+        RepeatTerm.parse(terms.get("repeat")),
     )
     # Drawn from the token, which is random: who decides twice decides the same.
     return decide(report.outcome, budget, crc32(claim.token.encode()) / 2**32)
@@ -96,17 +101,15 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
         case Finish():
             wall_ms = f"{(report.usage.wall_s or 0) * 1000:.1f}"
             log.info("job finished", **named, worker=run.worker, run_ms=wall_ms)
+        case RepeatLater(delay_s):
+            log.info("job succeeded, runs again", **named, in_s=f"{delay_s:g}")
         case Fail():
             log.error("job failed", **named, cause=cause(report.outcome), pid=report.pid)
             if isinstance(report.outcome, Raised | TimedOut) and report.outcome.traceback:
                 log.output(textwrap.indent(report.outcome.traceback, "    ").encode())
         case RunAgain(delay_s, counted):
-            why = cause(report.outcome)
-            in_s = f"{round(delay_s, 3):g}"
-            if counted == ASKED:
-                log.info("job runs again", **named, cause=why, in_s=in_s)
-            else:
-                log.warning("job retried", **named, cause=why, in_s=in_s)
+            tell = log.info if counted == ASKED else log.warning
+            tell("job retried", **named, cause=cause(report.outcome), in_s=f"{delay_s:.4g}")
         case Park(delay_s):
             why = cause(report.outcome)
             log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")

@@ -172,6 +172,7 @@ class JobRecord:
     terms: str = ""
     progress: str = ""
     callbacks: str = ""
+    tally: str = ""
 
     @classmethod
     def fresh(
@@ -254,6 +255,7 @@ class JobRecord:
             terms=_text(text, "terms"),
             progress=_text(text, "progress"),
             callbacks=_text(text, "callbacks"),
+            tally=_text(text, "tally"),
         )
 
 

@@ -21,6 +21,7 @@ from rqd.model.outcome import (
     TimedOut,
 )
 from rqd.model.records import LONGEST_INTERVAL_S
+from rqd.model.repeat import NO_REPEAT, REPEATS, RepeatTerm, is_interval, is_number, read_intervals
 
 # What a retry may follow, as `Retry(on=..)` has it. An attempt killed for its memory can't be told
 # from another crash yet.
@@ -59,15 +60,15 @@ class Retry:
             raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
         self.max = max
         self.intervals = read_intervals(interval, "Retry")
-        if not _is_number(backoff) or not 1 <= backoff <= _STEEPEST:
+        if not is_number(backoff) or not 1 <= backoff <= _STEEPEST:
             raise ConfigurationError(f"Retry(backoff={backoff!r}): write 1 to {_STEEPEST}")
         if backoff > 1 and (len(self.intervals) > 1 or not self.intervals[0]):
             raise ConfigurationError(
                 f"Retry(interval={interval!r}, backoff={backoff!r}): write one interval over 0"
             )
-        if longest is not None and not _is_interval(longest):
+        if longest is not None and not is_interval(longest):
             raise ConfigurationError(f"Retry(longest={longest!r}): write seconds, 0 or more")
-        if not _is_number(jitter) or not 0 <= jitter <= 1:
+        if not is_number(jitter) or not 0 <= jitter <= 1:
             raise ConfigurationError(f"Retry(jitter={jitter!r}): write 0 to 1")
         self.rules = RetryRules(
             backoff=float(backoff),
@@ -139,10 +140,10 @@ class RetryRules:
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """What is left of a job's Retry when an attempt starts.
+    """What is left of a job's Retry and Repeat when an attempt starts.
 
-    `tally` has how many retries followed which cause, of jobs whose Retry asks for it; and how many
-    a job has asked for itself.
+    `tally` has how many retries followed which cause, of jobs whose Retry asks for it; how many a
+    job has asked for itself; and how often it was repeated.
     """
 
     left: int = 0
@@ -150,6 +151,12 @@ class RetryBudget:
     used: int = 0
     rules: RetryRules = RetryRules()
     tally: Mapping[str, int] = field(default_factory=dict)
+    repeat: RepeatTerm = NO_REPEAT
+
+    def after_success(self) -> Decision:
+        """One of the repeats, if one is left."""
+        used = self.tally.get(REPEATS, 0)
+        return RepeatLater(self.repeat.delay_s(used)) if used < self.repeat.times else Finish()
 
     def after_failure(self, failure: Raised | TimedOut | Crashed, chance: float) -> Decision:
         """One of the retries, if one is left for this failure."""
@@ -175,6 +182,13 @@ class RetryBudget:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The job is finished, with this result."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatLater:
+    """The job has succeeded, with this result, and runs again in `delay_s` seconds."""
+
+    delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +224,7 @@ class Park:
     delay_s: float
 
 
-Decision = Finish | Fail | RunAgain | PutBack | Park | CountLoss
+Decision = Finish | RepeatLater | Fail | RunAgain | PutBack | Park | CountLoss
 
 
 def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decision:
@@ -220,7 +234,7 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
     """
     match outcome:
         case Succeeded():
-            return Finish()
+            return budget.after_success()
         case Released():
             return PutBack()
         case Lost():
@@ -242,17 +256,9 @@ def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
     most, intervals = told.get("most"), told.get("intervals")
     if most is not None and not (_is_count(most) and most >= 0):
         raise ValueError(most)
-    if not isinstance(intervals, list) or not all(map(_is_interval, intervals)):
+    if not isinstance(intervals, list) or not all(map(is_interval, intervals)):
         raise ValueError(intervals)
     return AskedAgain(most, tuple(map(float, intervals)), told, message)
-
-
-def read_intervals(interval: float | Iterable[float], whose: str) -> list[float]:
-    """One number of seconds or several, as a list. Raises ConfigurationError."""
-    intervals = list(interval) if isinstance(interval, Iterable) else [interval]
-    if not intervals or not all(map(_is_interval, intervals)):
-        raise ConfigurationError(f"{whose}(interval={interval!r}): write seconds, 0 or more")
-    return [float(seconds) for seconds in intervals]
 
 
 def _cause(failure: Raised | TimedOut | Crashed) -> str:
@@ -299,14 +305,6 @@ def _within(lowest: float, value: Any, highest: float) -> float:
     if number != number:
         raise ValueError(value)
     return min(max(lowest, number), highest)
-
-
-def _is_interval(seconds: object) -> bool:
-    return _is_number(seconds) and 0 <= seconds <= LONGEST_INTERVAL_S
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

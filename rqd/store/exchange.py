@@ -14,7 +14,9 @@ from rqd.model.terms import read_tally
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to record of an attempt: decision is finish, fail, retry, put_back, park or lose."""
+    """What to record of an attempt: decision is finish, repeat, fail, retry, put_back,
+    park or lose.
+    """
 
     id: str
     token: str

@@ -97,7 +97,7 @@ class Keys:
         return f"{self.prefix}unique:{key}"
 
     def stats(self, queue: str) -> str:
-        """HASH of counters: finished, failed, canceled, retried."""
+        """HASH of counters: finished, failed, canceled, retried, repeated."""
         return f"{self.prefix}stats:{queue}"
 
     def master(self, name: str) -> str:

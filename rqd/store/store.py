@@ -111,7 +111,7 @@ class Store:
         staged: dict[str, bytes] = {}
         for one in turn.settlements:
             name, fields = "", one.fields
-            if one.decision == "finish":
+            if one.decision in ("finish", "repeat"):
                 if len(one.result) > INLINE_LIMIT_BYTES:
                     name = f"{turn.request}:{one.id}"
                     staged[name] = one.result

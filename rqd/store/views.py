@@ -81,8 +81,13 @@ class Views:
         """The serialized result of a successful attempt; None if there is none any more."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
-        found: bytes | None = self._redis.get(self._keys.result(job_id))
-        return found
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(self._keys.result(job_id))
+            pipe.hget(self._keys.job(job_id), "result_of")
+            found, owner = pipe.execute()
+        # Each run of a repeated job writes over what the one before left there.
+        is_ours = owner in (None, b"%d" % attempt.attempt)
+        return found if is_ours else None
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
         """Returns as soon as the job has ended or is gone; False when the time is over before.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,11 +11,26 @@ import pytest
 from rqd.connection import backend_for
 from rqd.job import Job
 from rqd.model.terms import read_terms
+from rqd.queue import Queue
 from rqd.store.exchange import Beat
 from tests.cli.running import ROOT, rqd
 from tests.client.performing import claim, perform, settle
 from tests.servers import RedisServer
 from tests.waiting import eventually
+
+
+@pytest.mark.parametrize(
+    ("option", "due"),
+    [
+        (("--schedule-at", "2040-06-01T12:30+02:00"), "2040-06-01T10:30:00+00:00"),
+        (("--schedule-at", "2040-06-01"), datetime(2040, 6, 1).astimezone(UTC).isoformat()),
+    ],
+)
+def test_enqueue_schedules(redis_url: str, option: tuple[str, str], due: str) -> None:
+    ran = rqd("enqueue", *option, "tests.client.work.echo", ":1", url=redis_url)
+
+    queue = Queue(connection=redis_url)
+    assert queue.scheduled_job_registry.get_scheduled_time(ran.out.strip()).isoformat() == due
 
 
 def test_info_of_nothing(redis_url: str) -> None:

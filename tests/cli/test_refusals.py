@@ -61,6 +61,8 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "Retry(max=-1)"),
     (["enqueue", "--retry-backoff", "2", "tasks.f"], EX_USAGE, "--retry-backoff needs --retry-max"),
     (["enqueue", "--retry-max", "1", "--retry-on", "oom", "tasks.f"], EX_USAGE, "write CAUSE=N"),
+    (["enqueue", "--schedule-in", "-1", "tasks.f"], EX_USAGE, "--schedule-in -1: write"),
+    (["enqueue", "--schedule-at", "noon", "tasks.f"], EX_USAGE, "--schedule-at noon: write"),
     (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),
     (["stop", "--name", "a b"], EX_USAGE, "master name 'a b'"),
     (["start", "--workers", "0"], EX_USAGE, "--workers 0: write 1 to"),

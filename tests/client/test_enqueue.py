@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
@@ -173,6 +174,16 @@ def test_a_naive_time_is_local_time(backend: Backend) -> None:
     assert due_us == naive.timestamp() * 1e6
 
 
+def test_a_time_that_is_over_is_now(backend: Backend) -> None:
+    zone = ZoneInfo("America/New_York")
+    past = Queue().enqueue_at(datetime(1969, 6, 1, tzinfo=zone), work.multiply, 3)
+    negative = Queue().enqueue_in(timedelta(days=-1), work.multiply, 3)
+
+    perform(backend)
+
+    assert (past.return_value(), negative.return_value()) == (3, 3)
+
+
 # -- one round trip
 
 
@@ -315,6 +326,9 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
         InvalidCallError,
         "depend on 1,000 others, not on 1,001",
     ),
+    (lambda: Queue().enqueue(work.echo, repeat=3), InvalidCallError, r"write repeat=Repeat\("),
+    (lambda: Queue().enqueue_at(ANYTHING, work.echo), InvalidCallError, r"enqueue_at\(7, "),
+    (lambda: Queue().enqueue_in(ANYTHING, work.echo), InvalidCallError, r"enqueue_in\(7, "),
     (lambda: Queue().enqueue(work.echo, 1, args=(2,)), InvalidCallError, "either in place or as"),
     (lambda: Queue().enqueue(work.echo, args=(2,), y=1), InvalidCallError, "either in place or as"),
     (lambda: Queue().enqueue_call(work.echo, colour=1), InvalidCallError, "no option colour="),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rqd import Queue, Retry
+from rqd import Queue, Repeat, Retry
 from rqd.connection import Backend, use_redis
 from rqd.job import Job
 from tests import jobs
@@ -58,3 +58,19 @@ def test_a_job_that_asks_is_run_again_and_keeps_its_retries(
     assert (job.return_value(), job.retries_left, job.attempt) == ("after 3", 2, 3)
     cause = "asked to run again, 2 times at most: never there"
     assert end(tired) == ["retried", "retried", "failed", cause]
+
+
+def test_a_repeated_job_keeps_each_result_and_has_all_its_retries_for_each_run(
+    queue: Queue, tmp_path: Path
+) -> None:
+    seen = str(tmp_path / "seen")
+    job = queue.enqueue(
+        jobs.fail_every_second, seen, retry=Retry(1), repeat=Repeat(2, [0, 0.1]), result_ttl=60
+    )
+    spoilt = queue.enqueue(jobs.fail_until, str(tmp_path / "spoilt"), 3, repeat=Repeat(9))
+
+    assert end(job) == ["retried", "successful"] * 3 + [""]
+    assert [result.return_value for result in job.results()[::2]] == [6, 4, 2]
+    assert (job.repeats_left, job.retries_left, job.attempt) == (0, 0, 6)
+    assert end(spoilt) == ["failed", "raised ValueError: attempt 1"]
+    assert spoilt.repeats_left == 9

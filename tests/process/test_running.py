@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -345,16 +346,21 @@ def test_burst_returns_when_the_queues_are_empty(start_daemon: StartDaemon, queu
     assert not daemon.leftovers()
 
 
-def test_a_job_in_the_future_starts_at_its_time(start_daemon: StartDaemon, queue: Queue) -> None:
-    from datetime import timedelta
+def test_jobs_in_the_future_run_within_50_ms_of_their_time(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--preload", "tests.jobs", workers=2)
+    first = datetime.now(UTC) + timedelta(seconds=0.3)
+    due = [first + n * timedelta(seconds=0.1) for n in range(11)]
 
-    start_daemon()
-    job = queue.enqueue_in(timedelta(seconds=0.4), jobs.multiply, 5, 5)
-    assert ended(job).return_value == 25
-    job.refresh()
-    assert job.created_at is not None
-    assert job.started_at is not None
-    assert 0.4 <= (job.started_at - job.created_at).total_seconds() < 0.6
+    waiting = [queue.enqueue_at(at, jobs.instant) for at in due]
+
+    late_s = sorted(
+        ended(job).return_value - at.timestamp() for job, at in zip(waiting, due, strict=True)
+    )
+    # The machine may be busy at one moment or other; not at most of them.
+    assert late_s[0] >= 0
+    assert late_s[5] < 0.05, late_s
 
 
 def test_an_outcome_that_redis_refuses_is_recorded_once_it_can_be(

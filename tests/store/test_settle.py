@@ -68,7 +68,7 @@ def test_a_worker_that_gets_its_next_job_in_the_same_turn_stays_busy(rqd: Driver
     assert (row[b"state"], row[b"job"], row[b"done"]) == (b"busy", b"b", b"1")
 
 
-@pytest.mark.parametrize("decision", ["finish", "fail", "retry", "put_back"])
+@pytest.mark.parametrize("decision", ["finish", "repeat", "fail", "retry", "put_back"])
 def test_a_settle_sent_twice_counts_once(rqd: Driver, decision: str) -> None:
     claim = claimed(rqd, retries=1)
     assert rqd.settle(claim, decision) == "settled"
@@ -80,7 +80,7 @@ def test_a_settle_sent_twice_counts_once(rqd: Driver, decision: str) -> None:
     assert rqd.views.attempts("a") == attempts
 
 
-@pytest.mark.parametrize("decision", ["finish", "fail", "retry", "put_back"])
+@pytest.mark.parametrize("decision", ["finish", "repeat", "fail", "retry", "put_back"])
 def test_a_stale_token_changes_nothing(rqd: Driver, decision: str) -> None:
     stale = claimed(rqd)
     rqd.expire_leases("a")
@@ -226,6 +226,52 @@ def test_a_damaged_tally_begins_anew(rqd: Driver, damaged: str) -> None:
     assert rqd.settle(claim, "retry", run_again_for="asked") == "settled"
 
     assert rqd.claim_one().tally["asked"] == 1
+
+
+# -- repeats
+
+
+def test_a_repeated_job_waits_for_its_next_run_and_keeps_what_it_returned(rqd: Driver) -> None:
+    claim = claimed(rqd, terms='{"repeat":{"times":2,"intervals":[60]}}')
+
+    answer = rqd.turn(settlement(claim, "repeat", delay_us=60_000_000, result=b"1", pid=7))
+    again = rqd.turn(settlement(claim, "repeat", delay_us=60_000_000, result=b"1", pid=7))
+
+    assert (answer.verdicts, again.verdicts) == (("settled",), ("already",))
+    assert answer.next_due_us == answer.now_us + 60_000_000
+    assert rqd.status("a") == "scheduled"
+    assert rqd.record("a").tally == '{"repeats":1}'
+    (attempt,) = rqd.views.attempts("a")
+    assert attempt.type == "successful"
+    assert rqd.views.result_bytes("a", attempt) == b"1"
+    assert not rqd.redis.exists(rqd.keys.leases)
+    assert rqd.ttl_s(rqd.keys.job("a")) == rqd.ttl_s(rqd.keys.results("a")) == -1
+    assert rqd.redis.hgetall(rqd.keys.stats("low")) == {b"repeated": b"1"}
+    assert rqd.redis.hget(rqd.keys.worker("m", 1), "done") == b"1"
+
+
+def test_each_repeated_run_has_all_the_retries_that_were_signed(rqd: Driver) -> None:
+    new = job("a", retries=2, signature="0123abcd:ffff")
+    rqd.enqueue(new)
+    rqd.settle(rqd.claim_one(), "retry")
+    rqd.settle(rqd.claim_one(), "repeat")
+
+    claim = rqd.claim_one()
+
+    assert (claim.retries_left, claim.retries_used, claim.tally) == (2, 0, {"repeats": 1})
+    assert claim.envelope is not None
+    assert claim.envelope.facts == new.signed_facts()
+
+
+def test_of_a_repeated_jobs_large_results_the_latest_stays_and_is_nobody_elses(rqd: Driver) -> None:
+    rqd.settle(claimed(rqd), "repeat", result=BIG)
+    rqd.settle(rqd.claim_one(), "repeat", result=b"small")
+    rqd.settle(rqd.claim_one(), "repeat", result=BIG + b"2")
+    rqd.settle(rqd.claim_one(), result=b"last")
+
+    results = [rqd.views.result_bytes("a", attempt) for attempt in rqd.views.attempts("a")]
+
+    assert results == [b"last", BIG + b"2", b"small", None]
 
 
 # -- times to live

@@ -2,7 +2,7 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
---          fail | retry | put_back | park | lose), delay in us, staged result's name, number of further
+--          repeat | fail | retry | put_back | park | lose), delay in us, staged result's name, number of further
 --          fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
 --          0; the name of the precedence of queues ('' without free workers), number of its queues
@@ -87,7 +87,8 @@ else
     local is_over = not STAYS[one.decision] and field_of(one.fields, 'run_again_for') ~= 'asked'
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
-      redis.pcall('HINCRBY', row, one.decision == 'finish' and 'done' or 'failed', 1)
+      local is_good = one.decision == 'finish' or one.decision == 'repeat'
+      redis.pcall('HINCRBY', row, is_good and 'done' or 'failed', 1)
       local why = cause_of(one.fields)
       if why then redis.pcall('HSET', row, 'last_error', why) end
     end

@@ -1,9 +1,9 @@
 -- settle: one attempt's outcome becomes the job's next state, if its token still holds the job.
 -- Verdicts: 'settled'; 'abandoned' (settled: a loss too many); 'already' (this token's settle came before: a reply was lost); 'stale'
 -- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
-local RESULT = { finish = 'successful', fail = 'failed', retry = 'retried' }
+local RESULT = { finish = 'successful', ['repeat'] = 'successful', fail = 'failed', retry = 'retried' }
 
-local DECISIONS = { finish = true, fail = true, retry = true, put_back = true, park = true,
+local DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true, park = true,
   lose = true }
 
 local function field_of(fields, name)
@@ -22,6 +22,24 @@ local function add_to_tally(job, what)
   if not is_whole or type(tally) ~= 'table' then tally = {} end
   tally[what] = (sound(tally[what]) or 0) + 1
   redis.call('HSET', job, 'tally', cjson.encode(tally))
+end
+
+-- What another run of a job costs it, by why it runs again.
+local function charge_run(job, decision, reason)
+  if decision == 'repeat' then
+    add_to_tally(job, 'repeats')
+    -- The next run has all its retries; left and used together stay what was signed.
+    local used = redis.call('HGET', job, 'retries_used')
+    if sound(used) then
+      count(job, 'retries_left', int(tonumber(used)))
+      redis.call('HSET', job, 'retries_used', 0)
+    end
+    return
+  end
+  if reason then add_to_tally(job, reason) end
+  if reason == 'asked' then return end -- what a job asks for itself costs none of its retries
+  if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
+  count(job, 'retries_used', 1)
 end
 
 local function settle(one, now)
@@ -59,7 +77,8 @@ local function settle(one, now)
   if one.staged ~= '' then
     redis.call('RENAME', P .. 'staged:' .. one.staged, job .. ':result')
     redis.call('PERSIST', job .. ':result')
-    more[#more + 1], more[#more + 2] = 'beside', 1
+    -- Of a job that is repeated only the latest attempt with a large result has it still.
+    for _, value in ipairs({ 'beside', 1, 'result_of', held[6] or 0 }) do more[#more + 1] = value end
   end
   local why = cause_of(one.fields)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
@@ -70,19 +89,14 @@ local function settle(one, now)
     end_job(id, queue, 'failed', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
-    local counted = field_of(one.fields, 'run_again_for')
-    if counted then add_to_tally(job, counted) end
-    if counted ~= 'asked' then -- what a job asks for itself costs none of its retries
-      if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
-      count(job, 'retries_used', 1)
-    end
-    redis.pcall('HINCRBY', P .. 'stats:' .. queue, 'retried', 1)
+    charge_run(job, decision, field_of(one.fields, 'run_again_for'))
     if one.delay_us > 0 then
       schedule(id, queue, now + one.delay_us)
     else
       redis.call('HSET', job, 'enqueued_at', int(now))
       enter_queue(id, queue, next_score(held[9], false), held[6], held[8], now)
     end
+    redis.pcall('HINCRBY', P .. 'stats:' .. queue, decision == 'repeat' and 'repeated' or 'retried', 1)
   end
   return 'settled'
 end

@@ -1,0 +1,81 @@
+"""Running a job again after its success: how often, and after which waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from rqd.model.errors import ConfigurationError
+from rqd.model.records import LONGEST_INTERVAL_S
+
+# What a job's tally calls them.
+REPEATS = "repeats"
+
+
+class Repeat:
+    """Run a job again after it has succeeded, `times` more; `interval` in seconds, one or a list
+    (RQ's Repeat).
+
+    A list gives the wait before each run; its last entry holds for all further ones. A job that
+    fails is not repeated any more. Raises ConfigurationError for times < 1, and for intervals that
+    are no seconds.
+    """
+
+    def __init__(self, times: int, interval: float | Iterable[float] = 0) -> None:
+        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+            raise ConfigurationError(f"Repeat(times={times!r}): write 1 or more")
+        self.times = times
+        self.intervals = read_intervals(interval, "Repeat")
+
+    def term(self) -> dict[str, Any]:
+        """What stands in the job's terms."""
+        return {"times": self.times, "intervals": self.intervals}
+
+    def __repr__(self) -> str:
+        return f"Repeat(times={self.times}, interval={self.intervals})"
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatTerm:
+    """A Repeat as a job's terms have it; most jobs have none."""
+
+    times: int = 0
+    intervals: tuple[float, ...] = ()
+
+    @classmethod
+    def parse(cls, told: object) -> RepeatTerm:
+        """None at all, if it was damaged in Redis."""
+        if not isinstance(told, dict):
+            return cls()
+        try:
+            term = cls(int(told["times"]), tuple(map(float, told["intervals"])))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return cls()
+        is_sound = all(0 <= seconds <= LONGEST_INTERVAL_S for seconds in term.intervals)
+        return term if is_sound and term.intervals else cls()
+
+    def delay_s(self, used: int) -> float:
+        """Seconds to wait before the next run, `used` of them so far."""
+        return self.intervals[min(used, len(self.intervals) - 1)]
+
+
+NO_REPEAT = RepeatTerm()
+
+
+def read_intervals(interval: float | Iterable[float], whose: str) -> list[float]:
+    """One number of seconds or several, as a list. Raises ConfigurationError."""
+    intervals = list(interval) if isinstance(interval, Iterable) else [interval]
+    if not intervals or not all(map(is_interval, intervals)):
+        raise ConfigurationError(f"{whose}(interval={interval!r}): write seconds, 0 or more")
+    return [float(seconds) for seconds in intervals]
+
+
+def is_interval(seconds: object) -> bool:
+    """True for seconds that a job can wait."""
+    return is_number(seconds) and 0 <= seconds <= LONGEST_INTERVAL_S
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """True for a number, which to Python True is as well."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
