@@ -181,6 +181,9 @@ def _callback_job(
         like.queue,
         like.serializer,
         timeout_s=given.timeout,
+        # It is seen as long as the job that it tells of.
+        result_ttl_s=like.result_ttl_s,
+        failure_ttl_s=like.failure_ttl_s,
         retries=retry.max if retry else 0,
         retry_intervals=tuple(retry.intervals) if retry else (),
         terms=dump_terms(terms),

@@ -74,11 +74,17 @@ class SimpleWorker:
 
 
 def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
-    """Runs these jobs of a queue here, those that are ready; one that is retried at once, again."""
+    """Runs these jobs of a queue here, those that are ready, and the callbacks their ends make; one
+    that is retried at once, again.
+    """
     with _master(backend, [queue]) as master:
         for job_id in job_ids:
             while master.run_job(job_id):
                 pass
+            record = backend.views.job(job_id)
+            for made in record.callbacks.split() if record is not None else ():
+                while master.run_job(made):
+                    pass
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rqd import Callback, Job, Queue, Webhook
+from rqd import Callback, Job, Queue, SimpleWorker, Webhook
 from rqd.callbacks import failure_of
 from rqd.connection import Backend
 from rqd.daemon.admission import Admission
@@ -285,3 +285,12 @@ def test_a_webhook_shows_neither_headers_nor_query(backend: Backend) -> None:
     (made,) = callbacks(job)
     assert made.description == "webhook: GET https://a.example/hook when finished"
     assert "secret" not in repr(webhook) + repr(made) + repr(job)
+
+
+def test_a_synchronous_queue_calls_back_before_enqueue_returns(backend: Backend) -> None:
+    job = Queue(is_async=False).enqueue(work.multiply, 3, 4, on_success=hear)
+    ((told, _, result),) = heard
+    assert (told.id, result) == (job.id, 12)
+    assert callbacks(job)[0].is_finished
+    SimpleWorker("default").work()
+    assert len(heard) == 1

@@ -81,8 +81,17 @@ def _overrun(rng: Random) -> Call:
     return Call("overrun", "overrun", (), (FAILED,), timeout_s=0.3, retries=retries)
 
 
+def _called(rng: Random) -> Call:
+    """Its end has a callback, whichever it is."""
+    callback = "tests.torture.workload.called"
+    more = {"on_success": callback, "on_failure": callback}
+    failures, expect = rng.choice(((0, FINISHED), (1, FINISHED), (2, FAILED)))
+    return Call("called", "flaky", (failures,), (expect,), "high", retries=1, more=more)
+
+
 _COMMON = (
-    (_quick, 64),
+    (_quick, 58),
+    (_called, 6),
     (_long, 3),
     (_sturdy, 7),
     (_flaky, 10),

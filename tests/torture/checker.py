@@ -55,6 +55,7 @@ DOUBLES = "unexplained doubles"
 STALE = "stale settles accepted"
 FENCES = "fences that do not rise"
 RECORDS = "jobs with several terminal records"
+CALLBACKS = "ends without their callback, or with several"
 STARTS = "more attempts than retries allow"
 ENDS = "ended otherwise than it should"
 RESULTS = "wrong results"
@@ -65,8 +66,8 @@ BREACHES = "breaches seen while it ran"
 DEATHS = "masters that died of themselves"
 UNFINISHED = "campaign did not come to its end"
 RULES = (
-    *(LOST, UNEXPECTED, DOUBLES, STALE, FENCES, RECORDS, STARTS, ENDS, RESULTS, ORPHANS, STRAYS),
-    *(STAYS, BREACHES, DEATHS, UNFINISHED),
+    *(LOST, UNEXPECTED, DOUBLES, STALE, FENCES, RECORDS, CALLBACKS, STARTS, ENDS, RESULTS),
+    *(ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
 )
 
 
@@ -104,11 +105,23 @@ def tell(events: Iterable[Event]) -> Story:
                 story.others[kind].append(event)
     for call in acks:
         story.acked |= set(calls[call]["ids"])
+    _promise_callbacks(story)
     for job_id, runs in story.runs.items():
         for run in runs:
             run.how = ends.get((job_id, run.pid, run.fence))
         runs.sort(key=lambda run: (run.fence, run.t))
     return story
+
+
+def _promise_callbacks(story: Story) -> None:
+    """What the end of a job has made is promised as the job was, and is to succeed."""
+    for job_id, job in story.jobs.items():
+        if job_id not in story.offers:
+            continue
+        told = {"kind": "callback", "expect": ["finished"], "retries": 0}
+        for callback_id in job.get("callbacks", ()):
+            story.offers[callback_id] = {**story.offers[job_id], **told, "ids": [callback_id]}
+            story.acked.add(callback_id)
 
 
 def _run(event: Event) -> Run:
@@ -171,6 +184,8 @@ def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: V
             verdict.wrong[ENDS].append(told)
         else:
             verdict.failed[why] += 1
+    if offer["kind"] == "called" and len(job["callbacks"]) != 1:
+        verdict.wrong[CALLBACKS].append(f"{job_id} {job['status']} has {len(job['callbacks'])}")
     if job["status"] == "finished":
         _check_result(job_id, job, runs, verdict)
     newest = max((run.fence for run in runs), default=0)

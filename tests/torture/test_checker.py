@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.torture.checker import check
+from tests.torture.checker import CALLBACKS, check
 from tests.torture.history import Event, History, read_histories
 
 A, B, C = 101, 102, 103  # fences
@@ -95,6 +95,19 @@ def test_a_job_of_an_unknown_enqueue_that_is_there_must_come_to_its_end() -> Non
 
     assert [*wrong(offer("j1"), unknown, job("j1", 0, "queued"))] == ["lost"]
     assert wrong(offer("j1"), unknown, *RAN) == {}
+
+
+CALLED = [offer("j1", "called"), ack("j1"), *RAN[:2]]
+AFTER = [start("c1", 3.0, B), end("c1", 3.1, B), job("c1", B)]
+
+
+def test_an_end_has_one_callback_which_comes_to_its_own_end() -> None:
+    assert wrong(*CALLED, job("j1", A, callbacks=["c1"]), *AFTER) == {}
+    assert [*wrong(*CALLED, job("j1", A, callbacks=["c1"]), *AFTER[:2])] == ["lost"]
+    lacks = [CALLBACKS]
+    assert [*wrong(*CALLED, job("j1", A, callbacks=[]))] == lacks
+    more = [start("c2", 3.2, C), end("c2", 3.3, C), job("c2", C)]
+    assert [*wrong(*CALLED, job("j1", A, callbacks=["c1", "c2"]), *AFTER, *more)] == lacks
 
 
 def test_a_job_that_nobody_enqueued_is_unexpected() -> None:

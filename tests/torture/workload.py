@@ -129,6 +129,14 @@ def overrun(job_id: str) -> None:
         time.sleep(60)
 
 
+def called(*_: Any) -> str:
+    """A callback: a job of its own, whose id its producer does not know."""
+    job_id = current.id or ""
+    with running(job_id):
+        pass
+    return _result(job_id)
+
+
 # -- jobs that behave badly
 
 

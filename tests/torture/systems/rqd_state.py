@@ -16,6 +16,7 @@ _BATCH = 500
 _TERMINAL_KINDS = ("successful", "failed")
 _JOB_FIELDS = (
     "status", "origin", "attempt", "settled", "cause", "worker", "ended_at", "losses", "lease",
+    "callbacks",
 )  # fmt: skip
 _INDEXES = ("started", "scheduled", "finished", "failed", "canceled")
 _WHERE = {"queued": "ready", "stopped": "failed"}
@@ -141,6 +142,7 @@ def _job(
         "master": worker.rpartition(":")[0],
         "ended": int(fields["ended_at"] or 0) / 1e6,
         "losses": int(fields["losses"] or 0),
+        "callbacks": (fields["callbacks"] or "").split(),
         "expires": ttl_ms > 0,
         "misplaced": "" if where == [wanted] else f"{status}, and in {where}",
     }
