@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_table
+from rqd.cli.table import echo_table, plain
 from rqd.model.progress import Progress
 
 _NUMBERS = {
@@ -46,6 +46,7 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
     _show_queues(queues)
     click.echo()
     _show_masters(masters, now_us)
+    _show_refused_reloads(masters)
     click.echo()
     _show_workers(workers, now_us)
 
@@ -64,6 +65,13 @@ def _show_queues(queues: list[dict[str, Any]]) -> None:
     heads = ("queue", "ready", "started", "scheduled", "deferred", "finished", "failed", "canceled")
     rows = [tuple(queue[name if name != "queue" else "name"] for name in heads) for queue in queues]
     echo_table("Queues", heads, rows)
+
+
+def _show_refused_reloads(masters: list[dict[str, Any]]) -> None:
+    for row in masters:
+        if row.get("reload") == "refused":
+            why = plain(row.get("reload_error", "")).strip().rpartition("\n")[2]
+            click.secho(f"  {row['name']}: reload refused, the old code serves on: {why}", fg="red")
 
 
 def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:

@@ -31,6 +31,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
+    "reload": "reload",
     "acl": "acl", "config": "config",
 }  # fmt: skip
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
 import click
 
+from rqd.cli.masters import name_option, no_wait_option, tell
 from rqd.cli.options import backend, redis_options
 from rqd.connection import Backend
-from rqd.model.errors import RqdError
-from rqd.model.names import check_name
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 
@@ -21,23 +19,14 @@ _POLL_S = 0.05
 @click.command(name="stop")
 @redis_options
 @click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
-@click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
-@click.option("--no-wait", is_flag=True, help="Don't wait until they are gone.")
+@name_option
+@no_wait_option
 def command(
     url: str | None, namespace: str | None, now: bool, name: str | None, no_wait: bool
 ) -> None:
     """Stop the masters of a namespace: running jobs finish, within each master's --grace."""
-    if name is not None:
-        check_name(name, "master name")
     with backend(url, namespace) as there:
-        alive = [row["name"] for row in there.views.masters()]
-        wanted = alive if name is None else [name]
-        if name is not None and name not in alive:
-            raise RqdError(f"no master named {name!r} is alive; rqd info lists them")
-        if not wanted:
-            click.echo("no master is running", err=True)
-            return
-        told = there.store.command({"id": os.urandom(8).hex(), "do": "stop", "now": now}, wanted)
+        _, told = tell(there, name, "stop", now=now)
         for master in told:
             click.echo(f"{master}: told to stop{' at once' if now else ''}")
         if not no_wait:

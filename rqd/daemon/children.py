@@ -1,4 +1,4 @@
-"""The master's processes: one zygote at a time, and the children it forked.
+"""The master's processes: the zygote that serves, those that come and go, and their children.
 
 Feeds the worker table with what the loop saw, and yields the attempts that ended. The order within
 a wake matters: the zygote's reports come first, and before an exit is judged the child's channel is
@@ -31,6 +31,7 @@ from rqd.daemon.zygote_process import (
     kill_by_pidfd,
     trust_frame,
 )
+from rqd.daemon.zygotes import Zygotes
 from rqd.model.outcome import (
     AskedAgain,
     Lost,
@@ -46,7 +47,6 @@ from rqd.model.records import Claim
 
 _READ_BYTES = 65536
 _KILL_FALLBACK_S = 1.0
-_LONGEST_BACKOFF_S = 30.0
 # What leaves a worker no error to show.
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost
 
@@ -72,14 +72,10 @@ class Children:
         self._log = log
         self._by_channel: dict[int, Worker] = {}
         self._by_output: dict[int, Worker] = {}
-        self._zygote: ZygoteProcess | None = None
-        self._restart_at: float | None = None
-        self._losses = 0
         self._refill_at: dict[int, float] = {}
+        self._parents: dict[int, ZygoteProcess] = {}  # of the child in each place
+        self.zygotes = Zygotes(self._spawn, loop, log)
         self.workers = Workers(config.jobs_per_child)
-        self.is_ready = False
-        self.boot_error = ""
-        self.has_never_booted = True
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
         become_subreaper()
 
@@ -90,32 +86,28 @@ class Children:
         self._boot(now)
 
     @property
-    def zygote_pid(self) -> int:
-        """The zygote's pid, 0 while there is none."""
-        return self._zygote.pid if self._zygote else 0
+    def is_ready(self) -> bool:
+        """True while a zygote serves that has imported the application."""
+        return self.zygotes.is_ready
+
+    def reload(self, request: str, now: float) -> None:
+        """Takes the application's code anew; until it is imported, and if it can't be, the old one
+        serves on. `request` is the id of the command that asked for it.
+        """
+        self.zygotes.follow(request, now)
+        self.has_news = True
 
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
         ended: list[Ended] = []
-        zygote = self._zygote
-        if zygote is not None and zygote.control_fd in ready:
-            for event in self._reports(zygote):
-                ended += self._apply(event, now)
-        for fd in ready:
-            if worker := self._by_channel.get(fd):
-                more = self.workers.push(worker)
-                heard = self.workers.hear(worker, now)
-                if heard:
-                    ended.append(self._end(worker, *heard))
-                child = worker.child
-                # A child that has said its last needs no more watching: its exit is reported, and
-                # the end of its channel would wake us for nothing.
-                if child and not child.is_deaf and (worker.run or child.jobs_left):
-                    self._loop.watch_again(fd, writable=more)
-            elif (worker := self._by_output.get(fd)) and self._read_output(worker, fd):
-                continue
-        if zygote is not None and zygote is self._zygote and zygote.pidfd in ready:
-            ended += self._lose_zygote(zygote, now)
+        for zygote in self.zygotes:
+            if not zygote.is_dismissed and zygote.control_fd in ready:
+                for event in self._reports(zygote):
+                    ended += self._apply(zygote, event, now)
+        ended += self._hear_children(ready, now)
+        for zygote in self.zygotes:
+            if zygote.pidfd in ready:
+                ended += self._lose_zygote(zygote, now)
         return ended
 
     def assign(self, claim: Claim, now: float) -> None:
@@ -139,8 +131,7 @@ class Children:
         if run.verdict is None:
             run.verdict = verdict
         run.killed_at = now
-        if worker.child is not None and self._zygote is not None:
-            self._zygote.kill(worker.number, worker.child.pid)
+        self._ask_to_kill(worker)
 
     def extend(self, job_id: str, fence: int, seconds: float) -> bool:
         """More time for a running attempt; False if it does not run here, or is being killed."""
@@ -194,8 +185,11 @@ class Children:
         for number in [n for n, at in self._refill_at.items() if now >= at]:
             del self._refill_at[number]
             self._fill(self.workers.by_number[number])
-        if self._restart_at is not None and now >= self._restart_at:
+        if self.zygotes.is_restart_due(now):
             self._boot(now)
+        self.zygotes.end_overdue(now)
+        if self.zygotes.leaving:
+            self.zygotes.let_go({parent.pid for parent in self._parents.values()})
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
@@ -207,9 +201,7 @@ class Children:
                 due.append(run.killed_at + _KILL_FALLBACK_S)
             elif run.deadline is not None:
                 due.append(run.deadline)
-        if self._restart_at is not None:
-            due.append(self._restart_at)
-        return min(due, default=float("inf"))
+        return min([*due, self.zygotes.next_due()])
 
     def sample_memory(self) -> None:
         """Looks at the memory of each running job; the highest sample is its peak."""
@@ -222,16 +214,31 @@ class Children:
 
     def reap_strangers(self, but: set[int]) -> None:
         """Reaps what was given to us as subreaper, and nobody else's processes."""
-        reap_strangers({self.zygote_pid, *but})
+        reap_strangers({*(zygote.pid for zygote in self.zygotes), *but})
 
     def close(self, but: set[int]) -> None:
-        """Ends the zygote with all children, and whatever else descends from this process."""
+        """Ends the zygotes with all children, and whatever else descends from this process."""
         for worker in self.workers:
             self._drop_child(worker)
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        self.zygotes.close()
         kill_descendants(but)
+
+    def _hear_children(self, ready: set[int], now: float) -> list[Ended]:
+        ended: list[Ended] = []
+        for fd in ready:
+            if worker := self._by_channel.get(fd):
+                more = self.workers.push(worker)
+                heard = self.workers.hear(worker, now)
+                if heard:
+                    ended.append(self._end(worker, *heard))
+                child = worker.child
+                # A child that has said its last needs no more watching: its exit is reported, and
+                # the end of its channel would wake us for nothing.
+                if child and not child.is_deaf and (worker.run or child.jobs_left):
+                    self._loop.watch_again(fd, writable=more)
+            elif (worker := self._by_output.get(fd)) and self._read_output(worker, fd):
+                continue
+        return ended
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
         """Has a child killed that has said its last and is still there."""
@@ -239,36 +246,34 @@ class Children:
         if child is None or child.leave_by is None or now < child.leave_by:
             return
         child.leave_by = now + _KILL_FALLBACK_S
-        if self._zygote is not None:
-            self._zygote.kill(worker.number, child.pid)
+        self._ask_to_kill(worker)
+
+    def _ask_to_kill(self, worker: Worker) -> None:
+        parent = self._parents.get(worker.number)
+        if worker.child is not None and parent is not None:
+            parent.kill(worker.number, worker.child.pid)
 
     def _boot(self, now: float) -> None:
-        self._restart_at = None
-        self.is_ready = False
+        if self.zygotes.boot(now) is not None:
+            for worker in self.workers:
+                if worker.wanted and worker.child is None:
+                    self._fill(worker)
+
+    def _spawn(self) -> ZygoteProcess:
         config, instance = self._config, self._instance
         # A job that enqueues finds the daemon's own Redis, without being told.
         there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace, MARK: instance.boot}
         mark = instance.lock_path if instance.is_locked else None
-        try:
-            self._zygote = ZygoteProcess(
-                self._path,
-                config.preload,
-                config.jobs_per_child,
-                there,
-                mark=mark,
-                trust=trust_frame(config),
-                middleware=config.middleware,
-                exception_handlers=config.exception_handlers,
-            )
-        except OSError as error:
-            self._log.error("can't start the zygote", error=error)
-            self._schedule_restart(now)
-            return
-        self._loop.watch(self._zygote.control_fd)
-        self._loop.watch(self._zygote.pidfd)
-        for worker in self.workers:
-            if worker.wanted:
-                self._fill(worker)
+        return ZygoteProcess(
+            self._path,
+            config.preload,
+            config.jobs_per_child,
+            there,
+            mark=mark,
+            trust=trust_frame(config),
+            middleware=config.middleware,
+            exception_handlers=config.exception_handlers,
+        )
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
         try:
@@ -282,51 +287,74 @@ class Children:
             zygote.end()
             return []
 
-    def _apply(self, event: ZygoteEvent, now: float) -> list[Ended]:
+    def _apply(self, zygote: ZygoteProcess, event: ZygoteEvent, now: float) -> list[Ended]:
         match event:
             case Forked():
-                worker = self.workers.attach(event)
-                if not worker.has_lived:
-                    worker.has_lived = self.has_news = True
-                fd = event.channel.fileno()
-                self._by_channel[fd] = worker
-                self._loop.watch_once(fd)
-                self._losses = 0
-                if worker.wanted or worker.run is not None:
-                    self._send(worker, now)
-                else:
-                    self._drop_child(worker)  # retired while it was forked: it leaves at EOF
+                self._attach(zygote, event, now)
             case Exited():
-                return self._bury(event, now)
-            case ForkFailed(number, error):
+                return self._bury(zygote, event, now)
+            case ForkFailed(number, error) if zygote is self.zygotes.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 self._refill_at[number] = now + 0.5
                 worker = self.workers.by_number[number]
                 if worker.run is not None and worker.run.sent_at is None:
                     run, worker.run = worker.run, None
                     return [Ended(run, Report(Released(f"no process for it: {error}")))]
-            case Ready(pid, version, rss_bytes):
-                self.is_ready = True
-                self.has_never_booted = False
-                self._log.info(
-                    "zygote booted", pid=pid, rss_mb=f"{rss_bytes / 1e6:.1f}", rqd=version
-                )
+            case Ready():
+                if self.zygotes.note_ready(zygote, event, now):
+                    self._change_over()
+                self.has_news = True
             case BootFailed(traceback):
-                self.boot_error = traceback
-                self._log.error("the application can't be imported")
-                self._log.output(traceback.encode(errors="replace"))
+                self.zygotes.note_boot_failed(zygote, traceback)
+                self.has_news = True
         return []
 
-    def _bury(self, exited: Exited, now: float) -> list[Ended]:
+    def _attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> None:
+        if zygote is not self.zygotes.serving:
+            forked.channel.close()  # it crossed with a reload: at its channel's end it leaves
+            os.close(forked.pidfd)
+            return
+        worker = self.workers.attach(forked)
+        self._parents[worker.number] = zygote
+        if not worker.has_lived:
+            worker.has_lived = self.has_news = True
+        fd = forked.channel.fileno()
+        self._by_channel[fd] = worker
+        self._loop.watch_once(fd)
+        self.zygotes.note_forked()
+        if worker.wanted or worker.run is not None:
+            self._send(worker, now)
+        else:
+            self._drop_child(worker)  # retired while it was forked: it leaves at EOF
+
+    def _change_over(self) -> None:
+        """Another zygote serves: idle children of the old one leave, busy ones after their job."""
+        for worker in self.workers:
+            for zygote in self.zygotes.leaving:
+                zygote.empty(worker.number)
+            if worker.run is None or worker.run.sent_at is None:
+                self._drop_child(worker)
+                self._refill_at.pop(worker.number, None)
+                if worker.wanted:
+                    self._fill(worker)
+            elif worker.child is not None:
+                worker.child.jobs_left = 0
+
+    def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
         worker = self.workers.by_number[exited.worker]
-        child = worker.child
+        child, serves = worker.child, zygote is self.zygotes.serving
+        if not serves and self._parents.get(worker.number) is not zygote:
+            return []  # what it had to say is known, and the place is the next one's
         if child is not None and child.pid == exited.pid:
             # Closing the channel takes it out of the epoll; until then its end would wake us.
             self._by_channel.pop(child.channel.fileno(), None)
         had_job = worker.run is not None
-        baseline = self._zygote.rss_bytes if self._zygote else 0
-        heard = self.workers.bury(exited, baseline, now)
-        if worker.wanted and exited.status != 0:
+        heard = self.workers.bury(exited, zygote.rss_bytes, now)
+        if worker.child is None:
+            self._parents.pop(worker.number, None)
+        if worker.wanted and not serves:
+            self._fill(worker)
+        elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
             # replaced at once; one that died idle would do so again and again.
             if had_job:
@@ -343,8 +371,11 @@ class Children:
         tail, open_line = worker.tail.take()
         if open_line:
             self._log.output(open_line)
-        if not worker.wanted:
+        is_old = self._parents.get(worker.number) in self.zygotes.leaving
+        if not worker.wanted or is_old:
             self._drop_child(worker)
+        if worker.wanted and is_old:
+            self._fill(worker)
         return Ended(run, replace(report, output_tail=tail))
 
     def _send(self, worker: Worker, now: float) -> None:
@@ -352,9 +383,10 @@ class Children:
             self._loop.watch_again(worker.child.channel.fileno(), writable=True)
 
     def _fill(self, worker: Worker) -> None:
-        if self._zygote is None:
+        zygote = self.zygotes.serving
+        if zygote is None:
             return
-        output_fd = self._zygote.fill(worker.number)
+        output_fd = zygote.fill(worker.number)
         if output_fd is not None:
             self._by_output[output_fd] = worker
             self._loop.watch(output_fd)
@@ -362,8 +394,8 @@ class Children:
     def _retire(self, worker: Worker) -> None:
         worker.wanted = False
         self._refill_at.pop(worker.number, None)
-        if self._zygote is not None:
-            self._zygote.empty(worker.number)
+        if self.zygotes.serving is not None:
+            self.zygotes.serving.empty(worker.number)
         if worker.run is None:
             self._drop_child(worker)
 
@@ -372,6 +404,7 @@ class Children:
         if worker.child is not None:
             self._by_channel.pop(worker.child.channel.fileno(), None)
             self.workers.detach(worker)
+            self._parents.pop(worker.number, None)
 
     def _read_output(self, worker: Worker, fd: int) -> bool:
         try:
@@ -388,9 +421,25 @@ class Children:
         status = zygote.exit_status()
         if status is None:
             return ended
-        for event in self._reports(zygote):
-            ended += self._apply(event, now)
-        for worker in self.workers:
+        for event in [] if zygote.is_dismissed else self._reports(zygote):
+            ended += self._apply(zygote, event, now)
+        lost = [worker for worker in self.workers if self._parents.get(worker.number) is zygote]
+        ended += self._end_orphans(lost, now)
+        for fd in zygote.output_fds:
+            self._loop.forget(fd)
+            self._by_output.pop(fd, None)
+        if zygote is self.zygotes.serving:
+            self._refill_at.clear()
+        self.zygotes.note_lost(zygote, status, now)
+        for worker in lost:
+            if worker.wanted:
+                self._fill(worker)
+        self.has_news = True
+        return ended
+
+    def _end_orphans(self, workers: list[Worker], now: float) -> list[Ended]:
+        ended: list[Ended] = []
+        for worker in workers:
             child = worker.child
             if child is None:
                 continue
@@ -404,21 +453,4 @@ class Children:
             self._drop_child(worker)
             if heard is not None:
                 ended.append(self._end(worker, *heard))
-        for fd in self._by_output:
-            self._loop.forget(fd)
-        self._by_output.clear()
-        self._refill_at.clear()
-        self._loop.forget(zygote.control_fd)
-        self._loop.forget(zygote.pidfd)
-        zygote.close()
-        self._zygote = None
-        self.is_ready = False
-        if not self.boot_error:
-            self._log.error("zygote lost", pid=zygote.pid, status=status)
-        self._schedule_restart(now)
         return ended
-
-    def _schedule_restart(self, now: float) -> None:
-        backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
-        self._losses += 1
-        self._restart_at = now + backoff_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 
 class Notifier:
@@ -19,6 +20,10 @@ class Notifier:
     def ready(self) -> None:
         """The daemon can run jobs."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """The daemon takes its code anew; `ready` says that it has, or has not and serves on."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The daemon has begun to stop."""

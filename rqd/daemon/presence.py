@@ -40,6 +40,7 @@ class Presence:
         self._notifier = Notifier()
         self._title = ""
         self._is_announced = False
+        self._is_reloading = False
 
     def register(self) -> None:
         """Takes the name, and what a dead master of this name held.
@@ -111,7 +112,7 @@ class Presence:
             row={
                 "boot": self._instance.boot,
                 **self._identity(),
-                **master_row(state, workers, children.zygote_pid, gauge, now, highest),
+                **master_row(state, workers, children.zygotes, gauge, now, highest),
             },
             workers={one.number: worker_row(one, gauge, now, self._host) for one in workers},
         )
@@ -127,6 +128,15 @@ class Presence:
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
         if state == "starting":
             text = "starting"
+        reload = children.zygotes.reload
+        is_reloading = reload is not None and reload.state == "booting"
+        if is_reloading:
+            text += ", reloading"
+        if is_reloading and not self._is_reloading:
+            self._notifier.reloading()
+        elif self._is_reloading and not is_reloading:
+            self._notifier.ready()
+        self._is_reloading = is_reloading
         if not self._is_announced and children.is_ready:
             self._is_announced = True
             self._notifier.ready()

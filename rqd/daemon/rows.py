@@ -7,7 +7,10 @@ import os
 import psutil
 
 from rqd.daemon.workers import Worker
+from rqd.daemon.zygotes import Zygotes
 
+# Of a traceback: its end says what is wrong.
+_ERROR_CHARS = 8 * 1024
 Row = dict[str, str | int | float]
 
 
@@ -55,14 +58,18 @@ def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
 
 
 def master_row(
-    state: str, workers: list[Worker], zygote_pid: int, gauge: Gauge, now: float, highest: int
+    state: str, workers: list[Worker], zygotes: Zygotes, gauge: Gauge, now: float, highest: int
 ) -> Row:
-    """A master's row: state, busy workers, pids, rss and cpu."""
+    """A master's row: state, busy workers, pids, rss and cpu, what became of its last reload."""
+    serving, reload = zygotes.serving, zygotes.reload
     return {
         "state": state,
         "busy": sum(worker.run is not None for worker in workers),
         "wanted": sum(worker.wanted for worker in workers),
         "workers": highest,
-        "zygote_pid": zygote_pid,
+        "zygote_pid": serving.pid if serving else 0,
+        "reload": reload.state if reload else "",
+        "reload_request": reload.request if reload else "",
+        "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",
         **gauge.read(os.getpid(), now),
     }

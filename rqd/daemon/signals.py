@@ -6,7 +6,8 @@
 | INT | as TERM; a second one a second or more later is QUIT |
 | QUIT | immediate: running jobs are killed and put back |
 | TTIN, TTOU | one worker more, one fewer |
-| HUP, USR1, USR2, WINCH | nothing yet: logged, so that a habit from another server ends nothing |
+| HUP | reload: another zygote, with the code as it is now, takes over |
+| USR1, USR2, WINCH | nothing yet: logged, so that a habit from another server ends nothing |
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HANDLED = (
     signal.SIGWINCH,
     signal.SIGCHLD,
 )
-WITHOUT_MEANING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+WITHOUT_MEANING = (signal.SIGUSR1, signal.SIGUSR2)
 # A terminal's Ctrl-C can arrive twice (typed, and forwarded by a wrapper): only a later one counts.
 _SECOND_INT_AFTER_S = 1.0
 
@@ -42,11 +43,14 @@ class Shutdown(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the signals so far ask for: a shutdown's level, since when, and workers to add."""
+    """What the signals so far ask for: a shutdown's level, since when; and the latest one alone:
+    workers to add, a reload.
+    """
 
     shutdown: Shutdown = Shutdown.NONE
     interrupted_at: float | None = None
     workers_delta: int = 0
+    reload: bool = False
 
 
 def obey(orders: Orders, signum: int, now: float) -> Orders:
@@ -67,4 +71,4 @@ def obey(orders: Orders, signum: int, now: float) -> Orders:
         delta = 1
     elif signum == signal.SIGTTOU:
         delta = -1
-    return Orders(level, interrupted_at, delta)
+    return Orders(level, interrupted_at, delta, reload=signum == signal.SIGHUP)

@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import setproctitle
@@ -139,8 +138,14 @@ class Master:
                 self._log.info("workers resized", workers=count)
                 self._duties.hasten(Duty.BEAT, now)
                 self._dispatch.look()
+            if self._orders.reload:
+                self._reload("", now)
             if self._orders.shutdown > before:
                 self._shut_down(now)
+
+    def _reload(self, request: str, now: float) -> None:
+        if self._orders.shutdown is Shutdown.NONE:
+            self._children.reload(request, now)
 
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
@@ -189,22 +194,25 @@ class Master:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
-        self._obey_commands(answer.commands, now)
+        for command in answer.commands:
+            if command["id"] != self._obeyed:
+                self._obeyed = command["id"]
+                self._obey_command(command, now)
+        if answer.commands:
+            self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 
-    def _obey_commands(self, commands: Sequence[dict[str, Any]], now: float) -> None:
-        for command in commands:
-            if command["id"] == self._obeyed:
-                continue
-            self._obeyed = command["id"]
-            if command.get("do") == "stop":
+    def _obey_command(self, command: dict[str, Any], now: float) -> None:
+        match command.get("do"):
+            case "stop":
                 asked = Shutdown.IMMEDIATE if command.get("now") else Shutdown.GRACEFUL
                 if asked > self._orders.shutdown:
                     self._orders = Orders(asked, self._orders.interrupted_at)
                     self._shut_down(now)
-            elif not obey_for_job(command, self._children, self._log):
-                self._log.warning("unknown command ignored", command=command.get("do"))
-        if commands:
-            self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
+            case "reload":
+                self._reload(command["id"], now)
+            case other:
+                if not obey_for_job(command, self._children, self._log):
+                    self._log.warning("unknown command ignored", command=other)
 
     # -- beginning and end -------------------------------------------------------------------
 
@@ -277,7 +285,7 @@ class Master:
         return "busy" if self._children.workers.runs() else "idle"
 
     def _is_done(self) -> bool:
-        if self._children.has_never_booted and self._children.boot_error:
+        if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:
             self._exit_status = _EX_CONFIG
             return True
         if self._orders.shutdown is Shutdown.NONE:

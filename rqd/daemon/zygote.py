@@ -19,6 +19,7 @@ from fcntl import F_SETFL, fcntl
 from select import POLLIN, poll
 from time import monotonic
 
+from rqd import __version__
 from rqd.daemon import child, frames
 from rqd.daemon.child import Pipes
 from rqd.daemon.frames import FrameReader, encode_frame
@@ -49,7 +50,6 @@ _NO_OP_SIGNALS = (
 def main(
     control_fd: int,
     jobs_per_child: int,
-    version: str,
     preload: list[str],
     mark_fd: int = -1,
     trust_fd: int = -1,
@@ -89,7 +89,7 @@ def main(
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()
     gc.freeze()  # children share these pages; a collection there would copy them
-    told = (b"%d" % os.getpid(), version.encode(), b"%d" % _resident_bytes())
+    told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     _tell(control, encode_frame(frames.READY, *told))
     Zygote(control, jobs_per_child, set_title, trust).run()
 
@@ -233,8 +233,6 @@ class Zygote:
         _, status, usage = os.wait4(pid, 0)
         self._poller.unregister(place.pidfd)
         del self._by_pidfd[place.pidfd]
-        if place.pidfd in self._report_fds:
-            self._send_reports()  # its FORKED has still to go, with its pidfd
         os.close(place.pidfd)
         place.pid, place.pidfd = 0, -1
         cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)

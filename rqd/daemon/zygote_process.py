@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rqd import __version__
 from rqd.daemon import frames
 from rqd.daemon.config import Config
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
@@ -99,12 +98,13 @@ class ZygoteProcess:
         self._outputs: dict[int, int] = {}
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
+        self.is_dismissed = False
         # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
         mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
         # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
         trust_fd = _file_with(trust) if trust else -1
-        arguments = [theirs.fileno(), jobs_per_child, __version__, list(preload), mark_fd, trust_fd]
+        arguments = [theirs.fileno(), jobs_per_child, list(preload), mark_fd, trust_fd]
         arguments += [middleware, exception_handlers]
         passed_fds = [theirs.fileno(), *(fd for fd in (mark_fd, trust_fd) if fd >= 0)]
         start = (
@@ -131,6 +131,11 @@ class ZygoteProcess:
     def control_fd(self) -> int:
         """Readable when the zygote has something to tell."""
         return self._control.fileno()
+
+    @property
+    def output_fds(self) -> list[int]:
+        """Where what its children print is read."""
+        return list(self._outputs.values())
 
     def fill(self, worker: int) -> int | None:
         """Asks for a child in this place; the first time, returns the place's output to read."""
@@ -191,6 +196,11 @@ class ZygoteProcess:
     def end(self) -> None:
         """SIGKILL: its loss is then seen, and dealt with, as any other."""
         self._process.kill()
+
+    def dismiss(self) -> None:
+        """Lets it go, without waiting: it sweeps what its children left, and exits."""
+        self.is_dismissed = True
+        self._control.close()
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Ends it: the closed control socket makes it sweep its children and exit.

@@ -68,6 +68,11 @@ class Keeper:
         """While this file exists, new children hang before they are ready."""
         return self._out / f"hang-{self.name}"
 
+    @property
+    def broken_flag(self) -> Path:
+        """While this file exists, the jobs' module can't be imported."""
+        return self._out / f"broken-{self.name}"
+
     def folder(self) -> Path:
         """The present master's working folder."""
         return self._out / "masters" / self.incarnation
@@ -81,6 +86,7 @@ class Keeper:
         """Ends it in order, and watches for what it leaves."""
         self._stopping.set()
         self.hang_flag.unlink(missing_ok=True)
+        self.broken_flag.unlink(missing_ok=True)
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         self._thread.join(_STOP_S)
@@ -118,6 +124,7 @@ class Keeper:
             "RQD_TORTURE_MASTER": self.incarnation,
             "RQD_TORTURE_HISTORY": str(self._out / f"jobs-{self.incarnation}.jsonl"),
             "RQD_TORTURE_HANG": str(self.hang_flag),
+            "RQD_TORTURE_BROKEN": str(self.broken_flag),
             "XDG_STATE_HOME": str(self._out / "state"),
         }
         log = self.log_folder() / f"{self.incarnation}.log"

@@ -44,6 +44,10 @@ def _open_history() -> int:
 _fd = _open_history()
 
 
+if os.path.exists(os.environ.get("RQD_TORTURE_BROKEN", "")):
+    raise ImportError("a broken deploy")
+
+
 def _hang_while_told() -> None:
     while os.path.exists(_HANG):
         time.sleep(0.05)

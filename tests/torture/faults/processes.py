@@ -156,10 +156,23 @@ def quit_at_once(target: Target) -> Injected:
     return Injected("master", pid=pid)
 
 
-def hang_up(target: Target) -> Injected:
+def reload(target: Target) -> Injected:
     pid = _master(target)
     _send(pid, signal.SIGHUP)
     return Injected("job", pid=pid)
+
+
+def reload_broken(target: Target) -> Injected:
+    """For as long as it is held the jobs' module can't be imported."""
+    flag = target.keeper.broken_flag
+    pid = _master(target)
+    flag.touch()
+    try:
+        _send(pid, signal.SIGHUP)
+    except Missed:
+        flag.unlink()
+        raise
+    return Injected("job", lambda: flag.unlink(missing_ok=True), pid)
 
 
 _RQD = ("rqd",)
@@ -191,9 +204,11 @@ FAULTS = (
     Fault("signal storm", "processes", Lane.MASTER, storm, systems=_RQD),
     Fault("SIGTERM of a master", "processes", Lane.MASTER, terminate),
     Fault("SIGQUIT of a master", "processes", Lane.MASTER, quit_at_once, systems=_RQD),
-    Fault("SIGHUP of a master (logged only)", "processes", Lane.MASTER, hang_up, systems=_RQD),
+    Fault("reload", "processes", Lane.MASTER, reload, systems=_RQD),
+    Fault(
+        *("reload to a broken deploy", "processes", Lane.MASTER, reload_broken),
+        hold_s=(0.5, 1.0),
+        systems=_RQD,
+    ),
 )
-NOT_INJECTED = (
-    NotYet("reload to a broken deploy", "processes", "there is no reload yet"),
-    NotYet("a whole host cut off", "processes", "tests/topology does that"),
-)
+NOT_INJECTED = (NotYet("a whole host cut off", "processes", "tests/topology does that"),)

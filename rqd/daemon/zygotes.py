@@ -1,0 +1,201 @@
+"""Which zygotes there are: the one that serves, one that boots to follow it, those that leave.
+
+A reload starts a fresh interpreter with the code as it is now. It serves once it has imported all;
+until then, and if it never does, the old one serves on. The old one leaves when its last job has
+ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole processes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rqd import __version__
+from rqd.daemon.log import Log
+from rqd.daemon.loop import Loop
+from rqd.daemon.zygote_process import Ready, ZygoteProcess
+
+_LONGEST_BACKOFF_S = 30.0
+# What a new zygote may take to boot: a minute, or this many times what the one that serves took.
+_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
+
+
+@dataclass(slots=True)
+class Reload:
+    """The latest reload: the command that asked for it ("" for a signal), what became of it."""
+
+    request: str
+    state: str = "booting"  # then done or refused
+    error: str = ""
+
+
+class Zygotes:
+    """Starts, replaces and lets go of zygotes; knows nothing of what their children do."""
+
+    def __init__(self, spawn: Callable[[], ZygoteProcess], loop: Loop, log: Log) -> None:
+        self._spawn = spawn
+        self._loop = loop
+        self._log = log
+        self._restart_at: float | None = None
+        self._losses = 0
+        self._booting_since = 0.0
+        self._boot_s = 0.0
+        self._follow_by: float | None = None
+        self.serving: ZygoteProcess | None = None
+        self.following: ZygoteProcess | None = None
+        self.leaving: list[ZygoteProcess] = []
+        self.is_ready = False
+        self.has_never_booted = True
+        self.boot_error = ""
+        self.reload: Reload | None = None
+
+    def __iter__(self) -> Iterator[ZygoteProcess]:
+        """All there are."""
+        return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
+
+    def boot(self, now: float) -> ZygoteProcess | None:
+        """Starts one that serves from its first moment, as none does; None if it can't be had."""
+        self._restart_at = None
+        self.is_ready = False
+        self._booting_since = now
+        self.serving = self._start()
+        if self.serving is None:
+            self._schedule_restart(now)
+        return self.serving
+
+    def is_restart_due(self, now: float) -> bool:
+        """True when a lost zygote is to be replaced."""
+        return self._restart_at is not None and now >= self._restart_at
+
+    def next_due(self) -> float:
+        """When a restart is due, or a boot takes too long."""
+        return min(at for at in (self._restart_at, self._follow_by, float("inf")) if at is not None)
+
+    def follow(self, request: str, now: float) -> None:
+        """Begins a reload; one that is under way begins anew, with the code as it is by now."""
+        if self.following is not None:
+            self._refuse("another reload was asked for meanwhile")
+        self.reload = Reload(request)
+        self._log.info("reloading", zygote=self.serving.pid if self.serving else 0)
+        if not self.is_ready:
+            # None serves: the next boot is the reload. One that boots may have read old code.
+            self._losses = 0
+            if self.serving is not None:
+                self.serving.end()
+            else:
+                self._restart_at = now
+            return
+        self._booting_since = now
+        self._follow_by = now + max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
+        self.following = self._start()
+        if self.following is None:
+            self._refuse("it can't be started")
+
+    def end_overdue(self, now: float) -> None:
+        """Refuses a reload whose zygote does not come to the end of its boot."""
+        if self._follow_by is not None and now >= self._follow_by:
+            self._refuse(f"it was not ready after {now - self._booting_since:.0f} s")
+
+    def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
+        """A zygote has imported the application; True if it now serves instead of another."""
+        if zygote in self.leaving:
+            return False  # it was refused a moment ago
+        if zygote is self.following and ready.version != __version__:
+            self._refuse(
+                f"rqd itself is {ready.version} by now, this master {__version__}: restart"
+            )
+            return False
+        self._boot_s = now - self._booting_since
+        self._log.info(
+            "zygote booted", pid=ready.pid, rss_mb=f"{ready.rss_bytes / 1e6:.1f}", rqd=ready.version
+        )
+        self.is_ready, self.has_never_booted, self.boot_error = True, False, ""
+        has_followed = zygote is self.following
+        if has_followed:
+            if self.serving is not None:
+                self.leaving.append(self.serving)
+            self.serving, self.following, self._follow_by = zygote, None, None
+        is_over = has_followed or self.following is None
+        if is_over and self.reload is not None and self.reload.state == "booting":
+            self.reload.state = "done"
+            self._log.info("reloaded", zygote=ready.pid)
+        return has_followed
+
+    def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
+        """The application can't be imported."""
+        if zygote in self.leaving:
+            return
+        if zygote is self.following:
+            self._refuse(traceback)
+            return
+        self.boot_error = traceback
+        if self.reload is not None and self.reload.state == "booting":
+            self.reload.state, self.reload.error = "refused", traceback
+        self._log.error("the application can't be imported")
+        self._log.output(traceback.encode(errors="replace"))
+
+    def note_forked(self) -> None:
+        """A child lives: whatever ended earlier zygotes is over."""
+        self._losses = 0
+
+    def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
+        """A zygote is gone, and its children: the next one is started, if it served."""
+        self._forget(zygote)
+        if zygote is self.serving:
+            self.serving, self.is_ready = None, False
+            if not self.boot_error:
+                self._log.error("zygote lost", pid=zygote.pid, status=status)
+            self._schedule_restart(now)
+        elif zygote is self.following:
+            self.following = None
+            self._refuse(f"it died while it booted (status {status})")
+        else:
+            self.leaving.remove(zygote)
+            self._log.info("zygote gone", pid=zygote.pid)
+
+    def let_go(self, needed: set[int]) -> None:
+        """Tells those that leave, and have no job any more (`needed` are pids), to go."""
+        for zygote in self.leaving:
+            if zygote.pid not in needed and not zygote.is_dismissed:
+                self._loop.forget(zygote.control_fd)
+                zygote.dismiss()  # its pidfd will tell when it has swept and gone
+
+    def close(self) -> None:
+        """Ends them all."""
+        for zygote in self:
+            zygote.close()
+        self.serving = self.following = None
+        self.leaving.clear()
+
+    def _start(self) -> ZygoteProcess | None:
+        try:
+            zygote = self._spawn()
+        except OSError as error:
+            self._log.error("can't start the zygote", error=error)
+            return None
+        self._loop.watch(zygote.control_fd)
+        self._loop.watch(zygote.pidfd)
+        return zygote
+
+    def _refuse(self, error: str) -> None:
+        """The zygote that was to follow never will: what serves serves on."""
+        if self.reload is not None:
+            self.reload.state, self.reload.error = "refused", error
+        self._log.error("reload refused, the old code serves on")
+        self._log.output(error.encode(errors="replace") + b"\n" * (not error.endswith("\n")))
+        self._follow_by = None
+        if (zygote := self.following) is not None:
+            self.following = None
+            zygote.end()
+            self.leaving.append(zygote)  # until its pidfd says that it is gone
+
+    def _forget(self, zygote: ZygoteProcess) -> None:
+        if not zygote.is_dismissed:
+            self._loop.forget(zygote.control_fd)
+        self._loop.forget(zygote.pidfd)
+        zygote.close()
+
+    def _schedule_restart(self, now: float) -> None:
+        backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
+        self._losses += 1
+        self._restart_at = now + backoff_s

@@ -1,0 +1,186 @@
+"""A reload: another zygote, with the code as it is by then, takes over, and nothing is lost."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rqd import Queue
+from rqd.model.records import JobStatus
+from tests.cli.running import rqd
+from tests.daemons import Daemon, StartDaemon
+from tests.waiting import eventually
+
+CODE = """
+import os, pathlib
+VERSION = pathlib.Path(__file__).with_name('version').read_text()
+exec(VERSION.partition(';')[2].strip())
+def version(): return VERSION
+def hold(fifo): return open(fifo).read() + VERSION
+"""
+
+
+class Application:
+    """A module whose code is in the file `version`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(CODE)
+
+    def deploy(self, version: str) -> None:
+        """What stands behind a `;` is executed when the module is imported."""
+        (self.folder / "version").write_text(version)
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Application:
+    folder = tmp_path / "application"
+    folder.mkdir()
+    application = Application(folder)
+    application.deploy("one")
+    return application
+
+
+def zygotes(daemon: Daemon) -> list[int]:
+    return [p.pid for p in daemon.tree() if title(p).startswith("rqd: zygote")]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def reloads(daemon: Daemon) -> int:
+    return daemon.log().count(" reloaded ")
+
+
+@pytest.mark.parametrize("jobs_per_child", ["1", "1000"])
+def test_running_jobs_end_in_the_old_code_and_the_next_have_the_new(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    redis_url: str,
+    application: Application,
+    fifo: str,
+    jobs_per_child: str,
+) -> None:
+    options = ("--preload", "shop", "--jobs-per-child", jobs_per_child)
+    daemon = start_daemon(*options, workers=2, cwd=application.folder)
+    running = queue.enqueue("shop.hold", fifo)
+    eventually(lambda: running.get_status() is JobStatus.STARTED)
+    assert queue.enqueue("shop.version").wait(10).return_value() == "one"
+    (old,) = zygotes(daemon)
+    application.deploy("two")
+
+    ran = rqd("reload", url=redis_url)
+
+    assert ran.status == 0, ran
+    assert "reloaded in" in ran.out
+    assert queue.enqueue("shop.version").wait(10).return_value() == "two"
+    assert old in zygotes(daemon)
+    Path(fifo).write_text("held in ")
+    assert running.wait(10).return_value() == "held in one"
+    assert len(running.results()) == 1
+    eventually(lambda: old not in zygotes(daemon))
+    # The place that was busy has the new code, too.
+    second = queue.enqueue("shop.hold", fifo)
+    eventually(lambda: second.get_status() is JobStatus.STARTED)
+    assert queue.enqueue("shop.version").wait(10).return_value() == "two"
+    Path(fifo).write_text("")
+    assert second.wait(10).return_value() == "two"
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("two; import no_such_module", "No module named 'no_such_module'"),
+        ("two; os._exit(3)", "it died while it booted (status 3)"),
+    ],
+)
+def test_a_broken_deploy_is_refused_and_the_old_code_serves_on(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    redis_url: str,
+    application: Application,
+    broken: str,
+    told: str,
+) -> None:
+    daemon = start_daemon("--preload", "shop", cwd=application.folder)
+    application.deploy(broken)
+
+    ran = rqd("reload", url=redis_url)
+
+    assert ran.status == 1, ran
+    assert "refused, the old code serves on" in ran.out
+    assert told in ran.out
+    assert told in rqd("info", url=redis_url).out
+    assert told in daemon.log()
+    assert queue.enqueue("shop.version").wait(10).return_value() == "one"
+    application.deploy("three")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: reloads(daemon) == 1, message=daemon.log)
+    assert queue.enqueue("shop.version").wait(10).return_value() == "three"
+    eventually(lambda: "refused" not in rqd("info", url=redis_url).out)
+
+
+def test_reloads_under_load_lose_nothing_and_start_nothing_twice(
+    start_daemon: StartDaemon, queue: Queue, application: Application
+) -> None:
+    daemon = start_daemon("--preload", "shop", workers=4, cwd=application.folder)
+    made = []
+    for number in range(5):
+        application.deploy(f"version {number}")
+        daemon.signal(signal.SIGHUP)
+        # Some are always on their way, so that jobs are claimed before, at and after the change.
+        while reloads(daemon) == number:
+            made.append(queue.enqueue("shop.version"))
+            made[-8:][0].wait(20)
+    assert len(made) > 20
+    for job in made[-8:]:
+        job.wait(20)
+    assert {(job.get_status(), len(job.results())) for job in made} == {(JobStatus.FINISHED, 1)}
+    assert "put back" not in daemon.log()
+    assert queue.enqueue("shop.version").wait(10).return_value() == "version 4"
+    eventually(lambda: len(zygotes(daemon)) == 1)
+
+
+def test_a_job_whose_old_zygote_dies_runs_again_in_the_new_code(
+    start_daemon: StartDaemon, queue: Queue, application: Application, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "shop", cwd=application.folder)
+    running = queue.enqueue("shop.hold", fifo)
+    eventually(lambda: running.get_status() is JobStatus.STARTED)
+    (old,) = zygotes(daemon)
+    application.deploy("two")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: reloads(daemon) == 1, message=daemon.log)
+
+    os.kill(old, signal.SIGKILL)
+
+    eventually(lambda: old not in zygotes(daemon))
+    Path(fifo).write_text("again in ")
+    assert running.wait(10).return_value() == "again in two"
+
+
+def test_a_zygote_that_dies_while_another_boots_is_replaced_and_the_reload_is_done(
+    start_daemon: StartDaemon, queue: Queue, application: Application, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "shop", cwd=application.folder)
+    (old,) = zygotes(daemon)
+    application.deploy(f"two; open({fifo!r}).read()")
+    daemon.signal(signal.SIGHUP)
+    with open(fifo, "w"):  # the next one is in the middle of its boot
+        application.deploy("three")
+        os.kill(old, signal.SIGKILL)
+        assert queue.enqueue("shop.version").wait(10).return_value() == "three"
+        assert reloads(daemon) == 0
+
+    eventually(lambda: reloads(daemon) == 1, message=daemon.log)
+    assert "two" in str(queue.enqueue("shop.version").wait(10).return_value())
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []

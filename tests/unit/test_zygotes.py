@@ -1,0 +1,133 @@
+"""Which zygote serves, and what a reload comes to, without a process."""
+
+from typing import Any
+
+import pytest
+
+from rqd import __version__
+from rqd.daemon.zygote_process import Ready
+from rqd.daemon.zygotes import Zygotes
+
+
+class Fake:
+    """What Zygotes sees of a zygote."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = self.pidfd = self.control_fd = pid
+        self.is_dismissed = self.has_ended = self.is_closed = False
+
+    def end(self) -> None:
+        self.has_ended = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def dismiss(self) -> None:
+        self.is_dismissed = True
+
+
+class Quiet:
+    """A loop and a log that nobody looks at."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_args, **_fields: None
+
+
+@pytest.fixture
+def made() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def zygotes(made: list[Any]) -> Zygotes:
+    def spawn() -> Any:
+        made.append(Fake(100 + len(made)))
+        return made[-1]
+
+    quiet: Any = Quiet()
+    zygotes = Zygotes(spawn, quiet, quiet)
+    zygotes.boot(0.0)
+    assert not zygotes.note_ready(made[0], ready(made[0]), 1.0)
+    return zygotes
+
+
+def ready(zygote: Any, version: str = __version__) -> Ready:
+    return Ready(zygote.pid, version, 1_000_000)
+
+
+def state(zygotes: Zygotes) -> tuple[str, str, str]:
+    assert zygotes.reload is not None
+    return zygotes.reload.request, zygotes.reload.state, zygotes.reload.error
+
+
+def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("r1", 10.0)
+    assert zygotes.serving == made[0]
+    assert zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    assert (zygotes.serving, zygotes.leaving) == (made[1], [made[0]])
+    assert state(zygotes) == ("r1", "done", "")
+    zygotes.let_go({made[0].pid})
+    assert not made[0].is_dismissed
+    zygotes.let_go(set())
+    assert made[0].is_dismissed
+    zygotes.note_lost(made[0], 0, 12.0)
+    assert list(zygotes) == [made[1]]
+    assert zygotes.is_ready
+
+
+def test_one_that_hangs_at_its_boot_is_given_up(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("", 10.0)
+    assert zygotes.next_due() == 70.0
+    zygotes.end_overdue(69.9)
+    assert zygotes.following == made[1]
+    zygotes.end_overdue(70.0)
+    assert state(zygotes) == ("", "refused", "it was not ready after 60 s")
+    assert made[1].has_ended
+    assert zygotes.serving == made[0]
+    # What it still says changes nothing.
+    assert not zygotes.note_ready(made[1], ready(made[1]), 70.1)
+    zygotes.note_boot_failed(made[1], "late")
+    assert state(zygotes)[2] == "it was not ready after 60 s"
+    assert zygotes.serving == made[0]
+
+
+def test_an_application_that_boots_for_long_gets_longer(made: list[Any]) -> None:
+    quiet: Any = Quiet()
+    zygotes = Zygotes(lambda: made[-1], quiet, quiet)
+    made.append(Fake(1))
+    zygotes.boot(0.0)
+    zygotes.note_ready(made[0], ready(made[0]), 20.0)
+    zygotes.follow("", 100.0)
+    assert zygotes.next_due() == 300.0
+
+
+def test_a_reload_during_a_reload_begins_anew(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("r1", 10.0)
+    zygotes.follow("r2", 11.0)
+    assert made[1].has_ended
+    assert zygotes.following == made[2]
+    assert not zygotes.note_ready(made[1], ready(made[1]), 11.5)
+    zygotes.note_lost(made[1], -9, 11.6)
+    assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
+    assert state(zygotes) == ("r2", "done", "")
+
+
+def test_another_version_of_rqd_does_not_take_over(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("r1", 10.0)
+    assert not zygotes.note_ready(made[1], ready(made[1], "9.9"), 11.0)
+    assert state(zygotes)[1] == "refused"
+    assert "rqd itself is 9.9 by now" in state(zygotes)[2]
+    assert zygotes.serving == made[0]
+
+
+def test_where_none_serves_the_next_boot_is_the_reload(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.note_lost(made[0], -11, 5.0)
+    assert zygotes.is_restart_due(5.0)
+    zygotes.boot(5.0)
+    zygotes.follow("r1", 6.0)
+    assert made[1].has_ended  # it may have read the old code
+    zygotes.note_lost(made[1], -9, 6.1)
+    assert zygotes.is_restart_due(6.1)
+    zygotes.boot(6.1)
+    assert not zygotes.note_ready(made[2], ready(made[2]), 7.0)
+    assert state(zygotes) == ("r1", "done", "")
