@@ -181,7 +181,7 @@ def test_ttou_lets_a_busy_worker_finish_its_job(
     assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_without_a_meaning_ends_nothing(
     start_daemon: StartDaemon, queue: Queue, signum: signal.Signals
 ) -> None:
