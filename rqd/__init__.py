@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rqd.model.repeat import Repeat as Repeat
     from rqd.model.retry import Retry as Retry
     from rqd.model.unique import Unique as Unique
+    from rqd.options import chain as chain
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
     from rqd.running import extend_timeout as extend_timeout
@@ -39,6 +40,7 @@ _HOME = {
     "Webhook": "rqd.webhook",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",
+    "chain": "rqd.options",
     "current_fence": "rqd.running",
     "extend_timeout": "rqd.running",
     "progress": "rqd.running",
@@ -60,6 +62,7 @@ __all__ = [
     "Worker",
     "__version__",
     "cancel_job",
+    "chain",
     "current_fence",
     "extend_timeout",
     "get_current_job",

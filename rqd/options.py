@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,8 +30,9 @@ class JobOptions:
     """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
 
     `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
-    `unique` is a key that one job at a time may have, or a Unique that says more. None leaves the
-    queue's or rqd's default. The callbacks are functions, their dotted names, or Callbacks.
+    `unique` is a key that one job at a time may have, or a Unique that says more. `depends_on`:
+    jobs to wait for, by themselves or by id, or a Dependency. The callbacks are functions, their
+    dotted names, or Callbacks. None leaves the queue's or rqd's default.
     """
 
     job_timeout: float | str | None = None
@@ -67,6 +69,19 @@ class EnqueueData:
             self.options = replace(self.options, job_id=new_job_id())
         assert self.options.job_id is not None
         return self.options.job_id
+
+
+def chain(*datas: EnqueueData) -> list[EnqueueData]:
+    """Calls for `enqueue_many` that run one after the other, each once the one before has finished.
+
+    Whatever else they depend on, they go on to.
+    """
+    for before, data in itertools.pairwise(datas):
+        waited_for = (
+            [before] if data.options.depends_on is None else [data.options.depends_on, before]
+        )
+        data.options = replace(data.options, depends_on=read_depends_on(waited_for))
+    return list(datas)
 
 
 @dataclass(frozen=True, slots=True)

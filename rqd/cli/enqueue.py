@@ -43,6 +43,7 @@ _WAIT_S = 10**8
 @click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
 @click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
 @click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
+@click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")

@@ -14,6 +14,8 @@ from rqd.job import Job
 from rqd.model.progress import Progress
 from rqd.results import Result
 
+_MOST_IDS = 5
+
 
 @click.command(name="job")
 @redis_options
@@ -29,7 +31,7 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
-    told = _describe(job, position)
+        told = _describe(job, position)
     told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
     told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
@@ -40,9 +42,9 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
             for made in value:
                 shown = f"{made['status']}  {made['id']}  {made['description']}"
                 click.echo(f"{'callback:':<14}{plain(shown)}")
-        elif name != "attempts" and value not in (None, ""):
+        elif name != "attempts" and value not in (None, "", []):
             colour = COLOURS.get(str(value)) if name == "status" else None
-            shown = _in_words(value) if name == "progress" else str(value)
+            shown = _in_words(name, value)
             click.echo(f"{name + ':':<14}{click.style(plain(shown), fg=colour)}")
     for attempt in reversed(told["attempts"]):
         _echo_attempt(attempt)
@@ -64,6 +66,8 @@ def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
         "progress": _progress(job.progress),
         "timeout_s": job.timeout,
         "retries_left": job.retries_left,
+        "depends_on": job.dependency_ids,
+        "dependents": job.dependent_ids,
         "cause": job.cause,
     }
 
@@ -116,7 +120,14 @@ def _progress(progress: Progress | None) -> dict[str, Any] | None:
     return told | {"updated": _iso(progress.updated_at)}
 
 
-def _in_words(progress: dict[str, Any]) -> str:
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        more = [f"and {len(value) - _MOST_IDS:,} more"] if len(value) > _MOST_IDS else []
+        return ", ".join([*value[:_MOST_IDS], *more])
+    return _progress_in_words(value) if name == "progress" else str(value)
+
+
+def _progress_in_words(progress: dict[str, Any]) -> str:
     share = f"{progress['fraction']:.0%} {progress['message']}".rstrip()
     return f"{share}, {progress['updated']}"
 

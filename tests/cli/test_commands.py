@@ -265,3 +265,21 @@ def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) ->
 
     assert (stopping.returncode, err) == (0, "")
     assert out == "m: told to stop at once\nm: stopped\n"
+
+
+def test_a_job_can_wait_for_others_and_job_shows_whom(redis_url: str) -> None:
+    call = ("tests.client.work.multiply", ":2")
+    rqd("enqueue", "--job-id", "a", *call, url=redis_url)
+    rqd("enqueue", "--job-id", "b", *call, "--depends-on", "a", url=redis_url)
+    for number in range(6):
+        given = ("--depends-on", "a", "--depends-on", "b", "--job-id", f"c{number}")
+        rqd("enqueue", *call, *given, url=redis_url)
+
+    assert "depends_on:   a, b\n" in rqd("job", "c0", url=redis_url).out
+    assert "dependents:   b, c0, c1, c2, c3, and 2 more\n" in rqd("job", "a", url=redis_url).out
+    told = json.loads(rqd("job", "b", "--json", url=redis_url).out)
+    assert (told["status"], told["depends_on"], told["dependents"]) == (
+        "deferred", ["a"], [f"c{number}" for number in range(6)],
+    )  # fmt: skip
+    refused = rqd("enqueue", *call, "--depends-on", "none", url=redis_url)
+    assert (refused.status, "depends on 'none'" in refused.err) == (66, True)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rqd import Job, Queue, cancel_job, get_current_job
+from rqd import Job, Queue, cancel_job, chain, get_current_job
 from rqd.connection import Backend
 from rqd.exceptions import NoSuchJobError, SignatureError
 from rqd.job import Dependency, JobStatus
@@ -119,3 +119,18 @@ def test_a_signature_binds_the_parents(backend: Backend) -> None:
     backend.store.redis.hset(backend.store.keys.job(job.id), "terms", terms)
     with pytest.raises(SignatureError, match="wrong signature"):
         Job.fetch(job.id, signing).fetch_dependencies()
+
+
+def test_a_chain_runs_one_after_the_other(backend: Backend) -> None:
+    other = Queue().enqueue(work.multiply, 1, y=5)
+    calls = [
+        Queue.prepare_data(work.multiply, [2], {"y": 3}),
+        Queue.prepare_data(total, depends_on=other),
+        Queue.prepare_data(total, depends_on=Dependency(other, allow_failure=True)),
+    ]
+    jobs = Queue().enqueue_many(chain(*calls))
+
+    assert [job.get_status() for job in jobs] == ["queued", "deferred", "deferred"]
+    assert jobs[2].dependency_ids == [other.id, jobs[1].id]
+    perform(backend, "default")
+    assert [job.return_value() for job in jobs] == [6, 11, 16]

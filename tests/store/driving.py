@@ -128,9 +128,18 @@ class Driver:
     def dump(self) -> dict[bytes, bytes]:
         """Every key with its whole value and whether it expires."""
         return {
-            key: (self.redis.dump(key) or b"") + str(self.redis.pttl(key) >= 0).encode()
+            key: self._value(key) + str(self.redis.pttl(key) >= 0).encode()
             for key in self.redis.keys("*")
         }
+
+    def _value(self, key: bytes) -> bytes:
+        # What has no order of its own comes out in any, once it is large.
+        match self.redis.type(key):
+            case b"hash":
+                return repr(sorted(self.redis.hgetall(key).items())).encode()
+            case b"set":
+                return repr(sorted(self.redis.smembers(key))).encode()
+        return self.redis.dump(key) or b""
 
     def ttl_s(self, key: str) -> float:
         """Seconds left, -1 for ever, -2 without such a key."""
