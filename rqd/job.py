@@ -656,7 +656,8 @@ def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
 
 
 def _no_such_job(job_id: str) -> NoSuchJobError:
-    return NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
+    told = f"no job {job_id!r}: it was deleted, or its time to live is over"
+    return NoSuchJobError(told, job_id)
 
 
 def _insisted(serializer: str | Serializer | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_jobs
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import COLOURS, plain
 from rqd.job import Job
@@ -20,7 +21,7 @@ _MOST_IDS = 5
 @click.command(name="job")
 @redis_options
 @as_json
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
     """Show a job: where it stands, its attempts, their causes and tracebacks.
 

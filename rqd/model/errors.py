@@ -33,6 +33,10 @@ class PayloadTooLargeError(InvalidCallError):
 class NoSuchJobError(RqdError, LookupError):
     """No job has this id: it never existed, was deleted, or its result's time to live is over."""
 
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
 
 class DuplicateJobError(RqdError):
     """A job with this id, or with this unique key, is still alive: `job_id` says which. Wait for
