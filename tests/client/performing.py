@@ -38,12 +38,12 @@ def perform(backend: Backend, *queues: str) -> int:
     done = 0
     while claims := claim(backend, *queues):
         for held in claims:
-            _perform_one(backend, held)
+            perform_one(backend, held)
             done += 1
     return done
 
 
-def _perform_one(backend: Backend, held: Claim) -> None:
+def perform_one(backend: Backend, held: Claim) -> None:
     payload = held.payload or backend.store.fetch_payload(held.id, 1 << 30)
     current.enter(held.id, held.queue, held.attempt, held.fence)
     try:

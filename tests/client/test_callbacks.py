@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from rqd.model.records import Claim
 from rqd.model.signing import Keyring
 from rqd.store.exchange import Settlement, Turn
 from tests.client import work
-from tests.client.performing import claim, perform, settle
+from tests.client.performing import claim, perform, perform_one, settle
 
 KEY = "a-key-of-enough-characters"
 EVERY = ("on_success", "on_failure", "on_stopped")
@@ -151,6 +152,19 @@ def test_every_end_of_a_job_has_a_callback_of_its_own(signing: Backend) -> None:
     for held in claim(signing, count=2):
         assert judged(signing, held) is None
     assert (first.func, second.func) == (hear, hear)
+
+
+def test_every_run_of_a_repeated_job_is_a_success(backend: Backend) -> None:
+    job = Queue().enqueue(work.multiply, 3, 4, on_success=hear)
+    for number in range(50):
+        (held,) = claim(backend)
+        settle(backend, held, "repeat", result=pickle.dumps(number))
+        (made,) = claim(backend)
+        perform_one(backend, made)
+    assert [result for _, _, result in heard] == list(range(50))
+    assert job.is_queued
+    assert 30 < len(job.callback_ids) < 50  # the latest
+    assert Job.fetch(job.callback_ids[-1]).is_finished
 
 
 def test_a_callback_finds_a_job_whose_record_would_be_gone(backend: Backend) -> None:

@@ -25,11 +25,17 @@ local function make_callback(one, now)
   return id
 end
 
-on_end[#on_end + 1] = function(id, _, status, now, _, terms)
+-- A repeated job has an end of each of its runs, and the latest of them in its record.
+local LONGEST_CHARS = 2000
+local function call_back(id, status, now, terms)
   local made = {}
   for _, one in ipairs(callbacks_of(terms, status)) do made[#made + 1] = make_callback(one, now) end
   if not made[1] then return end
   local job = P .. 'job:' .. id
   local before = redis.call('HGET', job, 'callbacks')
-  redis.call('HSET', job, 'callbacks', (before and before .. ' ' or '') .. table.concat(made, ' '))
+  local told = (before and before .. ' ' or '') .. table.concat(made, ' ')
+  if #told > LONGEST_CHARS then told = string.match(string.sub(told, -LONGEST_CHARS), ' (.*)$') or '' end
+  redis.call('HSET', job, 'callbacks', told)
 end
+
+on_end[#on_end + 1] = function(id, _, status, now, _, terms) call_back(id, status, now, terms) end

@@ -89,6 +89,7 @@ local function settle(one, now)
     end_job(id, queue, 'failed', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
+    if decision == 'repeat' then call_back(id, 'finished', now, redis.call('HGET', job, 'terms')) end
     charge_run(job, decision, field_of(one.fields, 'run_again_for'))
     if one.delay_us > 0 then
       schedule(id, queue, now + one.delay_us)
