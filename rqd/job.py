@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from rqd import running
+from rqd.command import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.connection import Backend, backend_for
 from rqd.dependency import Dependency, parents_in
 from rqd.model.call import decode_call, encode_value, read_call
@@ -412,19 +413,32 @@ class Job(Generic[R]):
 
     # -- what can be done with it
 
-    def cancel(self, enqueue_dependents: bool = False) -> None:
+    def cancel(self, enqueue_dependents: bool = False, stop: bool = False) -> None:
         """Takes a waiting job out of its queue for good. A canceled one stays so.
 
-        With `enqueue_dependents`, the jobs that wait for it go on as if it had finished.
+        With `enqueue_dependents`, the jobs that wait for it go on as if it had finished. With
+        `stop`, a job that runs is stopped instead, as by `stop()`.
 
-        Raises InvalidJobOperation if it runs or has ended, NoSuchJobError if it is gone.
+        Raises InvalidJobOperation if it runs, without `stop`, or has ended; NoSuchJobError if it is
+        gone.
         """
         found = self._backend.store.cancel(self.id, enqueue_dependents=enqueue_dependents)
         self._check_found(found)
-        if found in _NOT_TO_CANCEL:
+        if found == JobStatus.STARTED and stop:
+            self.stop()
+        elif found in _NOT_TO_CANCEL:
+            instead = "; stop ends this one" if found == JobStatus.STARTED else ""
             raise InvalidJobOperation(
-                f"job {self.id} is {found}: only a waiting job can be canceled"
+                f"job {self.id} is {found}: only a waiting job can be canceled{instead}"
             )
+
+    def stop(self, grace: float | str = DEFAULT_GRACE_S, by: str | None = None) -> None:
+        """Stops a running job, on whichever host: an exception in it, a kill after `grace`.
+
+        Returns when its master was told. It ends `stopped` and is not retried. `by` None is user
+        and host. Raises InvalidJobOperation if it doesn't run, NoSuchJobError if it is gone.
+        """
+        send_stop_job_command(self._backend, self.id, grace=grace, by=by)
 
     def requeue(self, at_front: bool = False) -> Job[R]:
         """Runs a failed, stopped or canceled job again.
@@ -656,8 +670,7 @@ def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
 
 
 def _no_such_job(job_id: str) -> NoSuchJobError:
-    told = f"no job {job_id!r}: it was deleted, or its time to live is over"
-    return NoSuchJobError(told, job_id)
+    return NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
 
 
 def _insisted(serializer: str | Serializer | None) -> str | None:

@@ -51,6 +51,8 @@ from rqd.registry import (
     StartedJobRegistry,
 )
 from rqd.signatures import signed
+from rqd.store.keys import ALL_QUEUES
+from rqd.suspension import time_of_pause_s
 
 R = TypeVar("R")
 
@@ -316,6 +318,25 @@ class Queue:
     def canceled_job_registry(self) -> CanceledJobRegistry:
         """The jobs that were canceled."""
         return CanceledJobRegistry(queue=self)
+
+    # -- pausing
+
+    def pause(self, seconds: float | str | None = None) -> None:
+        """Nobody starts jobs of this queue; those that run go on, and new ones are taken.
+
+        Until `resume()`, or for so many seconds (or `"10m"`).
+        """
+        self._backend.store.pause(self.name, time_of_pause_s(seconds, "seconds"))
+
+    def resume(self) -> None:
+        """Ends a pause; what waits is started at once. Does nothing if there is none."""
+        self._backend.store.resume(self.name)
+
+    @property
+    def is_paused(self) -> bool:
+        """True if nobody starts its jobs: it is paused, or everything is (`rqd.suspension`)."""
+        paused = self._backend.views.paused()
+        return self.name in paused or ALL_QUEUES in paused
 
     # -- taking jobs out
 

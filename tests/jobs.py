@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rqd
-from rqd.model.errors import JobTimeoutException, RetryLater
+from rqd.model.errors import JobStoppedException, JobTimeoutException, RetryLater
 
 calls = 0
 
@@ -110,6 +110,20 @@ def shrug_off_one_timeout() -> None:
         run_for_ever()
     except Exception:  # noqa: BLE001 - what careless jobs do
         run_for_ever()
+
+
+def note_a_stop(path: str, rounds: int = 1) -> str:
+    """Runs until it was told to stop `rounds` times; says in `path` what it hears."""
+    append(path, "started")
+    heard = 0
+    while True:
+        try:
+            signal.pause()
+        except JobStoppedException:
+            append(path, f"stopped-at-{time.monotonic()}")
+            heard += 1
+            if heard == rounds:
+                raise
 
 
 def hog_memory(size_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""`rqd job ID`: all that is known of one job."""
+"""`rqd job ID`: all that is known of one job; `rqd job ID stop`: what can be done with it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from rqd.cli.completing import complete_jobs
+from rqd.cli.job_actions import ACTIONS, Asked, act
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import COLOURS, plain
 from rqd.job import Job
+from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
 from rqd.results import Result
 
@@ -21,14 +22,35 @@ _MOST_IDS = 5
 @click.command(name="job")
 @redis_options
 @as_json
-@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
-def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
+@click.option("--grace", help="stop: time from the exception in the job to the kill.  [default: 5]")
+@click.option("--no-wait", is_flag=True, help="stop: don't wait for its end.")
+@click.option("--at-front", is_flag=True, help="requeue: before all that wait.")
+@click.argument("job_id", metavar="ID")
+@click.argument("action", required=False, type=click.Choice(ACTIONS), metavar="[ACTION]")
+def command(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    job_id: str,
+    action: str | None,
+    grace: str | None,
+    no_wait: bool,
+    at_front: bool,
+) -> int:
     """Show a job: where it stands, its attempts, their causes and tracebacks.
 
     Nothing of it is unpickled: arguments and results show as the text they were stored with.
+
+    With an ACTION: `stop` a running job (an exception in it, then a kill), `cancel` a waiting one,
+    `requeue` one that has ended without success, or `delete` a job with all its records.
     """
+    asked = Asked(grace, at_front, not no_wait)
     with backend(url, namespace) as there:
         job = Job.fetch(job_id, there)
+        if action is not None:
+            return act(job, action, asked, as_json)
+        if asked != Asked():
+            raise ConfigurationError("--grace, --no-wait and --at-front are of an ACTION")
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
@@ -37,7 +59,7 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
     told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
         click.echo(json.dumps(told, indent=2))
-        return
+        return 0
     for name, value in told.items():
         if name == "callbacks":
             for made in value:
@@ -49,6 +71,7 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
             click.echo(f"{name + ':':<14}{click.style(plain(shown), fg=colour)}")
     for attempt in reversed(told["attempts"]):
         _echo_attempt(attempt)
+    return 0
 
 
 def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ COLOURS = {
     "idle": "cyan",
     "starting": "yellow",
     "stopping": "yellow",
+    "suspended": "yellow",
+    "paused": "yellow",
     "finished": "green",
     "started": "cyan",
     "failed": "red",

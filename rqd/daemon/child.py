@@ -22,7 +22,13 @@ from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call, import_function
 from rqd.model.current import current
-from rqd.model.errors import InvalidCallError, JobTimeoutException, NotAllowedError, RetryLater
+from rqd.model.errors import (
+    InvalidCallError,
+    JobStoppedException,
+    JobTimeoutException,
+    NotAllowedError,
+    RetryLater,
+)
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 from rqd.model.trust import Trust
 
@@ -294,7 +300,7 @@ def _tell_handlers(error: BaseException) -> None:
         timer.arm(_HANDLERS_LIMIT_S)
         current.around.tell(error)
         timer.disarm()
-    except JobTimeoutException:
+    except (JobTimeoutException, JobStoppedException):
         timer.disarm()
         sys.excepthook(*sys.exc_info())
 

@@ -39,6 +39,7 @@ from rqd.model.outcome import (
     Parked,
     Released,
     Report,
+    Stopped,
     Succeeded,
     TimedOut,
     cause,
@@ -48,7 +49,7 @@ from rqd.model.records import Claim
 _READ_BYTES = 65536
 _KILL_FALLBACK_S = 1.0
 # What leaves a worker no error to show.
-_NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost
+_NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 A frame is its body's length (4 bytes, big endian), a kind (1 byte) and fields, each a length (4
 bytes) and its bytes. Numbers travel as decimal text. There is nothing in it to execute, so the
-master can read what a job's process wrote. Imported by the zygote: it imports nothing itself.
+master can read what a job's process wrote. Imported by the zygote: it imports next to nothing.
 """
 
 from __future__ import annotations
+
+from _signal import SIGRTMIN
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
@@ -32,6 +34,8 @@ RAISED = 31  # exception type, message, traceback, its ancestors by line, and wh
 TIMED_OUT = 32  # traceback, and what it used
 REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
+# master -> child, without a frame: raise JobStoppedException in the job, which is this child's last
+STOP_SIGNAL = SIGRTMIN + 1
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 # while it runs; each begins with its token
 PROGRESS = 40  # from 0 to 1, message

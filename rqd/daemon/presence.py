@@ -126,8 +126,8 @@ class Presence:
         wanted = sum(worker.wanted for worker in workers)
         busy = len(workers.runs())
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
-        if state == "starting":
-            text = "starting"
+        if state in ("starting", "suspended"):
+            text = state
         reload = children.zygotes.reload
         is_reloading = reload is not None and reload.state == "booting"
         if is_reloading:

@@ -16,6 +16,7 @@ from rqd.model.outcome import (
     Refused,
     Released,
     Report,
+    Stopped,
     Succeeded,
     TimedOut,
     cause,
@@ -33,6 +34,7 @@ from rqd.model.retry import (
     RetryBudget,
     RetryRules,
     RunAgain,
+    Stop,
     decide,
 )
 from rqd.model.terms import read_terms
@@ -48,6 +50,7 @@ _DECISION = {
     PutBack: "put_back",
     Park: "park",
     CountLoss: "lose",
+    Stop: "stop",
 }
 # A tail in the history is for the eye; the whole would fill Redis with failures' output.
 _TAIL_CHARS = 8 * 1024
@@ -97,7 +100,7 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
     if verdict in ("stale", "gone"):
         log.warning("outcome refused", **named, verdict=verdict, outcome=cause(report.outcome))
         return
-    match decide_for(run, report):
+    match Stop() if verdict == "stopped" else decide_for(run, report):
         case Finish():
             wall_ms = f"{(report.usage.wall_s or 0) * 1000:.1f}"
             log.info("job finished", **named, worker=run.worker, run_ms=wall_ms)
@@ -115,8 +118,9 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
             log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")
         case CountLoss() if verdict == "abandoned":
             log.error("job failed, abandoned", **named, cause=cause(report.outcome), pid=report.pid)
-        case PutBack() | CountLoss():
-            log.warning("job put back", **named, cause=cause(report.outcome))
+        case Stop() | PutBack() | CountLoss() as decision:
+            what = "job stopped" if isinstance(decision, Stop) else "job put back"
+            log.warning(what, **named, cause=cause(report.outcome))
 
 
 def _fields(run: Run, report: Report) -> Fields:
@@ -143,7 +147,7 @@ def _fields(run: Run, report: Report) -> Fields:
 
 
 def _failure(
-    outcome: Raised | TimedOut | Crashed | AskedAgain | Refused | Parked | Lost,
+    outcome: Raised | TimedOut | Crashed | AskedAgain | Refused | Parked | Lost | Stopped,
 ) -> Fields:
     match outcome:
         case Raised(exc_type, message, traceback):
@@ -163,5 +167,10 @@ def _failure(
                 ("exit_status", exit_status),
                 ("core_dumped", int(core_dumped)),
             ]
-        case AskedAgain() | Refused() | Parked() | Lost():
+        case Stopped(_, _, traceback) if traceback:
+            return [
+                ("exc_type", "rqd.exceptions.JobStoppedException"),
+                ("exc_string", traceback[-_TRACEBACK_CHARS:]),
+            ]
+        case AskedAgain() | Refused() | Parked() | Lost() | Stopped():
             return []

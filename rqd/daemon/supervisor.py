@@ -29,6 +29,7 @@ from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
+from rqd.daemon.stops import Stops
 from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
@@ -62,6 +63,7 @@ class Master:
         self._grace_over_at: float | None = None
         self._give_up_at: float | None = None
         self._obeyed = ""
+        self._is_suspended = False
         self._exit_status = _EX_OK
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
@@ -73,6 +75,7 @@ class Master:
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
+        self._stops = Stops(self._children)
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -103,6 +106,7 @@ class Master:
             self._obey_signals(now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             self._dispatch.hear_turn(ready, now)
+            self._dispatch.take(self._stops.catch_up(now))
             self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
@@ -194,6 +198,10 @@ class Master:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
+        if answer.is_suspended != self._is_suspended:
+            self._is_suspended = answer.is_suspended
+            self._log.info("suspended" if answer.is_suspended else "resumed")
+            self._duties.hasten(Duty.BEAT, now)  # our rows say so
         for command in answer.commands:
             if command["id"] != self._obeyed:
                 self._obeyed = command["id"]
@@ -210,6 +218,8 @@ class Master:
                     self._shut_down(now)
             case "reload":
                 self._reload(command["id"], now)
+            case "stop_job" | "kill_jobs":
+                self._dispatch.take(self._stops.obey(command, now))
             case other:
                 if not obey_for_job(command, self._children, self._log):
                     self._log.warning("unknown command ignored", command=other)
@@ -282,7 +292,9 @@ class Master:
             return "stopping"
         if not self._children.is_ready:
             return "starting"
-        return "busy" if self._children.workers.runs() else "idle"
+        if self._children.workers.runs():
+            return "busy"
+        return "suspended" if self._is_suspended else "idle"
 
     def _is_done(self) -> bool:
         if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:

@@ -91,7 +91,7 @@ class Teller:
                 self._sending.release()
         finally:
             if is_main:
-                timer.is_held = False
+                timer.let_go()
 
     def _send_what_fits(self) -> bool:
         self._next_at = monotonic() + _PAUSE_S

@@ -1,11 +1,13 @@
-"""The time limit of the job that runs in this process: an alarm, and what may put it off."""
+"""What ends the job that runs in this process: its time limit, an alarm and what may put it off;
+and an order to stop.
+"""
 
 from __future__ import annotations
 
 import _signal
 from time import monotonic
 
-from rqd.model.errors import JobTimeoutException
+from rqd.model.errors import JobStoppedException, JobTimeoutException
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
@@ -19,21 +21,28 @@ _SHORTEST_S = 0.001  # 0 would be no alarm at all
 class Timer:
     """The running job's limit in seconds, 0 when none runs or it has none.
 
-    While `is_held` the alarm waits for its next time: what the main thread does then must not be
-    left half done.
+    While `is_held` the alarm waits for its next time, and an order for `let_go`: what the main
+    thread does then must not be left half done.
     """
 
-    __slots__ = ("_ends_at", "ask_more", "is_held", "limit_s")
+    __slots__ = ("_ends_at", "ask_more", "is_held", "is_to_stop", "limit_s", "runs")
 
     def __init__(self) -> None:
         self.limit_s = 0.0
         self.is_held = False
+        self.runs = False
+        self.is_to_stop = False  # an order came that was not raised yet
         self._ends_at = 0.0
         # Seconds the master has granted meanwhile; asked when the time is over, and not before.
         self.ask_more: Callable[[], float] = lambda: 0.0
 
     def arm(self, limit_s: float) -> None:
-        """The job may run for so long from now on; not above 0 for no limit."""
+        """The job may run for so long from now on; not above 0 for no limit.
+
+        Raises JobStoppedException if it is not to begin.
+        """
+        self.runs = True
+        self.stop_if_told()
         if limit_s > 0:
             self.limit_s = limit_s
             self._ends_at = monotonic() + limit_s
@@ -41,6 +50,7 @@ class Timer:
 
     def disarm(self) -> None:
         """No job runs, or its end is known."""
+        self.runs = False
         self.limit_s = 0.0
         _signal.setitimer(_signal.ITIMER_REAL, 0)
 
@@ -59,6 +69,17 @@ class Timer:
             self.extend(more_s)
         return more_s > 0 and monotonic() < self._ends_at
 
+    def let_go(self) -> None:
+        """Ends `is_held`. Raises JobStoppedException if an order has come meanwhile."""
+        self.is_held = False
+        self.stop_if_told()
+
+    def stop_if_told(self) -> None:
+        """Raises JobStoppedException in a running job, if an order to stop came, once."""
+        if self.is_to_stop and self.runs and not self.is_held:
+            self.is_to_stop = False
+            raise JobStoppedException("the job was told to stop")
+
 
 timer = Timer()
 
@@ -67,3 +88,11 @@ def raise_timeout(_signum: int, _frame: object) -> None:
     """SIGALRM's handler, installed by the zygote: raises JobTimeoutException while a job runs."""
     if timer.limit_s and not timer.is_held and not timer.is_put_off():
         raise JobTimeoutException(f"the job ran longer than its timeout of {timer.limit_s:g} s")
+
+
+def raise_stop(_signum: int, _frame: object) -> None:
+    """STOP_SIGNAL's handler, installed by the zygote: raises JobStoppedException in the job; in one
+    that has not begun, when it begins. The master sends this child no other job after it.
+    """
+    timer.is_to_stop = True
+    timer.stop_if_told()

@@ -7,10 +7,11 @@ the claim then waits here for the child, and the fork's cost stays off the path.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rqd.daemon import frames
 from rqd.daemon.forensics import Tail, crash_from_status
@@ -24,6 +25,7 @@ from rqd.model.outcome import (
     Refused,
     Released,
     Report,
+    Stopped,
     Succeeded,
     TimedOut,
     Usage,
@@ -50,6 +52,7 @@ class Run:
     sent_at: float | None = None
     deadline: float | None = None
     verdict: Outcome | None = None  # why the master had it killed
+    stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
     killed_at: float | None = None
     peak_bytes: int | None = None
     news: News = field(default_factory=News)
@@ -70,6 +73,8 @@ class Run:
         """As its limit says by now."""
         if self.claim.timeout_s > 0 and self.sent_at is not None:
             self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
+        if self.stop_by < (self.deadline or math.inf):
+            self.deadline = self.stop_by
 
 
 @dataclass(slots=True)
@@ -256,6 +261,7 @@ class Workers:
             _give_up(child, run, f"frame of kind {answers[0][0]}", now)
             return None
         worker.run = None
+        report = _as_told(report, run)
         if child.jobs_left < 1:
             # It exits by itself; but if it was not the child that answered, it may never.
             child.leave_by = now + HARD_KILL_AFTER_S
@@ -269,6 +275,18 @@ class Workers:
                 self.telling.append(run)
             run.set_deadline()
         return answers
+
+    def stop_soon(self, run: Run, verdict: Stopped, kill_at: float) -> Child | None:
+        """A running job is to stop, or be killed then; its child, which takes no more jobs."""
+        child = self.by_number[run.worker].child
+        if run.killed_at is None and not isinstance(run.verdict, Stopped):
+            run.verdict = verdict
+        run.stop_by = min(kill_at, run.stop_by)
+        run.set_deadline()
+        if child is not None and child.jobs_left > 0:
+            child.jobs_left = 0
+            child.channel.shutdown(socket.SHUT_WR)
+        return child
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
         """A child is gone: reads what it still said, closes its channel; the job that ended so."""
@@ -388,6 +406,15 @@ def _texts(fields: list[bytes]) -> list[str]:
     return [field.decode(errors="replace") for field in fields]
 
 
+def _as_told(report: Report, run: Run) -> Report:
+    """A job that was told to stop has stopped, whatever it raised; its success is one."""
+    told, outcome = run.verdict, report.outcome
+    if not isinstance(told, Stopped) or isinstance(outcome, Succeeded):
+        return report
+    shown = getattr(outcome, "traceback", "")
+    return replace(report, outcome=replace(told, traceback=shown))
+
+
 def _death_report(
     exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
 ) -> Report:
@@ -398,6 +425,8 @@ def _death_report(
         outcome = Released("its process died before it took the job") if unread else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
+    if isinstance(outcome, Stopped) and run.killed_at is not None:
+        outcome = replace(outcome, killed=True)
     # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
     grown = max(0, exited.max_rss_bytes - baseline_bytes)
     usage = Usage(

@@ -285,7 +285,16 @@ def become_subreaper() -> None:
 
 def kill_by_pidfd(pidfd: int) -> None:
     """SIGKILL to the process itself, whatever became of its pid: when the zygote can't do it."""
+    _signal_by_pidfd(pidfd, signal.SIGKILL)
+
+
+def stop_by_pidfd(pidfd: int) -> None:
+    """Has JobStoppedException raised in the child's job; its other processes hear nothing."""
+    _signal_by_pidfd(pidfd, frames.STOP_SIGNAL)
+
+
+def _signal_by_pidfd(pidfd: int, signum: int) -> None:
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        signal.pidfd_send_signal(pidfd, signum)
+    except (ProcessLookupError, PermissionError):
+        return  # it is gone, or has changed its user: what is left is the zygote's kill

@@ -33,10 +33,6 @@ class PayloadTooLargeError(InvalidCallError):
 class NoSuchJobError(RqdError, LookupError):
     """No job has this id: it never existed, was deleted, or its result's time to live is over."""
 
-    def __init__(self, message: str, job_id: str = "") -> None:
-        super().__init__(message)
-        self.job_id = job_id
-
 
 class DuplicateJobError(RqdError):
     """A job with this id, or with this unique key, is still alive: `job_id` says which. Wait for
@@ -103,6 +99,13 @@ class JobTimeoutException(Exception):
     """Raised in a job that runs longer than its `job_timeout`, and again until it gets through."""
 
 
+class JobStoppedException(BaseException):
+    """Raised once in a running job that somebody stops; a kill follows when its grace is over.
+
+    Not an Exception, so that a job does not take it for an error of its own. Clean up in `finally`.
+    """
+
+
 class RetryLater(Exception):
     """Raise it in a job to have the job run again in `delay` seconds, which costs none of its
     retries. `why` is for the operator; `max` is how many such runs there may be in all, None for no
@@ -121,5 +124,5 @@ class RetryLater(Exception):
 
 # Users import them from rqd.exceptions: that is the name a traceback shall show.
 for _error in [*globals().values()]:
-    if isinstance(_error, type) and issubclass(_error, Exception):
+    if isinstance(_error, type) and issubclass(_error, BaseException):
         _error.__module__ = "rqd.exceptions"

@@ -94,7 +94,29 @@ class Parked:
     delay_s: float
 
 
-Outcome = Succeeded | Raised | AskedAgain | TimedOut | Crashed | Released | Lost | Refused | Parked
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody wanted it to stop: by an exception in the job, or killed if it did not. Charged, and
+    never retried.
+    """
+
+    by: str
+    killed: bool = False
+    traceback: str = ""
+
+
+Outcome = (
+    Succeeded
+    | Raised
+    | AskedAgain
+    | TimedOut
+    | Crashed
+    | Released
+    | Lost
+    | Refused
+    | Parked
+    | Stopped
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +159,12 @@ def cause(outcome: Outcome) -> str:
             return f"timed out after {limit_s:g} s{ending}"
         case Crashed():
             return f"crashed: {_death(outcome)}"
-        case Released(reason):
-            return f"released: {reason}"
         case Lost(reason):
             return f"lost as {reason}"
-        case Refused(reason):
-            return f"refused: {reason}"
-        case Parked(reason):
-            return f"parked: {reason}"
+        case Released(reason) | Refused(reason) | Parked(reason):
+            return f"{type(outcome).__name__.lower()}: {reason}"
+        case Stopped(by, killed):
+            return f"stopped by {by}{', killed' if killed else ''}"
 
 
 def _death(crash: Crashed) -> str:

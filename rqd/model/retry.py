@@ -17,6 +17,7 @@ from rqd.model.outcome import (
     Raised,
     Refused,
     Released,
+    Stopped,
     Succeeded,
     TimedOut,
 )
@@ -224,7 +225,12 @@ class Park:
     delay_s: float
 
 
-Decision = Finish | RepeatLater | Fail | RunAgain | PutBack | Park | CountLoss
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The job is stopped, and does not run again by itself."""
+
+
+Decision = Finish | RepeatLater | Fail | RunAgain | PutBack | Park | CountLoss | Stop
 
 
 def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decision:
@@ -243,6 +249,8 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
             return Fail()  # a retry would end the same
         case Parked(_, delay_s):
             return Park(delay_s)
+        case Stopped():
+            return Stop()
         case Raised() | TimedOut() | Crashed():
             return budget.after_failure(outcome, chance)
         case AskedAgain():

@@ -15,7 +15,7 @@ from rqd.model.terms import read_tally
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What to record of an attempt: decision is finish, repeat, fail, retry, put_back,
-    park or lose.
+    park, lose or stop.
     """
 
     id: str
@@ -54,8 +54,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnAnswer:
-    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), already,
-    stale or gone.
+    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), stopped (it
+    was told to, and would have run again), already, stale or gone.
     """
 
     now_us: int
@@ -98,7 +98,7 @@ class BeatAnswer:
     """`lost`: ids whose lease is another's by now.
 
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
-    another master has the name by now, and nothing was done.
+    another master has the name by now, and nothing was done. `is_suspended`: nobody claims.
     """
 
     now_us: int
@@ -107,11 +107,12 @@ class BeatAnswer:
     reaped: tuple[Loss, ...]
     next_expiry_us: int | None = None
     is_replaced: bool = False
+    is_suspended: bool = False
 
     @classmethod
     def parse(cls, answer: Any) -> BeatAnswer:
         """What `beat.lua` has answered."""
-        now, lost, commands, reaped, expiry, is_replaced = answer
+        now, lost, commands, reaped, expiry, is_replaced, is_suspended = answer
         return cls(
             now_us=int(now),
             lost=tuple(map(read_text, lost)),
@@ -119,6 +120,7 @@ class BeatAnswer:
             reaped=_read_losses(reaped),
             next_expiry_us=int(expiry) if expiry else None,
             is_replaced=bool(is_replaced),
+            is_suspended=bool(is_suspended),
         )
 
 
@@ -227,7 +229,7 @@ def _parse_claim(claim: list[Any]) -> Claim:
     # Its numbers are some: the script has set aside what no worker could use.
     return Claim(
         id=read_text(claim[0]),
-        token=claim[1].decode(),
+        token=read_text(claim[1]),
         attempt=int(claim[2]),
         queue=read_text(claim[3]),
         worker=int(claim[4]),

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from rqd.model.names import check_name
 
+# What is paused when all of a namespace is: no queue's name has braces.
+ALL_QUEUES = "{all}"
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -44,6 +47,11 @@ class Keys:
     def scheduled(self) -> str:
         """ZSET of jobs by due time (us), over all queues."""
         return f"{self.prefix}scheduled"
+
+    @property
+    def paused(self) -> str:
+        """ZSET of paused queues by the end of the pause (us, or inf); {all} if all are."""
+        return f"{self.prefix}paused"
 
     def ready(self, queue: str) -> str:
         """ZSET of ids that can be claimed now, by priority and place."""
@@ -97,7 +105,7 @@ class Keys:
         return f"{self.prefix}unique:{key}"
 
     def stats(self, queue: str) -> str:
-        """HASH of counters: finished, failed, canceled, retried, repeated."""
+        """HASH of counters: finished, failed, stopped, canceled, retried, repeated."""
         return f"{self.prefix}stats:{queue}"
 
     def master(self, name: str) -> str:
@@ -118,6 +126,7 @@ class Keys:
 
 
 # Named by the scripts alone:
+#   suspended         SET of queues that have work, instead of nonempty, while all are paused
 #   nonempty          SET of queues whose ready set has members
 #   counters          HASH: back, front (places), fence, seen, reap_after (us)
 #   control:<master>  LIST of commands as JSON, until obeyed

@@ -195,6 +195,10 @@ class Store:
         """
         return read_text(self._ask("cancel", job_id, queue, "1" if enqueue_dependents else ""))
 
+    def stop(self, job_id: str, request: str, by: str, grace_s: float) -> str:
+        """Tells the master that runs a job to stop it; returns the status it was found in."""
+        return read_text(self._ask("stop", job_id, request, by, f"{grace_s:f}"))
+
     def requeue(self, job_id: str, at_front: bool = False) -> str:
         """Makes an ended job ready again; returns the status it was found in.
 
@@ -248,6 +252,18 @@ class Store:
     def forget_queue(self, queue: str) -> bool:
         """Takes an empty queue off the list; False if it holds jobs, or records of them."""
         return bool(self._ask("forget_queue", queue))
+
+    def pause(self, queue: str, for_s: float | None = None) -> int | None:
+        """Nobody claims of this queue, or with ALL_QUEUES of any; until when, by Redis' clock (us).
+
+        None, as `for_s` may be, is until it is resumed.
+        """
+        ends_at = self._ask("pause", queue, "" if for_s is None else f"{for_s:f}")
+        return int(ends_at) if ends_at else None
+
+    def resume(self, queue: str) -> bool:
+        """Ends a pause; False if there was none."""
+        return bool(self._ask("resume", queue))
 
     def command(self, command: Mapping[str, Any], masters: Sequence[str]) -> list[str]:
         """Sends a command, which needs an `id`, to these masters; returns those that live."""

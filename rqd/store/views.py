@@ -134,6 +134,12 @@ class Views:
             numbers = iter(pipe.execute())
         return [QueueCounts(name, *(next(numbers) for _ in range(7))) for name in names]
 
+    def paused(self) -> dict[str, int | None]:
+        """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
+        now_us = self.now_us()
+        found = self._redis.zrangebyscore(self._keys.paused, f"({now_us}", "+inf", withscores=True)
+        return {_text(raw): None if math.isinf(ends) else int(ends) for raw, ends in found}
+
     def ready_count(self, queue: str) -> int:
         """How many jobs of a queue wait to be claimed."""
         return int(self._redis.zcard(self._keys.ready(queue)))

@@ -66,8 +66,12 @@ class Scene:
             "bye": lambda: store.bye("m", "b", 2),
             "command": lambda: store.command({"id": "1", "do": "stop"}, ["m", "gone", "none"]),
             "empty": lambda: store.empty("low"),
+            "pause": lambda: store.pause("low"),
+            "pause all for a time": lambda: store.pause("{all}", 60),
+            "resume": lambda: store.resume("low"),
+            "resume all": lambda: store.resume("{all}"),
         }
-        for decision in ("finish", "fail", "retry", "put_back", "lose"):
+        for decision in ("finish", "fail", "retry", "put_back", "lose", "stop"):
             for delay_us in (0, 5) if decision == "retry" else (0,):
                 every[f"{decision} {delay_us}"] = lambda decision=decision, delay_us=delay_us: (  # type: ignore[misc]  # bound now
                     rqd.turn(
@@ -82,6 +86,7 @@ class Scene:
             every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
             every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
             every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]
+            every[f"stop {name}"] = lambda name=name: store.stop(name, "1", "a", 5)  # type: ignore[misc]
             every[f"note {name}"] = lambda name=name: store.save_meta(name, b"m")  # type: ignore[misc]
         return every
 
@@ -102,6 +107,8 @@ def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
     }
     for key in readable:
         for raw in rqd.redis.zrange(key, 0, -1):
+            if raw.startswith(b":"):
+                continue  # the end of a pause, among the due jobs
             found.setdefault(raw.decode(errors="replace"), set()).add(key)
     wrong = {}
     for job_id in found.keys() - set(ignoring):

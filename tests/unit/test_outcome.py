@@ -13,6 +13,7 @@ from rqd.model.outcome import (
     Raised,
     Refused,
     Released,
+    Stopped,
     Succeeded,
     TimedOut,
     cause,
@@ -39,6 +40,8 @@ from rqd.model.outcome import (
         (Lost("its zygote died"), "lost as its zygote died"),
         (Refused("not signed"), "refused: not signed"),
         (Parked("no key", 30), "parked: no key"),
+        (Stopped("ops@host"), "stopped by ops@host"),
+        (Stopped("ops@host", killed=True), "stopped by ops@host, killed"),
     ],
 )
 def test_a_cause_is_one_line(outcome: Outcome, words: str) -> None:

@@ -16,7 +16,7 @@ from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.settling import settlement
 from rqd.daemon.workers import HARD_KILL_AFTER_S, Worker, Workers
 from rqd.daemon.zygote_process import Exited, Forked
-from rqd.model.outcome import Crashed, Raised, Released, Succeeded, TimedOut
+from rqd.model.outcome import Crashed, Raised, Released, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
 from tests.fuzzing import fuzz
 
@@ -308,3 +308,37 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
         assert settlement(*ended).decision in ("finish", "fail")
     finally:
         place.close()
+
+
+@pytest.mark.parametrize("kind", [frames.RAISED, frames.TIMED_OUT, None])
+def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
+    lasting_place: Place, kind: int | None
+) -> None:
+    place = lasting_place
+    place.give()
+    run = place.worker.run
+    assert run is not None
+
+    place.workers.stop_soon(run, Stopped("ops"), 5.0)
+
+    assert run.deadline == 5.0
+    assert not place.workers.has_waiting_child()  # it was this child's last job
+    if kind is None:
+        ended = place.workers.bury(place.exit(11), 0, 1.0)
+    else:
+        shown = (b"t", b"m", b"stack", b"") if kind == frames.RAISED else (b"stack",)
+        place.answer(kind, *shown, b"1", b"1", b"1", b"0")
+        ended = place.workers.hear(place.worker, 1.0)
+    assert ended is not None
+    assert ended[1].outcome == Stopped("ops", traceback="stack" if kind else "")
+    assert settlement(*ended).decision == "stop"
+
+
+def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Place) -> None:
+    place.give()
+    assert place.worker.run is not None
+    place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0)
+    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
+    ended = place.workers.hear(place.worker, 1.0)
+    assert ended is not None
+    assert settlement(*ended).decision == "finish"

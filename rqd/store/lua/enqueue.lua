@@ -122,12 +122,14 @@ local function meet_holder(number, new, unique)
 end
 
 local done_at -- when the first sending came, if this is a replay
+local is_any_paused = false
 local kept = {} -- the jobs that are not left out
 for number, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
   local old, gone_at, gone_by = NONE, nil, nil
-  if redis.call('EXISTS', job, job .. ':request', job .. ':results') > 0 then
-    new.is_again = true
+  -- That something is paused is asked with the rest: one command, and most often the answer is none.
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then
+    new.is_again, is_any_paused = true, true
     old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
     if old.err then return refusal({ job, 'hash' }) end
     local gone = not old[1] and redis.pcall('GET', job .. ':request')
@@ -274,7 +276,7 @@ for queue, has in pairs(queues) do
   for i = 1, #has.ready, 1000 do
     redis.call('ZADD', P .. 'queue:' .. queue, unpack(has.ready, i, math.min(i + 999, #has.ready)))
   end
-  if has.ready[1] then announce(queue) end
+  if has.ready[1] then announce(queue, not is_any_paused) end
 end
 if not left_out[1] then return { 'ok', stamp } end
 redis.call('SET', memo_key, cmsgpack.pack(left_out), 'EX', REPLAY_S)

@@ -2,7 +2,7 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; number of settles, then for each: job id, token, worker, decision (finish |
---          repeat | fail | retry | put_back | park | lose), delay in us, staged result's name, number of further
+--          repeat | fail | retry | put_back | park | lose | stop), delay in us, staged result's name, number of further
 --          fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
 --          0; the name of the precedence of queues ('' without free workers), number of its queues
@@ -15,10 +15,10 @@
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names arguments ready terms unique ending callbacks dependents reap settle claim
+--@ names arguments ready pause terms unique ending callbacks dependents reap settle claim
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
-local STAYS = { put_back = true, park = true, lose = true }
+local STAYS = { put_back = true, park = true, lose = true, stop = true }
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local settles = {}
 for i = 1, take_count() do

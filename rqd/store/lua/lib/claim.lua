@@ -20,6 +20,7 @@ local function promote(now, limit)
     local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt',
       'failure_ttl', 'terms')
     redis.call('ZREM', P .. 'scheduled', id)
+    if string.sub(id, 1, #RESUME) == RESUME then resume(string.sub(id, #RESUME + 1)) end
     if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
       redis.call('HSET', job, 'enqueued_at', int(now))

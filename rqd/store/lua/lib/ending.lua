@@ -116,6 +116,13 @@ local function record(id, kind, attempt, fields, now)
   end
 end
 
+-- By whom this attempt of a job was told to stop; nil if it was not. `stop` as in the job's hash: the
+-- attempt's token, the request, by whom.
+local function told_to_stop(stop, token)
+  local told, by = string.match(stop or '', '^(%S+) %S+ (.*)$')
+  if told and told == token then return by end
+end
+
 -- make_ready, for a job that is in no place now: if its queue's key holds something else, it fails.
 local function enter_queue(id, queue, score, attempt, ttl_s, now)
   if make_ready(id, queue, score) then return true end

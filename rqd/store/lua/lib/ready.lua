@@ -45,8 +45,19 @@ local function wake(whose)
   redis.pcall('ZADD', P .. 'wake:' .. whose, 0, 'look')
 end
 
--- The queue has work: one idle master shall look.
-local function announce(queue)
+-- What is paused when the whole namespace is suspended: no queue's name has braces.
+local ALL = '{all}'
+
+-- The queue has work: one idle master shall look. A paused queue's jobs wait outside of `nonempty`, so
+-- that nobody is woken for them and no turn looks at them; all queues' do while the namespace is
+-- suspended. `is_free` if it is known that nothing is paused.
+local function announce(queue, is_free)
+  local paused = not is_free and redis.pcall('ZMSCORE', P .. 'paused', queue, ALL)
+  if paused and paused[1] then return end
+  if paused and paused[2] then
+    redis.pcall('SADD', P .. 'suspended', queue)
+    return
+  end
   redis.call('SADD', P .. 'nonempty', queue)
   wake('queue:' .. queue)
 end
@@ -66,17 +77,22 @@ local function leave_ready(id, queue)
   end
 end
 
-local function schedule(id, queue, due)
+-- Something is to be done at this time: a job's id, or another member of `scheduled`.
+local function note_due(member, due)
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  redis.call('HSET', P .. 'job:' .. id, 'status', 'scheduled', 'due', int(due))
-  redis.call('ZADD', P .. 'scheduled', int(due), id)
-  redis.pcall('ZADD', P .. 'queue:' .. queue .. ':scheduled', int(due), id)
+  redis.call('ZADD', P .. 'scheduled', int(due), member)
   if not first[2] or due < tonumber(first[2]) then
     -- An earlier due time than any master has been told of: they look again.
     for _, master in ipairs(redis.call('ZRANGE', P .. 'masters', 0, 99)) do
       wake('master:' .. master)
     end
   end
+end
+
+local function schedule(id, queue, due)
+  redis.call('HSET', P .. 'job:' .. id, 'status', 'scheduled', 'due', int(due))
+  redis.pcall('ZADD', P .. 'queue:' .. queue .. ':scheduled', int(due), id)
+  note_due(id, due)
 end
 
 local function unschedule(id, queue)

@@ -22,26 +22,34 @@ local function clamp_leases(now, lease_us)
   for _, id in ipairs(ids) do redis.call('ZADD', P .. 'leases', latest, id) end
 end
 
--- A started job whose master is gone goes back, or is given up; returns {id, losses, with whom}, nil
--- if it isn't started, or not in the worker `by`. `how` says what became of its worker.
+-- A started job whose master is gone goes back, or is given up, or is stopped if somebody wanted that;
+-- returns {id, losses, with whom}, where `ended` is the verdict if it is over; nil if it isn't started,
+-- or not in the worker `by`. `how` says what became of its worker.
 local function lose(id, now, by, how)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker',
-    'priority')
+    'priority', 'lease', 'stop')
   if held.err or held[1] ~= 'started' or not held[2] or (by and held[6] ~= by) then return nil end
   local queue = held[2]
   drop_lease(id, queue)
   redis.call('HDEL', job, 'lease')
-  local losses = count(job, 'losses', 1)
   local lost = how or 'lost with ' .. (held[6] or '?')
+  local stopped_by = told_to_stop(held[9], held[8])
+  if stopped_by then
+    local cause = 'stopped by ' .. stopped_by .. ', ' .. lost
+    record(id, 'stopped', held[4], { 'cause', cause }, now)
+    end_job(id, queue, 'stopped', held[5], now, { 'cause', cause })
+    return { id, 0, cause, ended = 'stopped' }
+  end
+  local losses = count(job, 'losses', 1)
   if losses >= MAX_LOSSES then
     local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
     record(id, 'failed', held[4], { 'cause', cause }, now)
     end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
-  else
-    uncharge(job)
-    enter_queue(id, queue, place_again(held[3], held[7]), held[4], held[5], now)
+    return { id, losses, lost, ended = 'abandoned' }
   end
+  uncharge(job)
+  enter_queue(id, queue, place_again(held[3], held[7]), held[4], held[5], now)
   return { id, losses, lost }
 end
 

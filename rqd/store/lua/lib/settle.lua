@@ -1,10 +1,14 @@
 -- settle: one attempt's outcome becomes the job's next state, if its token still holds the job.
--- Verdicts: 'settled'; 'abandoned' (settled: a loss too many); 'already' (this token's settle came before: a reply was lost); 'stale'
--- (another claim holds the job, or nobody does); 'gone' (the job was deleted).
-local RESULT = { finish = 'successful', ['repeat'] = 'successful', fail = 'failed', retry = 'retried' }
+-- Verdicts: 'settled'; 'abandoned' (settled: a loss too many); 'stopped' (it would have run again, but
+-- was told to stop); 'already' (this token's settle came before: a reply was lost); 'stale' (another
+-- claim holds the job, or nobody does); 'gone' (the job was deleted).
+local RESULT = { finish = 'successful', ['repeat'] = 'successful', fail = 'failed', retry = 'retried',
+  stop = 'stopped' }
+-- After these the job would run again.
+local AGAIN = { ['repeat'] = true, retry = true, put_back = true, park = true }
 
 local DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true, park = true,
-  lose = true }
+  lose = true, stop = true }
 
 local function field_of(fields, name)
   for i = 1, #fields, 2 do
@@ -14,6 +18,16 @@ end
 
 local function cause_of(fields)
   return field_of(fields, 'cause')
+end
+
+-- The fields of an attempt that ended by itself while it was told to stop.
+local function stopped_fields(by, fields)
+  local told, why = {}, cause_of(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'cause' then told[#told + 1], told[#told + 2] = fields[i], fields[i + 1] end
+  end
+  told[#told + 1], told[#told + 2] = 'cause', 'stopped by ' .. by .. (why and ', ' .. why or '')
+  return told
 end
 
 -- One more of what few jobs have counted; a tally that was damaged begins anew.
@@ -46,7 +60,7 @@ local function settle(one, now)
   local id, token, decision = one.id, one.token, one.decision
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'lease', 'settled', 'origin', 'score',
-    'attempt', 'result_ttl', 'failure_ttl', 'priority')
+    'attempt', 'result_ttl', 'failure_ttl', 'priority', 'stop')
   if held.err or not held[1] or not held[4] then
     redis.call('ZREM', P .. 'leases', id)
     return 'gone'
@@ -57,7 +71,14 @@ local function settle(one, now)
   if decision == 'lose' then
     redis.call('HSET', job, 'settled', token)
     local lost = lose(id, now, nil, cause_of(one.fields))
-    return lost and lost[2] >= MAX_LOSSES and 'abandoned' or 'settled'
+    return lost and lost.ended or 'settled'
+  end
+  local fields, verdict = one.fields, 'settled'
+  local stopped_by = AGAIN[decision] and told_to_stop(held[10], token)
+  if stopped_by and decision == 'repeat' then
+    decision = 'finish'
+  elseif stopped_by then
+    decision, verdict, fields = 'stop', 'stopped', stopped_fields(stopped_by, fields)
   end
   drop_lease(id, queue)
   if decision == 'put_back' or decision == 'park' then
@@ -67,7 +88,7 @@ local function settle(one, now)
     if decision == 'put_back' then
       enter_queue(id, queue, place_again(held[5], held[9]), held[6], held[8], now)
     else
-      redis.call('HSET', job, 'cause', cause_of(one.fields) or '')
+      redis.call('HSET', job, 'cause', cause_of(fields) or '')
       schedule(id, queue, now + one.delay_us)
     end
     return 'settled'
@@ -80,13 +101,15 @@ local function settle(one, now)
     -- Of a job that is repeated only the latest attempt with a large result has it still.
     for _, value in ipairs({ 'beside', 1, 'result_of', held[6] or 0 }) do more[#more + 1] = value end
   end
-  local why = cause_of(one.fields)
+  local why = cause_of(fields)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
-  record(id, RESULT[decision], held[6], one.fields, now)
+  record(id, RESULT[decision], held[6], fields, now)
   if decision == 'finish' then
     end_job(id, queue, 'finished', held[7], now, more)
   elseif decision == 'fail' then
     end_job(id, queue, 'failed', held[8], now, more)
+  elseif decision == 'stop' then
+    end_job(id, queue, 'stopped', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
     if decision == 'repeat' then call_back(id, 'finished', now, redis.call('HGET', job, 'terms')) end
@@ -99,5 +122,5 @@ local function settle(one, now)
     end
     redis.pcall('HINCRBY', P .. 'stats:' .. queue, decision == 'repeat' and 'repeated' or 'retried', 1)
   end
-  return 'settled'
+  return verdict
 end

@@ -1,0 +1,82 @@
+"""Commands to what runs, on whichever host, under RQ's names."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from typing import Any
+
+from rqd.connection import Backend, backend_for
+from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError, RqdError
+from rqd.model.names import check_job_id, check_name, parse_duration_s
+from rqd.model.records import JobStatus
+from rqd.store.connection import Client
+
+Connection = Backend | Client | str | None
+
+DEFAULT_GRACE_S = 5.0
+_WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
+
+
+def send_stop_job_command(
+    connection: Connection,
+    job_id: str,
+    serializer: Any = None,  # noqa: ARG001 - RQ's; nothing is deserialized here
+    grace: float | str = DEFAULT_GRACE_S,
+    by: str | None = None,
+) -> None:
+    """Stops a running job: JobStoppedException is raised in it, and after `grace` it is killed.
+
+    Returns when its master was told. The job ends `stopped`, is not retried, and does not run again
+    if its master is lost. `by` is what its cause says of who stopped it, None for user and host.
+    Raises InvalidJobOperation if it doesn't run, NoSuchJobError.
+    """
+    grace_s = parse_duration_s(grace, "grace")
+    if grace_s is None or grace_s < 0:
+        raise ConfigurationError(f"grace {grace!r}: write seconds, 0 to kill at once")
+    store = backend_for(connection).store
+    told_by = " ".join((by or _who()).split()) or "somebody"
+    found = store.stop(check_job_id(job_id), store.request_id(), told_by, grace_s)
+    if not found:
+        raise NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
+    if found != JobStatus.STARTED:
+        instead = "; cancel takes it out of its queue" if found in _WAITING else ""
+        raise InvalidJobOperation(
+            f"job {job_id} is {found}: only a running job can be stopped{instead}"
+        )
+
+
+def send_shutdown_command(connection: Connection, worker_name: str) -> None:
+    """Stops a master gracefully, by its name or that of one of its workers (`name:number`).
+
+    All its workers finish their jobs and leave, as after `rqd stop --name`. Raises
+    RqdError if there is none of this name.
+    """
+    _send(connection, worker_name, {"do": "stop", "now": False})
+
+
+def send_kill_horse_command(connection: Connection, worker_name: str) -> None:
+    """Kills the job that runs in a worker (`name:number`), or all those of a master.
+
+    It counts as a crash: the job is retried, if it has retries left, or fails. Raises
+    RqdError if there is no such master.
+    """
+    number = worker_name.rpartition(":")[2]
+    worker = int(number) if ":" in worker_name and number.isdecimal() else None
+    _send(connection, worker_name, {"do": "kill_jobs", "worker": worker})
+
+
+def _send(connection: Connection, worker_name: str, command: dict[str, Any]) -> None:
+    head, colon, number = worker_name.rpartition(":")
+    master = check_name(head if colon and number.isdecimal() else worker_name, "worker name")
+    told = backend_for(connection).store.command({"id": os.urandom(8).hex(), **command}, [master])
+    if not told:
+        raise RqdError(f"no master named {master!r} is alive; rqd info lists them")
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in a container
+        return f"uid {os.getuid()}@{socket.gethostname()}"

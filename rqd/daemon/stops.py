@@ -1,0 +1,90 @@
+"""Jobs that somebody wants stopped: an exception in the job first, the kill of its group later.
+
+The order names the attempt by its token: it can't stop a later one of the same job.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from rqd.daemon.children import Children, Ended
+from rqd.daemon.zygote_process import stop_by_pidfd
+from rqd.model.outcome import Crashed, Report, Stopped
+
+DEFAULT_GRACE_S = 5.0
+_LONGEST_GRACE_S = 10.0**9
+# So many are remembered for jobs whose claims are still on their way.
+_MOST_EARLY = 100
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An order to stop one attempt; `grace_s` from the exception to the kill, 0 to kill at once."""
+
+    token: str
+    by: str
+    grace_s: float
+
+    @classmethod
+    def read(cls, command: dict[str, Any]) -> Stop:
+        """The order in a command, where anybody may have written anything."""
+        grace_s, by = command.get("grace_s"), command.get("by")
+        if not isinstance(grace_s, int | float) or not 0 <= grace_s <= _LONGEST_GRACE_S:
+            grace_s = DEFAULT_GRACE_S
+        return cls(
+            token=str(command.get("token", "")),
+            by=(by if isinstance(by, str) else "somebody")[:_SHOWN_CHARS],
+            grace_s=float(grace_s),
+        )
+
+
+class Stops:
+    """Carries out what is asked of running jobs."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._early: dict[str, Stop] = {}
+
+    def obey(self, command: dict[str, Any], now: float) -> list[Ended]:
+        """Carries out `stop_job` or `kill_jobs`; the attempts that it ended at once."""
+        if command["do"] == "stop_job":
+            return self._stop(Stop.read(command), now)
+        self._kill(command.get("worker"), now)
+        return []
+
+    def catch_up(self, now: float) -> list[Ended]:
+        """Stops what was claimed in a turn whose answer came after the order."""
+        if not self._early:
+            return []
+        held = {run.claim.token for run in self._children.workers.runs()}
+        due = [stop for token, stop in self._early.items() if token in held]
+        return [ended for stop in due for ended in self._stop(stop, now)]
+
+    def _stop(self, stop: Stop, now: float) -> list[Ended]:
+        runs = self._children.workers.runs()
+        run = next((run for run in runs if run.claim.token == stop.token), None)
+        if run is None:
+            self._early[stop.token] = stop
+            if len(self._early) > _MOST_EARLY:
+                self._early.pop(next(iter(self._early)))
+            return []
+        self._early.pop(stop.token, None)
+        verdict = Stopped(stop.by)
+        if run.sent_at is None:
+            self._children.workers.by_number[run.worker].run = None
+            return [Ended(run, Report(verdict))]
+        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s)
+        if stop.grace_s <= 0:
+            self._children.kill(run, verdict, now)
+        elif child is not None:
+            stop_by_pidfd(child.pidfd)
+        return []
+
+    def _kill(self, worker: object, now: float) -> None:
+        """As if they had crashed by SIGKILL; those of one worker, or of all."""
+        for run in self._children.workers.runs():
+            if run.sent_at is not None and worker in (None, run.worker):
+                self._children.kill(run, Crashed(signal=signal.SIGKILL), now)

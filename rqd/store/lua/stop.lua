@@ -1,0 +1,22 @@
+-- stop: the master that runs a job is told to stop it. The job remembers it too: should that master be
+-- lost, it does not run again.
+-- KEYS[1]  {ns}:queues
+-- ARGV     job id, request id, by whom, seconds from the exception in the job to the kill
+-- returns  the status found: started (told now), any other (nothing was done), '' (no such job)
+-- Safe to send twice: the job remembers the request, which was about one attempt.
+--@ names tell
+local id, request, by, grace_s = ARGV[1], ARGV[2], ARGV[3], sound(ARGV[4])
+local job = P .. 'job:' .. id
+local refused = refusal({ job, 'hash' })
+if refused then return refused end
+if not grace_s or not string.find(request, '^%S+$') then return redis.error_reply("ERR these are none of this script's arguments") end
+local held = redis.call('HMGET', job, 'status', 'lease', 'worker', 'stop')
+if held[4] and string.match(held[4], '^%S+ (%S+)') == request then return 'started' end
+if held[1] ~= 'started' or not held[2] then return held[1] or '' end
+redis.call('HSET', job, 'stop', held[2] .. ' ' .. request .. ' ' .. by)
+local master = string.match(held[3] or '', '^(.+):%d+$')
+if master then
+  tell(master, cjson.encode({ id = request, ['do'] = 'stop_job', token = held[2], by = by,
+    grace_s = grace_s }))
+end
+return 'started'

@@ -1,0 +1,73 @@
+"""`rqd queue`, `rqd suspend`, `rqd resume`: what they do, show and refuse."""
+
+import json
+
+import pytest
+
+from rqd.queue import Queue
+from rqd.suspension import is_suspended
+from tests.cli.running import rqd
+from tests.client import work
+
+EX_USAGE, EX_UNAVAILABLE = 64, 69
+
+
+@pytest.fixture
+def low(redis_url: str) -> Queue:
+    """A queue with two jobs."""
+    queue = Queue("low", redis_url)
+    queue.enqueue_many([Queue.prepare_data(work.multiply, [n]) for n in range(2)])
+    return queue
+
+
+def test_a_queue_is_paused_shown_and_resumed(redis_url: str, low: Queue) -> None:
+    assert rqd("queue", "low", "pause", url=redis_url).out == "low: paused, until it is resumed\n"
+    assert low.is_paused
+    (row,) = json.loads(rqd("queue", "--json", url=redis_url).out)
+    assert (row["name"], row["ready"], row["paused"], row["paused_until"]) == ("low", 2, True, None)
+
+    told = rqd("queue", "low", "pause", "--for", "10m", "--json", url=redis_url)
+    assert json.loads(told.out)["queue"]["paused_until"].endswith("+00:00")
+    assert "paused until 20" in rqd("queue", "low", url=redis_url).out
+
+    assert rqd("queue", "low", "resume", url=redis_url).out == "low: resumed\n"
+    assert "open" in rqd("queue", url=redis_url).out
+
+
+def test_a_queue_is_emptied(redis_url: str, low: Queue) -> None:
+    told = json.loads(rqd("queue", "low", "empty", "--json", url=redis_url).out)
+    assert (told["deleted"], told["queue"]["ready"]) == (2, 0)
+    assert rqd("queue", "low", "empty", url=redis_url).out == "low: 0 jobs deleted\n"
+
+
+def test_everything_is_suspended_and_resumed(redis_url: str, low: Queue) -> None:
+    assert rqd("suspend", "--for", "1h", url=redis_url).out == "suspended for 1h\n"
+    assert low.is_paused
+    assert is_suspended(redis_url)
+    refused = "low: resumed, but everything is suspended (rqd resume)\n"
+    assert rqd("queue", "low", "resume", url=redis_url).out == refused
+    rqd("queue", "low", "pause", url=redis_url)
+
+    assert rqd("resume", url=redis_url).out == "resumed; still paused: low\n"
+    assert not is_suspended(redis_url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["queue", "lwo"], EX_UNAVAILABLE, "no queue 'lwo' ever had a job"),
+        (["queue", "low", "stop"], EX_USAGE, "'stop' is not one of"),
+        (["queue", "low", "--for", "3"], EX_USAGE, "--for is of `pause`"),
+        (["queue", "low", "pause", "--for", "soon"], EX_USAGE, "seconds 'soon' is no duration"),
+        (["queue", "a b", "pause"], EX_USAGE, "queue name 'a b' must be"),
+        (["suspend", "--for", "0"], EX_USAGE, "ttl 0 would be no pause"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(
+    arguments: list[str], status: int, why: str, redis_url: str
+) -> None:
+    ran = rqd(*arguments, url=redis_url)
+
+    assert (ran.status, ran.out) == (status, "")
+    assert why in ran.err
+    assert ran.err.count("\n") == 1
