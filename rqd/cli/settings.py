@@ -21,7 +21,7 @@ from rqd.model.errors import ConfigurationError
 
 FILE_VARIABLE = "RQD_CONFIG"
 _FILES = ("rqd.toml", "pyproject.toml")
-_NOT_SETTINGS = ("help", "config", "as_json")
+_NOT_SETTINGS = ("help", "config", "as_json", "unit")
 _META = "rqd.settings_file"
 C = TypeVar("C", bound=Callable[..., Any])
 

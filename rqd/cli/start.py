@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +15,10 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
 from rqd.store.connection import default_namespace, default_url
 from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
+
+if TYPE_CHECKING:
+    from rqd.daemon.config import Config
+    from rqd.model.signing import Keyring
 
 MIB = 1024 * 1024
 
@@ -50,25 +56,7 @@ MIB = 1024 * 1024
 )
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
-def command(
-    url: str | None,
-    namespace: str | None,
-    queues: str,
-    workers: int,
-    preload: tuple[str, ...],
-    jobs_per_child: int,
-    grace: str,
-    burst: bool,
-    path: tuple[str, ...],
-    name: str | None,
-    middleware: tuple[str, ...],
-    exception_handler: tuple[str, ...],
-    require_signed: bool,
-    allow: tuple[str, ...],
-    serializers: str | None,
-    payload_limit: str,
-    user: str | None,
-) -> int:
+def command(**settings: Any) -> int:
     """Run jobs from the queues until told to stop.
 
     SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGTTIN and SIGTTOU
@@ -77,7 +65,6 @@ def command(
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
-    from rqd.daemon.config import Config  # noqa: PLC0415 - see above
     from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
     from rqd.daemon.supervisor import run  # noqa: PLC0415 - see above
 
@@ -85,37 +72,48 @@ def command(
     # Not for what this process starts: who may have the keys gets them by another way.
     os.environ.pop(KEY_VARIABLE, None)
     os.environ.pop(FILE_VARIABLE, None)
-    if user is not None:
-        drop_to(find_account(user))  # a file of keys may be root's; all else is this user's affair
-    chosen = {"name": name} if name is not None else {}
-    config = Config(
-        url=url or default_url(),
-        namespace=namespace or default_namespace(),
-        queues=_split(queues),
-        workers=workers,
-        preload=tuple(module for given in preload for module in _split(given)),
-        jobs_per_child=jobs_per_child,
-        grace_s=parse_duration_s(grace, "--grace") or 0.0,
-        burst=burst,
-        path=path or (".",),
+    if settings["user"] is not None:
+        # A file of keys may be root's; all else is this user's affair.
+        drop_to(find_account(settings["user"]))
+    return run(config_of(settings, keyring))
+
+
+def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
+    """The options of `rqd start`, as click has read them, checked. Raises ConfigurationError."""
+    from rqd.daemon.config import Config  # noqa: PLC0415 - as in `command`
+
+    serializers = settings["serializers"]
+    return Config(
+        url=settings["url"] or default_url(),
+        namespace=settings["namespace"] or default_namespace(),
+        queues=_split(settings["queues"]),
+        workers=settings["workers"],
+        preload=_all(settings["preload"]),
+        jobs_per_child=settings["jobs_per_child"],
+        grace_s=parse_duration_s(settings["grace"], "--grace") or 0.0,
+        burst=settings["burst"],
+        path=settings["path"] or (".",),
+        name=settings["name"],
         keyring=keyring,
-        require_signed=require_signed,
-        allow=_all_of("--allow", allow),
+        require_signed=settings["require_signed"],
+        allow=_all_of("--allow", settings["allow"]),
         serializers=_all_of("--serializers", () if serializers is None else (serializers,)),
-        payload_limit_bytes=parse_size_bytes(payload_limit, "--payload-limit"),
-        middleware=tuple(name for given in middleware for name in _split(given)),
-        exception_handlers=tuple(name for given in exception_handler for name in _split(given)),
-        **chosen,
+        payload_limit_bytes=parse_size_bytes(settings["payload_limit"], "--payload-limit"),
+        middleware=_all(settings["middleware"]),
+        exception_handlers=_all(settings["exception_handler"]),
     )
-    return run(config)
 
 
 def _all_of(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
     """The names given; an option that was to restrict, and names nothing, must not allow all."""
-    found = tuple(name for names in given for name in _split(names))
+    found = _all(given)
     if given and not found:
         raise ConfigurationError(f"{option} is empty: write at least one name, or leave it out")
     return found
+
+
+def _all(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for names in given for name in _split(names))
 
 
 def _split(names: str) -> tuple[str, ...]:

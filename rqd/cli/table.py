@@ -17,6 +17,8 @@ COLOURS = {
     "started": "cyan",
     "failed": "red",
     "canceled": "yellow",
+    "ok": "green",
+    "warning": "yellow",
 }
 
 

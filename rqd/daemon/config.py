@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -98,3 +99,9 @@ class Config:
                 f"--payload-limit {self.payload_limit_bytes}: write 1 to"
                 f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,} bytes"
             )
+
+
+def zygote_path(config: Config) -> list[str]:
+    """The zygote's import path: the application's folders first, then the master's own."""
+    first = [os.path.abspath(folder) for folder in config.path]
+    return first + [entry for entry in sys.path if entry and entry not in first]

@@ -7,10 +7,8 @@ dispatch.py for jobs and outcomes, presence.py for what it shows, signals.py for
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import sys
 import time
 from typing import Any
 
@@ -18,7 +16,7 @@ import setproctitle
 
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
@@ -70,7 +68,7 @@ class Master:
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._presence = Presence(config, instance, self._link, log)
-        self._children = Children(config, instance, _zygote_path(config), self._loop, log)
+        self._children = Children(config, instance, zygote_path(config), self._loop, log)
         self._reporting = Reporting(self._link, self._children.workers)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
@@ -314,9 +312,3 @@ class Master:
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None
         return {server} if server else set()
-
-
-def _zygote_path(config: Config) -> list[str]:
-    """The zygote's import path: the application's folders first, then the master's own."""
-    first = [os.path.abspath(folder) for folder in config.path]
-    return first + [entry for entry in sys.path if entry and entry not in first]

@@ -41,6 +41,8 @@ DOORS = {
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
 ZYGOTE_SIDE = {"zygote", "child", "frames", "telling", "timer"}
+# These run users' code, in processes that are not the master.
+BESIDE_MASTER = {*ZYGOTE_SIDE, "imports"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {
@@ -216,7 +218,7 @@ def users_code_in_master(package: Path) -> list[str]:
     return [
         f"{where}: {source.name} uses {name}"
         for source in sources(package)
-        if source.layer == "daemon" and source.name.rpartition(".")[2] not in ZYGOTE_SIDE
+        if source.layer == "daemon" and source.name.rpartition(".")[2] not in BESIDE_MASTER
         for where, name in (*source.imports(), *source.functions_used())
         if is_or_is_in(name, UNPICKLERS) or name.rpartition(".")[2] in IMPORTERS
     ]

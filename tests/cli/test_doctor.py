@@ -1,0 +1,86 @@
+"""`rqd doctor`: what it sees, and what it says to do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rqd.daemon.examination import judge_unit, read_timespan_s
+from rqd.model.finding import Verdict
+from tests.cli.running import Ran, rqd
+from tests.servers import RedisServer, default_binary, running_server
+
+
+def seen(ran: Ran) -> dict[str, tuple[str, str, str]]:
+    rows = json.loads(ran.out)
+    return {row["what"]: (row["verdict"], row["seen"], row["advice"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[RedisServer]:
+    """A server whose settings may be changed."""
+    with running_server(default_binary()) as server:
+        yield server
+
+
+def test_a_server_that_loses_jobs_is_seen(own_server: RedisServer, tmp_path: Path) -> None:
+    own_server.command("CONFIG SET appendonly no")
+    own_server.command("CONFIG SET maxmemory-policy allkeys-lru")
+    ran = rqd("doctor", "--json", url=own_server.url, folder=tmp_path)
+    assert ran.status == 0, ran
+    found = seen(ran)
+    assert found["redis persistence"][0] == Verdict.WARNING
+    assert "appendonly yes" in found["redis persistence"][2]
+    assert found["redis eviction"][:2] == (Verdict.WARNING, "allkeys-lru")
+    assert found["redis version"][0] == found["redis permissions"][0] == Verdict.OK
+
+    own_server.command("CONFIG SET appendonly yes")
+    own_server.command("CONFIG SET maxmemory-policy noeviction")
+    found = seen(rqd("doctor", "--json", url=own_server.url, folder=tmp_path))
+    assert found["redis persistence"][0] == found["redis eviction"][0] == Verdict.OK
+
+
+def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text("")
+    (tmp_path / "bad.py").write_text(
+        "import socket, threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "near, far = socket.socketpair()\n"
+    )
+    ran = rqd("doctor", "--preload", "good,bad", url=redis_url, folder=tmp_path)
+    assert ran.status == 0, ran
+    (good,) = (line for line in ran.out.splitlines() if "preload good" in line)
+    assert "safe to fork" in good
+    assert "starts 1 thread " in ran.out
+    assert "opens 2 connections" in ran.out
+
+
+def test_what_is_in_the_way_is_a_status_of_1(tmp_path: Path) -> None:
+    ran = rqd("doctor", "--preload", "nowhere", "--url", "redis://127.0.0.1:1", folder=tmp_path)
+    assert ran.status == 1, ran
+    assert "failed  redis" in ran.out
+    assert "ModuleNotFoundError: No module named 'nowhere'" in ran.out
+
+
+def test_few_descriptors_for_many_workers_are_seen(redis_url: str, tmp_path: Path) -> None:
+    found = seen(rqd("doctor", "--json", "--workers", "1000", url=redis_url, folder=tmp_path))
+    few = int(found["open files"][1].replace(",", "")) < 8064
+    assert (found["open files"][0] == Verdict.WARNING) is few
+
+
+def test_a_unit_that_kills_before_the_grace_is_over_is_seen() -> None:
+    good = {"TimeoutStopUSec": "45s", "KillMode": "mixed", "Type": "notify"}
+    assert {one.verdict for one in judge_unit("rqd.service", good, 30)} == {Verdict.OK}
+    bad = good | {"TimeoutStopUSec": "1min 30s", "KillMode": "control-group", "Type": "simple"}
+    found = list(judge_unit("rqd.service", bad, 85))
+    assert [one.verdict for one in found] == [Verdict.WARNING] * 3
+    assert found[0].advice.endswith("TimeoutStopSec=95")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("1min 30s", 90), ("2h", 7200), ("500ms", 0.5), ("infinity", float("inf"))],
+)
+def test_a_timespan_of_systemctl(text: str, seconds: float) -> None:
+    assert read_timespan_s(text) == seconds
