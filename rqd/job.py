@@ -30,7 +30,7 @@ from rqd.model.repeat import REPEATS, RepeatTerm
 from rqd.model.serializers import resolve_serializer, serializer_name
 from rqd.model.terms import read_tally, read_terms
 from rqd.results import Result
-from rqd.signatures import check_call, check_meta, sign_meta
+from rqd.signatures import check_call, check_meta, reader_of, sign_meta
 from rqd.store.connection import Client
 
 R = TypeVar("R")
@@ -155,7 +155,7 @@ class Job(Generic[R]):
         """The function itself, imported here. Raises SignatureError, DeserializationError."""
         payload, serializer = self._payload, self._serializer
         try:
-            return decode_call(payload, serializer)[0]
+            return decode_call(payload, serializer, current.allowlist)[0]
         except Exception as error:
             raise self._unreadable(error) from error  # importing runs the user's code
 
@@ -562,7 +562,7 @@ class Job(Generic[R]):
     def _call(self) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
         payload, serializer = self._payload, self._serializer
         try:
-            return read_call(payload, serializer)
+            return read_call(payload, serializer, current.allowlist)
         except Exception as error:
             raise self._unreadable(error) from error  # unpickling runs the user's code
 
@@ -602,7 +602,7 @@ class Job(Generic[R]):
         data = self._record.meta
         if data:
             check_meta(self._record, self._backend)
-        return resolve_serializer(self._serializer).loads(data) if data else {}
+        return reader_of(self._serializer)(data) if data else {}
 
     def _result(self, attempt: Any) -> Result:
         return Result(self._backend, self.id, self._serializer, attempt)

@@ -10,8 +10,7 @@ from typing import Any
 from rqd.connection import Backend
 from rqd.model.errors import DeserializationError
 from rqd.model.records import AttemptRecord
-from rqd.model.serializers import resolve_serializer
-from rqd.signatures import check_result
+from rqd.signatures import check_result, reader_of
 
 
 class ResultType(StrEnum):
@@ -77,7 +76,7 @@ class Result:
             return None
         check_result(self.job_id, self._serializer, self._attempt, data, self._backend)
         try:
-            return resolve_serializer(self._serializer).loads(data)
+            return reader_of(self._serializer)(data)
         except Exception as error:
             # Unpickling runs the user's code, which raises anything.
             raise DeserializationError(

@@ -5,11 +5,15 @@ With no keys nothing is signed and nothing is checked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from rqd.connection import Backend
+from rqd.model.current import current
 from rqd.model.errors import SignatureError
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
+from rqd.model.serializers import resolve_serializer
 from rqd.model.terms import signed_id
 
 
@@ -80,6 +84,13 @@ def check_result(
     )
     verdict = backend.keyring.verify(attempt.text("signature"), RESULT, facts, data)
     _insist(verdict, f"the result of job {job_id}")
+
+
+def reader_of(serializer: str) -> Callable[[bytes], Any]:
+    """What reads values of this serializer; in a daemon's job, only those of what it allows."""
+    if current.allowlist is not None:
+        return current.allowlist.loader(serializer)
+    return resolve_serializer(serializer).loads
 
 
 def _meta_facts(job_id: str, serializer: str, backend: Backend) -> tuple[bytes, ...]:

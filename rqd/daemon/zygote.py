@@ -72,6 +72,7 @@ def main(
             del os.environ["LD_BIND_NOW"]
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
         current.keyring = trust.keyring  # the application may enqueue while it is imported
+        current.allowlist = trust.allowlist
         for module in preload:
             __import__(module)
         around = _load_around(middleware, exception_handlers)

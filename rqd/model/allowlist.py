@@ -17,6 +17,7 @@ from typing import Any
 
 from rqd.model.call import import_function
 from rqd.model.errors import NotAllowedError
+from rqd.model.serializers import resolve_serializer
 
 # Types of which making one does nothing else; what arguments are commonly made of.
 _PLAIN = {
@@ -46,10 +47,16 @@ class Allowlist:
         if not self._matches(name):
             raise NotAllowedError(f"{name} is not allowed by --allow")
 
-    def check_serializer(self, name: str) -> None:
-        """Raises NotAllowedError for a serializer of which no pattern speaks; ours are allowed."""
-        if name not in ("pickle", "json"):
-            self.check(name)
+    def loader(self, serializer: str) -> Callable[[bytes], Any]:
+        """What reads values of this serializer, and keeps to what is allowed.
+
+        Raises NotAllowedError for a serializer of which no pattern speaks; ours are allowed.
+        """
+        if serializer == "pickle":
+            return self.load
+        if serializer != "json":
+            self.check(serializer)
+        return resolve_serializer(serializer).loads
 
     def load(self, pickled: bytes) -> Any:
         """Reads a pickle; raises NotAllowedError before it would import or call anything else."""

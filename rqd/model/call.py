@@ -97,19 +97,21 @@ def decode_call(
     For the child and for `Job.func` alone: it runs whatever the payload says. With an allowlist it
     raises NotAllowedError instead of importing or calling anything that is not on it.
     """
+    name, instance, args, kwargs = read_call(payload, serializer, allowlist)
     if allowlist is not None:
-        allowlist.check_serializer(serializer)
-        load = allowlist.load if serializer == "pickle" else resolve_serializer(serializer).loads
-        name, instance, args, kwargs = load(payload)
-        return allowlist.find(name, instance), tuple(args), kwargs
-    name, instance, args, kwargs = read_call(payload, serializer)
+        return allowlist.find(name, instance), args, kwargs
     function = getattr(instance, name) if instance is not None else import_function(name)
     return function, args, kwargs
 
 
-def read_call(payload: bytes, serializer: str) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
+def read_call(
+    payload: bytes, serializer: str, allowlist: Allowlist | None = None
+) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
     """A payload's function name, instance, args and kwargs; imports only what they are made of."""
-    name, instance, args, kwargs = resolve_serializer(serializer).loads(payload)
+    load = (
+        resolve_serializer(serializer).loads if allowlist is None else allowlist.loader(serializer)
+    )
+    name, instance, args, kwargs = load(payload)
     return name, instance, tuple(args), kwargs
 
 

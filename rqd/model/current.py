@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from rqd.model.allowlist import Allowlist
     from rqd.model.around import Around
     from rqd.model.signing import Keyring
 
@@ -34,11 +35,13 @@ class CurrentJob:
     """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job.
 
     `keyring`: the signing keys of the daemon this process belongs to, for what a job enqueues.
-    `around`: its middleware and exception handlers, None for neither.
+    `allowlist`: what may be named by what is read from Redis here, None for anything. `around`: the
+    daemon's middleware and exception handlers, None for neither.
     `line`: to the master, None where there is none. `meta`: what this attempt saved, serialized.
     """
 
     __slots__ = (
+        "allowlist",
         "around",
         "attempt",
         "fence",
@@ -53,6 +56,7 @@ class CurrentJob:
 
     def __init__(self) -> None:
         self.keyring: Keyring | None = None
+        self.allowlist: Allowlist | None = None
         self.around: Around | None = None
         self.line: Line | None = None
         self.leave()

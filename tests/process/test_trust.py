@@ -16,8 +16,9 @@ from rqd.exceptions import DeserializationError, SignatureError
 from rqd.job import JobStatus
 from rqd.model.signing import Keyring
 from rqd.results import Result
-from tests import jobs, lean, trusted
+from tests import called, jobs, lean, trusted
 from tests.cli.running import rqd
+from tests.client.performing import claim, settle
 from tests.daemons import StartDaemon
 from tests.planted import call_that_touches, pickle_that_touches
 from tests.waiting import eventually
@@ -280,6 +281,20 @@ def test_the_allowlist_binds_what_a_pickle_calls_and_not_what_the_record_says(
     start_daemon("--allow", "tests.trusted.*")
     for refused in (job, other):
         assert (ended(refused).cause or "").startswith("refused: ")
+    assert not planted.exists()
+
+
+def test_a_callback_reads_no_result_past_the_allowlist(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted"
+    job = queue.enqueue(trusted.echo, 1, on_success=called.on_success)
+    (held,) = claim(there)
+    settle(there, held, "finish", pickle_that_touches(planted))
+    start_daemon("--allow", "tests.called.*", "--preload", "rqd.callbacks")
+    job.refresh()
+    told = ended(Job.fetch(job.callback_ids[0], there)).cause or ""
+    assert "pathlib.Path.touch is not allowed by --allow" in told
     assert not planted.exists()
 
 
