@@ -19,6 +19,10 @@ def on_failure(job: Job[Any], connection: Any, kind: type, error: Any, traceback
     note("failure", job.id, job.get_status(), kind.__name__, error)
 
 
+def on_stopped(job: Job[Any], connection: Any) -> None:
+    note("stopped", job.id, job.get_status(), job.cause)
+
+
 def die(*_: Any) -> None:
     note("dies")
     os.kill(os.getpid(), signal.SIGKILL)

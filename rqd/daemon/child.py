@@ -273,7 +273,8 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         timer.disarm()
         if not is_admitted and isinstance(error, NotAllowedError):
             return frames.REFUSED, _message(error).encode(errors="replace")
-        _tell_handlers(error)
+        if not isinstance(error, JobStoppedException):
+            _tell_handlers(error)
         kind, *ancestors = map(_class_name, type(error).__mro__)
         message = _message(error).encode(errors="replace")
         return frames.RAISED, kind, message, _describe(error), b"\n".join(ancestors)

@@ -14,7 +14,7 @@ import sentry_sdk
 
 from rqd.integrations import FLUSH_S, flush_to_the_end
 from rqd.model.around import RunningJob
-from rqd.model.errors import RetryLater
+from rqd.model.errors import JobStoppedException, RetryLater
 
 # In the zygote, once for all its children; it starts no thread before there is an event.
 if not sentry_sdk.is_initialized():
@@ -34,8 +34,8 @@ def report(job: RunningJob, call: Callable[[], Any]) -> Any:
         scope.set_context("rqd", {"attempt": job.attempt, "fence": job.fence})
         try:
             return call()
-        except RetryLater:
-            raise  # a wish of the job's, and no error
+        except (RetryLater, JobStoppedException):
+            raise  # a wish of the job's or of somebody's, and no error
         except BaseException as error:
             sentry_sdk.capture_exception(error)
             raise

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rqd import Callback, Queue, Retry, Webhook
+from rqd.command import send_stop_job_command
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.signing import Keyring
@@ -84,6 +85,17 @@ def test_a_callback_that_dies_or_hangs_is_seen_and_changes_nothing(
     assert (killed.return_value(), slow.return_value()) == (12, 15)
     assert killed.is_finished
     assert sorted(history.read_text().split()) == ["dies", "hangs"]
+
+
+def test_a_stopped_job_has_its_callback_and_no_exception_handler_hears_of_it(
+    start_daemon: StartDaemon, queue: Queue, history: Path, fifo: str
+) -> None:
+    start_daemon(*PRELOADED, "--exception-handler", "tests.around.report")
+    job = queue.enqueue(jobs.hold, fifo, on_stopped=called.on_stopped, on_failure=called.on_failure)
+    eventually(lambda: job.is_started, WAIT_S)
+    send_stop_job_command(queue.connection, job.id, by="the test")
+    assert callback_of(job).is_finished
+    assert history.read_text() == f"stopped {job.id} stopped stopped by the test\n"
 
 
 class Endpoint:
