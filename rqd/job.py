@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -32,6 +32,7 @@ from rqd.model.terms import read_tally, read_terms
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, reader_of, sign_meta
 from rqd.store.connection import Client
+from rqd.store.following import Follower, as_text
 
 R = TypeVar("R")
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -404,6 +405,20 @@ class Job(Generic[R]):
     def results(self) -> list[Result]:
         """The results of its attempts, latest first; the last ten stay."""
         return [self._result(attempt) for attempt in self._backend.views.attempts(self.id)]
+
+    @property
+    def output(self) -> str:
+        """The last 64 KiB of what its latest attempt that is over printed, stdout and stderr."""
+        result = self.latest_result()
+        return result.output if result is not None else ""
+
+    def follow_output(self) -> Iterator[str]:
+        """What the job prints, as it comes, to its end and over all its attempts.
+
+        Its master publishes that while somebody follows. Of a job that has ended: what is kept.
+        """
+        backend = self._backend
+        return as_text(Follower(backend.store, backend.views, self.id).pieces())
 
     @property
     def exc_info(self) -> str | None:

@@ -28,6 +28,7 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
     "cpu_s": float,
     "load_s": float,
     "peak_memory_bytes": int,
+    "output_bytes": int,
     "signal": int,
     "exit_status": int,
     "core_dumped": lambda text: text == "1",
@@ -38,7 +39,9 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
 
 
 class Result:
-    """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed."""
+    """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed,
+    `output` the last 64 KiB of what it printed.
+    """
 
     Type = ResultType
 

@@ -334,3 +334,23 @@ def fail_every_second(path: str) -> int:
     if seen % 2:
         raise ValueError(f"attempt {seen}")
     return seen
+
+
+def say_and_die(text: str) -> None:
+    print(text)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say_as_told(fifo: str) -> str:
+    """Prints what comes through the pipe, until that ends with `end`."""
+    while not (words := Path(fifo).read_text()).endswith("end"):
+        print(words, flush=True)
+    print(words.removesuffix("end"), end="")
+    return "told"
+
+
+def leave_a_chatterbox() -> str:
+    import subprocess
+
+    subprocess.Popen(["yes", "chatter"])
+    return "done"

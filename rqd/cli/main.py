@@ -33,6 +33,7 @@ _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
     "reload": "reload",
     "queue": "queue", "suspend": "suspend", "resume": "resume",
+    "logs": "logs",
     "acl": "acl", "config": "config", "doctor": "doctor",
 }  # fmt: skip
 

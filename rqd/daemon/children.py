@@ -47,6 +47,7 @@ from rqd.model.outcome import (
 from rqd.model.records import Claim
 
 _READ_BYTES = 65536
+_LAST_READS = 16
 _KILL_FALLBACK_S = 1.0
 # What leaves a worker no error to show.
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
@@ -367,9 +368,11 @@ class Children:
 
     def _end(self, worker: Worker, run: Run, report: Report) -> Ended:
         for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
-            while self._read_output(worker, fd):
-                pass
-        tail, open_line = worker.tail.take()
+            # Not for ever: what the job has left running may write faster than we read.
+            for _ in range(_LAST_READS):
+                if not self._read_output(worker, fd):
+                    break
+        tail, output_bytes, open_line = worker.tail.take()
         if open_line:
             self._log.output(open_line)
         is_old = self._parents.get(worker.number) in self.zygotes.leaving
@@ -377,7 +380,7 @@ class Children:
             self._drop_child(worker)
         if worker.wanted and is_old:
             self._fill(worker)
-        return Ended(run, replace(report, output_tail=tail))
+        return Ended(run, replace(report, output_tail=tail, output_bytes=output_bytes))
 
     def _send(self, worker: Worker, now: float) -> None:
         if self.workers.send(worker, now) and worker.child is not None:

@@ -12,7 +12,7 @@ from rqd.daemon.log import Log
 _LONGEST_S = 1e9
 
 
-def obey_for_job(command: dict[str, Any], children: Children, log: Log) -> bool:
+def obey_for_job(command: dict[str, Any], children: Children, now: float, log: Log) -> bool:
     """Obeys a command that names a job and its attempt's fence; False if it is no such command."""
     job_id, fence = command.get("job"), command.get("fence")
     if not isinstance(job_id, str) or type(fence) is not int:
@@ -24,6 +24,8 @@ def obey_for_job(command: dict[str, Any], children: Children, log: Log) -> bool:
                 return False
             is_here = children.extend(job_id, fence, seconds)
             log.info("job extended", id=job_id, by_s=f"{seconds:g}", runs_here=is_here)
+        case "follow":
+            children.workers.follow(job_id, fence, command.get("first") is True, now)
         case _:
             return False
     return True

@@ -34,15 +34,17 @@ def dirty_bytes(pid: int) -> int | None:
 class Tail:
     """The last 64 KiB of what a process wrote, and its whole lines as they come."""
 
-    __slots__ = ("_kept", "_line")
+    __slots__ = ("_kept", "_line", "total_bytes")
 
     def __init__(self) -> None:
         self._kept = bytearray()
         self._line = b""
+        self.total_bytes = 0  # all that it wrote
 
     def feed(self, data: bytes) -> bytes:
         """Keeps the data's end; returns the lines it completes (a line of over 64 KiB in parts)."""
         self._kept += data
+        self.total_bytes += len(data)
         if len(self._kept) > TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]
         whole, newline, rest = (self._line + data).rpartition(b"\n")
@@ -52,10 +54,17 @@ class Tail:
         self._line = rest
         return whole + newline
 
-    def take(self) -> tuple[str, bytes]:
-        """The tail as text, and the line that was still open; then starts anew."""
-        text = self._kept.decode(errors="replace")
+    def since(self, offset: int) -> tuple[int, bytes]:
+        """What came from this byte on, as far as it is kept, and at which byte that begins."""
+        first = self.total_bytes - len(self._kept)
+        start = max(offset, first)
+        return start, bytes(self._kept[start - first :])
+
+    def take(self) -> tuple[bytes, int, bytes]:
+        """The tail, how much came in all, and the line that was still open; then starts anew."""
+        kept, total_bytes = bytes(self._kept), self.total_bytes
         open_line = self._line + b"\n" if self._line else b""
         self._kept.clear()
         self._line = b""
-        return text, open_line
+        self.total_bytes = 0
+        return kept, total_bytes, open_line

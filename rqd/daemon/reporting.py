@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from rqd.daemon.redis_link import RedisLink
-from rqd.daemon.workers import Run, Workers
+from rqd.daemon.workers import Run, Worker, Workers
 from rqd.store.exchange import Told
 
 _PAUSE_S = 0.2
@@ -22,12 +22,17 @@ class Reporting:
 
     def next_due(self) -> float:
         """When `perform` has something to do."""
-        return self._next_at if self._workers.telling else float("inf")
+        has_news = self._workers.telling or self._workers.unpublished(self._next_at)
+        return self._next_at if has_news else float("inf")
 
     def perform(self, now: float) -> None:
         """Writes what there is to write, if it is time."""
-        if self._workers.telling and now >= self._next_at:
+        if now < self._next_at:
+            return
+        if self._workers.telling:
             self.write(now)
+        if followed := self._workers.unpublished(now):
+            self._publish(followed, now)
 
     def write(self, now: float) -> bool:
         """Writes it now. False if Redis is away, and it has to wait."""
@@ -45,6 +50,17 @@ class Reporting:
         self._next_at = now + _PAUSE_S
         return True
 
+    def _publish(self, followed: list[Worker], now: float) -> None:
+        """Output goes where it is followed; a piece that does not get there is in the next one."""
+        for worker in followed:
+            run, tail = worker.run, worker.tail
+            assert run is not None
+            piece = tail.since(max(0, run.published_bytes))
+            told = Told(run.claim.id, run.claim.token, output=piece)
+            if self._link.attempt(partial(self._link.store.tell, [told]), now) is not None:
+                run.published_bytes = tail.total_bytes
+        self._next_at = now + _PAUSE_S
+
 
 def told_by(run: Run) -> Told:
     """A job's news, as they are written."""
@@ -55,4 +71,4 @@ def told_by(run: Run) -> Told:
         fields.append(("meta", meta))
         if signature:
             fields.append(("meta_signature", signature))
-    return Told(claim.id, claim.token, news.progress or b"", tuple(fields))
+    return Told(claim.id, claim.token, news.progress or b"", fields=tuple(fields))

@@ -52,7 +52,7 @@ _DECISION = {
     CountLoss: "lose",
     Stop: "stop",
 }
-# A tail in the history is for the eye; the whole would fill Redis with failures' output.
+# A text in the history is for the eye; the whole could fill Redis.
 _TAIL_CHARS = 8 * 1024
 # What a child sends at most; what comes from elsewhere on its channel is cut too.
 _TRACEBACK_CHARS = 64 * 1024
@@ -134,15 +134,15 @@ def _fields(run: Run, report: Report) -> Fields:
     match report.outcome:
         case Succeeded(_, preview, signature):
             fields.append(("preview", preview[:_TAIL_CHARS]))
-            # The token is what the signature says of the attempt.
-            signed = [("token", run.claim.token), ("signature", signature)] if signature else []
-            return [*fields, *signed]
+            if signature:
+                # The token is what the signature says of the attempt.
+                fields += [("token", run.claim.token), ("signature", signature)]
         case Released():
             return fields
         case _:
             fields += [*_failure(report.outcome), ("cause", cause(report.outcome))]
     if report.output_tail:
-        fields.append(("output", report.output_tail[-_TAIL_CHARS:]))
+        fields += [("output", report.output_tail), ("output_bytes", report.output_bytes)]
     return fields
 
 

@@ -219,7 +219,7 @@ class Master:
             case "stop_job" | "kill_jobs":
                 self._dispatch.take(self._stops.obey(command, now))
             case other:
-                if not obey_for_job(command, self._children, self._log):
+                if not obey_for_job(command, self._children, now, self._log):
                     self._log.warning("unknown command ignored", command=other)
 
     # -- beginning and end -------------------------------------------------------------------

@@ -41,6 +41,8 @@ LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 _EXACT = 2**53
 _MOST_READS = 16
+# Whoever follows says so again in less.
+_FOLLOWED_S = 10.0
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Run:
     peak_bytes: int | None = None
     news: News = field(default_factory=News)
     granted_s: float = 0.0  # more time, from outside
+    followed_until: float = 0.0  # somebody reads its output as it comes
+    published_bytes: int = 0  # so much of that is there
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
 
     @property
@@ -118,6 +122,7 @@ class Workers:
     def __init__(self, jobs_per_child: int) -> None:
         self._jobs_per_child = jobs_per_child
         self.telling: list[Run] = []  # those whose news are not written yet
+        self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
 
     def __iter__(self) -> Iterator[Worker]:
@@ -196,6 +201,32 @@ class Workers:
         child.jobs_left -= 1
         child.outbox = memoryview(_job_frame(claim, run.limit_s))
         return self.push(worker)
+
+    def follow(self, job_id: str, fence: int, is_first: bool, now: float) -> bool:
+        """Somebody follows the output of the attempt with this fence; False if none has it.
+
+        `is_first`: they have nothing of it yet.
+        """
+        for worker in self:
+            run = worker.run
+            if run is not None and (run.claim.id, run.claim.fence) == (job_id, fence):
+                run.followed_until = now + _FOLLOWED_S
+                if is_first:
+                    run.published_bytes = -1  # even if there is nothing yet
+                self.followed[worker.number] = run
+                return True
+        return False
+
+    def unpublished(self, now: float) -> list[Worker]:
+        """Those whose output is followed, and has more to be read."""
+        found = []
+        for number, run in [*self.followed.items()]:
+            worker = self.by_number[number]
+            if worker.run is not run or now >= run.followed_until:
+                del self.followed[number]
+            elif worker.tail.total_bytes > run.published_bytes:
+                found.append(worker)
+        return found
 
     def extend(self, job_id: str, fence: int, seconds: float) -> Worker | None:
         """So much more time for the attempt with this fence; the worker that runs it, if one does.

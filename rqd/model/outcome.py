@@ -136,12 +136,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An attempt's outcome with what is known about it: usage, pid, the tail of its output."""
+    """An attempt's outcome with what is known about it: usage, pid, the tail of its output and how
+    long that was in all.
+    """
 
     outcome: Outcome
     usage: Usage = field(default_factory=Usage)
     pid: int = 0
-    output_tail: str = ""
+    output_tail: bytes = b""
+    output_bytes: int = 0
 
 
 def cause(outcome: Outcome) -> str:

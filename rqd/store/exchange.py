@@ -29,11 +29,14 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a running job has told its master: progress as text, and further fields of its hash."""
+    """What a running job has told its master: progress as text, further fields of its hash, and
+    output from a byte on where somebody follows it.
+    """
 
     id: str
     token: str
     progress: bytes = b""
+    output: tuple[int, bytes] | None = None
     fields: tuple[tuple[str, bytes], ...] = ()
 
 

@@ -92,6 +92,10 @@ class Keys:
         """ZSET of jobs that wait for this one, and that its failure concerns too."""
         return f"{self.prefix}job:{job_id}:dependents:any"
 
+    def output(self, job_id: str) -> str:
+        """STREAM of pieces of a running job's output, while somebody follows it; a minute."""
+        return f"{self.prefix}job:{job_id}:output"
+
     def request(self, job_id: str) -> str:
         """STRING: when and by which request a job was made that is gone already; a minute."""
         return f"{self.prefix}job:{job_id}:request"

@@ -223,7 +223,8 @@ class Store:
         """Records what running jobs have told, of each whose token holds it; at most 100 a call."""
         args: list[Any] = [len(told)]
         for one in told:
-            args += (one.id, one.token, one.progress, 2 * len(one.fields))
+            args += (one.id, one.token, one.progress, *(one.output or ("", b"")))
+            args.append(2 * len(one.fields))
             args += itertools.chain.from_iterable(one.fields)
         return int(self._run("tell", *args))
 

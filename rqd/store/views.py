@@ -50,6 +50,11 @@ class Views:
         timeout_s = self._redis.connection_pool.connection_kwargs.get("socket_timeout")
         self._block_slice_s = min(_BLOCK_SLICE_S, timeout_s / 2) if timeout_s else _BLOCK_SLICE_S
 
+    @property
+    def block_slice_ms(self) -> int:
+        """How long a blocking read may take before the socket's own timeout ends it."""
+        return math.ceil(self._block_slice_s * 1000)
+
     def job(self, job_id: str) -> JobRecord | None:
         """The job, or None if there is none."""
         fields = self._redis.hgetall(self._keys.job(job_id))
@@ -75,7 +80,7 @@ class Views:
     def attempts(self, job_id: str, latest: int | None = None) -> list[AttemptRecord]:
         """A job's attempts, latest first."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=latest)
-        return list(filter(None, (_parse_attempt(*entry) for entry in entries)))
+        return list(filter(None, (parse_attempt(*entry) for entry in entries)))
 
     def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
         """The serialized result of a successful attempt; None if there is none any more."""
@@ -116,6 +121,11 @@ class Views:
         for key in (self._keys.dependents(job_id), self._keys.dependents_any(job_id)):
             found += self._redis.zrange(key, 0, -1)
         return list(map(_text, found))
+
+    def latest_result_id(self, job_id: str) -> bytes:
+        """The id of the job's latest entry, `0` without one."""
+        entries = self._redis.xrevrange(self._keys.results(job_id), count=1)
+        return entries[0][0] if entries else b"0"
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
@@ -257,7 +267,7 @@ def _fence_of(token: bytes) -> int:
     return int(fence) if fence.isdigit() else 0
 
 
-def _parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:
+def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:
     """None for an entry that no script wrote."""
     by_name = {_text(key): value for key, value in fields.items()}
     created_ms = int(entry_id.split(b"-")[0])

@@ -35,8 +35,8 @@ def test_who_lost_the_job_tells_nothing_any_more(rqd: Driver) -> None:
     before = rqd.dump()
 
     for claim in (stale, ended):
-        rqd.store.tell([Told(claim.id, claim.token, b"1 done", (("meta", b"mine"),))])
-    rqd.store.tell([Told("nobody", "7:n", b"1 done", (("meta", b"mine"),))])
+        rqd.store.tell([Told(claim.id, claim.token, b"1 done", fields=(("meta", b"mine"),))])
+    rqd.store.tell([Told("nobody", "7:n", b"1 done", fields=(("meta", b"mine"),))])
 
     assert rqd.dump() == before
 
@@ -47,7 +47,7 @@ def test_meta_comes_with_its_signature_and_a_broken_job_holds_up_no_other(rqd: D
     rqd.redis.delete(rqd.keys.job("a"))
     rqd.redis.set(rqd.keys.job("a"), "no hash")
     signed = (("meta", b"notes"), ("meta_signature", b"key:digest"))
-    told = [Told(one.id, one.token, b"", signed) for one in (broken, good)]
+    told = [Told(one.id, one.token, fields=signed) for one in (broken, good)]
 
     rqd.store.tell(told)
     rqd.store.tell(told)
@@ -57,7 +57,12 @@ def test_meta_comes_with_its_signature_and_a_broken_job_holds_up_no_other(rqd: D
 
 
 def test_arguments_that_are_none_are_refused(rqd: Driver) -> None:
-    for args in ((), ("2", "a", "t", "", "0"), ("1", "a", "t", "", "1", "meta"), ("x",)):
+    for args in (
+        (),
+        ("2", "a", "t", "", "", "", "0"),
+        ("1", "a", "t", "", "", "", "1", "meta"),
+        ("x",),
+    ):
         with pytest.raises(ResponseError, match="none of this script's arguments"):
             rqd.store._run("tell", *args)
 

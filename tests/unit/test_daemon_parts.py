@@ -59,9 +59,12 @@ def test_a_tail_keeps_the_end_and_gives_whole_lines() -> None:
     tail = Tail()
     assert tail.feed(b"one\ntw") == b"one\n"
     assert tail.feed(b"o\nthree") == b"two\n"
-    assert tail.take() == ("one\ntwo\nthree", b"three\n")
-    assert tail.take() == ("", b"")
+    assert tail.since(4) == (4, b"two\nthree")
+    assert tail.take() == (b"one\ntwo\nthree", 13, b"three\n")
+    assert tail.take() == (b"", 0, b"")
     tail.feed(b"a\n" * TAIL_BYTES)
+    assert tail.since(5) == (TAIL_BYTES, b"a\n" * (TAIL_BYTES // 2))
+    assert tail.since(2 * TAIL_BYTES) == (2 * TAIL_BYTES, b"")
     assert len(tail.take()[0]) == TAIL_BYTES
 
 
@@ -132,7 +135,7 @@ def test_a_setting_that_cannot_be_is_refused_with_its_name(
             "fail",
             {"cause": "timed out after 3 s, killed as it did not stop"},
         ),
-        (Crashed(signal=9), "fail", {"signal": 9, "cause": "crashed: SIGKILL", "output": "tail"}),
+        (Crashed(signal=9), "fail", {"signal": 9, "cause": "crashed: SIGKILL", "output": b"tail"}),
         (Released("stop"), "put_back", {}),
         (Lost("its zygote died"), "lose", {"cause": "lost as its zygote died"}),
     ],
@@ -141,7 +144,7 @@ def test_a_settlement_records_what_the_attempt_came_to(
     outcome: Outcome, decision: str, fields: dict[str, object]
 ) -> None:
     claim = Claim("id", "7:n", 1, "q", 3, "f", b"", "pickle", 60, 0, 0, ())
-    report = Report(outcome, Usage(1.5, 0.5, 1000), pid=42, output_tail="tail")
+    report = Report(outcome, Usage(1.5, 0.5, 1000), pid=42, output_tail=b"tail", output_bytes=4)
     made = settlement(Run(claim, 3), report)
     assert (made.id, made.token, made.worker, made.decision) == ("id", "7:n", 3, decision)
     recorded = dict(made.fields)

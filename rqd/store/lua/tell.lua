@@ -1,21 +1,31 @@
 -- tell: what running jobs have told their master, where its token still holds the job.
 -- KEYS[1]  {ns}:queues
 -- ARGV     number of jobs, at most 100, then for each: id, token, progress ('' for none: a fraction, a
---          blank, a message), number of further fields of its hash and their values, those
+--          blank, a message), at which byte of its output a piece of it begins ('' for none), the
+--          piece, number of further fields of its hash and their values, those
 -- returns  now in us
 -- Safe to send twice: it sets.
 --@ names arguments
+local OUTPUT_PIECES, OUTPUT_S = 16, 60
+
+local function publish(key, fence, from, piece)
+  if is_foreign(key, 'stream') then redis.call('DEL', key) end
+  redis.call('XADD', key, 'MAXLEN', OUTPUT_PIECES, '*', 'fence', fence, 'from', from, 'piece', piece)
+  redis.call('EXPIRE', key, OUTPUT_S)
+end
+
 local told = {}
-for i = 1, take_count() do told[i] = { take(), take(), take(), take_fields() } end
+for i = 1, take_count() do told[i] = { take(), take(), take(), take(), take(), take_fields() } end
 local refused = garbled()
 if refused then return refused end
 local now = now_us()
 for i = 1, math.min(#told, 100) do
-  local id, token, progress, fields = unpack(told[i])
+  local id, token, progress, from, piece, fields = unpack(told[i])
   local job = P .. 'job:' .. id
   if redis.pcall('HGET', job, 'lease') == token then
+    local fence = string.match(token, '^%d+')
+    if from ~= '' then publish(job .. ':output', fence, from, piece) end
     if progress ~= '' then
-      local fence = string.match(token, '^%d+')
       fields[#fields + 1] = 'progress'
       fields[#fields + 1] = fence .. ' ' .. int(now) .. ' ' .. progress
     end

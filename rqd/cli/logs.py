@@ -1,0 +1,36 @@
+"""`rqd logs ID`: what a job printed, or prints."""
+
+from __future__ import annotations
+
+import click
+
+from rqd.cli.options import backend, redis_options
+from rqd.cli.table import plain
+from rqd.job import Job, JobStatus
+from rqd.store.following import Follower, as_text
+
+# A master answers within some milliseconds, or it is busy with something else.
+_MASTER_S = 2.0
+
+
+@click.command(name="logs")
+@redis_options
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job's end.")
+@click.argument("job_id", metavar="ID")
+def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -> None:
+    """Print what a job wrote to stdout and stderr: the last 64 KiB of its latest attempt.
+
+    Of a running job, what it has written so far; with -f all that comes, over all its attempts,
+    until its end.
+    """
+    with backend(url, namespace) as there:
+        job = Job.fetch(job_id, there)
+        follower = Follower(there.store, there.views, job_id)
+        if follow:
+            pieces = follower.pieces()
+        elif job.get_status(refresh=False) is JobStatus.STARTED:
+            pieces = follower.so_far(_MASTER_S)
+        else:
+            pieces = follower.kept()
+        for text in as_text(pieces):
+            click.echo(plain(text), nl=False)
