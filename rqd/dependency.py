@@ -18,7 +18,12 @@ class _HasId(Protocol):
     def id(self) -> str: ...
 
 
-Parent = _HasId | str
+class _IsGroup(Protocol):
+    @property
+    def as_parent(self) -> str: ...
+
+
+Parent = _HasId | _IsGroup | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,14 @@ def read_depends_on(depends_on: Any) -> Dependency | None:
 
 
 def parents_in(terms: dict[str, Any]) -> list[str]:
-    """The ids of the parents that a job's terms name; none where they are damaged."""
+    """The ids of the jobs that a job's terms name as its parents; none where they are damaged."""
     told = terms.get("depends_on")
     ids = told.get("ids") if isinstance(told, dict) else None
-    return [one for one in ids if isinstance(one, str)] if isinstance(ids, list) else []
+    return list(filter(_is_job_id, ids)) if isinstance(ids, list) else []
+
+
+def _is_job_id(parent: Any) -> bool:
+    return isinstance(parent, str) and ":" not in parent
 
 
 def _listed(jobs: Any) -> list[Any]:
@@ -91,9 +100,11 @@ def _listed(jobs: Any) -> list[Any]:
 
 
 def _id_of(parent: Any) -> str:
+    parent = getattr(parent, "as_parent", parent)
     if isinstance(parent, str):
-        return check_job_id(parent)
+        check_job_id(parent.removeprefix("group:"))
+        return parent
     job_id = getattr(parent, "id", None)
     if not isinstance(job_id, str):
-        raise InvalidCallError(f"depends_on={parent!r}: write a job, an id, or a list of them")
+        raise InvalidCallError(f"depends_on={parent!r}: write a job, an id, a group, or a list")
     return check_job_id(job_id)

@@ -205,6 +205,13 @@ class Job(Generic[R]):
         """Seconds before each retry; the last one holds for all further ones."""
         return list(self._record.retry_intervals)
 
+    @property
+    def group_id(self) -> str | None:
+        """The name of the group it belongs to."""
+        group = read_terms(self._record.terms).get("group")
+        name = group.get("name") if isinstance(group, dict) else None
+        return name if isinstance(name, str) else None
+
     # -- whom it waits for
 
     @property

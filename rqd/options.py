@@ -47,6 +47,8 @@ class JobOptions:
     repeat: Repeat | None = None
     unique: Unique | str | bool | None = None
     depends_on: Dependency | None = None
+    # The group's own: no option of `enqueue`, whose functions may have an argument of that name.
+    group_id: str | None = None
     on_success: Callback | Any = None
     on_failure: Callback | Any = None
     on_stopped: Callback | Any = None
@@ -94,7 +96,7 @@ class Sending:
     waits: dict[str, Any] = field(default_factory=dict)
 
 
-_OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__)
+_OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__) - {"group_id"}
 _KINDS = {"retry": (Retry, "Retry(max=3)"), "repeat": (Repeat, "Repeat(times=3)")}
 _WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
 _RESERVED = _OPTION_NAMES | set(_NOT_YET)
@@ -209,6 +211,8 @@ def _terms(options: JobOptions) -> dict[str, Any]:
         terms["unique"] = options.unique.term()
     if options.depends_on is not None:
         terms["depends_on"] = options.depends_on.term()
+    if options.group_id is not None:
+        terms["group"] = {"name": options.group_id}
     return terms
 
 

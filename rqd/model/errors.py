@@ -34,6 +34,10 @@ class NoSuchJobError(RqdError, LookupError):
     """No job has this id: it never existed, was deleted, or its result's time to live is over."""
 
 
+class NoSuchGroupError(RqdError, LookupError):
+    """No group has this name: no job was ever put in, or their times to live are over."""
+
+
 class DuplicateJobError(RqdError):
     """A job with this id, or with this unique key, is still alive: `job_id` says which. Wait for
     its end, or choose another id or key.

@@ -20,11 +20,11 @@ _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def check_job_id(job_id: str) -> str:
+def check_job_id(job_id: str, what: str = "job id") -> str:
     """Returns the id; raises ConfigurationError unless it is letters, digits, `_` and `-`."""
     if not isinstance(job_id, str) or not _JOB_ID.match(job_id):
         raise ConfigurationError(
-            f"job id {job_id!r} may have letters, digits, '_' and '-' only, 255 at most"
+            f"{what} {job_id!r} may have letters, digits, '_' and '-' only, 255 at most"
         )
     return job_id
 

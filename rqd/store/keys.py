@@ -80,6 +80,23 @@ class Keys:
         """STRING: a result of over 64 KiB; expires with the job."""
         return f"{self.prefix}job:{job_id}:result"
 
+    @property
+    def groups(self) -> str:
+        """ZSET of groups by the end of their records (us), inf while a job of theirs is open."""
+        return f"{self.prefix}groups"
+
+    def group(self, group: str) -> str:
+        """HASH: how many of a group's jobs have ended, by status; created_at, expires."""
+        return f"{self.prefix}group:{group}"
+
+    def group_jobs(self, group: str) -> str:
+        """ZSET of a group's jobs, in the order of their enqueue."""
+        return f"{self.prefix}group:{group}:jobs"
+
+    def group_open(self, group: str) -> str:
+        """SET of a group's jobs that have not ended."""
+        return f"{self.prefix}group:{group}:open"
+
     def awaited(self, job_id: str) -> str:
         """SET of the parents whose end a deferred job still waits for."""
         return f"{self.prefix}job:{job_id}:awaited"

@@ -18,7 +18,7 @@ from rqd.store.urls import read_url
 _DIRECT = {
     *("eval", "evalsha", "time", "multi", "exec"),
     *("get", "getrange", "set", "hget", "hgetall", "xread", "xrevrange"),
-    *("smembers", "zadd", "zcard", "zcount", "zrange", "zrangebyscore"),
+    *("scard", "smembers", "zadd", "zcard", "zcount", "zrange", "zrangebyscore"),
     *("zrank", "zrevrangebyscore", "zscore", "zrem", "bzpopmin"),
 }
 _IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")

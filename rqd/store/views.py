@@ -15,6 +15,7 @@ from rqd.store.refusals import RedisGone, is_lasting
 from rqd.store.store import Store
 
 _OF_ENDED = ("finished", "failed", "canceled")
+_ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 _LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 # Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
 _BLOCK_SLICE_S = 2.0
@@ -37,6 +38,23 @@ class QueueCounts:
     finished: int
     failed: int
     canceled: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """How many jobs of a group are where; `open` are those that have not ended."""
+
+    total: int
+    open: int
+    finished: int
+    failed: int
+    stopped: int
+    canceled: int
+
+    @property
+    def is_done(self) -> bool:
+        """True if each of its jobs has ended, in whatever way."""
+        return self.open == 0
 
 
 class Views:
@@ -126,6 +144,27 @@ class Views:
         """The id of the job's latest entry, `0` without one."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=1)
         return entries[0][0] if entries else b"0"
+
+    def group_counts(self, group: str) -> GroupCounts | None:
+        """How the jobs of a group stand, as of one moment; None if there is no such group."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(self._keys.group(group))
+            pipe.zcard(self._keys.group_jobs(group))
+            pipe.scard(self._keys.group_open(group))
+            ended, total, is_open = pipe.execute()
+        if not ended:
+            return None
+        numbers = (_count(ended.get(status, b"0")) for status in _ENDED)
+        return GroupCounts(total, is_open, *numbers)
+
+    def group_job_ids(self, group: str) -> list[str]:
+        """Ids of a group's jobs, in the order of their enqueue."""
+        return list(map(_text, self._redis.zrange(self._keys.group_jobs(group), 0, -1)))
+
+    def group_names(self) -> list[str]:
+        """All groups, by name."""
+        found = self._redis.zrangebyscore(self._keys.groups, f"({self.now_us()}", "+inf")
+        return sorted(map(_text, found))
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
@@ -280,6 +319,10 @@ def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord 
     if kind not in ATTEMPT_TYPES or not 0 <= created_us < _LATEST_US:
         return None
     return AttemptRecord(kind, attempt, created_us, by_name)
+
+
+def _count(raw: bytes) -> int:
+    return int(raw) if raw.isdigit() else 0
 
 
 def _text(raw: bytes) -> str:

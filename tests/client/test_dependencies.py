@@ -134,3 +134,11 @@ def test_a_chain_runs_one_after_the_other(backend: Backend) -> None:
     assert jobs[2].dependency_ids == [other.id, jobs[1].id]
     perform(backend, "default")
     assert [job.return_value() for job in jobs] == [6, 11, 16]
+
+
+def test_a_queue_in_the_callers_process_runs_a_chain_too(backend: Backend) -> None:
+    queue = Queue(is_async=False)
+    jobs = queue.enqueue_many(
+        chain(Queue.prepare_data(work.multiply, [2], {"y": 3}), Queue.prepare_data(total))
+    )
+    assert [job.return_value() for job in jobs] == [6, 6]

@@ -157,10 +157,16 @@ class Driver:
             self.redis.zadd(self.keys.leases, {job_id: past_us})
 
 
-def waits_for(*parents: str, on_failure: str = "") -> str:
+def waits_for(*parents: str, on_failure: str = "", group: str = "") -> str:
     """The terms of a job that depends on these."""
     how = {"on_failure": on_failure} if on_failure else {}
-    return dump_terms({"depends_on": {"ids": list(parents), **how}})
+    part = {"group": {"name": group}} if group else {}
+    return dump_terms({"depends_on": {"ids": list(parents), **how}, **part})
+
+
+def in_group(name: str) -> str:
+    """The terms of a job of this group."""
+    return dump_terms({"group": {"name": name}})
 
 
 def settlement(claim: Claim, decision: str = "finish", **fields: Any) -> Settlement:

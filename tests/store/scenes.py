@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rqd.model.records import Claim
-from tests.store.driving import Driver, job, settlement, waits_for
+from tests.store.driving import Driver, in_group, job, settlement, waits_for
 
 QUEUES = ("high", "low")
 INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 # What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out;
-# `child` waits for the success of `runs` and `next`, `cleaner` for any end of `runs`.
+# `child` waits for the success of `runs` and `next`, `cleaner` for any end of `runs`,
+# `report` for the end of the group of `child` and `member`.
 JOBS = (
     "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
-    "canceled", "child", "cleaner",
+    "canceled", "child", "cleaner", "member", "report",
 )  # fmt: skip
 
 
@@ -36,7 +37,9 @@ class Scene:
         rqd.enqueue("canceled")
         rqd.store.cancel("canceled")
         rqd.enqueue(job("next", **options), job("other", ttl_s=900))
-        rqd.enqueue(job("child", terms=waits_for("runs", "next")))
+        rqd.enqueue(job("child", terms=waits_for("runs", "next", group="g")))
+        rqd.enqueue(job("member", terms=in_group("g"), at_front=True))
+        rqd.enqueue(job("report", terms=waits_for("group:g")))
         rqd.enqueue(job("cleaner", "high", terms=waits_for("runs", on_failure="run")))
         rqd.enqueue(job("later", delay_us=10**9), job("late", delay_us=10**9, **options))
         rqd.redis.zadd(rqd.keys.scheduled, {"late": 1})
@@ -55,7 +58,7 @@ class Scene:
             "enqueue a live id": lambda: rqd.enqueue("next"),
             "schedule": lambda: rqd.enqueue(job("new", delay_us=5), job("newer", due_us=1)),
             "enqueue a dependent": lambda: rqd.enqueue(
-                job("new", terms=waits_for("child", "finished", "later"))
+                job("new", terms=waits_for("child", "finished", "later", group="g"))
             ),
             "cancel, and let go on": lambda: store.cancel("next", enqueue_dependents=True),
             "delete all": lambda: store.delete("runs", delete_dependents=True),
@@ -82,7 +85,7 @@ class Scene:
                         queues=QUEUES,
                     )
                 )
-        for name in ("next", "later", "runs", "finished", "failed", "canceled", "child"):
+        for name in ("next", "later", "runs", "finished", "failed", "canceled", "child", "member"):
             every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
             every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
             every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]

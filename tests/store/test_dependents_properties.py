@@ -19,13 +19,14 @@ from hypothesis.stateful import (
 from rqd.model.errors import DuplicateJobError, NoSuchJobError
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
-from tests.store.driving import Driver, job, settlement, waits_for
+from tests.store.driving import Driver, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 
 NAMES = [f"j{number}" for number in range(7)]
 IDS = st.sampled_from(NAMES)
 CHOICES = st.sampled_from(["", "run", "cancel"])
-LIVE = {"queued", "deferred"}
+LIVE = {"queued", "deferred", "open"}
+GROUP = "group:g"
 ENDED_BADLY = {"failed", "canceled"}
 
 
@@ -34,6 +35,7 @@ class Known:
     status: str
     on_failure: str = ""
     waits_for: set[str] = field(default_factory=set)
+    is_member: bool = False
 
 
 class Family(RuleBasedStateMachine):
@@ -46,27 +48,35 @@ class Family(RuleBasedStateMachine):
         self.server.empty()
         self.rqd = Driver(self.server.url)
         self.model: dict[str, Known] = {}
+        # Jobs of the one group there is, "open" or as they ended; the record may be gone by then.
+        self.members: dict[str, str] = {}
 
     @initialize(data=st.data())
     def enqueue_a_family(self, data: st.DataObject) -> None:
         for number, job_id in enumerate(NAMES[:5]):
             earlier = st.sampled_from(NAMES[: max(1, number)])
             parents = data.draw(st.sets(earlier, min_size=1, max_size=3)) if number else set()
-            self.add(job_id, parents, data.draw(CHOICES))
+            self.add(job_id, parents, data.draw(CHOICES), is_member=data.draw(st.booleans()))
 
-    @rule(job_id=IDS)
-    def enqueue(self, job_id: str) -> None:
-        self.add(job_id, set(), "")
+    @rule(job_id=IDS, is_member=st.booleans())
+    def enqueue(self, job_id: str, is_member: bool) -> None:
+        self.add(job_id, set(), "", is_member)
 
     @precondition(lambda self: self.model)
     @rule(job_id=IDS, data=st.data(), on_failure=CHOICES)
     def enqueue_a_dependent(self, job_id: str, data: st.DataObject, on_failure: str) -> None:
-        there = st.sampled_from([*self.model] * 3 + NAMES)
-        self.add(job_id, data.draw(st.sets(there, min_size=1, max_size=3)), on_failure)
+        there = st.sampled_from([*self.model] * 3 + NAMES + [GROUP] * 3)
+        parents = data.draw(st.sets(there, min_size=1, max_size=3))
+        self.add(
+            job_id, parents, on_failure, is_member=GROUP not in parents and data.draw(st.booleans())
+        )
 
-    def add(self, job_id: str, parents: set[str], on_failure: str) -> None:
+    def add(self, job_id: str, parents: set[str], on_failure: str, is_member: bool) -> None:
         is_awaited = any(job_id in one.waits_for for one in self.model.values())
-        terms = waits_for(*sorted(parents), on_failure=on_failure) if parents else ""
+        group = "g" if is_member else ""
+        terms = in_group("g") if is_member else ""
+        if parents:
+            terms = waits_for(*sorted(parents), on_failure=on_failure, group=group)
         request = self.rqd.store.request_id()
 
         def send() -> object:
@@ -76,12 +86,14 @@ class Family(RuleBasedStateMachine):
             with pytest.raises(DuplicateJobError):
                 send()
             return
-        if parents - self.model.keys() or job_id in parents:
+        if any(not self.status(parent) for parent in parents) or job_id in parents:
             with pytest.raises(NoSuchJobError):
                 send()
             return
         self.twice(send)
-        new = self.model[job_id] = Known("deferred", on_failure, set(parents))
+        new = self.model[job_id] = Known("deferred", on_failure, set(parents), is_member)
+        if is_member:
+            self.members[job_id] = "open"
         for parent in sorted(parents):
             if new.status == "deferred":
                 self.hear_of(job_id, parent, self.status(parent))
@@ -106,7 +118,7 @@ class Family(RuleBasedStateMachine):
             self.twice(lambda: self.rqd.turn(told, request=request))  # noqa: B023 - called here
             self.end(claim.id, "finished" if ending == "finish" else "failed")
             if ending == "finish" and not kept:
-                del self.model[claim.id]
+                del self.model[claim.id]  # of the group's counts it stays a part
 
     @rule(job_id=IDS, lets_go_on=st.booleans())
     def cancel(self, job_id: str, lets_go_on: bool) -> None:
@@ -132,7 +144,7 @@ class Family(RuleBasedStateMachine):
             places = [keys.ready("low"), *(keys.index("low", i) for i in ("failed", "canceled"))]
             for key in [*places, keys.index("low", "finished")]:
                 self.rqd.redis.zrem(key, job_id)
-            self.remove(job_id, takes_all=False)
+            self.remove(job_id, takes_all=False, is_seen=False)
             for _ in range(30):
                 self.rqd.beat()
 
@@ -142,6 +154,8 @@ class Family(RuleBasedStateMachine):
         self.twice(lambda: self.rqd.store.requeue(job_id))
         if before in ENDED_BADLY:
             self.model[job_id].status = "queued"
+            if self.model[job_id].is_member and job_id in self.members:
+                self.members[job_id] = "open"
 
     @invariant()
     def all_is_as_the_model_has_it(self) -> None:
@@ -158,6 +172,24 @@ class Family(RuleBasedStateMachine):
             assert set(self.rqd.views.dependent_ids(job_id)) == waiting
             assert not known or (known.status == "deferred") == bool(known.waits_for)
 
+    @invariant()
+    def the_group_has_who_belongs_to_it(self) -> None:
+        counts = self.rqd.views.group_counts("g")
+        assert (counts is not None) == bool(self.members)
+        assert set(self.rqd.views.group_job_ids("g")) == self.members.keys()
+        if counts is not None:
+            how = [*self.members.values()]
+            told = (counts.total, counts.open, counts.finished, counts.failed, counts.canceled)
+            states = ("open", "finished", "failed", "canceled")
+            assert told == (len(how), *(how.count(state) for state in states))
+        waiting = {name for name, one in self.model.items() if GROUP in one.waits_for}
+        for key in (self.rqd.keys.group("g"), self.rqd.keys.group_jobs("g")):
+            is_open = "open" in self.members.values()
+            assert self.rqd.ttl_s(key) == -1 if is_open else self.rqd.ttl_s(key) != -1
+        found = self.rqd.redis.zrange("{rqd}:group:g:dependents", 0, -1)
+        found += self.rqd.redis.zrange("{rqd}:group:g:dependents:any", 0, -1)
+        assert {raw.decode() for raw in found} == waiting
+
     def teardown(self) -> None:
         """Nobody is forgotten: when every job is deleted or has run, nothing is left over."""
         for job_id in [name for name, one in self.model.items() if one.status in ENDED_BADLY]:
@@ -170,19 +202,30 @@ class Family(RuleBasedStateMachine):
     # -- the model
 
     def status(self, job_id: str) -> str:
+        if job_id == GROUP:
+            states = self.members.values()
+            return "open" if "open" in states else "finished" if states else ""
         return self.model[job_id].status if job_id in self.model else ""
 
     def end(self, job_id: str, status: str, counts_as: str = "") -> None:
         self.model[job_id].status = status
         self.model[job_id].waits_for = set()
         self.tell(job_id, counts_as or status)
+        if self.model[job_id].is_member and self.members.get(job_id) == "open":
+            self.members[job_id] = status
+            if self.status(GROUP) != "open":
+                self.tell(GROUP, "finished")
 
-    def remove(self, job_id: str, takes_all: bool) -> None:
-        del self.model[job_id]
+    def remove(self, job_id: str, takes_all: bool, is_seen: bool = True) -> None:
+        was = self.model.pop(job_id)
         for name, one in list(self.model.items()):
             if takes_all and job_id in one.waits_for and name in self.model:
                 self.remove(name, takes_all=True)
         self.tell(job_id, "")
+        if was.is_member and (is_seen or self.members.get(job_id) == "open"):
+            self.members.pop(job_id, None)
+            if self.status(GROUP) != "open":
+                self.tell(GROUP, "finished")
 
     def tell(self, parent: str, status: str) -> None:
         for name, one in list(self.model.items()):

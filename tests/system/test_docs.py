@@ -213,6 +213,7 @@ def keys_in_code() -> dict[str, str]:
     """Each key's shape and type, from the docstrings and the last comment of rqd/store/keys.py."""
     built = Keys("ns")
     shapes = {
+        "group": "<group>",
         "queue": "<queue>",
         "job_id": "<id>",
         "master": "<master>",

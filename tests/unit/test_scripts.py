@@ -49,6 +49,14 @@ def test_every_shared_part_is_used() -> None:
     assert used == {path.stem for path in (FOLDER / "lib").glob("*.lua")}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_that_can_end_a_job_tells_all_that_an_ending_concerns(name: str) -> None:
+    parts = uses(FOLDER / f"{name}.lua")
+    if "ending" in parts:
+        after = parts.index("ending") + 1
+        assert parts[after : after + 3] == ["callbacks", "dependents", "groups"]
+
+
 def uses(path: Path) -> list[str]:
     lines = path.read_text().splitlines()
     return [part for line in lines if line.startswith("--@") for part in line[3:].split()]

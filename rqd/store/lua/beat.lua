@@ -7,7 +7,7 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique ending callbacks dependents reap
+--@ names arguments ready terms unique ending callbacks dependents groups reap
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end
@@ -71,6 +71,8 @@ local reaped = {}
 local may, reap_after = may_reap(now, lease_us)
 if may then reaped = reap(now, 100) end
 local has_told_all = catch_up(now)
+mend_groups(now)
+forget_expired(P .. 'groups', now, 100)
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do

@@ -4,7 +4,7 @@
 -- returns  {jobs deleted, ids taken out}: fewer jobs where some had expired; call again until no
 --          id was taken out
 -- Safe to send twice: it deletes.
---@ names ready terms unique ending callbacks dependents
+--@ names ready terms unique ending callbacks dependents groups
 local queue = ARGV[1]
 local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set' })
 if refused then return refused end

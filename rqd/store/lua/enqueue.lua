@@ -15,7 +15,7 @@
 --          it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names arguments ready terms unique ending callbacks dependents
+--@ names arguments ready terms unique ending callbacks dependents groups
 local request = take()
 local NONE = {} -- one for all: a table a job costs
 local jobs, templates, queues, names = {}, {}, {}, {}
@@ -38,6 +38,7 @@ for i = 1, take_count() do
     if template.fields[at] == 'terms' then
       template.unique = unique_of(template.fields[at + 1])
       template.dependency = dependency_of(template.fields[at + 1])
+      template.group = group_of(template.fields[at + 1])
     end
   end
   template.is_plain = due == '' and not template.front and not template.dependency
@@ -82,6 +83,16 @@ for queue, has in pairs(queues) do
   end
 end
 
+for _, template in ipairs(templates) do
+  if template.group then
+    local group = P .. 'group:' .. template.group
+    touch(P .. 'groups', 'zset')
+    touch(group, 'hash')
+    touch(group .. ':jobs', 'zset')
+    touch(group .. ':open', 'set')
+  end
+end
+
 local function is_awaited(id)
   local job = P .. 'job:' .. id
   return redis.call('EXISTS', job .. ':dependents', job .. ':dependents:any') > 0
@@ -91,13 +102,13 @@ end
 -- next one of its id: if that waited too, they might wait for one another.
 local function unfit_to_wait(new)
   if is_awaited(new.id) then return { 'awaited', new.id } end
+  local own_group = 'group:' .. (new.like.group or '')
   for _, parent in ipairs(new.like.dependency.ids) do
-    local held = redis.pcall('HGET', P .. 'job:' .. parent, 'status')
-    if parent == new.id or (type(held) ~= 'string' and not names[parent]) then
+    if parent == new.id or parent == own_group or not (status_of(parent) or names[parent]) then
       return { 'orphan', new.id, parent }
     end
-    touch(P .. 'job:' .. parent .. ':dependents', 'zset')
-    touch(P .. 'job:' .. parent .. ':dependents:any', 'zset')
+    touch(parent_key(parent) .. ':dependents', 'zset')
+    touch(parent_key(parent) .. ':dependents:any', 'zset')
   end
 end
 
@@ -156,6 +167,10 @@ for number, new in ipairs(jobs) do
     if unfit then return unfit end
     new.is_replacing = met == 'replacing'
     names[new.id] = true
+    if new.like.group then
+      names['group:' .. new.like.group] = true
+      new.old_status = old[2]
+    end
     kept[#kept + 1] = new
   end
 end
@@ -199,7 +214,7 @@ end
 local function parents_to_wait_for(dependency)
   local parents, lost, status_of_lost = {}, nil, nil
   for _, parent in ipairs(dependency.ids) do
-    local status = redis.call('HGET', P .. 'job:' .. parent, 'status')
+    local status = status_of(parent)
     local verdict = judge(status, dependency.on_failure)
     if verdict == 'wait' then parents[#parents + 1] = parent end
     if verdict == 'cancel' then lost, status_of_lost = parent, status end
@@ -266,6 +281,7 @@ for _, new in ipairs(jobs) do
   -- A scheduled or deferred job's time to live begins with its wait for a worker.
   local is_ready = like.due == '' and not is_deferred
   if like.unique then hold_unique(like.unique, id, is_ready and like.ttl or nil) end
+  if like.group then join_group(like.group, id, new.old_status, now) end
   if lost then
     local failure_ttl = redis.call('HGET', job, 'failure_ttl')
     cancel_deferred(id, like.queue, lost, status_of_lost, failure_ttl, now)

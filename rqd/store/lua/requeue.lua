@@ -4,7 +4,7 @@
 -- returns  the status found: failed, stopped, canceled (requeued now), any other (refused), '' (none);
 --          'unique <id>' if another job has its unique key by now (refused)
 -- Safe to send twice: the second finds it queued or further, and changes nothing.
---@ names ready terms unique ending callbacks dependents
+--@ names ready terms unique ending callbacks dependents groups
 local id = ARGV[1]
 local job = P .. 'job:' .. id
 local refused = refusal({ job, 'hash' })
@@ -29,4 +29,5 @@ make_ready(id, queue, next_score(held[3], ARGV[2] == '1'))
 local ttl_s = not held[5] and held[4]
 if ttl_s then arm_ttl(id, ttl_s) end
 if unique then hold_unique(unique, id, ttl_s) end
+rejoin_group(held[6], id, status)
 return status

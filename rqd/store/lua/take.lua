@@ -4,7 +4,7 @@
 -- returns  the claim, as turn's are; or '' if the job is not queued (any more)
 -- Safe to send twice: nobody has read the first answer, so a replay claims the job anew, and the
 -- attempt that was none is not charged.
---@ names ready pause terms unique ending claim
+--@ names ready pause terms unique ending callbacks dependents groups claim
 local request, master, lease_us, id, pid = ARGV[1], ARGV[2], sound(ARGV[3]), ARGV[4], ARGV[5]
 local job = P .. 'job:' .. id
 if not lease_us or not pid then

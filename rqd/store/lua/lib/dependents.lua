@@ -1,7 +1,7 @@
 -- dependents: jobs that wait for others, their parents. `job:<id>:awaited` has the parents whose end a
 -- deferred job still waits for; `job:<parent>:dependents` the jobs that wait for its success, and
 -- `job:<parent>:dependents:any` those that its failure concerns too: it lets them run, or cancels them.
-local LIVE = { queued = true, started = true, scheduled = true, deferred = true }
+local LIVE = { queued = true, started = true, scheduled = true, deferred = true, open = true }
 -- Endings after which nobody can wait for the job any more.
 local FOR_GOOD = { finished = true, gone = true, delete = true }
 local WHAT_BEFELL = { failed = 'failed', stopped = 'was stopped', canceled = 'was canceled',
@@ -18,9 +18,22 @@ local function dependency_of(terms)
   local told, ids = term(terms, 'depends_on'), {}
   if not told or type(told.ids) ~= 'table' then return nil end
   for _, id in ipairs(told.ids) do
-    if type(id) == 'string' and string.find(id, '^[%w_-]+$') then ids[#ids + 1] = id end
+    if type(id) == 'string' and (string.find(id, '^[%w_-]+$') or string.find(id, '^group:[%w_-]+$')) then
+      ids[#ids + 1] = id
+    end
   end
   return ids[1] and { ids = ids, on_failure = told.on_failure }
+end
+
+-- Where a parent stands; nil if it is gone. A group is open or finished.
+local function status_of(parent)
+  local key = parent_key(parent)
+  if not string.find(parent, ':', 1, true) then
+    local status = redis.pcall('HGET', key, 'status')
+    return type(status) == 'string' and status or nil
+  end
+  if redis.call('EXISTS', key .. ':open') == 1 then return 'open' end
+  return redis.call('EXISTS', key) == 1 and 'finished' or nil
 end
 
 -- What a parent in this state means for a job that depends on it: 'met', 'wait' or 'cancel'. A failed
@@ -34,12 +47,12 @@ end
 
 local function dependents_of(parent, on_failure)
   local concerns_failure = on_failure == 'run' or on_failure == 'cancel'
-  return P .. 'job:' .. parent .. ':dependents' .. (concerns_failure and ':any' or '')
+  return parent_key(parent) .. ':dependents' .. (concerns_failure and ':any' or '')
 end
 
 -- The parent's hash says that somebody waits, so that the end of any other job need not ask.
 local function wait_for(id, parent, on_failure, place)
-  redis.call('HSET', P .. 'job:' .. parent, 'dependents', 1)
+  redis.call('HSET', parent_key(parent), 'dependents', 1)
   redis.call('ZADD', dependents_of(parent, on_failure), 'NX', int(place), id)
 end
 
@@ -108,7 +121,7 @@ local function tell_dependents(now)
   while untold > 0 do
     local entry = redis.pcall('LINDEX', P .. 'endings', 0)
     if type(entry) ~= 'string' then break end
-    local name, parent, status = string.match(entry, '^(([%w_-]+):%S+) (%l+)$')
+    local name, parent, status = string.match(entry, '^((%S+):%d+) (%l+)$')
     local room = P .. 'ended:' .. (name or '')
     local ids = redis.pcall('ZRANGE', room, 0, math.ceil(untold) - 1)
     if not ids[1] then
@@ -137,7 +150,7 @@ end
 local function move_aside(id, dependents, status, now)
   for at = now, now + 99 do
     local name = id .. ':' .. int(at)
-    local moved = redis.pcall('RENAMENX', P .. 'job:' .. id .. dependents, P .. 'ended:' .. name)
+    local moved = redis.pcall('RENAMENX', parent_key(id) .. dependents, P .. 'ended:' .. name)
     if type(moved) == 'table' then return end -- nobody waits
     if moved == 1 then
       if is_foreign(P .. 'endings', 'list') then redis.call('DEL', P .. 'endings') end
@@ -169,8 +182,7 @@ local function mend_deferred(queue, now)
       local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
       local dependency = dependency_of(held[3]) or {}
       for _, parent in ipairs(parents) do
-        local status = redis.pcall('HGET', P .. 'job:' .. parent, 'status')
-        status = type(status) == 'string' and status or 'gone'
+        local status = status_of(parent) or 'gone'
         if judge(status, dependency.on_failure) ~= 'wait' then
           hear_of(id, parent, status, now)
           break -- it may not wait any more; if it does, a later look finds the others

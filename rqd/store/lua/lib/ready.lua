@@ -100,13 +100,18 @@ local function unschedule(id, queue)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':scheduled', id)
 end
 
+-- The key of a parent's hash: a parent is a job's id, or `group:<name>` for all jobs of a group.
+local function parent_key(parent)
+  return P .. (string.find(parent, ':', 1, true) and '' or 'job:') .. parent
+end
+
 -- A deferred job waits for none of its parents any more; returns how many those were.
 local function undefer(id, queue)
   local job = P .. 'job:' .. id
   local parents = redis.pcall('SMEMBERS', job .. ':awaited')
   for _, parent in ipairs(parents) do
-    redis.pcall('ZREM', P .. 'job:' .. parent .. ':dependents', id)
-    redis.pcall('ZREM', P .. 'job:' .. parent .. ':dependents:any', id)
+    redis.pcall('ZREM', parent_key(parent) .. ':dependents', id)
+    redis.pcall('ZREM', parent_key(parent) .. ':dependents:any', id)
   end
   redis.call('DEL', job .. ':awaited')
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':deferred', id)

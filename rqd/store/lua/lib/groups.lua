@@ -1,0 +1,109 @@
+-- groups: jobs that belong together. `group:<name>` counts how its jobs have ended, by status;
+-- `group:<name>:jobs` has them all in the order of their enqueue, `group:<name>:open` those that have
+-- not ended. Other jobs can wait for its end, as they can for a job's.
+-- It stays so long at least after the end of its last job, that its counts can be read.
+local GROUP_US = 86400 * 1000000
+
+-- The group that a job's terms name; nil for none.
+local function group_of(terms)
+  local group = term(terms, 'group')
+  local name = group and group.name
+  return type(name) == 'string' and string.find(name, '^[%w_-]+$') and name or nil
+end
+
+local function is_damaged(group)
+  return is_foreign(group, 'hash') or is_foreign(group .. ':jobs', 'zset')
+    or is_foreign(group .. ':open', 'set') or is_foreign(P .. 'groups', 'zset')
+end
+
+local function open_group(name, id)
+  local group = P .. 'group:' .. name
+  redis.call('SADD', group .. ':open', id)
+  for _, part in ipairs({ '', ':jobs' }) do redis.call('PERSIST', group .. part) end
+  redis.call('ZADD', P .. 'groups', '+inf', name)
+end
+
+-- A new job; `old_status`: that of an ended job of its id, whose place it may take.
+local function join_group(name, id, old_status, now)
+  local group = P .. 'group:' .. name
+  redis.call('HSETNX', group, 'created_at', int(now))
+  local added = redis.call('ZADD', group .. ':jobs', 'NX', count(P .. 'counters', 'back', 1), id)
+  if added == 0 and INDEX[old_status] then count(group, old_status, -1) end
+  open_group(name, id)
+end
+
+-- A job that has ended will run again.
+local function rejoin_group(terms, id, old_status)
+  local name = group_of(terms)
+  local group = P .. 'group:' .. (name or '')
+  if not name or is_damaged(group) or not redis.call('ZSCORE', group .. ':jobs', id) then return end
+  count(group, old_status, -1)
+  open_group(name, id)
+end
+
+-- The last of its jobs has ended, or was deleted.
+local function close_group(name, now)
+  local group = P .. 'group:' .. name
+  local held = redis.call('HMGET', group, 'expires', 'dependents')
+  if redis.call('EXISTS', group .. ':jobs') == 0 then
+    redis.call('DEL', group)
+    redis.call('ZREM', P .. 'groups', name)
+  elseif held[1] ~= 'never' then
+    local expires = math.max(sound(held[1]) or 0, now + GROUP_US)
+    for _, part in ipairs({ '', ':jobs' }) do
+      redis.call('PEXPIREAT', group .. part, int(math.ceil(expires / 1000)))
+    end
+    redis.call('ZADD', P .. 'groups', int(expires), name)
+    forget_expired(P .. 'groups', now, 2)
+  end
+  concern_dependents('group:' .. name, nil, 'finished', now, held[2])
+end
+
+-- Its records tell of a group as long as those of its jobs.
+local function keep_with(group, id, now)
+  local ttl_ms = redis.call('PTTL', P .. 'job:' .. id)
+  local kept = redis.call('HGET', group, 'expires')
+  if ttl_ms == -1 then
+    redis.call('HSET', group, 'expires', 'never')
+  elseif ttl_ms > 0 and kept ~= 'never' then
+    local expires = math.max(sound(kept) or 0, now + ttl_ms * 1000)
+    redis.call('HSET', group, 'expires', int(expires))
+  end
+end
+
+-- Keys of a group that hold something else must not keep a job from its end.
+local function end_in_group(name, id, status, now, old_status)
+  local group = P .. 'group:' .. name
+  if is_damaged(group) then return end
+  local was_open = redis.call('SREM', group .. ':open', id) == 1
+  if INDEX[status] then
+    if not was_open then return end
+    redis.call('HINCRBY', group, status, 1)
+    keep_with(group, id, now)
+  else
+    if redis.call('ZREM', group .. ':jobs', id) == 0 then return end
+    if not was_open and INDEX[old_status] then count(group, old_status, -1) end
+  end
+  if redis.call('EXISTS', group .. ':open') == 0 then close_group(name, now) end
+end
+
+on_end[#on_end + 1] = function(id, _, status, now, _, terms, old_status)
+  local name = group_of(terms)
+  if name then end_in_group(name, id, status, now, old_status) end
+end
+
+-- Some open jobs of some groups are looked at: one whose time to wait was over is gone, which no
+-- script sees.
+local function mend_groups(now)
+  local number = redis.pcall('ZCOUNT', P .. 'groups', '+inf', '+inf')
+  if type(number) ~= 'number' or number == 0 then return end
+  local from = now % number
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'groups', '+inf', '+inf', 'LIMIT', from, 10)) do
+    for _, id in ipairs(redis.pcall('SRANDMEMBER', P .. 'group:' .. name .. ':open', 10)) do
+      local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
+      local is_its = not held.err and held[1] and group_of(held[2]) == name
+      if not is_its then end_in_group(name, id, 'gone', now) end
+      if is_its and INDEX[held[1]] then end_in_group(name, id, held[1], now) end
+    end
+  end
+end
