@@ -24,6 +24,7 @@ from rqd.store.views import Views
 
 if TYPE_CHECKING:
     from rqd.model.signing import Keyring
+    from rqd.store.aio import AsyncStore
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Backend:
     def views(self) -> Views:
         """What can be read there."""
         return Views(self.store)
+
+    @cached_property
+    def awaiting(self) -> AsyncStore:
+        """The same for asyncio. Raises ConfigurationError for Sentinel and Cluster."""
+        from rqd.store.aio import AsyncStore  # noqa: PLC0415 - loads asyncio, for who uses it
+
+        return AsyncStore(self.store)
 
     @property
     def namespace(self) -> str:

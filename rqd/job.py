@@ -137,6 +137,11 @@ class Job(Generic[R]):
         return self._id or self._record.id
 
     @property
+    def connection(self) -> Backend:
+        """The Redis and namespace it is in."""
+        return self._backend
+
+    @property
     def origin(self) -> str:
         """The name of its queue."""
         return self._record.origin
@@ -319,6 +324,17 @@ class Job(Generic[R]):
         self._record = record
         self._forget_details()
 
+    def show_end(self, record: JobRecord | None, latest: AttemptRecord | None) -> None:
+        """As `show`, of a job that has ended. Where its time to live is 0 only its latest attempt
+        is there, for a minute. Raises NoSuchJobError if neither is.
+        """
+        if record is None and latest is not None and (status := _STATUS_AFTER.get(latest.type)):
+            why, ended_us = latest.text("cause"), latest.created_us
+            record = replace(self._record, status=status, ended_us=ended_us, cause=why)
+        if record is None:
+            raise no_such_job(self.id)
+        self.show(record)
+
     def get_status(self, refresh: bool = True) -> JobStatus:
         """Where the job is now. Raises NoSuchJobError if it is gone."""
         if refresh:
@@ -392,7 +408,7 @@ class Job(Generic[R]):
         if timeout > 0:
             self._backend.views.wait_for_end(self.id, timeout)
         latest = self._backend.views.attempts(self.id, latest=1)
-        return self._result(latest[0]) if latest else None
+        return self.result_of(latest[0]) if latest else None
 
     def wait(self, timeout: float | None = None) -> Job[R]:
         """Waits for the job's end in Redis, without polling, and returns the job as it ended.
@@ -405,13 +421,12 @@ class Job(Generic[R]):
         if not self._backend.views.wait_for_end(self.id, limit_s):
             raise WaitTimeoutError(f"job {self.id} has not ended within {timeout:g} s")
         latest = self._backend.views.attempts(self.id, latest=1)
-        self._record = self._backend.views.job(self.id) or self._ended_record(latest)
-        self._forget_details()
+        self.show_end(self._backend.views.job(self.id), latest[0] if latest else None)
         return self
 
     def results(self) -> list[Result]:
         """The results of its attempts, latest first; the last ten stay."""
-        return [self._result(attempt) for attempt in self._backend.views.attempts(self.id)]
+        return [self.result_of(attempt) for attempt in self._backend.views.attempts(self.id)]
 
     @property
     def output(self) -> str:
@@ -511,7 +526,7 @@ class Job(Generic[R]):
             running.save_meta(data, signature)
             return
         if not self._backend.store.save_meta(self.id, data, signature):
-            raise _no_such_job(self.id)
+            raise no_such_job(self.id)
 
     def save(self) -> None:
         """As `save_meta`: nothing else of an enqueued job can be changed (RQ's name)."""
@@ -626,16 +641,9 @@ class Job(Generic[R]):
             check_meta(self._record, self._backend)
         return reader_of(self._serializer)(data) if data else {}
 
-    def _result(self, attempt: Any) -> Result:
+    def result_of(self, attempt: AttemptRecord) -> Result:
+        """What this attempt of the job came to."""
         return Result(self._backend, self.id, self._serializer, attempt)
-
-    def _ended_record(self, latest: list[AttemptRecord]) -> JobRecord:
-        """Of a job whose `result_ttl` or `failure_ttl` is 0: its result stays for a minute."""
-        status = _STATUS_AFTER.get(latest[0].type) if latest else None
-        if status is None:
-            raise _no_such_job(self.id)
-        why, ended_us = latest[0].text("cause"), latest[0].created_us
-        return replace(self._record, status=status, ended_us=ended_us, cause=why)
 
     def _forget_details(self) -> None:
         for name in ("meta", "_payload", "_call"):
@@ -643,7 +651,7 @@ class Job(Generic[R]):
 
     def _check_found(self, status: str) -> None:
         if not status:
-            raise _no_such_job(self.id)
+            raise no_such_job(self.id)
 
 
 def get_current_job(
@@ -687,11 +695,12 @@ def new_job_id() -> str:
 def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
     record = backend.views.job(check_job_id(job_id))
     if record is None:
-        raise _no_such_job(job_id)
+        raise no_such_job(job_id)
     return record
 
 
-def _no_such_job(job_id: str) -> NoSuchJobError:
+def no_such_job(job_id: str) -> NoSuchJobError:
+    """The error to raise about this id."""
     return NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
 
 

@@ -95,7 +95,7 @@ class Queue:
         self.serializer = serializer_name(serializer)
         self._insisted_serializer = None if serializer is None else self.serializer
         self._payload_limit_bytes = payload_limit_bytes
-        self._durability = Durability(**read_waits(**waits))
+        self.durability = Durability(**read_waits(**waits))
         self._plain = template_of(NO_OPTIONS, self.name, self.serializer, self.default_timeout)
 
     @property
@@ -175,10 +175,8 @@ class Queue:
         A datetime without a zone is local time, as everywhere in Python. Raises InvalidCallError
         for what is no datetime.
         """
-        if not isinstance(datetime, Datetime):
-            raise InvalidCallError(f"enqueue_at({datetime!r}, ..): write a datetime")
+        due_us = due_us_of(datetime)
         data, sending = split_call(f, args, kwargs)
-        due_us = (datetime.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         return self._enqueue([data], due_us=due_us, sending=sending)[0]
 
     def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -186,10 +184,8 @@ class Queue:
 
         Raises InvalidCallError for what is no timedelta.
         """
-        if not isinstance(time_delta, timedelta):
-            raise InvalidCallError(f"enqueue_in({time_delta!r}, ..): write a timedelta")
+        delay_us = delay_us_of(time_delta)
         data, sending = split_call(f, args, kwargs)
-        delay_us = max(0, time_delta // timedelta(microseconds=1))
         return self._enqueue([data], delay_us=delay_us, sending=sending)[0]
 
     @staticmethod
@@ -373,6 +369,26 @@ class Queue:
     def __str__(self) -> str:
         return f"<Queue {self.name}>"
 
+    def drafts(
+        self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
+    ) -> list[NewJob]:
+        """The calls as jobs that nobody has sent yet, signed where there are keys."""
+        trace = _carried_trace()
+        return [
+            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
+            for data in datas
+        ]
+
+    def handle(self, draft: NewJob, data: EnqueueData, now_us: int | None) -> Job[Any]:
+        """The job as an enqueue at this time by Redis' clock has just written it."""
+        due_us, delay_us = draft.template.due_us, draft.template.delay_us
+        is_due = due_us is None and delay_us is None
+        status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
+        if due_us is None and delay_us is not None and now_us is not None:
+            due_us = now_us + delay_us
+        record = partial(JobRecord.fresh, draft, _first_status(data, status), now_us, due_us)
+        return Job(record, self._backend, self._insisted_serializer)
+
     def _enqueue(
         self,
         datas: list[EnqueueData],
@@ -380,29 +396,16 @@ class Queue:
         delay_us: int | None = None,
         sending: Sending = PLAINLY,
     ) -> list[Job[Any]]:
-        trace = _carried_trace()
-        jobs = [
-            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
-            for data in datas
-        ]
+        jobs = self.drafts(datas, due_us, delay_us)
         if sending.pipeline is not None and any(map(may_be_left_out, datas)):
             raise InvalidCallError(
                 "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
             )
         now_us = self._send(jobs, sending)
-        is_due = due_us is None and delay_us is None
-        status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
-        if due_us is None and delay_us is not None and now_us is not None:
-            due_us = now_us + delay_us
-        backend, insisted = self._backend, self._insisted_serializer
         handles: list[Job[Any]] = [
-            Job.fetch(job.holder_id, backend, insisted)
+            Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
             if job.holder_id
-            else Job(
-                partial(JobRecord.fresh, job, _first_status(data, status), now_us, due_us),
-                backend,
-                insisted,
-            )
+            else self.handle(job, data, now_us)
             for job, data in zip(jobs, datas, strict=True)
         ]
         if not self.is_async and now_us is not None:
@@ -420,7 +423,7 @@ class Queue:
 
     def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
         """Redis' time of the enqueue; None if it is only queued on a pipeline."""
-        store, durability = self._backend.store, self._durability
+        store, durability = self._backend.store, self.durability
         if sending.waits:
             durability = replace(durability, **sending.waits)
         return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
@@ -459,6 +462,20 @@ class Queue:
         if due_us is None and delay_us is None:
             return template
         return replace(template, due_us=due_us, delay_us=delay_us)
+
+
+def due_us_of(when: Datetime) -> int:
+    """Microseconds since 1970. Raises InvalidCallError for what is no datetime."""
+    if not isinstance(when, Datetime):
+        raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
+    return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def delay_us_of(delay: timedelta) -> int:
+    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta."""
+    if not isinstance(delay, timedelta):
+        raise InvalidCallError(f"enqueue_in({delay!r}, ..): write a timedelta")
+    return max(0, delay // timedelta(microseconds=1))
 
 
 def _carried_trace() -> dict[str, str] | None:

@@ -50,7 +50,7 @@ class Result:
     ) -> None:
         self._backend = backend
         self._serializer = serializer
-        self._attempt = attempt
+        self.record = attempt
         self.job_id = job_id
         self.type = ResultType(attempt.type)
         self.attempt = attempt.attempt
@@ -74,10 +74,12 @@ class Result:
         """
         if self.type is not ResultType.SUCCESSFUL:
             return None
-        data = self._backend.views.result_bytes(self.job_id, self._attempt)
-        if data is None:
-            return None
-        check_result(self.job_id, self._serializer, self._attempt, data, self._backend)
+        data = self._backend.views.result_bytes(self.job_id, self.record)
+        return None if data is None else self.read(data)
+
+    def read(self, data: bytes) -> Any:
+        """The value behind the attempt's serialized result. Raises as `return_value`."""
+        check_result(self.job_id, self._serializer, self.record, data, self._backend)
         try:
             return reader_of(self._serializer)(data)
         except Exception as error:

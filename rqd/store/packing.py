@@ -28,6 +28,12 @@ def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         yield jobs[first:] if first else jobs
 
 
+def sendings(jobs: Sequence[NewJob], request: str) -> Iterator[tuple[str, Sequence[NewJob]]]:
+    """The portions, each with a request id of its own."""
+    for number, portion in enumerate(portions(jobs)):
+        yield (f"{request}.{number}" if number else request), portion
+
+
 def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
     """The script's arguments, and the payloads to be staged by their names.
 

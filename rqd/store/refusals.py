@@ -82,6 +82,17 @@ def explained(url: str) -> Iterator[None]:
         raise ServerUnavailableError(told) from error
 
 
+def for_user(error: redis.ResponseError) -> Exception:
+    """What to raise for an answer to a user's script: an error that says what to do about a
+    namespace not rqd's, or about what keeps Redis from taking a write; else the error itself.
+    """
+    if told := explain_write(error):
+        return ServerUnavailableError(told)
+    if str(error).startswith("WRONGTYPE"):
+        return ConfigurationError(f"{error}: {NOT_OURS}")
+    return error
+
+
 def explain_write(error: redis.ResponseError) -> str | None:
     """What to tell a user whose write Redis did not take for now; None for any other error."""
     if isinstance(error, exceptions.NoPermissionError):

@@ -18,10 +18,6 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.durability import Durability
-from rqd.model.errors import (
-    ConfigurationError,
-    ServerUnavailableError,
-)
 from rqd.model.records import Claim, NewJob
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.exchange import (
@@ -37,12 +33,12 @@ from rqd.store.exchange import (
     read_text,
 )
 from rqd.store.keys import Keys
-from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, portions
-from rqd.store.refusals import NOT_OURS, explain_write
+from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, sendings
+from rqd.store.refusals import for_user
 from rqd.store.scripts import Script, load_script
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
-_STAGED_TTL_S = 600
+STAGED_TTL_S = 600
 _NO_MORE = Durability()
 
 
@@ -81,8 +77,7 @@ class Store:
         if durability:
             check_wait(durability, self.redis, pipe)
         now_us, reached = None, None
-        for number, portion in enumerate(portions(jobs)):
-            sent_as = f"{request}.{number}" if number else request
+        for sent_as, portion in sendings(jobs, request):
             if pipe is not None:
                 self._queue_enqueue(portion, sent_as, pipe)
             else:
@@ -287,7 +282,7 @@ class Store:
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():
-            pipe.set(self.keys.staged(name), payload, ex=_STAGED_TTL_S)
+            pipe.set(self.keys.staged(name), payload, ex=STAGED_TTL_S)
         pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
 
     def _enqueue(
@@ -305,7 +300,7 @@ class Store:
 
     def _stage(self, staged: Mapping[str, bytes]) -> None:
         for name, value in staged.items():
-            self.redis.set(self.keys.staged(name), value, ex=_STAGED_TTL_S)
+            self.redis.set(self.keys.staged(name), value, ex=STAGED_TTL_S)
 
     def _ask(self, name: str, *args: Any, wait: tuple[str | int, ...] = ()) -> Any:
         """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
@@ -317,11 +312,7 @@ class Store:
             command = (1, self.keys.queues, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError as error:
-            if told := explain_write(error):
-                raise ServerUnavailableError(told) from error
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-            raise ConfigurationError(f"{error}: {NOT_OURS}") from error
+            raise for_user(error) from error
 
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)

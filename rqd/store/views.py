@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
+from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.keys import Keys
-from rqd.store.refusals import RedisGone, is_lasting
+from rqd.store.refusals import RedisGone
 from rqd.store.store import Store
 
 _OF_ENDED = ("finished", "failed", "canceled")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
-_LIVE = (b"queued", b"started", b"scheduled", b"deferred")
-# Each wait is a blocking read in the server; it is renewed before the socket's own timeout ends it.
-_BLOCK_SLICE_S = 2.0
-# Between two tries while the server is away; the client has tried again by itself before.
-_LOST_PAUSE_S = 0.25
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
 _LATEST_US = 2**53
@@ -66,7 +62,7 @@ class Views:
         self._redis: Any = store.redis
         self._keys: Keys = store.keys
         timeout_s = self._redis.connection_pool.connection_kwargs.get("socket_timeout")
-        self._block_slice_s = min(_BLOCK_SLICE_S, timeout_s / 2) if timeout_s else _BLOCK_SLICE_S
+        self._block_slice_s = block_slice_s(timeout_s)
 
     @property
     def block_slice_ms(self) -> int:
@@ -115,23 +111,20 @@ class Views:
     def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
         """Returns as soon as the job has ended or is gone; False when the time is over before.
 
-        Blocks in the server, without polling, for what a worker makes of the job. That it was
-        canceled, deleted or expired is seen when the wait is renewed, within two seconds. A server
-        that goes away meanwhile is waited for; one that is not there from the start is an error.
+        Blocks in the server: see `until_end`.
         """
-        deadline = monotonic() + timeout_s
-        latest, has_ended = self._look_at(job_id)
-        while not has_ended and (left_s := deadline - monotonic()) > 0:
-            try:
-                # Rounded up: a block of 0 would last for ever.
-                left_ms = math.ceil(min(self._block_slice_s, left_s) * 1000)
-                self._redis.xread({self._keys.results(job_id): latest}, count=1, block=left_ms)
-                latest, has_ended = self._look_at(job_id)
-            except RedisGone as error:
-                if is_lasting(error):
-                    raise
-                sleep(max(0.0, min(_LOST_PAUSE_S, deadline - monotonic())))
-        return has_ended
+        steps = until_end(self._keys, job_id, timeout_s, self._block_slice_s)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = self._carry_out(step)
+                except RedisGone as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return bool(end.value)
 
     def dependent_ids(self, job_id: str) -> list[str]:
         """Ids of the jobs that wait for this one."""
@@ -278,13 +271,15 @@ class Views:
         seconds, micros = self._redis.time()
         return int(seconds) * 1_000_000 + int(micros)
 
-    def _look_at(self, job_id: str) -> tuple[bytes, bool]:
-        """The id of the job's latest result, and whether it has ended, both at one instant."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xrevrange(self._keys.results(job_id), count=1)
-            pipe.hget(self._keys.job(job_id), "status")
-            entries, status = pipe.execute()
-        return (entries[0][0] if entries else b"0"), status not in _LIVE
+    def _carry_out(self, step: Step) -> list[Any]:
+        if isinstance(step, float):
+            sleep(step)
+            return []
+        with self._redis.pipeline(transaction=len(step) > 1) as pipe:
+            for command in step:
+                pipe.execute_command(*command)
+            answers: list[Any] = pipe.execute()
+        return answers
 
     def _rows(self, wanted: Sequence[tuple[str, dict[str, str]]]) -> Iterator[dict[str, str]]:
         with self._redis.pipeline(transaction=False) as pipe:

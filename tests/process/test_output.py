@@ -60,7 +60,7 @@ def test_every_attempt_keeps_the_end_of_what_it_printed(
     assert result.details["output_bytes"] == 1_000_000
     (result,) = silent.results()
     assert silent.output == ""
-    assert not {"output", "output_bytes"} & result._attempt.fields.keys()
+    assert not {"output", "output_bytes"} & result.record.fields.keys()
 
 
 def test_a_follower_sees_lines_as_they_come_and_ends_with_the_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
+import rqd.aio
 from rqd import Queue, Worker
 from rqd.connection import backend_for
 from rqd.store.connection import client_connection
 from tests import jobs
-from tests.cli.running import rqd
+from tests.cli.running import rqd as rqd_command
 from tests.daemons import StartDaemon
 from tests.servers import running_server
 from tests.topology.certificates import Certificates, make_certificates
@@ -69,9 +71,19 @@ def test_a_daemon_a_client_and_the_command_line_speak_tls(
     assert large.latest_result(timeout=10)
     assert large.return_value() == "x" * 300_000
     assert "gone" not in daemon.log()
-    assert rqd("info", url=secure.url).status == 0
-    assert rqd("stop", url=secure.url).status == 0
+    assert rqd_command("info", url=secure.url).status == 0
+    assert rqd_command("stop", url=secure.url).status == 0
     assert daemon.wait() == 0
+
+
+def test_awaited_calls_speak_tls(secure: TLSServer) -> None:
+    async def story() -> None:
+        job = await rqd.aio.Queue("awaited", secure.url).enqueue(jobs.multiply, 6, 7)
+        await asyncio.to_thread(Worker(["awaited"], connection=secure.url).work)
+        assert await (await job.wait(10)).return_value() == 42
+        await rqd.aio.close()
+
+    asyncio.run(story())
 
 
 def test_a_session_ticket_is_no_answer(secure: TLSServer, start_daemon: StartDaemon) -> None:
@@ -125,7 +137,7 @@ def test_a_wrong_certificate_is_one_line(
         "{stranger}": f"{other.query('ssl_ca_certs')}&ssl_ca_certs={certificates.folder}/ca.crt",
     }[query]
 
-    ran = rqd(*command, url=f"rediss://{host}:{secure.port}/0?{written}")
+    ran = rqd_command(*command, url=f"rediss://{host}:{secure.port}/0?{written}")
 
     assert ran.status == EX_UNAVAILABLE, ran
     assert why in ran.err or (is_about_us and "it ended the TLS connection" in ran.err)
@@ -150,7 +162,7 @@ def test_the_hosts_name_is_compared_unless_told_otherwise(secure: TLSServer) -> 
     ],
 )
 def test_a_tls_setting_that_cannot_be_is_refused(url: str, why: str) -> None:
-    ran = rqd("info", url=url)
+    ran = rqd_command("info", url=url)
 
     assert ran.status == EX_USAGE
     assert why in ran.err

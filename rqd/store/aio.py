@@ -1,0 +1,185 @@
+"""The store for asyncio: the same scripts and arguments, over redis.asyncio.
+
+An `await` that is canceled closes the connection its command was on, as the answer would be taken
+for the next one's; redis-py does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.asyncio
+from redis.asyncio import connection as awaiting
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError, ResponseError
+
+from rqd.model.errors import ConfigurationError
+from rqd.model.records import AttemptRecord, JobRecord, NewJob
+from rqd.store.endings import Step, block_slice_s, until_end
+from rqd.store.exchange import read_enqueued, read_text
+from rqd.store.packing import enqueue_arguments, sendings
+from rqd.store.refusals import RedisGone, for_user
+from rqd.store.scripts import load_script
+from rqd.store.store import STAGED_TTL_S, Store
+from rqd.store.views import parse_attempt
+
+T = TypeVar("T")
+
+# Those of a blocking connection that an awaiting one has in a form of its own, or not at all.
+_OTHERS = {
+    "event_dispatcher",
+    "maint_notifications_config",
+    "parser_class",
+    "retry",
+    "retry_on_error",
+}
+
+
+_TRIES = 3
+# Module-level on purpose: a connection belongs to the loop in which it was made, and goes with it.
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[AsyncStore, Any]] = WeakKeyDictionary()
+
+
+async def close_connections() -> None:
+    """Closes those of the running loop, whatever store they are of."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await client.aclose()
+
+
+class AsyncStore:
+    """What users do with jobs in the namespace of a blocking store, without blocking.
+
+    Raises ConfigurationError for a store whose server may move.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys = store.keys
+        pool = store.redis.connection_pool
+        if "directory" in pool.connection_kwargs:
+            raise ConfigurationError(
+                "rqd.aio talks to one server, redis://, rediss:// or unix://; with Sentinel or a"
+                " Cluster write: await asyncio.to_thread(queue.enqueue, ..)"
+            )
+        self._kind = _kind_of(pool.connection_class)
+        self._settings = {
+            name: value for name, value in pool.connection_kwargs.items() if name not in _OTHERS
+        }
+        # Kept here and not by redis-py's connections: before Python 3.12 their asyncio.wait_for
+        # swallows a cancellation that comes just when they have sent.
+        self._patience_s: float | None = self._settings.get("socket_timeout")
+        self._settings["socket_timeout"] = None
+        self._slice_s = block_slice_s(self._patience_s)
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> int:
+        """As `Store.enqueue`."""
+        now_us = 0
+        for request, portion in sendings(jobs, self._store.request_id()):
+            args, staged = enqueue_arguments(portion, request)
+            for name, value in staged.items():
+                await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
+            now_us = read_enqueued(await self._run("enqueue", *args), portion)
+        return now_us
+
+    async def cancel(self, job_id: str) -> str:
+        """As `Store.cancel`."""
+        return read_text(await self._run("cancel", job_id, ""))
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        """As `Views.job`."""
+        fields = await self._ask("HGETALL", self._keys.job(job_id))
+        return JobRecord.parse(job_id, fields) if b"status" in fields else None
+
+    async def latest_attempt(self, job_id: str) -> AttemptRecord | None:
+        """The latest attempt of a job that is over."""
+        entries = await self._ask("XREVRANGE", self._keys.results(job_id), "+", "-", "COUNT", 1)
+        return parse_attempt(*entries[0]) if entries else None
+
+    async def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
+        """As `Views.result_bytes`."""
+        if "result" in attempt.fields:
+            return attempt.fields["result"]
+        found: bytes | None = await self._ask("GET", self._keys.result(job_id))
+        return found
+
+    async def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
+        """As `Views.wait_for_end`."""
+        steps = until_end(self._keys, job_id, timeout_s, self._slice_s)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._carry_out(step)
+                except RedisGone as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return bool(end.value)
+
+    async def _carry_out(self, step: Step) -> list[Any]:
+        if isinstance(step, float):
+            await asyncio.sleep(step)
+            return []
+        if len(step) == 1:
+            return [await self._ask(*step[0])]
+        return await self._patiently(partial(self._transact, step))
+
+    async def _transact(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        async with self._client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            answers: list[Any] = await pipe.execute()
+        return answers
+
+    async def _run(self, name: str, *args: Any) -> Any:
+        """As `Store._ask`: what a user can do about an error is said."""
+        script = load_script(name)
+        try:
+            try:
+                return await self._ask("EVALSHA", script.sha, 1, self._keys.queues, *args)
+            except NoScriptError:
+                return await self._ask("EVAL", script.source, 1, self._keys.queues, *args)
+        except ResponseError as error:
+            raise for_user(error) from error
+
+    async def _ask(self, *command: Any) -> Any:
+        return await self._patiently(partial(self._client.execute_command, *command))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Each script is safe to send twice, and so is all else that is asked here."""
+        for _ in range(_TRIES):
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    return await ask()
+            except TimeoutError:
+                continue
+        raise redis.TimeoutError(f"no answer within {self._patience_s:g} s")
+
+    @property
+    def _client(self) -> Any:  # redis-py types an answer as all that it could be
+        clients = _clients.setdefault(asyncio.get_running_loop(), {})
+        client = clients.get(self)
+        if client is None:
+            pool = awaiting.ConnectionPool(
+                connection_class=self._kind,
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _TRIES - 1),
+                retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+                **self._settings,
+            )
+            client = clients[self] = redis.asyncio.Redis.from_pool(pool)
+        return client
+
+
+def _kind_of(blocking: type[Any]) -> type[awaiting.AbstractConnection]:
+    if issubclass(blocking, redis.UnixDomainSocketConnection):
+        return awaiting.UnixDomainSocketConnection
+    if issubclass(blocking, redis.SSLConnection):
+        return awaiting.SSLConnection
+    return awaiting.Connection
