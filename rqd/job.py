@@ -701,7 +701,8 @@ def _fetch_record(backend: Backend, job_id: str) -> JobRecord:
 
 def no_such_job(job_id: str) -> NoSuchJobError:
     """The error to raise about this id."""
-    return NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
+    told = f"no job {job_id!r}: it was deleted, or its time to live is over"
+    return NoSuchJobError(told, job_id)
 
 
 def _insisted(serializer: str | Serializer | None) -> str | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_queues
+from rqd.cli.near import did_you_mean
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.model.errors import ConfigurationError
@@ -25,7 +27,14 @@ _WAIT_S = 10**8
 
 @click.command(name="enqueue", context_settings={"ignore_unknown_options": False})
 @redis_options
-@click.option("--queue", "-q", default="default", show_default=True, help="The queue's name.")
+@click.option(
+    "--queue",
+    "-q",
+    default="default",
+    show_default=True,
+    shell_complete=complete_queues,
+    help="The queue's name.",
+)
 @click.option("--timeout", help="How long it may run: 180, 10m, -1.")
 @click.option("--result-ttl", help="How long its record stays after success.")
 @click.option("--ttl", help="How long it may wait.")
@@ -86,8 +95,10 @@ def command(
             return 0
         if not quiet:
             click.echo(job.id, err=True)
-        if not any(queue in row["queues"].split(",") for row in there.views.masters()):
-            click.echo(f"rqd: no daemon serves queue {queue} now; waiting for one", err=True)
+        served = {name for row in there.views.masters() for name in row["queues"].split(",")}
+        if queue not in served:
+            near = did_you_mean(queue, served) or "; waiting for one"
+            click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
         result = job.latest_result(timeout=_WAIT_S)
     return _show(result)
 

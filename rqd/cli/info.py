@@ -3,52 +3,125 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_queues
+from rqd.cli.near import check_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table, plain
+from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
+from rqd.store.views import Views
 
 _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "busy", "wanted", "workers", "done", "failed", "number",
 }  # fmt: skip
+_DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
 _DIGITS = 17
+_ALL = ("queues", "masters", "workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `look` has found: rows with numbers as numbers, and when that was."""
+
+    queues: list[dict[str, Any]]
+    masters: list[dict[str, Any]]
+    workers: list[dict[str, Any]]
+    now_us: int
 
 
 @click.command(name="info")
 @redis_options
 @as_json
-def command(url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Show queues, masters and workers."""
+@click.option("--interval", "-i", type=float, metavar="SECONDS", help="Show it again and again.")
+@click.option("--only-queues", "-Q", is_flag=True, help="Only the queues.")
+@click.option("--only-workers", "-W", is_flag=True, help="Only masters and workers.")
+@click.option("--raw", "-r", is_flag=True, hidden=True)
+@click.option("--by-queue", "-R", is_flag=True, hidden=True)
+@click.argument("queues", nargs=-1, shell_complete=complete_queues)
+def command(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    interval: float | None,
+    only_queues: bool,
+    only_workers: bool,
+    raw: bool,
+    by_queue: bool,
+    queues: tuple[str, ...],
+) -> None:
+    """Show queues, masters and workers; with QUEUES, these and who serves them."""
+    if raw or by_queue:
+        told = "--raw is --json" if raw else "--by-queue is rqd worker --queue NAME"
+        raise ConfigurationError(f"RQ's {told} here")
+    if interval is not None and interval <= 0:
+        raise ConfigurationError(f"--interval {interval:g}: write seconds, above 0")
+    parts = ("queues",) if only_queues else ("masters", "workers") if only_workers else _ALL
     with backend(url, namespace) as there:
-        views = there.views
-        queues = [asdict(counts) for counts in views.queue_counts(views.queue_names())]
-        raw_masters = views.masters()
-        raw_workers = views.workers(raw_masters)
-        running = [row["job"] for row in raw_workers if row.get("job")]
-        told = views.progress(running) if running else {}
-        now_us = views.now_us()
+        check_queues(queues, there.views)
+        while True:
+            seen = _of_queues(look(there.views), queues)
+            if interval is not None and not as_json:
+                click.clear()  # on a terminal; else nothing
+            if as_json:
+                shown = {part: getattr(seen, part) for part in parts}
+                click.echo(json.dumps(shown, indent=None if interval is not None else 2))
+            else:
+                _show(seen, parts)
+            if interval is None:
+                return
+            time.sleep(interval)
+
+
+def look(views: Views) -> Seen:
+    """Queues, masters and workers as they stand."""
+    queues = [asdict(counts) for counts in views.queue_counts(views.queue_names())]
+    raw_masters = views.masters()
+    raw_workers = views.workers(raw_masters)
+    running = [row["job"] for row in raw_workers if row.get("job")]
+    told = views.progress(running) if running else {}
+    now_us = views.now_us()
     workers = [
         {"done": 0, "failed": 0} | _typed(row) | _progress(told.get(row.get("job", "")))
         for row in raw_workers
         if _is_shown(row)
     ]
     masters = [_with_busy(_typed(row), workers) for row in raw_masters]
-    if as_json:
-        everything = {"queues": queues, "masters": masters, "workers": workers}
-        click.echo(json.dumps(everything, indent=2))
-        return
-    _show_queues(queues)
-    click.echo()
-    _show_masters(masters, now_us)
-    _show_refused_reloads(masters)
-    click.echo()
-    _show_workers(workers, now_us)
+    return Seen(queues, masters, workers, now_us)
+
+
+def _of_queues(seen: Seen, names: tuple[str, ...]) -> Seen:
+    """What concerns these queues; all if there are none."""
+    if not names:
+        return seen
+    masters = [row for row in seen.masters if set(names) & set(row["queues"])]
+    serving = {row["name"] for row in masters}
+    return Seen(
+        [row for row in seen.queues if row["name"] in names],
+        masters,
+        [row for row in seen.workers if row["master"] in serving],
+        seen.now_us,
+    )
+
+
+def _show(seen: Seen, parts: tuple[str, ...]) -> None:
+    for number, part in enumerate(parts):
+        if number:
+            click.echo()
+        if part == "queues":
+            _show_queues(seen.queues)
+        elif part == "masters":
+            _show_masters(seen.masters, seen.now_us)
+            _show_refused_reloads(seen.masters)
+        else:
+            show_workers(seen.workers, seen.now_us)
 
 
 def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,7 +162,8 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
     echo_table("Masters", heads, rows)
 
 
-def _show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
+def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
+    """The table of workers."""
     heads = (
         "worker", "pid", "state", "for", "job", "function", "queue", "progress", "done", "failed",
         "rss MB", "cpu %", "last error",
@@ -130,7 +204,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     for name, value in row.items():
         if name in _NUMBERS:
             typed[name] = _whole(value)
-        elif name == "cpu_percent":
+        elif name in _DECIMALS:
             typed[name] = _decimal(value)
         elif name in _INSTANTS:
             at_us = _whole(value)

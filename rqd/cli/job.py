@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_jobs
 from rqd.cli.job_actions import ACTIONS, Asked, act
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import COLOURS, plain
@@ -25,7 +26,7 @@ _MOST_IDS = 5
 @click.option("--grace", help="stop: time from the exception in the job to the kill.  [default: 5]")
 @click.option("--no-wait", is_flag=True, help="stop: don't wait for its end.")
 @click.option("--at-front", is_flag=True, help="requeue: before all that wait.")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 @click.argument("action", required=False, type=click.Choice(ACTIONS), metavar="[ACTION]")
 def command(
     url: str | None,

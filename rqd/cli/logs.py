@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rqd.cli.completing import complete_jobs
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.job import Job, JobStatus
@@ -16,7 +17,7 @@ _MASTER_S = 2.0
 @click.command(name="logs")
 @redis_options
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job's end.")
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -> None:
     """Print what a job wrote to stdout and stderr: the last 64 KiB of its latest attempt.
 

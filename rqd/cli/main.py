@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 import rqd
+from rqd.cli.near import did_you_mean
 from rqd.model.errors import (
     ConfigurationError,
     InvalidCallError,
@@ -32,9 +33,9 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
     "reload": "reload",
-    "queue": "queue", "suspend": "suspend", "resume": "resume",
     "logs": "logs",
-    "acl": "acl", "config": "config", "doctor": "doctor",
+    "queue": "queue", "worker": "worker", "suspend": "suspend", "resume": "resume",
+    "acl": "acl", "config": "config", "doctor": "doctor", "completion": "completion",
 }  # fmt: skip
 
 
@@ -56,6 +57,26 @@ class LazyGroup(click.Group):
         module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
         return module.command  # type: ignore[no-any-return]  # each module's one click.Command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with. Raises UsageError, which says what is near."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(f"there is no command {name!r}{_meant(name, args[1:])}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _meant(name: str, rest: list[str]) -> str:
+    """What to type instead, for commands of RQ's and for slips."""
+    queues = ",".join(one for one in rest if not one.startswith("-")) or "default"
+    instead = {
+        "worker-pool": f"rqd start --queues {queues} --workers 4",
+        "requeue": "rqd job ID requeue",
+        "empty": f"rqd queue {queues} empty",
+    }.get(name)
+    return f": write {instead}" if instead else did_you_mean(name, _COMMANDS)
+
 
 @click.group(
     cls=LazyGroup,
@@ -74,7 +95,7 @@ def main() -> None:
     """Runs the command line and exits with a sysexits status; no traceback for a user's mistake."""
     status: object = 0
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="rqd", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
         _leave("interrupted", 130)

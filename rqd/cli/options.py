@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from rqd.cli.near import near_job
 from rqd.cli.settings import config_option
 from rqd.connection import Backend, own_keyring
+from rqd.model.errors import NoSuchJobError
 from rqd.store.connection import client_connection, default_namespace, default_url, explained
 from rqd.store.store import Store
 
@@ -45,5 +47,11 @@ def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> I
     keyring = own_keyring() if signs else None
     target = url or default_url()
     store = Store(client_connection(target), namespace or default_namespace())
+    there = Backend(store, target, keyring)
     with explained(target):
-        yield Backend(store, target, keyring)
+        try:
+            yield there
+        except NoSuchJobError as error:
+            if hint := near_job(error.job_id, there.views):
+                raise NoSuchJobError(f"no job {error.job_id!r}{hint}") from error
+            raise

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_queues
+from rqd.cli.near import did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 from rqd.connection import Backend
@@ -24,7 +26,7 @@ _COUNTS = ("ready", "started", "scheduled", "deferred", "finished", "failed", "c
 @redis_options
 @as_json
 @click.option("--for", "for_", metavar="TIME", help="pause: ends by itself then: 30, 10m, 2h.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_queues)
 @click.argument(
     "action",
     required=False,
@@ -54,7 +56,8 @@ def command(
         else:
             known = there.views.queue_names()
             if name is not None and name not in known:
-                raise RqdError(f"no queue {name!r} ever had a job; rqd queue lists those that had")
+                near = did_you_mean(name, known) or "; rqd queue lists those that had"
+                raise RqdError(f"no queue {name!r} ever had a job{near}")
             told = {"queues": _rows(there, known if name is None else [name])}
     if as_json:
         click.echo(json.dumps(told.get("queues", told), indent=2))

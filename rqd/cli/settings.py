@@ -7,7 +7,6 @@ There is one list of them, the options of `rqd start`: `--jobs-per-child 5` is
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rqd.cli.near import did_you_mean
 from rqd.model.errors import ConfigurationError
 
 FILE_VARIABLE = "RQD_CONFIG"
@@ -132,5 +132,5 @@ def _checked(value: Any, option: click.Option, what: str) -> Any:
 
 
 def _near(key: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
-    return f": did you mean {near[0]}?" if near else f": there are {', '.join(sorted(known))}"
+    near = did_you_mean(key.replace("_", "-"), known)
+    return near or f": there are {', '.join(sorted(known))}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rqd.cli.completing import complete_queues
 from rqd.cli.options import redis_options
 from rqd.cli.settings import SettingsCommand
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
@@ -25,7 +26,14 @@ MIB = 1024 * 1024
 
 @click.command(name="start", cls=SettingsCommand)
 @redis_options
-@click.option("--queues", "-q", default="default", show_default=True, help="In precedence: a,b.")
+@click.option(
+    "--queues",
+    "-q",
+    default="default",
+    show_default=True,
+    shell_complete=complete_queues,
+    help="In precedence: a,b.",
+)
 @click.option("--workers", "-w", type=int, default=4, show_default=True, help="Jobs at a time.")
 @click.option("--preload", multiple=True, metavar="MODULE,..", help="Import before the first fork.")
 @click.option(

@@ -33,6 +33,10 @@ class PayloadTooLargeError(InvalidCallError):
 class NoSuchJobError(RqdError, LookupError):
     """No job has this id: it never existed, was deleted, or its result's time to live is over."""
 
+    def __init__(self, message: str, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
 
 class NoSuchGroupError(RqdError, LookupError):
     """No group has this name: no job was ever put in, or their times to live are over."""

@@ -32,6 +32,7 @@ RedisError = redis.RedisError
 
 _CLIENT_WAITS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
 _DAEMON_WAIT_S = 0.5
+_HASTY_WAIT_S = 0.2
 # A failover is over by then, or takes longer than a caller likes to be kept.
 _CLIENT_PATIENCE_S = 6.0
 
@@ -123,6 +124,14 @@ def client_connection(target: str | Client | None) -> redis.Redis:
     patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
     retry = Patience(_CLIENT_PATIENCE_S)
     return _client(_roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
+
+
+def hasty_connection(url: str) -> redis.Redis:
+    """A client for what is worth no wait: it gives up after a fifth of a second."""
+    client = daemon_connection(url)
+    waits = {"socket_timeout": _HASTY_WAIT_S, "socket_connect_timeout": _HASTY_WAIT_S}
+    client.connection_pool.connection_kwargs.update(waits)
+    return client
 
 
 def daemon_connection(url: str) -> redis.Redis:

@@ -40,7 +40,7 @@ def refused(ran: Ran, status: int, why: str) -> None:
 
 
 REFUSED: list[tuple[list[str | bytes], int, str]] = [
-    (["nothing"], EX_USAGE, "No such command 'nothing'"),
+    (["nothing"], EX_USAGE, "there is no command 'nothing'"),
     (["info", "--colour"], EX_USAGE, "No such option"),
     (["info", "--url", "http://h"], EX_USAGE, "URL 'http://h' can't be read: write redis://"),
     (["info", "--url", "redis://h:port"], EX_USAGE, "can't be read"),

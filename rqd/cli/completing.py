@@ -1,0 +1,44 @@
+"""Names for the shell to complete: queues and jobs, asked of Redis if it answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from rqd.cli.near import job_ids_from
+from rqd.store.connection import RedisError, default_namespace, default_url, hasty_connection
+from rqd.store.store import Store
+from rqd.store.views import Views
+
+
+def complete_queues(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The queues whose name goes on so; of a list with commas, its last one."""
+    before, comma, last = typed.rpartition(",")
+
+    def look(views: Views) -> list[str]:
+        return [f"{before}{comma}{name}" for name in views.queue_names() if name.startswith(last)]
+
+    return _asked(context, look)
+
+
+def complete_jobs(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The jobs whose id goes on so, as far as they are found at once."""
+    return _asked(context, lambda views: job_ids_from(typed, views))
+
+
+def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[CompletionItem]:
+    """Nothing rather than an error in the midst of what somebody types."""
+    given: dict[str, Any] = context.params
+    namespace = given.get("namespace") or default_namespace()
+    try:
+        store = Store(hasty_connection(given.get("url") or default_url()), namespace)
+        return [CompletionItem(name) for name in look(Views(store))]
+    except (RedisError, OSError, ValueError):
+        return []

@@ -1,0 +1,29 @@
+"""`rqd completion SHELL`: the script by which a shell completes rqd's commands."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from rqd.model.errors import RqdError
+
+_PROGRAM = "rqd"
+_VARIABLE = "_RQD_COMPLETE"
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(name="completion")
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print what makes a shell complete commands, options, queues and job ids.
+
+    \b
+    bash:  rqd completion bash > ~/.local/share/bash-completion/completions/rqd
+    zsh:   eval "$(rqd completion zsh)"       (in ~/.zshrc, after compinit)
+    fish:  rqd completion fish > ~/.config/fish/completions/rqd.fish
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise RqdError(f"no completion for {shell}")
+    click.echo(kind(context.find_root().command, {}, _PROGRAM, _VARIABLE).source())

@@ -1,0 +1,129 @@
+"""What a shell completes, and what the command line takes for a slip."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend, backend_for
+from rqd.store.exchange import Beat
+from tests.cli.running import Ran, rqd
+from tests.client import work
+from tests.client.performing import perform
+
+EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE = 64, 66, 69
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    """Two queues with a job each, and a master with two workers that serves one of them."""
+    backend = backend_for(redis_url)
+    Queue("high", backend).enqueue(work.multiply, 1, job_id="waits-1")
+    Queue("higher", backend).enqueue(work.fail, "no luck", job_id="failed-1")
+    perform(backend, "higher")
+    row: dict[str, Any] = {"host": "h", "pid": 7, "workers": 2, "state": "idle", "queues": "high"}
+    backend.store.hello("m", "boot", 600, row)
+    rows: dict[int, dict[str, Any]] = {n: {"state": "idle", "pid": n} for n in (1, 2)}
+    backend.store.beat(Beat("m", "boot", 15_000_000, 600, "", (), row, rows))
+    return backend
+
+
+def complete(url: str, *words: str) -> list[str]:
+    """What bash would offer for the last of these words."""
+    line = " ".join(["rqd", *words])
+    ran = rqd(
+        url=url,
+        env={
+            "_RQD_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words)),
+        },
+    )
+    assert ran.err == ""
+    return [offered.partition(",")[2] for offered in ran.out.split()]
+
+
+def test_queues_and_jobs_are_completed_from_redis(there: Backend) -> None:
+    assert complete(there.url, "enqueue", "-q", "hi") == ["high", "higher"]
+    assert complete(there.url, "info", "higher") == ["higher"]
+    assert complete(there.url, "start", "--queues", "higher,h") == ["higher,high", "higher,higher"]
+    assert complete(there.url, "job", "fa") == ["failed-1"]
+    assert complete(there.url, "job", "--namespace", "other", "fa") == []
+    assert "--retry-max" in complete(there.url, "enqueue", "--ret")
+    assert {"job", "info"} <= set(complete(there.url, ""))
+
+
+def test_a_server_that_does_not_answer_completes_nothing_and_costs_no_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        since = time.monotonic()
+
+        assert complete(f"redis://127.0.0.1:{deaf.getsockname()[1]}", "job", "a") == []
+
+    assert time.monotonic() - since < 10.0  # the client's patience would be three times 5 s
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_printed(shell: str) -> None:
+    ran = rqd("completion", shell)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert f"_RQD_COMPLETE={shell}_complete" in ran.out
+
+
+def refused(ran: Ran, status: int, why: str) -> None:
+    assert (ran.status, ran.out) == (status, "")
+    (line,) = ran.err.splitlines()
+    assert line.startswith("rqd: ")
+    assert why in line
+
+
+def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
+    refused(rqd("enqeue", "tasks.f"), EX_USAGE, "no command 'enqeue': did you mean enqueue?")
+    refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help shows")
+    refused(rqd("info", "--jsn"), EX_USAGE, "--json")
+    refused(rqd("worker-pool", "a", "-n", "4"), EX_USAGE, "write rqd start --queues a")
+    refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")
+    refused(rqd("info", "-R"), EX_USAGE, "is rqd worker --queue NAME here")
+    refused(rqd("info", "-i", "0"), EX_USAGE, "--interval 0: write seconds")
+
+
+def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -> None:
+    url = there.url
+    refused(rqd("info", "hihg", url=url), EX_UNAVAILABLE, "no queue 'hihg': did you mean high?")
+    refused(rqd("info", "xyz", url=url), EX_UNAVAILABLE, "'xyz': there are high, higher")
+    refused(rqd("worker", "m:11", url=url), EX_UNAVAILABLE, "'m:11' is alive: did you mean m:1?")
+    refused(
+        rqd("worker", "high", "low", url=url), EX_UNAVAILABLE, "rqd start --queues high,low runs"
+    )
+    refused(rqd("job", "wai", url=url), EX_NOINPUT, "no job 'wai': did you mean waits-1?")
+    refused(rqd("job", "nobody", url=url), EX_NOINPUT, "'nobody': it was deleted, or")
+
+
+def test_info_shows_the_parts_and_queues_that_are_asked_for(there: Backend) -> None:
+    def told(*arguments: str) -> Any:
+        return json.loads(rqd("info", "--json", *arguments, url=there.url).out)
+
+    assert list(told("-Q")) == ["queues"]
+    assert list(told("--only-workers")) == ["masters", "workers"]
+    of_high, of_higher = told("high"), told("higher")
+    assert [row["name"] for row in of_high["queues"]] == ["high"]
+    assert len(of_high["workers"]) == 2
+    assert (len(of_higher["queues"]), of_higher["masters"], of_higher["workers"]) == (1, [], [])
+    assert rqd("info", "-W", url=there.url).out.startswith("Masters")
+
+
+def test_workers_are_shown_by_their_queue_and_one_by_its_name(there: Backend) -> None:
+    listed = json.loads(rqd("worker", "--json", "-q", "high", url=there.url).out)
+    assert [(row["master"], row["number"], row["state"]) for row in listed] == [
+        ("m", 1, "idle"),
+        ("m", 2, "idle"),
+    ]
+    assert json.loads(rqd("worker", "--json", "-q", "higher", url=there.url).out) == []
+    assert json.loads(rqd("worker", "m:2", "--json", url=there.url).out)["pid"] == 2
+    assert "pid:          2" in rqd("worker", "m:2", url=there.url).out
+    assert "m:1" in rqd("worker", url=there.url).out
