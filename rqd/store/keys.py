@@ -97,6 +97,10 @@ class Keys:
         """SET of a group's jobs that have not ended."""
         return f"{self.prefix}group:{group}:open"
 
+    def group_ended(self, group: str) -> str:
+        """HASH: how each of a group's jobs has ended, by id."""
+        return f"{self.prefix}group:{group}:ended"
+
     def awaited(self, job_id: str) -> str:
         """SET of the parents whose end a deferred job still waits for."""
         return f"{self.prefix}job:{job_id}:awaited"

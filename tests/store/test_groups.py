@@ -123,7 +123,8 @@ def test_a_group_stays_as_long_as_its_records_and_a_day_at_least(
     rqd.enqueue(member("a", result_ttl_s=result_ttl_s), member("b"))
     for claim in rqd.claim(2):
         rqd.settle(claim)
-    for key in (rqd.keys.group("g"), rqd.keys.group_jobs("g")):
+    keys = rqd.keys
+    for key in (keys.group("g"), keys.group_jobs("g"), keys.group_ended("g")):
         assert rqd.ttl_s(key) == pytest.approx(stays_s, abs=10 if stays_s > 0 else 0)
     assert not rqd.redis.exists(rqd.keys.group_open("g"))
     if stays_s > 0:
@@ -157,7 +158,9 @@ def test_more_wait_for_a_group_than_one_script_tells(rqd: Driver) -> None:
 
 
 def test_a_groups_damaged_keys_keep_no_job_from_its_end(rqd: Driver) -> None:
-    for damaged in (rqd.keys.group("g"), rqd.keys.group_jobs("g"), rqd.keys.group_open("g")):
+    keys = rqd.keys
+    for key in (keys.group, keys.group_jobs, keys.group_open, keys.group_ended):
+        damaged = key("g")
         rqd.redis.flushall()
         rqd.enqueue(member("a"), member("b"), after("then"))
         rqd.redis.delete(damaged)

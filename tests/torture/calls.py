@@ -89,6 +89,12 @@ def _called(rng: Random) -> Call:
     return Call("called", "flaky", (failures,), (expect,), "high", retries=1, more=more)
 
 
+def draw_family(rng: Random) -> list[Call]:
+    """Jobs that wait for one another: most of them for the first, and the last for all others."""
+    call = Call("family", "plain", (rng.uniform(0, 0.05),), queue=rng.choice(QUEUES))
+    return [call] * rng.randint(3, 12)
+
+
 _COMMON = (
     (_quick, 58),
     (_called, 6),

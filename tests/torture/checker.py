@@ -56,6 +56,7 @@ STALE = "stale settles accepted"
 FENCES = "fences that do not rise"
 RECORDS = "jobs with several terminal records"
 CALLBACKS = "ends without their callback, or with several"
+ORDER = "started before those they waited for had ended"
 STARTS = "more attempts than retries allow"
 ENDS = "ended otherwise than it should"
 RESULTS = "wrong results"
@@ -66,8 +67,8 @@ BREACHES = "breaches seen while it ran"
 DEATHS = "masters that died of themselves"
 UNFINISHED = "campaign did not come to its end"
 RULES = (
-    *(LOST, UNEXPECTED, DOUBLES, STALE, FENCES, RECORDS, CALLBACKS, STARTS, ENDS, RESULTS),
-    *(ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
+    *(LOST, UNEXPECTED, DOUBLES, STALE, FENCES, RECORDS, CALLBACKS, ORDER, STARTS, ENDS),
+    *(RESULTS, ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
 )
 
 
@@ -145,6 +146,7 @@ def check(events: Iterable[Event]) -> Verdict:
         else:
             verdict.wrong[UNEXPECTED].append(f"{job_id} ran and was never enqueued")
     _check_fences_differ(story, verdict)
+    _check_order(story, verdict)
     _check_surroundings(story, faults, verdict)
     return verdict
 
@@ -236,6 +238,19 @@ def _check_fences_differ(story: Story, verdict: Verdict) -> None:
                 verdict.wrong[FENCES].append(f"{job_id} and {seen[run.fence]} share {run.fence}")
         if len({run.fence for run in runs}) < len(runs) and any(run.fence for run in runs):
             verdict.wrong[FENCES].append(f"{job_id} started twice under one fence")
+
+
+def _check_order(story: Story, verdict: Verdict) -> None:
+    """A fence tells the order of claims: none is lower than that of an end it had to wait for."""
+    for job_id, runs in story.runs.items():
+        offer = story.offers.get(job_id, {})
+        if offer.get("kind") != "family" or job_id == offer["ids"][0]:
+            continue
+        *others, last = offer["ids"]
+        for parent in others if job_id == last else others[:1]:
+            ended = story.jobs.get(parent, {}).get("settled_fence", 0)
+            if min(run.fence for run in runs) < ended:
+                verdict.wrong[ORDER].append(f"{job_id} started before {parent} had ended")
 
 
 def _check_surroundings(story: Story, faults: Faults, verdict: Verdict) -> None:

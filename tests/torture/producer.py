@@ -14,12 +14,13 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from tests.torture.calls import Call, draw
+from tests.torture.calls import Call, draw, draw_family
 from tests.torture.history import History
 from tests.torture.systems import Sender, system_named
 
 _BULK_JOBS = (10, 60)
 _BULK_SHARE = 0.02
+_FAMILY_SHARE = 0.02
 
 
 class Producer:
@@ -70,10 +71,12 @@ def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) ->
         if owed < 1:
             time.sleep(0.01)
             continue
-        owed -= len(producer.send(_next_calls(rng))) or 1
+        owed -= len(producer.send(_next_calls(rng, has_families=system == "rqd"))) or 1
 
 
-def _next_calls(rng: Random) -> list[Call]:
+def _next_calls(rng: Random, has_families: bool) -> list[Call]:
+    if has_families and rng.random() < _FAMILY_SHARE:
+        return draw_family(rng)
     call = draw(rng)
     count = rng.randint(*_BULK_JOBS) if rng.random() < _BULK_SHARE and call.delay_s is None else 1
     return [call] * count

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.torture.checker import CALLBACKS, check
+from tests.torture.checker import CALLBACKS, ORDER, check
 from tests.torture.history import Event, History, read_histories
 
 A, B, C = 101, 102, 103  # fences
@@ -108,6 +108,22 @@ def test_an_end_has_one_callback_which_comes_to_its_own_end() -> None:
     assert [*wrong(*CALLED, job("j1", A, callbacks=[]))] == lacks
     more = [start("c2", 3.2, C), end("c2", 3.3, C), job("c2", C)]
     assert [*wrong(*CALLED, job("j1", A, callbacks=["c1", "c2"]), *AFTER, *more)] == lacks
+
+
+def family(*starts: int) -> list[Event]:
+    """Three that wait: j2 for j1, and j3 for both; each starts at its time, and runs for one."""
+    offered = offer("j1", "family") | {"ids": ["j1", "j2", "j3"]}
+    ran = [
+        (start(f"j{number}", t, t), end(f"j{number}", t + 1, t), job(f"j{number}", t))
+        for number, t in enumerate(starts, 1)
+    ]
+    return [offered, ack("j1"), *(event for events in ran for event in events)]
+
+
+def test_a_job_starts_after_the_end_of_those_it_waits_for() -> None:
+    assert wrong(*family(10, 20, 30)) == {}
+    assert [*wrong(*family(20, 10, 30))] == [ORDER]
+    assert [*wrong(*family(10, 30, 20))] == [ORDER]
 
 
 def test_a_job_that_nobody_enqueued_is_unexpected() -> None:

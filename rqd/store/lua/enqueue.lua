@@ -90,6 +90,7 @@ for _, template in ipairs(templates) do
     touch(group, 'hash')
     touch(group .. ':jobs', 'zset')
     touch(group .. ':open', 'set')
+    touch(group .. ':ended', 'hash')
   end
 end
 
@@ -167,10 +168,7 @@ for number, new in ipairs(jobs) do
     if unfit then return unfit end
     new.is_replacing = met == 'replacing'
     names[new.id] = true
-    if new.like.group then
-      names['group:' .. new.like.group] = true
-      new.old_status = old[2]
-    end
+    if new.like.group then names['group:' .. new.like.group] = true end
     kept[#kept + 1] = new
   end
 end
@@ -281,7 +279,7 @@ for _, new in ipairs(jobs) do
   -- A scheduled or deferred job's time to live begins with its wait for a worker.
   local is_ready = like.due == '' and not is_deferred
   if like.unique then hold_unique(like.unique, id, is_ready and like.ttl or nil) end
-  if like.group then join_group(like.group, id, new.old_status, now) end
+  if like.group then join_group(like.group, id, now) end
   if lost then
     local failure_ttl = redis.call('HGET', job, 'failure_ttl')
     cancel_deferred(id, like.queue, lost, status_of_lost, failure_ttl, now)

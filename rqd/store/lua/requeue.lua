@@ -29,5 +29,5 @@ make_ready(id, queue, next_score(held[3], ARGV[2] == '1'))
 local ttl_s = not held[5] and held[4]
 if ttl_s then arm_ttl(id, ttl_s) end
 if unique then hold_unique(unique, id, ttl_s) end
-rejoin_group(held[6], id, status)
+rejoin_group(held[6], id)
 return status

@@ -13,6 +13,8 @@ import psutil
 import redis
 
 from rqd import Queue, Retry
+from rqd.group import Group
+from rqd.job import Dependency
 from rqd.store.scripts import load_script
 from tests.daemons import ROOT
 from tests.torture.calls import QUEUES, RECORD_TTL_S, Call
@@ -60,6 +62,9 @@ class RqdSender:
 
     def send(self, calls: Sequence[Call], ids: Sequence[str]) -> None:
         queue, first = self._queues[calls[0].queue], calls[0]
+        if first.kind == "family":
+            _send_family(queue, calls, ids)
+            return
         if len(calls) > 1:
             named = zip(calls, ids, strict=True)
             queue.enqueue_many(
@@ -76,6 +81,20 @@ class RqdSender:
             queue.enqueue_in(timedelta(seconds=first.delay_s), function, args=args, **options)
         else:
             queue.enqueue(function, args=args, **options)
+
+
+def _send_family(queue: Queue, calls: Sequence[Call], ids: Sequence[str]) -> None:
+    first = Dependency(ids[0], allow_failure=True)
+    *jobs, last = (
+        queue.prepare_data(
+            function_of(call),
+            (job_id, *call.args),
+            depends_on=first if job_id not in (ids[0], ids[-1]) else None,
+            **_options(call, job_id),
+        )
+        for call, job_id in zip(calls, ids, strict=True)
+    )
+    Group(queue.connection, ids[0]).enqueue_many(queue, jobs, then=last)
 
 
 class Rqd:
@@ -117,6 +136,7 @@ class Rqd:
 
     def waiting(self, client: redis.Redis) -> int:
         keys = ["{rqd}:leases", "{rqd}:scheduled", *(f"{{rqd}}:queue:{q}" for q in QUEUES)]
+        keys += [f"{{rqd}}:queue:{q}:deferred" for q in QUEUES]
         pipe = client.pipeline(transaction=True)
         for key in keys:
             pipe.zcard(key)

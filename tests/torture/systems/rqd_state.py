@@ -18,9 +18,9 @@ _JOB_FIELDS = (
     "status", "origin", "attempt", "settled", "cause", "worker", "ended_at", "losses", "lease",
     "callbacks",
 )  # fmt: skip
-_INDEXES = ("started", "scheduled", "finished", "failed", "canceled")
+_INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 _WHERE = {"queued": "ready", "stopped": "failed"}
-_PLAIN_KEYS = {"queues", "nonempty", "scheduled", "leases", "counters", "masters"}
+_PLAIN_KEYS = {"queues", "nonempty", "scheduled", "leases", "counters", "masters", "groups"}
 
 
 @dataclass

@@ -8,8 +8,7 @@ local REPLAY_S = 60
 local CALLBACK_S = 3600
 
 -- What else happens when a job has ended: functions of its id, queue, status ('gone' or 'delete' if
--- it is deleted), the time, whether others wait for it, its terms, and if it is deleted the status it
--- had. Its state is written by then.
+-- it is deleted), the time, whether others wait for it, and its terms. Its state is written by then.
 local on_end = {}
 
 -- Indexes and counters are written with pcall: one that holds something else must not keep a job
@@ -30,12 +29,11 @@ end
 -- `how`: 'gone', or 'delete' if what waits for it goes too.
 local function bury(id, now, how)
   local job = P .. 'job:' .. id
-  local held = redis.call('HMGET', job, 'request', 'created_at', 'terms', 'dependents', 'origin',
-    'status')
+  local held = redis.call('HMGET', job, 'request', 'created_at', 'terms', 'dependents', 'origin')
   remember_request(id, held[1], held[2], now)
   if held[3] then release_unique(held[3], id, true) end
   redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
-  for _, hook in ipairs(on_end) do hook(id, held[5], how or 'gone', now, held[4], held[3], held[6]) end
+  for _, hook in ipairs(on_end) do hook(id, held[5], how or 'gone', now, held[4], held[3]) end
 end
 
 -- At most `limit` ids whose records have expired leave an index; returns how many.

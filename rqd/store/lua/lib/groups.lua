@@ -1,6 +1,6 @@
 -- groups: jobs that belong together. `group:<name>` counts how its jobs have ended, by status;
 -- `group:<name>:jobs` has them all in the order of their enqueue, `group:<name>:open` those that have
--- not ended. Other jobs can wait for its end, as they can for a job's.
+-- not ended, `group:<name>:ended` how each of the others did. Jobs can wait for a group's end.
 -- It stays so long at least after the end of its last job, that its counts can be read.
 local GROUP_US = 86400 * 1000000
 
@@ -13,32 +13,40 @@ end
 
 local function is_damaged(group)
   return is_foreign(group, 'hash') or is_foreign(group .. ':jobs', 'zset')
-    or is_foreign(group .. ':open', 'set') or is_foreign(P .. 'groups', 'zset')
+    or is_foreign(group .. ':open', 'set') or is_foreign(group .. ':ended', 'hash')
+    or is_foreign(P .. 'groups', 'zset')
 end
 
-local function open_group(name, id)
+-- A job is not among those that have ended, if it ever was.
+local function uncount(group, id)
+  local status = redis.call('HGET', group .. ':ended', id)
+  if not status then return end
+  redis.call('HDEL', group .. ':ended', id)
+  count(group, status, -1)
+end
+
+local function open_in_group(name, id)
   local group = P .. 'group:' .. name
+  uncount(group, id)
   redis.call('SADD', group .. ':open', id)
-  for _, part in ipairs({ '', ':jobs' }) do redis.call('PERSIST', group .. part) end
+  for _, part in ipairs({ '', ':jobs', ':ended' }) do redis.call('PERSIST', group .. part) end
   redis.call('ZADD', P .. 'groups', '+inf', name)
 end
 
--- A new job; `old_status`: that of an ended job of its id, whose place it may take.
-local function join_group(name, id, old_status, now)
+-- A new job; it may take the place of an ended one of its id.
+local function join_group(name, id, now)
   local group = P .. 'group:' .. name
   redis.call('HSETNX', group, 'created_at', int(now))
-  local added = redis.call('ZADD', group .. ':jobs', 'NX', count(P .. 'counters', 'back', 1), id)
-  if added == 0 and INDEX[old_status] then count(group, old_status, -1) end
-  open_group(name, id)
+  redis.call('ZADD', group .. ':jobs', 'NX', count(P .. 'counters', 'back', 1), id)
+  open_in_group(name, id)
 end
 
 -- A job that has ended will run again.
-local function rejoin_group(terms, id, old_status)
+local function rejoin_group(terms, id)
   local name = group_of(terms)
   local group = P .. 'group:' .. (name or '')
   if not name or is_damaged(group) or not redis.call('ZSCORE', group .. ':jobs', id) then return end
-  count(group, old_status, -1)
-  open_group(name, id)
+  open_in_group(name, id)
 end
 
 -- The last of its jobs has ended, or was deleted.
@@ -50,7 +58,7 @@ local function close_group(name, now)
     redis.call('ZREM', P .. 'groups', name)
   elseif held[1] ~= 'never' then
     local expires = math.max(sound(held[1]) or 0, now + GROUP_US)
-    for _, part in ipairs({ '', ':jobs' }) do
+    for _, part in ipairs({ '', ':jobs', ':ended' }) do
       redis.call('PEXPIREAT', group .. part, int(math.ceil(expires / 1000)))
     end
     redis.call('ZADD', P .. 'groups', int(expires), name)
@@ -72,24 +80,25 @@ local function keep_with(group, id, now)
 end
 
 -- Keys of a group that hold something else must not keep a job from its end.
-local function end_in_group(name, id, status, now, old_status)
+local function end_in_group(name, id, status, now)
   local group = P .. 'group:' .. name
   if is_damaged(group) then return end
   local was_open = redis.call('SREM', group .. ':open', id) == 1
   if INDEX[status] then
     if not was_open then return end
-    redis.call('HINCRBY', group, status, 1)
+    redis.call('HSET', group .. ':ended', id, status)
+    count(group, status, 1)
     keep_with(group, id, now)
   else
     if redis.call('ZREM', group .. ':jobs', id) == 0 then return end
-    if not was_open and INDEX[old_status] then count(group, old_status, -1) end
+    uncount(group, id)
   end
   if redis.call('EXISTS', group .. ':open') == 0 then close_group(name, now) end
 end
 
-on_end[#on_end + 1] = function(id, _, status, now, _, terms, old_status)
+on_end[#on_end + 1] = function(id, _, status, now, _, terms)
   local name = group_of(terms)
-  if name then end_in_group(name, id, status, now, old_status) end
+  if name then end_in_group(name, id, status, now) end
 end
 
 -- Some open jobs of some groups are looked at: one whose time to wait was over is gone, which no
