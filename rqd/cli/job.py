@@ -18,6 +18,8 @@ from rqd.model.progress import Progress
 from rqd.results import Result
 
 _MOST_IDS = 5
+# A traceback is cut by who writes it.
+_OUTPUT_LINES, _MOST_LINES = 20, 10_000
 
 
 @click.command(name="job")
@@ -25,6 +27,7 @@ _MOST_IDS = 5
 @as_json
 @click.option("--grace", help="stop: time from the exception in the job to the kill.  [default: 5]")
 @click.option("--no-wait", is_flag=True, help="stop: don't wait for its end.")
+@click.option("--by", metavar="TIME", help="extend: by how much: 600, 10m.")
 @click.option("--at-front", is_flag=True, help="requeue: before all that wait.")
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 @click.argument("action", required=False, type=click.Choice(ACTIONS), metavar="[ACTION]")
@@ -37,21 +40,23 @@ def command(
     grace: str | None,
     no_wait: bool,
     at_front: bool,
+    by: str | None,
 ) -> int:
     """Show a job: where it stands, its attempts, their causes and tracebacks.
 
     Nothing of it is unpickled: arguments and results show as the text they were stored with.
 
     With an ACTION: `stop` a running job (an exception in it, then a kill), `cancel` a waiting one,
-    `requeue` one that has ended without success, or `delete` a job with all its records.
+    `extend` its time limit, `requeue` one that has ended without success, or `delete` a job with
+    all its records.
     """
-    asked = Asked(grace, at_front, not no_wait)
+    asked = Asked(grace, at_front, not no_wait, by)
     with backend(url, namespace) as there:
         job = Job.fetch(job_id, there)
         if action is not None:
             return act(job, action, asked, as_json)
         if asked != Asked():
-            raise ConfigurationError("--grace, --no-wait and --at-front are of an ACTION")
+            raise ConfigurationError("--grace, --no-wait, --at-front and --by are of an ACTION")
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
@@ -130,12 +135,12 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
     for name, value in shown.items():
         if value not in (None, ""):
             click.echo(f"  {name + ':':<14}{plain(str(value))}")
-    for name in ("traceback", "output"):
+    for name, most in (("traceback", _MOST_LINES), ("output", _OUTPUT_LINES)):
         if attempt[name]:
-            click.echo(f"  {name}:")
-            click.echo(
-                "".join(f"    {line}\n" for line in plain(attempt[name]).splitlines()), nl=False
-            )
+            lines = plain(attempt[name]).splitlines()
+            note = f" the last {most} of {len(lines):,} lines, `rqd logs` shows all"
+            click.echo(f"  {name}:{note if len(lines) > most else ''}")
+            click.echo("".join(f"    {line}\n" for line in lines[-most:]), nl=False)
 
 
 def _progress(progress: Progress | None) -> dict[str, Any] | None:

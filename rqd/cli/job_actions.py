@@ -1,4 +1,4 @@
-"""What `rqd job ID ACTION` does to a job: stop, cancel, requeue, delete."""
+"""What `rqd job ID ACTION` does to a job: stop, extend, cancel, requeue, delete."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Asked:
     grace: str | None = None
     at_front: bool = False
     wait: bool = True
+    by: str | None = None
 
 
 def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
@@ -34,6 +35,8 @@ def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
         raise ConfigurationError("--grace is of `stop`: seconds from the exception to the kill")
     if asked.at_front and action != "requeue":
         raise ConfigurationError("--at-front is of `requeue`")
+    if (asked.by is not None) != (action == "extend"):
+        raise ConfigurationError("`extend` wants --by, such as --by 10m; no other action does")
     was = str(job.get_status())
     _ACTIONS[action](job, asked)
     status = _status(job)
@@ -53,6 +56,10 @@ def _stop(job: Job[object], asked: Asked) -> None:
         job.latest_result(timeout=grace_s + _KILL_S)
 
 
+def _extend(job: Job[object], asked: Asked) -> None:
+    job.extend(asked.by or "")
+
+
 def _cancel(job: Job[object], _asked: Asked) -> None:
     job.cancel()
 
@@ -67,6 +74,7 @@ def _delete(job: Job[object], _asked: Asked) -> None:
 
 _ACTIONS: dict[str, Callable[[Job[object], Asked], None]] = {
     "stop": _stop,
+    "extend": _extend,
     "cancel": _cancel,
     "requeue": _requeue,
     "delete": _delete,

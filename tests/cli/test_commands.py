@@ -220,6 +220,19 @@ def test_job_shows_a_traceback_and_the_output(redis_url: str) -> None:
     )
 
 
+def test_job_shows_the_end_of_a_long_output_and_where_the_rest_is(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job_id = rqd("enqueue", "tests.client.work.fail", url=redis_url).out.strip()
+    (held,) = claim(backend)
+    settle(backend, held, "fail", output="".join(f"line {number}\n" for number in range(50)))
+
+    shown = rqd("job", job_id, url=redis_url).out
+    assert "output: the last 20 of 50 lines, `rqd logs` shows all\n    line 30\n" in shown
+    assert rqd("logs", job_id, url=redis_url).out.count("line") == 50
+    extended = rqd("job", job_id, "extend", "--by", "10m", url=redis_url)
+    assert "only a running job can be extended" in extended.err
+
+
 def test_nothing_of_a_job_is_unpickled_to_show_it(redis_url: str) -> None:
     backend = backend_for(redis_url)
     job_id = rqd("enqueue", "tests.client.work.fail", url=redis_url).out.strip()

@@ -14,6 +14,7 @@ from rqd.connection import Backend
 from rqd.exceptions import InvalidJobOperation
 from tests import jobs
 from tests.daemons import StartDaemon
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -108,6 +109,21 @@ def test_meta_saved_in_a_job_goes_by_way_of_its_daemon(
     assert job.wait(WAIT_S).get_meta() == {"who": "me", "number": 99}
 
 
+def test_what_a_job_told_last_comes_before_its_outcome_though_redis_was_away(
+    start_daemon: StartDaemon, own_server: RedisServer, fifo: str
+) -> None:
+    daemon = start_daemon(url=own_server.url)
+    job = Queue(connection=own_server.url).enqueue(jobs.progress_and_hold, fifo)
+    eventually(lambda: told(job) == "40% reading")
+    own_server.freeze()
+    eventually(lambda: "redis is gone" in daemon.log(), 8.0)
+    Path(fifo).write_text("the end")
+    own_server.thaw()
+
+    assert job.wait(WAIT_S).return_value() == "the end"
+    assert told(job) == "90% the end"
+
+
 # -- more time
 
 
@@ -115,12 +131,12 @@ def test_a_job_that_takes_longer_says_so_and_is_neither_raised_at_nor_killed(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
     start_daemon(workers=3)
-    enough = queue.enqueue(jobs.extend_and_sleep, 0.8, 2, job_timeout=0.3)
-    short = queue.enqueue(jobs.extend_and_sleep, 10, 0.3, job_timeout=0.3)
+    enough = queue.enqueue(jobs.extend_and_sleep, 1.4, 5, job_timeout=1)
+    short = queue.enqueue(jobs.extend_and_sleep, 20, 0.3, job_timeout=1)
     unlimited = queue.enqueue(jobs.extend_and_sleep, 0.1, 1, job_timeout=-1)
 
-    assert enough.wait(WAIT_S).return_value() >= 0.8  # type: ignore[operator]  # it is there
-    assert short.wait(WAIT_S).cause == "timed out after 0.6 s"
+    assert enough.wait(WAIT_S).return_value() >= 1.4  # type: ignore[operator]  # it is there
+    assert short.wait(WAIT_S).cause == "timed out after 1.3 s"
     assert unlimited.wait(WAIT_S).is_finished
 
 
@@ -128,7 +144,7 @@ def test_the_daemons_own_deadline_is_put_off_though_the_job_lets_nothing_else_ru
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
     start_daemon()
-    job = queue.enqueue(jobs.extend_and_hog, 5.6, 10, job_timeout=0.2)
+    job = queue.enqueue(jobs.extend_and_hog, 6.4, 10, job_timeout=1)
 
     assert job.wait(WAIT_S).return_value() == "done"
 
@@ -166,6 +182,8 @@ def test_a_command_for_another_attempt_extends_nothing(
         {"seconds": float("inf")},
         {"seconds": "many"},
         {"seconds": True},
+        {"do": "follow", "fence": 7, "first": True},
+        {"do": "follow", "job": ["x"]},
     ]
     for number, change in enumerate(wrong):
         there.store.command({**right, **change, "id": f"c{number}"}, masters)
