@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rqd.job import cancel_job as cancel_job
     from rqd.job import get_current_job as get_current_job
     from rqd.job import requeue_job as requeue_job
+    from rqd.model.limits import RateLimit as RateLimit
     from rqd.model.repeat import Repeat as Repeat
     from rqd.model.retry import Retry as Retry
     from rqd.model.unique import Unique as Unique
@@ -33,6 +34,7 @@ _HOME = {
     "Callback": "rqd.callbacks",
     "Job": "rqd.job",
     "Queue": "rqd.queue",
+    "RateLimit": "rqd.model.limits",
     "Repeat": "rqd.model.repeat",
     "Retry": "rqd.model.retry",
     "SimpleWorker": "rqd.simple",
@@ -54,6 +56,7 @@ __all__ = [
     "Callback",
     "Job",
     "Queue",
+    "RateLimit",
     "Repeat",
     "Retry",
     "SimpleWorker",

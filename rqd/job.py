@@ -306,6 +306,11 @@ class Job(Generic[R]):
         return read_progress(self._record.progress, self._record.fence)
 
     @property
+    def limited_by(self) -> str | None:
+        """The key of the limit it waits for, if it is `queued` and could not start for that."""
+        return self._record.limited or None
+
+    @property
     def cause(self) -> str | None:
         """Why its latest failed attempt failed, in one line."""
         return self._record.cause or None

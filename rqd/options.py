@@ -11,6 +11,7 @@ from rqd.callbacks import Callback, check_callbacks
 from rqd.dependency import Dependency, read_depends_on
 from rqd.job import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
+from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
 from rqd.model.repeat import Repeat
@@ -22,7 +23,6 @@ from rqd.webhook import Webhook
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
-_NOT_YET = ("rate_limit",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,10 @@ class JobOptions:
     """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
 
     `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
-    `unique` is a key that one job at a time may have, or a Unique that says more. `depends_on`:
-    jobs to wait for, by themselves or by id, or a Dependency. The callbacks are functions, their
-    dotted names, or Callbacks. None leaves the queue's or rqd's default.
+    `unique` is a key that one job at a time may have, or a Unique that says more; `rate_limit` a
+    RateLimit that it shares with other jobs. `depends_on`: jobs to wait for, by themselves or by
+    id, or a Dependency. The callbacks are functions, their dotted names, or Callbacks. None leaves
+    the queue's or rqd's default.
     """
 
     job_timeout: float | str | None = None
@@ -53,6 +54,7 @@ class JobOptions:
     on_failure: Callback | Any = None
     on_stopped: Callback | Any = None
     webhooks: Iterable[Webhook] | None = None
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(slots=True)  # not frozen: see NewJob
@@ -97,9 +99,12 @@ class Sending:
 
 
 _OPTION_NAMES = frozenset(JobOptions.__dataclass_fields__) - {"group_id"}
-_KINDS = {"retry": (Retry, "Retry(max=3)"), "repeat": (Repeat, "Repeat(times=3)")}
+_KINDS = {
+    "retry": (Retry, "Retry(max=3)"),
+    "repeat": (Repeat, "Repeat(times=3)"),
+    "rate_limit": (RateLimit, "RateLimit('key', concurrency=2)"),
+}
 _WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
-_RESERVED = _OPTION_NAMES | set(_NOT_YET)
 NO_OPTIONS = JobOptions()
 PLAINLY = Sending()
 
@@ -109,7 +114,7 @@ def split_call(
 ) -> tuple[EnqueueData, Sending]:
     """The call and its options apart, and how it is sent."""
     sending = split_sending(kwargs)
-    named = {name: kwargs.pop(name) for name in _RESERVED & kwargs.keys()}
+    named = {name: kwargs.pop(name) for name in _OPTION_NAMES & kwargs.keys()}
     options = job_options(named.pop("job_timeout", None), named) if named else NO_OPTIONS
     if "args" in kwargs or "kwargs" in kwargs:
         positional, by_name = kwargs.pop("args", None), kwargs.pop("kwargs", None)
@@ -157,10 +162,8 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
                 given[name] = value
         elif name in _WAITS:
             raise InvalidCallError(f"{name}= is the whole batch's: pass it to enqueue_many")
-        elif name not in _NOT_YET:
+        else:
             raise InvalidCallError(f"there is no option {name}=")
-        elif value is not None:
-            raise InvalidCallError(f"{name}= is not there yet")
     return JobOptions(**_checked(given))
 
 
@@ -213,6 +216,8 @@ def _terms(options: JobOptions) -> dict[str, Any]:
         terms["depends_on"] = options.depends_on.term()
     if options.group_id is not None:
         terms["group"] = {"name": options.group_id}
+    if options.rate_limit is not None:
+        terms["limit"] = options.rate_limit.term()
     return terms
 
 

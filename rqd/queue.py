@@ -241,8 +241,8 @@ class Queue:
 
     @property
     def count(self) -> int:
-        """How many jobs wait to be claimed."""
-        return self._backend.views.ready_count(self.name)
+        """How many jobs wait to be claimed, those that wait for a limit among them."""
+        return self._backend.views.queued_count(self.name)
 
     def __len__(self) -> int:
         return self.count
@@ -265,8 +265,8 @@ class Queue:
         return self.get_jobs()
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
-        """Ids of waiting jobs from `offset`; length -1 for all."""
-        return self._backend.views.ready_ids(self.name, offset, length)
+        """Ids of waiting jobs from `offset`, length -1 for all. Those of a full limit come last."""
+        return self._backend.views.queued_ids(self.name, offset, length)
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
         """Waiting jobs from `offset`; length -1 for all."""

@@ -16,6 +16,7 @@ from rqd.cli.near import did_you_mean
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.model.errors import ConfigurationError
+from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
 from rqd.queue import Queue
@@ -23,6 +24,7 @@ from rqd.results import Result
 
 EX_JOB_FAILED = 1
 _WAIT_S = 10**8
+_DIGITS = 9
 
 
 @click.command(name="enqueue", context_settings={"ignore_unknown_options": False})
@@ -53,6 +55,8 @@ _WAIT_S = 10**8
 @click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
 @click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
+@click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
+@click.option("--limit", metavar="KEY:N", help="N at a time of this key; KEY:N/1m: N starts in 1m.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
@@ -79,6 +83,7 @@ def command(
     """
     args, kwargs = parse_arguments(arguments)
     retry = _retry({name: options.pop(name) for name in [*options] if name.startswith("retry_")})
+    options["rate_limit"] = _limit(options.pop("limit"))
     due = _due(schedule_in, schedule_at)
     with backend(url, namespace, signs=True) as there:
         chosen = {"args": args, "kwargs": kwargs, "job_timeout": timeout, "retry": retry, **options}
@@ -154,6 +159,17 @@ def _cause_and_count(text: str) -> tuple[str, int]:
     if not equals or not count.isdecimal():
         raise ConfigurationError(f"--retry-on {text}: write CAUSE=N, such as timeout=0")
     return cause, int(count)
+
+
+def _limit(text: str | None) -> RateLimit | None:
+    """`KEY:N` for N at a time, `KEY:N/PER` for N starts in a time. Raises ConfigurationError."""
+    if text is None:
+        return None
+    key, _, number = text.rpartition(":")
+    count, slash, per = number.partition("/")
+    if not key or not count.isdecimal() or len(count) > _DIGITS:
+        raise ConfigurationError(f"--limit {text}: write KEY:N, or KEY:N/1m for N starts in 1m")
+    return RateLimit(key, rate=int(count), per=per) if slash else RateLimit(key, int(count))
 
 
 def _split(argument: str) -> tuple[str | None, str, str]:

@@ -135,7 +135,10 @@ def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[st
 
 
 def _show_queues(queues: list[dict[str, Any]]) -> None:
-    heads = ("queue", "ready", "started", "scheduled", "deferred", "finished", "failed", "canceled")
+    heads = (
+        "queue", "ready", "limited", "started", "scheduled", "deferred", "finished", "failed",
+        "canceled",
+    )  # fmt: skip
     rows = [tuple(queue[name if name != "queue" else "name"] for name in heads) for queue in queues]
     echo_table("Queues", heads, rows)
 

@@ -86,6 +86,7 @@ def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
         "status": str(job.get_status(refresh=False)),
         "queue": job.origin,
         "position": position,
+        "limited_by": job.limited_by,
         "function": job.func_name,
         "description": job.description,
         "created": _iso(job.created_at),

@@ -11,7 +11,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 # to another slot of a Cluster), no white space, no comma (the CLI's separator).
 _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
 # Each of these, after a queue's name, is the key of one of its indexes.
-_INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+_INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled", "limited")
 _LONGEST_S = 10**10
 _LONGEST_KEY_CHARS = 256
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")

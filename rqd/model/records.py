@@ -170,6 +170,8 @@ class JobRecord:
     envelope: Envelope | None = None
     meta_signature: str = ""
     terms: str = ""
+    # The key of the limit it waits for.
+    limited: str = ""
     progress: str = ""
     callbacks: str = ""
     tally: str = ""
@@ -253,6 +255,7 @@ class JobRecord:
             envelope=_envelope(text) if "signature" in text else None,
             meta_signature=_text(text, "meta_signature"),
             terms=_text(text, "terms"),
+            limited=_text(text, "limited"),
             progress=_text(text, "progress"),
             callbacks=_text(text, "callbacks"),
             tally=_text(text, "tally"),

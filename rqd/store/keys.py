@@ -58,7 +58,7 @@ class Keys:
         return f"{self.prefix}queue:{queue}"
 
     def index(self, queue: str, name: str) -> str:
-        """ZSET of ids: `started` by claim time, `scheduled` by due time,
+        """ZSET of ids: `started` by claim time, `scheduled` by due time, `limited` by place,
         `deferred` by the time of their enqueue, `finished`, `failed` and
         `canceled` by the end of the record (us, or inf).
         """
@@ -128,6 +128,27 @@ class Keys:
     def unique(self, key: str) -> str:
         """STRING: until when a unique key is held, and by which job; expires with a window."""
         return f"{self.prefix}unique:{key}"
+
+    @property
+    def limits(self) -> str:
+        """ZSET of keys of limits, by when they matter no more (us); inf while in use."""
+        return f"{self.prefix}limits"
+
+    def limit_holders(self, key: str) -> str:
+        """ZSET of started jobs that hold a limit of concurrency, by their start (us)."""
+        return f"{self.prefix}limit:holders:{key}"
+
+    def limit_state(self, key: str) -> str:
+        """HASH: a limit's numbers, and when all its tokens are back; expires by then."""
+        return f"{self.prefix}limit:state:{key}"
+
+    def limit_queues(self, key: str) -> str:
+        """SET of queues with jobs that wait for a limit."""
+        return f"{self.prefix}limit:queues:{key}"
+
+    def limit_waiting(self, queue: str, key: str) -> str:
+        """ZSET of a queue's jobs that wait for a limit, by priority and place."""
+        return f"{self.prefix}limit:waiting:{queue},{key}"
 
     def stats(self, queue: str) -> str:
         """HASH of counters: finished, failed, stopped, canceled, retried, repeated."""

@@ -12,6 +12,7 @@ from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.keys import Keys
+from rqd.store.limit_views import LimitView, read_limits
 from rqd.store.refusals import RedisGone
 from rqd.store.store import Store
 
@@ -28,6 +29,7 @@ class QueueCounts:
 
     name: str
     ready: int
+    limited: int
     started: int
     scheduled: int
     deferred: int
@@ -169,12 +171,12 @@ class Views:
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcard(self._keys.ready(name))
-                for index in ("started", "scheduled", "deferred"):
+                for index in ("limited", "started", "scheduled", "deferred"):
                     pipe.zcard(self._keys.index(name, index))
                 for index in ("finished", "failed", "canceled"):
                     pipe.zcount(self._keys.index(name, index), f"({now_us}", "+inf")
             numbers = iter(pipe.execute())
-        return [QueueCounts(name, *(next(numbers) for _ in range(7))) for name in names]
+        return [QueueCounts(name, *(next(numbers) for _ in range(8))) for name in names]
 
     def paused(self) -> dict[str, int | None]:
         """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
@@ -182,9 +184,25 @@ class Views:
         found = self._redis.zrangebyscore(self._keys.paused, f"({now_us}", "+inf", withscores=True)
         return {_text(raw): None if math.isinf(ends) else int(ends) for raw, ends in found}
 
-    def ready_count(self, queue: str) -> int:
-        """How many jobs of a queue wait to be claimed."""
-        return int(self._redis.zcard(self._keys.ready(queue)))
+    def queued_count(self, queue: str) -> int:
+        """How many jobs of a queue wait to be claimed, or for a limit before that."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self._keys.ready(queue)).zcard(self._keys.index(queue, "limited"))
+            return sum(pipe.execute())
+
+    def queued_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
+        """Ids of a queue's waiting jobs: the ready ones in the order of their claim, and then those
+        that wait for a limit; length -1 for all.
+        """
+        found = self.ready_ids(queue, offset, length)
+        ready = int(self._redis.zcard(self._keys.ready(queue)))
+        left = length - len(found) if length >= 0 else -1
+        if left == 0:
+            return found
+        limited = self._keys.index(queue, "limited")
+        first = max(0, offset - ready)
+        last = first + left - 1 if left > 0 else -1
+        return found + [_text(raw) for raw in self._redis.zrange(limited, first, last)]
 
     def ready_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
         """Ids of a queue's ready jobs in the order of their claim; length -1 for all."""
@@ -235,9 +253,21 @@ class Views:
         return f"({self.now_us()}" if index in _OF_ENDED else "-inf"
 
     def position(self, queue: str, job_id: str) -> int | None:
-        """A job's place among the ready ones, 0 is next; None if it isn't there."""
-        place: int | None = self._redis.zrank(self._keys.ready(queue), job_id)
-        return place
+        """A job's place among the waiting ones, 0 is next; None if it isn't there.
+
+        Those that wait for a limit come after the ready ones.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            ready, limited = self._keys.ready(queue), self._keys.index(queue, "limited")
+            pipe.zrank(ready, job_id).zrank(limited, job_id).zcard(ready)
+            place, place_aside, ready_count = pipe.execute()
+        if place is None and place_aside is not None:
+            return int(ready_count + place_aside)
+        return None if place is None else int(place)
+
+    def limits(self) -> list[LimitView]:
+        """The limits in use, by key."""
+        return read_limits(self._redis, self._keys)
 
     def masters(self) -> list[dict[str, str]]:
         """The rows of live masters, each with its `name`."""

@@ -68,7 +68,7 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
         {
             "name": "low",
             "ready": 1,
-            **dict.fromkeys(("started", "scheduled", "deferred"), 0),
+            **dict.fromkeys(("limited", "started", "scheduled", "deferred"), 0),
             **dict.fromkeys(("finished", "failed", "canceled"), 0),
         }
     ]

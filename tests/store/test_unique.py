@@ -252,8 +252,8 @@ class OneOfAKey(RuleBasedStateMachine):
                     self.rqd.redis.zrem(self.rqd.keys.ready("low"), job_id)
                 continue
             try:
-                getattr(self.rqd.store, what)(job_id)
-                if what == "requeue" and self.rqd.field(job_id, "status") == b"queued":
+                found = getattr(self.rqd.store, what)(job_id)
+                if what == "requeue" and found in ("failed", "canceled"):
                     self.rqd.redis.hdel(self.rqd.keys.job(job_id), "started_at")  # has its key anew
             except DuplicateJobError:
                 assert what == "requeue"

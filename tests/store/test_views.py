@@ -38,11 +38,19 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
 
     high, low = rqd.views.queue_counts(rqd.views.queue_names())
 
-    assert high == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0)
+    assert high == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0, 0)
     assert low == QueueCounts(
-        "low", ready=4, started=1, scheduled=1, deferred=0, finished=1, failed=1, canceled=1
+        "low",
+        ready=4,
+        limited=0,
+        started=1,
+        scheduled=1,
+        deferred=0,
+        finished=1,
+        failed=1,
+        canceled=1,
     )
-    assert rqd.views.ready_count("low") == 4
+    assert rqd.views.queued_count("low") == 4
     assert rqd.views.ready_ids("low") == ["j3", "j5", "j6", "j2"]
     assert rqd.views.ready_ids("low", 1, 2) == ["j5", "j6"]
     assert rqd.views.ready_ids("low", 0, 0) == []

@@ -121,7 +121,7 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: [views.jobs(["a"]), views.queue_names(), views.queue_counts(["low"])],
         lambda: views.workers(views.masters()),
         lambda: [views.attempts("a"), views.index_ids("low", "failed")],
-        lambda: [views.position("low", "a"), views.ready_ids("low"), views.ready_count("low")],
+        lambda: [views.position("low", "a"), views.ready_ids("low"), views.queued_count("low")],
         lambda: views.wait_for_end("f", 0.01),
         lambda: views.wait_for_end("later", 0.01),
         lambda: [views.index_ids("low", "failed", desc=True), views.heartbeat_us("m")],

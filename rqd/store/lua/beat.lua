@@ -7,7 +7,7 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique ending callbacks dependents groups reap
+--@ names arguments ready terms unique limits ending callbacks dependents groups reap
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end
@@ -82,7 +82,9 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   mend(queue, now, lease_us)
   -- Before all were told, a parent may be gone and nevertheless have finished.
   if has_told_all then mend_deferred(queue, now) end
+  tend_limited(queue)
 end
+tend_limits(now)
 
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''

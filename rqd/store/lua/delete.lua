@@ -3,11 +3,11 @@
 -- ARGV     job id, '1' to delete those that wait for it too
 -- returns  the status found, '' if there was no such job
 -- Safe to send twice: the second finds nothing.
---@ names ready terms unique ending callbacks dependents groups
+--@ names ready terms unique limits ending callbacks dependents groups
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end
-local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin')
+local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin', 'terms')
 local status, queue = held[1], held[2] or ''
 if not status then return '' end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
@@ -15,7 +15,7 @@ refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P ..
 if refused then return refused end
 stop_waiting(id, queue, status)
 if status == 'started' then
-  drop_lease(id, queue)
+  drop_lease(id, queue, held[3], now_us())
 elseif INDEX[status] then
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. INDEX[status], id)
 end

@@ -1,22 +1,35 @@
--- empty: a queue's ready jobs are deleted, at most 100 a call.
+-- empty: a queue's waiting jobs are deleted, at most 100 a call.
 -- KEYS[1]  {ns}:queues
 -- ARGV     queue
 -- returns  {jobs deleted, ids taken out}: fewer jobs where some had expired; call again until no
 --          id was taken out
 -- Safe to send twice: it deletes.
---@ names ready terms unique ending callbacks dependents groups
+--@ names ready terms unique limits ending callbacks dependents groups
+local MOST = 100
 local queue = ARGV[1]
-local refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set' })
+local ready, limited = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':limited'
+local refused = refusal({ ready, 'zset', P .. 'nonempty', 'set', limited, 'zset' })
 if refused then return refused end
-local ids = redis.call('ZRANGE', P .. 'queue:' .. queue, 0, 99)
-local deleted, now = 0, now_us()
+local ids = redis.call('ZRANGE', ready, 0, MOST - 1)
+local from = ids[1] and ready or limited
+if not ids[1] then
+  redis.call('SREM', P .. 'nonempty', queue)
+  ids = redis.call('ZRANGE', limited, 0, MOST - 1)
+end
+local deleted, limits, now = 0, {}, now_us()
 for _, id in ipairs(ids) do
-  local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin')
+  local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'terms')
   if not held.err and held[1] == 'queued' and held[2] == queue then
     bury(id, now)
     deleted = deleted + 1
+    if held[3] then leave_waiting(id, queue, held[3]) end
+    local limit = limit_of(held[4])
+    if limit then limits[limit.key] = limit end
   end
 end
-if ids[1] then redis.call('ZREM', P .. 'queue:' .. queue, unpack(ids)) end
-if not ids[1] then redis.call('SREM', P .. 'nonempty', queue) end
+if ids[1] then redis.call('ZREM', from, unpack(ids)) end
+for key, limit in pairs(limits) do
+  go_on(limit, now)
+  note_limit(key, now)
+end
 return { deleted, #ids }

@@ -15,7 +15,7 @@
 --          it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names arguments ready terms unique ending callbacks dependents groups
+--@ names arguments ready terms unique limits ending callbacks dependents groups
 local request = take()
 local NONE = {} -- one for all: a table a job costs
 local jobs, templates, queues, names = {}, {}, {}, {}

@@ -8,7 +8,7 @@ local queue = ARGV[1]
 local own = P .. 'queue:' .. queue
 local refused = refusal({ KEYS[1], 'set', P .. 'nonempty', 'set' })
 if refused then return refused end
-if redis.call('EXISTS', own, own .. ':started', own .. ':scheduled', own .. ':deferred',
+if redis.call('EXISTS', own, own .. ':started', own .. ':scheduled', own .. ':deferred', own .. ':limited',
   own .. ':finished', own .. ':failed', own .. ':canceled') > 0 then return 0 end
 redis.call('SREM', KEYS[1], queue)
 redis.call('SREM', P .. 'nonempty', queue)

@@ -15,7 +15,7 @@
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names arguments ready pause terms unique ending callbacks dependents groups reap settle claim
+--@ names arguments ready pause terms unique limits ending callbacks dependents groups reap settle claim
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
 local STAYS = { put_back = true, park = true, lose = true, stop = true }

@@ -21,6 +21,7 @@ local function promote(now, limit)
       'failure_ttl', 'terms')
     redis.call('ZREM', P .. 'scheduled', id)
     if string.sub(id, 1, #RESUME) == RESUME then resume(string.sub(id, #RESUME + 1)) end
+    if string.sub(id, 1, #TOKEN) == TOKEN then let_next(string.sub(id, #TOKEN + 1)) end
     if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
       redis.call('HSET', job, 'enqueued_at', int(now))
@@ -88,7 +89,21 @@ local function add_rest(claim, signature, tally)
   claim[20] = tally or nil
 end
 
--- Makes a job the worker's; nil if it can't be: expired, no job any more, or unusable.
+-- True if the job's limit, if it has one, lets it start now.
+local function is_let_in(id, queue, held, by, now)
+  local limit = limit_of(held[15])
+  if not limit then return true end
+  if is_limit_damaged(queue, limit) then
+    set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', now)
+    return false
+  end
+  if not enter_limit(id, queue, limit, now) then return false end
+  -- There may be a token for the next one, too.
+  if limit.every_us then by.limits[#by.limits + 1] = limit end
+  return true
+end
+
+-- Makes a job the worker's; nil if it can't be: expired, no job any more, unusable, or its limit's.
 local function start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
@@ -104,6 +119,7 @@ local function start(id, queue, fence, worker, by, now)
     set_aside(id, queue, held, cause, now)
     return nil
   end
+  if held[15] and not is_let_in(id, queue, held, by, now) then return nil end
   local token = int(fence) .. ':' .. by.nonce
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
     'attempt', attempt + 1, 'worker', by.master .. ':' .. worker)
@@ -128,6 +144,7 @@ local function claim_from(queue, claims, workers, fence, by, now)
     local ids = redis.call('ZRANGE', ready, 0, #workers - #claims - 1)
     if not ids[1] then return fence, false end
     local leases, starts = {}, {}
+    by.limits = {}
     for _, id in ipairs(ids) do
       local got = start(id, queue, fence + 1, workers[#claims + 1], by, now)
       if got then
@@ -142,6 +159,8 @@ local function claim_from(queue, claims, workers, fence, by, now)
       redis.call('ZADD', P .. 'leases', unpack(leases))
       redis.call('ZADD', started, unpack(starts))
     end
+    -- Not before those of this round have left the queue: one of them may be let on.
+    for _, limit in ipairs(by.limits) do go_on(limit, now) end
     if #claims == #workers then break end
   end
   return fence, redis.call('EXISTS', ready) == 1

@@ -13,9 +13,10 @@ local on_end = {}
 
 -- Indexes and counters are written with pcall: one that holds something else must not keep a job
 -- from its end.
-local function drop_lease(id, queue)
+local function drop_lease(id, queue, terms, now, is_uncharged)
   redis.call('ZREM', P .. 'leases', id)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':started', id)
+  if terms then leave_limit(id, terms, now, is_uncharged) end
 end
 
 -- The request that made a job outlives it, or the enqueue's replay would run it a second time.

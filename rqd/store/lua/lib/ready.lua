@@ -117,14 +117,3 @@ local function undefer(id, queue)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':deferred', id)
   return #parents
 end
-
--- A job leaves where it waits, by its status.
-local function stop_waiting(id, queue, status)
-  if status == 'queued' then
-    leave_ready(id, queue)
-  elseif status == 'scheduled' then
-    unschedule(id, queue)
-  elseif status == 'deferred' then
-    undefer(id, queue)
-  end
-end

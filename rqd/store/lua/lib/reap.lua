@@ -28,10 +28,10 @@ end
 local function lose(id, now, by, how)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker',
-    'priority', 'lease', 'stop')
+    'priority', 'lease', 'stop', 'terms')
   if held.err or held[1] ~= 'started' or not held[2] or (by and held[6] ~= by) then return nil end
   local queue = held[2]
-  drop_lease(id, queue)
+  drop_lease(id, queue, held[10], now)
   redis.call('HDEL', job, 'lease')
   local lost = how or 'lost with ' .. (held[6] or '?')
   local stopped_by = told_to_stop(held[9], held[8])

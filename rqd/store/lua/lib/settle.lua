@@ -60,7 +60,7 @@ local function settle(one, now)
   local id, token, decision = one.id, one.token, one.decision
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'lease', 'settled', 'origin', 'score',
-    'attempt', 'result_ttl', 'failure_ttl', 'priority', 'stop')
+    'attempt', 'result_ttl', 'failure_ttl', 'priority', 'stop', 'terms')
   if held.err or not held[1] or not held[4] then
     redis.call('ZREM', P .. 'leases', id)
     return 'gone'
@@ -80,8 +80,9 @@ local function settle(one, now)
   elseif stopped_by then
     decision, verdict, fields = 'stop', 'stopped', stopped_fields(stopped_by, fields)
   end
-  drop_lease(id, queue)
-  if decision == 'put_back' or decision == 'park' then
+  local is_uncharged = decision == 'put_back' or decision == 'park'
+  drop_lease(id, queue, held[11], now, is_uncharged)
+  if is_uncharged then
     redis.call('HDEL', job, 'lease')
     uncharge(job)
     redis.call('HSET', job, 'settled', token)

@@ -1,0 +1,221 @@
+-- limits: how many jobs of a key run at a time, and how many start in a time. Who can't start leaves
+-- the ready set with its place, and waits beside it for a holder's end or for the next token; claims
+-- never look at it again before.
+--   limit:holders:<key>          started jobs; of a limit of concurrency
+--   limit:state:<key>            the numbers as the latest job had them; `tat`: when all tokens are back
+--   limit:queues:<key>           queues that have waiters
+--   limit:waiting:<queue>,<key>  a queue's waiters by their place
+-- As a queue that nobody serves must not keep another one's jobs waiting, what is let on is the next
+-- job of each queue; the one that is claimed first starts.
+local LIMIT_QUEUES = 16
+-- The next token's time is kept among the due jobs, under a name that no job can have.
+local TOKEN = ':limit:'
+-- Ids of waiters that expired are passed over, so many at a time.
+local WAITERS = 100
+
+local function holders_of(key) return P .. 'limit:holders:' .. key end
+local function state_of(key) return P .. 'limit:state:' .. key end
+local function queues_of(key) return P .. 'limit:queues:' .. key end
+local function waiting_of(queue, key) return P .. 'limit:waiting:' .. queue .. ',' .. key end
+
+-- Both numbers or one of them; nil for no limit.
+local function limit_from(key, slots, every_us, burst)
+  slots, every_us, burst = sound(slots), sound(every_us), sound(burst) or 1
+  slots, every_us = slots and slots >= 1 and slots, every_us and every_us >= 1 and every_us
+  if slots or every_us then
+    return { key = key, slots = slots, every_us = every_us, burst = math.max(1, burst) }
+  end
+end
+
+local function limit_of(terms)
+  local limit = term(terms, 'limit')
+  if not limit or type(limit.key) ~= 'string' then return nil end
+  return limit_from(limit.key, limit.concurrency, limit.every_us, limit.burst)
+end
+
+-- When all tokens are back. Later than if all were taken now is nothing of this limit's making: the
+-- clock went back, or it was damaged.
+local function all_back(limit, now)
+  local tat = sound(redis.pcall('HGET', state_of(limit.key), 'tat')) or 0
+  return math.min(math.max(tat, now), now + limit.burst * limit.every_us)
+end
+
+-- What keeps a job of this limit from its start: nil for nothing, 'slot', or the next token's time.
+local function obstacle(limit, now)
+  local held = limit.slots and redis.pcall('ZCARD', holders_of(limit.key))
+  if type(held) == 'number' and held >= limit.slots then return 'slot' end
+  if not limit.every_us then return nil end
+  local at = all_back(limit, now) - (limit.burst - 1) * limit.every_us
+  return at > now and at or nil
+end
+
+-- What is left of a limit is known as long as it matters: the index has when it may be forgotten.
+local function note_limit(key, now)
+  local index, state = P .. 'limits', state_of(key)
+  -- Each clears two others, so that the index never outgrows what is in use.
+  local over = redis.pcall('ZRANGEBYSCORE', index, '-inf', int(now), 'LIMIT', 0, 2)
+  if over[1] then redis.call('ZREM', index, unpack(over)) end
+  if redis.call('EXISTS', holders_of(key), queues_of(key)) > 0 then
+    redis.pcall('ZADD', index, '+inf', key)
+    redis.call('PERSIST', state)
+    return
+  end
+  local tat = sound(redis.pcall('HGET', state, 'tat')) or 0
+  if tat > now then
+    redis.pcall('ZADD', index, int(tat), key)
+    redis.call('PEXPIRE', state, int(math.ceil((tat - now) / 1000)))
+  else
+    redis.call('DEL', state)
+    redis.pcall('ZREM', index, key)
+  end
+end
+
+local function leave_waiting(id, queue, key)
+  redis.pcall('ZREM', waiting_of(queue, key), id)
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id)
+  redis.call('HDEL', P .. 'job:' .. id, 'limited')
+  if redis.call('EXISTS', waiting_of(queue, key)) == 0 then
+    redis.pcall('SREM', queues_of(key), queue)
+  end
+end
+
+local function let_one(key, queue)
+  if is_foreign(P .. 'queue:' .. queue, 'zset') then return end
+  for _ = 1, WAITERS do
+    local first = redis.pcall('ZRANGE', waiting_of(queue, key), 0, 0)
+    local id = first[1]
+    if not id then break end
+    local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
+    if held.err or not held[1] then
+      redis.call('ZREM', waiting_of(queue, key), id)
+      redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id)
+    else
+      leave_waiting(id, queue, key)
+      if held[1] == 'queued' and held[2] == queue and held[3] == key then
+        make_ready(id, queue, place_again(held[4], held[5]))
+        return
+      end
+    end
+  end
+  if redis.call('EXISTS', waiting_of(queue, key)) == 0 then
+    redis.pcall('SREM', queues_of(key), queue)
+  end
+end
+
+-- Each queue's next waiter is ready.
+local function let_next(key)
+  for _, queue in ipairs(redis.pcall('SRANDMEMBER', queues_of(key), LIMIT_QUEUES)) do
+    let_one(key, queue)
+  end
+end
+
+-- Those who wait are let on, now or when there is a token.
+local function go_on(limit, now)
+  if redis.call('EXISTS', queues_of(limit.key)) == 0 then return end
+  local why = obstacle(limit, now)
+  if not why then
+    let_next(limit.key)
+  elseif why ~= 'slot' then
+    note_due(TOKEN .. limit.key, why)
+  end
+end
+
+-- True if the job may start: it has its slot and its token then. Else it waits, at its place.
+local function enter_limit(id, queue, limit, now)
+  local job, state = P .. 'job:' .. id, state_of(limit.key)
+  redis.call('HSET', state, 'concurrency', limit.slots and int(limit.slots) or '',
+    'every_us', limit.every_us and int(limit.every_us) or '', 'burst', int(limit.burst))
+  local why = obstacle(limit, now)
+  if why then
+    local held = redis.call('HMGET', job, 'score', 'priority')
+    local score = place_again(held[1], held[2])
+    redis.call('HSET', job, 'limited', limit.key, 'score', score)
+    redis.call('ZADD', waiting_of(queue, limit.key), score, id)
+    redis.call('ZADD', P .. 'queue:' .. queue .. ':limited', score, id)
+    redis.call('SADD', queues_of(limit.key), queue)
+    if why ~= 'slot' then
+      redis.call('HSET', state, 'tat', int(all_back(limit, now)))
+      note_due(TOKEN .. limit.key, why)
+    end
+  else
+    if limit.slots then redis.call('ZADD', holders_of(limit.key), int(now), id) end
+    if limit.every_us then
+      redis.call('HSET', state, 'tat', int(all_back(limit, now) + limit.every_us))
+    end
+  end
+  note_limit(limit.key, now)
+  return not why
+end
+
+-- A key of the limit that holds something else.
+local function is_limit_damaged(queue, limit)
+  local key = limit.key
+  return refusal({ holders_of(key), 'zset', state_of(key), 'hash', queues_of(key), 'set',
+    waiting_of(queue, key), 'zset', P .. 'queue:' .. queue .. ':limited', 'zset' }) ~= nil
+end
+
+-- A job's attempt is over. One that was none gives its token back.
+local function leave_limit(id, terms, now, is_uncharged)
+  local limit = limit_of(terms)
+  if not limit then return end
+  if limit.every_us and is_uncharged then
+    redis.pcall('HSET', state_of(limit.key), 'tat', int(all_back(limit, now) - limit.every_us))
+  end
+  if limit.slots then redis.pcall('ZREM', holders_of(limit.key), id) end
+  go_on(limit, now)
+  note_limit(limit.key, now)
+end
+
+-- A job leaves its queue without a claim: it may wait, or be the one that was let on.
+local function leave_unclaimed(id, queue)
+  local held = redis.call('HMGET', P .. 'job:' .. id, 'limited', 'terms')
+  if held[1] then leave_waiting(id, queue, held[1]) end
+  local limit = limit_of(held[2])
+  if limit then
+    local now = now_us()
+    go_on(limit, now)
+    note_limit(limit.key, now)
+  end
+end
+
+-- A job leaves where it waits, by its status.
+local function stop_waiting(id, queue, status)
+  if status == 'queued' then
+    leave_ready(id, queue)
+    leave_unclaimed(id, queue)
+  elseif status == 'scheduled' then
+    unschedule(id, queue)
+  elseif status == 'deferred' then
+    undefer(id, queue)
+  end
+end
+
+-- What a mistake left behind: holders that don't run any more, waiters that nobody lets on.
+local function tend_limits(now)
+  for _, key in ipairs(redis.pcall('ZRANDMEMBER', P .. 'limits', 10)) do
+    for _, id in ipairs(redis.pcall('ZRANDMEMBER', holders_of(key), 10)) do
+      local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
+      local limit = not held.err and held[1] == 'started' and limit_of(held[2])
+      if not limit or limit.key ~= key then redis.call('ZREM', holders_of(key), id) end
+    end
+    local state = redis.pcall('HMGET', state_of(key), 'concurrency', 'every_us', 'burst')
+    local limit = not state.err and limit_from(key, unpack(state))
+    if limit then go_on(limit, now) else let_next(key) end
+    note_limit(key, now)
+  end
+end
+
+-- A waiter that only its queue's index knows any more is ready again.
+local function tend_limited(queue)
+  local limited = P .. 'queue:' .. queue .. ':limited'
+  for _, id in ipairs(redis.pcall('ZRANDMEMBER', limited, 10)) do
+    local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
+    if held.err or held[1] ~= 'queued' or held[2] ~= queue or not held[3] then
+      redis.call('ZREM', limited, id)
+    elseif not redis.pcall('ZSCORE', waiting_of(queue, held[3]), id)
+      and not is_foreign(P .. 'queue:' .. queue, 'zset') then
+      leave_waiting(id, queue, held[3])
+      make_ready(id, queue, place_again(held[4], held[5]))
+    end
+  end
+end
