@@ -157,6 +157,14 @@ class Driver:
             self.redis.zadd(self.keys.leases, {job_id: past_us})
 
 
+def calls_back(**ids: str) -> str:
+    """The terms of a job whose end in this status makes a job of this id, on its queue `low`."""
+    fields = {"func_name": "tasks.f", "serializer": "pickle", "timeout": "60"}
+    like = {"queue": "low", "payload": b"call".hex(), "fields": fields}
+    made = [{"on": status, "id": job_id, **like} for status, job_id in ids.items()]
+    return dump_terms({"callbacks": made})
+
+
 def waits_for(*parents: str, on_failure: str = "", group: str = "") -> str:
     """The terms of a job that depends on these."""
     how = {"on_failure": on_failure} if on_failure else {}

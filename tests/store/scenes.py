@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rqd.model.records import Claim
-from tests.store.driving import Driver, in_group, job, settlement, waits_for
+from tests.store.driving import Driver, calls_back, in_group, job, settlement, waits_for
 
 QUEUES = ("high", "low")
 INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 # What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out;
 # `child` waits for the success of `runs` and `next`, `cleaner` for any end of `runs`,
-# `report` for the end of the group of `child` and `member`.
+# `report` for the end of the group of `child` and `member`; an end of `runs` or `suspect` makes a
+# callback.
 JOBS = (
     "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
     "canceled", "child", "cleaner", "member", "report",
@@ -28,7 +29,9 @@ class Scene:
         rqd.store.hello("m", "b", 15, {"workers": 2, "host": "h", "pid": 7})
         rqd.store.hello("gone", "dead", 15, {"workers": 1, "host": "h", "pid": 8})
         for name in ("runs", "lost", "suspect", "finished", "failed"):
-            rqd.enqueue(job(name, "high", **options))
+            called = {"finished": f"after-{name}", "failed": f"sorry-{name}", "stopped": "hush"}
+            terms = calls_back(**called) if name in ("runs", "suspect") else ""
+            rqd.enqueue(job(name, "high", terms=terms, **options))
         self.claims: dict[str, Claim] = {one.id: one for one in rqd.claim(5, "high")}
         rqd.enqueue(job("dead", **options))
         rqd.claim(1, master="gone")
