@@ -665,13 +665,15 @@ def get_current_job(
 ) -> Job[Any] | None:
     """The job this code runs in, None outside of one.
 
-    Its id, `set_progress` and `extend` need no Redis. The first look at what else it has opens a
-    connection of the process's own.
+    It needs no connection of the process's own: its id is known, the rest its master reads once,
+    when it is first looked at; `save_meta`, `set_progress` and `extend` go by way of the master,
+    too. With a `connection`, or in another thread than the main one, it is read from there.
     """
     if current.id is None:
         return None
     backend = backend_for(connection)
-    return Job(partial(_fetch_record, backend, current.id), backend, job_id=current.id)
+    read = _own_record if connection is None else _fetch_record
+    return Job(partial(read, backend, current.id), backend, job_id=current.id)
 
 
 def cancel_job(
@@ -695,6 +697,15 @@ def new_job_id() -> str:
     text = os.urandom(16).hex()
     variant = _UUID_VARIANT[text[16]]
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+def _own_record(backend: Backend, job_id: str) -> JobRecord:
+    """Of the job that runs here, as its master reads it."""
+    line = current.open_line
+    fields = line.record() if line is not None else None
+    if not fields or b"status" not in fields:
+        return _fetch_record(backend, job_id)
+    return JobRecord.parse(job_id, fields)
 
 
 def _fetch_record(backend: Backend, job_id: str) -> JobRecord:

@@ -301,6 +301,17 @@ def progress_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def note() -> tuple[int, str, float]:
+    """Notes on itself; how many connections that took, and what else it knows of itself."""
+    job = rqd.get_current_job()
+    assert job is not None
+    job.meta["seen"] = len(job.meta["who"])
+    job.save_meta()
+    pool = job.connection.store.redis.connection_pool
+    opened = len(pool._available_connections) + len(pool._in_use_connections)
+    return opened, job.func_name, job.timeout
+
+
 def save_meta_and_hold(fifo: str) -> str:
     job = rqd.get_current_job()
     assert job is not None

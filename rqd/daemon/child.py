@@ -14,7 +14,7 @@ import sys
 import time
 from fcntl import F_SETOWN, fcntl
 from resource import RUSAGE_SELF, getrusage
-from select import poll
+from select import POLLIN, poll
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
@@ -126,7 +126,7 @@ class _Instant:
 
 
 class _Inbox:
-    """What the master sends: jobs, and to the running one more time."""
+    """What the master sends: jobs, and to the running one more time, or its record."""
 
     __slots__ = ("_channel", "_reader", "_taken", "token")
 
@@ -151,16 +151,39 @@ class _Inbox:
 
     def granted_s(self) -> float:
         """Seconds that the running job has got more; called by its alarm, so it may not wait."""
-        granted_s = 0.0
+        self._take_what_came()
+        granted = [frame for frame in self._taken if frame[0] == frames.EXTEND]
+        self._taken = [frame for frame in self._taken if frame[0] != frames.EXTEND]
+        return sum(float(fields[1]) for _, fields in granted if fields[0] == self.token)
+
+    def record(self, patience_s: float) -> dict[bytes, bytes] | None:
+        """The running job's hash, once the master has sent it; None if it does not in this time."""
+        give_up_at = time.monotonic() + patience_s
+        watch = poll()
+        watch.register(self._channel, POLLIN)
+        while True:
+            for frame in self._taken:
+                if frame[0] == frames.RECORD and frame[1][0] == self.token:
+                    self._taken.remove(frame)
+                    return dict(zip(frame[1][1::2], frame[1][2::2], strict=True))
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0 or not watch.poll(left_s * 1000):
+                return None
+            timer.is_held = True  # its alarm reads here, too
+            try:
+                if not self._take_what_came():
+                    return None
+            finally:
+                timer.let_go()
+
+    def _take_what_came(self) -> bool:
+        """False if the master is gone."""
         try:
-            self._taken += self._reader.feed(self._channel.recv(65536, _socket.MSG_DONTWAIT))
+            data = self._channel.recv(65536, _socket.MSG_DONTWAIT)
         except OSError:
-            pass  # nothing came
-        for kind, fields in self._taken:
-            if kind == frames.EXTEND and fields[0] == self.token:
-                granted_s += float(fields[1])
-        self._taken = [frame for frame in self._taken if frame[0] == frames.JOB]
-        return granted_s
+            return True  # nothing came
+        self._taken += self._reader.feed(data)
+        return bool(data)
 
 
 def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None:
@@ -188,7 +211,8 @@ def _serve(
     trust: Trust,
 ) -> int:
     pid = os.getpid()
-    inbox, teller = _Inbox(channel), Teller(channel, pid)
+    inbox = _Inbox(channel)
+    teller = Teller(channel, pid, inbox.record)
     timer.ask_more = inbox.granted_s
     current.line = teller
     for left in range(jobs, 0, -1):

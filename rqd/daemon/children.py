@@ -8,6 +8,7 @@ read to its end, so that a success is never taken for a crash.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rqd.daemon.config import Config
@@ -140,9 +141,17 @@ class Children:
         worker = self.workers.extend(job_id, fence, seconds)
         if worker is None or worker.run is None or worker.run.killed_at is not None:
             return False
+        self._push(worker)
+        return True
+
+    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> None:
+        """Sends a job its record, as it asked for it."""
+        if worker := self.workers.answer_ask(run, fields):
+            self._push(worker)
+
+    def _push(self, worker: Worker) -> None:
         if self.workers.push(worker) and worker.child is not None:
             self._loop.watch_again(worker.child.channel.fileno(), writable=True)
-        return True
 
     def resize(self, delta: int) -> int:
         """One worker more or fewer, at least one; returns the number from now on."""

@@ -27,6 +27,7 @@ TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout in s, its terms
 # if it has any
 EXTEND = 21  # token, seconds: so much more time, read when it is over
+RECORD = 22  # token, then the names and values of the job's hash: to ASK
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
@@ -40,6 +41,7 @@ USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was lo
 # while it runs; each begins with its token
 PROGRESS = 40  # from 0 to 1, message
 META = 41  # the serialized meta, its signature where there are keys
+ASK = 43  # for the RECORD
 EXTENDED = 42  # by how many seconds the job itself has put its time limit off, in all
 
 Frame = tuple[int, list[bytes]]

@@ -131,6 +131,12 @@ class InlineMaster:
             self._store.tell([told_by(run)])
             run.news.written()
 
+    def job_fields(self, run: Run) -> dict[bytes, bytes]:
+        """The job's record, for the job."""
+        with suppress(*RedisGone, RedisError):
+            return self._store.job_fields(run.claim.id)
+        return {}
+
     def _row(self, state: str) -> dict[str, str | int]:
         return {
             "boot": self._boot,
@@ -179,6 +185,9 @@ class _Attendant:
             watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
             has_more = has_more and workers.push(worker)
             self.ended = workers.hear(worker, time.monotonic())
+            if run.news.asks_record:
+                workers.answer_ask(run, self._master.job_fields(run))
+                has_more = workers.push(worker)
             if run.news:
                 self._master.tell(run)  # before its outcome, if that has come as well
             if self.ended is None and time.monotonic() >= beat_at:

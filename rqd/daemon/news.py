@@ -20,7 +20,7 @@ LONGEST_META_BYTES = 1024 * 1024
 _LONGEST_MESSAGE_BYTES = 4 * 1024
 _LONGEST_S = 1e9
 
-_KINDS = frozenset((frames.PROGRESS, frames.META, frames.EXTENDED))
+_KINDS = frozenset((frames.PROGRESS, frames.META, frames.EXTENDED, frames.ASK))
 
 
 @dataclass(slots=True)
@@ -31,6 +31,7 @@ class News:
     meta: tuple[bytes, bytes] | None = None  # with its signature
     extended_s: float = 0.0  # by the job itself, in all
     heard: int = 0
+    asks_record: bool = False
 
     def __bool__(self) -> bool:
         return self.progress is not None or self.meta is not None
@@ -68,6 +69,10 @@ class News:
             if len(meta) > LONGEST_META_BYTES or len(signature) > LONGEST_META_BYTES:
                 raise ValueError(f"a meta of {len(meta)} bytes")
             self.meta = meta, signature
+        elif kind == frames.ASK:
+            if fields:
+                raise ValueError(fields)
+            self.asks_record = True
         else:
             (extended,) = fields
             if not 0 <= float(extended) <= _LONGEST_S:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from rqd.daemon.children import Children
 from rqd.daemon.redis_link import RedisLink
-from rqd.daemon.workers import Run, Worker, Workers
+from rqd.daemon.workers import Run, Worker
 from rqd.store.exchange import Told
 
 _PAUSE_S = 0.2
@@ -13,20 +14,27 @@ _MOST_JOBS = 100  # as many as one script takes
 
 
 class Reporting:
-    """Writes the news of running jobs; those of one that has ended before its outcome."""
+    """Writes the news of running jobs, those of one that has ended before its outcome; and reads
+    for those that ask for their record.
+    """
 
-    def __init__(self, link: RedisLink, workers: Workers) -> None:
+    def __init__(self, link: RedisLink, children: Children) -> None:
         self._link = link
-        self._workers = workers
+        self._children = children
+        self._workers = children.workers
         self._next_at = 0.0
 
     def next_due(self) -> float:
         """When `perform` has something to do."""
+        if self._workers.asking:
+            return 0.0
         has_news = self._workers.telling or self._workers.unpublished(self._next_at)
         return self._next_at if has_news else float("inf")
 
     def perform(self, now: float) -> None:
         """Writes what there is to write, if it is time."""
+        if self._workers.asking:
+            self._answer_asks(now)
         if now < self._next_at:
             return
         if self._workers.telling:
@@ -49,6 +57,14 @@ class Reporting:
             del telling[: len(runs)]
         self._next_at = now + _PAUSE_S
         return True
+
+    def _answer_asks(self, now: float) -> None:
+        asking, store = self._workers.asking, self._link.store
+        while asking:
+            fields = self._link.attempt(partial(store.job_fields, asking[0].claim.id), now)
+            if fields is None and now < self._link.retry_at:
+                return
+            self._children.answer_ask(asking.pop(0), fields or {})
 
     def _publish(self, followed: list[Worker], now: float) -> None:
         """Output goes where it is followed; a piece that does not get there is in the next one."""

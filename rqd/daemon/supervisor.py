@@ -69,7 +69,7 @@ class Master:
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._presence = Presence(config, instance, self._link, log)
         self._children = Children(config, instance, zygote_path(config), self._loop, log)
-        self._reporting = Reporting(self._link, self._children.workers)
+        self._reporting = Reporting(self._link, self._children)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )

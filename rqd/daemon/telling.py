@@ -20,6 +20,7 @@ from rqd.daemon.timer import timer
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
 _PAUSE_S = 0.05
 # The kernel takes a message of this size whole or not at all (it is one buffer of the socket's).
@@ -30,8 +31,14 @@ _PATIENCE_S = 5.0
 class Teller:
     """The child's end of what its jobs tell; `token` is that of the running one."""
 
-    def __init__(self, channel: _socket.socket, pid: int) -> None:
+    def __init__(
+        self,
+        channel: _socket.socket,
+        pid: int,
+        await_record: Callable[[float], dict[bytes, bytes] | None] = lambda _patience_s: None,
+    ) -> None:
         self.token = b""
+        self._await_record = await_record
         self._channel = channel
         self.pid = pid
         self._main = _thread.get_ident()
@@ -60,6 +67,13 @@ class Teller:
         self._extended_s += seconds
         # The sum, so that it does not matter which of several such frames arrives.
         self._tell(frames.EXTENDED, b"%.6f" % self._extended_s, is_urgent=True)
+
+    def record(self) -> dict[bytes, bytes] | None:
+        """The job's hash, as the master reads it now; None if it can't be had this way."""
+        if _thread.get_ident() != self._main:
+            return None  # one thread reads what the master sends
+        self._tell(frames.ASK, is_urgent=True)
+        return self._await_record(_PATIENCE_S)
 
     def answer(self, answer: bytes) -> None:
         """Sends what is left to tell, and the job's answer; waits for both to be gone."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from rqd.daemon import frames
 from rqd.daemon.forensics import Tail, crash_from_status
@@ -122,6 +123,7 @@ class Workers:
     def __init__(self, jobs_per_child: int) -> None:
         self._jobs_per_child = jobs_per_child
         self.telling: list[Run] = []  # those whose news are not written yet
+        self.asking: list[Run] = []  # those whose jobs ask for their record
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
 
@@ -245,6 +247,17 @@ class Workers:
             return worker
         return None
 
+    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> Worker | None:
+        """The job's record for the job that asked, if it still runs; its worker then."""
+        run.news.asks_record = False
+        worker = self.by_number[run.worker]
+        if worker.run is not run or worker.child is None:
+            return None
+        told = chain.from_iterable(fields.items())
+        frame = encode_frame(frames.RECORD, run.claim.token.encode(), *told)
+        worker.child.outbox = memoryview(bytes(worker.child.outbox) + frame)
+        return worker
+
     def _may_start(self, run: Run) -> bool:
         """A suspect starts when no other job is here but suspects that wait as it does."""
         others = [other for other in self.runs() if other is not run]
@@ -304,6 +317,8 @@ class Workers:
         if len(answers) < len(heard):
             if run.news and run not in self.telling:
                 self.telling.append(run)
+            if run.news.asks_record and run not in self.asking:
+                self.asking.append(run)
             run.set_deadline()
         return answers
 

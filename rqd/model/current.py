@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         def save_meta(self, meta: bytes, signature: str) -> None:
             """The job's notes, serialized."""
 
+        def record(self) -> dict[bytes, bytes] | None:
+            """The job's hash by way of the master, None if that is no way. This one waits."""
+
         def extend(self, seconds: float) -> None:
             """So much more time for the job."""
 

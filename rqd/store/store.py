@@ -223,6 +223,10 @@ class Store:
             args += itertools.chain.from_iterable(one.fields)
         return int(self._run("tell", *args))
 
+    def job_fields(self, job_id: str) -> dict[bytes, bytes]:
+        """A job's hash as it stands, for who does not read it; empty if it is gone."""
+        return self.redis.hgetall(self.keys.job(job_id))  # type: ignore[return-value]  # as in Views
+
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
         total = 0

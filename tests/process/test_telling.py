@@ -124,6 +124,26 @@ def test_what_a_job_told_last_comes_before_its_outcome_though_redis_was_away(
     assert told(job) == "90% the end"
 
 
+@pytest.mark.parametrize("keys", [[], [KEY]], ids=["unsigned", "signed"])
+def test_a_job_reads_and_writes_its_notes_without_a_connection_of_its_own(
+    start_daemon: StartDaemon, redis_url: str, keys: list[str]
+) -> None:
+    from rqd import connection
+
+    there = connection._open(redis_url, None, keys)
+    start_daemon("--jobs-per-child", "3", env={"RQD_SIGNING_KEY": ",".join(keys)} if keys else {})
+    large = "x" * 300_000
+    queue = Queue(connection=there)
+    noting = [
+        queue.enqueue(jobs.note, job_timeout=limit, meta={"who": who})
+        for who, limit in (("me", 60), (large, -1))
+    ]
+
+    for job, who in zip(noting, ("me", large), strict=True):
+        assert job.wait(WAIT_S).return_value() == (0, "tests.jobs.note", job.timeout), job.cause
+        assert job.meta == {"who": who, "seen": len(who)}
+
+
 # -- more time
 
 

@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 
 from rqd.daemon import frames
+from rqd.daemon.child import _Inbox
 from rqd.daemon.frames import Frame, FrameReader, encode_frame
 from rqd.daemon.news import News
 from rqd.daemon.telling import Teller
@@ -114,6 +115,7 @@ NONSENSE = [
     ("half", encode_frame(frames.PROGRESS, b"7:n", b"half", b"")),
     ("a meta of", encode_frame(frames.META, b"7:n", b"x" * (1024 * 1024 + 1), b"")),
     ("inf", encode_frame(frames.EXTENDED, b"7:n", b"inf")),
+    ("x", encode_frame(frames.ASK, b"7:n", b"x")),
     ("-5", encode_frame(frames.EXTENDED, b"7:n", b"-5")),
 ]
 
@@ -132,3 +134,25 @@ def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
 
     with pytest.raises(ValueError, match="1501 frames"):
         news.take(some[:1], b"7:n", 2.0)
+
+
+def test_what_the_master_sends_a_running_job_is_told_apart() -> None:
+    near, far = socket.socketpair()
+    inbox = _Inbox(near)
+    far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
+    assert inbox.next_job() == [b"id", b"7:n"]
+    far.sendall(encode_frame(frames.RECORD, b"6:n", b"of", b"another"))
+    far.sendall(
+        encode_frame(frames.EXTEND, b"7:n", b"5") + encode_frame(frames.EXTEND, b"6:n", b"9")
+    )
+    far.sendall(encode_frame(frames.RECORD, b"7:n", b"status", b"started"))
+    assert inbox.granted_s() == 5
+    assert inbox.record(1.0) == {b"status": b"started"}
+    assert inbox.record(0.0) is None
+    far.sendall(encode_frame(frames.EXTEND, b"7:n", b"2") + encode_frame(frames.JOB, b"b", b"8:n"))
+    assert inbox.record(0.05) is None
+    assert inbox.granted_s() == 2
+    assert inbox.next_job() == [b"b", b"8:n"]
+    far.close()
+    assert inbox.record(5.0) is None
+    near.close()
