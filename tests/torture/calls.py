@@ -89,6 +89,11 @@ def _called(rng: Random) -> Call:
     return Call("called", "flaky", (failures,), (expect,), "high", retries=1, more=more)
 
 
+def _telling(rng: Random) -> Call:
+    """Tells what it does while it does it; what it told last has to be there at its end."""
+    return Call("telling", "telling", (1000,), queue=rng.choice(QUEUES), retries=1)
+
+
 def draw_family(rng: Random) -> list[Call]:
     """Jobs that wait for one another: most of them for the first, and the last for all others."""
     call = Call("family", "plain", (rng.uniform(0, 0.05),), queue=rng.choice(QUEUES))
@@ -98,6 +103,7 @@ def draw_family(rng: Random) -> list[Call]:
 _COMMON = (
     (_quick, 58),
     (_called, 6),
+    (_telling, 3),
     (_long, 3),
     (_sturdy, 7),
     (_flaky, 10),

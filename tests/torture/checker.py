@@ -56,6 +56,7 @@ STALE = "stale settles accepted"
 FENCES = "fences that do not rise"
 RECORDS = "jobs with several terminal records"
 CALLBACKS = "ends without their callback, or with several"
+LAST_WORDS = "told something last that is not there"
 ORDER = "started before those they waited for had ended"
 STARTS = "more attempts than retries allow"
 ENDS = "ended otherwise than it should"
@@ -67,8 +68,20 @@ BREACHES = "breaches seen while it ran"
 DEATHS = "masters that died of themselves"
 UNFINISHED = "campaign did not come to its end"
 RULES = (
-    *(LOST, UNEXPECTED, DOUBLES, STALE, FENCES, RECORDS, CALLBACKS, ORDER, STARTS, ENDS),
-    *(RESULTS, ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
+    *(
+        LOST,
+        UNEXPECTED,
+        DOUBLES,
+        STALE,
+        FENCES,
+        RECORDS,
+        CALLBACKS,
+        LAST_WORDS,
+        ORDER,
+        STARTS,
+        ENDS,
+    ),
+    *(ENDS, RESULTS, ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
 )
 
 
@@ -190,6 +203,10 @@ def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: V
         verdict.wrong[CALLBACKS].append(f"{job_id} {job['status']} has {len(job['callbacks'])}")
     if job["status"] == "finished":
         _check_result(job_id, job, runs, verdict)
+        told_by, _, told = job.get("progress", "").partition(" ")
+        is_last = told.endswith(" 1 told") and told_by == str(job["settled_fence"])
+        if offer["kind"] == "telling" and not is_last:
+            verdict.wrong[LAST_WORDS].append(f"{job_id}: {told_by} {told}")
     newest = max((run.fence for run in runs), default=0)
     if job["settled_fence"] < newest and not job["cause"].startswith("abandoned"):
         told = f"{job_id} was settled under {job['settled_fence']} though {newest} had started"

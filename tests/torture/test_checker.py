@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.torture.checker import CALLBACKS, ORDER, check
+from tests.torture.checker import CALLBACKS, LAST_WORDS, ORDER, check
 from tests.torture.history import Event, History, read_histories
 
 A, B, C = 101, 102, 103  # fences
@@ -108,6 +108,13 @@ def test_an_end_has_one_callback_which_comes_to_its_own_end() -> None:
     assert [*wrong(*CALLED, job("j1", A, callbacks=[]))] == lacks
     more = [start("c2", 3.2, C), end("c2", 3.3, C), job("c2", C)]
     assert [*wrong(*CALLED, job("j1", A, callbacks=["c1", "c2"]), *AFTER, *more)] == lacks
+
+
+def test_what_a_job_told_last_is_there_once_it_has_ended() -> None:
+    ran = offer("j1", "telling"), ack("j1"), start("j1", 2.0, A), end("j1", 3.0, A)
+    assert wrong(*ran, job("j1", A, progress=f"{A} 3000000 1 told")) == {}
+    for lacks in ("", f"{A} 3000000 0.5 telling", f"{B} 3000000 1 told"):
+        assert [*wrong(*ran, job("j1", A, progress=lacks))] == [LAST_WORDS]
 
 
 def family(*starts: int) -> list[Event]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import rqd
 from rqd.model.current import current
 
 MASTER = os.environ.get("RQD_TORTURE_MASTER", "")
@@ -131,6 +132,16 @@ def with_grandchild(job_id: str, seconds: float) -> str:
 def overrun(job_id: str) -> None:
     with running(job_id):
         time.sleep(60)
+
+
+def telling(job_id: str, times: int) -> str:
+    with running(job_id):
+        rqd.extend_timeout(60)
+        for number in range(times):
+            rqd.progress(number / times, "telling")
+            print("telling", number)
+        rqd.progress(1, "told")
+    return _result(job_id)
 
 
 def called(*_: Any) -> str:

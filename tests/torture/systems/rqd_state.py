@@ -16,7 +16,7 @@ _BATCH = 500
 _TERMINAL_KINDS = ("successful", "failed")
 _JOB_FIELDS = (
     "status", "origin", "attempt", "settled", "cause", "worker", "ended_at", "losses", "lease",
-    "callbacks",
+    "callbacks", "progress",
 )  # fmt: skip
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
 _WHERE = {"queued": "ready", "stopped": "failed"}
@@ -143,6 +143,7 @@ def _job(
         "ended": int(fields["ended_at"] or 0) / 1e6,
         "losses": int(fields["losses"] or 0),
         "callbacks": (fields["callbacks"] or "").split(),
+        "progress": fields["progress"] or "",
         "expires": ttl_ms > 0,
         "misplaced": "" if where == [wanted] else f"{status}, and in {where}",
     }
