@@ -35,6 +35,7 @@ _COMMANDS = {
     "reload": "reload", "logs": "logs", "queue": "queue", "worker": "worker",
     "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
+    "healthcheck": "healthcheck",
 }  # fmt: skip
 
 

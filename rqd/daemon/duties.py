@@ -11,10 +11,17 @@ class Duty(Enum):
     BEAT = "leases, rows, commands"
     POLL = "look for work though no marker came: another's waiter may have swallowed one"
     SAMPLE = "memory of running jobs"
+    PULSE = "to systemd and others on this host: the loop goes round"
     EMBEDDED = "the embedded server, while Redis is gone"
 
 
-INTERVAL_S = {Duty.BEAT: 5.0, Duty.POLL: 1.0, Duty.SAMPLE: 1.0, Duty.EMBEDDED: 0.25}
+INTERVAL_S = {
+    Duty.BEAT: 5.0,
+    Duty.POLL: 1.0,
+    Duty.SAMPLE: 1.0,
+    Duty.PULSE: 5.0,
+    Duty.EMBEDDED: 0.25,
+}
 
 
 class Duties:

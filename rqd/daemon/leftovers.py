@@ -45,12 +45,20 @@ def _came_of(pid: str, boot: str, lock_path: str) -> bool:
         with open(f"/proc/{pid}/environ", "rb") as environment:
             if f"{MARK}={boot}".encode() in environment.read().split(b"\0"):
                 return True
+    except OSError:
+        return False
+    return has_open(pid, lock_path)
+
+
+def has_open(pid: str, path: str) -> bool:
+    """Whether a process has this file open; False also for one that is gone, or another user's."""
+    try:
         open_fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return False
     for fd in open_fds:
         try:
-            if os.readlink(f"/proc/{pid}/fd/{fd}") == lock_path:
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
                 return True
         except OSError:
             continue  # closed meanwhile

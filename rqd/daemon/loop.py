@@ -7,6 +7,8 @@ Signal handlers do nothing; the interpreter writes each number into a socketpair
 from __future__ import annotations
 
 import errno
+import faulthandler
+import os
 import select
 import signal
 import socket
@@ -26,6 +28,7 @@ class Loop:
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for signum in signals:
             signal.signal(signum, _do_nothing)
+        signal.signal(signal.SIGABRT, _end_with_stack)
 
     def watch(self, fd: int) -> None:
         """Reports `fd` from now on when it is readable, closed or broken."""
@@ -60,6 +63,17 @@ class Loop:
             return list(self._wake_read.recv(4096))
         except BlockingIOError:
             return []
+
+
+def _end_with_stack(_signum: int, _frame: FrameType | None) -> None:
+    """systemd's watchdog sends SIGABRT to a loop that stands still: it says where, and ends.
+
+    Not faulthandler.enable(): its alternate stack has room for a few signals at a time only.
+    """
+    os.write(2, b"ended by SIGABRT, here:\n")
+    faulthandler.dump_traceback(2)
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGABRT)
 
 
 def _do_nothing(_signum: int, _frame: FrameType | None) -> None:

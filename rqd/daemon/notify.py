@@ -25,6 +25,23 @@ class Notifier:
         """The daemon takes its code anew; `ready` says that it has, or has not and serves on."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    @property
+    def watchdog_s(self) -> float:
+        """How long systemd waits for `alive` before it ends us; infinity where it does not."""
+        if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+            return float("inf")
+        told = os.environ.get("WATCHDOG_USEC", "")
+        return int(told) / 1e6 if told.isdecimal() and int(told) else float("inf")
+
+    def alive(self) -> None:
+        """Feeds the watchdog; the main loop does it, so that a loop that stands still is ended."""
+        if self.watchdog_s < float("inf"):
+            self._send("WATCHDOG=1")
+
+    def extend_stop(self, seconds: float) -> None:
+        """Asks for so much time from now on for the stop, whatever TimeoutStopSec= says."""
+        self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
     def stopping(self) -> None:
         """The daemon has begun to stop."""
         self._send("STOPPING=1")

@@ -12,6 +12,7 @@ from rqd import __version__
 from rqd.daemon.children import Children
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import LEASE_US
+from rqd.daemon.duties import INTERVAL_S, Duty
 from rqd.daemon.instance import Instance, name_is_taken
 from rqd.daemon.leftovers import sweep
 from rqd.daemon.log import Log
@@ -146,6 +147,15 @@ class Presence:
             self._title = title
             setproctitle.setproctitle(title)
             self._notifier.status(text)
+
+    def pulse(self, state: str) -> float:
+        """Shows that the loop goes round; how soon to do it again, in seconds."""
+        self._instance.note_state(state)
+        self._notifier.alive()
+        if state == "stopping":
+            self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])
+        # systemd's advice is half of its limit; a third bears one that comes late.
+        return self._notifier.watchdog_s / 3
 
     def stopping(self) -> None:
         """Tells systemd that the stop has begun."""

@@ -118,7 +118,7 @@ class Master:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
             at_redis.append(duties.next_due(Duty.POLL))
-        here = [self._children.next_due()]
+        here = [self._children.next_due(), duties.next_due(Duty.PULSE)]
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
@@ -155,12 +155,15 @@ class Master:
         if self._children.has_news:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)
+            duties.hasten(Duty.PULSE, now)
         if self._grace_over_at is not None and now >= self._grace_over_at:
             self._grace_over_at = None
             self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
         if now >= self._dispatch.next_promotion_at:
             self._dispatch.next_promotion_at = float("inf")  # the turn's answer sets it anew
             self._dispatch.look()
+        if duties.take(Duty.PULSE, now):
+            duties.hasten(Duty.PULSE, now + self._presence.pulse(self._state()))
         if duties.take(Duty.POLL, now):
             self._dispatch.look()
         if duties.take(Duty.SAMPLE, now):
@@ -263,6 +266,7 @@ class Master:
         children.retire_all()
         self._dispatch.take(children.release_unsent("the daemon stops"))
         self._duties.hasten(Duty.BEAT, now)
+        self._duties.hasten(Duty.PULSE, now)
         if level is Shutdown.IMMEDIATE:
             self._kill_all("the daemon stopped at once", now)
         elif self._grace_over_at is None:

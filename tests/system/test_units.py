@@ -1,5 +1,6 @@
 """The systemd units are accepted and hardened, and the daemon speaks systemd's protocol."""
 
+import os
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rqd import Queue
 from tests.daemons import ROOT, StartDaemon
 from tests.waiting import eventually
 
@@ -120,7 +122,52 @@ def test_the_daemon_tells_systemd_that_it_is_ready_what_it_does_and_that_it_stop
     assert daemon.wait() == 0
     listen(receiver, heard)
     assert heard.count("READY=1") == 1
-    assert heard[heard.index("STOPPING=1") :][-1].startswith("STATUS=stopping")
+    assert "STATUS=stopping, 0 running" in heard[heard.index("STOPPING=1") :]
+
+
+def test_while_jobs_end_the_daemon_asks_for_more_time(
+    start_daemon: StartDaemon, notify: tuple[str, socket.socket], redis_url: str, tmp_path: Path
+) -> None:
+    address, receiver = notify
+    receiver.setblocking(False)
+    heard: list[str] = []
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    daemon = start_daemon(env={"NOTIFY_SOCKET": address})
+    Queue(connection=redis_url).enqueue("pathlib.Path.read_text", fifo)
+    with fifo.open("w"):  # somebody reads it: the job runs
+        daemon.signal(signal.SIGTERM)
+        eventually(lambda: "EXTEND_TIMEOUT_USEC=10000000" in listen(receiver, heard))
+    assert daemon.wait() == 0
+
+
+def test_the_watchdog_is_fed_by_the_loop_and_its_end_is_told_with_the_stack(
+    start_daemon: StartDaemon, notify: tuple[str, socket.socket]
+) -> None:
+    address, receiver = notify
+    receiver.setblocking(False)
+    heard: list[str] = []
+    daemon = start_daemon(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000"})
+
+    eventually(lambda: listen(receiver, heard).count("WATCHDOG=1") >= 5, message=lambda: str(heard))
+
+    daemon.signal(signal.SIGABRT)  # as systemd does when it hears no more
+    assert daemon.wait() == -signal.SIGABRT
+    assert "ended by SIGABRT, here:" in daemon.log()
+    assert "loop.py" in daemon.log()
+
+
+def test_without_a_watchdog_nobody_is_fed(
+    start_daemon: StartDaemon, notify: tuple[str, socket.socket]
+) -> None:
+    address, receiver = notify
+    receiver.setblocking(False)
+    heard: list[str] = []
+    others = {"WATCHDOG_USEC": "600000", "WATCHDOG_PID": "1"}
+    daemon = start_daemon(env={"NOTIFY_SOCKET": address, **others})
+    assert daemon.stop() == 0
+    assert "READY=1" in listen(receiver, heard)
+    assert "WATCHDOG=1" not in heard
 
 
 def test_a_daemon_whose_systemd_does_not_listen_runs_on(start_daemon: StartDaemon) -> None:

@@ -1,0 +1,69 @@
+"""`rqd healthcheck`: it asks the master's lock, and not Redis."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.cli.running import Ran, rqd
+from tests.daemons import Daemon
+from tests.servers import RedisServer, default_binary, running_server
+from tests.waiting import eventually
+
+
+def health(folder: Path, *arguments: str) -> Ran:
+    return rqd("healthcheck", *arguments, env={"XDG_STATE_HOME": str(folder / "state")})
+
+
+def test_it_tells_a_master_that_lives_from_one_that_hangs_and_one_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    assert health(tmp_path).err == "rqd: no master runs on this host as this user\n"
+    with running_server(default_binary()) as server:
+        serves(server, tmp_path)
+
+
+def serves(server: RedisServer, tmp_path: Path) -> None:
+    options = ("--name", "web")
+    with Daemon(tmp_path / "log", *options, url=server.url, workers=1) as daemon:
+        eventually(lambda: health(tmp_path, "--ready").out == "web: idle\n")
+        assert health(tmp_path, "--name", "other").status != 0
+
+        # An outage of Redis is no reason to restart a daemon.
+        os.kill(server.pid, signal.SIGSTOP)
+        assert health(tmp_path, "--ready").status == 0
+        os.kill(server.pid, signal.SIGCONT)
+
+        daemon.signal(signal.SIGSTOP)
+        (lock,) = (tmp_path / "state" / "rqd" / "masters").glob("*.lock")
+        long_ago = time.time() - 60
+        os.utime(lock, (long_ago, long_ago))
+        ran = health(tmp_path)
+        assert (ran.status, "web: its loop has stood still for 6" in ran.err) == (69, True), ran
+        daemon.signal(signal.SIGCONT)
+
+        daemon.signal(signal.SIGKILL)
+        assert daemon.wait() == -signal.SIGKILL
+        # Its lock is still there, and free.
+        assert lock.exists()
+        assert "no master runs" in health(tmp_path).err
+
+
+def test_a_master_that_boots_is_alive_and_not_ready(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "slow.py").write_text(f"open({str(fifo)!r}).read()\n")
+
+    def look_while_it_boots() -> tuple[Ran, Ran]:
+        with fifo.open("w"):  # somebody reads it: the module is being imported
+            return health(tmp_path), health(tmp_path, "--ready")
+
+    with running_server(default_binary()) as server, ThreadPoolExecutor(1) as aside:
+        looked = aside.submit(look_while_it_boots)
+        options = ("--preload", "slow", "--name", "web")
+        with Daemon(tmp_path / "log", *options, url=server.url, workers=1, cwd=tmp_path):
+            alive, ready = looked.result()
+            assert (alive.status, alive.out) == (0, "web: starting\n")
+            assert (ready.status, ready.err) == (69, "rqd: web: starting\n")
+            eventually(lambda: health(tmp_path, "--ready").status == 0)
