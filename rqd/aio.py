@@ -158,8 +158,8 @@ class Queue:
         return [
             await Job.fetch(draft.holder_id, backend)
             if draft.holder_id
-            else Job(queue.handle(draft, data, now_us))
-            for draft, data in zip(drafts, datas, strict=True)
+            else Job(queue.handle(draft, now_us))
+            for draft in drafts
         ]
 
     def __repr__(self) -> str:

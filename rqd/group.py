@@ -11,7 +11,7 @@ from rqd.dependency import Dependency, read_depends_on
 from rqd.job import Connection, Job, new_job_id
 from rqd.model.errors import InvalidCallError, NoSuchGroupError, NoSuchJobError
 from rqd.model.names import check_job_id
-from rqd.options import EnqueueData, JobOptions
+from rqd.options import EnqueueData, in_group
 from rqd.queue import Queue
 from rqd.store.views import GroupCounts
 
@@ -74,7 +74,7 @@ class Group:
         """
         datas = list(job_datas)
         self._check(queue, datas)
-        members = self._members(datas)
+        members = in_group(datas, self.name)
         if then is not None:
             members.append(self._after(then) if datas or self._is_there() else then)
         return queue.enqueue_many(members, pipeline, **waits)
@@ -136,14 +136,6 @@ class Group:
             depends_on = data.options.depends_on
             if depends_on is not None and self.as_parent in depends_on.ids:
                 raise InvalidCallError(f"a job of group {self.name!r} can't wait for its own group")
-
-    def _members(self, datas: Iterable[EnqueueData]) -> list[EnqueueData]:
-        # Most often the options are one and the same.
-        known: dict[int, JobOptions] = {}
-        for data in datas:
-            if id(data.options) not in known:
-                known[id(data.options)] = replace(data.options, group_id=self.name)
-        return [replace(data, options=known[id(data.options)]) for data in datas]
 
     def _after(self, then: EnqueueData) -> EnqueueData:
         others = then.options.depends_on

@@ -28,7 +28,7 @@ from rqd.model.progress import Progress, read_progress
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
 from rqd.model.repeat import REPEATS, RepeatTerm
 from rqd.model.serializers import resolve_serializer, serializer_name
-from rqd.model.terms import read_tally, read_terms
+from rqd.model.terms import dump_terms, read_tally, read_terms
 from rqd.results import Result
 from rqd.signatures import check_call, check_meta, reader_of, sign_meta
 from rqd.store.connection import Client
@@ -543,6 +543,9 @@ class Job(Generic[R]):
         Raises SignatureError, InvalidCallError.
         """
         was = self._record
+        terms = read_terms(was.terms)
+        if was.status.is_terminal:
+            terms.pop("depends_on", None)  # it has waited, and some of them may be gone
         like = Template(
             queue,
             was.serializer,
@@ -554,7 +557,7 @@ class Job(Generic[R]):
             priority=was.priority,
             retries=was.retries_left,
             retry_intervals=was.retry_intervals,
-            terms=was.terms,
+            terms=dump_terms(terms),
         )
         meta = encode_value(self.meta, self._serializer, "meta") if self.meta else b""
         return NewJob(was.id, like, was.func_name, self._payload, was.description, meta)

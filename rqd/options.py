@@ -88,6 +88,16 @@ def chain(*datas: EnqueueData) -> list[EnqueueData]:
     return list(datas)
 
 
+def in_group(datas: Iterable[EnqueueData], name: str) -> list[EnqueueData]:
+    """The same calls, whose jobs belong to a group."""
+    # Most often the options are one and the same.
+    known: dict[int, JobOptions] = {}
+    for data in datas:
+        if id(data.options) not in known:
+            known[id(data.options)] = replace(data.options, group_id=name)
+    return [replace(data, options=known[id(data.options)]) for data in datas]
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """How a call goes to Redis: on a pipeline of the user's, or with what is waited for (a part of

@@ -34,6 +34,7 @@ from rqd.options import (
     EnqueueData,
     JobOptions,
     Sending,
+    in_group,
     job_options,
     may_be_left_out,
     read_waits,
@@ -150,12 +151,16 @@ class Queue:
         return self._enqueue([data], sending=sending)[0]
 
     def enqueue_many(
-        self, job_datas: Iterable[EnqueueData], pipeline: Any = None, **waits: Any
+        self,
+        job_datas: Iterable[EnqueueData],
+        pipeline: Any = None,
+        group_id: str | None = None,
+        **waits: Any,
     ) -> list[Job[Any]]:
         """Puts many calls, made by `prepare_data`, on the queue in one round trip: all, or none.
 
-        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none. `waits`
-        are the `wait_` options of `enqueue`.
+        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none.
+        `group_id` names a Group that they are put in. `waits` are the `wait_` options of `enqueue`.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)
@@ -167,6 +172,8 @@ class Queue:
                 raise InvalidCallError(
                     f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
                 )
+        if group_id is not None:
+            datas = in_group(datas, check_job_id(group_id, "group name"))
         return self._enqueue(datas, sending=sending) if datas else []
 
     def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -379,14 +386,14 @@ class Queue:
             for data in datas
         ]
 
-    def handle(self, draft: NewJob, data: EnqueueData, now_us: int | None) -> Job[Any]:
+    def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
         """The job as an enqueue at this time by Redis' clock has just written it."""
         due_us, delay_us = draft.template.due_us, draft.template.delay_us
         is_due = due_us is None and delay_us is None
         status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
         if due_us is None and delay_us is not None and now_us is not None:
             due_us = now_us + delay_us
-        record = partial(JobRecord.fresh, draft, _first_status(data, status), now_us, due_us)
+        record = partial(JobRecord.fresh, draft, status, now_us, due_us)
         return Job(record, self._backend, self._insisted_serializer)
 
     def _enqueue(
@@ -405,8 +412,8 @@ class Queue:
         handles: list[Job[Any]] = [
             Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
             if job.holder_id
-            else self.handle(job, data, now_us)
-            for job, data in zip(jobs, datas, strict=True)
+            else self.handle(job, now_us)
+            for job in jobs
         ]
         if not self.is_async and now_us is not None:
             self._run_now(handles)
@@ -485,10 +492,6 @@ def _carried_trace() -> dict[str, str] | None:
     from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
 
     return carried()
-
-
-def _first_status(data: EnqueueData, otherwise: JobStatus) -> JobStatus:
-    return JobStatus.DEFERRED if data.options.depends_on is not None else otherwise
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

@@ -180,8 +180,13 @@ class JobRecord:
     def fresh(
         cls, new: NewJob, status: JobStatus, now_us: int | None, due_us: int | None
     ) -> JobRecord:
-        """The record as an enqueue has just written it; saves reading it back."""
+        """The record as an enqueue has just written it; saves reading it back.
+
+        A job that depends on others is taken for deferred, though they may have ended.
+        """
         like = new.template
+        if '"depends_on":' in like.terms:
+            status = JobStatus.DEFERRED
         return cls(
             id=new.id,
             func_name=new.func_name,

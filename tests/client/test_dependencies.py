@@ -142,3 +142,14 @@ def test_a_queue_in_the_callers_process_runs_a_chain_too(backend: Backend) -> No
         chain(Queue.prepare_data(work.multiply, [2], {"y": 3}), Queue.prepare_data(total))
     )
     assert [job.return_value() for job in jobs] == [6, 6]
+
+
+def test_a_job_made_beforehand_waits_too_but_once_it_has_ended_not_again(backend: Backend) -> None:
+    queue = Queue()
+    parent = queue.enqueue(work.multiply, 2, y=3)
+    job = queue.enqueue_job(queue.create_job(total, depends_on=parent))
+    assert job.get_status(refresh=False) is JobStatus.DEFERRED
+    perform(backend, "default")
+    parent.delete()
+    job.refresh()
+    assert queue.enqueue_job(job).is_queued

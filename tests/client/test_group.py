@@ -107,3 +107,8 @@ def test_a_signature_binds_the_group(backend: Backend) -> None:
     backend.store.redis.hset(backend.store.keys.job(job.id), "terms", terms)
     with pytest.raises(SignatureError, match="wrong signature"):
         _ = Job.fetch(job.id, signing).args
+
+
+def test_a_queue_can_put_jobs_in_a_group_by_its_name(backend: Backend) -> None:
+    jobs = Queue().enqueue_many(calls(1, 2), group_id="g")
+    assert Group.fetch("g").get_jobs() == jobs

@@ -7,7 +7,7 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique limits ending callbacks dependents groups reap
+--@ names arguments ready terms unique limits ending callbacks dependents groups reap mend
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end

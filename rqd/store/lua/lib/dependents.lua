@@ -168,33 +168,3 @@ local function concern_dependents(id, _, status, now, has_dependents)
   tell_dependents(now)
 end
 on_end[#on_end + 1] = concern_dependents
-
--- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
--- sees; and what a mistake took out of Redis is put in again.
-local function mend_deferred(queue, now)
-  local index = P .. 'queue:' .. queue .. ':deferred'
-  for _, id in ipairs(redis.pcall('ZRANDMEMBER', index, 10)) do
-    local job = P .. 'job:' .. id
-    local held = redis.pcall('HMGET', job, 'status', 'origin', 'terms', 'attempt', 'failure_ttl')
-    if held.err or held[1] ~= 'deferred' or held[2] ~= queue then
-      undefer(id, queue)
-    else
-      local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
-      local dependency = dependency_of(held[3]) or {}
-      for _, parent in ipairs(parents) do
-        local status = status_of(parent) or 'gone'
-        if judge(status, dependency.on_failure) ~= 'wait' then
-          hear_of(id, parent, status, now)
-          break -- it may not wait any more; if it does, a later look finds the others
-        end
-        wait_for(id, parent, dependency.on_failure, now)
-      end
-      if not parents[1] then
-        local cause = 'damaged: what it waits for is gone from Redis'
-        undefer(id, queue)
-        record(id, 'failed', held[4], { 'cause', cause }, now)
-        end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
-      end
-    end
-  end
-end

@@ -100,19 +100,3 @@ on_end[#on_end + 1] = function(id, _, status, now, _, terms)
   local name = group_of(terms)
   if name then end_in_group(name, id, status, now) end
 end
-
--- Some open jobs of some groups are looked at: one whose time to wait was over is gone, which no
--- script sees.
-local function mend_groups(now)
-  local number = redis.pcall('ZCOUNT', P .. 'groups', '+inf', '+inf')
-  if type(number) ~= 'number' or number == 0 then return end
-  local from = now % number
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'groups', '+inf', '+inf', 'LIMIT', from, 10)) do
-    for _, id in ipairs(redis.pcall('SRANDMEMBER', P .. 'group:' .. name .. ':open', 10)) do
-      local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
-      local is_its = not held.err and held[1] and group_of(held[2]) == name
-      if not is_its then end_in_group(name, id, 'gone', now) end
-      if is_its and INDEX[held[1]] then end_in_group(name, id, held[1], now) end
-    end
-  end
-end

@@ -61,28 +61,3 @@ local function reap(now, limit)
   end
   return reaped
 end
-
--- What a mistake took out of the sets that all queues share is put in again, as a queue's own keys
--- have it, some entries a call; and an entry without its job goes.
-local function mend(queue, now, lease_us)
-  local own = P .. 'queue:' .. queue
-  if redis.call('TYPE', own).ok == 'zset' and redis.call('SISMEMBER', P .. 'nonempty', queue) == 0 then
-    announce(queue)
-  end
-  for shared, index in pairs({ leases = 'started', scheduled = 'scheduled' }) do
-    local found = redis.pcall('ZRANDMEMBER', own .. ':' .. index, 10, 'WITHSCORES')
-    for i = 1, #found, 2 do
-      local id, score = found[i], sound(found[i + 1])
-      if not redis.call('ZSCORE', P .. shared, id) then
-        local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin')
-        if held.err or held[1] ~= index or held[2] ~= queue or not score then
-          redis.call('ZREM', own .. ':' .. index, id)
-        elseif shared == 'leases' then
-          redis.call('ZADD', P .. shared, int(now + lease_us), id)
-        else
-          schedule(id, queue, score)
-        end
-      end
-    end
-  end
-end

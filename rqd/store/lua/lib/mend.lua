@@ -1,0 +1,71 @@
+-- mend: what a beat looks through bit by bit, for what no other script sees.
+-- What a mistake took out of the sets that all queues share is put in again, as a queue's own keys
+-- have it, some entries a call; and an entry without its job goes.
+local function mend(queue, now, lease_us)
+  local own = P .. 'queue:' .. queue
+  if redis.call('TYPE', own).ok == 'zset' and redis.call('SISMEMBER', P .. 'nonempty', queue) == 0 then
+    announce(queue)
+  end
+  for shared, index in pairs({ leases = 'started', scheduled = 'scheduled' }) do
+    local found = redis.pcall('ZRANDMEMBER', own .. ':' .. index, 10, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      local id, score = found[i], sound(found[i + 1])
+      if not redis.call('ZSCORE', P .. shared, id) then
+        local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin')
+        if held.err or held[1] ~= index or held[2] ~= queue or not score then
+          redis.call('ZREM', own .. ':' .. index, id)
+        elseif shared == 'leases' then
+          redis.call('ZADD', P .. shared, int(now + lease_us), id)
+        else
+          schedule(id, queue, score)
+        end
+      end
+    end
+  end
+end
+
+-- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
+-- sees; and what a mistake took out of Redis is put in again.
+local function mend_deferred(queue, now)
+  local index = P .. 'queue:' .. queue .. ':deferred'
+  for _, id in ipairs(redis.pcall('ZRANDMEMBER', index, 10)) do
+    local job = P .. 'job:' .. id
+    local held = redis.pcall('HMGET', job, 'status', 'origin', 'terms', 'attempt', 'failure_ttl')
+    if held.err or held[1] ~= 'deferred' or held[2] ~= queue then
+      undefer(id, queue)
+    else
+      local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
+      local dependency = dependency_of(held[3]) or {}
+      for _, parent in ipairs(parents) do
+        local status = status_of(parent) or 'gone'
+        if judge(status, dependency.on_failure) ~= 'wait' then
+          hear_of(id, parent, status, now)
+          break -- it may not wait any more; if it does, a later look finds the others
+        end
+        wait_for(id, parent, dependency.on_failure, now)
+      end
+      if not parents[1] then
+        local cause = 'damaged: what it waits for is gone from Redis'
+        undefer(id, queue)
+        record(id, 'failed', held[4], { 'cause', cause }, now)
+        end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
+      end
+    end
+  end
+end
+
+-- Some open jobs of some groups are looked at: one whose time to wait was over is gone, which no
+-- script sees.
+local function mend_groups(now)
+  local number = redis.pcall('ZCOUNT', P .. 'groups', '+inf', '+inf')
+  if type(number) ~= 'number' or number == 0 then return end
+  local from = now % number
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'groups', '+inf', '+inf', 'LIMIT', from, 10)) do
+    for _, id in ipairs(redis.pcall('SRANDMEMBER', P .. 'group:' .. name .. ':open', 10)) do
+      local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
+      local is_its = not held.err and held[1] and group_of(held[2]) == name
+      if not is_its then end_in_group(name, id, 'gone', now) end
+      if is_its and INDEX[held[1]] then end_in_group(name, id, held[1], now) end
+    end
+  end
+end
