@@ -20,6 +20,30 @@ if TYPE_CHECKING:
     from rqd.daemon.inline import InlineMaster
 
 
+# What RQ's workers take, and ours do without: a job knows its serializer, a daemon its business.
+_WITHOUT_MEANING = frozenset(
+    {
+        *("serializer", "log_job_description", "maintenance_interval", "job_monitoring_interval"),
+        *("default_worker_ttl", "worker_ttl", "prepare_for_work", "with_scheduler"),
+        *("disable_default_exception_handler", "logging_level", "date_format", "log_format"),
+    }
+)
+_INSTEAD = {
+    "default_result_ttl": "write result_ttl= at the enqueue",
+    "job_class": "write functions that take a job instead of methods",
+    "queue_class": "a worker needs no more of a queue than its name",
+    "work_horse_killed_handler": "job.cause tells of a crash, on_failure= is called after one",
+}
+
+
+def check_rqs(given: dict[str, Any]) -> None:
+    """Raises ConfigurationError for options of RQ's workers that mean something, and for others."""
+    for name in given.keys() - _WITHOUT_MEANING:
+        if given[name] is not None or name not in _INSTEAD:
+            told = _INSTEAD.get(name, "there is no such option")
+            raise ConfigurationError(f"{name}=: {told}")
+
+
 class SimpleWorker:
     """Works on queues in this process, one job after the other (RQ's SimpleWorker).
 
@@ -33,7 +57,10 @@ class SimpleWorker:
         connection: Connection = None,
         exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
         middleware: Iterable[Callable[..., Any] | str] = (),
+        **rqs: Any,
     ) -> None:
+        """`rqs`: other options of RQ's, as far as they have no meaning here."""
+        check_rqs(rqs)
         given = [queues] if isinstance(queues, Queue | str) else list(queues)
         first = next((queue for queue in given if isinstance(queue, Queue)), None)
         self._backend = backend_for(connection if connection or not first else first.connection)
@@ -53,12 +80,13 @@ class SimpleWorker:
         """The names of its queues."""
         return [queue.name for queue in self.queues]
 
-    def work(self, burst: bool = True, max_jobs: int | None = None, **_: Any) -> bool:
+    def work(self, burst: bool = True, max_jobs: int | None = None, **rqs: Any) -> bool:
         """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
 
-        RQ's logging options are taken and mean nothing. Raises ConfigurationError for
-        `burst=False`: what goes on for ever is `Worker(..).work_forever()`, or `rqd start`.
+        `rqs` as for the class. Raises ConfigurationError for `burst=False`: what goes on for ever
+        is `Worker(..).work_forever()`, or `rqd start`.
         """
+        check_rqs(rqs)
         if not burst:
             raise ConfigurationError(
                 "SimpleWorker works until its queues are empty: for more write Worker(..), or run"

@@ -18,7 +18,7 @@ from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
-from rqd.simple import SimpleWorker
+from rqd.simple import SimpleWorker, check_rqs
 from rqd.store.signing_keys import KEY_VARIABLE
 
 __all__ = ["SimpleWorker", "Worker"]
@@ -40,7 +40,10 @@ class Worker:
         preload: Iterable[str] = (),
         exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
         middleware: Iterable[Callable[..., Any] | str] = (),
+        **rqs: Any,
     ) -> None:
+        """`rqs`: other options of RQ's, as far as they have no meaning here."""
+        check_rqs(rqs)
         given = [queues] if isinstance(queues, Queue | str) else list(queues)
         first = next((queue for queue in given if isinstance(queue, Queue)), None)
         self._backend = backend_for(connection if connection or not first else first.connection)
@@ -78,13 +81,27 @@ class Worker:
         """The names of its queues."""
         return [queue.name for queue in self.queues]
 
-    def work(self, burst: bool = True, with_scheduler: bool = True) -> bool:  # noqa: ARG002 - RQ's
+    def work(
+        self,
+        burst: bool = True,
+        max_jobs: int | None = None,
+        max_idle_time: float | None = None,
+        **rqs: Any,
+    ) -> bool:
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
-        `with_scheduler` is taken for RQ's sake: every daemon starts scheduled jobs at their time.
-        Returns True if the daemon ended well. Raises RqdError if it could not start.
+        Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
+        `with_scheduler` and RQ's options for logging are taken and mean nothing: every daemon
+        starts scheduled jobs at their time. Returns True if the daemon ended well. Raises RqdError
+        if it could not start.
         """
-        return self._run(["--burst"] if burst else [])
+        check_rqs(rqs)
+        extra = ["--burst"] if burst else []
+        if max_jobs is not None:
+            extra += ["--max-jobs", str(max_jobs)]
+        if max_idle_time is not None:
+            extra += ["--max-idle", str(max_idle_time)]
+        return self._run(extra)
 
     def work_forever(self) -> bool:
         """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`)."""

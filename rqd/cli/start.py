@@ -41,6 +41,8 @@ MIB = 1024 * 1024
 )
 @click.option("--grace", default="30", show_default=True, help="Time for jobs at a stop: 30, 5m.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option("--max-jobs", type=int, help="Exit after so many jobs.")
+@click.option("--max-idle", metavar="TIME", help="Exit when nothing has run for so long: 30, 5m.")
 @click.option("--path", "-P", multiple=True, help="Import path of jobs.  [default: this folder]")
 @click.option(
     "--middleware",
@@ -100,6 +102,8 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         jobs_per_child=settings["jobs_per_child"],
         grace_s=parse_duration_s(settings["grace"], "--grace") or 0.0,
         burst=settings["burst"],
+        max_jobs=settings["max_jobs"],
+        max_idle_s=parse_duration_s(settings["max_idle"], "--max-idle"),
         path=settings["path"] or (".",),
         name=settings["name"],
         keyring=keyring,

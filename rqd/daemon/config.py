@@ -23,6 +23,7 @@ _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 class Config:
     """A master's settings, checked. `grace_s` in seconds; `name` None is the host's and a number.
 
+    `max_jobs` and `max_idle_s` None for no end by themselves.
     `keyring` None verifies no signature; `serializers` empty takes all, and `allow` any function.
     Raises ConfigurationError for what can't be.
     """
@@ -35,6 +36,8 @@ class Config:
     jobs_per_child: int = 1
     grace_s: float = 30.0
     burst: bool = False
+    max_jobs: int | None = None
+    max_idle_s: float | None = None
     path: tuple[str, ...] = (".",)
     name: str | None = None
     keyring: Keyring | None = None
@@ -59,6 +62,10 @@ class Config:
             raise ConfigurationError(f"--workers {self.workers}: write 1 to {MAX_WORKERS}")
         if self.jobs_per_child < 1:
             raise ConfigurationError(f"--jobs-per-child {self.jobs_per_child}: write 1 or more")
+        if self.max_jobs is not None and self.max_jobs < 1:
+            raise ConfigurationError(f"--max-jobs {self.max_jobs}: write 1 or more")
+        if self.max_idle_s is not None and self.max_idle_s <= 0:
+            raise ConfigurationError(f"--max-idle {self.max_idle_s:g}: write seconds, above 0")
         if self.grace_s < 0:
             raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
         self._check_application()

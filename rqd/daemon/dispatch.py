@@ -55,6 +55,7 @@ class Dispatch:
         self._deaf_until = 0.0  # as was the wait for a marker
         self._look = True  # something says that there may be work
         self.next_promotion_at = float("inf")
+        self._claims_left = config.max_jobs
         self.is_open = True
         self.found_nothing = False  # the latest claim: every queue was empty
 
@@ -242,6 +243,8 @@ class Dispatch:
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
             self.next_promotion_at = now + max(0.0, wait_s)
+        if self._claims_left is not None:
+            self._claims_left -= len(answer.claims)
         for claim in answer.claims:
             self._start(claim, now)
             self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
@@ -288,5 +291,10 @@ class Dispatch:
     def _refuse(self, claim: Claim, report: Report) -> None:
         self._ended.append(Ended(Run(claim, claim.worker), report))
 
+    @property
+    def may_claim_no_more(self) -> bool:
+        """True once all of `max_jobs` were claimed."""
+        return self._claims_left == 0
+
     def _free(self) -> list[int]:
-        return self._children.workers.free_numbers()
+        return self._children.workers.free_numbers()[: self._claims_left]

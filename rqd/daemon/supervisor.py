@@ -63,6 +63,7 @@ class Master:
         self._obeyed = ""
         self._is_suspended = False
         self._exit_status = _EX_OK
+        self._worked_at = time.monotonic()
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
@@ -109,7 +110,7 @@ class Master:
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
             self._presence.announce(self._state(), self._children)
-            self._end_burst(now)
+            self._end_by_itself(now)
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
@@ -278,14 +279,19 @@ class Master:
         if self._give_up_at is None:
             self._give_up_at = now + _LAST_SETTLES_S
 
-    def _end_burst(self, now: float) -> None:
-        is_idle = self._dispatch.found_nothing and not self._dispatch.has_unfinished
-        if (
-            self._config.burst
-            and is_idle
-            and not self._children.workers.runs()
-            and self._orders.shutdown is Shutdown.NONE
-        ):
+    def _end_by_itself(self, now: float) -> None:
+        """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
+        config, dispatch = self._config, self._dispatch
+        if not self._children.is_ready or self._children.workers.runs() or dispatch.outcomes_left:
+            self._worked_at = now
+            return
+        is_over = (
+            (config.burst and dispatch.found_nothing)
+            or dispatch.may_claim_no_more
+            or (config.max_idle_s is not None and now - self._worked_at >= config.max_idle_s)
+        )
+        is_quiet = not dispatch.has_unfinished and self._orders.shutdown is Shutdown.NONE
+        if is_over and is_quiet:
             self._orders = Orders(Shutdown.GRACEFUL)
             self._shut_down(now)
 

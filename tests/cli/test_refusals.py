@@ -73,6 +73,8 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["start", "--name", "a b"], EX_USAGE, "master name 'a b'"),
     (["start", "--grace", "soon"], EX_USAGE, "--grace 'soon' is no duration"),
     (["start", "--path", "/no/such"], EX_USAGE, "--path /no/such: there is no such folder"),
+    (["start", "--max-jobs", "0"], EX_USAGE, "--max-jobs 0: write 1 or more"),
+    (["start", "--max-idle", "0"], EX_USAGE, "--max-idle 0: write seconds, above 0"),
     (["start", "--jobs-per-child", "0"], EX_USAGE, "--jobs-per-child 0"),
     (["start", "--require-signed"], EX_USAGE, "--require-signed needs a key: set RQD_SIGNING"),
     (["start", "--allow", ","], EX_USAGE, "--allow is empty"),

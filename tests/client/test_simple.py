@@ -179,3 +179,17 @@ def test_a_simple_worker_has_exception_handlers_and_middleware(backend: Backend)
     SimpleWorker(Queue(), exception_handlers=[work.note_error], middleware=[work.note_call]).work()
 
     assert work.told == ["a", "a: no luck"]
+
+
+def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Backend) -> None:
+    SimpleWorker("low", serializer="json", log_job_description=False).work(with_scheduler=True)
+    Worker("low", maintenance_interval=600, job_class=None)
+    for name, why in (
+        ("default_result_ttl", "write result_ttl= at the enqueue"),
+        ("job_class", "functions that take a job"),
+        ("colour", "there is no such option"),
+    ):
+        kinds: list[Any] = [SimpleWorker, Worker]
+        for kind in kinds:
+            with pytest.raises(ConfigurationError, match=f"{name}=: .*{why}"):
+                kind("low", **{name: "x"})

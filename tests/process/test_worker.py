@@ -62,6 +62,18 @@ def test_work_forever_goes_on_until_it_is_told_to_stop(there: Backend, tmp_path:
     assert worker.wait(LIMIT_S) == 0
 
 
+def test_work_ends_by_itself_after_so_many_jobs_or_so_long_without_any(
+    there: Backend, tmp_path: Path
+) -> None:
+    queue = Queue("low", there)
+    enqueued = [queue.enqueue(jobs.multiply, 3, 4) for _ in range(3)]
+    assert start(there.url, "work(False, max_jobs=2)", tmp_path).wait(LIMIT_S) == 0
+    assert [job.is_finished for job in enqueued] == [True, True, False]
+
+    assert start(there.url, "work(False, max_idle_time=0.5)", tmp_path).wait(LIMIT_S) == 0
+    assert enqueued[2].is_finished
+
+
 def test_the_daemon_stops_when_its_caller_is_killed(there: Backend, tmp_path: Path) -> None:
     worker = start(there.url, "work_forever()", tmp_path)
     assert Queue("low", there).enqueue(jobs.multiply, 3, 4).latest_result(timeout=LIMIT_S)
