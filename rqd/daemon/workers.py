@@ -42,6 +42,7 @@ LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 _EXACT = 2**53
 _MOST_READS = 16
+_MOST_EARLY = 100
 # Whoever follows says so again in less.
 _FOLLOWED_S = 10.0
 
@@ -124,6 +125,8 @@ class Workers:
         self._jobs_per_child = jobs_per_child
         self.telling: list[Run] = []  # those whose news are not written yet
         self.asking: list[Run] = []  # those whose jobs ask for their record
+        # More time for attempts whose claims are still on their way, by id and fence.
+        self._early_s: dict[tuple[str, int], float] = {}
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
 
@@ -171,7 +174,8 @@ class Workers:
     def assign(self, claim: Claim) -> Run:
         """The worker the claim names holds the job from now on."""
         worker = self.by_number[claim.worker]
-        worker.run = Run(claim, claim.worker)
+        granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
+        worker.run = Run(claim, claim.worker, granted_s=granted_s)
         return worker.run
 
     def note_shown_pid(self, number: int, pid: int) -> None:
@@ -245,6 +249,9 @@ class Workers:
                 told = encode_frame(frames.EXTEND, run.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
             return worker
+        self._early_s[job_id, fence] = self._early_s.get((job_id, fence), 0.0) + seconds
+        if len(self._early_s) > _MOST_EARLY:
+            del self._early_s[next(iter(self._early_s))]
         return None
 
     def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> Worker | None:

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
+import rqd
 from rqd import Job, Queue, Retry, current_fence
 from rqd.connection import Backend
-from rqd.exceptions import InvalidJobOperation, NoSuchJobError, WaitTimeoutError
+from rqd.exceptions import (
+    ConfigurationError,
+    InvalidCallError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    WaitTimeoutError,
+)
 from rqd.job import JobStatus
 from rqd.store.connection import RedisError
 from tests.client import work
@@ -104,6 +111,20 @@ def test_a_server_that_was_never_there_is_not_waited_for(own_server: RedisServer
 
     with pytest.raises(RedisError, match="connect"):
         job.wait(30)
+
+
+def test_only_a_job_itself_tells_its_progress(backend: Backend) -> None:
+    job = Queue().enqueue(work.multiply, 1)
+
+    with pytest.raises(InvalidJobOperation, match="its progress can be told by job"):
+        job.set_progress(0.5)
+    rqd.progress(0.5, "nobody hears it")
+    for share in (40, -1, float("nan"), "half"):
+        with pytest.raises(InvalidCallError, match="write a share from 0 to 1"):
+            rqd.progress(share)  # type: ignore[arg-type]
+    for seconds in (0, -1, "soon"):
+        with pytest.raises(ConfigurationError):
+            rqd.extend_timeout(seconds)
 
 
 def test_the_fence_is_the_claims_and_is_known_only_in_a_job(backend: Backend) -> None:

@@ -258,6 +258,25 @@ def test_a_deadline_is_the_timeout_and_the_patience_after_it(place: Place) -> No
     assert place.worker.run.deadline == 160 + HARD_KILL_AFTER_S
 
 
+def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(place: Place) -> None:
+    assert place.workers.extend("id", 7, 30) is None
+    assert place.workers.extend("id", 6, 500) is None
+    for number in range(200):
+        place.workers.extend("another", number, 1)
+    assert place.workers.extend("id", 7, 30) is None
+    assert place.workers.extend("id", 7, 10) is None
+    place.give(a_claim(timeout_s=60), now=100.0)
+    assert place.workers.extend("id", 7, 5) is place.worker
+    assert place.workers.extend("id", 8, 5) is None
+    place.workers.push(place.worker)
+
+    assert place.worker.run is not None
+    assert place.worker.run.deadline == 100 + 60 + 40 + 5 + HARD_KILL_AFTER_S
+    (_, job), (kind, extended) = FrameReader().feed(place.far.recv(65536))
+    assert float(job[7]) == 100
+    assert (kind, extended) == (frames.EXTEND, [b"7:n", b"5.000000"])
+
+
 def test_a_job_without_a_timeout_has_no_deadline(place: Place) -> None:
     place.give(a_claim(timeout_s=-1))
     assert place.worker.run is not None
