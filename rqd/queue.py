@@ -239,6 +239,8 @@ class Queue:
         if self._backend.keyring is not None:
             new = signed(new, self._backend)
         now_us = self._send([new], sending)
+        if new.holder_id:
+            return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
         job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
         if not self.is_async and now_us is not None:
             self._run_now([job])

@@ -367,3 +367,28 @@ def leave_a_chatterbox() -> str:
 
     subprocess.Popen(["yes", "chatter"])
     return "done"
+
+
+def in_a_slot(folder: str, slots: int, dies: bool) -> str:
+    """Holds one of so many locks for a while; if none is free, too many run at once.
+
+    The kernel takes the lock from whoever dies.
+    """
+    import fcntl
+
+    for number in range(slots):
+        with (Path(folder) / f"slot-{number}").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            time.sleep(0.02)
+            if dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return "done"
+    append(f"{folder}/violations", "too many")
+    return "violation"
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
