@@ -25,7 +25,9 @@ from benchmarks.processes import BenchmarkError, running, wait_for
 from benchmarks.report import surroundings
 from benchmarks.server import Server, started_server
 from rqd.model.call import encode_call
+from rqd.model.limits import RateLimit
 from rqd.model.records import Claim, NewJob, Template
+from rqd.model.terms import dump_terms
 from rqd.store.connection import client_connection
 from rqd.store.exchange import Beat, Settlement, Turn
 from rqd.store.store import Store
@@ -49,6 +51,7 @@ class Sizes:
     scheduled: int = 0
     queues: int = 1
     waiters: int = 0
+    limited: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class Namespace:
     def _fill(self) -> None:
         sizes = self.sizes
         self._fill_finished(sizes.finished)
+        self._fill_limited(sizes.limited)
         scheduled = Template(self.queues[0], due_us=self._now_us() + _FAR_US)
         self._enqueue(sizes.scheduled, scheduled)
         for number, queue in enumerate(self.queues):
@@ -151,6 +155,17 @@ class Namespace:
             self._enqueue(min(_AT_ONCE, count - done), Template(self.queues[0], result_ttl_s=-1))
             self._turn(_AT_ONCE)
         self._turn(0)
+
+    def _fill_limited(self, count: int) -> None:
+        """Jobs that wait for a limit which one holds that runs for ever."""
+        if not count:
+            return
+        limit = dump_terms({"limit": RateLimit("k", concurrency=1).term()})
+        self._enqueue(count + 1, Template(self.queues[0], terms=limit))
+        numbers = tuple(range(1, _WORKERS + 1))
+        while self.server.count("ZCARD", self.store.keys.ready(self.queues[0])):
+            request = self.store.request_id()
+            self.store.turn(Turn(request, "holder", _LEASE_US, (), numbers, self.queues))
 
     def _turn(self, workers: int) -> None:
         ended = tuple(
@@ -227,6 +242,7 @@ def cases(scale: float) -> Iterator[Case]:
     yield Case(f"{size(1_000_000):,} ready jobs", Sizes(ready=size(1_000_000)))
     yield Case(f"{size(1_000_000):,} finished jobs", Sizes(finished=size(1_000_000)))
     yield Case(f"{size(100_000):,} scheduled jobs", Sizes(scheduled=size(100_000)))
+    yield Case(f"{size(100_000):,} jobs of a full limit", Sizes(limited=size(100_000)))
     yield Case(f"{size(1_000):,} queues, all with work", Sizes(queues=size(1_000)))
     yield Case(f"{size(500):,} idle masters", Sizes(waiters=size(500)))
 

@@ -44,6 +44,22 @@ def test_a_queue_with_a_waiting_job_is_not_empty_until_it_is_emptied(backend: Ba
     assert queue.fetch_job(waits.id) is None
 
 
+def test_a_synchronous_queue_takes_its_slot_once_though_its_claim_is_sent_again(
+    backend: Backend,
+) -> None:
+    job = Queue().enqueue(work.multiply, 2, rate_limit=RateLimit("api", 1, rate=1, per=1000))
+    store = backend.store
+    store.take(job.id, "m", 15_000_000, "r")
+    held = store.take(job.id, "m", 15_000_000, "r")
+
+    assert held is not None
+    (limit,) = backend.views.limits()
+    assert limit.holders == (job.id,)
+    settle(backend, held, "finish", b"")
+    later = Queue(is_async=False).enqueue(work.multiply, 3, rate_limit=RateLimit("api", 1))
+    assert later.return_value() == 3
+
+
 @pytest.mark.parametrize(
     ("limit", "term"),
     [

@@ -82,6 +82,23 @@ def test_blocked_jobs_wake_nobody_and_cost_a_claim_nothing(rqd: Driver) -> None:
     assert rqd.redis.smembers("{rqd}:nonempty") == set()
 
 
+def test_a_job_without_a_limit_or_a_unique_key_pays_nothing_for_them(rqd: Driver) -> None:
+    with rqd.redis.monitor() as monitor:
+        rqd.enqueue(job("a", retries=3), job("later", delay_us=1))
+        for decision in ("put_back", "retry", "fail", "finish"):
+            rqd.settle(rqd.claim_one(), decision)
+        rqd.redis.ping()
+        asked = []
+        for told in monitor.listen():
+            if told["command"] == "PING":
+                break
+            asked.append(told["command"])
+
+    assert len(asked) > 50
+    by_scripts = [one for one in asked if not one.startswith("EVAL")]
+    assert not [one for one in by_scripts if "limit" in one or "unique" in one]
+
+
 LEAVE: dict[str, Callable[[Driver, Claim], object]] = {
     "finish": lambda rqd, held: rqd.settle(held),
     "fail": lambda rqd, held: rqd.settle(held, "fail", cause="crashed"),
@@ -177,6 +194,17 @@ def test_an_emptied_queue_has_no_waiters_and_lets_other_queues_on(rqd: Driver) -
     assert waiting(rqd) == rqd.ready() == []
     assert ids(rqd.claim(1, "high")) == ["h"]
     assert not any(rqd.views.job(f"j{number}") for number in range(1, 250))
+
+
+def test_an_emptied_queue_leaves_nothing_of_its_limits(rqd: Driver) -> None:
+    rqd.enqueue(limited("a"), limited("b"), limited("c"))
+    (held,) = rqd.claim(2)
+    rqd.settle(held)
+    assert (rqd.ready(), waiting(rqd)) == (["b"], ["c"])
+
+    assert rqd.store.empty("low") == 2
+
+    assert not [name for name in rqd.names() if ":limit" in name]
 
 
 def test_a_waiter_that_expired_is_passed_over(rqd: Driver) -> None:

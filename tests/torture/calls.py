@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-FINISHED, FAILED, GONE = "finished", "failed", "gone"
+from rqd import RateLimit, Unique
+
+FINISHED, FAILED, GONE, CANCELED = "finished", "failed", "gone", "canceled"
+# How many jobs of one limit run at a time.
+LIMIT = 3
 # Longer than any campaign, and than the hours its clock is put forward.
 RECORD_TTL_S = 7 * 24 * 3600
 QUEUES = ("high", "default", "low")
@@ -98,6 +102,21 @@ def draw_family(rng: Random) -> list[Call]:
     """Jobs that wait for one another: most of them for the first, and the last for all others."""
     call = Call("family", "plain", (rng.uniform(0, 0.05),), queue=rng.choice(QUEUES))
     return [call] * rng.randint(3, 12)
+
+
+def draw_limited(rng: Random) -> Call:
+    """One that shares a limit, or a key that is refused while another has it."""
+    kind = rng.choice(("limited", "limited", "paced", "unique"))
+    more: dict[str, Any] = {"rate_limit": RateLimit("torture", concurrency=LIMIT)}
+    if kind == "paced":
+        more = {"rate_limit": RateLimit("paced", concurrency=LIMIT, rate=20, burst=5)}
+    elif kind == "unique":
+        until = rng.choice(("started", "finished", 2))
+        conflict = rng.choice(("refuse", "refuse", "replace"))
+        more = {"unique": Unique(f"torture {rng.randint(1, 9)}", until, conflict)}
+    expect = (FINISHED, CANCELED) if kind == "unique" else (FINISHED,)
+    seconds = rng.choice((0.0, 0.1))
+    return Call(kind, "plain", (seconds,), expect, rng.choice(QUEUES), retries=1, more=more)
 
 
 _COMMON = (

@@ -186,7 +186,8 @@ def _check_promises(story: Story, faults: Faults, verdict: Verdict) -> None:
 
 def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: Verdict) -> None:
     offer, runs = story.offers[job_id], story.runs.get(job_id, [])
-    if job["records"] != 1:
+    was_replaced = job["status"] == "canceled"
+    if job["records"] != (0 if was_replaced else 1):
         verdict.wrong[RECORDS].append(f"{job_id} ({offer['kind']}) has {job['records']}")
     if not job["expires"]:
         verdict.wrong[STAYS].append(job_id)
@@ -208,7 +209,8 @@ def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: V
         if offer["kind"] == "telling" and not is_last:
             verdict.wrong[LAST_WORDS].append(f"{job_id}: {told_by} {told}")
     newest = max((run.fence for run in runs), default=0)
-    if job["settled_fence"] < newest and not job["cause"].startswith("abandoned"):
+    is_unsettled = was_replaced or job["cause"].startswith("abandoned")
+    if job["settled_fence"] < newest and not is_unsettled:
         told = f"{job_id} was settled under {job['settled_fence']} though {newest} had started"
         verdict.wrong[STALE].append(told)
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from tests.torture.calls import Call, draw, draw_family
+from tests.torture.calls import Call, draw, draw_family, draw_limited
 from tests.torture.history import History
 from tests.torture.systems import Sender, system_named
 
 _BULK_JOBS = (10, 60)
 _BULK_SHARE = 0.02
 _FAMILY_SHARE = 0.02
+_LIMITED_SHARE = 0.1
 
 
 class Producer:
@@ -71,15 +72,19 @@ def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) ->
         if owed < 1:
             time.sleep(0.01)
             continue
-        owed -= len(producer.send(_next_calls(rng, has_families=system == "rqd"))) or 1
+        owed -= len(producer.send(_next_calls(rng, is_rqd=system == "rqd"))) or 1
 
 
-def _next_calls(rng: Random, has_families: bool) -> list[Call]:
-    if has_families and rng.random() < _FAMILY_SHARE:
+def _next_calls(rng: Random, is_rqd: bool) -> list[Call]:
+    if is_rqd and rng.random() < _FAMILY_SHARE:
         return draw_family(rng)
-    call = draw(rng)
-    count = rng.randint(*_BULK_JOBS) if rng.random() < _BULK_SHARE and call.delay_s is None else 1
+    call = draw_limited(rng) if is_rqd and rng.random() < _LIMITED_SHARE else draw(rng)
+    count = rng.randint(*_BULK_JOBS) if rng.random() < _BULK_SHARE and _may_be_many(call) else 1
     return [call] * count
+
+
+def _may_be_many(call: Call) -> bool:
+    return call.delay_s is None and call.kind != "unique"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.torture.checker import CALLBACKS, LAST_WORDS, ORDER, check
+from tests.torture.checker import CALLBACKS, LAST_WORDS, ORDER, RECORDS, check
 from tests.torture.history import Event, History, read_histories
 
 A, B, C = 101, 102, 103  # fences
@@ -131,6 +131,12 @@ def test_a_job_starts_after_the_end_of_those_it_waits_for() -> None:
     assert wrong(*family(10, 20, 30)) == {}
     assert [*wrong(*family(20, 10, 30))] == [ORDER]
     assert [*wrong(*family(10, 30, 20))] == [ORDER]
+
+
+def test_a_job_whose_key_another_one_has_taken_is_over_without_a_record() -> None:
+    offered = offer("j1", "unique") | {"expect": ["finished", "canceled"]}
+    assert wrong(offered, ack("j1"), job("j1", 0, "canceled", records=0)) == {}
+    assert [*wrong(offered, ack("j1"), job("j1", 0, "canceled", records=1))] == [RECORDS]
 
 
 def test_a_job_that_nobody_enqueued_is_unexpected() -> None:

@@ -24,12 +24,9 @@ for _, id in ipairs(ids) do
     deleted = deleted + 1
     if held[3] then leave_waiting(id, queue, held[3]) end
     local limit = limit_of(held[4])
-    if limit then limits[limit.key] = limit end
+    if limit then limits[limit.key] = true end
   end
 end
 if ids[1] then redis.call('ZREM', from, unpack(ids)) end
-for key, limit in pairs(limits) do
-  go_on(limit, now)
-  note_limit(key, now)
-end
+for key in pairs(limits) do note_limit(key, now) end
 return { deleted, #ids }

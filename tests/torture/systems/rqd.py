@@ -17,7 +17,7 @@ from rqd.group import Group
 from rqd.job import Dependency
 from rqd.store.scripts import load_script
 from tests.daemons import ROOT
-from tests.torture.calls import QUEUES, RECORD_TTL_S, Call
+from tests.torture.calls import LIMIT, QUEUES, RECORD_TTL_S, Call
 from tests.torture.history import Event
 from tests.torture.systems import MasterSpec, function_of
 from tests.torture.systems.rqd_state import final_state
@@ -27,7 +27,8 @@ _REFUSED = re.compile(r"outcome refused .*verdict=stale")
 _SCRIPTS = ("turn", "enqueue", "beat", "hello", "bye")
 _MARK = "planted-"
 
-# Read only: a lease without a started job that has a token, or a job started without a lease.
+# Read only: a lease without a started job that has a token, a job started without a lease, too many
+# that hold a limit, and a holder that does not run.
 _LOOK = """
 local P, bad, seen = ARGV[1], {}, {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, -1)) do
@@ -39,6 +40,15 @@ for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, -1)) do
       bad[#bad + 1] = id .. ' and ' .. seen[held[2]] .. ' have one token'
     else
       seen[held[2]] = id
+    end
+  end
+end
+for _, key in ipairs({ 'torture', 'paced' }) do
+  local held = redis.call('ZRANGE', P .. 'limit:holders:' .. key, 0, -1)
+  if #held > tonumber(ARGV[3]) then bad[#bad + 1] = #held .. ' hold the limit ' .. key end
+  for _, id in ipairs(held) do
+    if redis.call('HGET', P .. 'job:' .. id, 'status') ~= 'started' then
+      bad[#bad + 1] = id .. ' holds a limit and does not run'
     end
   end
 end
@@ -136,14 +146,14 @@ class Rqd:
 
     def waiting(self, client: redis.Redis) -> int:
         keys = ["{rqd}:leases", "{rqd}:scheduled", *(f"{{rqd}}:queue:{q}" for q in QUEUES)]
-        keys += [f"{{rqd}}:queue:{q}:deferred" for q in QUEUES]
+        keys += [f"{{rqd}}:queue:{q}:{i}" for q in QUEUES for i in ("deferred", "limited")]
         pipe = client.pipeline(transaction=True)
         for key in keys:
             pipe.zcard(key)
         return sum(pipe.execute())
 
     def breaches(self, client: redis.Redis) -> list[str]:
-        found: Any = client.eval(_LOOK, 0, "{rqd}:", _MARK)
+        found: Any = client.eval(_LOOK, 0, "{rqd}:", _MARK, LIMIT)
         return [line.decode() for line in found]
 
     def final_state(self, client: redis.Redis) -> Iterator[Event]:

@@ -18,9 +18,13 @@ _JOB_FIELDS = (
     "status", "origin", "attempt", "settled", "cause", "worker", "ended_at", "losses", "lease",
     "callbacks", "progress",
 )  # fmt: skip
-_INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+_INDEXES = (
+    "started", "scheduled", "deferred", "limited", "finished", "failed", "canceled",
+)  # fmt: skip
 _WHERE = {"queued": "ready", "stopped": "failed"}
-_PLAIN_KEYS = {"queues", "nonempty", "scheduled", "leases", "counters", "masters", "groups"}
+_PLAIN_KEYS = {
+    "queues", "nonempty", "scheduled", "leases", "counters", "masters", "groups", "limits",
+}  # fmt: skip
 
 
 @dataclass
