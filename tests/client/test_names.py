@@ -1,29 +1,162 @@
-"""The names users import, at the paths RQ's users know."""
+"""The names users import, at the paths RQ's users know, and what those have.
+
+Each name of RQ 3.0's public surface is here. It exists, or stands in NOT_HERE with the words by
+which docs/migrating-from-rq.md says what to write instead.
+"""
+
+from __future__ import annotations
 
 import importlib
+import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rqd
+from rqd.options import JobOptions, job_options
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
 
-@pytest.mark.parametrize(
-    ("module", "names"),
-    [
-        ("rqd", "Queue Worker Job Retry use_redis get_current_job cancel_job requeue_job"),
-        ("rqd.job", "Job JobStatus get_current_job cancel_job requeue_job"),
-        ("rqd.queue", "Queue"),
-        ("rqd.worker", "Worker"),
-        ("rqd.decorators", "job"),
-        ("rqd.results", "Result"),
-        ("rqd.timeouts", "JobTimeoutException"),
-        ("rqd.serializers", "JSONSerializer PickleSerializer"),
-        ("rqd.exceptions", "NoSuchJobError InvalidJobOperation DuplicateJobError RqdError"),
-    ],
+MODULES = {
+    "rqd": "Callback Queue RateLimit Repeat Retry SimpleWorker SpawnWorker Webhook Worker"
+    " cancel_job get_current_job requeue_job",
+    "rqd.command": "send_kill_horse_command send_shutdown_command send_stop_job_command",
+    "rqd.cron": "register CronScheduler",
+    "rqd.decorators": "job",
+    "rqd.exceptions": "AbandonedJobError DeserializationError DuplicateJobError"
+    " InvalidJobDependency InvalidJobOperation NoSuchGroupError NoSuchJobError TimeoutFormatError",
+    "rqd.group": "Group",
+    "rqd.job": "Dependency Job JobStatus cancel_job get_current_job requeue_job",
+    "rqd.queue": "EnqueueData Queue",
+    "rqd.registry": "BaseRegistry CanceledJobRegistry DeferredJobRegistry FailedJobRegistry"
+    " FinishedJobRegistry ScheduledJobRegistry StartedJobRegistry clean_registries",
+    "rqd.results": "Result",
+    "rqd.serializers": "DefaultSerializer JSONSerializer PickleSerializer resolve_serializer",
+    "rqd.suspension": "is_suspended resume suspend",
+    "rqd.timeouts": "BaseTimeoutException JobTimeoutException",
+    "rqd.worker": "HerokuWorker RandomWorker RoundRobinWorker SimpleWorker SpawnWorker Worker",
+    "rqd.worker_pool": "WorkerPool",
+}
+MEMBERS = {
+    "rqd.Queue": "all canceled_job_registry count create_job deferred_job_registry delete empty"
+    " enqueue enqueue_at enqueue_call enqueue_in enqueue_job enqueue_many failed_job_registry"
+    " fetch_job finished_job_registry get_job_ids get_job_position get_jobs is_empty job_ids jobs"
+    " prepare_data remove scheduled_job_registry started_job_registry",
+    "rqd.job.Job": "args cancel create created_at delete dependency dependency_ids dependent_ids"
+    " description ended_at enqueued_at exc_info exists failure_ttl fetch fetch_many func func_name"
+    " get_meta get_position get_status group_id id is_canceled is_deferred is_failed is_finished"
+    " is_queued is_scheduled is_started is_stopped kwargs last_heartbeat latest_result meta origin"
+    " refresh repeats_left requeue result result_ttl results retries_left retry_intervals"
+    " return_value save save_meta started_at timeout ttl worker_name",
+    "rqd.registry.FailedJobRegistry": "add cleanup count get_expiration_time get_job_count"
+    " get_job_ids get_queue remove requeue __contains__ __len__",
+    "rqd.registry.ScheduledJobRegistry": "get_scheduled_time",
+    "rqd.results.Result": "Type",
+    "rqd.Worker": "all count queue_names work",
+    "rqd.live.LiveWorker": "birth_date failed_job_count get_current_job get_current_job_id"
+    " get_state hostname last_heartbeat pid queue_names queues state successful_job_count"
+    " total_working_time version",
+    "rqd.group.Group": "all create enqueue_many fetch get_jobs",
+}
+# Parameters by name, where RQ's users write them by name.
+PARAMETERS = {
+    "rqd.Queue": "name connection default_timeout is_async job_class serializer",
+    "rqd.Queue.enqueue_call": "func args kwargs timeout pipeline",
+    "rqd.Queue.enqueue_many": "job_datas pipeline group_id",
+    "rqd.Queue.enqueue_at": "datetime f",
+    "rqd.Queue.enqueue_job": "job pipeline at_front",
+    "rqd.Queue.get_jobs": "offset length",
+    "rqd.Queue.delete": "delete_jobs",
+    "rqd.job.Job.create": "func args kwargs connection id origin serializer",
+    "rqd.job.Job.fetch": "id connection serializer",
+    "rqd.job.Job.delete": "delete_dependents",
+    "rqd.job.Job.cancel": "enqueue_dependents",
+    "rqd.job.Job.requeue": "at_front",
+    "rqd.job.Job.latest_result": "timeout",
+    "rqd.job.Job.return_value": "refresh",
+    "rqd.registry.FailedJobRegistry": "name connection job_class queue serializer",
+    "rqd.registry.FailedJobRegistry.get_job_ids": "start end desc cleanup",
+    "rqd.registry.FailedJobRegistry.remove": "job delete_job",
+    "rqd.Worker": "queues name connection exception_handlers",
+    "rqd.Worker.work": "burst max_jobs max_idle_time",
+    "rqd.Retry": "max interval",
+    "rqd.Repeat": "times interval",
+    "rqd.RateLimit": "key concurrency",
+    "rqd.Callback": "func timeout",
+    "rqd.Webhook": "url job_status method headers timeout",
+    "rqd.job.Dependency": "jobs allow_failure enqueue_at_front",
+    "rqd.decorators.job": "queue connection timeout",
+}
+OPTIONS = (
+    "job_timeout description result_ttl ttl failure_ttl depends_on job_id at_front meta retry"
+    " repeat on_success on_failure on_stopped rate_limit webhooks unique"
 )
-def test_a_name_is_where_it_is_looked_for(module: str, names: str) -> None:
-    for name in names.split():
-        assert hasattr(importlib.import_module(module), name), name
+NOT_HERE = {
+    "rqd.SpawnWorker": "`SpawnWorker`",
+    "rqd.worker.SpawnWorker": "`SpawnWorker`",
+    "rqd.worker.HerokuWorker": "`HerokuWorker`",
+    "rqd.worker.RandomWorker": "`RandomWorker`",
+    "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
+    "rqd.worker_pool": "`WorkerPool`",
+    "rqd.cron.register": "`rq.cron`",
+    "rqd.cron.CronScheduler": "`rq.cron`",
+    "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
+    "rqd.exceptions.TimeoutFormatError": "`TimeoutFormatError`",
+    "rqd.timeouts.BaseTimeoutException": "`BaseTimeoutException`",
+}
+
+
+def find(dotted: str) -> Any:
+    """What has this name; AttributeError or ImportError if nothing has."""
+    parts = dotted.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for at, part in enumerate(parts[1:], 1):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            found = importlib.import_module(".".join(parts[: at + 1]))
+    return found
+
+
+def is_there(dotted: str) -> bool:
+    try:
+        find(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+NAMES = [
+    f"{home}.{name}"
+    for table in (MODULES, MEMBERS)
+    for home, names in table.items()
+    for name in names.split()
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_rqs_is_where_it_is_looked_for_or_explained(name: str) -> None:
+    home = name.rpartition(".")[0]
+    explained = NOT_HERE.get(name) or NOT_HERE.get(home)
+
+    if explained is None:
+        assert is_there(name)
+    else:
+        assert not is_there(name), "it is there: take it off the list"
+        assert explained in PAGE.read_text()
+
+
+@pytest.mark.parametrize("function", PARAMETERS)
+def test_what_rqs_users_pass_by_name_is_taken_by_name(function: str) -> None:
+    taken = inspect.signature(find(function)).parameters
+
+    assert [name for name in PARAMETERS[function].split() if name not in taken] == []
+
+
+def test_enqueue_has_rqs_options() -> None:
+    assert set(OPTIONS.split()) <= JobOptions.__dataclass_fields__.keys()
+    job_options(None, dict.fromkeys(OPTIONS.split()))
 
 
 def test_all_lists_every_name_there_is() -> None:

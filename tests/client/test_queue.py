@@ -8,6 +8,7 @@ import pytest
 from rqd import Job, Queue, Retry
 from rqd.connection import Backend, use_redis
 from rqd.exceptions import ConfigurationError, DuplicateJobError, NoSuchJobError
+from rqd.group import Group
 from tests.client import work
 from tests.client.performing import claim, perform
 
@@ -112,6 +113,17 @@ def test_a_created_job_is_in_redis_once_it_is_enqueued(backend: Backend) -> None
     assert [job.return_value() for job in made] == [6, 4]
 
 
+def test_a_created_job_waits_for_others(backend: Backend) -> None:
+    parent = Queue().enqueue(work.multiply, 2)
+    child = Queue().create_job(work.multiply, (3,), depends_on=parent)
+
+    Queue().enqueue_job(child)
+
+    assert (child.get_status(refresh=False), child.get_status()) == ("deferred", "deferred")
+    perform(backend)
+    assert child.return_value() == 3
+
+
 def test_an_ended_job_is_enqueued_again_by_its_handle(backend: Backend, redis_client: Any) -> None:
     job = Queue("low").enqueue(work.multiply, 2, y=3, job_id="a", meta={"n": 1})
     perform(backend, "low")
@@ -145,3 +157,12 @@ def test_a_job_class_of_ones_own_is_refused(backend: Backend) -> None:
     Queue(job_class=Job)
     with pytest.raises(ConfigurationError, match="a queue's jobs are"):
         Queue(job_class="shop.OwnJob")
+
+
+def test_a_batch_is_put_into_a_group_by_its_name(backend: Backend) -> None:
+    datas = [Queue.prepare_data(work.multiply, (number,)) for number in range(2)]
+
+    jobs = Queue("low").enqueue_many(datas, group_id="letters")
+
+    assert [job.group_id for job in jobs] == ["letters", "letters"]
+    assert Group.fetch("letters").get_jobs() == jobs

@@ -4,21 +4,35 @@ Each function below uses what its docstring names, as RQ's documentation shows i
 it gets. Printed is what was covered. It runs on RQ 3.0, too.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import rq
 import tasks
 from redis import Redis
-from rq import Callback, Queue, Repeat, Retry, SimpleWorker, Worker, cancel_job, requeue_job
+from rq import (
+    Callback,
+    Queue,
+    RateLimit,
+    Repeat,
+    Retry,
+    SimpleWorker,
+    Webhook,
+    Worker,
+    cancel_job,
+    requeue_job,
+)
 from rq.command import send_shutdown_command, send_stop_job_command
 from rq.decorators import job as job_decorator
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.group import Group
 from rq.job import Dependency, Job, JobStatus
 from rq.registry import (
@@ -322,6 +336,55 @@ def groups():
     assert sorted(job.return_value() for job in group.get_jobs()) == [1, 2]
 
 
+def limits():
+    """Limits: how many jobs of a key run at a time, one job of an id"""
+    queue = Queue("limits", connection=connection)
+    limit = RateLimit(key="printer", concurrency=1)
+    limited = [queue.enqueue(tasks.count_words, "a", rate_limit=limit) for _ in range(3)]
+    work_until(lambda: all(job.is_finished for job in limited), queue)
+    queue.enqueue(tasks.count_words, "a", job_id="only", unique=True)
+    try:
+        queue.enqueue(tasks.count_words, "b", job_id="only", unique=True)
+    except DuplicateJobError:
+        pass
+    else:
+        raise AssertionError("there is one already")
+    queue.empty()
+
+
+def webhooks():
+    """Webhooks: told of a success and of a failure"""
+    told = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        queue = Queue("webhooks", connection=connection)
+        good = queue.enqueue(
+            tasks.count_words,
+            "a b",
+            webhooks=[Webhook(url, job_status=JobStatus.FINISHED, method="POST")],
+        )
+        bad = queue.enqueue(
+            tasks.fail, webhooks=[Webhook(url, job_status=JobStatus.FAILED, method="POST")]
+        )
+        work(queue)
+        until(lambda: len(told) == 2)
+        server.shutdown()
+    assert {one["job_id"]: one["status"] for one in told} == {
+        good.id: "finished", bad.id: "failed",
+    }  # fmt: skip
+
+
 def suspension():
     """Suspension: suspend, is_suspended, resume"""
     suspend(connection, ttl=60)
@@ -362,7 +425,8 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     sections = [
         queues, jobs, callables, many, decorated, retries, schedules, dependencies, callbacks,
-        registries, exceptions, testing, serializers, groups, suspension, control,
+        registries, exceptions, testing, serializers, groups, limits, webhooks,
+        suspension, control,
     ]  # fmt: skip
     print(rq.__name__)
     for section in sections:
