@@ -23,6 +23,7 @@ from rqd.webhook import Webhook
 DEFAULT_TIMEOUT_S = 180
 DEFAULT_RESULT_TTL_S = 500
 DEFAULT_FAILURE_TTL_S = 365 * 24 * 3600
+HIGHEST_PRIORITY = 4095
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class JobOptions:
     """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
 
     `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
+    `priority`, -4095 to 4095, goes before the order of arrival, higher first.
     `unique` is a key that one job at a time may have, or a Unique that says more; `rate_limit` a
     RateLimit that it shares with other jobs. `depends_on`: jobs to wait for, by themselves or by
     id, or a Dependency. The callbacks are functions, their dotted names, or Callbacks. None leaves
@@ -43,6 +45,7 @@ class JobOptions:
     failure_ttl: float | str | None = None
     job_id: str | None = None
     at_front: bool = False
+    priority: int = 0
     meta: dict[str, Any] | None = None
     retry: Retry | None = None
     repeat: Repeat | None = None
@@ -206,6 +209,7 @@ def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: flo
         result_ttl_s=_duration(options.result_ttl, "result_ttl", DEFAULT_RESULT_TTL_S),
         failure_ttl_s=_duration(options.failure_ttl, "failure_ttl", DEFAULT_FAILURE_TTL_S),
         ttl_s=_time_to_wait_s(options.ttl),
+        priority=_priority(options.priority),
         at_front=options.at_front or bool(depends_on and depends_on.enqueue_at_front),
         retries=retry.max if retry else 0,
         retry_intervals=tuple(retry.intervals) if retry else (),
@@ -229,6 +233,14 @@ def _terms(options: JobOptions) -> dict[str, Any]:
     if options.rate_limit is not None:
         terms["limit"] = options.rate_limit.term()
     return terms
+
+
+def _priority(value: int) -> int:
+    if type(value) is not int or abs(value) > HIGHEST_PRIORITY:
+        raise InvalidCallError(
+            f"priority {value!r}: write a whole number, -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}"
+        )
+    return value
 
 
 def _unique(given: Unique | str | bool, job_id: str | None) -> Unique | None:

@@ -5,12 +5,14 @@ A job's registry follows from its state, so ids can be taken out of one, and non
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
 from rqd.connection import Backend, backend_for
 from rqd.job import Connection, Job
 from rqd.model.errors import InvalidJobOperation, NoSuchJobError
+from rqd.store.exchange import Failures, Requeued
 
 
 class _Queue(Protocol):
@@ -185,6 +187,38 @@ class FailedJobRegistry(_OfEnded):
     """Jobs that failed or were stopped, while their records stay."""
 
     index = "failed"
+
+    def requeue_many(
+        self,
+        function: str | None = None,
+        cause: str | None = None,
+        since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Runs many failed jobs again, a portion at a time; returns their ids.
+
+        Those of a function (its dotted name, with `*` for any text), whose cause contains a text,
+        that failed since then; each None for all. Stopped jobs only if `cause` matches theirs.
+        With `dry_run` nothing is done.
+        """
+        ids: list[str] = []
+        for portion in self.requeue_portions(function, cause, since, dry_run):
+            ids += portion.ids
+        return ids
+
+    def requeue_portions(
+        self,
+        function: str | None = None,
+        cause: str | None = None,
+        since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Requeued]:
+        """As `requeue_many`, for who shows how far it is: each portion as it is done."""
+        # What fails again meanwhile is not meant.
+        latest_us = self._backend.views.now_us()
+        earliest_us = max(0, int(since.timestamp() * 1e6)) if since is not None else 0
+        failures = Failures(function or "", cause or "", earliest_us, latest_us)
+        return self._backend.store.requeue_failed(self.name, failures, dry_run)
 
 
 def clean_registries(

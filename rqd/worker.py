@@ -24,6 +24,10 @@ from rqd.store.signing_keys import KEY_VARIABLE
 __all__ = ["SimpleWorker", "Worker"]
 
 
+# RQ's words for what `--precedence` says.
+_PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
+
+
 class Worker:
     """Works on queues, in order of precedence; `workers` jobs at a time.
 
@@ -86,11 +90,13 @@ class Worker:
         burst: bool = True,
         max_jobs: int | None = None,
         max_idle_time: float | None = None,
+        dequeue_strategy: str = "default",
         **rqs: Any,
     ) -> bool:
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
         Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
+        `dequeue_strategy` is default (the order in which the queues stand), round_robin or random.
         `with_scheduler` and RQ's options for logging are taken and mean nothing: every daemon
         starts scheduled jobs at their time. Returns True if the daemon ended well. Raises RqdError
         if it could not start.
@@ -101,13 +107,18 @@ class Worker:
             extra += ["--max-jobs", str(max_jobs)]
         if max_idle_time is not None:
             extra += ["--max-idle", str(max_idle_time)]
-        return self._run(extra)
+        return self._run(extra, dequeue_strategy)
 
-    def work_forever(self) -> bool:
+    def work_forever(self, dequeue_strategy: str = "default") -> bool:
         """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`)."""
-        return self._run([])
+        return self._run([], dequeue_strategy)
 
-    def _run(self, extra: list[str]) -> bool:
+    def _run(self, extra: list[str], dequeue_strategy: str) -> bool:
+        if (precedence := _PRECEDENCES.get(dequeue_strategy)) is None:
+            raise ConfigurationError(
+                f"dequeue_strategy {dequeue_strategy!r}: write {', '.join(_PRECEDENCES)}"
+            )
+        extra = ["--precedence", precedence, *extra]
         arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
         arguments += ["--namespace", self._backend.namespace, *extra]
         for module in self.preload:

@@ -44,6 +44,7 @@ _DIGITS = 9
 @click.option("--description", help="What people see instead of the call.")
 @click.option("--job-id", help="An id of your own.")
 @click.option("--at-front", is_flag=True, help="Before all that wait.")
+@click.option("--priority", type=int, default=0, help="Before all of lower ones: -4095 to 4095.")
 @click.option("--retry-max", type=int, default=0, help="Run it again after failures, so often.")
 @click.option("--retry-interval", type=float, multiple=True, help="Seconds before each retry.")
 @click.option("--retry-backoff", type=float, help="Each wait is so many times the one before.")

@@ -94,6 +94,10 @@ def look(views: Views) -> Seen:
         if _is_shown(row)
     ]
     masters = [_with_busy(_typed(row), workers) for row in raw_masters]
+    suspended = {row["name"] for row in masters if row["state"] == "suspended"}
+    for row in workers:
+        if row["master"] in suspended and row["state"] == "idle":
+            row["state"] = "suspended"  # its own row changes with claims, which there are none of
     return Seen(queues, masters, workers, now_us)
 
 

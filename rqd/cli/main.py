@@ -32,7 +32,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
-    "reload": "reload", "logs": "logs", "queue": "queue", "worker": "worker",
+    "reload": "reload", "logs": "logs", "queue": "queue", "retry": "retry", "worker": "worker",
     "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
     "healthcheck": "healthcheck",

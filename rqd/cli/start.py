@@ -10,6 +10,7 @@ import click
 
 from rqd.cli.completing import complete_queues
 from rqd.cli.options import redis_options
+from rqd.cli.precedence import read_order
 from rqd.cli.settings import SettingsCommand
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
@@ -32,7 +33,13 @@ MIB = 1024 * 1024
     default="default",
     show_default=True,
     shell_complete=complete_queues,
-    help="In precedence: a,b.",
+    help="In precedence: a,b, or a:5,b:1.",
+)
+@click.option(
+    "--precedence",
+    type=click.Choice(["strict", "round-robin", "random", "weighted"]),
+    metavar="ORDER",
+    help="strict, round-robin, random or weighted.  [default: strict; with weights, weighted]",
 )
 @click.option("--workers", "-w", type=int, default=4, show_default=True, help="Jobs at a time.")
 @click.option("--preload", multiple=True, metavar="MODULE,..", help="Import before the first fork.")
@@ -96,7 +103,6 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
     return Config(
         url=settings["url"] or default_url(),
         namespace=settings["namespace"] or default_namespace(),
-        queues=_split(settings["queues"]),
         workers=settings["workers"],
         preload=_all(settings["preload"]),
         jobs_per_child=settings["jobs_per_child"],
@@ -113,6 +119,7 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         payload_limit_bytes=parse_size_bytes(settings["payload_limit"], "--payload-limit"),
         middleware=_all(settings["middleware"]),
         exception_handlers=_all(settings["exception_handler"]),
+        **read_order(_split(settings["queues"]), settings["precedence"]),
     )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 
 MAX_WORKERS = 1000
+PRECEDENCES = ("strict", "round-robin", "random", "weighted")
+HIGHEST_WEIGHT = 1000
 _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 
 
@@ -47,6 +49,8 @@ class Config:
     payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES
     middleware: tuple[str, ...] = ()
     exception_handlers: tuple[str, ...] = ()
+    precedence: str = "strict"
+    weights: tuple[int, ...] = ()  # of the queues, where they are taken by weight
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -58,6 +62,7 @@ class Config:
             check_queue_name(queue)
         if len(set(self.queues)) < len(self.queues):
             raise ConfigurationError(f"--queues {','.join(self.queues)} names a queue twice")
+        self._check_precedence()
         if not 1 <= self.workers <= MAX_WORKERS:
             raise ConfigurationError(f"--workers {self.workers}: write 1 to {MAX_WORKERS}")
         if self.jobs_per_child < 1:
@@ -70,6 +75,17 @@ class Config:
             raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
         self._check_application()
         self._check_trust()
+
+    def _check_precedence(self) -> None:
+        if self.precedence not in PRECEDENCES:
+            raise ConfigurationError(
+                f"--precedence {self.precedence}: write {', '.join(PRECEDENCES[:-1])}"
+                f" or {PRECEDENCES[-1]}"
+            )
+        if len(self.weights) != (len(self.queues) if self.precedence == "weighted" else 0):
+            raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
+        if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
+            raise ConfigurationError(f"--queues: write weights from 1 to {HIGHEST_WEIGHT}")
 
     def _check_application(self) -> None:
         for folder in self.path:

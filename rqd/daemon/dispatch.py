@@ -12,6 +12,7 @@ from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log
+from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.settling import log_ending, settlement
@@ -46,6 +47,7 @@ class Dispatch:
         self._link = link
         self._children = children
         self._admission = Admission(config)
+        self._precedence = Precedence(config)
         self._log = log
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
@@ -200,7 +202,8 @@ class Dispatch:
             lease_us=LEASE_US,
             settlements=tuple(settlement(one.run, one.report) for one in ended),
             free_workers=tuple(free),
-            queues=self._config.queues if free else (),
+            queues=self._precedence.queues if free else (),
+            order=self._precedence.order() if free else "",
             nudge=waiter.is_armed and not waiter.hears_queues,
             pids=self._children.workers.waiting_pids(free),
         )
@@ -243,6 +246,7 @@ class Dispatch:
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
             self.next_promotion_at = now + max(0.0, wait_s)
+        self._precedence.note(answer.claims)
         if self._claims_left is not None:
             self._claims_left -= len(answer.claims)
         for claim in answer.claims:

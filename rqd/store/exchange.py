@@ -51,6 +51,8 @@ class Turn:
     free_workers: tuple[int, ...] = ()
     queues: tuple[str, ...] = ()
     nudge: bool = False
+    # How they are taken in turn, where that is not strictly in their order: see lib/orders.lua.
+    order: str = ""
     # The processes that wait in these workers, for their rows; a worker may have none yet.
     pids: Mapping[int, int] = field(default_factory=dict)
 
@@ -201,6 +203,26 @@ def read_requeued(found: str, job_id: str) -> str:
             f"job {holder} has the unique key of job {job_id} by now: wait for its end", holder
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Which failed jobs are meant: by function (`*` for any text), by a part of the cause, by when
+    they ended (us). Empty texts mean all. Stopped ones only by their cause.
+    """
+
+    function: str = ""
+    cause: str = ""
+    earliest_us: int = 0
+    latest_us: int = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """A portion of a queue's failed jobs: how many were looked at, and which were meant."""
+
+    looked_at: int
+    ids: tuple[str, ...]
 
 
 def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:

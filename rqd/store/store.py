@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,7 +23,9 @@ from rqd.store.connection import moves_with_a_slot
 from rqd.store.exchange import (
     Beat,
     BeatAnswer,
+    Failures,
     Greeting,
+    Requeued,
     Told,
     Turn,
     TurnAnswer,
@@ -118,7 +120,7 @@ class Store:
         args.append(len(turn.free_workers))
         for number in turn.free_workers:
             args += (number, turn.pids.get(number, 0))
-        args += self._precedence(turn.queues) if turn.queues else ("", 0)
+        args += self._precedence(turn) if turn.queues else ("", 0)
         self._stage(staged)
         script = self._script("turn")
         if self._knows_turn:
@@ -138,15 +140,16 @@ class Store:
             return False
         return True
 
-    def _precedence(self, queues: tuple[str, ...]) -> Sequence[str | int]:
+    def _precedence(self, turn: Turn) -> Sequence[str | int]:
         """The precedence by name, with its queues only where the server may not know it: a
         thousand queues a turn cost five times as much as one.
         """
-        name = _precedence_name(queues)
+        name = _precedence_name(turn.queues)
+        told = f"{name} {turn.order}" if turn.order else name
         if name == self._told_precedence:
-            return (name, 0)
+            return (told, 0)
         self._told_precedence = name
-        return (name, len(queues), *queues)
+        return (told, len(turn.queues), *turn.queues)
 
     def take(self, job_id: str, master: str, lease_us: int, request: str) -> Claim | None:
         """Claims this one job for the first worker of `master`; None if it isn't queued."""
@@ -201,6 +204,25 @@ class Store:
         """
         front = "1" if at_front else ""
         return read_requeued(read_text(self._ask("requeue", job_id, front)), job_id)
+
+    def requeue_failed(
+        self, queue: str, failures: Failures, looks_only: bool = False
+    ) -> Iterator[Requeued]:
+        """Makes a queue's failed jobs ready again, those that are meant, a portion at a time.
+
+        With `looks_only` nothing is done, and the portions say whom it would be about.
+        """
+        cursor = "0"
+        while True:
+            told = self._ask(
+                "requeue_failed",
+                *(queue, cursor, failures.function, failures.cause),
+                *(failures.earliest_us, failures.latest_us, "1" if looks_only else ""),
+            )
+            cursor = read_text(told[0])
+            yield Requeued(int(told[1]), tuple(map(read_text, told[2])))
+            if cursor == "0":
+                return
 
     def delete(self, job_id: str, delete_dependents: bool = False) -> str:
         """Deletes a job and its records; returns the status it was found in.

@@ -5,8 +5,10 @@
 --          repeat | fail | retry | put_back | park | lose | stop), delay in us, staged result's name, number of further
 --          fields
 --          and values, those; number of free workers, for each: number, pid of its waiting process or
---          0; the name of the precedence of queues ('' without free workers), number of its queues
---          (0 if it was told before), those in order
+--          0; the name of the precedence of queues ('' without free workers), and behind it, with a
+--          space between them, its order and the order's state if it is not strict (lib/orders.lua);
+--          number of its queues (0 if it was told before), those in order, each with its weight and
+--          a space before it if the order is weighted
 -- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
 --          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
 --          losses in a row, terms, and of a signed job its signature, result ttl, failure ttl, ttl,
@@ -15,7 +17,7 @@
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names arguments ready pause terms unique limits ending callbacks dependents groups reap settle claim
+--@ names arguments ready pause terms unique limits ending callbacks dependents groups reap settle claim orders
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
 local STAYS = { put_back = true, park = true, lose = true, stop = true }
@@ -33,8 +35,20 @@ for i = 1, take_count() do
   if not string.find(workers[i], '^%d+$') then is_garbled = true end
   pids[workers[i]] = take()
 end
-local precedence, ranked = P .. 'precedence:' .. take(), {}
-for i = 1, take_count() do ranked[2 * i - 1], ranked[2 * i] = i, take() end
+local precedence, ranked = take(), {}
+local order, state = nil, nil
+if string.find(precedence, ' ', 1, true) then
+  precedence, order, state = string.match(precedence, '^(%S*) (%S*) ?(%S*)')
+end
+precedence = P .. 'precedence:' .. precedence
+for i = 1, take_count() do
+  local rank, queue = i, take()
+  if order == 'weighted' then
+    local weight, name = string.match(queue, '^(%d+) (.+)$')
+    rank, queue = i + math.min(sound(weight) or 1, 4095) / 4096, name or queue
+  end
+  ranked[2 * i - 1], ranked[2 * i] = rank, queue
+end
 
 -- The last turn as it was kept; nil if somebody wrote something else there.
 local function remembered(packed)
@@ -95,7 +109,11 @@ else
   end
   next_due = promote_and_look(now)
   local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
-  claims = claim(workers, precedence, by, now)
+  if order and workers[1] then
+    claims = claim_by_turns(workers, precedence, by, now, order, state)
+  else
+    claims = claim(workers, precedence, by, now)
+  end
   local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
     kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }

@@ -136,12 +136,12 @@ local function start(id, queue, fence, worker, by, now)
   return claim
 end
 
--- Fills `claims` from one queue; returns the last fence given, and whether the queue has work left.
+-- Fills `claims` from one queue, up to `by.upto`; returns the last fence given, and whether the queue has work left.
 local function claim_from(queue, claims, workers, fence, by, now)
   local ready, started = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':started'
   if is_foreign(ready, 'zset') or is_foreign(started, 'zset') then return fence, false end
   for _ = 1, ROUNDS do
-    local ids = redis.call('ZRANGE', ready, 0, #workers - #claims - 1)
+    local ids = redis.call('ZRANGE', ready, 0, by.upto - #claims - 1)
     if not ids[1] then return fence, false end
     local leases, starts = {}, {}
     by.limits = {}
@@ -161,7 +161,7 @@ local function claim_from(queue, claims, workers, fence, by, now)
     end
     -- Not before those of this round have left the queue: one of them may be let on.
     for _, limit in ipairs(by.limits) do go_on(limit, now) end
-    if #claims == #workers then break end
+    if #claims == by.upto then break end
   end
   return fence, redis.call('EXISTS', ready) == 1
 end
@@ -203,13 +203,18 @@ local function with_work(precedence)
   end
 end
 
+-- The last fence given. They rise even if a failover loses the counter, as long as the clock goes on.
+local function begin_claims(now)
+  local kept = redis.call('HMGET', P .. 'counters', 'fence', 'behind')
+  if kept[2] then catch_up(now) end
+  return math.max(sound(kept[1]) or 0, now - 1)
+end
+
 local function claim(workers, precedence, by, now)
   local claims, markers = {}, 0
   if not workers[1] then return claims end
-  -- Fences rise even if a failover loses the counter, as long as the clock goes on.
-  local kept = redis.call('HMGET', P .. 'counters', 'fence', 'behind')
-  local fence = math.max(sound(kept[1]) or 0, now - 1)
-  if kept[2] then catch_up(now) end
+  local fence = begin_claims(now)
+  by.upto = #workers
   for queue in with_work(precedence) do
     local has_work = true
     if #claims < #workers then

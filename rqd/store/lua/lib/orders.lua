@@ -1,0 +1,69 @@
+-- orders: precedences that are not strict. Free workers are filled one by one, each from the queue whose
+-- turn it is: in rotation, from behind the queue that the master had last; or at random, by weight.
+-- A script has no chance of its own: the master sends the seed.
+
+-- The queues of a precedence that have work, in its order: {queue, rank, weight}. The score is the rank,
+-- and a weight in its fraction.
+local function candidates_of(precedence)
+  local names, found = {}, {}
+  for queue in with_work(precedence) do names[#names + 1] = queue end
+  for first = 1, #names, 1000 do
+    local last = math.min(first + 999, #names)
+    for i, score in ipairs(redis.call('ZMSCORE', precedence, unpack(names, first, last))) do
+      local rank = math.floor(tonumber(score))
+      local weight = (tonumber(score) - rank) * 4096
+      found[#found + 1] = { queue = names[first + i - 1], rank = rank, weight = math.max(1, weight) }
+    end
+  end
+  return found
+end
+
+-- The first of them behind this queue, which need not have work any more.
+local function behind(candidates, precedence, queue)
+  local score = redis.call('ZSCORE', precedence, queue)
+  local rank = math.floor(tonumber(score or 0))
+  for i, one in ipairs(candidates) do
+    if one.rank > rank then return i end
+  end
+  return 1
+end
+
+local function drawn(candidates, is_weighted)
+  local sum = 0
+  for _, one in ipairs(candidates) do sum = sum + (is_weighted and one.weight or 1) end
+  local left = math.random() * sum
+  for i, one in ipairs(candidates) do
+    left = left - (is_weighted and one.weight or 1)
+    if left < 0 then return i end
+  end
+  return #candidates
+end
+
+-- As `claim`. `order` is round_robin, random or weighted; `state` the queue of the master's last claim, or
+-- the seed.
+local function claim_by_turns(workers, precedence, by, now, order, state)
+  local claims, fence = {}, begin_claims(now)
+  local candidates, is_rotation, at = candidates_of(precedence), order == 'round_robin', 1
+  if is_rotation then
+    at = behind(candidates, precedence, state)
+  else
+    math.randomseed(sound(state) or 0)
+  end
+  while candidates[1] and #claims < #workers do
+    if not is_rotation then at = drawn(candidates, order == 'weighted') end
+    local queue, before, has_work = candidates[at].queue, #claims, nil
+    by.upto = before + 1
+    fence, has_work = claim_from(queue, claims, workers, fence, by, now)
+    if not has_work then redis.call('SREM', P .. 'nonempty', queue) end
+    if has_work and #claims > before then
+      at = at + 1
+    else
+      table.remove(candidates, at)
+    end
+    if at > #candidates then at = 1 end
+  end
+  -- No worker here is free any more: the next idle master shall know.
+  for i = 1, math.min(MARKERS, #candidates) do wake('queue:' .. candidates[i].queue) end
+  if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end
+  return claims
+end
