@@ -418,3 +418,16 @@ def test_a_namespace_of_its_own_is_another_world(backend: Backend) -> None:
 
     assert Queue().is_empty()
     assert Queue.all() == []
+
+
+def test_a_job_of_a_higher_priority_comes_first(backend: Backend) -> None:
+    queue = Queue()
+    late, early = queue.enqueue(work.multiply, 1), queue.enqueue(work.multiply, 1, priority=1)
+    (many,) = queue.enqueue_many([Queue.prepare_data(work.multiply, [1], priority=-4095)])
+    assert queue.job_ids == [early.id, late.id, many.id]
+
+
+@pytest.mark.parametrize("priority", [4096, -4096, 1.5, True, "high"])
+def test_a_priority_that_is_none_is_refused(backend: Backend, priority: object) -> None:
+    with pytest.raises(InvalidCallError, match="write a whole number, -4095 to 4095"):
+        Queue().enqueue(work.multiply, 1, priority=priority)

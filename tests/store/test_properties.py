@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 
 from rqd.model.errors import DuplicateJobError
 from rqd.model.records import Claim
+from rqd.store.keys import ALL_QUEUES
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement
@@ -26,12 +27,16 @@ NAMES = [f"j{number}" for number in range(6)]
 IDS = st.sampled_from(NAMES)
 QUEUES = st.sampled_from(["high", "low"])
 MASTERS = st.sampled_from(["m", "n"])
-DECISIONS = st.sampled_from(["finish", "fail", "retry", "put_back", "park", "lose"])
+DECISIONS = st.sampled_from(["finish", "fail", "retry", "put_back", "park", "lose", "stop"])
+PAUSED = st.sampled_from(["high", "low", ALL_QUEUES])
 LIVE = {"queued", "started", "scheduled"}
 WAITING = {"queued", "scheduled"}
-ENDED_BADLY = {"failed", "canceled"}
+ENDED_BADLY = {"failed", "stopped", "canceled"}
 # Keys that belong to the namespace, to a master or to a queue; jobs' keys are looked at by id.
-SHARED = {"queues", "nonempty", "counters", "leases", "scheduled", "masters"}
+SHARED = {
+    *("queues", "nonempty", "counters", "leases", "scheduled", "masters"),
+    *("paused", "suspended"),
+}
 GROUPS = {"queue", "stats", "wake", "turn", "master", "worker", "control", "precedence"}
 
 
@@ -47,6 +52,7 @@ class Known:
     starts: int = 0
     allowed: int = 1  # starts: the first, and one for each time it went back
     token: str = ""
+    is_to_stop: bool = False  # this attempt
 
     def go_back(self, is_charged: bool, later: bool = False) -> None:
         self.status = "scheduled" if later else "queued"
@@ -55,7 +61,10 @@ class Known:
         self.token = ""
 
     def be_lost(self) -> bool:
-        """True if that was one loss too many."""
+        """True if that was one loss too many, or it was told to stop."""
+        if self.is_to_stop:
+            self.status, self.token = "stopped", ""
+            return True
         self.losses += 1
         if self.losses < 3:
             self.go_back(is_charged=False)
@@ -79,6 +88,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.old: list[Claim] = []
         self.last_fence = 0
         self.replays: dict[str, Callable[[], object]] = {}
+        self.paused: set[str] = set()
         for master in self.boots:
             self.greet(master, "")
 
@@ -117,7 +127,9 @@ class AnyOrder(RuleBasedStateMachine):
         def ask() -> list[Claim]:
             return self.rqd.claim_for(free, "high", "low", master=master, request=request)
 
-        expected = sum(one.status == "queued" for one in self.model.values())
+        expected = sum(
+            one.status == "queued" and self.is_open(one.queue) for one in self.model.values()
+        )
         claims = ask()
         assert len(claims) == min(expected, len(free))
         self.replays[master] = ask
@@ -128,7 +140,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert (known.status, known.queue) == ("queued", claim.queue)
             assert claim.fence > self.last_fence
             self.last_fence = claim.fence
-            known.status, known.token = "started", claim.token
+            known.status, known.token, known.is_to_stop = "started", claim.token, False
             known.attempt += 1
             known.starts += 1
             assert claim.attempt == known.attempt
@@ -203,6 +215,27 @@ class AnyOrder(RuleBasedStateMachine):
         if before in WAITING:
             self.model[job_id].status = "canceled"
 
+    @rule(job_id=IDS)
+    def stop(self, job_id: str) -> None:
+        before, request = self.status(job_id), self.rqd.store.request_id()
+
+        def ask() -> None:
+            assert self.rqd.store.stop(job_id, request, "somebody", 5) == before
+
+        ask()
+        if before == "started":
+            self.model[job_id].is_to_stop = True
+
+    @rule(what=PAUSED, for_s=st.sampled_from([None, 10**6]))
+    def pause(self, what: str, for_s: float | None) -> None:
+        self.rqd.store.pause(what, for_s)
+        self.paused.add(what)
+
+    @rule(what=PAUSED)
+    def resume(self, what: str) -> None:
+        assert self.rqd.store.resume(what) == (what in self.paused)
+        self.paused.discard(what)
+
     @rule(job_id=IDS, at_front=st.booleans())
     def requeue(self, job_id: str, at_front: bool) -> None:
         before = self.status(job_id)
@@ -228,7 +261,10 @@ class AnyOrder(RuleBasedStateMachine):
         if ids := self.rqd.redis.zrange(self.rqd.keys.scheduled, 0, 0):
             self.rqd.redis.zadd(self.rqd.keys.scheduled, {ids[0]: 1})
             self.rqd.turn(master="promoter")
-            self.model[ids[0].decode()].status = "queued"
+            if ids[0].startswith(b":resume:"):
+                self.paused.remove(ids[0].decode().removeprefix(":resume:"))
+            else:
+                self.model[ids[0].decode()].status = "queued"
 
     # -- replies that were lost
 
@@ -264,7 +300,9 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def queues_with_work_are_known(self) -> None:
         nonempty = {raw.decode() for raw in self.rqd.redis.smembers("{rqd}:nonempty")}
-        assert {queue for queue in ("high", "low") if self.rqd.ready(queue)} <= nonempty
+        with_work = {queue for queue in ("high", "low") if self.rqd.ready(queue)}
+        assert {queue for queue in with_work if self.is_open(queue)} <= nonempty
+        assert not any(queue in nonempty for queue in ("high", "low") if not self.is_open(queue))
 
     @invariant()
     def attempts_are_charged_as_they_ended(self) -> None:
@@ -287,6 +325,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Each job that was acknowledged comes to one end."""
+        for what in self.paused:
+            self.rqd.store.resume(what)
         for place in sorted(self.places):
             claim = self.places[place]
             self.rqd.turn(settlement(claim, "put_back"), master=place[0])
@@ -303,14 +343,22 @@ class AnyOrder(RuleBasedStateMachine):
 
     # -- the model
 
+    def is_open(self, queue: str) -> bool:
+        return not {queue, ALL_QUEUES} & self.paused
+
     def status(self, job_id: str) -> str:
         return self.model[job_id].status if job_id in self.model else ""
 
     def note_settled(self, job_id: str, known: Known, decision: str, delay_us: int) -> str:
         """What the decision makes of a job that is held; returns the verdict."""
         if decision == "lose":
-            return "abandoned" if known.be_lost() else "settled"
+            return (
+                ("stopped" if known.is_to_stop else "abandoned") if known.be_lost() else "settled"
+            )
         known.token = ""
+        if known.is_to_stop and decision in ("retry", "put_back", "park"):
+            known.status, known.losses = "stopped", 0
+            return "stopped"
         match decision:
             case "finish":
                 known.status, known.losses = "finished", 0
@@ -318,6 +366,8 @@ class AnyOrder(RuleBasedStateMachine):
                     del self.model[job_id]
             case "fail":
                 known.status, known.losses = "failed", 0
+            case "stop":
+                known.status, known.losses = "stopped", 0
             case "retry":
                 known.losses = 0
                 known.go_back(is_charged=True, later=delay_us > 0)

@@ -209,7 +209,8 @@ def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: V
         if offer["kind"] == "telling" and not is_last:
             verdict.wrong[LAST_WORDS].append(f"{job_id}: {told_by} {told}")
     newest = max((run.fence for run in runs), default=0)
-    is_unsettled = was_replaced or job["cause"].startswith("abandoned")
+    # What became of it when its master was lost nobody has settled.
+    is_unsettled = was_replaced or job["cause"].startswith(("abandoned", "stopped"))
     if job["settled_fence"] < newest and not is_unsettled:
         told = f"{job_id} was settled under {job['settled_fence']} though {newest} had started"
         verdict.wrong[STALE].append(told)

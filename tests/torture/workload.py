@@ -227,6 +227,13 @@ def swallow_timeouts(job_id: str) -> None:
             continue
 
 
+def wait_for_a_stop(job_id: str) -> None:
+    """Ends by nothing else."""
+    with running(job_id):
+        while True:
+            time.sleep(0.05)
+
+
 def hold_the_gil(job_id: str) -> int:
     note("start", job_id, attempt=attempt_number())
     return sum(range(10**12))  # a loop in C: no signal handler written in Python runs

@@ -81,7 +81,7 @@ class NotYet:
     why: str
 
 
-GROUPS = ("processes", "jobs", "redis", "host", "data")
+GROUPS = ("processes", "jobs", "redis", "host", "data", "operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class Catalogue:
 
 def catalogue() -> Catalogue:
     """Every fault, in the order of the groups."""
-    from tests.torture.faults import data, host, jobs, processes, redis
+    from tests.torture.faults import data, host, jobs, operator, processes, redis
 
-    modules = (processes, jobs, redis, host, data)
+    modules = (processes, jobs, redis, host, data, operator)
     return Catalogue(
         tuple(fault for module in modules for fault in module.FAULTS),
         tuple(one for module in modules for one in getattr(module, "NOT_INJECTED", ())),

@@ -1,0 +1,79 @@
+"""What an operator does in the middle of it all: jobs stopped while they run, queues paused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import redis
+
+from rqd.model.errors import InvalidJobOperation, RqdError
+from rqd.queue import Queue
+from rqd.suspension import suspend
+from tests.torture.calls import Call
+from tests.torture.faults import Fault, Injected, Lane, Missed, Target
+from tests.torture.faults.jobs import send
+
+STOPPED = "stopped"
+# As long as the longest fault of Redis, and a little.
+_PATIENCE_S = 60.0
+
+
+def _stop(name: str, function: str) -> Callable[[Target], Injected]:
+    """A job that nothing else ends: were the order lost, the campaign would not come to its end."""
+
+    def inject(target: Target) -> Injected:
+        queue = Queue(target.rng.choice(("high", "default")), target.arena.server.client(2.0))
+        call = Call(name, function, (), (STOPPED,), queue.name, retries=2, timeout_s=600)
+        injected = send(target, call, fault=name)
+        (job_id,) = injected.jobs
+        return Injected("job", heal=lambda: _insist(queue, job_id), jobs=injected.jobs)
+
+    return inject
+
+
+def _insist(queue: Queue, job_id: str) -> None:
+    """Stops it as soon as it runs and Redis is there."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        with suppress(redis.RedisError, RqdError, OSError):
+            job = queue.fetch_job(job_id)
+            if job is None or job.get_status().is_terminal:
+                return
+            with suppress(InvalidJobOperation):  # it waits, for the moment
+                job.stop(grace=0.3, by="torture")
+                return
+        time.sleep(0.02)
+    raise Missed(f"job {job_id} never ran, or Redis was never there")
+
+
+def _pause(seconds: float, pause: Callable[[Queue, float], None]) -> Callable[[Target], Injected]:
+    """Ends by itself: nobody resumes it."""
+
+    def inject(target: Target) -> Injected:
+        queue = Queue(target.rng.choice(("high", "default")), target.arena.server.client(2.0))
+        try:
+            pause(queue, seconds)
+        except (redis.RedisError, RqdError, OSError) as error:
+            raise Missed(f"Redis was not there: {error}") from error
+        return Injected("redis")
+
+    return inject
+
+
+def _fault(name: str, inject: Callable[[Target], Injected], *hold_s: float) -> Fault:
+    least, most = hold_s
+    return Fault(name, "operator", Lane.JOBS, inject, (least, most), systems=("rqd",))
+
+
+FAULTS = (
+    _fault("job stopped", _stop("job stopped", "wait_for_a_stop"), 0.0, 1.0),
+    _fault("deaf job stopped", _stop("deaf job stopped", "swallow_timeouts"), 0.0, 1.0),
+    _fault("queue paused", _pause(2.0, Queue.pause), 2.0, 3.0),
+    _fault(
+        "namespace suspended",
+        _pause(1.0, lambda queue, seconds: suspend(queue.connection, seconds)),
+        *(1.0, 2.0),
+    ),
+)
