@@ -72,7 +72,7 @@ def _meant(name: str, rest: list[str]) -> str:
     queues = ",".join(one for one in rest if not one.startswith("-")) or "default"
     instead = {
         "worker-pool": f"rqd start --queues {queues} --workers 4",
-        "requeue": "rqd job ID requeue",
+        "requeue": "rqd retry ID, or rqd retry --all",
         "empty": f"rqd queue {queues} empty",
     }.get(name)
     return f": write {instead}" if instead else did_you_mean(name, _COMMANDS)

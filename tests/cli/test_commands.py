@@ -97,6 +97,8 @@ def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: 
             "1h",
             "--description",
             "mine",
+            "--priority",
+            "-7",
         ),
         *("--retry-max", "2", "--retry-interval", "1", "--retry-interval", "5"),
         *("--retry-jitter", "0.2", "--retry-on", "timeout=0", "--retry-never", "ValueError"),
@@ -109,6 +111,7 @@ def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: 
     assert (job.args, job.kwargs) == (("text", 20, (1, 2)), {"a": "text", "b": [1], "c": {1}})
     assert (job.origin, job.timeout, job.result_ttl) == ("low", 600, 3600)
     assert (job.description, job.retries_left, job.retry_intervals) == ("mine", 2, [1, 5])
+    assert job._record.priority == -7
     rules = {"jitter": 0.2, "on": {"timeout": 0}, "never": ["builtins.ValueError"]}
     assert read_terms(job._record.terms) == {"retry": rules}
 
