@@ -142,7 +142,7 @@ def test_an_unknown_key_parks_the_job_until_the_rotation_has_come(
     eventually(lambda: job.get_status() is JobStatus.SCHEDULED, WAIT_S)
     cause = f"parked: signed with key {new.key_ids[0]}, which this daemon lacks"
     assert (job.cause, job.attempt, job.results()) == (cause, 0, [])
-    assert "WARNING job parked" in daemon.log()
+    eventually(lambda: "WARNING job parked" in daemon.log(), WAIT_S)
     assert cause in rqd("job", job.id, url=redis_url).out
     daemon.stop()
     # As if its time had come; else it takes half a minute.
