@@ -71,6 +71,7 @@ MIB = 1024 * 1024
     show_default=True,
     help="Refuse jobs with larger arguments: bytes, 64K, 16M.",
 )
+@click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
 def command(**settings: Any) -> int:
@@ -100,9 +101,10 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
     from rqd.daemon.config import Config  # noqa: PLC0415 - as in `command`
 
     serializers = settings["serializers"]
+    url, namespace = settings["url"] or default_url(), settings["namespace"] or default_namespace()
     return Config(
-        url=settings["url"] or default_url(),
-        namespace=settings["namespace"] or default_namespace(),
+        url=url,
+        namespace=namespace,
         workers=settings["workers"],
         preload=_all(settings["preload"]),
         jobs_per_child=settings["jobs_per_child"],
@@ -120,7 +122,23 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         middleware=_all(settings["middleware"]),
         exception_handlers=_all(settings["exception_handler"]),
         **read_order(_split(settings["queues"]), settings["precedence"]),
+        **_cron_entries(settings["cron"], url, namespace, keyring),
     )
+
+
+def _cron_entries(
+    path: str | None, url: str, namespace: str, keyring: Keyring | None
+) -> dict[str, Any]:
+    """The entries of a daemon's file, signed. Nothing is written or connected yet."""
+    if path is None:
+        return {}
+    from rqd.connection import Backend  # noqa: PLC0415 - few daemons are given such a file
+    from rqd.cron import read_file, source_of  # noqa: PLC0415 - as above
+    from rqd.store.connection import client_connection  # noqa: PLC0415 - as above
+    from rqd.store.store import Store  # noqa: PLC0415 - as above
+
+    there = Backend(Store(client_connection(url), namespace), url, keyring)
+    return {"crons": tuple(read_file(path, there)), "cron_source": source_of(path)}
 
 
 def _all_of(option: str, given: tuple[str, ...]) -> tuple[str, ...]:

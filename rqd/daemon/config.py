@@ -13,6 +13,7 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, check_queue_name
 
 if TYPE_CHECKING:
+    from rqd.model.cron import CronEntry
     from rqd.model.signing import Keyring
 
 MAX_WORKERS = 1000
@@ -51,6 +52,8 @@ class Config:
     exception_handlers: tuple[str, ...] = ()
     precedence: str = "strict"
     weights: tuple[int, ...] = ()  # of the queues, where they are taken by weight
+    cron_source: str = ""  # the file that `crons` are from, empty for none
+    crons: tuple[CronEntry, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")

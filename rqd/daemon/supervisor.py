@@ -28,6 +28,7 @@ from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
 from rqd.daemon.stops import Stops
+from rqd.daemon.timetable import Timetable
 from rqd.model.errors import RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
@@ -75,6 +76,7 @@ class Master:
             config, instance, self._link, self._children, self._reporting, log
         )
         self._stops = Stops(self._children)
+        self._timetable = Timetable(self._link, log)
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -118,7 +120,7 @@ class Master:
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
-            at_redis.append(duties.next_due(Duty.POLL))
+            at_redis += [duties.next_due(Duty.POLL), self._timetable.next_at]
         here = [self._children.next_due(), duties.next_due(Duty.PULSE)]
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
@@ -174,6 +176,8 @@ class Master:
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         self._reporting.perform(now)
+        if self._orders.shutdown is Shutdown.NONE:
+            self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)
@@ -196,6 +200,7 @@ class Master:
                 self._log.error("lease lost, killing the job", id=job.claim.id)
                 self._children.kill(job, Released("its lease was lost"), now)
         self._presence.report_reaped(answer.reaped)
+        self._timetable.note(answer.next_cron_us, answer.now_us, now)
         if answer.next_expiry_us is not None:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
@@ -232,6 +237,8 @@ class Master:
         try:
             self._reach_redis()
             self._presence.register()
+            with explained(self._config.url):
+                self._timetable.load(self._config.crons, self._config.cron_source)
         except BaseException:
             self._instance.withdraw()
             raise

@@ -42,7 +42,12 @@ def signed_id(job_id: str, terms: str) -> str:
     """The id that a job's signature is about: its own, or without what a script put after it.
 
     A callback's id is its producer's choice; for a further end of the same job it gets a suffix.
+    The runs of a cron entry are signed as one, under the entry's name.
     """
+    if '"cron"' in terms:
+        name = read_terms(terms).get("cron")
+        is_run = isinstance(name, str) and job_id.startswith(f"cron-{name}-")
+        return f"cron:{name}" if is_run else job_id
     if '"callback"' not in terms:
         return job_id
     about = read_terms(terms).get("callback")

@@ -104,6 +104,7 @@ class BeatAnswer:
 
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
     another master has the name by now, and nothing was done. `is_suspended`: nobody claims.
+    `next_cron_us`: when the first cron entry is due.
     """
 
     now_us: int
@@ -113,11 +114,12 @@ class BeatAnswer:
     next_expiry_us: int | None = None
     is_replaced: bool = False
     is_suspended: bool = False
+    next_cron_us: int | None = None
 
     @classmethod
     def parse(cls, answer: Any) -> BeatAnswer:
         """What `beat.lua` has answered."""
-        now, lost, commands, reaped, expiry, is_replaced, is_suspended = answer
+        now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron = answer
         return cls(
             now_us=int(now),
             lost=tuple(map(read_text, lost)),
@@ -126,6 +128,7 @@ class BeatAnswer:
             next_expiry_us=int(expiry) if expiry else None,
             is_replaced=bool(is_replaced),
             is_suspended=bool(is_suspended),
+            next_cron_us=int(cron) if cron else None,
         )
 
 

@@ -53,6 +53,15 @@ class Keys:
         """ZSET of paused queues by the end of the pause (us, or inf); {all} if all are."""
         return f"{self.prefix}paused"
 
+    @property
+    def crons(self) -> str:
+        """ZSET of cron entries by when they are due (us); inf for those that are paused."""
+        return f"{self.prefix}cron"
+
+    def cron(self, name: str) -> str:
+        """HASH: a cron entry, with the fields of its runs' jobs; stays until it is removed."""
+        return f"{self.prefix}cron:{name}"
+
     def ready(self, queue: str) -> str:
         """ZSET of ids that can be claimed now, by priority and place."""
         return f"{self.prefix}queue:{queue}"

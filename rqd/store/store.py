@@ -305,6 +305,14 @@ class Store:
                 raise
             return b""
 
+    def ask(self, name: str, *args: Any) -> Any:
+        """Sends one more script, for who knows its arguments and is told of errors as users are."""
+        return self._ask(name, *args)
+
+    def run(self, name: str, *args: Any) -> Any:
+        """As `ask`, for a master: what redis-py raises is raised."""
+        return self._run(name, *args)
+
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():

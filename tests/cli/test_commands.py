@@ -299,3 +299,29 @@ def test_a_job_can_wait_for_others_and_job_shows_whom(redis_url: str) -> None:
     )  # fmt: skip
     refused = rqd("enqueue", *call, "--depends-on", "none", url=redis_url)
     assert (refused.status, "depends on 'none'" in refused.err) == (66, True)
+
+
+def test_cron_entries_are_added_listed_run_paused_and_removed(redis_url: str) -> None:
+    added = rqd(
+        *("cron", "add", "report", "tests.client.work.multiply", ":6", "y:=7"),
+        *("--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "-q", "low"),
+        url=redis_url,
+    )
+    assert (added.status, added.err) == (0, "")
+    assert added.out.startswith("report is due 2")
+
+    ran = rqd("cron", "run", "report", url=redis_url)
+    perform(backend_for(redis_url), "low")
+    rqd("cron", "pause", "report", url=redis_url)
+    (told,) = json.loads(rqd("cron", "list", "--json", url=redis_url).out)
+    shown = rqd("cron", "list", url=redis_url).out.splitlines()
+    rqd("cron", "resume", "report", url=redis_url)
+    (resumed,) = json.loads(rqd("cron", "list", "--json", url=redis_url).out)
+
+    assert Job.fetch(ran.out.strip(), redis_url).return_value() == 42
+    assert (told["schedule"], told["state"]) == ("30 2 * * * Europe/Berlin", "paused")
+    assert (told["next"], told["runs"], resumed["state"]) == (None, 0, "active")
+    assert shown[0] == "Cron entries"
+    assert shown[2].split()[0] == "report"
+    assert rqd("cron", "remove", "report", url=redis_url).status == 0
+    assert rqd("cron", "list", url=redis_url).out == "Cron entries\n  none\n"

@@ -229,7 +229,11 @@ def keys_in_code() -> dict[str, str]:
         else:
             wanted = member.__annotations__.keys() - {"return"}
             # The one argument `name` is an index's, a master's or a staged value's, by its method.
-            own = {"name": {"index": "<index>", "staged": "<name>"}.get(name, "<master>")}
+            own = {
+                "name": {"index": "<index>", "staged": "<name>", "cron": "<name>"}.get(
+                    name, "<master>"
+                )
+            }
             key = member(built, **{argument: (shapes | own)[argument] for argument in wanted})
         found[key.removeprefix(built.prefix)] = member.__doc__.split()[0].strip(".:")
     source = Path(keys.__file__).read_text()

@@ -46,9 +46,9 @@ BESIDE_MASTER = {*ZYGOTE_SIDE, "imports"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {
-    *("asyncio", "click", "hashlib", "hmac", "http", "json", "logging", "multiprocessing"),
-    *("psutil", "redis", "setproctitle", "signal", "socket", "ssl", "subprocess"),
-    "urllib.request",
+    *("asyncio", "click", "cronsim", "hashlib", "hmac", "http", "json", "logging"),
+    *("multiprocessing", "psutil", "redis", "setproctitle", "signal", "socket", "ssl"),
+    *("subprocess", "urllib.request", "zoneinfo"),
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.

@@ -5,9 +5,10 @@
 --          values, those; number of workers, then for each: number, count of fields and values, those
 -- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
---          if another master has the name by now: nothing was done; 1 if the namespace is suspended}
+--          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
+--          when the first cron entry is due ('' for none)}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique limits ending callbacks dependents groups reap mend
+--@ names arguments ready terms unique limits ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end
@@ -22,7 +23,7 @@ if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
-if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0 } end
+if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '' } end
 local lost = {}
 for _, one in ipairs(running) do
   local id, token = one[1], one[2]
@@ -89,4 +90,4 @@ tend_limits(now)
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
 local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', ALL)) == 'string'
-return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0 }
+return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron('-inf') }

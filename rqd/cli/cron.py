@@ -1,0 +1,156 @@
+"""`rqd cron`: calls that are enqueued again and again."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from rqd.cli.enqueue import parse_arguments
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import echo_table
+from rqd.cron import CronJob, entries, fetch, load, register
+
+_NAMES = click.argument("names", metavar="NAME..", nargs=-1, required=True)
+
+
+@click.group(name="cron")
+def command() -> None:
+    """Calls that are enqueued again and again, by the daemons that run."""
+
+
+@command.command(name="list")
+@redis_options
+@as_json
+def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
+    """Show every entry with its last and its next run."""
+    with backend(url, namespace) as there:
+        found = entries(there)
+    if as_json:
+        click.echo(json.dumps([_described(entry) for entry in found], indent=2))
+        return
+    heads = ("name", "schedule", "function", "queue", "state", "next", "last", "last job", "runs")
+    rows = [
+        (
+            entry.name, entry.schedule, entry.func_name, entry.queue_name,
+            entry.error or entry.state, _shown(entry.next_run), _shown(entry.last_run),
+            entry.last_job_id, entry.runs,
+        )
+        for entry in found
+    ]  # fmt: skip
+    echo_table("Cron entries", heads, rows)
+
+
+@command.command(name="load")
+@redis_options
+@click.argument("file")
+def load_file(url: str | None, namespace: str | None, file: str) -> None:
+    """Have Redis know the entries of a TOML FILE, and no longer those it had before.
+
+    What is the same goes on as it was. Entries of other files, and those added by hand, stay.
+    """
+    with backend(url, namespace, signs=True) as there:
+        changed, removed = load(file, there)
+    for what, names in (("written", changed), ("removed", removed)):
+        for name in names:
+            click.echo(f"{what} {name}")
+
+
+@command.command(name="add")
+@redis_options
+@click.option("--cron", metavar="'M H D M W'", help="Five fields, or @daily and its like.")
+@click.option("--interval", metavar="TIME", help="Instead: at every multiple of this: 90, 15m.")
+@click.option("--timezone", default="UTC", show_default=True, help="Whose clock --cron means.")
+@click.option("--missed", default="once", show_default=True, help="skip, once or all.")
+@click.option("--window", default="1d", show_default=True, help="How far back it makes up for.")
+@click.option("--queue", "-q", "queue_name", default="default", show_default=True)
+@click.option("--timeout", "job_timeout", help="How long a run may take: 180, 10m, -1.")
+@click.option("--result-ttl", help="How long a run's record stays after success.")
+@click.option("--failure-ttl", help="How long it stays after failure.")
+@click.option("--unique", metavar="KEY", help="Leave a run out while a job with this key lives.")
+@click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
+@click.argument("name")
+@click.argument("function")
+@click.argument("arguments", nargs=-1)
+def add(
+    url: str | None,
+    namespace: str | None,
+    name: str,
+    function: str,
+    arguments: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Add or change the entry NAME: a call of FUNCTION (module.name).
+
+    ARGUMENTS as for `rqd enqueue`.
+    """
+    args, kwargs = parse_arguments(arguments)
+    with backend(url, namespace, signs=True) as there:
+        entry = register(function, args=args, kwargs=kwargs, name=name, connection=there, **options)
+    click.echo(f"{entry.name} is due {_shown(entry.next_run) or 'at no time'}")
+
+
+@command.command(name="remove")
+@redis_options
+@_NAMES
+def remove_entries(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
+    """Remove entries; the jobs they made stay."""
+    with backend(url, namespace) as there:
+        for entry in [fetch(name, there) for name in names]:
+            entry.remove()
+
+
+@command.command(name="run")
+@redis_options
+@click.argument("name")
+def run(url: str | None, namespace: str | None, name: str) -> None:
+    """Enqueue a run now, and print its job's id."""
+    with backend(url, namespace) as there:
+        click.echo(fetch(name, there).run().id)
+
+
+@command.command(name="pause")
+@redis_options
+@_NAMES
+def pause(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
+    """Let entries be due at no time until `rqd cron resume`."""
+    with backend(url, namespace) as there:
+        for entry in [fetch(name, there) for name in names]:
+            entry.pause()
+
+
+@command.command(name="resume")
+@redis_options
+@_NAMES
+def resume(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
+    """Let paused entries be due again, from their next time on."""
+    with backend(url, namespace) as there:
+        for entry in [fetch(name, there) for name in names]:
+            entry.resume()
+
+
+def _described(entry: CronJob) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "schedule": entry.schedule,
+        "function": entry.func_name,
+        "description": entry.description,
+        "queue": entry.queue_name,
+        "state": entry.state,
+        "error": entry.error or None,
+        "next": _iso(entry.next_run),
+        "last": _iso(entry.last_run),
+        "last_job": entry.last_job_id,
+        "runs": entry.runs,
+        "source": entry.source or None,
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _shown(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%SZ}" if at is not None else ""

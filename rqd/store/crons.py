@@ -1,0 +1,177 @@
+"""Cron entries in Redis: written by users, ticked by whichever master comes first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rqd.model.errors import ConfigurationError
+from rqd.store.exchange import read_text
+from rqd.store.store import Store
+
+if TYPE_CHECKING:
+    from rqd.model.cron import CronEntry, CronRecord
+
+_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class DueEntry:
+    """An entry whose run is due, as a master has seen it."""
+
+    name: str
+    version: str
+    due_us: int
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """`next_us`: when the first of all other entries is due, None for never."""
+
+    now_us: int
+    entries: tuple[DueEntry, ...]
+    next_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """`is_stale`: another master came first, or the entry was changed. `made`: how many jobs."""
+
+    is_stale: bool
+    now_us: int
+    made: int
+    next_us: int | None
+
+
+class Crons:
+    """The cron entries of a namespace."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # Any: as in Views.
+        self._redis: Any = store.redis
+
+    def save(self, entry: CronEntry) -> bool:
+        """Writes an entry; False if it was there as it is. It goes on from where it was.
+
+        Raises ConfigurationError if its time never comes.
+        """
+        due_us = entry.schedule.next_after(self._now_us())
+        if due_us is None:
+            raise ConfigurationError(
+                f"cron {entry.schedule.cron!r}: no such time comes in fifty years"
+            )
+        fields = list(itertools.chain.from_iterable(entry.fields().items()))
+        told = (entry.name, entry.version, due_us, entry.source, len(fields), *fields)
+        return bool(self._store.ask("cron_save", *told))
+
+    def load(self, entries: Sequence[CronEntry], source: str) -> tuple[list[str], list[str]]:
+        """Writes a file's entries, and removes what came from that file and is there no more.
+
+        Returns the names of those that were changed, and of those removed.
+        """
+        changed = [entry.name for entry in entries if self.save(entry)]
+        names = {entry.name for entry in entries}
+        old = [one.name for one in self.all() if one.source == source and one.name not in names]
+        return changed, [name for name in old if self.remove(name, source)]
+
+    def due(self) -> Due:
+        """The entries whose run is due, twenty at most."""
+        now, entries, following = self._store.run("cron_due")
+        found = tuple(
+            DueEntry(read_text(name), read_text(version), int(due), read_text(schedule))
+            for name, version, due, schedule in entries
+        )
+        return Due(int(now), found, int(following) if following else None)
+
+    def tick(
+        self,
+        entry: DueEntry,
+        runs: Sequence[tuple[str, int]],
+        next_us: int | None,
+        wrong: str = "",
+    ) -> Ticked:
+        """Enqueues an entry's due runs, (job's id, time) each, unless another master was first.
+
+        `next_us` None: it is due at no time any more. `wrong`: why, if its schedule can't be read.
+        """
+        told = itertools.chain.from_iterable(runs)
+        following = "" if next_us is None else next_us
+        answer = self._store.run(
+            *("cron_tick", entry.name, entry.version, entry.due_us, following, wrong),
+            *(len(runs), *told),
+        )
+        outcome, now, made, first = answer
+        return Ticked(outcome == b"stale", int(now), int(made), int(first) if first else None)
+
+    def run(self, name: str, job_id: str) -> bool:
+        """Enqueues a run now; False if there is no such entry, or its unique key is taken."""
+        return bool(self._store.ask("cron_run", name, job_id))
+
+    def pause(self, record: CronRecord) -> bool:
+        """The entry is due at no time until it is resumed; False if it was changed meanwhile."""
+        return bool(self._store.ask("cron_pause", record.name, record.version, ""))
+
+    def resume(self, record: CronRecord) -> bool:
+        """The entry is due at its next time from now on; False if it was changed meanwhile.
+
+        Raises ConfigurationError if its schedule can't be read.
+        """
+        from rqd.model.schedule import Schedule  # noqa: PLC0415 - a master loads it when it must
+
+        due_us = Schedule.parse(record.schedule).next_after(self._now_us())
+        return bool(self._store.ask("cron_pause", record.name, record.version, due_us or 0))
+
+    def remove(self, name: str, source: str = "") -> bool:
+        """Removes an entry, with `source` only one that came from there; False if there is none."""
+        return bool(self._store.ask("cron_remove", name, source))
+
+    def all(self) -> list[CronRecord]:
+        """Every entry, by name."""
+        from rqd.model.cron import CronRecord  # noqa: PLC0415 - as in resume
+
+        scores: list[tuple[bytes, float]] = self._redis.zrange(
+            self._store.keys.crons, 0, -1, withscores=True
+        )
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name, _ in scores:
+                pipe.hgetall(self._store.keys.cron(read_text(name)))
+            rows = pipe.execute()
+        records = []
+        for (name, score), row in zip(scores, rows, strict=True):
+            if not row:
+                continue
+            told = {read_text(key): read_text(value) for key, value in row.items()}
+            records.append(
+                CronRecord(
+                    name=read_text(name),
+                    version=told.get("version", ""),
+                    schedule=told.get("schedule", ""),
+                    queue=told.get("queue", ""),
+                    func_name=told.get("func_name", ""),
+                    description=told.get("description", ""),
+                    source=told.get("source", ""),
+                    next_us=int(score) if abs(score) < _EXACT else None,
+                    last_us=_instant(told.get("last", "")),
+                    last_job=told.get("last_job", ""),
+                    runs=_instant(told.get("runs", "")) or 0,
+                    is_paused="paused" in told,
+                    error=told.get("error", ""),
+                )
+            )
+        return sorted(records, key=lambda record: record.name)
+
+    def find(self, name: str) -> CronRecord | None:
+        """The entry of this name, None if there is none."""
+        return next((record for record in self.all() if record.name == name), None)
+
+    def _now_us(self) -> int:
+        seconds, micros = self._redis.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+
+def _instant(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 17 else None

@@ -1,0 +1,103 @@
+"""Cron entries through real daemons: each run once, however many there are and whoever dies."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rqd import Queue
+from rqd.connection import Backend, use_redis
+from rqd.cron import CronJob, entries, fetch, register
+from rqd.job import Job
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.waiting import eventually
+
+KEY = "a-signing-key-of-the-tests"
+FILE = """
+[tick]
+func = "tests.jobs.instant"
+interval = 1
+queue = "default"
+timeout = "10s"
+
+[yearly]
+func = "tests.jobs.echo"
+args = ["happy new year"]
+cron = "@yearly"
+timezone = "Europe/Berlin"
+meta = {sender = "cron"}
+"""
+
+
+def runs_of(entry: CronJob, queue: Queue) -> list[str]:
+    prefix = f"cron-{entry.name}-2"
+    found = [*queue.finished_job_registry.get_job_ids(), *queue.started_job_registry.get_job_ids()]
+    return sorted(name for name in {*found, *queue.job_ids} if name.startswith(prefix))
+
+
+def after_runs(name: str, count: int, there: Backend) -> Callable[[], bool]:
+    return lambda: fetch(name, there).runs >= count
+
+
+def test_each_run_is_made_once_by_two_masters_of_which_one_is_killed(
+    start_daemon: StartDaemon, there: Backend, queue: Queue
+) -> None:
+    first, second = start_daemon("--name", "a"), start_daemon("--name", "b")
+    entry = register(jobs.instant, "default", interval=1, name="tick", connection=there)
+    eventually(after_runs("tick", 2, there))
+
+    first.signal(signal.SIGKILL)
+    eventually(after_runs("tick", 4, there))
+    fetch("tick", there).pause()
+
+    seen = fetch("tick", there)
+    eventually(lambda: len(runs_of(entry, queue)) == seen.runs)
+    made = runs_of(entry, queue)
+    times = [datetime.strptime(name[10:], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for name in made]
+    assert times == [times[0] + n * timedelta(seconds=1) for n in range(seen.runs)]
+    assert (seen.last_run, seen.last_job_id) == (times[-1], made[-1])
+    # The first line of the function ran soon after the time it was for.
+    late_s = []
+    for name, at in zip(made, times, strict=True):
+        result = Job.fetch(name, there).latest_result(timeout=20)
+        assert result is not None
+        late_s.append(result.return_value - at.timestamp())
+    assert min(late_s) >= 0
+    assert sorted(late_s)[len(late_s) // 2] < 0.3, late_s
+    assert second.running
+
+
+def test_a_daemon_loads_a_file_and_runs_what_is_signed_there(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    use_redis(there.url, signing_keys=[KEY])
+    path = tmp_path / "cron.toml"
+    path.write_text(FILE)
+    start_daemon("--require-signed", "--cron", str(path), env={"RQD_SIGNING_KEY": KEY})
+    assert [(one.name, one.state) for one in entries()] == [
+        ("tick", "active"),
+        ("yearly", "active"),
+    ]
+    eventually(after_runs("tick", 1, there))
+    run = fetch("tick").last_job_id
+    assert run is not None
+
+    by_hand = fetch("yearly").run()
+
+    for job in (Job.fetch(run), by_hand):
+        job.latest_result(timeout=10)
+        assert job.is_finished, job.exc_info
+    assert (by_hand.return_value(), by_hand.meta) == ("happy new year", {"sender": "cron"})
+    # Moved to a job of another name, a run's signature is none.
+    redis, keys = there.store.redis, there.store.keys
+    redis.copy(keys.job(by_hand.id), keys.job("moved"))
+    redis.hset(keys.job("moved"), mapping={"status": "queued", "score": 1})
+    redis.zadd(keys.ready("default"), {"moved": 1})
+    redis.sadd(f"{keys.prefix}nonempty", "default")
+    redis.zadd(keys.wake_queue("default"), {"look": 0})
+    moved = Job.fetch("moved")
+    eventually(lambda: moved.is_failed)
+    assert moved.cause == "refused: its signature is wrong"
