@@ -39,10 +39,7 @@ from rqd.store.packing import INLINE_LIMIT_BYTES
 
 __all__ = ["CronJob", "CronScheduler", "entries", "load", "register", "remove"]
 
-_OPTIONS = (
-    *("result_ttl", "failure_ttl", "ttl", "meta", "description"),
-    *("retry", "unique", "rate_limit"),
-)
+_OPTIONS = ("result_ttl", "failure_ttl", "ttl", "meta", "description", "retry", "unique")
 # What a table of a file may have: the arguments of `register`, with shorter names for two.
 _IN_FILES = {
     **{name: name for name in ("func", "args", "kwargs", "cron", "timezone", "interval")},
@@ -163,7 +160,7 @@ def register(
     The entry's `name` is the function's, if none is given; who registers a name again changes its
     entry, which goes on from where it was. Runs that no daemon was there for are made up for as
     `missed` says: `skip`, `once` or `all` of those in the last `window`. `options` are those of
-    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique.
+    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique, rate_limit.
 
     Raises ConfigurationError, and InvalidCallError as `enqueue` does.
     """
@@ -277,7 +274,7 @@ def _entry(
 ) -> CronEntry:
     """The entry with its job, signed if there are keys."""
     for option in options:
-        if option not in (*_OPTIONS, "job_timeout"):
+        if option not in (*_OPTIONS, "job_timeout", "rate_limit"):
             raise ConfigurationError(f"a cron entry has no {option}=")
     wanted = job_options(options.pop("job_timeout", None), options)
     chosen = serializer_name(serializer)
@@ -315,7 +312,9 @@ def _whole_seconds(value: float | str | None, what: str) -> int | None:
 def _find(crons: Crons, name: str) -> CronRecord:
     record = crons.find(name)
     if record is None:
-        raise NoSuchJobError(f"no cron entry {name!r} (`rqd cron list` shows them)")
+        near = get_close_matches(name, [one.name for one in crons.all()], 1)
+        meant = f": did you mean {near[0]}?" if near else " (`rqd cron list` shows them)"
+        raise NoSuchJobError(f"no cron entry {name!r}{meant}")
     return record
 
 

@@ -269,6 +269,12 @@ class Job(Generic[R]):
         return _instant(self._record.created_us)
 
     @property
+    def due_at(self) -> datetime | None:
+        """When its time comes, while it is scheduled; else None."""
+        is_scheduled = self._record.status is JobStatus.SCHEDULED
+        return _instant(self._record.due_us) if is_scheduled else None
+
+    @property
     def enqueued_at(self) -> datetime | None:
         """When it was last ready to run."""
         return _instant(self._record.enqueued_us)

@@ -26,6 +26,17 @@ def complete_queues(
     return _asked(context, look)
 
 
+def complete_crons(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The cron entries whose name goes on so."""
+
+    def look(views: Views) -> list[str]:
+        return [name for name in views.cron_names() if name.startswith(typed)]
+
+    return _asked(context, look)
+
+
 def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:

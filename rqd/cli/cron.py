@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 from rqd.cron import CronJob, entries, fetch, load, register
 
-_NAMES = click.argument("names", metavar="NAME..", nargs=-1, required=True)
+_NAMES = click.argument(
+    "names", metavar="NAME..", nargs=-1, required=True, shell_complete=complete_crons
+)
 
 
 @click.group(name="cron")
@@ -65,7 +68,14 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
 @click.option("--timezone", default="UTC", show_default=True, help="Whose clock --cron means.")
 @click.option("--missed", default="once", show_default=True, help="skip, once or all.")
 @click.option("--window", default="1d", show_default=True, help="How far back it makes up for.")
-@click.option("--queue", "-q", "queue_name", default="default", show_default=True)
+@click.option(
+    "--queue",
+    "-q",
+    "queue_name",
+    default="default",
+    show_default=True,
+    shell_complete=complete_queues,
+)
 @click.option("--timeout", "job_timeout", help="How long a run may take: 180, 10m, -1.")
 @click.option("--result-ttl", help="How long a run's record stays after success.")
 @click.option("--failure-ttl", help="How long it stays after failure.")
@@ -104,7 +114,7 @@ def remove_entries(url: str | None, namespace: str | None, names: tuple[str, ...
 
 @command.command(name="run")
 @redis_options
-@click.argument("name")
+@click.argument("name", shell_complete=complete_crons)
 def run(url: str | None, namespace: str | None, name: str) -> None:
     """Enqueue a run now, and print its job's id."""
     with backend(url, namespace) as there:

@@ -176,8 +176,7 @@ class Master:
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         self._reporting.perform(now)
-        if self._orders.shutdown is Shutdown.NONE:
-            self._timetable.perform(now)
+        self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)
@@ -270,7 +269,7 @@ class Master:
         else:
             self._log.info("stopping", how=level.name.lower(), running=running)
         self._presence.stopping()
-        self._dispatch.is_open = False
+        self._dispatch.is_open = self._timetable.is_open = False
         children.retire_all()
         self._dispatch.take(children.release_unsent("the daemon stops"))
         self._duties.hasten(Duty.BEAT, now)

@@ -27,6 +27,7 @@ class Timetable:
         self._log = log
         self._crons = Crons(link.store)
         self.next_at = float("inf")
+        self.is_open = True  # until the daemon stops
 
     def load(self, entries: Sequence[CronEntry], source: str) -> None:
         """Has Redis know the entries of the file this daemon was given; nothing without one."""
@@ -43,7 +44,7 @@ class Timetable:
 
     def perform(self, now: float) -> None:
         """Ticks the entries that are due; nothing if none is by now."""
-        if now < self.next_at:
+        if now < self.next_at or not self.is_open:
             return
         due = self._link.attempt(self._crons.due, now)
         if due is None:

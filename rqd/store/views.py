@@ -165,6 +165,10 @@ class Views:
         """All queues that ever had a job, by name."""
         return sorted(_text(name) for name in self._redis.smembers(self._keys.queues))
 
+    def cron_names(self) -> list[str]:
+        """All cron entries, by name."""
+        return sorted(_text(name) for name in self._redis.zrange(self._keys.crons, 0, -1))
+
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
         """Where the jobs of these queues are."""
         now_us = self.now_us()

@@ -31,6 +31,8 @@ def test_enqueue_schedules(redis_url: str, option: tuple[str, str], due: str) ->
 
     queue = Queue(connection=redis_url)
     assert queue.scheduled_job_registry.get_scheduled_time(ran.out.strip()).isoformat() == due
+    told = json.loads(rqd("job", ran.out.strip(), "--json", url=redis_url).out)
+    assert (told["status"], told["due"]) == ("scheduled", due)
 
 
 def test_info_of_nothing(redis_url: str) -> None:

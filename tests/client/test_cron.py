@@ -208,3 +208,10 @@ def test_what_can_be_no_entry_is_refused(
     assert backend.store.redis.dbsize() == 0
     with pytest.raises(NoSuchJobError, match="rqd cron list"):
         cron.fetch("nobody")
+
+
+def test_who_mistypes_an_entrys_name_is_told_what_was_meant(backend: Backend) -> None:
+    cron.register(work.echo, interval=60, name="nightly-report")
+
+    with pytest.raises(NoSuchJobError, match="did you mean nightly-report"):
+        cron.fetch("nightly_report")

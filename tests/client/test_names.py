@@ -87,6 +87,7 @@ PARAMETERS = {
     "rqd.Webhook": "url job_status method headers timeout",
     "rqd.job.Dependency": "jobs allow_failure enqueue_at_front",
     "rqd.decorators.job": "queue connection timeout",
+    "rqd.cron.register": "func queue_name args kwargs interval cron job_timeout name",
 }
 OPTIONS = (
     "job_timeout description result_ttl ttl failure_ttl depends_on job_id at_front meta retry"
@@ -99,8 +100,6 @@ NOT_HERE = {
     "rqd.worker.RandomWorker": "`RandomWorker`",
     "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
     "rqd.worker_pool": "`WorkerPool`",
-    "rqd.cron.register": "`rq.cron`",
-    "rqd.cron.CronScheduler": "`rq.cron`",
     "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
     "rqd.exceptions.TimeoutFormatError": "`TimeoutFormatError`",
     "rqd.timeouts.BaseTimeoutException": "`BaseTimeoutException`",

@@ -272,6 +272,29 @@ def test_a_schedule_that_cannot_be_read_is_set_aside_and_can_be_mended(
     assert (record.next_us is None, record.error) == (False, "")
 
 
+@pytest.mark.parametrize("score", ["-inf", -1e300, 0.5])
+def test_a_due_time_that_is_none_is_due_and_mended(
+    rqd: Driver, crons: Crons, score: float | str
+) -> None:
+    crons.save(an_entry())
+    rqd.redis.zadd(rqd.keys.crons, {"nightly": score})
+
+    (ticked,) = tick(crons)
+
+    assert not ticked.is_stale
+    assert ticked.next_us is not None
+    assert crons.due().entries == ()
+
+
+def test_an_entry_that_lacks_its_queue_goes(rqd: Driver, crons: Crons) -> None:
+    crons.save(an_entry())
+    make_due(rqd)
+    rqd.redis.hdel(rqd.keys.cron("nightly"), "queue")
+
+    assert crons.due().entries == ()
+    assert rqd.redis.zcard(rqd.keys.crons) == 0
+
+
 def test_a_name_without_its_entry_goes(rqd: Driver, crons: Crons) -> None:
     rqd.redis.zadd(rqd.keys.crons, {"ghost": 1, "string": 2})
     rqd.redis.set(rqd.keys.cron("string"), "not ours")

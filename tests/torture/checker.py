@@ -120,6 +120,7 @@ def tell(events: Iterable[Event]) -> Story:
     for call in acks:
         story.acked |= set(calls[call]["ids"])
     _promise_callbacks(story)
+    _promise_runs(story)
     for job_id, runs in story.runs.items():
         for run in runs:
             run.how = ends.get((job_id, run.pid, run.fence))
@@ -136,6 +137,15 @@ def _promise_callbacks(story: Story) -> None:
         for callback_id in job.get("callbacks", ()):
             story.offers[callback_id] = {**story.offers[job_id], **told, "ids": [callback_id]}
             story.acked.add(callback_id)
+
+
+def _promise_runs(story: Story) -> None:
+    """What the clock had to make is promised, and nothing else of the kind."""
+    told = {"kind": "by clock", "expect": ["finished"], "retries": 0}
+    for event in story.others["by clock"]:
+        for job_id, at in event["runs"].items():
+            story.offers[job_id] = {**told, "t": at, "ids": [job_id]}
+            story.acked.add(job_id)
 
 
 def _run(event: Event) -> Run:

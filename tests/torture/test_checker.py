@@ -139,6 +139,14 @@ def test_a_job_whose_key_another_one_has_taken_is_over_without_a_record() -> Non
     assert [*wrong(offered, ack("j1"), job("j1", 0, "canceled", records=1))] == [RECORDS]
 
 
+def test_what_the_clock_had_to_make_is_there_and_nothing_else_of_it() -> None:
+    ran = [start("c1", 3.0, B), end("c1", 3.1, B), job("c1", B)]
+    due: Event = {"ev": "by clock", "t": 9.0, "runs": {"c1": 3.0}}
+    assert wrong(due, *ran) == {}
+    assert [*wrong({**due, "runs": {"c1": 3.0, "c2": 8.0}}, *ran)] == ["lost"]
+    assert [*wrong({**due, "runs": {}}, *ran)] == ["unexpected"]
+
+
 def test_a_job_that_nobody_enqueued_is_unexpected() -> None:
     assert [*wrong(*RAN)] == ["unexpected"]
 

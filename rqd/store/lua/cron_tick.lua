@@ -17,7 +17,7 @@ local refused = refusal({ key, 'hash', P .. 'cron', 'zset', P .. 'masters', 'zse
 if refused then return refused end
 local held = redis.call('HMGET', key, 'version', 'queue', 'job.terms', 'job.ttl', 'job.priority')
 local score = redis.call('ZSCORE', P .. 'cron', name)
-if held[1] ~= version or not score or int(tonumber(score)) ~= due or not held[2] then
+if held[1] ~= version or not score or int(sound(score) or 0) ~= due or not held[2] then
   return { 'stale', int(now_us()), 0, next_cron('-inf') }
 end
 refused = refusal(keys_of_a_run(held[2]))

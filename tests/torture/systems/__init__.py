@@ -73,6 +73,14 @@ class System(Protocol):
         """A client."""
         ...
 
+    def begin_timetable(self, url: str, /) -> float:
+        """From here on jobs are made by the clock; when the first is, or 0 if it can't do that."""
+        ...
+
+    def end_timetable(self, url: str, first: float, /) -> dict[str, float]:
+        """No more of that; the ids of all that had to be made since, and when each had to."""
+        ...
+
     def zygote(self, master: int) -> int | None:
         """What forks the children of this master, if it doesn't do that itself."""
         ...

@@ -78,6 +78,12 @@ class Rq:
     def sender(self, url: str) -> RqSender:
         return RqSender(url)
 
+    def begin_timetable(self, _url: str, /) -> float:
+        return 0.0  # RQ's is made by a process of its own
+
+    def end_timetable(self, _url: str, _first: float, /) -> dict[str, float]:
+        return {}
+
     def zygote(self, master: int) -> int | None:
         """One of the pool's workers, which fork for each job: the busiest, or the first."""
         workers = _workers(master)

@@ -13,8 +13,10 @@ import psutil
 import redis
 
 from rqd import Queue, Retry
+from rqd.cron import fetch, register
 from rqd.group import Group
 from rqd.job import Dependency
+from rqd.model.cron import run_id
 from rqd.store.scripts import load_script
 from tests.daemons import ROOT
 from tests.torture.calls import LIMIT, QUEUES, RECORD_TTL_S, Call
@@ -26,6 +28,7 @@ _READY = re.compile(r"\bready queues=")
 _REFUSED = re.compile(r"outcome refused .*verdict=stale")
 _SCRIPTS = ("turn", "enqueue", "beat", "hello", "bye")
 _MARK = "planted-"
+_ENTRY, _EVERY_S = "torture", 5
 
 # Read only: a lease without a started job that has a token, a job started without a lease, too many
 # that hold a limit, and a holder that does not run.
@@ -132,6 +135,21 @@ class Rqd:
 
     def sender(self, url: str) -> RqdSender:
         return RqdSender(url)
+
+    def begin_timetable(self, url: str) -> float:
+        options: dict[str, Any] = {"missed": "all", "window": "31d", "result_ttl": RECORD_TTL_S}
+        options |= {"failure_ttl": RECORD_TTL_S, "name": _ENTRY, "connection": url}
+        entry = register("tests.torture.workload.called", interval=_EVERY_S, **options)
+        assert entry.next_run is not None
+        return entry.next_run.timestamp()
+
+    def end_timetable(self, url: str, first: float) -> dict[str, float]:
+        fetch(_ENTRY, url).pause()
+        entry = fetch(_ENTRY, url)
+        entry.remove()
+        last = entry.last_run.timestamp() if entry.last_run is not None else 0.0
+        times = range(int(first), int(last) + 1, _EVERY_S)
+        return {run_id(_ENTRY, at * 1_000_000): float(at) for at in times}
 
     def zygote(self, master: int) -> int | None:
         return next((p.pid for p in _children(master) if _title(p).startswith("rqd: zygote")), None)
