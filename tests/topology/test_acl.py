@@ -15,12 +15,13 @@ import redis
 from rqd import Queue
 from rqd.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
+from rqd.store.keys import ALL_QUEUES
 from rqd.store.permissions import acl_lines
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.servers import RedisServer
-from tests.store.driving import Driver, job, settlement
+from tests.store.driving import Driver, in_group, job, settlement, waits_for
 from tests.waiting import eventually
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
@@ -130,6 +131,12 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: store.forget_queue("nothing"),
         lambda: driver.enqueue(*(job(f"in-{name}", name) for name in many)),
         lambda: driver.claim(1, *many),
+        lambda: driver.enqueue(job("p", "kin", terms=in_group("g"))),
+        lambda: driver.enqueue(
+            job("k", "kin", terms=waits_for("p")), job("l", "kin", terms=waits_for("group:g"))
+        ),
+        lambda: driver.settle(driver.claim(1, "kin")[0]),
+        lambda: store.pause(ALL_QUEUES),
         lambda: store.bye("m", "b", 1),
     ]
 
