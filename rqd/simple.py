@@ -6,6 +6,8 @@ The second of the two doors between the user's classes and the daemon.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -105,7 +107,9 @@ def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
     """Runs these jobs of a queue here, those that are ready, and the callbacks their ends make; one
     that is retried at once, again.
     """
-    with _master(backend, [queue]) as master:
+    # One name a process, or each enqueue would leave rows of another master for a while.
+    name = f"{socket.gethostname()}-{os.getpid()}-sync"
+    with _master(backend, [queue], name=name) as master:
         for job_id in job_ids:
             while master.run_job(job_id):
                 pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Any
 
 from rqd.connection import backend_for
@@ -21,10 +22,18 @@ from rqd.queue import Queue
 from rqd.simple import SimpleWorker, check_rqs
 from rqd.store.signing_keys import KEY_VARIABLE
 
-__all__ = ["SimpleWorker", "Worker"]
+__all__ = ["DequeueStrategy", "SimpleWorker", "Worker"]
 
 
-# RQ's words for what `--precedence` says.
+class DequeueStrategy(StrEnum):
+    """RQ's words for `dequeue_strategy`."""
+
+    DEFAULT = "default"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+
+
+# What `--precedence` calls them.
 _PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
 
 

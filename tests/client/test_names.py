@@ -35,7 +35,8 @@ MODULES = {
     "rqd.serializers": "DefaultSerializer JSONSerializer PickleSerializer resolve_serializer",
     "rqd.suspension": "is_suspended resume suspend",
     "rqd.timeouts": "BaseTimeoutException JobTimeoutException",
-    "rqd.worker": "HerokuWorker RandomWorker RoundRobinWorker SimpleWorker SpawnWorker Worker",
+    "rqd.worker": "DequeueStrategy HerokuWorker RandomWorker RoundRobinWorker SimpleWorker"
+    " SpawnWorker Worker",
     "rqd.worker_pool": "WorkerPool",
 }
 MEMBERS = {

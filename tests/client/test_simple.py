@@ -38,6 +38,7 @@ def test_a_synchronous_queue_runs_each_job_before_enqueue_returns(backend: Backe
     assert "rqd/daemon" not in failed.exc_info
     assert (current.id, get_current_job()) == (None, None)
     assert backend.store.redis.keys("*:leases") == []
+    assert len(backend.store.redis.keys("*turn:*")) == 1
 
 
 def test_what_cannot_be_serialized_fails_in_the_test(backend: Backend) -> None:

@@ -46,6 +46,7 @@ from rq.registry import (
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.suspension import is_suspended, resume, suspend
+from rq.worker import DequeueStrategy
 
 connection = Redis.from_url(os.environ["PROGRAM_REDIS"])
 folder = tempfile.mkdtemp()
@@ -336,6 +337,23 @@ def groups():
     assert sorted(job.return_value() for job in group.get_jobs()) == [1, 2]
 
 
+def strategies():
+    """Which queue comes next: in order of precedence, in turns"""
+    high, low = (
+        Queue("turns-high", connection=connection),
+        Queue("turns-low", connection=connection),
+    )
+    for strategy, order in (
+        (DequeueStrategy.DEFAULT, "high high low low"),
+        (DequeueStrategy.ROUND_ROBIN, "high low high low"),
+    ):
+        name = path(f"turns-{strategy.value}")
+        for queue, word in ((low, "low"), (low, "low"), (high, "high"), (high, "high")):
+            queue.enqueue(tasks.note, name, word)
+        Worker([high, low], connection=connection).work(burst=True, dequeue_strategy=strategy)
+        assert Path(name).read_text().split() == order.split()
+
+
 def limits():
     """Limits: how many jobs of a key run at a time, one job of an id"""
     queue = Queue("limits", connection=connection)
@@ -425,7 +443,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     sections = [
         queues, jobs, callables, many, decorated, retries, schedules, dependencies, callbacks,
-        registries, exceptions, testing, serializers, groups, limits, webhooks,
+        registries, exceptions, testing, serializers, groups, strategies, limits, webhooks,
         suspension, control,
     ]  # fmt: skip
     print(rq.__name__)
