@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rqd.model.limits import RateLimit
 from rqd.model.records import Claim
+from rqd.model.terms import dump_terms
+from rqd.model.unique import Unique
 from tests.store.driving import Driver, calls_back, in_group, job, settlement, waits_for
 
 QUEUES = ("high", "low")
-INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled")
+INDEXES = ("started", "scheduled", "deferred", "limited", "finished", "failed", "canceled")
 # What each scene has; `late` is scheduled and due, `lost` is started and its lease has run out;
 # `child` waits for the success of `runs` and `next`, `cleaner` for any end of `runs`,
 # `report` for the end of the group of `child` and `member`; an end of `runs` or `suspect` makes a
-# callback.
+# callback; `waits` waits for the limit that `holds` holds, and each has a unique key.
 JOBS = (
     "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
-    "canceled", "child", "cleaner", "member", "report",
+    "canceled", "child", "cleaner", "member", "report", "holds", "waits",
 )  # fmt: skip
 
 
@@ -32,7 +35,10 @@ class Scene:
             called = {"finished": f"after-{name}", "failed": f"sorry-{name}", "stopped": "hush"}
             terms = calls_back(**called) if name in ("runs", "suspect") else ""
             rqd.enqueue(job(name, "high", terms=terms, **options))
-        self.claims: dict[str, Claim] = {one.id: one for one in rqd.claim(5, "high")}
+        rqd.enqueue(job("holds", "high", terms=shares("u"), **options))
+        self.claims: dict[str, Claim] = {one.id: one for one in rqd.claim(6, "high")}
+        rqd.enqueue(job("waits", "high", terms=shares("v"), **options))
+        rqd.claim(1, "high")
         rqd.enqueue(job("dead", **options))
         rqd.claim(1, master="gone")
         rqd.settle(self.claims["finished"])
@@ -63,6 +69,12 @@ class Scene:
             "enqueue a dependent": lambda: rqd.enqueue(
                 job("new", terms=waits_for("child", "finished", "later", group="g"))
             ),
+            "enqueue with a limit": lambda: rqd.enqueue(job("new", terms=shares("w"))),
+            "enqueue a refused one": lambda: rqd.enqueue(job("new", terms=shares("u"))),
+            "replace": lambda: rqd.enqueue(job("new", terms=shares("v", "replace"))),
+            "leave out": lambda: rqd.enqueue(
+                job("new", terms=shares("u", "existing")), job("newer", terms=shares("x"))
+            ),
             "cancel, and let go on": lambda: store.cancel("next", enqueue_dependents=True),
             "delete all": lambda: store.delete("runs", delete_dependents=True),
             "claim": lambda: rqd.claim(3, *QUEUES, nudge=True),
@@ -84,17 +96,36 @@ class Scene:
                         settlement(claims["runs"], decision, delay_us=delay_us, cause="why"),
                         settlement(claims["lost"], "finish", result=b"r" * 70_000),
                         settlement(claims["suspect"], decision, delay_us=delay_us, pid=1),
+                        settlement(claims["holds"], decision, delay_us=delay_us, cause="why"),
                         free=2,
                         queues=QUEUES,
                     )
                 )
-        for name in ("next", "later", "runs", "finished", "failed", "canceled", "child", "member"):
+        for name in (
+            "next",
+            "later",
+            "runs",
+            "finished",
+            "failed",
+            "canceled",
+            "child",
+            "member",
+            *JOBS[-2:],
+        ):
             every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
             every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
             every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]
             every[f"stop {name}"] = lambda name=name: store.stop(name, "1", "a", 5)  # type: ignore[misc]
             every[f"note {name}"] = lambda name=name: store.save_meta(name, b"m")  # type: ignore[misc]
         return every
+
+
+def shares(key: str, on_conflict: str = "refuse") -> str:
+    """Terms of a job that has a unique key, and shares a limit of one at a time."""
+    limit = RateLimit("k", 1, rate=1000, burst=1000)
+    return dump_terms(
+        {"unique": Unique(key, "finished", on_conflict).term(), "limit": limit.term()}
+    )
 
 
 def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
@@ -127,7 +158,9 @@ def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
 def _held(rqd: Driver, kinds: dict[str, bytes], job_id: str) -> tuple[str, str]:
     if kinds.get(rqd.keys.job(job_id)) != b"hash":
         return "", ""
-    status, queue = rqd.redis.hmget(rqd.keys.job(job_id), "status", "origin")
+    status, queue, limit = rqd.redis.hmget(rqd.keys.job(job_id), "status", "origin", "limited")
+    if status == b"queued" and limit is not None:
+        status = b"limited"  # its index is named so
     return (status or b"").decode(errors="replace"), (queue or b"").decode(errors="replace")
 
 

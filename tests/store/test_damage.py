@@ -24,6 +24,10 @@ OF_QUEUES = tuple(
         ("queue:", ":failed"), ("queue:", ":canceled"), ("stats:", ""), ("wake:queue:", ""),
     )
 )  # fmt: skip
+OF_LIMITS = (
+    "limits", "limit:holders:k", "limit:state:k", "limit:queues:k", "limit:waiting:high,k",
+    "unique:u", "unique:v", "queue:high:limited",
+)  # fmt: skip
 OF_MASTERS = (
     "master:m", "master:gone", "worker:m:1", "worker:m:2", "worker:gone:1", "control:m",
     "wake:master:m", "wake:master:gone", "turn:m",
@@ -38,6 +42,7 @@ FIELDS = (
     "failure_ttl", "retries_left", "retries_used", "retry_intervals", "attempt", "losses", "score",
     "priority", "ttl", "due", "front", "created_at", "enqueued_at", "started_at", "ended_at",
     "request", "lease", "settled", "worker", "cause", "beside", "payload_bytes",
+    "terms", "limited",
 )  # fmt: skip
 COUNTERS = ("back", "front", "fence", "seen", "reap_after")
 # A field that is gone, and what stands where a number or a word should.
@@ -46,7 +51,7 @@ GARBAGE = (
     b"9223372036854775807", b"99999999999999999999", b"\xff\x00\r\n", b"queued", b"low", b" 5",
 )  # fmt: skip
 # What decides where a job belongs: who changes that by hand has misplaced it himself.
-PLACING = {"status", "origin", "lease"}
+PLACING = {"status", "origin", "lease", "limited"}
 TRANSITIONS = st.integers(0, 10**6)
 
 
@@ -100,7 +105,7 @@ def perform(scene: Scene, number: int, by_rqd: bool = True) -> None:
 @pytest.mark.timeout(time_limit_s(60))
 @fuzz(150)
 @given(
-    st.sampled_from([*SHARED, *OF_QUEUES, *OF_MASTERS, *OF_JOBS]),
+    st.sampled_from([*SHARED, *OF_QUEUES, *OF_LIMITS, *OF_MASTERS, *OF_JOBS]),
     st.sampled_from(["string", "list", "hash", "set", "zset", "stream"]),
     st.lists(TRANSITIONS, min_size=1, max_size=5),
 )

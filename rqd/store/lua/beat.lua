@@ -83,9 +83,9 @@ for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   mend(queue, now, lease_us)
   -- Before all were told, a parent may be gone and nevertheless have finished.
   if has_told_all then mend_deferred(queue, now) end
-  tend_limited(queue)
+  mend_limited(queue)
 end
-tend_limits(now)
+mend_limits(now)
 
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''

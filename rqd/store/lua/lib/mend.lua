@@ -69,3 +69,33 @@ local function mend_groups(now)
     end
   end
 end
+
+-- What a mistake left behind: holders that don't run any more, waiters that nobody lets on.
+local function mend_limits(now)
+  for _, key in ipairs(redis.pcall('ZRANDMEMBER', P .. 'limits', 10)) do
+    for _, id in ipairs(redis.pcall('ZRANDMEMBER', holders_of(key), 10)) do
+      local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
+      local limit = not held.err and held[1] == 'started' and limit_of(held[2])
+      if not limit or limit.key ~= key then redis.call('ZREM', holders_of(key), id) end
+    end
+    local state = redis.pcall('HMGET', state_of(key), 'concurrency', 'every_us', 'burst')
+    local limit = not state.err and limit_from(key, unpack(state))
+    if limit then go_on(limit, now) else let_next(key) end
+    note_limit(key, now)
+  end
+end
+
+-- A waiter that only its queue's index knows any more is ready again.
+local function mend_limited(queue)
+  local limited = P .. 'queue:' .. queue .. ':limited'
+  for _, id in ipairs(redis.pcall('ZRANDMEMBER', limited, 10)) do
+    local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
+    if held.err or held[1] ~= 'queued' or held[2] ~= queue or not held[3] then
+      redis.call('ZREM', limited, id)
+    elseif not redis.pcall('ZSCORE', waiting_of(queue, held[3]), id)
+      and not is_foreign(P .. 'queue:' .. queue, 'zset') then
+      leave_waiting(id, queue, held[3])
+      make_ready(id, queue, place_again(held[4], held[5]))
+    end
+  end
+end
