@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,18 @@ class CronJob:
     @property
     def schedule(self) -> str:
         """When it runs, as an operator reads it."""
-        try:
-            return Schedule.parse(self._record.schedule).shown()
-        except ConfigurationError:
-            return "?"
+        schedule = self._schedule
+        return schedule.shown() if schedule is not None else "?"
+
+    @property
+    def cron(self) -> str | None:
+        """Its five fields; None for an interval."""
+        return (self._schedule.cron if self._schedule is not None else "") or None
+
+    @property
+    def interval(self) -> int | None:
+        """Its seconds; None for a cron string."""
+        return (self._schedule.interval_s if self._schedule is not None else 0) or None
 
     @property
     def state(self) -> str:
@@ -110,6 +119,14 @@ class CronJob:
     def remove(self) -> None:
         """It is gone; the jobs it made stay."""
         self._crons.remove(self.name)
+
+    @cached_property
+    def _schedule(self) -> Schedule | None:
+        """None if it was damaged in Redis."""
+        try:
+            return Schedule.parse(self._record.schedule)
+        except ConfigurationError:
+            return None
 
     @property
     def _crons(self) -> Crons:

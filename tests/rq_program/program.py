@@ -31,6 +31,7 @@ from rq import (
     requeue_job,
 )
 from rq.command import send_shutdown_command, send_stop_job_command
+from rq.cron import CronScheduler
 from rq.decorators import job as job_decorator
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.group import Group
@@ -337,6 +338,20 @@ def groups():
     assert sorted(job.return_value() for job in group.get_jobs()) == [1, 2]
 
 
+def cron():
+    """Cron: entries with an interval and with a cron string"""
+    scheduler = CronScheduler(connection=connection)
+    scheduler.register(tasks.count_words, "cron", args=("a",), interval=3600, job_timeout=30)
+    scheduler.register(func=tasks.fail, queue_name="cron", cron="0 9 * * 1-5", name="mornings")
+    entries = {entry.func_name: entry for entry in scheduler.get_jobs()}
+    assert entries.keys() == {"tasks.count_words", "tasks.fail"}
+    assert (entries["tasks.count_words"].interval, entries["tasks.count_words"].cron) == (
+        3600,
+        None,
+    )
+    assert (entries["tasks.fail"].cron, entries["tasks.fail"].queue_name) == ("0 9 * * 1-5", "cron")
+
+
 def strategies():
     """Which queue comes next: in order of precedence, in turns"""
     high, low = (
@@ -443,7 +458,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     sections = [
         queues, jobs, callables, many, decorated, retries, schedules, dependencies, callbacks,
-        registries, exceptions, testing, serializers, groups, strategies, limits, webhooks,
+        registries, exceptions, testing, serializers, groups, cron, strategies, limits, webhooks,
         suspension, control,
     ]  # fmt: skip
     print(rq.__name__)

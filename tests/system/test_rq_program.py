@@ -30,6 +30,7 @@ COVERED = [
     "Tests: is_async=False and SimpleWorker",
     "Serializers: JSON instead of pickle",
     "Groups: create, enqueue_many, fetch, get_jobs, all",
+    "Cron: entries with an interval and with a cron string",
     "Which queue comes next: in order of precedence, in turns",
     "Limits: how many jobs of a key run at a time, one job of an id",
     "Webhooks: told of a success and of a failure",
