@@ -156,6 +156,18 @@ class Daemon:
 
         return eventually(matching, 5.0, lambda: f"{start!r} among {[*self.titles()]}")[0]
 
+    def zygotes(self) -> list[psutil.Process]:
+        """The master's zygotes. A child that was just forked still has the title of its zygote."""
+        try:
+            own = psutil.Process(self.pid).children() if self.running else []
+        except psutil.NoSuchProcess:
+            own = []
+        return [process for process in own if _title(process).startswith("rqd: zygote")]
+
+    def zygote(self) -> psutil.Process:
+        """The only zygote, as soon as there is one and no other."""
+        return eventually(lambda: found if len(found := self.zygotes()) == 1 else [])[0]
+
     def leftovers(self) -> list[psutil.Process]:
         """Every living process that came of this daemon, the master apart, even after its end.
 
@@ -199,6 +211,13 @@ class Daemon:
             ).read_bytes().split(b"\0")
         except OSError:
             return False
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def _start_options(options: Options) -> list[str]:

@@ -119,7 +119,7 @@ def test_whoever_is_lost_in_the_middle_of_a_stop_the_job_does_not_run_again(
     job.stop(grace=60, by="the test")
     eventually(lambda: "stopped-at-" in history.read_text(), WAIT_S)
     if how == "zygote":
-        daemon.titled("rqd: zygote").kill()
+        daemon.zygote().kill()
     elif how == "master":
         daemon.signal(signal.SIGKILL)
         daemon.wait()

@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rqd import Queue
@@ -44,14 +43,7 @@ def application(tmp_path: Path) -> Application:
 
 
 def zygotes(daemon: Daemon) -> list[int]:
-    return [p.pid for p in daemon.tree() if title(p).startswith("rqd: zygote")]
-
-
-def title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    return [process.pid for process in daemon.zygotes()]
 
 
 def reloads(daemon: Daemon) -> int:
@@ -72,7 +64,7 @@ def test_running_jobs_end_in_the_old_code_and_the_next_have_the_new(
     running = queue.enqueue("shop.hold", fifo)
     eventually(lambda: running.get_status() is JobStatus.STARTED)
     assert queue.enqueue("shop.version").wait(10).return_value() == "one"
-    (old,) = zygotes(daemon)
+    old = daemon.zygote().pid
     application.deploy("two")
 
     ran = rqd("reload", url=redis_url)
@@ -155,7 +147,7 @@ def test_a_job_whose_old_zygote_dies_runs_again_in_the_new_code(
     daemon = start_daemon("--preload", "shop", cwd=application.folder)
     running = queue.enqueue("shop.hold", fifo)
     eventually(lambda: running.get_status() is JobStatus.STARTED)
-    (old,) = zygotes(daemon)
+    old = daemon.zygote().pid
     application.deploy("two")
     daemon.signal(signal.SIGHUP)
     eventually(lambda: reloads(daemon) == 1, message=daemon.log)
@@ -171,7 +163,7 @@ def test_a_zygote_that_dies_while_another_boots_is_replaced_and_the_reload_is_do
     start_daemon: StartDaemon, queue: Queue, application: Application, fifo: str
 ) -> None:
     daemon = start_daemon("--preload", "shop", cwd=application.folder)
-    (old,) = zygotes(daemon)
+    old = daemon.zygote().pid
     application.deploy(f"two; open({fifo!r}).read()")
     daemon.signal(signal.SIGHUP)
     with open(fifo, "w"):  # the next one is in the middle of its boot

@@ -19,7 +19,7 @@ from rqd.job import Job, JobStatus
 from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests import jobs
-from tests.daemons import Daemon, StartDaemon, alive
+from tests.daemons import StartDaemon, alive
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
@@ -202,10 +202,6 @@ def spawn(queue: Queue, tmp_path: Path, fifo: str) -> tuple[psutil.Process, psut
     return inside, escaped
 
 
-def zygote_of(daemon: Daemon) -> psutil.Process:
-    return daemon.titled("rqd: zygote")
-
-
 def test_nothing_outlives_a_killed_master(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
 ) -> None:
@@ -225,7 +221,7 @@ def test_no_group_outlives_a_killed_master_though_its_zygote_stands_still(
     daemon = start_daemon(workers=2)
     inside, _ = spawn(queue, tmp_path, fifo)
     children = [p for title, p in daemon.titles().items() if title.startswith("rqd: worker")]
-    zygote = zygote_of(daemon)
+    zygote = daemon.zygote()
     zygote.suspend()
     daemon.signal(signal.SIGKILL)
     daemon.wait()
@@ -261,7 +257,7 @@ def test_a_lost_zygote_is_replaced_and_its_jobs_put_back_uncharged(
 ) -> None:
     daemon = start_daemon()
     job = hold(queue, tmp_path, fifo)
-    zygote_of(daemon).kill()
+    daemon.zygote().kill()
     eventually(lambda: "zygote lost" in daemon.log())
     eventually(lambda: (tmp_path / "history").read_text().count("started") == 2)
     release(fifo)
@@ -278,7 +274,7 @@ def test_a_job_past_its_time_is_killed_though_the_zygote_stands_still(
     job = queue.enqueue(jobs.swallow_timeouts, job_timeout=0.1)
     eventually(lambda: job.is_started)
     child = daemon.titled("rqd: worker 1 tests.jobs.swallow_timeouts")
-    zygote = zygote_of(daemon)
+    zygote = daemon.zygote()
     zygote.suspend()
     eventually(lambda: not alive(child), 8.0)
     zygote.resume()
@@ -416,7 +412,7 @@ def test_a_stop_after_fewer_workers_and_a_new_zygote_lets_the_job_finish(
     daemon = start_daemon(workers=2)
     daemon.signal(signal.SIGTTOU)
     eventually(lambda: "workers resized workers=1" in daemon.log())
-    zygote_of(daemon).kill()
+    daemon.zygote().kill()
     eventually(lambda: daemon.log().count("zygote booted") == 2)
     job = hold(queue, tmp_path, fifo)
     daemon.signal(signal.SIGTERM)

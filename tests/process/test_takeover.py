@@ -26,7 +26,7 @@ SOON_S = 5.0
 
 def kill_at_once(daemon: Daemon) -> None:
     """SIGKILL to master and zygote, neither of which can do anything about the other's death."""
-    zygote = daemon.titled("rqd: zygote")
+    zygote = daemon.zygote()
     zygote.suspend()
     os.kill(daemon.pid, signal.SIGSTOP)
     zygote.kill()
