@@ -15,6 +15,7 @@ import redis
 from rqd import Queue
 from rqd.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
+from rqd.store.exchange import Failures
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.permissions import acl_lines
 from tests import jobs
@@ -127,6 +128,7 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: views.wait_for_end("later", 0.01),
         lambda: [views.index_ids("low", "failed", desc=True), views.heartbeat_us("m")],
         lambda: [store.unlist("low", "canceled", "e"), store.tidy("low", "canceled")],
+        lambda: list(store.requeue_failed("low", Failures())),
         lambda: store.empty("low"),
         lambda: store.forget_queue("nothing"),
         lambda: driver.enqueue(*(job(f"in-{name}", name) for name in many)),
@@ -224,6 +226,8 @@ def test_a_daemon_lives_through_a_change_of_its_permissions(
 
     eventually(lambda: held.is_finished, 5.0, daemon.log)
     assert history.read_text() == "started\n"
+    # Redis has it before the daemon has the answer, which goes with the user.
+    eventually(lambda: "redis is back" in daemon.log(), 10.0, daemon.log)
     admin.acl_deluser("rqd")
     eventually(lambda: daemon.log().count("redis is gone") == 2, 10.0, daemon.log)
     set_user(server)
