@@ -477,7 +477,10 @@ def due_us_of(when: Datetime) -> int:
     """Microseconds since 1970. Raises InvalidCallError for what is no datetime."""
     if not isinstance(when, Datetime):
         raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
-    return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    try:
+        return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except OverflowError:
+        raise InvalidCallError(f"enqueue_at({when}, ..): no time that UTC has") from None
 
 
 def delay_us_of(delay: timedelta) -> int:

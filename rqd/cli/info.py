@@ -61,7 +61,7 @@ def command(
     if raw or by_queue:
         told = "--raw is --json" if raw else "--by-queue is rqd worker --queue NAME"
         raise ConfigurationError(f"RQ's {told} here")
-    if interval is not None and interval <= 0:
+    if interval is not None and not 0 < interval < 10**6:
         raise ConfigurationError(f"--interval {interval:g}: write seconds, above 0")
     parts = ("queues",) if only_queues else ("masters", "workers") if only_workers else _ALL
     with backend(url, namespace) as there:

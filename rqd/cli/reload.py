@@ -40,7 +40,10 @@ def _wait(there: Backend, request: str, masters: set[str]) -> int:
             row = rows.get(master)
             if row is None:
                 click.echo(f"{master}: gone")
-            elif row.get("reload_request") != request or row.get("reload") == "booting":
+            elif (
+                request not in row.get("reload_requests", "").split()
+                or row.get("reload") == "booting"
+            ):
                 continue
             elif row.get("reload") == "done":
                 click.echo(f"{master}: reloaded in {time.monotonic() - began:.1f} s")
@@ -52,3 +55,8 @@ def _wait(there: Backend, request: str, masters: set[str]) -> int:
         if masters:
             time.sleep(_POLL_S)  # a boot ends when it ends; a dead master's row just expires
     return status
+
+
+def _is_open(row: dict[str, str], request: str) -> bool:
+    """Whether a master has not heard of the request yet, or its zygote is still booting."""
+    return request not in row.get("reload_requests", "").split() or row.get("reload") == "booting"

@@ -111,7 +111,13 @@ def _read(path: Path, *, is_named: bool) -> Mapping[str, Any]:
         raise ConfigurationError(f"{path} is no TOML: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    return content.get("tool", {}).get("rqd", {}) if path.name == "pyproject.toml" else content
+    if path.name != "pyproject.toml":
+        return content
+    tools = content.get("tool", {})
+    ours = tools.get("rqd", {}) if isinstance(tools, dict) else {}
+    if not isinstance(ours, dict):
+        raise ConfigurationError(f"{path}: tool.rqd is no table: write [tool.rqd]")
+    return ours
 
 
 def _checked(value: Any, option: click.Option, what: str) -> Any:

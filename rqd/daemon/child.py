@@ -275,7 +275,7 @@ def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
         function, args, kwargs = decode_call(*call)
         is_admitted = True
         loaded.at_ns = time.monotonic_ns()
-        if '"callback"' in current.terms:
+        if '"callback":' in current.terms:
             args = (*import_function(_CALLBACK_ARGUMENTS)(current.terms), *args)
         if current.around is None:
             value = _run(function, args, kwargs)

@@ -200,7 +200,8 @@ class Children:
             self._boot(now)
         self.zygotes.end_overdue(now)
         if self.zygotes.leaving:
-            self.zygotes.let_go({parent.pid for parent in self._parents.values()})
+            self.zygotes.let_go({parent.pid for parent in self._parents.values()}, now)
+        self.zygotes.flush()
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
@@ -257,6 +258,9 @@ class Children:
         if child is None or child.leave_by is None or now < child.leave_by:
             return
         child.leave_by = now + _KILL_FALLBACK_S
+        if child.is_overdue:
+            kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not hear
+        child.is_overdue = True
         self._ask_to_kill(worker)
 
     def _ask_to_kill(self, worker: Worker) -> None:
@@ -342,7 +346,8 @@ class Children:
         """Another zygote serves: idle children of the old one leave, busy ones after their job."""
         for worker in self.workers:
             for zygote in self.zygotes.leaving:
-                zygote.empty(worker.number)
+                if not zygote.is_dismissed:
+                    zygote.empty(worker.number)
             if worker.run is None or worker.run.sent_at is None:
                 self._drop_child(worker)
                 self._refill_at.pop(worker.number, None)
@@ -397,8 +402,8 @@ class Children:
 
     def _fill(self, worker: Worker) -> None:
         zygote = self.zygotes.serving
-        if zygote is None:
-            return
+        if zygote is None or (worker.child and self._parents.get(worker.number) is not zygote):
+            return  # nobody forks, or an old zygote's child is at its job: it is done at its end
         output_fd = zygote.fill(worker.number)
         if output_fd is not None:
             self._by_output[output_fd] = worker

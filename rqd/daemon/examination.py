@@ -55,6 +55,7 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
             stdin=subprocess.DEVNULL,
             timeout=_IMPORT_LIMIT_S,
             text=True,
+            errors="replace",
         )
     except subprocess.TimeoutExpired:
         advice = "an import has to come to its end: the daemon waits for it before its first job"
@@ -66,8 +67,12 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
         advice = "rqd start would end with this: --path says where modules are looked for"
         yield Finding("preload", Verdict.FAILED, why, advice)
         return
-    for told in json.loads(ended.stdout.rpartition("\n")[2]):
-        yield from _judge_module(**told)
+    told = ended.stdout.rpartition("\n")[2]
+    if not told.startswith("["):
+        yield Finding("preload", Verdict.FAILED, "it ends the process", "an import must not exit")
+        return
+    for module in json.loads(told):
+        yield from _judge_module(**module)
 
 
 def examine_unit(config: Config, unit: str) -> Iterator[Finding]:

@@ -69,7 +69,7 @@ def master_row(
         "workers": highest,
         "zygote_pid": serving.pid if serving else 0,
         "reload": reload.state if reload else "",
-        "reload_request": reload.request if reload else "",
+        "reload_requests": " ".join(filter(None, reload.requests)) if reload else "",
         "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",
         **gauge.read(os.getpid(), now),
     }

@@ -86,5 +86,6 @@ class Stops:
     def _kill(self, worker: object, now: float) -> None:
         """As if they had crashed by SIGKILL; those of one worker, or of all."""
         for run in self._children.workers.runs():
-            if run.sent_at is not None and worker in (None, run.worker):
+            is_meant = worker is None or (type(worker) is int and worker == run.worker)
+            if run.sent_at is not None and is_meant:
                 self._children.kill(run, Crashed(signal=signal.SIGKILL), now)

@@ -42,6 +42,8 @@ LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 _EXACT = 2**53
 _MOST_READS = 16
+# Late words of jobs that a reused child had before.
+_MOST_STRANGE = 1000
 _MOST_EARLY = 100
 # Whoever follows says so again in less.
 _FOLLOWED_S = 10.0
@@ -96,6 +98,9 @@ class Child:
     unread: bool = False  # it died with a job's frame in its socket
     is_deaf: bool = False  # its end of the channel is closed
     cpu_us: int = 0
+    is_broken: bool = False  # what it says is no frames of ours: nobody listens any more
+    strange: int = 0  # frames that were nobody's
+    is_overdue: bool = False  # its zygote was asked to kill it
     leave_by: float | None = None  # it has said its last: when it has to be gone
 
 
@@ -258,8 +263,8 @@ class Workers:
         """The job's record for the job that asked, if it still runs; its worker then."""
         run.news.asks_record = False
         worker = self.by_number[run.worker]
-        if worker.run is not run or worker.child is None:
-            return None
+        if worker.run is not run or worker.child is None or worker.child.outbox:
+            return None  # one that asks again before it has read the answer can wait
         told = chain.from_iterable(fields.items())
         frame = encode_frame(frames.RECORD, run.claim.token.encode(), *told)
         worker.child.outbox = memoryview(bytes(worker.child.outbox) + frame)
@@ -289,7 +294,7 @@ class Workers:
     def hear(self, worker: Worker, now: float) -> tuple[Run, Report] | None:
         """Reads a child's channel to its end; the job it answered for, if it did."""
         child, run = worker.child, worker.run
-        if child is None:
+        if child is None or child.is_broken:
             return None
         try:
             heard = _read_frames(child)
@@ -297,8 +302,12 @@ class Workers:
             _give_up(child, run, error, now)
             return None
         if run is None or run.sent_at is None:
+            self._note_strange(child, None, len(heard), now)
             return None
+        told = len(heard)
         heard = [frame for frame in heard if not _is_of_another_job(frame, run)]
+        if self._note_strange(child, run, told - len(heard), now):
+            return None
         try:
             answers = self._take_news(run, heard, now)
         except (ValueError, OverflowError) as error:
@@ -317,6 +326,14 @@ class Workers:
             # It exits by itself; but if it was not the child that answered, it may never.
             child.leave_by = now + HARD_KILL_AFTER_S
         return run, report
+
+    def _note_strange(self, child: Child, run: Run | None, count: int, now: float) -> bool:
+        """Counts frames that are nobody's; True if they are too many to be a mistake."""
+        child.strange += count
+        if child.strange > _MOST_STRANGE:
+            _give_up(child, run, f"{child.strange} frames of no job", now)
+            return True
+        return False
 
     def _take_news(self, run: Run, heard: list[frames.Frame], now: float) -> list[frames.Frame]:
         """What is left of the frames; raises ValueError for news that are none."""
@@ -410,7 +427,9 @@ def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
 
     Its job ends with it, not before: until then it may run on.
     """
-    child.leave_by, child.jobs_left = now, 0
+    child.jobs_left, child.is_broken, child.is_deaf = 0, True, True
+    if child.leave_by is None:
+        child.leave_by = now
     if run is not None and run.verdict is None:
         run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {why}", "")
 

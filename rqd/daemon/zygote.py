@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
 _MAX_FDS = 64
+_MOST_REPORTED_FDS = 200  # one message takes 253 (SCM_MAX_FD)
 _NO_OP_SIGNALS = (
     _signal.SIGTERM,
     _signal.SIGINT,
@@ -225,6 +226,8 @@ class Zygote:
         self._poller.register(place.pidfd, POLLIN)
         self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
         self._report_fds += [ours.detach(), place.pidfd]
+        if len(self._report_fds) >= _MOST_REPORTED_FDS:
+            self._send_reports()
 
     def _bury(self, number: int) -> None:
         """A child has ended: kills what is left of its group, reaps, reports, forks the next."""

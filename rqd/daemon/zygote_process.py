@@ -94,7 +94,7 @@ class ZygoteProcess:
         self._reader = FrameReader()
         self._fds: list[int] = []
         self._are_fds_cut = False  # in the message that is being read
-        self._outbox = b""
+        self._outbox: list[tuple[bytes, list[int]]] = []
         self._outputs: dict[int, int] = {}
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
@@ -111,19 +111,20 @@ class ZygoteProcess:
             f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
             f" main({', '.join(map(repr, arguments))})"
         )
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", start],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
-            pass_fds=passed_fds,
-            process_group=0,  # a terminal's Ctrl-C is for the master alone
-            # Kept through exec, so that the zygote needs no ctypes for it.
-            preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
-        )
-        theirs.close()
-        for fd in passed_fds[1:]:
-            os.close(fd)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", start],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
+                pass_fds=passed_fds,
+                process_group=0,  # a terminal's Ctrl-C is for the master alone
+                # Kept through exec, so that the zygote needs no ctypes for it.
+                preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
+            )
+        finally:
+            theirs.close()
+            _close_all(passed_fds[1:])
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -146,8 +147,6 @@ class ZygoteProcess:
         life_read, life_write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output_read, False)
         self._send(encode_frame(frames.FILL, b"%d" % worker), [output_write, life_read])
-        os.close(output_write)
-        os.close(life_read)
         self._outputs[worker] = output_read
         self._kept_fds += [output_read, life_write]
         return output_read
@@ -208,8 +207,10 @@ class ZygoteProcess:
         The place's life pipes close too, so that a zygote that hangs saves no child.
         """
         self._control.close()
-        for fd in self._kept_fds:
-            os.close(fd)
+        for _, fds in self._outbox:
+            _close_all(fds)
+        self._outbox.clear()
+        _close_all(self._kept_fds)
         self._kept_fds.clear()
         try:
             self._process.wait(timeout_s)
@@ -250,15 +251,34 @@ class ZygoteProcess:
         return ForkFailed(worker, "this master has too many open files")
 
     def _send(self, data: bytes, fds: list[int] | None = None) -> None:
-        ancillary = []
-        if fds:
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        try:
-            # Its socket holds thousands of such frames; a zygote that reads none of them for so
-            # long is stopped or gone, and blocking here would stop the master too.
-            self._control.sendmsg([data], ancillary)
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-            return
+        """Sends a frame, or keeps it until `flush`; the descriptors are its own from now on."""
+        self._outbox.append((data, fds or []))
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what is kept, as far as there is room.
+
+        The socket holds some hundred frames, and a zygote that boots reads none: blocking here
+        would stop the master too.
+        """
+        while self._outbox and not self.is_dismissed:
+            data, fds = self._outbox[0]
+            ancillary = []
+            if fds:
+                ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+            try:
+                self._control.sendmsg([data], ancillary)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it is gone, which its pidfd tells
+            del self._outbox[0]
+            _close_all(fds)
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def trust_frame(config: Config) -> bytes:

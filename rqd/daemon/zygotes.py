@@ -7,6 +7,7 @@ ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,13 +19,18 @@ from rqd.daemon.zygote_process import Ready, ZygoteProcess
 _LONGEST_BACKOFF_S = 30.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.
 _SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
+_SWEEP_LIMIT_S = 5.0
+_REQUESTS_KEPT = 10
 
 
 @dataclass(slots=True)
 class Reload:
-    """The latest reload: the command that asked for it ("" for a signal), what became of it."""
+    """The latest reload: what became of it, and which commands asked for it or those before.
 
-    request: str
+    Who asked for an earlier one is told of the latest, whose code is at least as new.
+    """
+
+    requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
     state: str = "booting"  # then done or refused
     error: str = ""
 
@@ -44,6 +50,7 @@ class Zygotes:
         self.serving: ZygoteProcess | None = None
         self.following: ZygoteProcess | None = None
         self.leaving: list[ZygoteProcess] = []
+        self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
         self.has_never_booted = True
         self.boot_error = ""
@@ -68,14 +75,17 @@ class Zygotes:
         return self._restart_at is not None and now >= self._restart_at
 
     def next_due(self) -> float:
-        """When a restart is due, or a boot takes too long."""
-        return min(at for at in (self._restart_at, self._follow_by, float("inf")) if at is not None)
+        """When a restart is due, or a boot or a leave takes too long."""
+        leave_by = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
+        ours = [at for at in (self._restart_at, self._follow_by) if at is not None]
+        return min([*ours, *leave_by], default=float("inf"))
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
         if self.following is not None:
             self._refuse("another reload was asked for meanwhile")
-        self.reload = Reload(request)
+        before = self.reload.requests if self.reload is not None else ()
+        self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
         self._log.info("reloading", zygote=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
@@ -92,7 +102,13 @@ class Zygotes:
             self._refuse("it can't be started")
 
     def end_overdue(self, now: float) -> None:
-        """Refuses a reload whose zygote does not come to the end of its boot."""
+        """Refuses a reload whose zygote does not come to the end of its boot; ends what stays
+        though it was told to go.
+        """
+        for zygote in self.leaving:
+            if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
+                self._dismissed_at[zygote.pid] = now
+                zygote.end()
         if self._follow_by is not None and now >= self._follow_by:
             self._refuse(f"it was not ready after {now - self._booting_since:.0f} s")
 
@@ -115,6 +131,7 @@ class Zygotes:
             if self.serving is not None:
                 self.leaving.append(self.serving)
             self.serving, self.following, self._follow_by = zygote, None, None
+            self._restart_at = None  # if one was lost meanwhile: here it is
         is_over = has_followed or self.following is None
         if is_over and self.reload is not None and self.reload.state == "booting":
             self.reload.state = "done"
@@ -151,19 +168,29 @@ class Zygotes:
             self._refuse(f"it died while it booted (status {status})")
         else:
             self.leaving.remove(zygote)
+            self._dismissed_at.pop(zygote.pid, None)
             self._log.info("zygote gone", pid=zygote.pid)
 
-    def let_go(self, needed: set[int]) -> None:
+    def let_go(self, needed: set[int], now: float) -> None:
         """Tells those that leave, and have no job any more (`needed` are pids), to go."""
         for zygote in self.leaving:
             if zygote.pid not in needed and not zygote.is_dismissed:
                 self._loop.forget(zygote.control_fd)
                 zygote.dismiss()  # its pidfd will tell when it has swept and gone
+                self._dismissed_at[zygote.pid] = now
+
+    def flush(self) -> None:
+        """Sends what zygotes had no room for."""
+        for zygote in self:
+            zygote.flush()
 
     def close(self) -> None:
-        """Ends them all."""
+        """Ends them all, within a second."""
         for zygote in self:
-            zygote.close()
+            zygote.dismiss()
+        give_up_at = time.monotonic() + 1.0
+        for zygote in self:
+            zygote.close(max(0.0, give_up_at - time.monotonic()))
         self.serving = self.following = None
         self.leaving.clear()
 

@@ -154,7 +154,7 @@ def test_a_job_whose_old_zygote_dies_runs_again_in_the_new_code(
 
     os.kill(old, signal.SIGKILL)
 
-    eventually(lambda: old not in zygotes(daemon))
+    eventually(lambda: f"zygote gone pid={old}" in daemon.log())
     Path(fifo).write_text("again in ")
     assert running.wait(10).return_value() == "again in two"
 
@@ -176,3 +176,39 @@ def test_a_zygote_that_dies_while_another_boots_is_replaced_and_the_reload_is_do
     assert "two" in str(queue.enqueue("shop.version").wait(10).return_value())
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
+
+
+def test_a_reload_while_the_zygote_before_the_last_has_not_left_ends_nothing(
+    start_daemon: StartDaemon, queue: Queue, application: Application
+) -> None:
+    daemon = start_daemon("--preload", "shop", cwd=application.folder)
+    old = daemon.zygote().pid
+    os.kill(old, signal.SIGSTOP)
+    for number in (1, 2):
+        application.deploy(f"version {number}")
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda n=number: reloads(daemon) == n, message=daemon.log)  # type: ignore[misc]
+    assert queue.enqueue("shop.version").wait(10).return_value() == "version 2"
+    eventually(lambda: old not in zygotes(daemon), 10.0)
+    assert daemon.stop() == 0
+
+
+def test_a_place_that_is_taken_away_and_given_back_lets_its_old_job_run_on(
+    start_daemon: StartDaemon, queue: Queue, application: Application, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "shop", workers=2, cwd=application.folder)
+    jobs = []
+    for number in range(2):
+        os.mkfifo(f"{fifo}{number}")
+        jobs.append(queue.enqueue("shop.hold", f"{fifo}{number}", job_timeout=-1))
+    writers = [open(f"{fifo}{number}", "w") for number in range(2)]  # noqa: SIM115 - closed below
+    application.deploy("two")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: reloads(daemon) == 1, message=daemon.log)
+    for signum, count in ((signal.SIGTTOU, 1), (signal.SIGTTIN, 2)):
+        daemon.signal(signum)
+        eventually(lambda c=count: f"workers resized workers={c}" in daemon.log())  # type: ignore[misc]
+    for writer in writers:
+        writer.close()
+    assert [job.wait(10).return_value() for job in jobs] == ["one", "one"]
+    assert [queue.enqueue("shop.version").wait(10).return_value() for _ in range(4)] == ["two"] * 4

@@ -434,3 +434,28 @@ def test_quit_reaches_a_job_that_has_left_its_group(
     assert daemon.wait(2.0) == 0
     assert job.get_status() is JobStatus.QUEUED
     assert not daemon.leftovers()
+
+
+def test_hundreds_of_workers_all_get_their_children(
+    start_daemon: StartDaemon, queue: Queue, there: Backend
+) -> None:
+    """More frames than a socket holds, and more descriptors than a message takes."""
+    many = 300
+    daemon = start_daemon(workers=many)
+
+    def idle() -> int:
+        rows = there.views.workers(there.views.masters())
+        return sum(row.get("state") == "idle" and row.get("pid") != "0" for row in rows)
+
+    eventually(lambda: idle() == many, 20.0, lambda: f"{idle()} are idle")
+    zygote = daemon.zygote()
+    zygote.suspend()  # so that it sees all ends at once
+    made = queue.enqueue_many([Queue.prepare_data(jobs.multiply, (1, 1)) for _ in range(many)])
+    for job in made:
+        job.wait(20)
+    zygote.resume()
+    again = queue.enqueue_many([Queue.prepare_data(jobs.multiply, (2, 2)) for _ in range(many)])
+    for job in again:
+        assert job.wait(20).return_value() == 4
+    assert "zygote lost" not in daemon.log()
+    assert daemon.stop(20) == 0

@@ -57,7 +57,7 @@ def ready(zygote: Any, version: str = __version__) -> Ready:
 
 def state(zygotes: Zygotes) -> tuple[str, str, str]:
     assert zygotes.reload is not None
-    return zygotes.reload.request, zygotes.reload.state, zygotes.reload.error
+    return zygotes.reload.requests[-1], zygotes.reload.state, zygotes.reload.error
 
 
 def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[Any]) -> None:
@@ -66,9 +66,9 @@ def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[An
     assert zygotes.note_ready(made[1], ready(made[1]), 11.0)
     assert (zygotes.serving, zygotes.leaving) == (made[1], [made[0]])
     assert state(zygotes) == ("r1", "done", "")
-    zygotes.let_go({made[0].pid})
+    zygotes.let_go({made[0].pid}, 11.0)
     assert not made[0].is_dismissed
-    zygotes.let_go(set())
+    zygotes.let_go(set(), 11.0)
     assert made[0].is_dismissed
     zygotes.note_lost(made[0], 0, 12.0)
     assert list(zygotes) == [made[1]]
@@ -131,3 +131,37 @@ def test_where_none_serves_the_next_boot_is_the_reload(zygotes: Zygotes, made: l
     zygotes.boot(6.1)
     assert not zygotes.note_ready(made[2], ready(made[2]), 7.0)
     assert state(zygotes) == ("r1", "done", "")
+
+
+def test_a_restart_that_waits_is_off_when_the_next_one_serves(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.follow("r1", 10.0)
+    zygotes.note_lost(made[0], -9, 10.1)
+    zygotes.boot(10.1)
+    zygotes.note_lost(made[2], 1, 10.2)  # it did not boot: again after a while
+    assert zygotes.next_due() < 20.0
+    assert zygotes.note_ready(made[1], ready(made[1]), 10.3)
+    assert not zygotes.is_restart_due(1000.0)
+    assert list(zygotes) == [made[1]]
+
+
+def test_one_that_was_let_go_and_stays_is_ended(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("", 10.0)
+    zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    zygotes.let_go(set(), 12.0)
+    zygotes.end_overdue(16.9)
+    assert not made[0].has_ended
+    assert zygotes.next_due() == 17.0
+    zygotes.end_overdue(17.0)
+    assert made[0].has_ended
+
+
+def test_who_asked_for_a_reload_that_another_overtook_hears_of_that(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.follow("r1", 10.0)
+    zygotes.follow("", 11.0)
+    zygotes.note_ready(made[2], ready(made[2]), 12.0)
+    assert zygotes.reload is not None
+    assert (zygotes.reload.requests, zygotes.reload.state) == (("r1", ""), "done")
