@@ -150,6 +150,11 @@ def flood(size_bytes: int) -> int:
     return size_bytes
 
 
+def print_here() -> str:
+    print("here")
+    return "printed"
+
+
 def close_output() -> str:
     os.close(1)
     os.close(2)

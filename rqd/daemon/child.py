@@ -215,6 +215,7 @@ def _serve(
     teller = Teller(channel, pid, inbox.record)
     timer.ask_more = inbox.granted_s
     current.line = teller
+    outputs = _outputs() if jobs > 1 else None
     for left in range(jobs, 0, -1):
         fields = inbox.next_job()
         if fields is None:
@@ -226,8 +227,18 @@ def _serve(
             os._exit(0)  # the job forked and returned in both: only the child itself answers
         teller.answer(answer)
         if left > 1:
+            if _outputs() != outputs:
+                return 0  # the job closed or turned them: the next one shall have its own
             set_title(f"rqd: worker {worker} idle")
     return 0
+
+
+def _outputs() -> tuple[int, int, bool, bool] | None:
+    """What tells a process's outputs from others; None where one is missing."""
+    try:
+        return os.fstat(1).st_ino, os.fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
+    except (OSError, AttributeError):
+        return None
 
 
 def _perform(

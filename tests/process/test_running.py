@@ -148,7 +148,8 @@ def test_a_killed_job_keeps_its_peak_memory_and_cpu_time(
     start_daemon()
     size_bytes = 64 * 1024 * 1024
     hog = ended(queue.enqueue(jobs.hog_memory, size_bytes))
-    assert size_bytes <= int(hog.details["peak_memory_bytes"]) <= 1.5 * size_bytes
+    # What the zygote has mapped of files, and this child has not, is taken off all the same.
+    assert 0.95 * size_bytes <= int(hog.details["peak_memory_bytes"]) <= 1.5 * size_bytes
     burner = ended(queue.enqueue(jobs.burn_cpu_and_die, 0.2))
     assert 0.2 <= float(burner.details["cpu_s"]) <= 1.0
     assert int(burner.details["peak_memory_bytes"]) < size_bytes / 2
@@ -286,6 +287,15 @@ def test_a_reused_child_that_crashes_charges_only_its_own_job(
     assert ended(queue.enqueue(jobs.count_calls)).return_value == 1
     assert ended(queue.enqueue(jobs.leave, 9)).cause == "crashed: exit status 9"
     assert ended(queue.enqueue(jobs.count_calls)).return_value == 1
+
+
+def test_a_reused_process_whose_job_closed_its_outputs_takes_no_other(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "100")
+    queue.enqueue(jobs.close_output).wait(10)
+    after = queue.enqueue(jobs.print_here).wait(10)
+    assert (after.return_value(), after.output) == ("printed", "here\n")
 
 
 def test_preload_imports_before_the_fork(start_daemon: StartDaemon, queue: Queue) -> None:
