@@ -103,6 +103,20 @@ def test_what_is_left_wakes_the_next_master_and_an_order_that_is_none_loses_noth
     assert len(claim(rqd, order, free=5)) == 2
 
 
+@pytest.mark.parametrize("order", ["round_robin a", "random 5", "weighted x"])
+def test_a_queue_of_expired_jobs_is_looked_at_until_one_is_found(rqd: Driver, order: str) -> None:
+    expired = [f"a{number}" for number in range(150)]
+    rqd.enqueue(*(job(name, "a") for name in [*expired, "last"]))
+    rqd.redis.delete(*(rqd.keys.job(name) for name in expired))
+    rqd.take_marker("a")
+
+    turn = Turn("r", "m", LEASE_US, (), (1,), ABC, order=order)
+    assert rqd.store.turn(turn).claims == ()
+
+    assert rqd.has_marker("a")
+    assert [one.id for one in claim(rqd, order)] == ["last"]
+
+
 def test_strict_precedence_is_told_as_before_and_a_new_order_of_the_same_queues_needs_no_telling(
     rqd: Driver,
 ) -> None:

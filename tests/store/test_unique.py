@@ -148,6 +148,31 @@ def test_a_batch_leaves_out_those_that_exist_and_says_so_again(rqd: Driver) -> N
     assert rqd.dump() == before
 
 
+def test_what_a_batch_left_out_is_not_decided_anew_when_it_is_sent_again(rqd: Driver) -> None:
+    rqd.enqueue(unique("a"))
+    batch = [unique("b", on_conflict="existing"), job("c")]
+    rqd.enqueue(*batch, request="r")
+    rqd.store.cancel("a")
+    rqd.enqueue("b")  # another producer's
+    batch[0].holder_id = ""
+
+    rqd.enqueue(*batch, request="r")
+
+    assert batch[0].holder_id == "a"
+
+
+def test_what_ends_with_another_that_is_replaced_ends_once(rqd: Driver) -> None:
+    ends_with = {"depends_on": {"ids": ["a"], "on_failure": "cancel"}}
+    held = {"unique": Unique("l", "finished", "refuse").term()}
+    rqd.enqueue(unique("a"), job("b", terms=dump_terms({**ends_with, **held})))
+
+    rqd.enqueue(*(unique(f"new-{key}", on_conflict="replace", key=key) for key in "kl"))
+
+    assert (rqd.status("a"), rqd.status("b")) == ("canceled", "canceled")
+    assert rqd.redis.hget("{rqd}:stats:low", "canceled") == b"2"
+    assert rqd.ready() == ["new-k", "new-l"]
+
+
 def test_a_batch_with_one_refused_job_writes_nothing(rqd: Driver) -> None:
     rqd.enqueue(unique("a"))
     before = rqd.dump()

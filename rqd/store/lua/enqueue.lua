@@ -133,6 +133,17 @@ local function meet_holder(number, new, unique)
   return 'replacing'
 end
 
+-- Which jobs the first sending left out is not found in the jobs themselves, and another answer about
+-- one of them must not come before the request is found in a later one.
+local memo_key = P .. 'left-out:' .. request
+for _, template in ipairs(templates) do
+  if template.unique and template.unique.on_conflict == 'existing' then
+    local is_whole, memo = pcall(cmsgpack.unpack, redis.pcall('GET', memo_key))
+    if is_whole and type(memo) == 'table' and memo[2] then return { 'ok', memo[1], memo[2] } end
+    break
+  end
+end
+
 local done_at -- when the first sending came, if this is a replay
 local is_any_paused = false
 local kept = {} -- the jobs that are not left out
@@ -172,12 +183,7 @@ for number, new in ipairs(jobs) do
     kept[#kept + 1] = new
   end
 end
-local memo_key = P .. 'left-out:' .. request
-if done_at then
-  local packed = redis.pcall('GET', memo_key)
-  local is_whole, others = pcall(cmsgpack.unpack, packed)
-  return { 'ok', done_at, is_whole and others or nil }
-end
+if done_at then return { 'ok', done_at } end
 refused = refusal(touched)
 if refused then return refused end
 if not kept[1] then return { 'ok', int(now_us()), left_out } end
@@ -230,7 +236,11 @@ for _, new in ipairs(jobs) do
   local is_deferred = parents[1] or lost
   if new.is_replacing then
     local old = new.holder
-    cancel_job(old.id, old.queue, old.status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
+    -- The end of another one that this batch replaces may have been its end, too.
+    local status = status_of(old.id)
+    if HOLDS.started[status] then
+      cancel_job(old.id, old.queue, status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
+    end
   end
   if new.is_again then
     -- The id of an ended job is used again: its old record makes room.
@@ -293,5 +303,5 @@ for queue, has in pairs(queues) do
   if has.ready[1] then announce(queue, not is_any_paused) end
 end
 if not left_out[1] then return { 'ok', stamp } end
-redis.call('SET', memo_key, cmsgpack.pack(left_out), 'EX', REPLAY_S)
+redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', REPLAY_S)
 return { 'ok', stamp, left_out }

@@ -42,7 +42,7 @@ end
 -- As `claim`. `order` is round_robin, random or weighted; `state` the queue of the master's last claim, or
 -- the seed.
 local function claim_by_turns(workers, precedence, by, now, order, state)
-  local claims, fence = {}, begin_claims(now)
+  local claims, left, fence = {}, {}, begin_claims(now)
   local candidates, is_rotation, at = candidates_of(precedence), order == 'round_robin', 1
   if is_rotation then
     at = behind(candidates, precedence, state)
@@ -58,12 +58,15 @@ local function claim_by_turns(workers, precedence, by, now, order, state)
     if has_work and #claims > before then
       at = at + 1
     else
+      -- It has too many ids of expired jobs for one turn: the next one goes on there.
+      if has_work then left[#left + 1] = queue end
       table.remove(candidates, at)
     end
     if at > #candidates then at = 1 end
   end
   -- No worker here is free any more: the next idle master shall know.
-  for i = 1, math.min(MARKERS, #candidates) do wake('queue:' .. candidates[i].queue) end
+  for _, one in ipairs(candidates) do left[#left + 1] = one.queue end
+  for i = 1, math.min(MARKERS, #left) do wake('queue:' .. left[i]) end
   if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end
   return claims
 end
