@@ -138,13 +138,22 @@ def failure_of(job: Job[Any], result: Result | None) -> BaseException:
     told = result.details if result is not None else {}
     cause = (result.cause if result is not None else None) or job.cause or "its record is gone"
     kind = _known_exception(str(told.get("exc_type", "")))
-    if kind is not None:
-        error = kind.__new__(kind, told.get("exc_message", cause))
-    else:
+    error = _made(kind, str(told.get("exc_message", cause))) if kind is not None else None
+    if error is None:
         error = (AbandonedJobError if cause.startswith("abandoned") else JobFailedError)(cause)
     if result is not None and result.exc_string:
         error.add_note(result.exc_string)
     return error
+
+
+def _made(kind: type[BaseException], text: str) -> BaseException | None:
+    """An exception that shows the text; None for a type that wants more than a text for that."""
+    try:
+        error = kind.__new__(kind, text)
+        # A KeyError shows its text quoted.
+        return error if text in str(error) else None
+    except Exception:  # noqa: BLE001 - a __str__ of the user's may want what __init__ sets
+        return None
 
 
 def _known_exception(name: str) -> type[BaseException] | None:

@@ -43,8 +43,8 @@ def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"id": job.id, "was": was, "status": status}, indent=2))
     else:
-        told = "told to stop" if action == "stop" and status == "started" else status
-        click.echo(f"{job.id}: {plain(told)}")
+        told = {"stop": "told to stop" if status == "started" else status, "requeue": "requeued"}
+        click.echo(f"{job.id}: {plain(told.get(action, status))}")
     return EX_STILL_RUNS if action == "stop" and asked.wait and status == "started" else 0
 
 

@@ -68,6 +68,10 @@ def command(
 
 
 def _pause(queue: Queue, for_: str | None) -> dict[str, Any]:
+    if for_ is not None and for_.strip().startswith("-"):
+        raise ConfigurationError(
+            f"--for {for_}: write a time, 10m; without --for it lasts until it is resumed"
+        )
     queue.pause(for_)
     return {"done": f"paused{f' for {for_}' if for_ else ', until it is resumed'}"}
 

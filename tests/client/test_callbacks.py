@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -254,6 +255,18 @@ def test_a_failure_is_rebuilt_without_importing_or_calling_anything(
     assert type(error).__name__ == kind.__name__
     assert error.args == (("why",) if kind is JobFailedError else ("text",))
     assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["ExceptionGroup", "UnicodeDecodeError", "SyntaxError"])
+def test_a_failure_whose_type_can_not_show_the_text_is_a_job_failed_error(name: str) -> None:
+    told = SimpleNamespace(
+        details={"exc_type": f"builtins.{name}", "exc_message": "why it failed"},
+        cause=f"raised {name}: why it failed",
+        exc_string="",
+    )
+    error = failure_of(SimpleNamespace(cause=None), told)  # type: ignore[arg-type]
+    assert isinstance(error, JobFailedError)
+    assert "why it failed" in str(error)
 
 
 def test_every_way_to_enqueue_takes_callbacks(backend: Backend) -> None:

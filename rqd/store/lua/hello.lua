@@ -13,7 +13,7 @@ if not row_ttl_s or row_ttl_s < 1 or #ARGV % 2 == 1 then
   return redis.error_reply("ERR these are none of this script's arguments")
 end
 local refused = refusal({ row, 'hash', P .. 'masters', 'zset', P .. 'nonempty', 'set',
-  P .. 'counters', 'hash', P .. 'leases', 'zset' })
+  P .. 'counters', 'hash', P .. 'leases', 'zset', P .. 'scheduled', 'zset' })
 if refused then return refused end
 local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
 local now, reaped = now_us(), {}

@@ -11,7 +11,7 @@ if not lease_us or not pid then
   return redis.error_reply("ERR these are none of this script's arguments")
 end
 local refused = refusal({ job, 'hash', P .. 'nonempty', 'set', P .. 'counters', 'hash',
-  P .. 'leases', 'zset' })
+  P .. 'leases', 'zset', P .. 'scheduled', 'zset' })
 if refused then return refused end
 local held = redis.call('HMGET', job, 'status', 'origin', 'lease', 'terms')
 local queue = held[2]

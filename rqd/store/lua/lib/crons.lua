@@ -9,7 +9,7 @@ end
 local function set_due(name, due)
   redis.call('ZADD', P .. 'cron', due, name)
   if due == '+inf' then return end
-  for _, master in ipairs(redis.call('ZRANGE', P .. 'masters', 0, 99)) do
+  for _, master in ipairs(redis.pcall('ZRANGE', P .. 'masters', 0, 99)) do
     redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'command')
   end
 end

@@ -6,7 +6,7 @@ local function open_all()
   redis.pcall('SUNIONSTORE', P .. 'nonempty', P .. 'nonempty', P .. 'suspended')
   redis.call('DEL', P .. 'suspended')
   -- As commands: their state is another from now on.
-  for _, master in ipairs(redis.call('ZRANGE', P .. 'masters', 0, 99)) do
+  for _, master in ipairs(redis.pcall('ZRANGE', P .. 'masters', 0, 99)) do
     redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'command')
   end
 end

@@ -83,7 +83,7 @@ local function note_due(member, due)
   redis.call('ZADD', P .. 'scheduled', int(due), member)
   if not first[2] or due < tonumber(first[2]) then
     -- An earlier due time than any master has been told of: they look again.
-    for _, master in ipairs(redis.call('ZRANGE', P .. 'masters', 0, 99)) do
+    for _, master in ipairs(redis.pcall('ZRANGE', P .. 'masters', 0, 99)) do
       wake('master:' .. master)
     end
   end
