@@ -38,6 +38,30 @@ _INSTEAD = {
 }
 
 
+def queues_given(
+    queues: Queue | str | Iterable[Queue | str], connection: Connection, whose: str
+) -> tuple[Backend, list[Queue]]:
+    """The queues of a worker, and the Redis they are in: the connection's, else the first queue's.
+
+    Raises ConfigurationError where there are none.
+    """
+    given = [queues] if isinstance(queues, Queue | str) else list(queues)
+    first = next((queue for queue in given if isinstance(queue, Queue)), None)
+    backend = backend_for(connection if connection or not first else first.connection)
+    if not given:
+        raise ConfigurationError(f"{whose}([]): name at least one queue")
+    return backend, [q if isinstance(q, Queue) else Queue(q, backend) for q in given]
+
+
+def handlers_given(
+    handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str],
+) -> list[Callable[..., Any] | str]:
+    """Exception handlers, of which RQ takes one or a list."""
+    if isinstance(handlers, str) or callable(handlers):
+        return [handlers]
+    return list(handlers or ())
+
+
 def check_rqs(given: dict[str, Any]) -> None:
     """Raises ConfigurationError for options of RQ's workers that mean something, and for others."""
     for name in given.keys() - _WITHOUT_MEANING:
@@ -63,18 +87,11 @@ class SimpleWorker:
     ) -> None:
         """`rqs`: other options of RQ's, as far as they have no meaning here."""
         check_rqs(rqs)
-        given = [queues] if isinstance(queues, Queue | str) else list(queues)
-        first = next((queue for queue in given if isinstance(queue, Queue)), None)
-        self._backend = backend_for(connection if connection or not first else first.connection)
-        self.queues = [q if isinstance(q, Queue) else Queue(q, self._backend) for q in given]
-        if not self.queues:
-            raise ConfigurationError("SimpleWorker([]): name at least one queue")
+        self._backend, self.queues = queues_given(queues, connection, "SimpleWorker")
         self.name = name
-        handlers = exception_handlers
-        if isinstance(handlers, str) or callable(handlers):
-            handlers = [handlers]
+        handlers = handlers_given(exception_handlers)
         self._own = {
-            "exception_handlers": tuple(name_function(handler)[0] for handler in handlers or ()),
+            "exception_handlers": tuple(name_function(handler)[0] for handler in handlers),
             "middleware": tuple(name_function(layer)[0] for layer in middleware or ()),
         }
 

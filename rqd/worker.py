@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
-from rqd.connection import backend_for
 from rqd.daemon.foreground import run_in_foreground
 from rqd.job import Connection
 from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
-from rqd.simple import SimpleWorker, check_rqs
+from rqd.simple import SimpleWorker, check_rqs, handlers_given, queues_given
 from rqd.store.signing_keys import KEY_VARIABLE
 
 __all__ = ["DequeueStrategy", "SimpleWorker", "Worker"]
@@ -57,19 +56,12 @@ class Worker:
     ) -> None:
         """`rqs`: other options of RQ's, as far as they have no meaning here."""
         check_rqs(rqs)
-        given = [queues] if isinstance(queues, Queue | str) else list(queues)
-        first = next((queue for queue in given if isinstance(queue, Queue)), None)
-        self._backend = backend_for(connection if connection or not first else first.connection)
-        self.queues = [q if isinstance(q, Queue) else Queue(q, self._backend) for q in given]
-        if not self.queues:
-            raise ConfigurationError("Worker([]): name at least one queue")
+        self._backend, self.queues = queues_given(queues, connection, "Worker")
         self.name = name
         self.workers = workers
         self.preload = list(preload)
-        handlers = exception_handlers
-        if isinstance(handlers, str) or callable(handlers):
-            handlers = [handlers]
-        self._own = [("--exception-handler", _name_of(handler)) for handler in handlers or ()]
+        handlers = handlers_given(exception_handlers)
+        self._own = [("--exception-handler", _name_of(handler)) for handler in handlers]
         self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
 
     @classmethod
