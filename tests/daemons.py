@@ -23,7 +23,10 @@ MARK = "RQD_TEST_DAEMON"
 
 
 class Options(TypedDict, total=False):
-    """How to start a daemon; what isn't said is one worker on the queue `default`, in ROOT."""
+    """How to start a daemon; what isn't said is one worker on the queue `default`, in ROOT.
+
+    Empty `queues` and 0 `workers` leave the option away: a file of settings may say it.
+    """
 
     url: str
     queues: str
@@ -221,8 +224,9 @@ def _title(process: psutil.Process) -> str:
 
 
 def _start_options(options: Options) -> list[str]:
-    arguments = ["--queues", options.get("queues", "default")]
-    arguments += ["--workers", str(options.get("workers", 1))]
+    queues, workers = options.get("queues", "default"), options.get("workers", 1)
+    arguments = ["--queues", queues] if queues else []
+    arguments += ["--workers", str(workers)] if workers else []
     return ["--url", options["url"], *arguments] if "url" in options else arguments
 
 

@@ -22,7 +22,7 @@ from rqd.model.errors import ConfigurationError
 FILE_VARIABLE = "RQD_CONFIG"
 _FILES = ("rqd.toml", "pyproject.toml")
 _NOT_SETTINGS = ("help", "config", "as_json", "unit")
-_META = "rqd.settings_file"
+_META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -55,6 +55,11 @@ class SettingsCommand(click.Command):
         for option in options_of(self):
             option.envvar = variable_of(option)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options, and keeps them for `read_again`."""
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
 
 def options_of(command: click.Command) -> list[click.Option]:
     """The options that are settings."""
@@ -79,6 +84,21 @@ def file_in_force(context: click.Context) -> SettingsFile | None:
     """The file that this command's settings come from; None where there is none."""
     found: SettingsFile | None = context.meta.get(_META)
     return found
+
+
+def read_again(context: click.Context) -> Mapping[str, Any]:
+    """What a SettingsCommand is told by now: options and environment as they were, the file anew.
+
+    Raises ConfigurationError.
+    """
+    before = file_in_force(context)
+    if before is not None and not before.path.is_file():
+        raise ConfigurationError(f"{before.path} is gone, and the settings came from there")
+    try:
+        now = context.command.make_context(context.info_name, [*context.meta[_ARGUMENTS]])
+    except click.ClickException as error:
+        raise ConfigurationError(error.format_message()) from error
+    return now.params
 
 
 def _load(context: click.Context, _option: click.Parameter, named: str | None) -> None:

@@ -11,7 +11,7 @@ import click
 from rqd.cli.completing import complete_queues
 from rqd.cli.options import redis_options
 from rqd.cli.precedence import read_order
-from rqd.cli.settings import SettingsCommand
+from rqd.cli.settings import SettingsCommand, read_again
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
@@ -93,7 +93,8 @@ def command(**settings: Any) -> int:
     if settings["user"] is not None:
         # A file of keys may be root's; all else is this user's affair.
         drop_to(find_account(settings["user"]))
-    return run(config_of(settings, keyring))
+    context = click.get_current_context()
+    return run(config_of(settings, keyring), lambda: config_of(read_again(context), keyring))
 
 
 def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
@@ -114,6 +115,7 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         max_idle_s=parse_duration_s(settings["max_idle"], "--max-idle"),
         path=settings["path"] or (".",),
         name=settings["name"],
+        user=settings["user"],
         keyring=keyring,
         require_signed=settings["require_signed"],
         allow=_all_of("--allow", settings["allow"]),

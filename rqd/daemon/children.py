@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.forensics import dirty_bytes
 from rqd.daemon.frames import FrameError
 from rqd.daemon.instance import Instance
@@ -65,12 +65,10 @@ class Ended:
 class Children:
     """Zygote, children, and the places they are in."""
 
-    def __init__(
-        self, config: Config, instance: Instance, path: list[str], loop: Loop, log: Log
-    ) -> None:
-        self._config = config
+    def __init__(self, config: Config, instance: Instance, loop: Loop, log: Log) -> None:
+        self.config = config
+        self._next_config = config  # of the zygote that is to follow
         self._instance = instance
-        self._path = path
         self._loop = loop
         self._log = log
         self._by_channel: dict[int, Worker] = {}
@@ -84,7 +82,7 @@ class Children:
 
     def start(self, now: float) -> None:
         """Starts a zygote for the configured number of workers."""
-        for number in range(1, self._config.workers + 1):
+        for number in range(1, self.config.workers + 1):
             self.workers.by_number[number] = Worker(number)
         self._boot(now)
 
@@ -93,11 +91,17 @@ class Children:
         """True while a zygote serves that has imported the application."""
         return self.zygotes.is_ready
 
-    def reload(self, request: str, now: float) -> None:
-        """Takes the application's code anew; until it is imported, and if it can't be, the old one
-        serves on. `request` is the id of the command that asked for it.
+    def reload(self, request: str, config: Config, now: float) -> None:
+        """Takes the application's code anew, with these settings; until it is imported, and if it
+        can't be, the old ones serve on. `request` is the id of the command that asked for it.
         """
+        self._next_config = config
         self.zygotes.follow(request, now)
+        self.has_news = True
+
+    def refuse_reload(self, request: str, error: str) -> None:
+        """The old code and settings serve on."""
+        self.zygotes.refuse(request, error)
         self.has_news = True
 
     def collect(self, ready: set[int], now: float) -> list[Ended]:
@@ -164,6 +168,12 @@ class Children:
         elif delta < 0 and len(wanted) > 1:
             self._retire(self.workers.by_number[max(wanted)])
         return sum(worker.wanted for worker in self.workers)
+
+    def resize_to(self, count: int) -> None:
+        """So many workers."""
+        missing = count - sum(worker.wanted for worker in self.workers)
+        for _ in range(abs(missing)):
+            self.resize(1 if missing > 0 else -1)
 
     def retire_all(self) -> None:
         """No new children; idle ones leave, busy ones once their job has ended."""
@@ -269,18 +279,21 @@ class Children:
             parent.kill(worker.number, worker.child.pid)
 
     def _boot(self, now: float) -> None:
+        if self.zygotes.is_reloading and self.zygotes.following is None:
+            self._take_settings()  # this boot is the reload
         if self.zygotes.boot(now) is not None:
             for worker in self.workers:
                 if worker.wanted and worker.child is None:
                     self._fill(worker)
 
     def _spawn(self) -> ZygoteProcess:
-        config, instance = self._config, self._instance
+        config = self._next_config if self.zygotes.is_ready else self.config
+        instance = self._instance
         # A job that enqueues finds the daemon's own Redis, without being told.
         there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace, MARK: instance.boot}
         mark = instance.lock_path if instance.is_locked else None
         return ZygoteProcess(
-            self._path,
+            zygote_path(config),
             config.preload,
             config.jobs_per_child,
             there,
@@ -344,6 +357,7 @@ class Children:
 
     def _change_over(self) -> None:
         """Another zygote serves: idle children of the old one leave, busy ones after their job."""
+        self._take_settings()
         for worker in self.workers:
             for zygote in self.zygotes.leaving:
                 if not zygote.is_dismissed:
@@ -355,6 +369,11 @@ class Children:
                     self._fill(worker)
             elif worker.child is not None:
                 worker.child.jobs_left = 0
+
+    def _take_settings(self) -> None:
+        """Those of the zygote that serves from now on."""
+        self.config = self._next_config
+        self.workers.jobs_per_child = self.config.jobs_per_child
 
     def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
         worker = self.workers.by_number[exited.worker]

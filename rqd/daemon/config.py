@@ -43,6 +43,7 @@ class Config:
     max_idle_s: float | None = None
     path: tuple[str, ...] = (".",)
     name: str | None = None
+    user: str | None = None  # whose process this is by now, if root started it
     keyring: Keyring | None = None
     require_signed: bool = False
     allow: tuple[str, ...] = ()

@@ -41,13 +41,11 @@ class Dispatch:
         reporting: Reporting,
         log: Log,
     ) -> None:
-        self._config = config
+        self.use(config)
         self._reporting = reporting
         self._instance = instance
         self._link = link
         self._children = children
-        self._admission = Admission(config)
-        self._precedence = Precedence(config)
         self._log = log
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
@@ -60,6 +58,13 @@ class Dispatch:
         self._claims_left = config.max_jobs
         self.is_open = True
         self.found_nothing = False  # the latest claim: every queue was empty
+
+    def use(self, config: Config) -> None:
+        """Other settings from now on; how many jobs may be claimed stays."""
+        self._config = config
+        self._admission = Admission(config)
+        self._precedence = Precedence(config)
+        self._look = True
 
     @property
     def outcomes_left(self) -> int:
@@ -170,6 +175,11 @@ class Dispatch:
             waiter.arm(self._instance.name, self._config.queues if listens else (), now)
         except (*RedisGone, RedisError) as error:
             self._lose_waiter(error, now)
+
+    def stop_waiting(self) -> None:
+        """Lets go of the wait for markers: the next one is for the queues as they are by now."""
+        self._link.waiter.close()
+        self._look = True  # it may have taken a marker along
 
     def _lose_waiter(self, error: Exception, now: float) -> None:
         self._link.waiter.close()

@@ -43,6 +43,10 @@ class Presence:
         self._is_announced = False
         self._is_reloading = False
 
+    def use(self, config: Config) -> None:
+        """Other settings from now on."""
+        self._config = config
+
     def register(self) -> None:
         """Takes the name, and what a dead master of this name held.
 
@@ -129,8 +133,7 @@ class Presence:
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
         if state in ("starting", "suspended"):
             text = state
-        reload = children.zygotes.reload
-        is_reloading = reload is not None and reload.state == "booting"
+        is_reloading = children.zygotes.is_reloading
         if is_reloading:
             text += ", reloading"
         if is_reloading and not self._is_reloading:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import random
 import signal
 import time
+from functools import partial
 from typing import Any
 
 import setproctitle
 
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
-from rqd.daemon.config import Config, zygote_path
+from rqd.daemon.config import Config
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
@@ -25,11 +26,12 @@ from rqd.daemon.log import Log, stderr_log
 from rqd.daemon.loop import Loop
 from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.renewal import Reread, changed, renewed
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
 from rqd.daemon.stops import Stops
 from rqd.daemon.timetable import Timetable
-from rqd.model.errors import RqdError
+from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded
@@ -43,20 +45,22 @@ _LAST_SETTLES_S = 0.8
 _EX_OK, _EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
 
 
-def run(config: Config) -> int:
+def run(config: Config, reread: Reread) -> int:
     """Runs a master until it is told to stop; returns the process's exit status.
 
-    Raises ServerUnavailableError and MasterExistsError before it has begun.
+    `reread` is asked for the settings at each reload. Raises ServerUnavailableError and
+    MasterExistsError before it has begun.
     """
-    return Master(config, stderr_log()).run()
+    return Master(config, reread, stderr_log()).run()
 
 
 class Master:
     """One supervisor process."""
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, reread: Reread, log: Log) -> None:
         setproctitle.setproctitle(f"rqd: master [{','.join(config.queues)}] starting")
         self._config = config
+        self._reread = reread
         self._log = log
         self._orders = Orders()
         self._grace_over_at: float | None = None
@@ -70,7 +74,7 @@ class Master:
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._presence = Presence(config, instance, self._link, log)
-        self._children = Children(config, instance, zygote_path(config), self._loop, log)
+        self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
@@ -149,12 +153,41 @@ class Master:
                 self._shut_down(now)
 
     def _reload(self, request: str, now: float) -> None:
-        if self._orders.shutdown is Shutdown.NONE:
-            self._children.reload(request, now)
+        if self._orders.shutdown is not Shutdown.NONE:
+            return
+        try:
+            config, for_a_start = renewed(self._config, self._reread())
+        except ConfigurationError as error:
+            self._children.refuse_reload(request, str(error))
+            return
+        if for_a_start:
+            self._log.warning("these settings need a restart", settings=",".join(for_a_start))
+        self._children.reload(request, config, now)
+
+    def _take_settings(self, now: float) -> None:
+        """Those of the zygote that serves by now, if they are others."""
+        old, config = self._config, self._children.config
+        if config is old:
+            return
+        self._config = config
+        self._dispatch.use(config)
+        self._presence.use(config)
+        if old.queues != config.queues:
+            self._dispatch.stop_waiting()
+        if old.workers != config.workers:
+            self._children.resize_to(config.workers)
+        if old.crons != config.crons and self._orders.shutdown is Shutdown.NONE:
+            loading = partial(self._timetable.load, config.crons, config.cron_source)
+            if self._link.attempt(loading, now) is None:
+                self._log.error("cron file not loaded: reload again", file=config.cron_source)
+        if names := changed(old, config):
+            self._log.info("settings changed", settings=",".join(names))
+        self._duties.hasten(Duty.BEAT, now)
 
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
         self._children.perform(now)
+        self._take_settings(now)
         if self._children.has_news:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)

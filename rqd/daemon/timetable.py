@@ -29,13 +29,14 @@ class Timetable:
         self.next_at = float("inf")
         self.is_open = True  # until the daemon stops
 
-    def load(self, entries: Sequence[CronEntry], source: str) -> None:
+    def load(self, entries: Sequence[CronEntry], source: str) -> bool:
         """Has Redis know the entries of the file this daemon was given; nothing without one."""
         if source:
             written, removed = self._crons.load(entries, source)
             self._log.info(
                 "cron file loaded", file=source, written=len(written), removed=len(removed)
             )
+        return True
 
     def note(self, next_us: int | None, now_us: int, now: float) -> None:
         """Redis has said when the first entry is due."""

@@ -127,7 +127,7 @@ class Workers:
     """All places by number."""
 
     def __init__(self, jobs_per_child: int) -> None:
-        self._jobs_per_child = jobs_per_child
+        self.jobs_per_child = jobs_per_child  # of those that are attached from now on
         self.telling: list[Run] = []  # those whose news are not written yet
         self.asking: list[Run] = []  # those whose jobs ask for their record
         # More time for attempts whose claims are still on their way, by id and fence.
@@ -173,7 +173,7 @@ class Workers:
     def attach(self, forked: Forked) -> Worker:
         """A child has arrived in its place."""
         worker = self.by_number[forked.worker]
-        worker.child = Child(forked.pid, forked.channel, forked.pidfd, self._jobs_per_child)
+        worker.child = Child(forked.pid, forked.channel, forked.pidfd, self.jobs_per_child)
         return worker
 
     def assign(self, claim: Claim) -> Run:

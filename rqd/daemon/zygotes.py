@@ -60,6 +60,11 @@ class Zygotes:
         """All there are."""
         return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
 
+    @property
+    def is_reloading(self) -> bool:
+        """True until it is known what becomes of the latest reload."""
+        return self.reload is not None and self.reload.state == "booting"
+
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
         self._restart_at = None
@@ -84,8 +89,7 @@ class Zygotes:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
         if self.following is not None:
             self._refuse("another reload was asked for meanwhile")
-        before = self.reload.requests if self.reload is not None else ()
-        self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
+        self._note_request(request)
         self._log.info("reloading", zygote=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
@@ -100,6 +104,11 @@ class Zygotes:
         self.following = self._start()
         if self.following is None:
             self._refuse("it can't be started")
+
+    def refuse(self, request: str, error: str) -> None:
+        """Does not even begin a reload; one that is under way ends with it."""
+        self._note_request(request)
+        self._refuse(error)
 
     def end_overdue(self, now: float) -> None:
         """Refuses a reload whose zygote does not come to the end of its boot; ends what stays
@@ -133,7 +142,7 @@ class Zygotes:
             self.serving, self.following, self._follow_by = zygote, None, None
             self._restart_at = None  # if one was lost meanwhile: here it is
         is_over = has_followed or self.following is None
-        if is_over and self.reload is not None and self.reload.state == "booting":
+        if is_over and self.reload is not None and self.is_reloading:
             self.reload.state = "done"
             self._log.info("reloaded", zygote=ready.pid)
         return has_followed
@@ -146,7 +155,7 @@ class Zygotes:
             self._refuse(traceback)
             return
         self.boot_error = traceback
-        if self.reload is not None and self.reload.state == "booting":
+        if self.reload is not None and self.is_reloading:
             self.reload.state, self.reload.error = "refused", traceback
         self._log.error("the application can't be imported")
         self._log.output(traceback.encode(errors="replace"))
@@ -193,6 +202,10 @@ class Zygotes:
             zygote.close(max(0.0, give_up_at - time.monotonic()))
         self.serving = self.following = None
         self.leaving.clear()
+
+    def _note_request(self, request: str) -> None:
+        before = self.reload.requests if self.reload is not None else ()
+        self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
 
     def _start(self) -> ZygoteProcess | None:
         try:
