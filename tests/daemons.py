@@ -52,7 +52,7 @@ class Daemon:
         self._seen: set[psutil.Process] = set()
         # A mark in the environment, by which what escaped into another session can be told.
         self._mark = f"{os.getpid()}:{log_path}"
-        state = {"XDG_STATE_HOME": str(log_path.parent / "state")}
+        state = {"XDG_STATE_HOME": str(log_path.parent / "state"), "RQD_LOG_FORMAT": "text"}
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [

@@ -21,6 +21,7 @@ from rqd.model.errors import ConfigurationError
 
 FILE_VARIABLE = "RQD_CONFIG"
 _FILES = ("rqd.toml", "pyproject.toml")
+_OF_ALL = ("url", "namespace")  # the settings that all commands have
 _NOT_SETTINGS = ("help", "config", "as_json", "unit")
 _META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
 C = TypeVar("C", bound=Callable[..., Any])
@@ -108,11 +109,14 @@ def _load(context: click.Context, _option: click.Parameter, named: str | None) -
         return
     known = {key_of(option): option for option in options_of(context.command)}
     values = {}
+    is_whole = isinstance(context.command, SettingsCommand)
     for key, value in table.items():
         option = known.get(key.replace("_", "-"))
+        if not is_whole and key not in _OF_ALL:
+            continue  # `quiet` there is the daemon's, and not that of `rqd enqueue`
         if option is not None and option.name is not None:
             values[option.name] = _checked(value, option, f"{path}: {key}")
-        elif isinstance(context.command, SettingsCommand):
+        elif is_whole:
             raise ConfigurationError(f"{path}: there is no setting {key!r}{_near(key, known)}")
     context.meta[_META] = SettingsFile(path, values)
     context.default_map = {**(context.default_map or {}), **values}

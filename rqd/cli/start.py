@@ -19,7 +19,7 @@ from rqd.store.connection import default_namespace, default_url
 from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
 
 if TYPE_CHECKING:
-    from rqd.daemon.config import Config
+    from rqd.daemon.config import Config, LogSettings
     from rqd.model.signing import Keyring
 
 MIB = 1024 * 1024
@@ -74,11 +74,37 @@ MIB = 1024 * 1024
 @click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json", "journal"]),
+    default="auto",
+    metavar="FORMAT",
+    help="text, json or journal.  [default: by what stderr is]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    metavar="LEVEL",
+    help="Log this and above: debug, info, warning, error.",
+)
+@click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--log-file", metavar="FILE", help="Log to this file; SIGHUP opens it anew.")
+@click.option(
+    "--job-output",
+    type=click.Choice(["plain", "prefix", "none"]),
+    default="plain",
+    show_default=True,
+    metavar="HOW",
+    help="In the log: plain, prefix (each line with its job's id), none.",
+)
 def command(**settings: Any) -> int:
     """Run jobs from the queues until told to stop.
 
     SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGTTIN and SIGTTOU
-    add and take away a worker. Signing keys come from RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
+    add and take away a worker, SIGHUP takes code and log anew. Signing keys come from
+    RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
     Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
     rqd.toml; `rqd config` shows what is in force.
     """
@@ -123,8 +149,20 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         payload_limit_bytes=parse_size_bytes(settings["payload_limit"], "--payload-limit"),
         middleware=_all(settings["middleware"]),
         exception_handlers=_all(settings["exception_handler"]),
+        log=_log_settings(settings),
         **read_order(_split(settings["queues"]), settings["precedence"]),
         **_cron_entries(settings["cron"], url, namespace, keyring),
+    )
+
+
+def _log_settings(settings: Mapping[str, Any]) -> LogSettings:
+    from rqd.daemon.config import LogSettings  # noqa: PLC0415 - as in `command`
+
+    level = settings["log_level"]
+    if settings["quiet"] and level in ("debug", "info"):
+        level = "warning"
+    return LogSettings(
+        settings["log_format"], level, settings["log_file"] or None, settings["job_output"]
     )
 
 

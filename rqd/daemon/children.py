@@ -16,7 +16,7 @@ from rqd.daemon.forensics import dirty_bytes
 from rqd.daemon.frames import FrameError
 from rqd.daemon.instance import Instance
 from rqd.daemon.leftovers import MARK
-from rqd.daemon.log import Log
+from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
 from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
 from rqd.daemon.workers import Run, Worker, Workers
@@ -107,6 +107,7 @@ class Children:
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
         ended: list[Ended] = []
+        self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
             if not zygote.is_dismissed and zygote.control_fd in ready:
                 for event in self._reports(zygote):
@@ -258,8 +259,8 @@ class Children:
                 # the end of its channel would wake us for nothing.
                 if child and not child.is_deaf and (worker.run or child.jobs_left):
                     self._loop.watch_again(fd, writable=more)
-            elif (worker := self._by_output.get(fd)) and self._read_output(worker, fd):
-                continue
+            elif (worker := self._by_output.get(fd)) is not None:
+                self._read_output(worker, fd, worker.run)
         return ended
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
@@ -395,7 +396,10 @@ class Children:
             if had_job:
                 self._fill(worker)
             else:
-                self._log.warning("an idle child died", pid=exited.pid, status=exited.status)
+                number, status = worker.number, exited.status
+                self._log.warning(
+                    "an idle child died", worker=number, pid=exited.pid, status=status
+                )
                 self._refill_at[worker.number] = now + 0.5
         return [self._end(worker, *heard)] if heard else []
 
@@ -403,11 +407,11 @@ class Children:
         for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
             # Not for ever: what the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
-                if not self._read_output(worker, fd):
+                if not self._read_output(worker, fd, run):
                     break
         tail, output_bytes, open_line = worker.tail.take()
         if open_line:
-            self._log.output(open_line)
+            self._log_output(open_line, worker, run)
         is_old = self._parents.get(worker.number) in self.zygotes.leaving
         if not worker.wanted or is_old:
             self._drop_child(worker)
@@ -416,8 +420,15 @@ class Children:
         return Ended(run, replace(report, output_tail=tail, output_bytes=output_bytes))
 
     def _send(self, worker: Worker, now: float) -> None:
-        if self.workers.send(worker, now) and worker.child is not None:
-            self._loop.watch_again(worker.child.channel.fileno(), writable=True)
+        run, child = worker.run, worker.child
+        had_started = run is None or run.sent_at is not None
+        has_more = self.workers.send(worker, now)
+        if run is None or child is None:
+            return
+        if has_more:
+            self._loop.watch_again(child.channel.fileno(), writable=True)
+        if run.sent_at is not None and not had_started:
+            self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
 
     def _fill(self, worker: Worker) -> None:
         zygote = self.zygotes.serving
@@ -443,14 +454,19 @@ class Children:
             self.workers.detach(worker)
             self._parents.pop(worker.number, None)
 
-    def _read_output(self, worker: Worker, fd: int) -> bool:
+    def _read_output(self, worker: Worker, fd: int, run: Run | None) -> bool:
+        """Reads a piece of it, which is this attempt's; True if there may be more."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return False
         if data and (lines := worker.tail.feed(data)):
-            self._log.output(lines)
+            self._log_output(lines, worker, run)
         return len(data) == _READ_BYTES
+
+    def _log_output(self, lines: bytes, worker: Worker, run: Run | None) -> None:
+        job = about(run.claim) if run is not None else {}
+        self._log.output(lines, **job, worker=worker.number)
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """The zygote is gone: its children are killed, what they had is put back."""

@@ -23,7 +23,7 @@ def obey_for_job(command: dict[str, Any], children: Children, now: float, log: L
             if seconds is None:
                 return False
             is_here = children.extend(job_id, fence, seconds)
-            log.info("job extended", id=job_id, by_s=f"{seconds:g}", runs_here=is_here)
+            log.info("job extended", job_id=job_id, by_s=seconds, runs_here=is_here)
         case "follow":
             children.workers.follow(job_id, fence, command.get("first") is True, now)
         case _:

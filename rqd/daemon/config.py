@@ -19,7 +19,33 @@ if TYPE_CHECKING:
 MAX_WORKERS = 1000
 PRECEDENCES = ("strict", "round-robin", "random", "weighted")
 HIGHEST_WEIGHT = 1000
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "text", "json", "journal")
+JOB_OUTPUTS = ("plain", "prefix", "none")
 _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How a master's log is written. `file` None for standard error; `format` auto goes by what
+    that is. `job_output`: what jobs print, as it is, with their ids, or left out.
+
+    Raises ConfigurationError for what can't be.
+    """
+
+    format: str = "auto"
+    level: str = "info"
+    file: str | None = None
+    job_output: str = "plain"
+
+    def __post_init__(self) -> None:
+        _check_choice("--log-format", self.format, LOG_FORMATS)
+        _check_choice("--log-level", self.level, LOG_LEVELS)
+        _check_choice("--job-output", self.job_output, JOB_OUTPUTS)
+        if self.format == "journal" and self.file is not None:
+            raise ConfigurationError(
+                "--log-format journal goes to the journal: leave --log-file out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +81,7 @@ class Config:
     weights: tuple[int, ...] = ()  # of the queues, where they are taken by weight
     cron_source: str = ""  # the file that `crons` are from, empty for none
     crons: tuple[CronEntry, ...] = ()
+    log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -81,11 +108,7 @@ class Config:
         self._check_trust()
 
     def _check_precedence(self) -> None:
-        if self.precedence not in PRECEDENCES:
-            raise ConfigurationError(
-                f"--precedence {self.precedence}: write {', '.join(PRECEDENCES[:-1])}"
-                f" or {PRECEDENCES[-1]}"
-            )
+        _check_choice("--precedence", self.precedence, PRECEDENCES)
         if len(self.weights) != (len(self.queues) if self.precedence == "weighted" else 0):
             raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
         if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
@@ -126,6 +149,13 @@ class Config:
                 f"--payload-limit {self.payload_limit_bytes}: write 1 to"
                 f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,} bytes"
             )
+
+
+def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise ConfigurationError(
+            f"{option} {given}: write {', '.join(choices[:-1])} or {choices[-1]}"
+        )
 
 
 def zygote_path(config: Config) -> list[str]:

@@ -11,7 +11,7 @@ from rqd.daemon.admission import Admission
 from rqd.daemon.children import Children, Ended
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
-from rqd.daemon.log import Log
+from rqd.daemon.log import Log, about
 from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.reporting import Reporting
@@ -237,8 +237,8 @@ class Dispatch:
             self._ended = [*rest, *self._ended]
             self._pending = self._turn([first], []), [first]
         elif ended:
-            left = ended[0].run.claim.id
-            self._log.error("outcome can't be recorded", id=left, error=refusal)
+            left = about(ended[0].run.claim)
+            self._log.error("outcome can't be recorded", **left, error=refusal)
         else:
             self._refused_until = now + REFUSED_PAUSE_S
             self._link.complain("claim refused by redis", refusal, now)
@@ -269,14 +269,14 @@ class Dispatch:
         module = ended.run.claim.func_name.rpartition(".")[0]
         if load_s >= _SLOW_LOAD_S and module not in self._advised:
             self._advised.add(module)
-            shown_ms = f"{load_s * 1000:.0f}"
             self._log.warning(
                 "a job imported its module itself, --preload does it once for all",
                 preload=module,
-                import_ms=shown_ms,
+                import_ms=round(load_s * 1000),
             )
 
     def _start(self, claim: Claim, now: float) -> None:
+        self._log.debug("job claimed", **about(claim), worker=claim.worker)
         if not self.is_open or not self._children.workers.by_number[claim.worker].wanted:
             self._refuse(claim, Report(Released("its worker was taken away")))
         elif claim.payload is not None:

@@ -1,81 +1,152 @@
-"""The daemon's log: one line an event, a constant message and its fields; and the jobs' output.
+"""The daemon's log: one event a transition, a constant text and its fields; and the jobs' output.
 
-Not `logging`: a terminal that is paused or a pipe nobody reads must never stop the master, so a
-line that can't be written at once is dropped and counted.
+Not `logging`: a terminal that is paused or a pipe nobody reads must never stop the master, so what
+can't be written at once is dropped and counted. docs/logging.md lists the events.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import time
+from dataclasses import replace
 
-# poll() reports a pipe writable when this much fits (POSIX PIPE_BUF on Linux): such a write to a
-# writable pipe can't block.
-_PIECE_BYTES = 4096
+from rqd.daemon.config import LogSettings
+from rqd.daemon.log_formats import (
+    DEBUG,
+    ERROR,
+    INFO,
+    LEVEL_NAMES,
+    WARNING,
+    Format,
+    JournalFormat,
+    JsonFormat,
+    TextFormat,
+)
+from rqd.daemon.log_sinks import DescriptorSink, Sink, file_sink, is_journal, journal_sink
+from rqd.model.errors import ConfigurationError
+from rqd.model.outcome import AskedAgain, Outcome, Raised, cause
+from rqd.model.records import Claim
 
-
-class Sink:
-    """Writes to a descriptor without ever waiting for its reader."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self.dropped_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Writes what the reader has room for; the rest is counted in `dropped_bytes`."""
-        for start in range(0, len(data), _PIECE_BYTES):
-            piece = data[start : start + _PIECE_BYTES]
-            events = self._poll.poll(0)
-            if not events or events[0][1] & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
-                self.dropped_bytes += len(data) - start
-                return
-            try:
-                os.write(self._fd, piece)
-            except OSError:
-                self.dropped_bytes += len(data) - start
-                return
+_STDERR = 2
 
 
 class Log:
-    """Events as lines: time, level, message, key=value fields. Never job arguments, no secrets."""
+    """Events of the levels that are wanted. Never job arguments, no secrets."""
 
-    def __init__(self, sink: Sink, timestamps: bool = True) -> None:
-        self._sink = sink
-        self._timestamps = timestamps
+    def __init__(self, sink: Sink, form: Format, settings: LogSettings | None = None) -> None:
+        self._master = ""
+        self._use(sink, form, settings or LogSettings())
 
-    def info(self, message: str, **fields: object) -> None:
+    def _use(self, sink: Sink, form: Format, settings: LogSettings) -> None:
+        self._sink, self._form, self._settings = sink, form, settings
+        self._wanted = settings
+        form.master = self._master
+        self._lowest = LEVEL_NAMES.index(settings.level)
+
+    def reopen(self, settings: LogSettings | None = None) -> None:
+        """Opens its file anew, as it was moved away, and goes by `settings` if there are new ones.
+
+        Where it can't, all stays as it was, and a warning says so; the next time tries it again.
+        """
+        self._wanted = wanted = settings or self._wanted
+        try:
+            sink, form = _open(wanted)
+        except ConfigurationError as error:
+            self.warning("log can't be opened anew, the old one serves on", error=error)
+            return
+        self._sink.close()
+        self._use(sink, form, wanted)
+
+    def name_master(self, name: str) -> None:
+        """From now on all records say which master's they are, where a format has room for it."""
+        self._master = self._form.master = name
+
+    def debug(self, text: str, **fields: object) -> None:
+        """A step of a job on its usual way."""
+        if self._lowest <= DEBUG:
+            self._write(DEBUG, text, fields)
+
+    def info(self, text: str, **fields: object) -> None:
         """Something in the normal life of the daemon."""
-        self._line("INFO", message, fields)
+        if self._lowest <= INFO:
+            self._write(INFO, text, fields)
 
-    def warning(self, message: str, **fields: object) -> None:
+    def warning(self, text: str, **fields: object) -> None:
         """Something that is handled, and that an operator may want to see."""
-        self._line("WARNING", message, fields)
+        if self._lowest <= WARNING:
+            self._write(WARNING, text, fields)
 
-    def error(self, message: str, **fields: object) -> None:
+    def error(self, text: str, **fields: object) -> None:
         """Work was lost, or can't go on."""
-        self._line("ERROR", message, fields)
+        self._write(ERROR, text, fields)
 
-    def output(self, line: bytes) -> None:
-        """A line a job printed, as it is."""
-        self._sink.write(line)
+    def output(self, lines: bytes, **fields: object) -> None:
+        """Whole lines that a process printed; `fields` say whose they are. Of any level."""
+        if self._settings.job_output == "none" and "worker" in fields:
+            return
+        self._tell_loss()
+        self._sink.write(self._form.output(lines, fields))
 
-    def _line(self, level: str, message: str, fields: dict[str, object]) -> None:
-        # journald stamps the time itself (it sets JOURNAL_STREAM): a second one would be noise.
-        stamp = time.strftime("%H:%M:%S ") if self._timestamps else ""
-        shown = "".join(f" {key}={_quote(value)}" for key, value in fields.items())
-        self._sink.write(f"{stamp}{level} {message}{shown}\n".encode(errors="replace"))
+    def cause(self, outcome: Outcome) -> str:
+        """The cause, as far as it may be told: what a job says itself may hold its arguments."""
+        if self._settings.job_output == "none" and isinstance(outcome, Raised | AskedAgain):
+            outcome = replace(outcome, message="")
+        return cause(outcome)
+
+    def traceback(self, outcome: Outcome) -> str:
+        """The traceback of what a job raised, likewise; empty for none."""
+        if self._settings.job_output == "none":
+            return ""
+        return getattr(outcome, "traceback", "")
+
+    def _write(self, level: int, text: str, fields: dict[str, object]) -> None:
+        self._tell_loss()
+        self._sink.write(self._form.event(level, text, fields))
+
+    def _tell_loss(self) -> None:
+        """Says how much nobody read, as soon as somebody reads again."""
+        lost_bytes = self._sink.dropped_bytes
+        if lost_bytes and self._lowest <= WARNING:
+            self._sink.dropped_bytes = 0
+            fields = {"lost_bytes": lost_bytes}
+            self._sink.write(self._form.event(WARNING, "log was not read, a part is lost", fields))
+            if self._sink.dropped_bytes:
+                self._sink.dropped_bytes = lost_bytes
 
 
-def stderr_log() -> Log:
-    """The log on standard error."""
-    return Log(Sink(2), timestamps="JOURNAL_STREAM" not in os.environ)
+def open_log(settings: LogSettings) -> Log:
+    """The log of a master that starts. Raises ConfigurationError if it can't be opened."""
+    sink, form = _open(settings)
+    return Log(sink, form, settings)
 
 
-def _quote(value: object) -> str:
-    text = str(value)
-    # What can't be printed may be an order to the terminal, and a job's name is anybody's text.
-    is_plain = text.isprintable() and not any(c in " \"'=" for c in text)
-    return text if text and is_plain else repr(text)
+def about(claim: Claim) -> dict[str, object]:
+    """The fields by which each event names its job and attempt."""
+    return {
+        "job_id": claim.id,
+        "func": claim.func_name,
+        "queue": claim.queue,
+        "attempt": claim.attempt,
+    }
+
+
+def _open(settings: LogSettings) -> tuple[Sink, Format]:
+    chosen = settings.format
+    is_terminal = settings.file is None and os.isatty(_STDERR)
+    if chosen == "auto":
+        is_under_systemd = settings.file is None and is_journal(_STDERR)
+        chosen = "text" if is_terminal else "journal" if is_under_systemd else "json"
+    prefixes = settings.job_output == "prefix"
+    if chosen == "journal":
+        return journal_sink(), JournalFormat(prefixes=prefixes)
+    sink = DescriptorSink(_STDERR) if settings.file is None else file_sink(settings.file)
+    if chosen == "json":
+        return sink, JsonFormat()
+    # A terminal's reader knows the date; the journal stamps each line itself.
+    clock = "%H:%M:%S " if is_terminal else "%Y-%m-%d %H:%M:%S "
+    if settings.file is None and is_journal(_STDERR):
+        clock = ""
+    return sink, TextFormat(clock, colours=is_terminal and _has_colours(), prefixes=prefixes)
+
+
+def _has_colours() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")

@@ -67,12 +67,17 @@ class Presence:
                 error=instance.trouble,
             )
         shown = hide_password(config.url)
-        self._log.info("master started", name=instance.name, pid=os.getpid(), url=shown)
+        self._log.name_master(instance.name)
+        self._log.info(
+            "master started", master=instance.name, pid=os.getpid(), version=__version__, url=shown
+        )
 
     def report_reaped(self, reaped: Iterable[Loss]) -> None:
         """Says which jobs were taken back from masters that are gone."""
         for job_id, losses, lost in reaped:
-            self._log.warning("job of a lost master taken back", id=job_id, was=lost, loss=losses)
+            self._log.warning(
+                "job of a lost master taken back", job_id=job_id, lost_with=lost, losses=losses
+            )
 
     def _greet(self, predecessor: str) -> Owner | None:
         """The living owner of the name, None if it is ours from now on."""
@@ -98,7 +103,7 @@ class Presence:
                 f" killed (pids {left}): end them, or choose another --name"
             )
         self._log.warning(
-            "taking over from a master that died", name=self._instance.name, pid=owner.pid
+            "taking over from a master that died", master=self._instance.name, pid=owner.pid
         )
         return owner.boot
 
@@ -144,7 +149,7 @@ class Presence:
         if not self._is_announced and children.is_ready:
             self._is_announced = True
             self._notifier.ready()
-            self._log.info("ready", queues=",".join(config.queues), workers=config.workers)
+            self._log.info("ready", queues=config.queues, workers=config.workers)
         title = f"rqd: master [{','.join(config.queues)}] {text}"
         if title != self._title:
             self._title = title
@@ -174,7 +179,7 @@ class Presence:
             if told is not None:
                 instance.leave()
         self._link.close()
-        self._log.info("master stopped", name=instance.name, status=status)
+        self._log.info("master stopped", master=instance.name, status=status)
 
     def _identity(self) -> dict[str, str | int]:
         return {

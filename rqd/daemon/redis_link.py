@@ -97,7 +97,7 @@ class RedisLink:
         """Redis has answered."""
         if not self.is_up:
             self.is_up = True
-            self._log.info("redis is back", url=self._url, gone_s=f"{now - self._lost_at:.1f}")
+            self._log.info("redis is back", url=self._url, gone_s=round(now - self._lost_at, 1))
         self._backoff_s = _FIRST_BACKOFF_S
 
     def failed(self, error: Exception, now: float) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from zlib import crc32
 
-from rqd.daemon.log import Log
+from rqd.daemon.log import Log, about
 from rqd.daemon.workers import Run
 from rqd.model.outcome import (
     AskedAgain,
@@ -94,33 +93,40 @@ def decide_for(run: Run, report: Report) -> Decision:
 
 
 def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
-    """One line for the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
-    claim = run.claim
-    named = {"id": claim.id, "func": claim.func_name, "queue": claim.queue}
+    """One event for the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
+    named = {**about(run.claim), "worker": run.worker, "pid": report.pid}
+    why = log.cause(report.outcome)
     if verdict in ("stale", "gone"):
-        log.warning("outcome refused", **named, verdict=verdict, outcome=cause(report.outcome))
-        return
-    match Stop() if verdict == "stopped" else decide_for(run, report):
+        log.warning("outcome refused", **named, verdict=verdict, cause=why)
+    elif verdict == "stopped":
+        log.warning("job stopped", **named, cause=why)
+    elif verdict == "abandoned":
+        log.error("job failed, abandoned", **named, cause=why)
+    else:
+        _log_decision(log, decide_for(run, report), report, named)
+
+
+def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str, object]) -> None:
+    why = log.cause(report.outcome)
+    run_ms = round((report.usage.wall_s or 0.0) * 1000, 1)
+    match decision:
         case Finish():
-            wall_ms = f"{(report.usage.wall_s or 0) * 1000:.1f}"
-            log.info("job finished", **named, worker=run.worker, run_ms=wall_ms)
+            log.info("job finished", **named, run_ms=run_ms)
         case RepeatLater(delay_s):
-            log.info("job succeeded, runs again", **named, in_s=f"{delay_s:g}")
+            log.info("job succeeded, runs again", **named, run_ms=run_ms, in_s=round(delay_s, 3))
         case Fail():
-            log.error("job failed", **named, cause=cause(report.outcome), pid=report.pid)
-            if isinstance(report.outcome, Raised | TimedOut) and report.outcome.traceback:
-                log.output(textwrap.indent(report.outcome.traceback, "    ").encode())
-        case RunAgain(delay_s, counted):
-            tell = log.info if counted == ASKED else log.warning
-            tell("job retried", **named, cause=cause(report.outcome), in_s=f"{delay_s:.4g}")
+            shown = log.traceback(report.outcome)
+            log.error("job failed", **named, run_ms=run_ms, cause=why, traceback=shown)
+        case RunAgain(delay_s, counted) if counted == ASKED:
+            log.info("job runs again as it asked", **named, cause=why, in_s=round(delay_s, 3))
+        case RunAgain(delay_s):
+            log.warning("job retried", **named, cause=why, in_s=round(delay_s, 3))
         case Park(delay_s):
-            why = cause(report.outcome)
-            log.warning("job parked", **named, cause=why, in_s=f"{delay_s:g}")
-        case CountLoss() if verdict == "abandoned":
-            log.error("job failed, abandoned", **named, cause=cause(report.outcome), pid=report.pid)
-        case Stop() | PutBack() | CountLoss() as decision:
-            what = "job stopped" if isinstance(decision, Stop) else "job put back"
-            log.warning(what, **named, cause=cause(report.outcome))
+            log.warning("job parked", **named, cause=why, in_s=round(delay_s, 3))
+        case Stop():
+            log.warning("job stopped", **named, cause=why)
+        case PutBack() | CountLoss():
+            log.warning("job put back", **named, cause=why)
 
 
 def _fields(run: Run, report: Report) -> Fields:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rqd.daemon.children import Children, Ended
+from rqd.daemon.log import Log, about
 from rqd.daemon.zygote_process import stop_by_pidfd
 from rqd.model.outcome import Crashed, Report, Stopped
 
@@ -44,8 +45,9 @@ class Stop:
 class Stops:
     """Carries out what is asked of running jobs."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, log: Log) -> None:
         self._children = children
+        self._log = log
         self._early: dict[str, Stop] = {}
 
     def obey(self, command: dict[str, Any], now: float) -> list[Ended]:
@@ -72,6 +74,7 @@ class Stops:
                 self._early.pop(next(iter(self._early)))
             return []
         self._early.pop(stop.token, None)
+        self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
         if run.sent_at is None:
             self._children.workers.by_number[run.worker].run = None
@@ -88,4 +91,5 @@ class Stops:
         for run in self._children.workers.runs():
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:
+                self._log.warning("job is killed as asked", **about(run.claim))
                 self._children.kill(run, Crashed(signal=signal.SIGKILL), now)

@@ -22,7 +22,7 @@ from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
 from rqd.daemon.instance import Instance
-from rqd.daemon.log import Log, stderr_log
+from rqd.daemon.log import Log, about, open_log
 from rqd.daemon.loop import Loop
 from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
@@ -42,16 +42,17 @@ from rqd.store.server_check import check_server
 _EMBEDDED_READY_S = 30.0
 # After an immediate stop the master is gone within two seconds, Redis or not.
 _LAST_SETTLES_S = 0.8
+_SHOWN_CHARS = 100  # of a command, which anybody may have written
 _EX_OK, _EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
 
 
 def run(config: Config, reread: Reread) -> int:
     """Runs a master until it is told to stop; returns the process's exit status.
 
-    `reread` is asked for the settings at each reload. Raises ServerUnavailableError and
-    MasterExistsError before it has begun.
+    `reread` is asked for the settings at each reload. Raises ConfigurationError,
+    ServerUnavailableError and MasterExistsError before it has begun.
     """
-    return Master(config, reread, stderr_log()).run()
+    return Master(config, reread, open_log(config.log)).run()
 
 
 class Master:
@@ -79,7 +80,7 @@ class Master:
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
-        self._stops = Stops(self._children)
+        self._stops = Stops(self._children, log)
         self._timetable = Timetable(self._link, log)
         self._embedded: EmbeddedServer | None = None
 
@@ -153,6 +154,7 @@ class Master:
                 self._shut_down(now)
 
     def _reload(self, request: str, now: float) -> None:
+        self._log.reopen()  # whatever becomes of the rest: its file was moved away
         if self._orders.shutdown is not Shutdown.NONE:
             return
         try:
@@ -161,7 +163,7 @@ class Master:
             self._children.refuse_reload(request, str(error))
             return
         if for_a_start:
-            self._log.warning("these settings need a restart", settings=",".join(for_a_start))
+            self._log.warning("these settings need a restart", settings=for_a_start)
         self._children.reload(request, config, now)
 
     def _take_settings(self, now: float) -> None:
@@ -172,6 +174,8 @@ class Master:
         self._config = config
         self._dispatch.use(config)
         self._presence.use(config)
+        if old.log != config.log:
+            self._log.reopen(config.log)
         if old.queues != config.queues:
             self._dispatch.stop_waiting()
         if old.workers != config.workers:
@@ -181,7 +185,7 @@ class Master:
             if self._link.attempt(loading, now) is None:
                 self._log.error("cron file not loaded: reload again", file=config.cron_source)
         if names := changed(old, config):
-            self._log.info("settings changed", settings=",".join(names))
+            self._log.info("settings changed", settings=names)
         self._duties.hasten(Duty.BEAT, now)
 
     def _perform_due_duties(self, now: float) -> None:
@@ -223,13 +227,13 @@ class Master:
 
     def _obey_answer(self, answer: BeatAnswer, now: float) -> None:
         if answer.is_replaced and self._orders.shutdown is not Shutdown.IMMEDIATE:
-            self._log.error("another master has this name by now", name=self._instance.name)
+            self._log.error("another master has this name by now", master=self._instance.name)
             self._exit_status = _EX_TEMPFAIL
             self._orders = Orders(Shutdown.IMMEDIATE)
             self._shut_down(now)
         for job in self._children.workers.runs():
             if job.claim.id in answer.lost:
-                self._log.error("lease lost, killing the job", id=job.claim.id)
+                self._log.error("lease lost, killing the job", **about(job.claim))
                 self._children.kill(job, Released("its lease was lost"), now)
         self._presence.report_reaped(answer.reaped)
         self._timetable.note(answer.next_cron_us, answer.now_us, now)
@@ -239,7 +243,10 @@ class Master:
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
         if answer.is_suspended != self._is_suspended:
             self._is_suspended = answer.is_suspended
-            self._log.info("suspended" if answer.is_suspended else "resumed")
+            if answer.is_suspended:
+                self._log.info("suspended")
+            else:
+                self._log.info("resumed")
             self._duties.hasten(Duty.BEAT, now)  # our rows say so
         for command in answer.commands:
             if command["id"] != self._obeyed:
@@ -261,7 +268,7 @@ class Master:
                 self._dispatch.take(self._stops.obey(command, now))
             case other:
                 if not obey_for_job(command, self._children, now, self._log):
-                    self._log.warning("unknown command ignored", command=other)
+                    self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
 
     # -- beginning and end -------------------------------------------------------------------
 
@@ -281,7 +288,7 @@ class Master:
             self._embedded.wait_ready(_EMBEDDED_READY_S)
         with explained(self._config.url):
             for warning in check_server(self._link.store.redis):
-                self._log.warning(warning)
+                self._log.warning("redis may lose jobs", why=warning)
             check_permissions(self._link.store.redis, self._link.store.keys)
 
     def _tend_embedded(self, server: EmbeddedServer) -> None:
@@ -289,18 +296,16 @@ class Master:
         try:
             server.ensure()
         except RqdError as error:
-            self._log.error("embedded server", error=error)
+            self._log.error("embedded server can't be started", error=error)
 
     def _shut_down(self, now: float) -> None:
         level, children = self._orders.shutdown, self._children
         running = len(children.workers.runs())
-        if level is Shutdown.GRACEFUL and running:
-            grace_s = f"{self._config.grace_s:g}"
-            self._log.info("stopping", how="graceful", running=running, grace_s=grace_s)
-            if self._orders.interrupted_at is not None:
-                self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
-        else:
-            self._log.info("stopping", how=level.name.lower(), running=running)
+        waits = level is Shutdown.GRACEFUL and running > 0
+        grace_s = self._config.grace_s if waits else None
+        self._log.info("stopping", how=level.name.lower(), running=running, grace_s=grace_s)
+        if waits and self._orders.interrupted_at is not None:
+            self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
         self._presence.stopping()
         self._dispatch.is_open = self._timetable.is_open = False
         children.retire_all()

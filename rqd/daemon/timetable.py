@@ -77,10 +77,10 @@ class Timetable:
         if ticked is None or ticked.is_stale:
             return ticked
         if wrong:
-            self._log.error("cron entry can't be read", name=entry.name, error=wrong)
+            self._log.error("cron entry can't be read", cron=entry.name, error=wrong)
         elif ticked.made < len(runs):
             held = len(runs) - ticked.made
-            self._log.info("cron runs left out, their key is taken", name=entry.name, runs=held)
-        late_s = (now_us - entry.due_us) / 1e6
-        self._log.info("cron", name=entry.name, jobs=ticked.made, late_s=f"{late_s:.3f}")
+            self._log.info("cron runs left out, their key is taken", cron=entry.name, runs=held)
+        late_s = round((now_us - entry.due_us) / 1e6, 3)
+        self._log.info("cron runs enqueued", cron=entry.name, runs=ticked.made, late_s=late_s)
         return ticked

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from rqd.daemon import frames
 from rqd.daemon.config import Config
+from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_MOST_READS = 16
 _MAX_FDS = 253  # the kernel's limit for one message
 # Symbols that are bound at the first call would be bound anew, and their page copied, in each
 # child: 5 % of the bare loop. The zygote takes it out of the jobs' environment again.
@@ -99,6 +101,10 @@ class ZygoteProcess:
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
         self.is_dismissed = False
+        # Not ours: a reader that hangs would hold up what prints there.
+        self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output_fd, False)
+        self._printed = Tail()
         # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
         mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
@@ -115,7 +121,8 @@ class ZygoteProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", start],
                 stdin=subprocess.DEVNULL,
-                stdout=2,
+                stdout=output_write,
+                stderr=output_write,
                 env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
                 pass_fds=passed_fds,
                 process_group=0,  # a terminal's Ctrl-C is for the master alone
@@ -124,7 +131,7 @@ class ZygoteProcess:
             )
         finally:
             theirs.close()
-            _close_all(passed_fds[1:])
+            _close_all([output_write, *passed_fds[1:]])
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -132,6 +139,19 @@ class ZygoteProcess:
     def control_fd(self) -> int:
         """Readable when the zygote has something to tell."""
         return self._control.fileno()
+
+    def read_output(self) -> tuple[bytes, bool]:
+        """The whole lines that it has printed itself; and False at the end of it."""
+        lines = b""
+        for _ in range(_MOST_READS):
+            try:
+                data = os.read(self.output_fd, 65536)
+            except BlockingIOError:
+                return lines, True
+            if not data:
+                return lines + self._printed.take()[2], False
+            lines += self._printed.feed(data)
+        return lines, True
 
     @property
     def output_fds(self) -> list[int]:
@@ -218,8 +238,8 @@ class ZygoteProcess:
             self._process.kill()
             self._process.wait()
         if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+            _close_all([self.pidfd, self.output_fd])
+            self.pidfd = self.output_fd = -1
 
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:

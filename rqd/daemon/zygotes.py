@@ -90,7 +90,7 @@ class Zygotes:
         if self.following is not None:
             self._refuse("another reload was asked for meanwhile")
         self._note_request(request)
-        self._log.info("reloading", zygote=self.serving.pid if self.serving else 0)
+        self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
             self._losses = 0
@@ -132,7 +132,10 @@ class Zygotes:
             return False
         self._boot_s = now - self._booting_since
         self._log.info(
-            "zygote booted", pid=ready.pid, rss_mb=f"{ready.rss_bytes / 1e6:.1f}", rqd=ready.version
+            "zygote booted",
+            pid=ready.pid,
+            rss_mb=round(ready.rss_bytes / 1e6, 1),
+            version=ready.version,
         )
         self.is_ready, self.has_never_booted, self.boot_error = True, False, ""
         has_followed = zygote is self.following
@@ -144,7 +147,7 @@ class Zygotes:
         is_over = has_followed or self.following is None
         if is_over and self.reload is not None and self.is_reloading:
             self.reload.state = "done"
-            self._log.info("reloaded", zygote=ready.pid)
+            self._log.info("reloaded", pid=ready.pid)
         return has_followed
 
     def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
@@ -157,8 +160,7 @@ class Zygotes:
         self.boot_error = traceback
         if self.reload is not None and self.is_reloading:
             self.reload.state, self.reload.error = "refused", traceback
-        self._log.error("the application can't be imported")
-        self._log.output(traceback.encode(errors="replace"))
+        self._log.error("the application can't be imported", traceback=traceback)
 
     def note_forked(self) -> None:
         """A child lives: whatever ended earlier zygotes is over."""
@@ -179,6 +181,12 @@ class Zygotes:
             self.leaving.remove(zygote)
             self._dismissed_at.pop(zygote.pid, None)
             self._log.info("zygote gone", pid=zygote.pid)
+
+    def hear_output(self, ready: set[int]) -> None:
+        """Logs what zygotes printed: warnings of the application's import, say."""
+        for zygote in self:
+            if zygote.output_fd in ready and not self._log_output(zygote):
+                self._loop.forget(zygote.output_fd)  # it has closed it: that is told once
 
     def let_go(self, needed: set[int], now: float) -> None:
         """Tells those that leave, and have no job any more (`needed` are pids), to go."""
@@ -215,14 +223,16 @@ class Zygotes:
             return None
         self._loop.watch(zygote.control_fd)
         self._loop.watch(zygote.pidfd)
+        self._loop.watch(zygote.output_fd)
         return zygote
 
     def _refuse(self, error: str) -> None:
         """The zygote that was to follow never will: what serves serves on."""
         if self.reload is not None:
             self.reload.state, self.reload.error = "refused", error
-        self._log.error("reload refused, the old code serves on")
-        self._log.output(error.encode(errors="replace") + b"\n" * (not error.endswith("\n")))
+        *before, last = error.strip().split("\n")
+        traceback = error if before else ""
+        self._log.error("reload refused, the old code serves on", error=last, traceback=traceback)
         self._follow_by = None
         if (zygote := self.following) is not None:
             self.following = None
@@ -233,7 +243,16 @@ class Zygotes:
         if not zygote.is_dismissed:
             self._loop.forget(zygote.control_fd)
         self._loop.forget(zygote.pidfd)
+        self._loop.forget(zygote.output_fd)
+        self._log_output(zygote)
         zygote.close()
+
+    def _log_output(self, zygote: ZygoteProcess) -> bool:
+        """False at the end of it."""
+        lines, is_open = zygote.read_output()
+        if lines:
+            self._log.output(lines, zygote=zygote.pid)
+        return is_open
 
     def _schedule_restart(self, now: float) -> None:
         backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)

@@ -14,6 +14,8 @@ Address = tuple[str, int]
 
 _PLAIN = ("redis", "rediss", "unix")
 _PASSWORD_IN_QUERY = re.compile(r"((?:^|&)(?:sentinel_|ssl_)?password=)[^&]*")
+# A URL in a text: what stands around it is not part of it.
+_URL_IN_TEXT = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _PORT = {"sentinel": 26379, "cluster": 6379}
 # Files that redis-py reads at each connect; looked for at once, so that a typing error is told.
 _FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
@@ -101,6 +103,13 @@ def hide_password(url: str) -> str:
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
     except ValueError:
         return "(unreadable URL)"
+
+
+def hide_passwords(text: str) -> str:
+    """The text as it may stand in logs: no URL in it has its password."""
+    if "://" not in text:
+        return text
+    return _URL_IN_TEXT.sub(lambda url: hide_password(url[0]), text)
 
 
 def _read_query(url: str, text: str) -> dict[str, str]:

@@ -401,7 +401,7 @@ def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(
     assert [job.latest_result(timeout=WAIT_S).return_value for job in after] == [0, 1, 4, 9]  # type: ignore[union-attr]
     poison.refresh()
     assert poison.is_failed
-    assert f"job failed, abandoned id={poison.id}" in daemon.log()
+    assert f"job failed, abandoned job_id={poison.id}" in daemon.log()
     assert daemon.log().count("zygote lost") == 3
 
 

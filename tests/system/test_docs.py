@@ -137,7 +137,9 @@ class Reader:
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RQD_", "REDIS_"))}
         programs = f"{Path(sys.executable).parent}:{kept['PATH']}"
-        return {**kept, "PATH": programs, "HOME": str(self.folder), "XDG_STATE_HOME": ""}
+        # A reader has a terminal; here the daemon would take its file for a machine's.
+        text = {"RQD_LOG_FORMAT": "text", "XDG_STATE_HOME": ""}
+        return {**kept, "PATH": programs, "HOME": str(self.folder), **text}
 
 
 @pytest.fixture

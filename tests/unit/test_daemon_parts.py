@@ -13,7 +13,6 @@ import pytest
 from rqd.daemon.config import Config
 from rqd.daemon.duties import INTERVAL_S, Duties, Duty
 from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status, dirty_bytes
-from rqd.daemon.log import Log, Sink
 from rqd.daemon.notify import Notifier
 from rqd.daemon.settling import settlement
 from rqd.daemon.workers import Run
@@ -30,29 +29,6 @@ from rqd.model.outcome import (
     Usage,
 )
 from rqd.model.records import Claim
-
-
-def test_a_log_nobody_reads_never_blocks() -> None:
-    read, write = os.pipe()
-    sink = Sink(write)
-    line = b"x" * 999 + b"\n"
-    for _ in range(200):  # a pipe holds 64 KiB
-        sink.write(line)
-    assert sink.dropped_bytes >= 100_000
-    os.set_blocking(read, False)
-    assert len(os.read(read, 1_000_000)) + sink.dropped_bytes == 200_000
-    os.close(read)
-    sink.write(line)  # and one whose reader is gone does not raise
-    os.close(write)
-
-
-def test_a_log_line_has_time_level_message_and_quoted_fields(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as file:
-        Log(Sink(file.fileno())).warning("job retried", id="a1", cause="raised ValueError: x", n=2)
-    line = (tmp_path / "log").read_text()
-    assert re.fullmatch(
-        r"\d\d:\d\d:\d\d WARNING job retried id=a1 cause='raised ValueError: x' n=2\n", line
-    )
 
 
 def test_a_tail_keeps_the_end_and_gives_whole_lines() -> None:

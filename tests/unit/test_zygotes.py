@@ -13,7 +13,7 @@ class Fake:
     """What Zygotes sees of a zygote."""
 
     def __init__(self, pid: int) -> None:
-        self.pid = self.pidfd = self.control_fd = pid
+        self.pid = self.pidfd = self.control_fd = self.output_fd = pid
         self.is_dismissed = self.has_ended = self.is_closed = False
 
     def end(self) -> None:
@@ -21,6 +21,9 @@ class Fake:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def read_output(self) -> tuple[bytes, bool]:
+        return b"", True
 
     def dismiss(self) -> None:
         self.is_dismissed = True
