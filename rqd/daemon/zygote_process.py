@@ -129,6 +129,9 @@ class ZygoteProcess:
                 # Kept through exec, so that the zygote needs no ctypes for it.
                 preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
             )
+        except OSError:
+            os.close(self.output_fd)
+            raise
         finally:
             theirs.close()
             _close_all([output_write, *passed_fds[1:]])

@@ -207,6 +207,7 @@ class Zygotes:
             zygote.dismiss()
         give_up_at = time.monotonic() + 1.0
         for zygote in self:
+            self._log_output(zygote)  # why it could not import the application, say
             zygote.close(max(0.0, give_up_at - time.monotonic()))
         self.serving = self.following = None
         self.leaving.clear()

@@ -52,6 +52,15 @@ def test_every_command_takes_url_and_namespace_from_the_file(
     assert rqd("job", ran.out.strip(), "--namespace", "rqd", env=other).status != 0
 
 
+def test_the_daemons_other_settings_are_no_options_of_other_commands(
+    tmp_path: Path, redis_url: str
+) -> None:
+    (tmp_path / "rqd.toml").write_text(f'url = "{redis_url}"\nquiet = true\n')
+    ran = rqd("enqueue", "--job-id", "a1", "builtins.len", "abc", folder=tmp_path)
+    assert (ran.status, ran.out) == (0, "a1\n"), ran
+    assert config(tmp_path)["quiet"] == (True, "rqd.toml")
+
+
 def test_no_password_is_shown(tmp_path: Path) -> None:
     (tmp_path / "rqd.toml").write_text('url = "redis://user:geheim@localhost:1"\n')
     ran = rqd("config", folder=tmp_path)
