@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, LogSettings
 
 # Reads the settings as the start did: the same options, the file as it is by now. Raises
 # ConfigurationError.
@@ -25,6 +25,7 @@ _SHOWN = {
     "payload_limit_bytes": "payload-limit",
     "weights": "queues",
 }
+_SHOWN_OF_LOG = {name: f"log-{name}" for name in ("format", "level", "file")}
 
 
 def renewed(old: Config, new: Config) -> tuple[Config, list[str]]:
@@ -38,5 +39,11 @@ def renewed(old: Config, new: Config) -> tuple[Config, list[str]]:
 
 def changed(old: Config, new: Config) -> list[str]:
     """The names of the settings that differ, in their order."""
-    names = [one.name for one in fields(Config) if getattr(old, one.name) != getattr(new, one.name)]
-    return list(dict.fromkeys(_SHOWN.get(name, name.replace("_", "-")) for name in names))
+    shown = [_SHOWN.get(name, name) for name in _differing(old, new) if name != "log"]
+    shown += [_SHOWN_OF_LOG.get(name, name) for name in _differing(old.log, new.log)]
+    return list(dict.fromkeys(name.replace("_", "-") for name in shown))
+
+
+def _differing(old: Config | LogSettings, new: Config | LogSettings) -> list[str]:
+    names = [one.name for one in fields(old)]
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
