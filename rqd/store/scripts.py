@@ -30,25 +30,61 @@ end
 """
 
 
+# Parts that every script speaks with: their functions are plain locals.
+_PLAIN = ("names", "arguments")
+
+# A function made costs the server a microsecond, and each run of a script would make a hundred of
+# them: a part's are made when one of them, or a field of its table, is first asked for.
+_LAZILY = """
+local {modules} = {tables}
+local WHEN_NEEDED = {{ __index = function(Part, name)
+  setmetatable(Part, nil)
+  if false then
+  {parts}
+  end
+  return Part[name]
+end }}
+for _, part in ipairs({{ {modules} }}) do setmetatable(part, WHEN_NEEDED) end
+"""
+
+
 @cache
 def load_script(name: str, is_guarded: bool = False) -> Script:
     """The script of this name, assembled from `lua/<name>.lua` and its parts in `lua/lib/`.
 
-    A guarded one, for a cluster, does nothing while its keys' slot moves: TRYAGAIN.
+    What `cron_runs.lua` defines is in the table CronRuns. A guarded script, for a cluster, does
+    nothing while its keys' slot moves: TRYAGAIN.
     """
     body = (_FOLDER / f"{name}.lua").read_text()
     parts = [
-        (_FOLDER / "lib" / f"{part}.lua").read_text()
-        for line in body.splitlines()
-        if line.startswith("--@")
-        for part in line[3:].split()
+        part for line in body.splitlines() if line.startswith("--@") for part in line[3:].split()
     ]
-    guard = [_GUARD] if is_guarded else []
+    texts = [_GUARD] if is_guarded else []
+    texts += [_text(part) for part in parts if part in _PLAIN]
+    texts += [_made_when_needed([part for part in parts if part not in _PLAIN]), body]
     # Comments would travel with every EVAL and into the server's script cache for nothing.
     source = "\n".join(
         line
-        for text in [*guard, *parts, body]
+        for text in texts
         for line in text.splitlines()
         if line.strip() and not line.lstrip().startswith("--")
     )
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest())
+
+
+def _text(part: str) -> str:
+    return (_FOLDER / "lib" / f"{part}.lua").read_text()
+
+
+def _made_when_needed(parts: list[str]) -> str:
+    if not parts:
+        return ""
+    modules = ["".join(word.capitalize() for word in part.split("_")) for part in parts]
+    return _LAZILY.format(
+        modules=", ".join(modules),
+        tables=", ".join("{}" for _ in parts),
+        parts="\n".join(
+            f"elseif Part == {module} then\n{_text(part)}"
+            for module, part in zip(modules, parts, strict=True)
+        ),
+    )

@@ -38,7 +38,7 @@ local function write_row(key, fields)
   -- A worker's row and the list of commands are the master's own: what else is there makes room.
   if is_foreign(key, 'hash') then redis.call('DEL', key) end
   redis.call('HSET', key, 'heartbeat', int(now), unpack(fields))
-  redis.call('PEXPIRE', key, in_ms(row_ttl_s))
+  redis.call('PEXPIRE', key, Ready.in_ms(row_ttl_s))
 end
 
 write_row(P .. 'master:' .. master, fields)
@@ -67,27 +67,27 @@ if #commands < #waiting then
   for i = #commands, 1, -1 do redis.call('LPUSH', control, commands[i]) end
 end
 
-clamp_leases(now, lease_us)
+Reap.clamp_leases(now, lease_us)
 local reaped = {}
-local may, reap_after = may_reap(now, lease_us)
-if may then reaped = reap(now, 100) end
-local has_told_all = catch_up(now)
-mend_groups(now)
-forget_expired(P .. 'groups', now, 100)
+local may, reap_after = Reap.may_reap(now, lease_us)
+if may then reaped = Reap.expired(now, 100) end
+local has_told_all = Dependents.catch_up(now)
+Mend.groups(now)
+Ending.forget_expired(P .. 'groups', now, 100)
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
   for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
-    forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
+    Ending.forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
   end
-  mend(queue, now, lease_us)
+  Mend.queue(queue, now, lease_us)
   -- Before all were told, a parent may be gone and nevertheless have finished.
-  if has_told_all then mend_deferred(queue, now) end
-  mend_limited(queue)
+  if has_told_all then Mend.deferred(queue, now) end
+  Mend.limited(queue)
 end
-mend_limits(now)
+Mend.limits(now)
 
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
-local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', ALL)) == 'string'
-return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron('-inf') }
+local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', Ready.ALL)) == 'string'
+return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, Crons.next_due('-inf') }

@@ -12,12 +12,12 @@ local held = redis.call('HMGET', P .. 'job:' .. id, 'status', 'origin', 'failure
 local status, queue = held[1] or '', held[2]
 if ARGV[2] ~= '' and ARGV[2] ~= queue then return '' end
 if not queue then return '' end
-counts_as_finished = ARGV[3] == '1'
-if status == 'canceled' and counts_as_finished then
-  concern_dependents(id, queue, status, now_us(), true)
+Dependents.counts_as_finished = ARGV[3] == '1'
+if status == 'canceled' and Dependents.counts_as_finished then
+  Dependents.concern(id, status, now_us())
 end
 if status ~= 'queued' and status ~= 'scheduled' and status ~= 'deferred' then return status end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'scheduled', 'zset' })
 if refused then return refused end
-cancel_job(id, queue, status, held[3], now_us())
+Ending.cancel_job(id, queue, status, held[3], now_us())
 return status

@@ -6,6 +6,6 @@
 --@ names tell
 local told = {}
 for i = 2, #ARGV do
-  if tell(ARGV[i], ARGV[1]) then told[#told + 1] = ARGV[i] end
+  if Tell.master(ARGV[i], ARGV[1]) then told[#told + 1] = ARGV[i] end
 end
 return told

@@ -20,4 +20,4 @@ for i = 1, #names, 2 do
     entries[#entries + 1] = { name, held[1], int(due or 0), held[3] or '' }
   end
 end
-return { int(now), entries, next_cron('(' .. int(now)) }
+return { int(now), entries, Crons.next_due('(' .. int(now)) }

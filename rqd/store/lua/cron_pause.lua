@@ -12,9 +12,9 @@ if refused then return refused end
 if redis.call('HGET', key, 'version') ~= version then return 0 end
 if due == '' then
   redis.call('HSET', key, 'paused', 1)
-  set_due(name, '+inf')
+  Crons.set_due(name, '+inf')
 else
   redis.call('HDEL', key, 'paused', 'error')
-  set_due(name, int(sound(due) or 0))
+  Crons.set_due(name, int(sound(due) or 0))
 end
 return 1

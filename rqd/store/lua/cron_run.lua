@@ -11,6 +11,6 @@ if refused then return refused end
 local held = redis.call('HMGET', key, 'queue', 'job.terms', 'job.ttl', 'job.priority')
 if not held[1] then return 0 end
 if redis.call('EXISTS', P .. 'job:' .. id) == 1 then return 1 end
-refused = refusal(keys_of_a_run(held[1]))
+refused = refusal(CronRuns.keys(held[1]))
 if refused then return refused end
-return make_run(id, held[1], template_of(key), held[2], held[3], held[4], now_us()) and 1 or 0
+return CronRuns.make(id, held[1], CronRuns.template_of(key), held[2], held[3], held[4], now_us()) and 1 or 0

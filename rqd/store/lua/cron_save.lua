@@ -24,5 +24,5 @@ redis.call('HSET', key, 'version', version, 'source', source, unpack(fields))
 for at, kept in pairs({ [2] = 'paused', [3] = 'last', [4] = 'last_job', [5] = 'runs' }) do
   if held[at] then redis.call('HSET', key, kept, held[at]) end
 end
-set_due(name, held[2] and '+inf' or int(due))
+Crons.set_due(name, held[2] and '+inf' or int(due))
 return 1

@@ -18,20 +18,20 @@ if refused then return refused end
 local held = redis.call('HMGET', key, 'version', 'queue', 'job.terms', 'job.ttl', 'job.priority')
 local score = redis.call('ZSCORE', P .. 'cron', name)
 if held[1] ~= version or not score or int(sound(score) or 0) ~= due or not held[2] then
-  return { 'stale', int(now_us()), 0, next_cron('-inf') }
+  return { 'stale', int(now_us()), 0, Crons.next_due('-inf') }
 end
-refused = refusal(keys_of_a_run(held[2]))
+refused = refusal(CronRuns.keys(held[2]))
 if refused then return refused end
 local now, made = now_us(), 0
-local like = runs[1] and template_of(key)
+local like = runs[1] and CronRuns.template_of(key)
 for _, run in ipairs(runs) do
-  if make_run(run[1], held[2], like, held[3], held[4], held[5], now) then
+  if CronRuns.make(run[1], held[2], like, held[3], held[4], held[5], now) then
     made = made + 1
     redis.call('HSET', key, 'last_job', run[1])
-    count(key, 'runs', 1)
+    Ready.count(key, 'runs', 1)
   end
   redis.call('HSET', key, 'last', run[2])
 end
 if wrong ~= '' then redis.call('HSET', key, 'error', wrong) end
 redis.call('ZADD', P .. 'cron', next_due == '' and '+inf' or next_due, name)
-return { 'ticked', int(now), made, next_cron('-inf') }
+return { 'ticked', int(now), made, Crons.next_due('-inf') }

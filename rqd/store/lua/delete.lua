@@ -13,11 +13,11 @@ if not status then return '' end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set', P .. 'leases', 'zset',
   P .. 'scheduled', 'zset', P .. 'queue:' .. queue .. ':scheduled', 'zset' })
 if refused then return refused end
-stop_waiting(id, queue, status)
+Limits.stop_waiting(id, queue, status)
 if status == 'started' then
-  drop_lease(id, queue, held[3], now_us())
-elseif INDEX[status] then
-  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. INDEX[status], id)
+  Ending.drop_lease(id, queue, held[3], now_us())
+elseif Ending.INDEX[status] then
+  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status], id)
 end
-bury(id, now_us(), ARGV[2] == '1' and 'delete' or 'gone')
+Ending.bury(id, now_us(), ARGV[2] == '1' and 'delete' or 'gone')
 return status

@@ -20,13 +20,13 @@ local deleted, limits, now = 0, {}, now_us()
 for _, id in ipairs(ids) do
   local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'terms')
   if not held.err and held[1] == 'queued' and held[2] == queue then
-    bury(id, now)
+    Ending.bury(id, now)
     deleted = deleted + 1
-    if held[3] then leave_waiting(id, queue, held[3]) end
-    local limit = limit_of(held[4])
+    if held[3] then Limits.leave_waiting(id, queue, held[3]) end
+    local limit = Limits.of(held[4])
     if limit then limits[limit.key] = true end
   end
 end
 if ids[1] then redis.call('ZREM', from, unpack(ids)) end
-for key in pairs(limits) do note_limit(key, now) end
+for key in pairs(limits) do Limits.note(key, now) end
 return { deleted, #ids }

@@ -36,9 +36,9 @@ for i = 1, take_count() do
   if template.ttl then add('ttl', ttl) end
   for at = 1, #template.fields, 2 do
     if template.fields[at] == 'terms' then
-      template.unique = unique_of(template.fields[at + 1])
-      template.dependency = dependency_of(template.fields[at + 1])
-      template.group = group_of(template.fields[at + 1])
+      template.unique = Unique.of(template.fields[at + 1])
+      template.dependency = Dependents.dependency_of(template.fields[at + 1])
+      template.group = Groups.of(template.fields[at + 1])
     end
   end
   template.is_plain = due == '' and not template.front and not template.dependency
@@ -105,11 +105,11 @@ local function unfit_to_wait(new)
   if is_awaited(new.id) then return { 'awaited', new.id } end
   local own_group = 'group:' .. (new.like.group or '')
   for _, parent in ipairs(new.like.dependency.ids) do
-    if parent == new.id or parent == own_group or not (status_of(parent) or names[parent]) then
+    if parent == new.id or parent == own_group or not (Dependents.status_of(parent) or names[parent]) then
       return { 'orphan', new.id, parent }
     end
-    touch(parent_key(parent) .. ':dependents', 'zset')
-    touch(parent_key(parent) .. ':dependents:any', 'zset')
+    touch(Ready.parent_key(parent) .. ':dependents', 'zset')
+    touch(Ready.parent_key(parent) .. ':dependents:any', 'zset')
   end
 end
 
@@ -119,7 +119,7 @@ local left_out, keys_taken = {}, {}
 local function meet_holder(number, new, unique)
   touch(unique.key, 'string')
   local first = keys_taken[unique.key]
-  local holder = first and { id = first } or holder_of(unique)
+  local holder = first and { id = first } or Unique.holder_of(unique)
   new.holder = holder
   if holder and unique.on_conflict == 'existing' and (first or holder.status) then
     left_out[#left_out + 1], left_out[#left_out + 2] = number, holder.id
@@ -127,7 +127,7 @@ local function meet_holder(number, new, unique)
   end
   keys_taken[unique.key] = new.id
   if not holder then return nil end
-  if unique.on_conflict ~= 'replace' or not HOLDS.started[holder.status] then return 'refused' end
+  if unique.on_conflict ~= 'replace' or not Unique.HOLDS.started[holder.status] then return 'refused' end
   touch(P .. 'queue:' .. holder.queue, 'zset')
   touch(P .. 'scheduled', 'zset')
   return 'replacing'
@@ -167,12 +167,12 @@ for number, new in ipairs(jobs) do
   if met == 'refused' then
     return { 'conflict', new.id, new.holder.id, unique.name }
   elseif met ~= 'left out' then
-    if LIVE[old[2]] or names[new.id] then
+    if names[new.id] or (old[2] and Dependents.LIVE[old[2]]) then
       return { 'duplicate', new.id }
     elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
       return { 'unstaged', new.id }
-    elseif old[3] and INDEX[old[2]] then
-      new.old_index = P .. 'queue:' .. old[3] .. ':' .. INDEX[old[2]]
+    elseif old[3] and Ending.INDEX[old[2]] then
+      new.old_index = P .. 'queue:' .. old[3] .. ':' .. Ending.INDEX[old[2]]
       touch(new.old_index, 'zset')
     end
     local unfit = new.like.dependency and unfit_to_wait(new)
@@ -196,7 +196,7 @@ for _, new in ipairs(jobs) do
   if new.like.is_plain then at_back = at_back + 1 end
 end
 -- One step of the counter for the whole batch.
-local place = at_back > 0 and count(P .. 'counters', 'back', at_back) - at_back or 0
+local place = at_back > 0 and Ready.count(P .. 'counters', 'back', at_back) - at_back or 0
 for _, template in ipairs(templates) do
   local fields = template.fields
   fields[#fields + 1], fields[#fields + 2] = 'created_at', stamp
@@ -218,8 +218,8 @@ end
 local function parents_to_wait_for(dependency)
   local parents, lost, status_of_lost = {}, nil, nil
   for _, parent in ipairs(dependency.ids) do
-    local status = status_of(parent)
-    local verdict = judge(status, dependency.on_failure)
+    local status = Dependents.status_of(parent)
+    local verdict = Dependents.judge(status, dependency.on_failure)
     if verdict == 'wait' then parents[#parents + 1] = parent end
     if verdict == 'cancel' then lost, status_of_lost = parent, status end
   end
@@ -237,9 +237,9 @@ for _, new in ipairs(jobs) do
   if new.is_replacing then
     local old = new.holder
     -- The end of another one that this batch replaces may have been its end, too.
-    local status = status_of(old.id)
-    if HOLDS.started[status] then
-      cancel_job(old.id, old.queue, status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
+    local status = Dependents.status_of(old.id)
+    if Unique.HOLDS.started[status] then
+      Ending.cancel_job(old.id, old.queue, status, old.ttl_s, now, { 'cause', 'replaced by job ' .. id })
     end
   end
   if new.is_again then
@@ -263,36 +263,36 @@ for _, new in ipairs(jobs) do
     if like.front then add(fields, 'front', 1) end
     if like.due ~= '' then add(fields, 'due', int(due_of(like))) end
     redis.call('HSET', job, unpack(fields))
-    local order = count(P .. 'counters', 'back', 1)
-    defer(id, like.queue, parents, like.dependency.on_failure, order, now)
+    local order = Ready.count(P .. 'counters', 'back', 1)
+    Dependents.defer(id, like.queue, parents, like.dependency.on_failure, order, now)
   elseif like.due == '' then
     local score
     if like.is_plain then
       place = place + 1
-      score = score_of(like.priority, place)
+      score = Ready.score_of(like.priority, place)
     else
-      score = next_score(like.priority, like.front)
+      score = Ready.next_score(like.priority, like.front)
     end
     if like.dependency then add(fields, 'enqueued_at', stamp) end
     add(fields, 'score', score)
     redis.call('HSET', job, unpack(fields))
     add(queues[like.queue].ready, score, id)
     if like.ttl then
-      arm_ttl(id, like.ttl)
-      if like.ttl < REPLAY_S then remember_request(id, request, stamp, now) end
+      Ready.arm_ttl(id, like.ttl)
+      if like.ttl < Ending.REPLAY_S then Ending.remember_request(id, request, stamp, now) end
     end
   else
     if like.front then add(fields, 'front', 1) end
     redis.call('HSET', job, unpack(fields))
-    schedule(id, like.queue, due_of(like))
+    Ready.schedule(id, like.queue, due_of(like))
   end
   -- A scheduled or deferred job's time to live begins with its wait for a worker.
   local is_ready = like.due == '' and not is_deferred
-  if like.unique then hold_unique(like.unique, id, is_ready and like.ttl or nil) end
-  if like.group then join_group(like.group, id, now) end
+  if like.unique then Unique.hold(like.unique, id, is_ready and like.ttl or nil) end
+  if like.group then Groups.join(like.group, id, now) end
   if lost then
     local failure_ttl = redis.call('HGET', job, 'failure_ttl')
-    cancel_deferred(id, like.queue, lost, status_of_lost, failure_ttl, now)
+    Dependents.cancel(id, like.queue, lost, status_of_lost, failure_ttl, now)
   end
 end
 for queue, has in pairs(queues) do
@@ -300,8 +300,8 @@ for queue, has in pairs(queues) do
   for i = 1, #has.ready, 1000 do
     redis.call('ZADD', P .. 'queue:' .. queue, unpack(has.ready, i, math.min(i + 999, #has.ready)))
   end
-  if has.ready[1] then announce(queue, not is_any_paused) end
+  if has.ready[1] then Ready.announce(queue, not is_any_paused) end
 end
 if not left_out[1] then return { 'ok', stamp } end
-redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', REPLAY_S)
+redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', Ending.REPLAY_S)
 return { 'ok', stamp, left_out }

@@ -23,7 +23,7 @@ if held[1] and held[1] == predecessor then
     local by = master .. ':' .. number
     local id = redis.pcall('HGET', P .. 'worker:' .. by, 'job')
     if type(id) == 'string' and id ~= '' then
-      reaped[#reaped + 1] = lose(id, now, by)
+      reaped[#reaped + 1] = Reap.lose(id, now, by)
     end
     redis.call('DEL', P .. 'worker:' .. by)
   end
@@ -32,7 +32,7 @@ elseif held[1] and held[1] ~= boot then
   return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
 end
 redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 5))
-redis.call('PEXPIRE', row, in_ms(row_ttl_s))
+redis.call('PEXPIRE', row, Ready.in_ms(row_ttl_s))
 redis.call('ZADD', P .. 'masters', int(now), master)
 redis.call('DEL', P .. 'control:' .. master)
 return { 'ok', int(now), reaped }

@@ -13,7 +13,7 @@ if for_s ~= '' and not sound(for_s) then
 end
 local ends_at = for_s ~= '' and int(now_us() + tonumber(for_s) * 1000000) or ''
 redis.call('ZADD', P .. 'paused', ends_at ~= '' and ends_at or '+inf', queue)
-if queue == ALL then
+if queue == Ready.ALL then
   -- In two commands, however many queues there are.
   redis.call('SUNIONSTORE', P .. 'suspended', P .. 'suspended', P .. 'nonempty')
   redis.call('DEL', P .. 'nonempty')
@@ -26,8 +26,8 @@ else
   redis.call('DEL', P .. 'wake:queue:' .. queue)
 end
 if ends_at ~= '' then
-  note_due(RESUME .. queue, tonumber(ends_at))
+  Ready.note_due(Pause.RESUME .. queue, tonumber(ends_at))
 else
-  redis.call('ZREM', P .. 'scheduled', RESUME .. queue)
+  redis.call('ZREM', P .. 'scheduled', Pause.RESUME .. queue)
 end
 return ends_at

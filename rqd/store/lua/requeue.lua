@@ -9,11 +9,11 @@ local id = ARGV[1]
 local job = P .. 'job:' .. id
 local refused = refusal({ job, 'hash' })
 if refused then return refused end
-local held = redis.call('HMGET', job, unpack(AGAIN_FIELDS))
+local held = redis.call('HMGET', job, unpack(Requeue.AGAIN_FIELDS))
 local status, queue = held[1] or '', held[2]
 if not queue then return '' end
-if not ENDED_BADLY[status] then return status end
+if not Requeue.ENDED_BADLY[status] then return status end
 refused = refusal({ P .. 'queue:' .. queue, 'zset', P .. 'nonempty', 'set',
   P .. 'counters', 'hash' })
 if refused then return refused end
-return run_again(id, held, ARGV[2] == '1', now_us())
+return Requeue.run_again(id, held, ARGV[2] == '1', now_us())

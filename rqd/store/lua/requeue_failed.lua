@@ -39,8 +39,8 @@ end
 table.sort(meant, function(a, b) return a.at < b.at end)
 local ids = {}
 for _, one in ipairs(meant) do
-  local held = looks_only or redis.call('HMGET', P .. 'job:' .. one.id, unpack(AGAIN_FIELDS))
-  local status = looks_only or run_again(one.id, held, false, now)
-  if looks_only or ENDED_BADLY[status] then ids[#ids + 1] = one.id end
+  local held = looks_only or redis.call('HMGET', P .. 'job:' .. one.id, unpack(Requeue.AGAIN_FIELDS))
+  local status = looks_only or Requeue.run_again(one.id, held, false, now)
+  if looks_only or Requeue.ENDED_BADLY[status] then ids[#ids + 1] = one.id end
 end
 return { found[1], #found[2] / 2, ids }

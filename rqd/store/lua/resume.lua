@@ -7,4 +7,4 @@
 local refused = refusal({ P .. 'paused', 'zset', P .. 'nonempty', 'set', P .. 'suspended', 'set',
   P .. 'scheduled', 'zset', P .. 'masters', 'zset' })
 if refused then return refused end
-return resume(ARGV[1]) and 1 or 0
+return Pause.resume(ARGV[1]) and 1 or 0

@@ -16,7 +16,7 @@ if held[1] ~= 'started' or not held[2] then return held[1] or '' end
 redis.call('HSET', job, 'stop', held[2] .. ' ' .. request .. ' ' .. by)
 local master = string.match(held[3] or '', '^(.+):%d+$')
 if master then
-  tell(master, cjson.encode({ id = request, ['do'] = 'stop_job', token = held[2], by = by,
+  Tell.master(master, cjson.encode({ id = request, ['do'] = 'stop_job', token = held[2], by = by,
     grace_s = grace_s }))
 end
 return 'started'

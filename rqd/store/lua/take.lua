@@ -21,19 +21,19 @@ refused = refusal({ ready, 'zset', started, 'zset' })
 if refused then return refused end
 local now = now_us()
 if held[1] == 'started' and held[3] and string.match(held[3], ':(.*)$') == request then
-  drop_lease(id, queue, held[4], now, true)
+  Ending.drop_lease(id, queue, held[4], now, true)
   redis.call('HDEL', job, 'lease')
   redis.call('HSET', job, 'status', 'queued')
-  uncharge(job)
+  Ready.uncharge(job)
 elseif held[1] ~= 'queued' or not redis.call('ZSCORE', ready, id) then
   return ''
 end
 local fence = math.max((sound(redis.call('HGET', P .. 'counters', 'fence')) or 0) + 1, now)
 local by = { master = master, nonce = request, lease_us = lease_us, pids = { ['1'] = pid },
   limits = {} }
-local claim = start(id, queue, fence, '1', by, now)
-leave_ready(id, queue)
-for _, limit in ipairs(by.limits) do go_on(limit, now) end
+local claim = Claim.start(id, queue, fence, '1', by, now)
+Ready.leave(id, queue)
+for _, limit in ipairs(by.limits) do Limits.go_on(limit, now) end
 if not claim then return '' end
 redis.call('HSET', P .. 'counters', 'fence', int(fence))
 redis.call('ZADD', P .. 'leases', int(now + lease_us), id)

@@ -7,4 +7,4 @@
 local index = P .. 'queue:' .. ARGV[1] .. ':' .. ARGV[2]
 local refused = refusal({ index, 'zset' })
 if refused then return refused end
-return forget_expired(index, now_us(), 100)
+return Ending.forget_expired(index, now_us(), 100)

@@ -26,7 +26,7 @@ local settles = {}
 for i = 1, take_count() do
   local one = { id = take(), token = take(), worker = take(), decision = take(),
     delay_us = take_number(0), staged = take(), fields = take_fields() }
-  if not DECISIONS[one.decision] then is_garbled = true end
+  if not Settle.DECISIONS[one.decision] then is_garbled = true end
   settles[i] = one
 end
 local workers, pids = {}, {}
@@ -82,14 +82,14 @@ if memo and memo.request == request then
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
       'signature', 'terms', 'tally')
     if job[1] == one.token
-      and is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
+      and Claim.is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0', job[12] or '' }
-      add_rest(claims[#claims], job[11], job[13])
+      Claim.add_rest(claims[#claims], job[11], job[13])
     end
   end
-  next_due = next_due_time()
+  next_due = Claim.next_due_time()
 else
   for _, one in ipairs(settles) do
     if one.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. one.staged) == 0 then
@@ -97,22 +97,22 @@ else
     end
   end
   for i, one in ipairs(settles) do
-    verdicts[i] = settle(one, now)
-    local is_over = not STAYS[one.decision] and field_of(one.fields, 'run_again_for') ~= 'asked'
+    verdicts[i] = Settle.attempt(one, now)
+    local is_over = not STAYS[one.decision] and Settle.field_of(one.fields, 'run_again_for') ~= 'asked'
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
       local is_good = one.decision == 'finish' or one.decision == 'repeat'
       redis.pcall('HINCRBY', row, is_good and 'done' or 'failed', 1)
-      local why = cause_of(one.fields)
+      local why = Settle.cause_of(one.fields)
       if why then redis.pcall('HSET', row, 'last_error', why) end
     end
   end
-  next_due = promote_and_look(now)
+  next_due = Claim.promote_and_look(now)
   local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
   if order and workers[1] then
-    claims = claim_by_turns(workers, precedence, by, now, order, state)
+    claims = Orders.for_workers(workers, precedence, by, now, order, state)
   else
-    claims = claim(workers, precedence, by, now)
+    claims = Claim.for_workers(workers, precedence, by, now)
   end
   local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
@@ -121,7 +121,7 @@ else
   end
   for _, one in ipairs(settles) do
     if not busy[one.worker] then
-      write_worker(master, one.worker, lease_us, 'state', 'idle', 'job', '', 'func_name', '',
+      Claim.write_worker(master, one.worker, lease_us, 'state', 'idle', 'job', '', 'func_name', '',
         'queue', '', 'since', int(now))
     end
   end
@@ -130,5 +130,5 @@ end
 
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
-if nudge and #claims < #workers then wake('master:' .. master) end
+if nudge and #claims < #workers then Ready.wake('master:' .. master) end
 return { int(now), verdicts, claims, next_due }

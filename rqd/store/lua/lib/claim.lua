@@ -7,49 +7,52 @@ local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
 local ROUNDS = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
-local MARKERS = 16
+Claim.MARKERS = 16
 -- With so few queues that have work, each is looked up in the precedence; with more, the precedence
 -- is gone through from its top, a slice at a time, and most often the first slice is enough.
 local FEW, SLICE = 32, 50
 
 -- Due jobs move to their queues, at most `limit` a call.
-local function promote(now, limit)
+function Claim.promote(now, limit)
   local ids = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     local job = P .. 'job:' .. id
     local held = redis.pcall('HMGET', job, 'origin', 'priority', 'status', 'front', 'ttl', 'attempt',
       'failure_ttl', 'terms')
     redis.call('ZREM', P .. 'scheduled', id)
-    if string.sub(id, 1, #RESUME) == RESUME then resume(string.sub(id, #RESUME + 1)) end
-    if string.sub(id, 1, #TOKEN) == TOKEN then let_next(string.sub(id, #TOKEN + 1)) end
+    if string.sub(id, 1, #Pause.RESUME) == Pause.RESUME then
+      Pause.resume(string.sub(id, #Pause.RESUME + 1))
+    elseif string.sub(id, 1, #Limits.TOKEN) == Limits.TOKEN then
+      Limits.let_next(string.sub(id, #Limits.TOKEN + 1))
+    end
     if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
       redis.call('HSET', job, 'enqueued_at', int(now))
-      local score = next_score(held[2], held[4] == '1')
-      local is_ready = enter_queue(id, held[1], score, held[6], held[7], now)
+      local score = Ready.next_score(held[2], held[4] == '1')
+      local is_ready = Ending.enter_queue(id, held[1], score, held[6], held[7], now)
       if is_ready and held[5] and not held[6] then
-        arm_ttl(id, held[5])
-        if held[8] then limit_unique(held[8], id, held[5]) end
+        Ready.arm_ttl(id, held[5])
+        if held[8] then Unique.expire_with_wait(held[8], id, held[5]) end
       end
     end
   end
 end
 
 -- When the next scheduled job is due; '' if none is, or at no time that a clock will show.
-local function next_due_time()
+function Claim.next_due_time()
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
   return sound(first[2]) and int(tonumber(first[2])) or ''
 end
 
 -- The same, after those that are due by now were promoted.
-local function promote_and_look(now)
+function Claim.promote_and_look(now)
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  if first[2] and tonumber(first[2]) <= now then promote(now, 100) end
-  return next_due_time()
+  if first[2] and tonumber(first[2]) <= now then Claim.promote(now, 100) end
+  return Claim.next_due_time()
 end
 
 -- The row expires with its master's heartbeats, which renew it; here only a new one gets a limit.
-local function write_worker(master, worker, lease_us, ...)
+function Claim.write_worker(master, worker, lease_us, ...)
   local row = P .. 'worker:' .. master .. ':' .. worker
   local added = redis.pcall('HSET', row, ...)
   if type(added) == 'table' then
@@ -60,27 +63,27 @@ local function write_worker(master, worker, lease_us, ...)
 end
 
 -- A job whose record no worker can use fails, and the queue goes on.
-local function set_aside(id, queue, held, cause, now)
+function Claim.set_aside(id, queue, held, cause, now)
   redis.call('PERSIST', P .. 'job:' .. id)
-  record(id, 'failed', held[9], { 'cause', cause }, now)
-  end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
+  Ending.record(id, 'failed', held[9], { 'cause', cause }, now)
+  Ending.end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
 end
 
 -- A number that the master can read: no hexadecimal, which Lua takes for one.
-local function is_plain(text, pattern)
+function Claim.is_plain(text, pattern)
   return sound(text) ~= nil and string.find(text, pattern) ~= nil
 end
 
 local WHOLE, DECIMAL = '^%d+$', '^[%d.eE+-]+$'
-local function is_usable(func_name, serializer, timeout, left, used, attempt, losses)
-  return func_name and serializer and is_plain(timeout, DECIMAL)
-    and is_plain(left or '0', WHOLE) and is_plain(used or '0', WHOLE)
-    and is_plain(attempt or '0', WHOLE) and is_plain(losses or '0', WHOLE)
+function Claim.is_usable(func_name, serializer, timeout, left, used, attempt, losses)
+  return func_name and serializer and Claim.is_plain(timeout, DECIMAL)
+    and Claim.is_plain(left or '0', WHOLE) and Claim.is_plain(used or '0', WHOLE)
+    and Claim.is_plain(attempt or '0', WHOLE) and Claim.is_plain(losses or '0', WHOLE)
 end
 
 -- A signed job's claim has what else its signature binds, as it stands in the hash; and where
 -- something was counted, the tally.
-local function add_rest(claim, signature, tally)
+function Claim.add_rest(claim, signature, tally)
   if not signature and not tally then return end
   local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
   claim[15] = signature or ''
@@ -90,36 +93,36 @@ local function add_rest(claim, signature, tally)
 end
 
 -- True if the job's limit, if it has one, lets it start now.
-local function is_let_in(id, queue, held, by, now)
-  local limit = limit_of(held[15])
+function Claim.is_let_in(id, queue, held, by, now)
+  local limit = Limits.of(held[15])
   if not limit then return true end
-  if is_limit_damaged(queue, limit) then
-    set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', now)
+  if Limits.is_damaged(queue, limit) then
+    Claim.set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', now)
     return false
   end
-  if not enter_limit(id, queue, limit, now) then return false end
+  if not Limits.enter(id, queue, limit, now) then return false end
   -- There may be a token for the next one, too.
   if limit.every_us then by.limits[#by.limits + 1] = limit end
   return true
 end
 
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, unusable, or its limit's.
-local function start(id, queue, fence, worker, by, now)
+function Claim.start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
   if held.err or held[1] ~= 'queued' or (held[11] or queue) ~= queue then return nil end
   local attempt = tonumber(held[9] or 0)
   if not held[11] or string.find(id, '[^%w_-]')
-    or not is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
-    set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', now)
+    or not Claim.is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
+    Claim.set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', now)
     return nil
   end
   if held[3] and #held[3] > INLINE_BYTES then
     local cause = 'refused: its payload lies in its hash, where ' .. #held[3] .. ' bytes are too many'
-    set_aside(id, queue, held, cause, now)
+    Claim.set_aside(id, queue, held, cause, now)
     return nil
   end
-  if held[15] and not is_let_in(id, queue, held, by, now) then return nil end
+  if held[15] and not Claim.is_let_in(id, queue, held, by, now) then return nil end
   local token = int(fence) .. ':' .. by.nonce
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
     'attempt', attempt + 1, 'worker', by.master .. ':' .. worker)
@@ -127,17 +130,17 @@ local function start(id, queue, fence, worker, by, now)
     redis.call('PERSIST', job)
     redis.call('PERSIST', job .. ':payload')
   end
-  if held[15] then start_unique(held[15], id) end
-  write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
+  if held[15] then Unique.start(held[15], id) end
+  Claim.write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
   local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
     held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0', held[15] or '' }
-  add_rest(claim, held[14], held[16])
+  Claim.add_rest(claim, held[14], held[16])
   return claim
 end
 
 -- Fills `claims` from one queue, up to `by.upto`; returns the last fence given, and whether the queue has work left.
-local function claim_from(queue, claims, workers, fence, by, now)
+function Claim.from_queue(queue, claims, workers, fence, by, now)
   local ready, started = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':started'
   if is_foreign(ready, 'zset') or is_foreign(started, 'zset') then return fence, false end
   for _ = 1, ROUNDS do
@@ -146,7 +149,7 @@ local function claim_from(queue, claims, workers, fence, by, now)
     local leases, starts = {}, {}
     by.limits = {}
     for _, id in ipairs(ids) do
-      local got = start(id, queue, fence + 1, workers[#claims + 1], by, now)
+      local got = Claim.start(id, queue, fence + 1, workers[#claims + 1], by, now)
       if got then
         fence = fence + 1
         claims[#claims + 1] = got
@@ -160,13 +163,13 @@ local function claim_from(queue, claims, workers, fence, by, now)
       redis.call('ZADD', started, unpack(starts))
     end
     -- Not before those of this round have left the queue: one of them may be let on.
-    for _, limit in ipairs(by.limits) do go_on(limit, now) end
+    for _, limit in ipairs(by.limits) do Limits.go_on(limit, now) end
     if #claims == by.upto then break end
   end
   return fence, redis.call('EXISTS', ready) == 1
 end
 
-local function few_with_work(precedence)
+function Claim.few_with_work(precedence)
   local queues = redis.call('SMEMBERS', P .. 'nonempty')
   if not queues[1] then return {} end
   local ranks, found = redis.call('ZMSCORE', precedence, unpack(queues)), {}
@@ -180,7 +183,7 @@ local function few_with_work(precedence)
   return found
 end
 
-local function slice_with_work(precedence, first)
+function Claim.slice_with_work(precedence, first)
   local queues, found = redis.call('ZRANGE', precedence, first, first + SLICE - 1), {}
   if not queues[1] then return nil end
   for i, has_work in ipairs(redis.call('SMISMEMBER', P .. 'nonempty', unpack(queues))) do
@@ -190,12 +193,12 @@ local function slice_with_work(precedence, first)
 end
 
 -- The queues of a precedence that have work, in its order, for a `for`.
-local function with_work(precedence)
+function Claim.with_work(precedence)
   local is_few = redis.call('SCARD', P .. 'nonempty') <= FEW
-  local found, at, first = is_few and few_with_work(precedence) or {}, 0, 0
+  local found, at, first = is_few and Claim.few_with_work(precedence) or {}, 0, 0
   return function()
     while at == #found and not is_few do
-      found, at, first = slice_with_work(precedence, first), 0, first + SLICE
+      found, at, first = Claim.slice_with_work(precedence, first), 0, first + SLICE
       if not found then return nil end
     end
     at = at + 1
@@ -204,28 +207,28 @@ local function with_work(precedence)
 end
 
 -- The last fence given. They rise even if a failover loses the counter, as long as the clock goes on.
-local function begin_claims(now)
+function Claim.begin(now)
   local kept = redis.call('HMGET', P .. 'counters', 'fence', 'behind')
-  if kept[2] then catch_up(now) end
+  if kept[2] then Dependents.catch_up(now) end
   return math.max(sound(kept[1]) or 0, now - 1)
 end
 
-local function claim(workers, precedence, by, now)
+function Claim.for_workers(workers, precedence, by, now)
   local claims, markers = {}, 0
   if not workers[1] then return claims end
-  local fence = begin_claims(now)
+  local fence = Claim.begin(now)
   by.upto = #workers
-  for queue in with_work(precedence) do
+  for queue in Claim.with_work(precedence) do
     local has_work = true
     if #claims < #workers then
-      fence, has_work = claim_from(queue, claims, workers, fence, by, now)
+      fence, has_work = Claim.from_queue(queue, claims, workers, fence, by, now)
       if not has_work then redis.call('SREM', P .. 'nonempty', queue) end
     end
     if has_work then
       -- No worker here is free any more: the next idle master shall know.
-      wake('queue:' .. queue)
+      Ready.wake('queue:' .. queue)
       markers = markers + 1
-      if markers == MARKERS then break end
+      if markers == Claim.MARKERS then break end
     end
   end
   if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end

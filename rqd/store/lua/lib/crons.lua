@@ -1,12 +1,12 @@
 -- crons: cron entries by when they are due.
 -- When the first entry from `low` on is due; '' if none is: what is paused is due at +inf.
-local function next_cron(low)
+function Crons.next_due(low)
   local first = redis.pcall('ZRANGEBYSCORE', P .. 'cron', low, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   return sound(first[2]) and int(tonumber(first[2])) or ''
 end
 
 -- Where that may be earlier than any master has been told of, they ask again.
-local function set_due(name, due)
+function Crons.set_due(name, due)
   redis.call('ZADD', P .. 'cron', due, name)
   if due == '+inf' then return end
   for _, master in ipairs(redis.pcall('ZRANGE', P .. 'masters', 0, 99)) do

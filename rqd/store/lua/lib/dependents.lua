@@ -1,7 +1,7 @@
 -- dependents: jobs that wait for others, their parents. `job:<id>:awaited` has the parents whose end a
 -- deferred job still waits for; `job:<parent>:dependents` the jobs that wait for its success, and
 -- `job:<parent>:dependents:any` those that its failure concerns too: it lets them run, or cancels them.
-local LIVE = { queued = true, started = true, scheduled = true, deferred = true, open = true }
+Dependents.LIVE = { queued = true, started = true, scheduled = true, deferred = true, open = true }
 -- Endings after which nobody can wait for the job any more.
 local FOR_GOOD = { finished = true, gone = true, delete = true }
 local WHAT_BEFELL = { failed = 'failed', stopped = 'was stopped', canceled = 'was canceled',
@@ -9,13 +9,12 @@ local WHAT_BEFELL = { failed = 'failed', stopped = 'was stopped', canceled = 'wa
 -- So many are told of endings in one script; the rest wait in `endings` for the next claim or beat.
 local untold = 100
 local is_telling = false
--- Set by a cancel that lets the dependents run.
-local counts_as_finished = false
+-- `Dependents.counts_as_finished` is set by a cancel that lets the dependents run.
 
 -- The parents' ids and what their failure means for the job: 'run', 'cancel', or nil for waiting
 -- on; nil if it depends on none.
-local function dependency_of(terms)
-  local told, ids = term(terms, 'depends_on'), {}
+function Dependents.dependency_of(terms)
+  local told, ids = Terms.part(terms, 'depends_on'), {}
   if not told or type(told.ids) ~= 'table' then return nil end
   for _, id in ipairs(told.ids) do
     if type(id) == 'string' and (string.find(id, '^[%w_-]+$') or string.find(id, '^group:[%w_-]+$')) then
@@ -26,8 +25,8 @@ local function dependency_of(terms)
 end
 
 -- Where a parent stands; nil if it is gone. A group is open or finished.
-local function status_of(parent)
-  local key = parent_key(parent)
+function Dependents.status_of(parent)
+  local key = Ready.parent_key(parent)
   if not string.find(parent, ':', 1, true) then
     local status = redis.pcall('HGET', key, 'status')
     return type(status) == 'string' and status or nil
@@ -38,83 +37,84 @@ end
 
 -- What a parent in this state means for a job that depends on it: 'met', 'wait' or 'cancel'. A failed
 -- parent may be requeued; one that is gone will never finish.
-local function judge(status, on_failure)
+function Dependents.judge(status, on_failure)
   if status == 'finished' then return 'met' end
-  if LIVE[status] then return 'wait' end
+  if Dependents.LIVE[status] then return 'wait' end
   if on_failure == 'run' then return 'met' end
-  return INDEX[status] and on_failure ~= 'cancel' and 'wait' or 'cancel'
+  return Ending.INDEX[status] and on_failure ~= 'cancel' and 'wait' or 'cancel'
 end
 
-local function dependents_of(parent, on_failure)
+function Dependents.key_of(parent, on_failure)
   local concerns_failure = on_failure == 'run' or on_failure == 'cancel'
-  return parent_key(parent) .. ':dependents' .. (concerns_failure and ':any' or '')
+  return Ready.parent_key(parent) .. ':dependents' .. (concerns_failure and ':any' or '')
 end
 
 -- The parent's hash says that somebody waits, so that the end of any other job need not ask.
-local function wait_for(id, parent, on_failure, place)
-  redis.call('HSET', parent_key(parent), 'dependents', 1)
-  redis.call('ZADD', dependents_of(parent, on_failure), 'NX', int(place), id)
+function Dependents.wait_for(id, parent, on_failure, place)
+  redis.call('HSET', Ready.parent_key(parent), 'dependents', 1)
+  redis.call('ZADD', Dependents.key_of(parent, on_failure), 'NX', int(place), id)
 end
 
-local function defer(id, queue, parents, on_failure, place, now)
+function Dependents.defer(id, queue, parents, on_failure, place, now)
   redis.call('DEL', P .. 'job:' .. id .. ':awaited')
   for _, parent in ipairs(parents) do
     redis.call('SADD', P .. 'job:' .. id .. ':awaited', parent)
-    wait_for(id, parent, on_failure, place)
+    Dependents.wait_for(id, parent, on_failure, place)
   end
   redis.call('ZADD', P .. 'queue:' .. queue .. ':deferred', int(now), id)
 end
 
 -- All its parents have ended: it is ready, or waits for its time.
-local function release(id, queue, now)
+function Dependents.release(id, queue, now)
   local job = P .. 'job:' .. id
-  undefer(id, queue)
+  Ready.undefer(id, queue)
   local held = redis.call('HMGET', job, 'priority', 'front', 'ttl', 'attempt', 'failure_ttl', 'due',
     'terms')
   local due = sound(held[6])
   if due and due > now then
-    schedule(id, queue, due)
+    Ready.schedule(id, queue, due)
     return
   end
   redis.call('HSET', job, 'enqueued_at', int(now))
-  local is_ready = enter_queue(id, queue, next_score(held[1], held[2] == '1'), held[4], held[5], now)
+  local score = Ready.next_score(held[1], held[2] == '1')
+  local is_ready = Ending.enter_queue(id, queue, score, held[4], held[5], now)
   if is_ready and held[3] then
-    arm_ttl(id, held[3])
-    limit_unique(held[7], id, held[3])
+    Ready.arm_ttl(id, held[3])
+    Unique.expire_with_wait(held[7], id, held[3])
   end
 end
 
-local function cancel_deferred(id, queue, parent, status, failure_ttl, now)
-  untold = untold - undefer(id, queue) / 10
+function Dependents.cancel(id, queue, parent, status, failure_ttl, now)
+  untold = untold - Ready.undefer(id, queue) / 10
   local cause = 'canceled: its parent ' .. parent .. ' ' .. (WHAT_BEFELL[status] or 'did not finish')
-  end_job(id, queue, 'canceled', failure_ttl, now, { 'cause', cause })
+  Ending.end_job(id, queue, 'canceled', failure_ttl, now, { 'cause', cause })
 end
 
 -- One parent of a deferred job has come to an end, or stands as it does.
-local function hear_of(id, parent, status, now)
+function Dependents.hear_of(id, parent, status, now)
   local awaited = P .. 'job:' .. id .. ':awaited'
   local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'terms', 'failure_ttl')
   if held.err or held[1] ~= 'deferred' or not held[2] then return end
   if redis.pcall('SISMEMBER', awaited, parent) ~= 1 then return end
   if status == 'delete' then
-    untold = untold - undefer(id, held[2]) / 10
-    bury(id, now, 'delete')
+    untold = untold - Ready.undefer(id, held[2]) / 10
+    Ending.bury(id, now, 'delete')
     return
   end
-  local dependency = dependency_of(held[3]) or {}
-  local verdict = judge(status, dependency.on_failure)
+  local dependency = Dependents.dependency_of(held[3]) or {}
+  local verdict = Dependents.judge(status, dependency.on_failure)
   if verdict == 'cancel' then
-    cancel_deferred(id, held[2], parent, status, held[4], now)
+    Dependents.cancel(id, held[2], parent, status, held[4], now)
   elseif verdict == 'met' then
-    redis.pcall('ZREM', dependents_of(parent, dependency.on_failure), id)
+    redis.pcall('ZREM', Dependents.key_of(parent, dependency.on_failure), id)
     redis.call('SREM', awaited, parent)
-    if redis.call('EXISTS', awaited) == 0 then release(id, held[2], now) end
+    if redis.call('EXISTS', awaited) == 0 then Dependents.release(id, held[2], now) end
   end
 end
 
 -- Tells the dependents in `endings` of their parents' ends, some of them if they are many. That they
 -- end in turn only makes the list longer.
-local function tell_dependents(now)
+function Dependents.tell(now)
   if is_telling or is_foreign(P .. 'counters', 'hash') or is_foreign(P .. 'nonempty', 'set')
     or is_foreign(P .. 'scheduled', 'zset') then return end
   is_telling = true
@@ -128,7 +128,7 @@ local function tell_dependents(now)
       redis.call('DEL', room)
       redis.call('LPOP', P .. 'endings')
     else
-      for _, id in ipairs(ids) do hear_of(id, parent, status, now) end
+      for _, id in ipairs(ids) do Dependents.hear_of(id, parent, status, now) end
       redis.call('ZREM', room, unpack(ids))
       untold = untold - #ids
     end
@@ -138,8 +138,8 @@ local function tell_dependents(now)
 end
 
 -- Goes on where a script before had too many to tell; true if none are left.
-local function catch_up(now)
-  tell_dependents(now)
+function Dependents.catch_up(now)
+  Dependents.tell(now)
   if redis.call('EXISTS', P .. 'endings') == 1 then return false end
   redis.call('HDEL', P .. 'counters', 'behind')
   return true
@@ -147,10 +147,10 @@ end
 
 -- Those that wait for a job are moved out of the way of whoever comes to wait for its next run, or
 -- for another job of its id.
-local function move_aside(id, dependents, status, now)
+function Dependents.move_aside(id, dependents, status, now)
   for at = now, now + 99 do
     local name = id .. ':' .. int(at)
-    local moved = redis.pcall('RENAMENX', parent_key(id) .. dependents, P .. 'ended:' .. name)
+    local moved = redis.pcall('RENAMENX', Ready.parent_key(id) .. dependents, P .. 'ended:' .. name)
     if type(moved) == 'table' then return end -- nobody waits
     if moved == 1 then
       if is_foreign(P .. 'endings', 'list') then redis.call('DEL', P .. 'endings') end
@@ -160,11 +160,11 @@ local function move_aside(id, dependents, status, now)
   end
 end
 
-local function concern_dependents(id, _, status, now, has_dependents)
-  if not has_dependents then return end
-  if counts_as_finished then status, counts_as_finished = 'finished', false end
-  move_aside(id, ':dependents:any', status, now)
-  if FOR_GOOD[status] then move_aside(id, ':dependents', status, now) end
-  tell_dependents(now)
+function Dependents.concern(id, status, now)
+  if Dependents.counts_as_finished then
+    status, Dependents.counts_as_finished = 'finished', false
+  end
+  Dependents.move_aside(id, ':dependents:any', status, now)
+  if FOR_GOOD[status] then Dependents.move_aside(id, ':dependents', status, now) end
+  Dependents.tell(now)
 end
-on_end[#on_end + 1] = concern_dependents

@@ -5,52 +5,53 @@
 local GROUP_US = 86400 * 1000000
 
 -- The group that a job's terms name; nil for none.
-local function group_of(terms)
-  local group = term(terms, 'group')
+function Groups.of(terms)
+  local group = Terms.part(terms, 'group')
   local name = group and group.name
   return type(name) == 'string' and string.find(name, '^[%w_-]+$') and name or nil
 end
 
-local function is_damaged(group)
+function Groups.is_damaged(group)
   return is_foreign(group, 'hash') or is_foreign(group .. ':jobs', 'zset')
     or is_foreign(group .. ':open', 'set') or is_foreign(group .. ':ended', 'hash')
     or is_foreign(P .. 'groups', 'zset')
 end
 
 -- A job is not among those that have ended, if it ever was.
-local function uncount(group, id)
+function Groups.uncount(group, id)
   local status = redis.call('HGET', group .. ':ended', id)
   if not status then return end
   redis.call('HDEL', group .. ':ended', id)
-  count(group, status, -1)
+  Ready.count(group, status, -1)
 end
 
-local function open_in_group(name, id)
+function Groups.open(name, id)
   local group = P .. 'group:' .. name
-  uncount(group, id)
+  Groups.uncount(group, id)
   redis.call('SADD', group .. ':open', id)
   for _, part in ipairs({ '', ':jobs', ':ended' }) do redis.call('PERSIST', group .. part) end
   redis.call('ZADD', P .. 'groups', '+inf', name)
 end
 
 -- A new job; it may take the place of an ended one of its id.
-local function join_group(name, id, now)
+function Groups.join(name, id, now)
   local group = P .. 'group:' .. name
   redis.call('HSETNX', group, 'created_at', int(now))
-  redis.call('ZADD', group .. ':jobs', 'NX', count(P .. 'counters', 'back', 1), id)
-  open_in_group(name, id)
+  redis.call('ZADD', group .. ':jobs', 'NX', Ready.count(P .. 'counters', 'back', 1), id)
+  Groups.open(name, id)
 end
 
 -- A job that has ended will run again.
-local function rejoin_group(terms, id)
-  local name = group_of(terms)
+function Groups.rejoin(terms, id)
+  local name = Groups.of(terms)
   local group = P .. 'group:' .. (name or '')
-  if not name or is_damaged(group) or not redis.call('ZSCORE', group .. ':jobs', id) then return end
-  open_in_group(name, id)
+  if not name or Groups.is_damaged(group) then return end
+  if not redis.call('ZSCORE', group .. ':jobs', id) then return end
+  Groups.open(name, id)
 end
 
 -- The last of its jobs has ended, or was deleted.
-local function close_group(name, now)
+function Groups.close(name, now)
   local group = P .. 'group:' .. name
   local held = redis.call('HMGET', group, 'expires', 'dependents')
   if redis.call('EXISTS', group .. ':jobs') == 0 then
@@ -62,13 +63,13 @@ local function close_group(name, now)
       redis.call('PEXPIREAT', group .. part, int(math.ceil(expires / 1000)))
     end
     redis.call('ZADD', P .. 'groups', int(expires), name)
-    forget_expired(P .. 'groups', now, 2)
+    Ending.forget_expired(P .. 'groups', now, 2)
   end
-  concern_dependents('group:' .. name, nil, 'finished', now, held[2])
+  if held[2] then Dependents.concern('group:' .. name, 'finished', now) end
 end
 
 -- Its records tell of a group as long as those of its jobs.
-local function keep_with(group, id, now)
+function Groups.keep_with(group, id, now)
   local ttl_ms = redis.call('PTTL', P .. 'job:' .. id)
   local kept = redis.call('HGET', group, 'expires')
   if ttl_ms == -1 then
@@ -80,23 +81,18 @@ local function keep_with(group, id, now)
 end
 
 -- Keys of a group that hold something else must not keep a job from its end.
-local function end_in_group(name, id, status, now)
+function Groups.end_job(name, id, status, now)
   local group = P .. 'group:' .. name
-  if is_damaged(group) then return end
+  if Groups.is_damaged(group) then return end
   local was_open = redis.call('SREM', group .. ':open', id) == 1
-  if INDEX[status] then
+  if Ending.INDEX[status] then
     if not was_open then return end
     redis.call('HSET', group .. ':ended', id, status)
-    count(group, status, 1)
-    keep_with(group, id, now)
+    Ready.count(group, status, 1)
+    Groups.keep_with(group, id, now)
   else
     if redis.call('ZREM', group .. ':jobs', id) == 0 then return end
-    uncount(group, id)
+    Groups.uncount(group, id)
   end
-  if redis.call('EXISTS', group .. ':open') == 0 then close_group(name, now) end
-end
-
-on_end[#on_end + 1] = function(id, _, status, now, _, terms)
-  local name = group_of(terms)
-  if name then end_in_group(name, id, status, now) end
+  if redis.call('EXISTS', group .. ':open') == 0 then Groups.close(name, now) end
 end

@@ -9,17 +9,17 @@
 -- job of each queue; the one that is claimed first starts.
 local LIMIT_QUEUES = 16
 -- The next token's time is kept among the due jobs, under a name that no job can have.
-local TOKEN = ':limit:'
+Limits.TOKEN = ':limit:'
 -- Ids of waiters that expired are passed over, so many at a time.
 local WAITERS = 100
 
-local function holders_of(key) return P .. 'limit:holders:' .. key end
-local function state_of(key) return P .. 'limit:state:' .. key end
-local function queues_of(key) return P .. 'limit:queues:' .. key end
-local function waiting_of(queue, key) return P .. 'limit:waiting:' .. queue .. ',' .. key end
+function Limits.holders_of(key) return P .. 'limit:holders:' .. key end
+function Limits.state_of(key) return P .. 'limit:state:' .. key end
+function Limits.queues_of(key) return P .. 'limit:queues:' .. key end
+function Limits.waiting_of(queue, key) return P .. 'limit:waiting:' .. queue .. ',' .. key end
 
 -- Both numbers or one of them; nil for no limit.
-local function limit_from(key, slots, every_us, burst)
+function Limits.from(key, slots, every_us, burst)
   slots, every_us, burst = sound(slots), sound(every_us), sound(burst) or 1
   slots, every_us = slots and slots >= 1 and slots, every_us and every_us >= 1 and every_us
   if slots or every_us then
@@ -27,35 +27,35 @@ local function limit_from(key, slots, every_us, burst)
   end
 end
 
-local function limit_of(terms)
-  local limit = term(terms, 'limit')
+function Limits.of(terms)
+  local limit = Terms.part(terms, 'limit')
   if not limit or type(limit.key) ~= 'string' then return nil end
-  return limit_from(limit.key, limit.concurrency, limit.every_us, limit.burst)
+  return Limits.from(limit.key, limit.concurrency, limit.every_us, limit.burst)
 end
 
 -- When all tokens are back. Later than if all were taken now is nothing of this limit's making: the
 -- clock went back, or it was damaged.
-local function all_back(limit, now)
-  local tat = sound(redis.pcall('HGET', state_of(limit.key), 'tat')) or 0
+function Limits.all_back(limit, now)
+  local tat = sound(redis.pcall('HGET', Limits.state_of(limit.key), 'tat')) or 0
   return math.min(math.max(tat, now), now + limit.burst * limit.every_us)
 end
 
 -- What keeps a job of this limit from its start: nil for nothing, 'slot', or the next token's time.
-local function obstacle(limit, now)
-  local held = limit.slots and redis.pcall('ZCARD', holders_of(limit.key))
+function Limits.obstacle(limit, now)
+  local held = limit.slots and redis.pcall('ZCARD', Limits.holders_of(limit.key))
   if type(held) == 'number' and held >= limit.slots then return 'slot' end
   if not limit.every_us then return nil end
-  local at = all_back(limit, now) - (limit.burst - 1) * limit.every_us
+  local at = Limits.all_back(limit, now) - (limit.burst - 1) * limit.every_us
   return at > now and at or nil
 end
 
 -- What is left of a limit is known as long as it matters: the index has when it may be forgotten.
-local function note_limit(key, now)
-  local index, state = P .. 'limits', state_of(key)
+function Limits.note(key, now)
+  local index, state = P .. 'limits', Limits.state_of(key)
   -- Each clears two others, so that the index never outgrows what is in use.
   local over = redis.pcall('ZRANGEBYSCORE', index, '-inf', int(now), 'LIMIT', 0, 2)
   if over[1] then redis.call('ZREM', index, unpack(over)) end
-  if redis.call('EXISTS', holders_of(key), queues_of(key)) > 0 then
+  if redis.call('EXISTS', Limits.holders_of(key), Limits.queues_of(key)) > 0 then
     redis.pcall('ZADD', index, '+inf', key)
     redis.call('PERSIST', state)
     return
@@ -70,122 +70,122 @@ local function note_limit(key, now)
   end
 end
 
-local function leave_waiting(id, queue, key)
-  redis.pcall('ZREM', waiting_of(queue, key), id)
+function Limits.leave_waiting(id, queue, key)
+  redis.pcall('ZREM', Limits.waiting_of(queue, key), id)
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id)
   redis.call('HDEL', P .. 'job:' .. id, 'limited')
-  if redis.call('EXISTS', waiting_of(queue, key)) == 0 then
-    redis.pcall('SREM', queues_of(key), queue)
+  if redis.call('EXISTS', Limits.waiting_of(queue, key)) == 0 then
+    redis.pcall('SREM', Limits.queues_of(key), queue)
   end
 end
 
-local function let_one(key, queue)
+function Limits.let_one(key, queue)
   if is_foreign(P .. 'queue:' .. queue, 'zset') then return end
   for _ = 1, WAITERS do
-    local first = redis.pcall('ZRANGE', waiting_of(queue, key), 0, 0)
+    local first = redis.pcall('ZRANGE', Limits.waiting_of(queue, key), 0, 0)
     local id = first[1]
     if not id then break end
     local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
     if held.err or not held[1] then
-      redis.call('ZREM', waiting_of(queue, key), id)
+      redis.call('ZREM', Limits.waiting_of(queue, key), id)
       redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id)
     else
-      leave_waiting(id, queue, key)
+      Limits.leave_waiting(id, queue, key)
       if held[1] == 'queued' and held[2] == queue and held[3] == key then
-        make_ready(id, queue, place_again(held[4], held[5]))
+        Ready.enter(id, queue, Ready.place_again(held[4], held[5]))
         return
       end
     end
   end
-  if redis.call('EXISTS', waiting_of(queue, key)) == 0 then
-    redis.pcall('SREM', queues_of(key), queue)
+  if redis.call('EXISTS', Limits.waiting_of(queue, key)) == 0 then
+    redis.pcall('SREM', Limits.queues_of(key), queue)
   end
 end
 
 -- Each queue's next waiter is ready.
-local function let_next(key)
-  for _, queue in ipairs(redis.pcall('SRANDMEMBER', queues_of(key), LIMIT_QUEUES)) do
-    let_one(key, queue)
+function Limits.let_next(key)
+  for _, queue in ipairs(redis.pcall('SRANDMEMBER', Limits.queues_of(key), LIMIT_QUEUES)) do
+    Limits.let_one(key, queue)
   end
 end
 
 -- Those who wait are let on, now or when there is a token.
-local function go_on(limit, now)
-  if redis.call('EXISTS', queues_of(limit.key)) == 0 then return end
-  local why = obstacle(limit, now)
+function Limits.go_on(limit, now)
+  if redis.call('EXISTS', Limits.queues_of(limit.key)) == 0 then return end
+  local why = Limits.obstacle(limit, now)
   if not why then
-    let_next(limit.key)
+    Limits.let_next(limit.key)
   elseif why ~= 'slot' then
-    note_due(TOKEN .. limit.key, why)
+    Ready.note_due(Limits.TOKEN .. limit.key, why)
   end
 end
 
 -- True if the job may start: it has its slot and its token then. Else it waits, at its place.
-local function enter_limit(id, queue, limit, now)
-  local job, state = P .. 'job:' .. id, state_of(limit.key)
+function Limits.enter(id, queue, limit, now)
+  local job, state = P .. 'job:' .. id, Limits.state_of(limit.key)
   redis.call('HSET', state, 'concurrency', limit.slots and int(limit.slots) or '',
     'every_us', limit.every_us and int(limit.every_us) or '', 'burst', int(limit.burst))
-  local why = obstacle(limit, now)
+  local why = Limits.obstacle(limit, now)
   if why then
     local held = redis.call('HMGET', job, 'score', 'priority')
-    local score = place_again(held[1], held[2])
+    local score = Ready.place_again(held[1], held[2])
     redis.call('HSET', job, 'limited', limit.key, 'score', score)
-    redis.call('ZADD', waiting_of(queue, limit.key), score, id)
+    redis.call('ZADD', Limits.waiting_of(queue, limit.key), score, id)
     redis.call('ZADD', P .. 'queue:' .. queue .. ':limited', score, id)
-    redis.call('SADD', queues_of(limit.key), queue)
+    redis.call('SADD', Limits.queues_of(limit.key), queue)
     if why ~= 'slot' then
-      redis.call('HSET', state, 'tat', int(all_back(limit, now)))
-      note_due(TOKEN .. limit.key, why)
+      redis.call('HSET', state, 'tat', int(Limits.all_back(limit, now)))
+      Ready.note_due(Limits.TOKEN .. limit.key, why)
     end
   else
-    if limit.slots then redis.call('ZADD', holders_of(limit.key), int(now), id) end
+    if limit.slots then redis.call('ZADD', Limits.holders_of(limit.key), int(now), id) end
     if limit.every_us then
-      redis.call('HSET', state, 'tat', int(all_back(limit, now) + limit.every_us))
+      redis.call('HSET', state, 'tat', int(Limits.all_back(limit, now) + limit.every_us))
     end
   end
-  note_limit(limit.key, now)
+  Limits.note(limit.key, now)
   return not why
 end
 
 -- A key of the limit that holds something else.
-local function is_limit_damaged(queue, limit)
+function Limits.is_damaged(queue, limit)
   local key = limit.key
-  return refusal({ holders_of(key), 'zset', state_of(key), 'hash', queues_of(key), 'set',
-    waiting_of(queue, key), 'zset', P .. 'queue:' .. queue .. ':limited', 'zset' }) ~= nil
+  return refusal({ Limits.holders_of(key), 'zset', Limits.state_of(key), 'hash', Limits.queues_of(key), 'set',
+    Limits.waiting_of(queue, key), 'zset', P .. 'queue:' .. queue .. ':limited', 'zset' }) ~= nil
 end
 
 -- A job's attempt is over. One that was none gives its token back.
-local function leave_limit(id, terms, now, is_uncharged)
-  local limit = limit_of(terms)
+function Limits.leave(id, terms, now, is_uncharged)
+  local limit = Limits.of(terms)
   if not limit then return end
   if limit.every_us and is_uncharged then
-    redis.pcall('HSET', state_of(limit.key), 'tat', int(all_back(limit, now) - limit.every_us))
+    redis.pcall('HSET', Limits.state_of(limit.key), 'tat', int(Limits.all_back(limit, now) - limit.every_us))
   end
-  if limit.slots then redis.pcall('ZREM', holders_of(limit.key), id) end
-  go_on(limit, now)
-  note_limit(limit.key, now)
+  if limit.slots then redis.pcall('ZREM', Limits.holders_of(limit.key), id) end
+  Limits.go_on(limit, now)
+  Limits.note(limit.key, now)
 end
 
 -- A job leaves its queue without a claim: it may wait, or be the one that was let on.
-local function leave_unclaimed(id, queue)
+function Limits.leave_unclaimed(id, queue)
   local held = redis.call('HMGET', P .. 'job:' .. id, 'limited', 'terms')
-  if held[1] then leave_waiting(id, queue, held[1]) end
-  local limit = limit_of(held[2])
+  if held[1] then Limits.leave_waiting(id, queue, held[1]) end
+  local limit = Limits.of(held[2])
   if limit then
     local now = now_us()
-    go_on(limit, now)
-    note_limit(limit.key, now)
+    Limits.go_on(limit, now)
+    Limits.note(limit.key, now)
   end
 end
 
 -- A job leaves where it waits, by its status.
-local function stop_waiting(id, queue, status)
+function Limits.stop_waiting(id, queue, status)
   if status == 'queued' then
-    leave_ready(id, queue)
-    leave_unclaimed(id, queue)
+    Ready.leave(id, queue)
+    Limits.leave_unclaimed(id, queue)
   elseif status == 'scheduled' then
-    unschedule(id, queue)
+    Ready.unschedule(id, queue)
   elseif status == 'deferred' then
-    undefer(id, queue)
+    Ready.undefer(id, queue)
   end
 end

@@ -1,10 +1,10 @@
 -- mend: what a beat looks through bit by bit, for what no other script sees.
 -- What a mistake took out of the sets that all queues share is put in again, as a queue's own keys
 -- have it, some entries a call; and an entry without its job goes.
-local function mend(queue, now, lease_us)
+function Mend.queue(queue, now, lease_us)
   local own = P .. 'queue:' .. queue
   if redis.call('TYPE', own).ok == 'zset' and redis.call('SISMEMBER', P .. 'nonempty', queue) == 0 then
-    announce(queue)
+    Ready.announce(queue)
   end
   for shared, index in pairs({ leases = 'started', scheduled = 'scheduled' }) do
     local found = redis.pcall('ZRANDMEMBER', own .. ':' .. index, 10, 'WITHSCORES')
@@ -17,7 +17,7 @@ local function mend(queue, now, lease_us)
         elseif shared == 'leases' then
           redis.call('ZADD', P .. shared, int(now + lease_us), id)
         else
-          schedule(id, queue, score)
+          Ready.schedule(id, queue, score)
         end
       end
     end
@@ -26,29 +26,29 @@ end
 
 -- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
 -- sees; and what a mistake took out of Redis is put in again.
-local function mend_deferred(queue, now)
+function Mend.deferred(queue, now)
   local index = P .. 'queue:' .. queue .. ':deferred'
   for _, id in ipairs(redis.pcall('ZRANDMEMBER', index, 10)) do
     local job = P .. 'job:' .. id
     local held = redis.pcall('HMGET', job, 'status', 'origin', 'terms', 'attempt', 'failure_ttl')
     if held.err or held[1] ~= 'deferred' or held[2] ~= queue then
-      undefer(id, queue)
+      Ready.undefer(id, queue)
     else
       local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
-      local dependency = dependency_of(held[3]) or {}
+      local dependency = Dependents.dependency_of(held[3]) or {}
       for _, parent in ipairs(parents) do
-        local status = status_of(parent) or 'gone'
-        if judge(status, dependency.on_failure) ~= 'wait' then
-          hear_of(id, parent, status, now)
+        local status = Dependents.status_of(parent) or 'gone'
+        if Dependents.judge(status, dependency.on_failure) ~= 'wait' then
+          Dependents.hear_of(id, parent, status, now)
           break -- it may not wait any more; if it does, a later look finds the others
         end
-        wait_for(id, parent, dependency.on_failure, now)
+        Dependents.wait_for(id, parent, dependency.on_failure, now)
       end
       if not parents[1] then
         local cause = 'damaged: what it waits for is gone from Redis'
-        undefer(id, queue)
-        record(id, 'failed', held[4], { 'cause', cause }, now)
-        end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
+        Ready.undefer(id, queue)
+        Ending.record(id, 'failed', held[4], { 'cause', cause }, now)
+        Ending.end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
       end
     end
   end
@@ -56,46 +56,46 @@ end
 
 -- Some open jobs of some groups are looked at: one whose time to wait was over is gone, which no
 -- script sees.
-local function mend_groups(now)
+function Mend.groups(now)
   local number = redis.pcall('ZCOUNT', P .. 'groups', '+inf', '+inf')
   if type(number) ~= 'number' or number == 0 then return end
   local from = now % number
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'groups', '+inf', '+inf', 'LIMIT', from, 10)) do
     for _, id in ipairs(redis.pcall('SRANDMEMBER', P .. 'group:' .. name .. ':open', 10)) do
       local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
-      local is_its = not held.err and held[1] and group_of(held[2]) == name
-      if not is_its then end_in_group(name, id, 'gone', now) end
-      if is_its and INDEX[held[1]] then end_in_group(name, id, held[1], now) end
+      local is_its = not held.err and held[1] and Groups.of(held[2]) == name
+      if not is_its then Groups.end_job(name, id, 'gone', now) end
+      if is_its and Ending.INDEX[held[1]] then Groups.end_job(name, id, held[1], now) end
     end
   end
 end
 
 -- What a mistake left behind: holders that don't run any more, waiters that nobody lets on.
-local function mend_limits(now)
+function Mend.limits(now)
   for _, key in ipairs(redis.pcall('ZRANDMEMBER', P .. 'limits', 10)) do
-    for _, id in ipairs(redis.pcall('ZRANDMEMBER', holders_of(key), 10)) do
+    for _, id in ipairs(redis.pcall('ZRANDMEMBER', Limits.holders_of(key), 10)) do
       local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'terms')
-      local limit = not held.err and held[1] == 'started' and limit_of(held[2])
-      if not limit or limit.key ~= key then redis.call('ZREM', holders_of(key), id) end
+      local limit = not held.err and held[1] == 'started' and Limits.of(held[2])
+      if not limit or limit.key ~= key then redis.call('ZREM', Limits.holders_of(key), id) end
     end
-    local state = redis.pcall('HMGET', state_of(key), 'concurrency', 'every_us', 'burst')
-    local limit = not state.err and limit_from(key, unpack(state))
-    if limit then go_on(limit, now) else let_next(key) end
-    note_limit(key, now)
+    local state = redis.pcall('HMGET', Limits.state_of(key), 'concurrency', 'every_us', 'burst')
+    local limit = not state.err and Limits.from(key, unpack(state))
+    if limit then Limits.go_on(limit, now) else Limits.let_next(key) end
+    Limits.note(key, now)
   end
 end
 
 -- A waiter that only its queue's index knows any more is ready again.
-local function mend_limited(queue)
+function Mend.limited(queue)
   local limited = P .. 'queue:' .. queue .. ':limited'
   for _, id in ipairs(redis.pcall('ZRANDMEMBER', limited, 10)) do
     local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
     if held.err or held[1] ~= 'queued' or held[2] ~= queue or not held[3] then
       redis.call('ZREM', limited, id)
-    elseif not redis.pcall('ZSCORE', waiting_of(queue, held[3]), id)
+    elseif not redis.pcall('ZSCORE', Limits.waiting_of(queue, held[3]), id)
       and not is_foreign(P .. 'queue:' .. queue, 'zset') then
-      leave_waiting(id, queue, held[3])
-      make_ready(id, queue, place_again(held[4], held[5]))
+      Limits.leave_waiting(id, queue, held[3])
+      Ready.enter(id, queue, Ready.place_again(held[4], held[5]))
     end
   end
 end

@@ -4,9 +4,9 @@
 
 -- The queues of a precedence that have work, in its order: {queue, rank, weight}. The score is the rank,
 -- and a weight in its fraction.
-local function candidates_of(precedence)
+function Orders.candidates_of(precedence)
   local names, found = {}, {}
-  for queue in with_work(precedence) do names[#names + 1] = queue end
+  for queue in Claim.with_work(precedence) do names[#names + 1] = queue end
   for first = 1, #names, 1000 do
     local last = math.min(first + 999, #names)
     for i, score in ipairs(redis.call('ZMSCORE', precedence, unpack(names, first, last))) do
@@ -19,7 +19,7 @@ local function candidates_of(precedence)
 end
 
 -- The first of them behind this queue, which need not have work any more.
-local function behind(candidates, precedence, queue)
+function Orders.behind(candidates, precedence, queue)
   local score = redis.call('ZSCORE', precedence, queue)
   local rank = math.floor(tonumber(score or 0))
   for i, one in ipairs(candidates) do
@@ -28,7 +28,7 @@ local function behind(candidates, precedence, queue)
   return 1
 end
 
-local function drawn(candidates, is_weighted)
+function Orders.drawn(candidates, is_weighted)
   local sum = 0
   for _, one in ipairs(candidates) do sum = sum + (is_weighted and one.weight or 1) end
   local left = math.random() * sum
@@ -39,21 +39,21 @@ local function drawn(candidates, is_weighted)
   return #candidates
 end
 
--- As `claim`. `order` is round_robin, random or weighted; `state` the queue of the master's last claim, or
--- the seed.
-local function claim_by_turns(workers, precedence, by, now, order, state)
-  local claims, left, fence = {}, {}, begin_claims(now)
-  local candidates, is_rotation, at = candidates_of(precedence), order == 'round_robin', 1
+-- As `Claim.for_workers`. `order` is round_robin, random or weighted; `state` the queue of the
+-- master's last claim, or the seed.
+function Orders.for_workers(workers, precedence, by, now, order, state)
+  local claims, left, fence = {}, {}, Claim.begin(now)
+  local candidates, is_rotation, at = Orders.candidates_of(precedence), order == 'round_robin', 1
   if is_rotation then
-    at = behind(candidates, precedence, state)
+    at = Orders.behind(candidates, precedence, state)
   else
     math.randomseed(sound(state) or 0)
   end
   while candidates[1] and #claims < #workers do
-    if not is_rotation then at = drawn(candidates, order == 'weighted') end
+    if not is_rotation then at = Orders.drawn(candidates, order == 'weighted') end
     local queue, before, has_work = candidates[at].queue, #claims, nil
     by.upto = before + 1
-    fence, has_work = claim_from(queue, claims, workers, fence, by, now)
+    fence, has_work = Claim.from_queue(queue, claims, workers, fence, by, now)
     if not has_work then redis.call('SREM', P .. 'nonempty', queue) end
     if has_work and #claims > before then
       at = at + 1
@@ -66,7 +66,7 @@ local function claim_by_turns(workers, precedence, by, now, order, state)
   end
   -- No worker here is free any more: the next idle master shall know.
   for _, one in ipairs(candidates) do left[#left + 1] = one.queue end
-  for i = 1, math.min(MARKERS, #left) do wake('queue:' .. left[i]) end
+  for i = 1, math.min(Claim.MARKERS, #left) do Ready.wake('queue:' .. left[i]) end
   if claims[1] then redis.call('HSET', P .. 'counters', 'fence', int(fence)) end
   return claims
 end

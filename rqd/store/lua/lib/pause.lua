@@ -1,8 +1,8 @@
 -- pause: queues whose jobs wait until somebody resumes them, or until a time. That is kept among the
 -- due jobs, under a name that no job can have, so that masters need no other clock for it.
-local RESUME = ':resume:'
+Pause.RESUME = ':resume:'
 
-local function open_all()
+function Pause.open_all()
   redis.pcall('SUNIONSTORE', P .. 'nonempty', P .. 'nonempty', P .. 'suspended')
   redis.call('DEL', P .. 'suspended')
   -- As commands: their state is another from now on.
@@ -12,13 +12,13 @@ local function open_all()
 end
 
 -- True if it was paused.
-local function resume(queue)
+function Pause.resume(queue)
   local was_paused = redis.pcall('ZREM', P .. 'paused', queue) == 1
-  redis.call('ZREM', P .. 'scheduled', RESUME .. queue)
-  if queue == ALL then
-    open_all()
+  redis.call('ZREM', P .. 'scheduled', Pause.RESUME .. queue)
+  if queue == Ready.ALL then
+    Pause.open_all()
   elseif redis.call('EXISTS', P .. 'queue:' .. queue) == 1 then
-    announce(queue)
+    Ready.announce(queue)
   end
   return was_paused
 end

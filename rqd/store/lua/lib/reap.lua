@@ -3,7 +3,7 @@ local MAX_LOSSES = 3
 
 -- Nobody reaps for a lease's time after the server stood still or its clock went back: the masters
 -- could not renew, and they are alive.
-local function may_reap(now, lease_us)
+function Reap.may_reap(now, lease_us)
   local kept = redis.call('HMGET', P .. 'counters', 'seen', 'reap_after')
   local seen, reap_after = sound(kept[1]) or 0, sound(kept[2]) or 0
   local is_damaged = reap_after > now + lease_us
@@ -16,7 +16,7 @@ local function may_reap(now, lease_us)
 end
 
 -- Leases that end further ahead than a lease lasts were given before the clock went back.
-local function clamp_leases(now, lease_us)
+function Reap.clamp_leases(now, lease_us)
   local latest = int(now + lease_us)
   local ids = redis.call('ZRANGEBYSCORE', P .. 'leases', '(' .. latest, '+inf', 'LIMIT', 0, 100)
   for _, id in ipairs(ids) do redis.call('ZADD', P .. 'leases', latest, id) end
@@ -25,39 +25,39 @@ end
 -- A started job whose master is gone goes back, or is given up, or is stopped if somebody wanted that;
 -- returns {id, losses, with whom}, where `ended` is the verdict if it is over; nil if it isn't started,
 -- or not in the worker `by`. `how` says what became of its worker.
-local function lose(id, now, by, how)
+function Reap.lose(id, now, by, how)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'origin', 'score', 'attempt', 'failure_ttl', 'worker',
     'priority', 'lease', 'stop', 'terms')
   if held.err or held[1] ~= 'started' or not held[2] or (by and held[6] ~= by) then return nil end
   local queue = held[2]
-  drop_lease(id, queue, held[10], now)
+  Ending.drop_lease(id, queue, held[10], now)
   redis.call('HDEL', job, 'lease')
   local lost = how or 'lost with ' .. (held[6] or '?')
-  local stopped_by = told_to_stop(held[9], held[8])
+  local stopped_by = Ending.told_to_stop(held[9], held[8])
   if stopped_by then
     local cause = 'stopped by ' .. stopped_by .. ', ' .. lost
-    record(id, 'stopped', held[4], { 'cause', cause }, now)
-    end_job(id, queue, 'stopped', held[5], now, { 'cause', cause })
+    Ending.record(id, 'stopped', held[4], { 'cause', cause }, now)
+    Ending.end_job(id, queue, 'stopped', held[5], now, { 'cause', cause })
     return { id, 0, cause, ended = 'stopped' }
   end
-  local losses = count(job, 'losses', 1)
+  local losses = Ready.count(job, 'losses', 1)
   if losses >= MAX_LOSSES then
     local cause = 'abandoned: ' .. lost .. ', loss ' .. losses .. ' in a row'
-    record(id, 'failed', held[4], { 'cause', cause }, now)
-    end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
+    Ending.record(id, 'failed', held[4], { 'cause', cause }, now)
+    Ending.end_job(id, queue, 'failed', held[5], now, { 'cause', cause })
     return { id, losses, lost, ended = 'abandoned' }
   end
-  uncharge(job)
-  enter_queue(id, queue, place_again(held[3], held[7]), held[4], held[5], now)
+  Ready.uncharge(job)
+  Ending.enter_queue(id, queue, Ready.place_again(held[3], held[7]), held[4], held[5], now)
   return { id, losses, lost }
 end
 
-local function reap(now, limit)
+function Reap.expired(now, limit)
   local reaped = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', int(now), 'LIMIT', 0, limit)) do
     redis.call('ZREM', P .. 'leases', id)
-    reaped[#reaped + 1] = lose(id, now)
+    reaped[#reaped + 1] = Reap.lose(id, now)
   end
   return reaped
 end

@@ -7,22 +7,22 @@ local RESULT = { finish = 'successful', ['repeat'] = 'successful', fail = 'faile
 -- After these the job would run again.
 local AGAIN = { ['repeat'] = true, retry = true, put_back = true, park = true }
 
-local DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true, park = true,
-  lose = true, stop = true }
+Settle.DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true,
+  park = true, lose = true, stop = true }
 
-local function field_of(fields, name)
+function Settle.field_of(fields, name)
   for i = 1, #fields, 2 do
     if fields[i] == name then return fields[i + 1] end
   end
 end
 
-local function cause_of(fields)
-  return field_of(fields, 'cause')
+function Settle.cause_of(fields)
+  return Settle.field_of(fields, 'cause')
 end
 
 -- The fields of an attempt that ended by itself while it was told to stop.
-local function stopped_fields(by, fields)
-  local told, why = {}, cause_of(fields)
+function Settle.stopped_fields(by, fields)
+  local told, why = {}, Settle.cause_of(fields)
   for i = 1, #fields, 2 do
     if fields[i] ~= 'cause' then told[#told + 1], told[#told + 2] = fields[i], fields[i + 1] end
   end
@@ -31,7 +31,7 @@ local function stopped_fields(by, fields)
 end
 
 -- One more of what few jobs have counted; a tally that was damaged begins anew.
-local function add_to_tally(job, what)
+function Settle.add_to_tally(job, what)
   local is_whole, tally = pcall(cjson.decode, redis.call('HGET', job, 'tally') or '{}')
   if not is_whole or type(tally) ~= 'table' then tally = {} end
   tally[what] = (sound(tally[what]) or 0) + 1
@@ -39,24 +39,24 @@ local function add_to_tally(job, what)
 end
 
 -- What another run of a job costs it, by why it runs again.
-local function charge_run(job, decision, reason)
+function Settle.charge_run(job, decision, reason)
   if decision == 'repeat' then
-    add_to_tally(job, 'repeats')
+    Settle.add_to_tally(job, 'repeats')
     -- The next run has all its retries; left and used together stay what was signed.
     local used = redis.call('HGET', job, 'retries_used')
     if sound(used) then
-      count(job, 'retries_left', int(tonumber(used)))
+      Ready.count(job, 'retries_left', int(tonumber(used)))
       redis.call('HSET', job, 'retries_used', 0)
     end
     return
   end
-  if reason then add_to_tally(job, reason) end
+  if reason then Settle.add_to_tally(job, reason) end
   if reason == 'asked' then return end -- what a job asks for itself costs none of its retries
-  if count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
-  count(job, 'retries_used', 1)
+  if Ready.count(job, 'retries_left', -1) < 0 then redis.call('HSET', job, 'retries_left', 0) end
+  Ready.count(job, 'retries_used', 1)
 end
 
-local function settle(one, now)
+function Settle.attempt(one, now)
   local id, token, decision = one.id, one.token, one.decision
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, 'status', 'lease', 'settled', 'origin', 'score',
@@ -70,27 +70,27 @@ local function settle(one, now)
   local queue = held[4]
   if decision == 'lose' then
     redis.call('HSET', job, 'settled', token)
-    local lost = lose(id, now, nil, cause_of(one.fields))
+    local lost = Reap.lose(id, now, nil, Settle.cause_of(one.fields))
     return lost and lost.ended or 'settled'
   end
   local fields, verdict = one.fields, 'settled'
-  local stopped_by = AGAIN[decision] and told_to_stop(held[10], token)
+  local stopped_by = AGAIN[decision] and Ending.told_to_stop(held[10], token)
   if stopped_by and decision == 'repeat' then
     decision = 'finish'
   elseif stopped_by then
-    decision, verdict, fields = 'stop', 'stopped', stopped_fields(stopped_by, fields)
+    decision, verdict, fields = 'stop', 'stopped', Settle.stopped_fields(stopped_by, fields)
   end
   local is_uncharged = decision == 'put_back' or decision == 'park'
-  drop_lease(id, queue, held[11], now, is_uncharged)
+  Ending.drop_lease(id, queue, held[11], now, is_uncharged)
   if is_uncharged then
     redis.call('HDEL', job, 'lease')
-    uncharge(job)
+    Ready.uncharge(job)
     redis.call('HSET', job, 'settled', token)
     if decision == 'put_back' then
-      enter_queue(id, queue, place_again(held[5], held[9]), held[6], held[8], now)
+      Ending.enter_queue(id, queue, Ready.place_again(held[5], held[9]), held[6], held[8], now)
     else
-      redis.call('HSET', job, 'cause', cause_of(fields) or '')
-      schedule(id, queue, now + one.delay_us)
+      redis.call('HSET', job, 'cause', Settle.cause_of(fields) or '')
+      Ready.schedule(id, queue, now + one.delay_us)
     end
     return 'settled'
   end
@@ -102,24 +102,24 @@ local function settle(one, now)
     -- Of a job that is repeated only the latest attempt with a large result has it still.
     for _, value in ipairs({ 'beside', 1, 'result_of', held[6] or 0 }) do more[#more + 1] = value end
   end
-  local why = cause_of(fields)
+  local why = Settle.cause_of(fields)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
-  record(id, RESULT[decision], held[6], fields, now)
+  Ending.record(id, RESULT[decision], held[6], fields, now)
   if decision == 'finish' then
-    end_job(id, queue, 'finished', held[7], now, more)
+    Ending.end_job(id, queue, 'finished', held[7], now, more)
   elseif decision == 'fail' then
-    end_job(id, queue, 'failed', held[8], now, more)
+    Ending.end_job(id, queue, 'failed', held[8], now, more)
   elseif decision == 'stop' then
-    end_job(id, queue, 'stopped', held[8], now, more)
+    Ending.end_job(id, queue, 'stopped', held[8], now, more)
   else
     redis.call('HSET', job, unpack(more))
-    if decision == 'repeat' then call_back(id, 'finished', now, redis.call('HGET', job, 'terms')) end
-    charge_run(job, decision, field_of(one.fields, 'run_again_for'))
+    if decision == 'repeat' then Callbacks.call_back(id, 'finished', now, held[11]) end
+    Settle.charge_run(job, decision, Settle.field_of(one.fields, 'run_again_for'))
     if one.delay_us > 0 then
-      schedule(id, queue, now + one.delay_us)
+      Ready.schedule(id, queue, now + one.delay_us)
     else
       redis.call('HSET', job, 'enqueued_at', int(now))
-      enter_queue(id, queue, next_score(held[9], false), held[6], held[8], now)
+      Ending.enter_queue(id, queue, Ready.next_score(held[9], false), held[6], held[8], now)
     end
     redis.pcall('HINCRBY', P .. 'stats:' .. queue, decision == 'repeat' and 'repeated' or 'retried', 1)
   end

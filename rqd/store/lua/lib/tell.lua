@@ -1,6 +1,6 @@
 -- tell: a command into a master's control list, and a marker that makes it look.
 -- True if the master lives.
-local function tell(master, command)
+function Tell.master(master, command)
   if redis.call('EXISTS', P .. 'master:' .. master) == 0 then return false end
   local control = P .. 'control:' .. master
   if is_foreign(control, 'list') then redis.call('DEL', control) end
