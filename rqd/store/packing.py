@@ -1,9 +1,9 @@
-"""Jobs on their way into `enqueue.lua`: in portions, each a few arguments and one packed string."""
+"""Jobs on their way into `enqueue.lua`: in portions, each packed in two strings."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rqd.model.records import NewJob, Template
@@ -41,13 +41,13 @@ def sendings(jobs: Sequence[NewJob], request: str) -> Iterator[tuple[str, Sequen
 def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
     """The script's arguments, and the payloads to be staged by their names.
 
-    What jobs have in common goes once, as a template; the rest in one string, as the client
-    library spends more on each argument than the server on each job.
+    What jobs have in common goes once, as a template. All of it is packed in two strings, as the
+    client library spends more on each argument than the server on each job.
     """
     numbers: dict[tuple[Template, str], int] = {}
     # To hash a template takes longer than all the rest, and most often it is one and the same.
     known: dict[tuple[int, str], int] = {}
-    templates: list[Any] = []
+    templates: list[bytes] = []
     packed: list[bytes] = []
     staged: dict[str, bytes] = {}
     for job in jobs:
@@ -57,7 +57,7 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
             like = (job.template, job.func_name)
             if like not in numbers:
                 numbers[like] = len(numbers) + 1
-                templates += _template(*like)
+                templates.append(_template(*like))
             number = known[seen] = numbers[like]
         payload, name = job.payload, ""
         size = b""  # where it is not the payload's own
@@ -75,28 +75,31 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
             _more_fields(job) if job.meta or job.signature else b"",
         ):
             packed += (len(text).to_bytes(4, "big"), text)
-    return [request, len(numbers), *templates, b"".join(packed)], staged
+    return [request, b"".join(templates), b"".join(packed)], staged
 
 
-def _template(like: Template, func_name: str) -> list[Any]:
+@lru_cache(maxsize=256)
+def _template(like: Template, func_name: str) -> bytes:
     if like.due_us is not None:
         due = str(like.due_us)
     else:
         due = f"+{like.delay_us}" if like.delay_us is not None else ""
-    fields = list(itertools.chain.from_iterable(like.hash_fields(func_name).items()))
     front = "1" if like.at_front else ""
-    return [like.queue, front, like.priority, due, like.wait_limit(), len(fields), *fields]
+    fields = _packed(text.encode() for pair in like.hash_fields(func_name).items() for text in pair)
+    told = (like.queue, front, str(like.priority), due, like.wait_limit())
+    return _packed((*(text.encode() for text in told), fields))
 
 
 def _more_fields(job: NewJob) -> bytes:
-    """Names and values that few jobs have, each with its length before it."""
+    """Names and values that few jobs have."""
     more = {
         b"meta": job.meta,
         b"signature": job.signature.encode(),
         b"meta_signature": job.meta_signature.encode(),
     }
-    packed: list[bytes] = []
-    for name, value in more.items():
-        if value:
-            packed += (len(name).to_bytes(4, "big"), name, len(value).to_bytes(4, "big"), value)
-    return b"".join(packed)
+    return _packed(text for pair in more.items() if pair[1] for text in pair)
+
+
+def _packed(texts: Iterable[bytes]) -> bytes:
+    """The texts in one string, each with its length before it."""
+    return b"".join(part for text in texts for part in (len(text).to_bytes(4, "big"), text))

@@ -1,12 +1,11 @@
 -- enqueue: new jobs become ready, scheduled or deferred; all of them or none.
 -- KEYS[1]  {ns}:queues
--- ARGV     request id; number of templates, then for each what its jobs have in common: queue, '1'
---          for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s ('' for
---          none), number of fields and values, those of the job's hash; then all jobs in one string,
---          each seven fields with their lengths in four bytes, big endian, before them: id, number
---          of its template, staged payload's name and size in bytes ('' for none), payload ('' if
---          staged), description, further fields of its hash ('' for none: names and values, packed
---          likewise)
+-- ARGV     request id; all templates, then all jobs, each kind in one string: texts with their lengths
+--          before them, in four bytes, big endian. A template is what jobs have in common, six texts:
+--          queue, '1' for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s
+--          ('' for none), names and values of the job's hash, packed likewise. A job is seven: id,
+--          number of its template, staged payload's name and size in bytes ('' for none), payload (''
+--          if staged), description, further names and values of its hash, packed likewise
 -- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
 --          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
@@ -16,51 +15,63 @@
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
 --@ names arguments ready terms unique limits ending callbacks dependents groups
-local request = take()
+local request, told, packed = take(), take(), take()
+local refused = garbled()
+if refused then return refused end
 local NONE = {} -- one for all: a table a job costs
 local jobs, templates, queues, names = {}, {}, {}, {}
-for i = 1, take_count() do
-  local queue, front, priority, due, ttl = take(), take(), take_number(-4095), take(), take()
-  local template = { queue = queue, front = front == '1', priority = priority, due = due,
-    ttl = sound(ttl), fields = take_fields() }
-  local after = sound(string.match(due, '^%+?(.*)$'))
-  if (due ~= '' and not after) or (ttl ~= '' and not template.ttl) then is_garbled = true end
+
+-- The texts of a packed string.
+local function unpacked(text)
+  local texts, from, number = {}, 1, 0
+  while from <= #text do
+    number = number + 1
+    texts[number], from = struct.unpack('>I4c0', text, from)
+  end
+  return texts
+end
+
+local from = 1
+while from <= #told do
+  local queue, front, priority, due, ttl, packed_fields
+  queue, front, priority, due, ttl, packed_fields, from =
+    struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', told, from)
+  local after, fields = sound(string.match(due, '^%+?(.*)$')), unpacked(packed_fields)
+  local template = { queue = queue, front = front == '1', priority = sound(priority), due = due,
+    ttl = sound(ttl), fields = fields, is_plain = false }
+  if (due ~= '' and not after) or (ttl ~= '' and not template.ttl) or #fields % 2 == 1
+    or not template.priority or math.abs(template.priority) > 4095 then
+    return redis.error_reply("ERR these are none of this script's arguments")
+  end
+  for at = 1, #fields, 2 do
+    if fields[at] == 'terms' then
+      template.unique = Unique.of(fields[at + 1])
+      template.dependency = Dependents.dependency_of(fields[at + 1])
+      template.group = Groups.of(fields[at + 1])
+    end
+  end
   local function add(name, value)
-    local fields = template.fields
     fields[#fields + 1], fields[#fields + 2] = name, value
   end
   add('request', request)
   add('origin', queue)
   add('status', 'queued')
-  if priority ~= 0 then add('priority', priority) end
+  if template.priority ~= 0 then add('priority', priority) end
   if template.ttl then add('ttl', ttl) end
-  for at = 1, #template.fields, 2 do
-    if template.fields[at] == 'terms' then
-      template.unique = Unique.of(template.fields[at + 1])
-      template.dependency = Dependents.dependency_of(template.fields[at + 1])
-      template.group = Groups.of(template.fields[at + 1])
-    end
-  end
   template.is_plain = due == '' and not template.front and not template.dependency
-  templates[i] = template
-  queues[queue] = queues[queue] or { is_due = false, ready = {} }
+  templates[#templates + 1] = template
+  queues[queue] = queues[queue] or { is_due = false, is_deferred = false, ready = {} }
   queues[queue].is_due = queues[queue].is_due or template.due ~= ''
   queues[queue].is_deferred = queues[queue].is_deferred or template.dependency ~= nil
 end
-local packed, from = take(), 1
-local refused = garbled()
-if refused then return refused end
+from = 1
 while from <= #packed do
-  local new, like = {}, nil
-  local more, next_field = nil, 1
-  new.id, like, new.staged, new.size, new.payload, new.description, more, from =
+  local id, like, staged, size, payload, description, more
+  id, like, staged, size, payload, description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
-  new.more = more == '' and NONE or {}
-  while next_field <= #more do
-    local fields = new.more
-    fields[#fields + 1], fields[#fields + 2], next_field = struct.unpack('>I4c0I4c0', more, next_field)
-  end
-  new.like = templates[tonumber(like)]
+  local new = { id = id, like = templates[tonumber(like)], staged = staged, size = size,
+    payload = payload, description = description, more = more == '' and NONE or unpacked(more),
+    is_again = false }
   if not new.like then return redis.error_reply("ERR these are none of this script's arguments") end
   jobs[#jobs + 1] = new
 end
