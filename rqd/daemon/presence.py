@@ -141,6 +141,8 @@ class Presence:
         is_reloading = children.zygotes.is_reloading
         if is_reloading:
             text += ", reloading"
+        elif reload is not None and reload.state == "refused" and state != "stopping":
+            text += ", reload refused"
         if is_reloading and not self._is_reloading:
             self._notifier.reloading()
         elif self._is_reloading and not is_reloading:

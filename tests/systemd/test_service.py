@@ -1,0 +1,220 @@
+"""The units at work under a real systemd: started, reloaded, stopped, stuck, killed, several."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.job import Job, JobStatus
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests.systemd.box import Box
+from tests.waiting import eventually
+
+WAIT_S = 15.0
+SHOP = """
+import os
+import pwd
+from pathlib import Path
+
+
+def version():
+    return "one"
+
+
+def hold(fifo):
+    return Path(fifo).read_text()
+
+
+def surroundings():
+    Path("made").touch()
+    return {
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "folder": os.getcwd(),
+        "home": os.path.exists("/root/.profile"),
+        "system": os.access("/etc", os.W_OK),
+        "told": os.environ.get("TOLD"),
+    }
+"""
+
+
+def queue_of(box: Box, name: str) -> Queue:
+    return Queue(name, connection=Backend(Store(client_connection(box.server.url)), ""))
+
+
+def configure(box: Box, instance: str, **settings: str) -> str:
+    """Writes an instance's settings, with a queue of its name; returns its unit's name."""
+    wanted = {
+        "RQD_URL": "unix:///srv/shop/redis.sock",
+        "RQD_QUEUES": instance,
+        "RQD_WORKERS": "1",
+        "RQD_OPTIONS": "--path /srv/shop --preload shop",
+        **settings,
+    }
+    box.write(f"/etc/rqd/{instance}.env", "".join(f"{k}={v}\n" for k, v in wanted.items()))
+    return f"rqd@{instance}.service"
+
+
+def started(box: Box, instance: str, drop_in: str = "", **settings: str) -> str:
+    """Starts an instance, with these lines of `systemctl edit`; returns its unit's name."""
+    unit = configure(box, instance, **settings)
+    if drop_in:
+        box.write(f"/etc/systemd/system/{unit}.d/override.conf", f"[Service]\n{drop_in}\n", "644")
+        box.do("systemctl", "daemon-reload")
+    box.do("systemctl", "start", unit)
+    return unit
+
+
+def hold(box: Box, queue: Queue) -> tuple[Job[str], Path]:
+    """A job that runs until somebody opens the pipe that it reads."""
+    fifo = box.shop / f"{queue.name}.fifo"
+    if not fifo.exists():
+        os.mkfifo(fifo)
+        fifo.chmod(0o666)
+    job: Job[str] = queue.enqueue("shop.hold", f"/srv/shop/{fifo.name}")
+    eventually(lambda: job.is_started, WAIT_S)
+    return job, fifo
+
+
+def result(job: Job[Any]) -> Any:
+    found = job.latest_result(timeout=int(WAIT_S))
+    assert found is not None
+    return found.return_value
+
+
+@pytest.fixture(autouse=True)
+def shop(box: Box) -> Path:
+    """The application, as it was first deployed."""
+    module: Path = box.shop / "shop.py"
+    module.write_text(SHOP)
+    return module
+
+
+def test_a_started_unit_is_ready_and_runs_jobs_as_its_user_within_its_limits(box: Box) -> None:
+    assert box.show("rqd", "ActiveState", "StatusText") == ["active", "0/1 busy"]
+    assert result(queue_of(box, "rqd").enqueue("shop.surroundings")) == {
+        "user": "rqd",
+        "folder": "/var/lib/rqd",
+        "home": False,
+        "system": False,
+        "told": "by rqd.env",
+    }
+    # The settings can hold passwords.
+    assert (
+        box.do("stat", "--format=%U %a", "/etc/rqd", "/etc/rqd/rqd.env") == "root 700\nroot 600\n"
+    )
+
+
+def test_a_reload_brings_new_code_and_a_broken_one_leaves_the_old(box: Box, shop: Path) -> None:
+    unit = started(box, "deployed")
+    queue = queue_of(box, "deployed")
+    before = box.show(unit, "MainPID")
+    assert result(queue.enqueue("shop.version")) == "one"
+
+    shop.write_text(SHOP.replace('"one"', '"two"'))
+    box.do("systemctl", "reload", unit)
+    eventually(lambda: "reloaded" in box.log(unit), WAIT_S)
+    assert result(queue.enqueue("shop.version")) == "two"
+
+    shop.write_text("import no_such_module\n")
+    box.do("systemctl", "reload", unit)
+    eventually(lambda: "reload refused, the old code serves on" in box.log(unit), WAIT_S)
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in box.log(unit)
+    assert result(queue.enqueue("shop.version")) == "two"
+    wanted = ["active", "0/1 busy, reload refused", *before]
+    eventually(lambda: box.show(unit, "ActiveState", "StatusText", "MainPID") == wanted, WAIT_S)
+
+
+def test_a_stop_lets_a_job_finish(box: Box) -> None:
+    unit = started(box, "patient")
+    job, fifo = hold(box, queue_of(box, "patient"))
+
+    box.do("systemctl", "stop", "--no-block", unit)
+    eventually(lambda: "stopping" in box.show(unit, "StatusText")[0], WAIT_S)
+    fifo.write_text("done")
+
+    eventually(lambda: box.show(unit, "ActiveState") == ["inactive"], WAIT_S)
+    assert box.show(unit, "Result", "ExecMainStatus") == ["success", "0"]
+    assert job.return_value() == "done"
+
+
+def test_a_job_past_the_grace_is_put_back_before_the_unit_itself_times_out(box: Box) -> None:
+    # The daemon asks for more time than the unit has.
+    unit = started(box, "hurried", "TimeoutStopSec=1", RQD_GRACE="2")
+    job, _ = hold(box, queue_of(box, "hurried"))
+
+    box.do("systemctl", "stop", unit)
+
+    assert box.show(unit, "ActiveState", "Result") == ["inactive", "success"]
+    assert job.get_status() is JobStatus.QUEUED
+    assert box.processes(unit) == []
+
+
+def test_a_master_that_stands_still_is_ended_with_its_stack_and_started_anew(box: Box) -> None:
+    unit = started(box, "stuck", "WatchdogSec=1\nRestartSec=100ms")
+    queue = queue_of(box, "stuck")
+    job, fifo = hold(box, queue)
+
+    box.do("systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit)
+
+    eventually(lambda: box.show(unit, "NRestarts") == ["1"], WAIT_S)
+    assert "ended by SIGABRT, here:" in box.log(unit)
+    assert re.search(r'File "\S+/rqd/daemon/loop.py", line \d+ in wait', box.log(unit))
+    # The next master takes the job over at once.
+    eventually(lambda: job.is_started, WAIT_S)
+    fifo.write_text("done")
+    assert result(job) == "done"
+
+
+def test_nothing_outlives_a_killed_master_and_its_job_runs_again_soon(box: Box) -> None:
+    unit = started(box, "killed", "RestartSec=100ms")
+    job, fifo = hold(box, queue_of(box, "killed"))
+    before = box.processes(unit)
+    assert len(before) == 3
+
+    box.do("systemctl", "kill", "--kill-whom=main", f"--signal={int(signal.SIGKILL)}", unit)
+
+    eventually(lambda: box.processes(unit) == [])
+    eventually(lambda: box.show(unit, "NRestarts", "ActiveState") == ["1", "active"], WAIT_S)
+    assert "job of a lost master taken back" in box.log(unit)
+    fifo.write_text("done")
+    assert result(job) == "done"
+    job.refresh()
+    assert job.attempt == 1
+
+
+def test_two_instances_have_settings_folders_and_queues_of_their_own(box: Box) -> None:
+    mail = started(box, "mail", TOLD="by mail.env")
+    reports = started(box, "reports", RQD_URL="embedded:/var/lib/rqd/reports/redis")
+
+    job = queue_of(box, "mail").enqueue("shop.surroundings")
+    assert result(job)["folder"] == "/var/lib/rqd/mail"
+    assert result(job)["told"] == "by mail.env"
+    rqd = ["runuser", "-u", "rqd", "--", "/opt/rqd/bin/rqd"]
+    there = ["--url", "embedded:/var/lib/rqd/reports/redis"]
+    printed = box.do(*rqd, "enqueue", *there, "-q", "reports", "--wait", "shop.surroundings")
+    assert "/var/lib/rqd/reports" in printed
+
+    box.do("systemctl", "stop", mail)
+    assert box.show(reports, "ActiveState") == ["active"]
+    assert box.processes(mail) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [("--workers 0", "64"), ("--path /srv/shop --preload absent", "78")]
+)
+def test_what_would_end_the_same_again_is_not_started_again(
+    box: Box, options: str, status: str
+) -> None:
+    unit = configure(box, f"wrong-{status}", RQD_OPTIONS=options)
+
+    assert box.run("systemctl", "start", unit).returncode != 0
+
+    assert box.show(unit, "ActiveState", "ExecMainStatus", "NRestarts") == ["failed", status, "0"]
