@@ -74,6 +74,7 @@ def _end_with_stack(_signum: int, _frame: FrameType | None) -> None:
     faulthandler.dump_traceback(2)
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGABRT)
+    os._exit(128 + signal.SIGABRT)  # PID 1 of a container does not die of its own signals
 
 
 def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
