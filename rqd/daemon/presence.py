@@ -141,7 +141,7 @@ class Presence:
         is_reloading = children.zygotes.is_reloading
         if is_reloading:
             text += ", reloading"
-        elif reload is not None and reload.state == "refused" and state != "stopping":
+        elif children.zygotes.has_refused_reload and state != "stopping":
             text += ", reload refused"
         if is_reloading and not self._is_reloading:
             self._notifier.reloading()

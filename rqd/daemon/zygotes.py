@@ -65,6 +65,11 @@ class Zygotes:
         """True until it is known what becomes of the latest reload."""
         return self.reload is not None and self.reload.state == "booting"
 
+    @property
+    def has_refused_reload(self) -> bool:
+        """True if the latest reload changed nothing: older code serves than is deployed."""
+        return self.reload is not None and self.reload.state == "refused"
+
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
         self._restart_at = None
