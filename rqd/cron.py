@@ -40,7 +40,10 @@ from rqd.store.packing import INLINE_LIMIT_BYTES
 
 __all__ = ["CronJob", "CronScheduler", "entries", "load", "register", "remove"]
 
-_OPTIONS = ("result_ttl", "failure_ttl", "ttl", "meta", "description", "retry", "unique")
+_OPTIONS = (
+    *("result_ttl", "failure_ttl", "ttl", "meta", "description", "retry", "unique"),
+    *("max_memory", "max_cpu"),
+)
 # What a table of a file may have: the arguments of `register`, with shorter names for two.
 _IN_FILES = {
     **{name: name for name in ("func", "args", "kwargs", "cron", "timezone", "interval")},
@@ -177,7 +180,8 @@ def register(
     The entry's `name` is the function's, if none is given; who registers a name again changes its
     entry, which goes on from where it was. Runs that no daemon was there for are made up for as
     `missed` says: `skip`, `once` or `all` of those in the last `window`. `options` are those of
-    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique, rate_limit.
+    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique, rate_limit,
+    max_memory, max_cpu.
 
     Raises ConfigurationError, and InvalidCallError as `enqueue` does.
     """

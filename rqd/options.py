@@ -15,6 +15,8 @@ from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
 from rqd.model.repeat import Repeat
+from rqd.model.resources import TERM as RESOURCES
+from rqd.model.resources import resource_term
 from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms
 from rqd.model.unique import Unique
@@ -34,8 +36,9 @@ class JobOptions:
     `priority`, -4095 to 4095, goes before the order of arrival, higher first.
     `unique` is a key that one job at a time may have, or a Unique that says more; `rate_limit` a
     RateLimit that it shares with other jobs. `depends_on`: jobs to wait for, by themselves or by
-    id, or a Dependency. The callbacks are functions, their dotted names, or Callbacks. None leaves
-    the queue's or rqd's default.
+    id, or a Dependency. The callbacks are functions, their dotted names, or Callbacks. `max_memory`
+    (`"512M"`, or bytes) and `max_cpu` (a duration) hold for all processes of the job together. None
+    leaves the queue's, the daemon's or rqd's default.
     """
 
     job_timeout: float | str | None = None
@@ -58,6 +61,8 @@ class JobOptions:
     on_stopped: Callback | Any = None
     webhooks: Iterable[Webhook] | None = None
     rate_limit: RateLimit | None = None
+    max_memory: int | str | None = None
+    max_cpu: float | str | None = None
 
 
 @dataclass(slots=True)  # not frozen: see NewJob
@@ -232,6 +237,8 @@ def _terms(options: JobOptions) -> dict[str, Any]:
         terms["group"] = {"name": options.group_id}
     if options.rate_limit is not None:
         terms["limit"] = options.rate_limit.term()
+    if resources := resource_term(options.max_memory, options.max_cpu):
+        terms[RESOURCES] = resources
     return terms
 
 

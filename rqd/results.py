@@ -28,6 +28,7 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
     "cpu_s": float,
     "load_s": float,
     "peak_memory_bytes": int,
+    "memory_limit_bytes": int,
     "output_bytes": int,
     "signal": int,
     "exit_status": int,

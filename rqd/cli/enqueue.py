@@ -58,6 +58,8 @@ _DIGITS = 9
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
 @click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
 @click.option("--limit", metavar="KEY:N", help="N at a time of this key; KEY:N/1m: N starts in 1m.")
+@click.option("--max-memory", metavar="SIZE", help="Kill it if it has more of its own: 512M.")
+@click.option("--max-cpu", metavar="TIME", help="End it if it used so much cpu time: 60, 5m.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")

@@ -15,6 +15,7 @@ from rqd.cli.settings import SettingsCommand, read_again
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
+from rqd.model.resources import limits_of
 from rqd.store.connection import default_namespace, default_url
 from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
 
@@ -71,6 +72,10 @@ MIB = 1024 * 1024
     show_default=True,
     help="Refuse jobs with larger arguments: bytes, 64K, 16M.",
 )
+@click.option(
+    "--max-memory", metavar="SIZE", help="Kill jobs with more memory of their own: 512M, 2G."
+)
+@click.option("--max-cpu", metavar="TIME", help="End jobs that used so much cpu time: 60, 5m.")
 @click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
@@ -150,6 +155,7 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         middleware=_all(settings["middleware"]),
         exception_handlers=_all(settings["exception_handler"]),
         log=_log_settings(settings),
+        limits=limits_of(settings["max_memory"], settings["max_cpu"]),
         **read_order(_split(settings["queues"]), settings["precedence"]),
         **_cron_entries(settings["cron"], url, namespace, keyring),
     )

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.forensics import dirty_bytes
 from rqd.daemon.frames import FrameError
 from rqd.daemon.instance import Instance
 from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
 from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
+from rqd.daemon.procfs import cpu_s, own_bytes
 from rqd.daemon.workers import Run, Worker, Workers
 from rqd.daemon.zygote_process import (
     BootFailed,
@@ -76,7 +76,7 @@ class Children:
         self._refill_at: dict[int, float] = {}
         self._parents: dict[int, ZygoteProcess] = {}  # of the child in each place
         self.zygotes = Zygotes(self._spawn, loop, log)
-        self.workers = Workers(config.jobs_per_child)
+        self.workers = Workers(config.jobs_per_child, config.limits)
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
         become_subreaper()
 
@@ -231,9 +231,14 @@ class Children:
         for worker in self.workers:
             run, child = worker.run, worker.child
             if run is not None and child is not None and run.sent_at is not None:
-                seen = dirty_bytes(child.pid)
+                seen = own_bytes([child.pid], self.parent_of(worker))
                 if seen is not None:
                     run.peak_bytes = max(seen, run.peak_bytes or 0)
+
+    def parent_of(self, worker: Worker) -> int:
+        """The pid of the zygote that forked this worker's child; 0 where there is none."""
+        zygote = self._parents.get(worker.number)
+        return zygote.pid if zygote is not None else 0
 
     def reap_strangers(self, but: set[int]) -> None:
         """Reaps what was given to us as subreaper, and nobody else's processes."""
@@ -375,6 +380,7 @@ class Children:
         """Those of the zygote that serves from now on."""
         self.config = self._next_config
         self.workers.jobs_per_child = self.config.jobs_per_child
+        self.workers.limits = self.config.limits
 
     def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
         worker = self.workers.by_number[exited.worker]
@@ -421,6 +427,8 @@ class Children:
 
     def _send(self, worker: Worker, now: float) -> None:
         run, child = worker.run, worker.child
+        if run is not None and child is not None and run.limits.cpu_s is not None:
+            run.cpu_before_s = cpu_s([child.pid])
         had_started = run is None or run.sent_at is not None
         has_more = self.workers.send(worker, now)
         if run is None or child is None:

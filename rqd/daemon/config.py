@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, HIGHEST_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, check_queue_name
+from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry
@@ -82,6 +83,7 @@ class Config:
     cron_source: str = ""  # the file that `crons` are from, empty for none
     crons: tuple[CronEntry, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)
+    limits: ResourceLimits = NO_RESOURCE_LIMITS  # of jobs that say nothing else
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")

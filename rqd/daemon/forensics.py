@@ -1,4 +1,4 @@
-"""Reading causes: from a wait status, from /proc, from the last lines a process wrote."""
+"""Reading causes: from a wait status, from the last lines a process wrote."""
 
 from __future__ import annotations
 
@@ -14,21 +14,6 @@ def crash_from_status(status: int) -> Crashed:
     if os.WIFSIGNALED(status):
         return Crashed(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
     return Crashed(exit_status=os.WEXITSTATUS(status))
-
-
-def dirty_bytes(pid: int) -> int | None:
-    """The memory a process has dirtied and shares with nobody; None if it is gone.
-
-    From smaps_rollup: RSS and statm count the zygote's pages, which the child merely shares.
-    """
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
-            for line in rollup:
-                if line.startswith(b"Private_Dirty:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        return None
-    return None
 
 
 class Tail:

@@ -37,6 +37,8 @@ REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
 # master -> child, without a frame: raise JobStoppedException in the job, which is this child's last
 STOP_SIGNAL = SIGRTMIN + 1
+# As this one: raise JobTimeoutException, as its cpu time is over.
+CPU_SIGNAL = SIGRTMIN + 3
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 # while it runs; each begins with its token
 PROGRESS = 40  # from 0 to 1, message

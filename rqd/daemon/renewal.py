@@ -21,6 +21,7 @@ _SHOWN = {
     "cron_source": "cron",
     "exception_handlers": "exception-handler",
     "grace_s": "grace",
+    "limits": "max-memory, max-cpu",
     "max_idle_s": "max-idle",
     "payload_limit_bytes": "payload-limit",
     "weights": "queues",

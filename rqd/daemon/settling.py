@@ -10,6 +10,7 @@ from rqd.model.outcome import (
     AskedAgain,
     Crashed,
     Lost,
+    OutOfMemory,
     Parked,
     Raised,
     Refused,
@@ -153,7 +154,15 @@ def _fields(run: Run, report: Report) -> Fields:
 
 
 def _failure(
-    outcome: Raised | TimedOut | Crashed | AskedAgain | Refused | Parked | Lost | Stopped,
+    outcome: Raised
+    | TimedOut
+    | OutOfMemory
+    | Crashed
+    | AskedAgain
+    | Refused
+    | Parked
+    | Lost
+    | Stopped,
 ) -> Fields:
     match outcome:
         case Raised(exc_type, message, traceback):
@@ -162,7 +171,7 @@ def _failure(
                 ("exc_message", message[:_TAIL_CHARS]),
             ]
             return [*named, ("exc_string", traceback[-_TRACEBACK_CHARS:])]
-        case TimedOut(_, _, traceback):
+        case TimedOut(traceback=traceback):
             return [
                 ("exc_type", "rqd.exceptions.JobTimeoutException"),
                 ("exc_string", traceback[-_TRACEBACK_CHARS:]),
@@ -178,5 +187,7 @@ def _failure(
                 ("exc_type", "rqd.exceptions.JobStoppedException"),
                 ("exc_string", traceback[-_TRACEBACK_CHARS:]),
             ]
+        case OutOfMemory(_, limit_bytes):
+            return [("memory_limit_bytes", limit_bytes)]
         case AskedAgain() | Refused() | Parked() | Lost() | Stopped():
             return []

@@ -18,6 +18,7 @@ import setproctitle
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
 from rqd.daemon.config import Config
+from rqd.daemon.consumption import Consumption
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
@@ -81,6 +82,7 @@ class Master:
             config, instance, self._link, self._children, self._reporting, log
         )
         self._stops = Stops(self._children, log)
+        self._consumption = Consumption(self._children)
         self._timetable = Timetable(self._link, log)
         self._embedded: EmbeddedServer | None = None
 
@@ -127,6 +129,7 @@ class Master:
         if self._orders.shutdown is Shutdown.NONE:
             at_redis += [duties.next_due(Duty.POLL), self._timetable.next_at]
         here = [self._children.next_due(), duties.next_due(Duty.PULSE)]
+        here.append(self._consumption.next_due())
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
@@ -192,6 +195,7 @@ class Master:
         duties = self._duties
         self._children.perform(now)
         self._take_settings(now)
+        self._consumption.perform(now)
         if self._children.has_news:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)

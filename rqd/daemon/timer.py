@@ -90,6 +90,14 @@ def raise_timeout(_signum: int, _frame: object) -> None:
         raise JobTimeoutException(f"the job ran longer than its timeout of {timer.limit_s:g} s")
 
 
+def raise_cpu_limit(_signum: int, _frame: object) -> None:
+    """CPU_SIGNAL's handler, installed by the zygote: raises JobTimeoutException in a running job.
+    The master sends it again if the job goes on.
+    """
+    if timer.runs and not timer.is_held:
+        raise JobTimeoutException("the job's cpu time is over")
+
+
 def raise_stop(_signum: int, _frame: object) -> None:
     """STOP_SIGNAL's handler, installed by the zygote: raises JobStoppedException in the job; in one
     that has not begun, when it begins. The master sends this child no other job after it.

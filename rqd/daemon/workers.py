@@ -32,6 +32,7 @@ from rqd.model.outcome import (
     Usage,
 )
 from rqd.model.records import Claim
+from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 from rqd.model.retry import read_asking
 from rqd.model.terms import read_terms
 
@@ -60,7 +61,10 @@ class Run:
     verdict: Outcome | None = None  # why the master had it killed
     stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
     killed_at: float | None = None
+    limits: ResourceLimits = NO_RESOURCE_LIMITS
     peak_bytes: int | None = None
+    cpu_before_s: float = 0.0  # what its process had used when the job was sent
+    told_at: float = -math.inf  # that its cpu time is over
     news: News = field(default_factory=News)
     granted_s: float = 0.0  # more time, from outside
     followed_until: float = 0.0  # somebody reads its output as it comes
@@ -100,6 +104,7 @@ class Child:
     cpu_us: int = 0
     is_broken: bool = False  # what it says is no frames of ours: nobody listens any more
     strange: int = 0  # frames that were nobody's
+    expects_more: bool = False  # jobs, which it will not get: that is told after its last
     is_overdue: bool = False  # its zygote was asked to kill it
     leave_by: float | None = None  # it has said its last: when it has to be gone
 
@@ -126,8 +131,10 @@ class Worker:
 class Workers:
     """All places by number."""
 
-    def __init__(self, jobs_per_child: int) -> None:
+    def __init__(self, jobs_per_child: int, limits: ResourceLimits = NO_RESOURCE_LIMITS) -> None:
         self.jobs_per_child = jobs_per_child  # of those that are attached from now on
+        self.limits = limits  # of jobs that say nothing else
+        self.limited: list[Run] = []  # those with a limit of memory or cpu time
         self.telling: list[Run] = []  # those whose news are not written yet
         self.asking: list[Run] = []  # those whose jobs ask for their record
         # More time for attempts whose claims are still on their way, by id and fence.
@@ -180,7 +187,10 @@ class Workers:
         """The worker the claim names holds the job from now on."""
         worker = self.by_number[claim.worker]
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
-        worker.run = Run(claim, claim.worker, granted_s=granted_s)
+        limits = self.limits.of_job(claim.terms)
+        worker.run = Run(claim, claim.worker, limits=limits, granted_s=granted_s)
+        if limits:
+            self.limited.append(worker.run)
         return worker.run
 
     def note_shown_pid(self, number: int, pid: int) -> None:
@@ -323,6 +333,8 @@ class Workers:
         worker.run = None
         report = _as_told(report, run)
         if child.jobs_left < 1:
+            if child.expects_more:
+                child.channel.shutdown(socket.SHUT_WR)
             # It exits by itself; but if it was not the child that answered, it may never.
             child.leave_by = now + HARD_KILL_AFTER_S
         return run, report
@@ -346,16 +358,20 @@ class Workers:
             run.set_deadline()
         return answers
 
-    def stop_soon(self, run: Run, verdict: Stopped, kill_at: float) -> Child | None:
+    def stop_soon(self, run: Run, verdict: Stopped | TimedOut, kill_at: float) -> Child | None:
         """A running job is to stop, or be killed then; its child, which takes no more jobs."""
-        child = self.by_number[run.worker].child
         if run.killed_at is None and not isinstance(run.verdict, Stopped):
             run.verdict = verdict
         run.stop_by = min(kill_at, run.stop_by)
         run.set_deadline()
+        return self.make_last(run)
+
+    def make_last(self, run: Run) -> Child | None:
+        """The child that runs this job takes no other one after it."""
+        child = self.by_number[run.worker].child
         if child is not None and child.jobs_left > 0:
             child.jobs_left = 0
-            child.channel.shutdown(socket.SHUT_WR)
+            child.expects_more = True
         return child
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
@@ -479,9 +495,11 @@ def _texts(fields: list[bytes]) -> list[str]:
 
 
 def _as_told(report: Report, run: Run) -> Report:
-    """A job that was told to stop has stopped, whatever it raised; its success is one."""
+    """A job that was told to stop, or that its cpu time is over, has ended so, whatever it raised;
+    its success is one.
+    """
     told, outcome = run.verdict, report.outcome
-    if not isinstance(told, Stopped) or isinstance(outcome, Succeeded):
+    if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
         return report
     shown = getattr(outcome, "traceback", "")
     return replace(report, outcome=replace(told, traceback=shown))
@@ -497,7 +515,7 @@ def _death_report(
         outcome = Released("its process died before it took the job") if unread else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
-    if isinstance(outcome, Stopped) and run.killed_at is not None:
+    if isinstance(outcome, Stopped | TimedOut) and run.killed_at is not None:
         outcome = replace(outcome, killed=True)
     # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
     grown = max(0, exited.max_rss_bytes - baseline_bytes)

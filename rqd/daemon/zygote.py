@@ -23,7 +23,7 @@ from rqd import __version__
 from rqd.daemon import child, frames
 from rqd.daemon.child import Pipes
 from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.timer import raise_stop, raise_timeout
+from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -348,6 +348,7 @@ def _take_signals() -> None:
         _signal.signal(signum, _do_nothing)
     _signal.signal(_signal.SIGALRM, raise_timeout)
     _signal.signal(frames.STOP_SIGNAL, raise_stop)
+    _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
     # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
 

@@ -336,6 +336,11 @@ def stop_by_pidfd(pidfd: int) -> None:
     _signal_by_pidfd(pidfd, frames.STOP_SIGNAL)
 
 
+def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
+    """Has JobTimeoutException raised in the child's job: its cpu time is over."""
+    _signal_by_pidfd(pidfd, frames.CPU_SIGNAL)
+
+
 def _signal_by_pidfd(pidfd: int, signum: int) -> None:
     try:
         signal.pidfd_send_signal(pidfd, signum)

@@ -49,11 +49,23 @@ class AskedAgain:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The job ran longer than `limit_s`; killed if it did not stop by itself."""
+    """The job ran longer than `limit_s`; killed if it did not stop by itself.
+
+    `is_cpu`: it is the cpu time of all its processes that was over.
+    """
 
     limit_s: float
     killed: bool
     traceback: str = ""
+    is_cpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """The job was killed as its processes had more memory of their own than `limit_bytes`."""
+
+    used_bytes: int
+    limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ Outcome = (
     | Raised
     | AskedAgain
     | TimedOut
+    | OutOfMemory
     | Crashed
     | Released
     | Lost
@@ -157,9 +170,10 @@ def cause(outcome: Outcome) -> str:
         case AskedAgain(most, message=message):
             limit = "" if most is None else f", {most} times at most"
             return _with_first_line(f"asked to run again{limit}", message)
-        case TimedOut(limit_s, killed):
-            ending = ", killed as it did not stop" if killed else ""
-            return f"timed out after {limit_s:g} s{ending}"
+        case TimedOut():
+            return _timeout(outcome)
+        case OutOfMemory(used_bytes, limit_bytes):
+            return f"out of memory: {_mebibytes(used_bytes)} MiB of {_mebibytes(limit_bytes)} MiB"
         case Crashed():
             return f"crashed: {_death(outcome)}"
         case Lost(reason):
@@ -168,6 +182,16 @@ def cause(outcome: Outcome) -> str:
             return f"{type(outcome).__name__.lower()}: {reason}"
         case Stopped(by, killed):
             return f"stopped by {by}{', killed' if killed else ''}"
+
+
+def _mebibytes(size_bytes: int) -> int:
+    return -(-size_bytes // 1024**2)  # up, so that what is above a limit shows as that
+
+
+def _timeout(outcome: TimedOut) -> str:
+    kind = " of cpu time" if outcome.is_cpu else ""
+    ending = ", killed as it did not stop" if outcome.killed else ""
+    return f"timed out after {outcome.limit_s:g} s{kind}{ending}"
 
 
 def _death(crash: Crashed) -> str:

@@ -13,6 +13,7 @@ from rqd.model.outcome import (
     Crashed,
     Lost,
     Outcome,
+    OutOfMemory,
     Parked,
     Raised,
     Refused,
@@ -24,11 +25,11 @@ from rqd.model.outcome import (
 from rqd.model.records import LONGEST_INTERVAL_S
 from rqd.model.repeat import NO_REPEAT, REPEATS, RepeatTerm, is_interval, is_number, read_intervals
 
-# What a retry may follow, as `Retry(on=..)` has it. An attempt killed for its memory can't be told
-# from another crash yet.
+# What a retry may follow, as `Retry(on=..)` has it.
 CAUSES = ("raised", "timeout", "crashed", "oom")
 # What the tally calls the runs a job has asked for.
 ASKED = "asked"
+_Failure = Raised | TimedOut | OutOfMemory | Crashed
 _STEEPEST, _HIGHEST_POWER = 1000, 99
 _LONGEST_BACKOFF_S = 86400.0
 
@@ -159,7 +160,7 @@ class RetryBudget:
         used = self.tally.get(REPEATS, 0)
         return RepeatLater(self.repeat.delay_s(used)) if used < self.repeat.times else Finish()
 
-    def after_failure(self, failure: Raised | TimedOut | Crashed, chance: float) -> Decision:
+    def after_failure(self, failure: _Failure, chance: float) -> Decision:
         """One of the retries, if one is left for this failure."""
         cause, rules = _cause(failure), self.rules
         if self.left < 1 or self.tally.get(cause, 0) >= rules.on.get(cause, self.left):
@@ -251,7 +252,7 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
             return Park(delay_s)
         case Stopped():
             return Stop()
-        case Raised() | TimedOut() | Crashed():
+        case Raised() | TimedOut() | OutOfMemory() | Crashed():
             return budget.after_failure(outcome, chance)
         case AskedAgain():
             return budget.after_asking(outcome, chance)
@@ -269,12 +270,14 @@ def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
     return AskedAgain(most, tuple(map(float, intervals)), told, message)
 
 
-def _cause(failure: Raised | TimedOut | Crashed) -> str:
+def _cause(failure: _Failure) -> str:
     match failure:
         case Raised():
             return "raised"
         case TimedOut():
             return "timeout"
+        case OutOfMemory():
+            return "oom"
         case Crashed():
             return "crashed"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from rqd.daemon.config import Config
 from rqd.daemon.duties import INTERVAL_S, Duties, Duty
-from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status, dirty_bytes
+from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status
 from rqd.daemon.notify import Notifier
 from rqd.daemon.settling import settlement
 from rqd.daemon.workers import Run
@@ -59,12 +58,6 @@ def test_a_line_without_an_end_is_given_in_parts() -> None:
 )
 def test_a_wait_status_tells_the_crash(status: int, crash: Crashed) -> None:
     assert crash_from_status(status) == crash
-
-
-def test_dirty_memory_is_that_of_a_living_process() -> None:
-    held = bytearray(b"x" * 10_000_000)
-    assert (dirty_bytes(os.getpid()) or 0) > len(held)
-    assert dirty_bytes(2**22 + 1) is None
 
 
 def test_a_duty_is_due_once_an_interval() -> None:

@@ -9,6 +9,7 @@ from rqd.model.outcome import (
     Crashed,
     Lost,
     Outcome,
+    OutOfMemory,
     Parked,
     Raised,
     Refused,
@@ -19,6 +20,8 @@ from rqd.model.outcome import (
     cause,
     signal_name,
 )
+
+MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,9 @@ from rqd.model.outcome import (
         (AskedAgain(3, message="no file\n"), "asked to run again, 3 times at most: no file"),
         (TimedOut(180, killed=False), "timed out after 180 s"),
         (TimedOut(0.5, killed=True), "timed out after 0.5 s, killed as it did not stop"),
+        (TimedOut(60, killed=False, is_cpu=True), "timed out after 60 s of cpu time"),
+        (OutOfMemory(812 * MIB, 512 * MIB), "out of memory: 812 MiB of 512 MiB"),
+        (OutOfMemory(512 * MIB + 1, 512 * MIB), "out of memory: 513 MiB of 512 MiB"),
         (Crashed(signal=signal.SIGSEGV), "crashed: SIGSEGV"),
         (Crashed(signal=11, core_dumped=True), "crashed: SIGSEGV (core dumped)"),
         (Crashed(exit_status=3), "crashed: exit status 3"),

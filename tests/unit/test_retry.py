@@ -11,6 +11,7 @@ from rqd.model.outcome import (
     Crashed,
     Lost,
     Outcome,
+    OutOfMemory,
     Parked,
     Raised,
     Refused,
@@ -37,6 +38,7 @@ FAILURES: list[Outcome] = [
     Raised("builtins.ValueError", "no", ""),
     TimedOut(5, killed=False),
     TimedOut(5, killed=True),
+    OutOfMemory(2, 1),
     Crashed(signal=11),
     Crashed(exit_status=3),
 ]
@@ -79,6 +81,9 @@ AGAIN = RunAgain(0)
     ("options", "outcome", "tally", "decision"),
     [
         ({"on": {"timeout": 0}}, TimedOut(5, killed=False), {}, Fail()),
+        ({"on": {"timeout": 0}}, TimedOut(5, killed=False, is_cpu=True), {}, Fail()),
+        ({"on": {"oom": 0}}, OutOfMemory(2, 1), {}, Fail()),
+        ({"on": {"crashed": 0, "oom": 1}}, OutOfMemory(2, 1), {}, RunAgain(0, "oom")),
         ({"on": {"timeout": 0}}, RAISED, {}, AGAIN),
         ({"on": {"crashed": 2}}, Crashed(signal=9), {"crashed": 1}, RunAgain(0, "crashed")),
         ({"on": {"crashed": 2}}, Crashed(signal=9), {"crashed": 2}, Fail()),

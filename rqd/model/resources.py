@@ -1,0 +1,96 @@
+"""What a job may take of its host: memory and cpu time, by the daemon or by the job's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rqd.model.errors import ConfigurationError
+from rqd.model.names import parse_duration_s, parse_size_bytes
+from rqd.model.terms import read_terms
+
+TERM = "resources"
+# What a child dirties by itself is some 2 MiB; and who writes 512 means 512M.
+_LEAST_BYTES = 1024 * 1024
+_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """For all processes of a job together: memory in bytes, cpu time in seconds; None for none."""
+
+    memory_bytes: int | None = None
+    cpu_s: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.memory_bytes is not None or self.cpu_s is not None
+
+    def of_job(self, terms: str) -> ResourceLimits:
+        """These, where the job's terms say nothing else. What is damaged there says nothing."""
+        if f'"{TERM}"' not in terms:
+            return self
+        told = read_terms(terms).get(TERM)
+        if not isinstance(told, dict):
+            return self
+        memory, cpu = _sound(told.get("memory_bytes")), _sound(told.get("cpu_s"))
+        return ResourceLimits(
+            self.memory_bytes if memory is None else _bytes(int(memory)),
+            self.cpu_s if cpu is None else _seconds(cpu),
+        )
+
+
+NO_RESOURCE_LIMITS = ResourceLimits()
+
+
+def resource_term(max_memory: int | str | None, max_cpu: float | str | None) -> dict[str, Any]:
+    """What a job's terms say of its limits, -1 for none. Raises ConfigurationError."""
+    term: dict[str, Any] = {}
+    if (memory_bytes := parse_memory(max_memory, "max_memory")) is not None:
+        term["memory_bytes"] = memory_bytes
+    if (cpu_s := parse_cpu_time(max_cpu, "max_cpu")) is not None:
+        term["cpu_s"] = cpu_s
+    return term
+
+
+def parse_memory(value: int | str | None, what: str) -> int | None:
+    """Bytes of `"512M"`, `"2G"` or a number of them; -1 (no limit) stays -1, None stays None.
+
+    Raises ConfigurationError.
+    """
+    if value is None:
+        return None
+    text = str(value).strip()
+    if text == "-1":
+        return -1
+    size_bytes = parse_size_bytes(text, what)
+    if size_bytes < _LEAST_BYTES:
+        raise ConfigurationError(f"{what} {text} is {size_bytes:,} bytes: write 1M or more, or -1")
+    return size_bytes
+
+
+def parse_cpu_time(value: float | str | None, what: str) -> float | None:
+    """Seconds of `90`, `"5m"`; -1 (no limit) and None stay. Raises ConfigurationError."""
+    seconds = parse_duration_s(value, what)
+    if seconds == 0:
+        raise ConfigurationError(f"{what} 0 would end each job at once: write seconds, or -1")
+    return seconds
+
+
+def limits_of(max_memory: str | None, max_cpu: str | None) -> ResourceLimits:
+    """A daemon's, as its options have them. Raises ConfigurationError."""
+    memory_bytes = parse_memory(max_memory, "--max-memory")
+    return ResourceLimits(_bytes(memory_bytes), _seconds(parse_cpu_time(max_cpu, "--max-cpu")))
+
+
+def _bytes(value: int | None) -> int | None:
+    return None if value == -1 else value
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value == -1 else value
+
+
+def _sound(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if value == -1 or 0 < value < _EXACT else None

@@ -1,0 +1,188 @@
+"""Who is ended for what it uses, and who takes no further job: processes are this one's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from rqd.daemon.children import Children
+from rqd.daemon.consumption import Consumption
+from rqd.daemon.frames import CPU_SIGNAL
+from rqd.daemon.procfs import children_of, cpu_s, group_of, own_bytes, size_of
+from rqd.daemon.workers import HARD_KILL_AFTER_S, Child, Run, Worker, Workers
+from rqd.model.errors import ConfigurationError
+from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
+from rqd.model.records import Claim
+from rqd.model.resources import ResourceLimits, limits_of, resource_term
+
+NOBODY = 2**22 - 1
+
+
+class Kills:
+    """As Children, for one worker whose child is this process."""
+
+    def __init__(self, limits: ResourceLimits) -> None:
+        self.workers = Workers(10, limits)
+        self.near, self.far = socket.socketpair()
+        child = Child(os.getpid(), self.near, -1, jobs_left=5)
+        self.worker = self.workers.by_number[1] = Worker(1, child=child)
+        self.killed: list[Outcome] = []
+
+    def parent_of(self, _worker: Worker) -> int:
+        return os.getppid()
+
+    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+        run.killed_at = now
+        self.killed.append(verdict)
+
+    def start(self, terms: str = "") -> Run:
+        claim = Claim("id", "7:n", 1, "q", 1, "f", b"", "pickle", 60, 0, 0, (), terms=terms)
+        run = self.workers.assign(claim)
+        run.start(0.0)
+        return run
+
+
+@pytest.fixture
+def own_mebibytes() -> int:
+    used_bytes = own_bytes([os.getpid()], os.getppid())
+    assert used_bytes is not None
+    return used_bytes // 1024**2
+
+
+@pytest.fixture
+def made() -> Iterator[list[Kills]]:
+    kills: list[Kills] = []
+    yield kills
+    for one in kills:
+        one.near.close()
+        one.far.close()
+
+
+def look(made: list[Kills], limit_mebibytes: float) -> Kills:
+    kills = Kills(ResourceLimits(int(limit_mebibytes * 1024**2)))
+    made.append(kills)
+    kills.start()
+    Consumption(cast("Children", kills)).perform(1.0)
+    return kills
+
+
+def test_a_job_is_ended_above_its_limit_and_its_process_takes_no_other_above_half_of_it(
+    own_mebibytes: int, made: list[Kills]
+) -> None:
+    above = look(made, own_mebibytes * 0.7)
+    half = look(made, own_mebibytes * 1.5)
+    below = look(made, own_mebibytes * 4)
+
+    (verdict,) = above.killed
+    assert isinstance(verdict, OutOfMemory)
+    assert verdict.used_bytes > verdict.limit_bytes
+    assert not half.killed
+    assert not below.killed
+    left = [one.worker.child.jobs_left for one in made if one.worker.child]
+    assert left == [5, 0, 5]
+
+
+def test_a_process_that_takes_no_other_job_is_told_so_after_its_answer(
+    own_mebibytes: int, made: list[Kills]
+) -> None:
+    half = look(made, own_mebibytes * 1.5)
+    half.far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        half.far.recv(1)
+
+
+def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_killed(
+    made: list[Kills],
+) -> None:
+    kills = Kills(ResourceLimits(cpu_s=0.001))
+    made.append(kills)
+    run = kills.start()
+    child = kills.worker.child
+    assert child is not None
+    consumption = Consumption(cast("Children", kills))
+    for at in (10.0, 10.6):
+        with subprocess.Popen(["sleep", "60"]) as told:
+            child.pidfd = os.pidfd_open(told.pid)
+            consumption.perform(at)
+            assert told.wait(10) == -CPU_SIGNAL
+        os.close(child.pidfd)
+    consumption.perform(10.9)  # not yet again: this would fail, as nobody is there to be told
+
+    assert run.verdict == TimedOut(0.001, killed=False, is_cpu=True)
+    assert cause(run.verdict) == "timed out after 0.001 s of cpu time"
+    assert run.deadline == 10 + HARD_KILL_AFTER_S
+
+
+def test_without_limited_jobs_there_is_nothing_to_do(made: list[Kills]) -> None:
+    kills = Kills(ResourceLimits())
+    made.append(kills)
+    consumption = Consumption(cast("Children", kills))
+    kills.start()
+    assert consumption.next_due() == float("inf")
+
+    kills.start('{"resources":{"cpu_s":5}}')
+    assert consumption.next_due() <= 0
+    consumption.perform(10.0)
+    assert 10 < consumption.next_due() < 20
+
+    kills.worker.run = None
+    consumption.perform(20.0)
+    assert consumption.next_due() == float("inf")
+
+
+def test_a_jobs_terms_go_before_the_daemons_limits_and_damaged_ones_say_nothing() -> None:
+    daemons = ResourceLimits(1000, 60)
+
+    assert daemons.of_job("") == daemons
+    assert daemons.of_job('{"resources":{"memory_bytes":5}}') == ResourceLimits(5, 60)
+    assert daemons.of_job('{"resources":{"memory_bytes":-1,"cpu_s":-1}}') == ResourceLimits()
+    for damaged in (
+        '{"resources":3}',
+        '{"resources":{"memory_bytes":"5","cpu_s":true}}',
+        '{"resources":{"memory_bytes":-2,"cpu_s":NaN}}',
+        '{"resources":{"memory_bytes":1e300,"cpu_s":0}}',
+        '"resources"',
+    ):
+        assert daemons.of_job(damaged) == daemons
+
+
+@pytest.mark.parametrize(
+    ("memory", "cpu", "says"),
+    [
+        ("512", None, "write 1M or more"),
+        ("much", None, "is no size"),
+        ("-2", None, "is no size"),
+        (None, "0", "write seconds"),
+        (None, "long", "is no duration"),
+    ],
+)
+def test_what_is_no_limit_is_refused(memory: str | None, cpu: str | None, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        limits_of(memory, cpu)
+    with pytest.raises(ConfigurationError, match=says):
+        resource_term(memory, cpu)
+
+
+def test_limits_are_read_with_their_units_and_minus_one_is_none() -> None:
+    assert limits_of("512M", "5m") == ResourceLimits(512 * 1024**2, 300)
+    assert limits_of("-1", "-1") == limits_of(None, None) == ResourceLimits()
+    assert resource_term(1024**3, 90) == {"memory_bytes": 1024**3, "cpu_s": 90}
+    assert resource_term(-1, -1) == {"memory_bytes": -1, "cpu_s": -1}
+
+
+def test_what_a_process_holds_is_its_own() -> None:
+    held = bytearray(b"x" * 10_000_000)
+    assert (own_bytes([os.getpid()], os.getppid()) or 0) > len(held)
+
+
+def test_nothing_is_told_of_a_process_that_is_gone() -> None:
+    assert size_of(NOBODY) is None
+    assert own_bytes([NOBODY], os.getpid()) is None
+    assert cpu_s([NOBODY]) == 0
+    assert group_of(NOBODY, NOBODY) == [NOBODY]
+    assert children_of(NOBODY) == []
