@@ -1,6 +1,7 @@
 """Jobs that take more memory or cpu time than they may; and some that look so, and don't."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -82,3 +83,12 @@ def burn_for(seconds: float) -> int:
     while time.process_time() < until:
         sum(range(1000))
     return os.getpid()
+
+
+def surroundings() -> dict[str, int]:
+    """What it may, and how it stands beside others."""
+    return {
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom score": int(Path("/proc/self/oom_score_adj").read_text()),
+    }

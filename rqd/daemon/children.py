@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.frames import FrameError
@@ -30,6 +31,7 @@ from rqd.daemon.zygote_process import (
     ZygoteProcess,
     become_subreaper,
     kill_by_pidfd,
+    prepare_for_jobs,
     trust_frame,
 )
 from rqd.daemon.zygotes import Zygotes
@@ -307,6 +309,7 @@ class Children:
             trust=trust_frame(config),
             middleware=config.middleware,
             exception_handlers=config.exception_handlers,
+            prepare=partial(prepare_for_jobs, config.max_files, config.nice),
         )
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:

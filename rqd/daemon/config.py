@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ HIGHEST_WEIGHT = 1000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 JOB_OUTPUTS = ("plain", "prefix", "none")
+# A worker's place has pipes, its child a channel and a pidfd; and some for a reload, when two
+# zygotes have places.
+_FDS_A_WORKER, _FDS_BESIDE = 8, 64
+_HIGHEST_NICE = 19
 _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 
 
@@ -84,6 +89,8 @@ class Config:
     crons: tuple[CronEntry, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)
     limits: ResourceLimits = NO_RESOURCE_LIMITS  # of jobs that say nothing else
+    max_files: int | None = None  # as the daemon may itself
+    nice: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -108,6 +115,7 @@ class Config:
             raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
         self._check_application()
         self._check_trust()
+        self._check_limits()
 
     def _check_precedence(self) -> None:
         _check_choice("--precedence", self.precedence, PRECEDENCES)
@@ -115,6 +123,22 @@ class Config:
             raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
         if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
             raise ConfigurationError(f"--queues: write weights from 1 to {HIGHEST_WEIGHT}")
+
+    def _check_limits(self) -> None:
+        if not 0 <= self.nice <= _HIGHEST_NICE:
+            raise ConfigurationError(f"--nice {self.nice}: write 0 to {_HIGHEST_NICE}")
+        if self.max_files is None:
+            return
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most != resource.RLIM_INFINITY and self.max_files > most:
+            raise ConfigurationError(
+                f"--max-files {self.max_files}: this process may have {most:,} itself: ulimit -Hn"
+            )
+        # The zygote, which has a few for each worker, is under this limit too.
+        if self.max_files < (least := files_needed(self.workers)):
+            raise ConfigurationError(
+                f"--max-files {self.max_files}: with {self.workers} workers write {least} or more"
+            )
 
     def _check_application(self) -> None:
         for folder in self.path:
@@ -158,6 +182,11 @@ def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(
             f"{option} {given}: write {', '.join(choices[:-1])} or {choices[-1]}"
         )
+
+
+def files_needed(workers: int) -> int:
+    """How many open files a daemon needs, at most."""
+    return _FDS_A_WORKER * workers + _FDS_BESIDE
 
 
 def zygote_path(config: Config) -> list[str]:

@@ -9,13 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, files_needed
 from rqd.model.finding import Finding, Verdict, judged
 from rqd.store.embedded import state_home
 
-# A worker's place has two pipes, its child a channel and a pidfd in the master; and some for a
-# reload, when two zygotes have places.
-_FDS_A_WORKER, _FDS_BESIDE = 8, 64
 _IMPORT_LIMIT_S = 120.0
 # What the daemon needs after its grace, to kill and put back.
 _STOP_RESERVE_S = 10
@@ -25,7 +22,7 @@ _UNIT_LIMIT_S = 5.0
 def examine_host(config: Config) -> Iterator[Finding]:
     """Limits of this process, and the folder of locks."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _FDS_A_WORKER * config.workers + _FDS_BESIDE
+    needed = files_needed(config.workers)
     advice = f"{config.workers} workers need about {needed}: ulimit -n, or LimitNOFILE= of the unit"
     seen = "unlimited" if files == resource.RLIM_INFINITY else f"{files:,}"
     is_enough = files == resource.RLIM_INFINITY or files >= needed

@@ -38,6 +38,9 @@ _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
 _MAX_FDS = 64
 _MOST_REPORTED_FDS = 200  # one message takes 253 (SCM_MAX_FD)
+# So many thousandths of the host's memory does the kernel count more for jobs than for the master,
+# when it looks for whom to kill.
+_OOM_SCORE_MORE, _HIGHEST_OOM_SCORE = 100, 1000
 _NO_OP_SIGNALS = (
     _signal.SIGTERM,
     _signal.SIGINT,
@@ -71,6 +74,7 @@ def main(
         # needs the environment as the kernel laid it out.
         if os.environ.get("LD_BIND_NOW") == "rqd":
             del os.environ["LD_BIND_NOW"]
+        _raise_oom_score()
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
         current.keyring = trust.keyring  # the application may enqueue while it is imported
         current.allowlist = trust.allowlist
@@ -312,6 +316,19 @@ def _receive_trust(fd: int) -> Trust:
     with open(fd, "rb") as file:
         ((_, fields),) = FrameReader().feed(file.read())
     return read_trust(fields)
+
+
+def _raise_oom_score() -> None:
+    """When memory runs out, a job is to die before the master; each child inherits it.
+
+    Here and not before the exec: a master that has dropped root's rights may not write there.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = int(file.read()) + _OOM_SCORE_MORE
+            file.write(str(min(score, _HIGHEST_OOM_SCORE)))
+    except (OSError, ValueError):
+        pass  # a sandbox may forbid it
 
 
 def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Around | None:

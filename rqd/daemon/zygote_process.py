@@ -5,11 +5,12 @@ from __future__ import annotations
 import array
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +90,12 @@ class ZygoteProcess:
         trust: bytes = b"",
         middleware: tuple[str, ...] = (),
         exception_handlers: tuple[str, ...] = (),
+        prepare: Callable[[], None] | None = None,
     ) -> None:
-        """`mark` is a file that every process forked of it shall hold open, to be known by."""
+        """`mark` is a file that every process forked of it shall hold open, to be known by.
+
+        `prepare` is called in the zygote before all else: what it sets holds for all its children.
+        """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
         self._reader = FrameReader()
@@ -127,7 +132,7 @@ class ZygoteProcess:
                 pass_fds=passed_fds,
                 process_group=0,  # a terminal's Ctrl-C is for the master alone
                 # Kept through exec, so that the zygote needs no ctypes for it.
-                preexec_fn=become_subreaper,  # noqa: PLW1509 - the master has one thread
+                preexec_fn=prepare or become_subreaper,  # noqa: PLW1509 - the master has one thread
             )
         except OSError:
             os.close(self.output_fd)
@@ -324,6 +329,15 @@ def _file_with(data: bytes) -> int:
 def become_subreaper() -> None:
     """Makes orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER)."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def prepare_for_jobs(max_files: int | None, nice: int) -> None:
+    """Sets what holds for the zygote and, as they inherit it, for all jobs at no cost a fork."""
+    become_subreaper()
+    if max_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
+    if nice:
+        os.nice(nice)
 
 
 def kill_by_pidfd(pidfd: int) -> None:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from rqd import Queue, Retry
 from rqd.job import Job
 from rqd.results import Result
@@ -81,3 +83,15 @@ def test_a_job_above_its_own_cpu_time_is_told_so_and_its_subprocesses_count(
     beside = ended(queue.enqueue(hungry_jobs.burn_in_subprocess))
     assert beside.cause == "timed out after 0.3 s of cpu time"
     assert ended(queue.enqueue(hungry_jobs.burn_for, 0.5, max_cpu=-1)).type == "successful"
+
+
+def test_jobs_have_fewer_files_give_way_and_die_before_the_master(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    daemon = start_daemon("--max-files", "100", "--nice", "3")
+    found = ended(queue.enqueue(hungry_jobs.surroundings)).return_value
+
+    own = psutil.Process(daemon.pid)
+    score = int(Path(f"/proc/{daemon.pid}/oom_score_adj").read_text())
+    assert found == {"files": 100, "nice": own.nice() + 3, "oom score": min(1000, score + 100)}
+    assert own.rlimit(psutil.RLIMIT_NOFILE)[1] != 100
