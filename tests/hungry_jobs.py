@@ -92,3 +92,34 @@ def surroundings() -> dict[str, int]:
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "oom score": int(Path("/proc/self/oom_score_adj").read_text()),
     }
+
+
+def fill_shared_memory(mebibytes: int) -> None:
+    """What no process has mapped: only the kernel knows whose it is."""
+    path = Path(f"/dev/shm/rqd-test-{os.getpid()}")
+    with path.open("wb") as file:
+        path.unlink()
+        for _ in range(mebibytes):
+            file.write(b"x" * MEBIBYTE)
+
+
+def fork_many(most: int) -> int:
+    """How many processes it may have besides itself."""
+    for forked in range(most):
+        try:
+            subprocess.Popen(["sleep", "60"])
+        except BlockingIOError:
+            return forked
+    return most
+
+
+def leave_session_and_hold(path: str, fifo: str) -> int:
+    """A process of it leaves its group, and outlives it if nobody holds it."""
+    left = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    Path(path).write_text(str(left.pid))
+    Path(fifo).read_text()
+    return left.pid
+
+
+def control_groups() -> str:
+    return Path("/proc/self/cgroup").read_text()

@@ -16,7 +16,12 @@ from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.cli.table import echo_table
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.examination import examine_application, examine_host, examine_unit
+from rqd.daemon.examination import (
+    examine_application,
+    examine_host,
+    examine_limits,
+    examine_unit,
+)
 from rqd.model.errors import ServerUnavailableError
 from rqd.model.finding import Finding, Verdict
 from rqd.store.embedded import is_embedded
@@ -49,6 +54,7 @@ as_json(command)
 def _all(config: Config, unit: str) -> Iterator[Finding]:
     yield from _server(config)
     yield from examine_host(config)
+    yield from examine_limits(config)
     yield from examine_application(config, zygote_path(config))
     yield from examine_unit(config, unit)
 

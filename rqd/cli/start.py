@@ -77,6 +77,7 @@ MIB = 1024 * 1024
 )
 @click.option("--max-cpu", metavar="TIME", help="End jobs that used so much cpu time: 60, 5m.")
 @click.option("--max-files", type=int, help="Files a job's process may have open.")
+@click.option("--max-pids", type=int, help="Processes and threads a job may have; needs cgroups.")
 @click.option("--nice", type=int, default=0, help="Jobs give way to others: 1 to 19.")
 @click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
@@ -159,6 +160,7 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         log=_log_settings(settings),
         limits=limits_of(settings["max_memory"], settings["max_cpu"]),
         max_files=settings["max_files"],
+        max_pids=settings["max_pids"],
         nice=settings["nice"],
         **read_order(_split(settings["queues"]), settings["precedence"]),
         **_cron_entries(settings["cron"], url, namespace, keyring),

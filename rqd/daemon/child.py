@@ -102,13 +102,16 @@ def serve_inline(channel: _socket.socket, trust: Trust) -> None:
 
 
 class Pipes:
-    """A place's two pipes: its children's output, and the one that closes when the master dies."""
+    """A place's two pipes: its children's output, and the one that closes when the master dies; and
+    where they join its control group, -1 for none.
+    """
 
-    __slots__ = ("life_fd", "output_fd", "poll_life")
+    __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life")
 
-    def __init__(self, output_fd: int, life_fd: int) -> None:
+    def __init__(self, output_fd: int, life_fd: int, join_fd: int = -1) -> None:
         self.output_fd = output_fd
         self.life_fd = life_fd
+        self.join_fd = join_fd
         watch = poll()
         watch.register(life_fd, 0)  # no event but the pipe's end
         # Made and called once before the fork: each child finds it ready.
@@ -194,6 +197,8 @@ def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None
     # And if the master died before that, we see it now: there is no order that leaves us alive.
     if pipes.poll_life(0):
         os._exit(0)
+    if pipes.join_fd >= 0:
+        _join_group(pipes.join_fd)
     output_fd = pipes.output_fd
     os.set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
     os.dup2(output_fd, 1)
@@ -201,6 +206,13 @@ def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None
     set_title(f"rqd: worker {worker} idle")
     if "numpy.random" in sys.modules:  # else every child would draw the same numbers
         sys.modules["numpy.random"].seed()
+
+
+def _join_group(join_fd: int) -> None:
+    try:
+        os.write(join_fd, b"0")
+    except OSError:
+        pass  # the group is gone: the job is looked at by the master all the same
 
 
 def _serve(

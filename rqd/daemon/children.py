@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from rqd.daemon.cgroups import GroupLimits, PlaceGroup, enter_subtree_if_asked
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.frames import FrameError
 from rqd.daemon.instance import Instance
 from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
+from rqd.daemon.oom import OomCounter, explain
 from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
 from rqd.daemon.procfs import cpu_s, own_bytes
 from rqd.daemon.workers import Run, Worker, Workers
@@ -80,6 +82,9 @@ class Children:
         self.zygotes = Zygotes(self._spawn, loop, log)
         self.workers = Workers(config.jobs_per_child, config.limits)
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
+        # Before anything is started: it would be in the group that has to be left.
+        self._subtree = enter_subtree_if_asked(_held(config), log)
+        self._oom_counter = OomCounter()
         become_subreaper()
 
     def start(self, now: float) -> None:
@@ -228,8 +233,9 @@ class Children:
                 due.append(run.deadline)
         return min([*due, self.zygotes.next_due()])
 
-    def sample_memory(self) -> None:
+    def sample_memory(self, now: float) -> None:
         """Looks at the memory of each running job; the highest sample is its peak."""
+        self._oom_counter.look(now)
         for worker in self.workers:
             run, child = worker.run, worker.child
             if run is not None and child is not None and run.sent_at is not None:
@@ -310,6 +316,7 @@ class Children:
             middleware=config.middleware,
             exception_handlers=config.exception_handlers,
             prepare=partial(prepare_for_jobs, config.max_files, config.nice),
+            subtree=self._subtree,
         )
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
@@ -384,6 +391,8 @@ class Children:
         self.config = self._next_config
         self.workers.jobs_per_child = self.config.jobs_per_child
         self.workers.limits = self.config.limits
+        if self._subtree is not None:
+            self._subtree.limits = _held(self.config)
 
     def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
         worker = self.workers.by_number[exited.worker]
@@ -395,6 +404,9 @@ class Children:
             self._by_channel.pop(child.channel.fileno(), None)
         had_job = worker.run is not None
         heard = self.workers.bury(exited, zygote.rss_bytes, now)
+        if exited.status != 0 and heard is not None:
+            group = zygote.groups.get(worker.number)
+            heard = heard[0], explain(*heard, group, self._oom_counter, now)
         if worker.child is None:
             self._parents.pop(worker.number, None)
         if worker.wanted and not serves:
@@ -432,6 +444,8 @@ class Children:
         run, child = worker.run, worker.child
         if run is not None and child is not None and run.limits.cpu_s is not None:
             run.cpu_before_s = cpu_s([child.pid])
+        if run is not None and run.sent_at is None and (group := self._group_of(worker)):
+            self._hold(group, run)
         had_started = run is None or run.sent_at is not None
         has_more = self.workers.send(worker, now)
         if run is None or child is None:
@@ -441,11 +455,26 @@ class Children:
         if run.sent_at is not None and not had_started:
             self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
 
+    def _group_of(self, worker: Worker) -> PlaceGroup | None:
+        zygote = self._parents.get(worker.number)
+        return zygote.groups.get(worker.number) if zygote is not None else None
+
+    def _hold(self, group: PlaceGroup, run: Run) -> None:
+        try:
+            group.limit_memory(run.limits.memory_bytes)
+        except OSError as error:
+            self._log.warning(
+                "a control group takes no limit", folder=str(group.folder), error=error
+            )
+
     def _fill(self, worker: Worker) -> None:
         zygote = self.zygotes.serving
         if zygote is None or (worker.child and self._parents.get(worker.number) is not zygote):
             return  # nobody forks, or an old zygote's child is at its job: it is done at its end
         output_fd = zygote.fill(worker.number)
+        if zygote.group_error:
+            self._log.warning("a worker has no control group", error=zygote.group_error)
+            zygote.group_error = ""
         if output_fd is not None:
             self._by_output[output_fd] = worker
             self._loop.watch(output_fd)
@@ -518,3 +547,8 @@ class Children:
             if heard is not None:
                 ended.append(self._end(worker, *heard))
         return ended
+
+
+def _held(config: Config) -> GroupLimits:
+    """What the kernel is to hold."""
+    return GroupLimits(config.limits.memory_bytes, config.max_pids)

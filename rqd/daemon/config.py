@@ -91,6 +91,7 @@ class Config:
     limits: ResourceLimits = NO_RESOURCE_LIMITS  # of jobs that say nothing else
     max_files: int | None = None  # as the daemon may itself
     nice: int = 0
+    max_pids: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
@@ -127,6 +128,8 @@ class Config:
     def _check_limits(self) -> None:
         if not 0 <= self.nice <= _HIGHEST_NICE:
             raise ConfigurationError(f"--nice {self.nice}: write 0 to {_HIGHEST_NICE}")
+        if self.max_pids is not None and self.max_pids < 1:
+            raise ConfigurationError(f"--max-pids {self.max_pids}: write 1 or more")
         if self.max_files is None:
             return
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

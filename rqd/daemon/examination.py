@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from rqd.daemon.cgroups import GroupLimits, NotDelegated, available_controllers, delegated_folder
 from rqd.daemon.config import Config, files_needed
+from rqd.daemon.oom import OomCounter
 from rqd.model.finding import Finding, Verdict, judged
 from rqd.store.embedded import state_home
 
@@ -37,6 +39,33 @@ def examine_host(config: Config) -> Iterator[Finding]:
     )
     may_lock = os.access(nearest, os.W_OK)
     yield judged("folder of locks", str(folder), fine=may_lock, advice=advice)
+
+
+def examine_limits(config: Config) -> Iterator[Finding]:
+    """Who holds jobs to their limits: the kernel, where control groups are delegated to a daemon
+    that is started as this process was, or the master that looks at them.
+    """
+    limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
+    counted = "those of its own jobs" if OomCounter().is_own else "those of the whole host"
+    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {counted}")
+    if not limits:
+        yield Finding("control groups", Verdict.OK, "not used without --max-memory or --max-pids")
+        return
+    try:
+        folder = delegated_folder()
+        lacking, why = limits.controllers - available_controllers(folder), f"in {folder}"
+    except NotDelegated as error:
+        lacking, why = limits.controllers, str(error)
+    held = ", ".join(sorted(limits.controllers - lacking))
+    if held:
+        yield Finding("control groups", Verdict.OK, f"{held}: held by the kernel {why}")
+    if lacking:
+        seen = f"{', '.join(sorted(lacking))}: not held by the kernel, {why}"
+        advice = (
+            "memory is looked at ten times a second instead, and --max-pids has no effect:"
+            " Delegate=yes and ProtectControlGroups=no in the unit"
+        )
+        yield Finding("control groups", Verdict.WARNING, seen, advice)
 
 
 def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding]:
@@ -74,7 +103,7 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
 
 def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
     """The settings of the systemd unit that fight the daemon's own; nothing where there is none."""
-    wanted = ("LoadState", "TimeoutStopUSec", "KillMode", "NotifyAccess", "Type")
+    wanted = ("LoadState", "TimeoutStopUSec", "KillMode", "NotifyAccess", "Type", "Delegate")
     try:
         shown = subprocess.run(
             ["systemctl", "show", unit, *(f"--property={name}" for name in wanted)],
@@ -87,6 +116,8 @@ def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
     settings = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     if settings.get("LoadState") == "loaded":
         yield from judge_unit(unit, settings, config.grace_s)
+        if GroupLimits(config.limits.memory_bytes, config.max_pids):
+            yield judge_delegation(unit, settings)
 
 
 def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[Finding]:
@@ -104,6 +135,13 @@ def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[
     kind = settings.get("Type", "")
     advice = "systemd can't know when the daemon is ready: Type=notify"
     yield judged(f"{unit}: Type", kind, fine=kind.startswith("notify"), advice=advice)
+
+
+def judge_delegation(unit: str, settings: dict[str, str]) -> Finding:
+    """Whether the kernel may hold this unit's jobs to their limits."""
+    told = settings.get("Delegate", "")
+    advice = "the kernel can't hold jobs to their limits: Delegate=yes, ProtectControlGroups=no"
+    return judged(f"{unit}: Delegate", told or "no", fine=told == "yes", advice=advice)
 
 
 def read_timespan_s(text: str) -> float:

@@ -12,7 +12,8 @@ from _signal import SIGRTMIN
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 # master -> zygote
-FILL = 1  # worker [+ output pipe, life pipe: at the first FILL of a worker]: keep a child there
+FILL = 1  # worker [at the first FILL of a worker: how many descriptors; + output pipe, life pipe,
+# and to join its control group and to kill all in it, if it has one]: keep a child there
 EMPTY = 2  # worker: let the place be empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
 # zygote -> master

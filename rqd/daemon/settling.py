@@ -176,7 +176,7 @@ def _failure(
                 ("exc_type", "rqd.exceptions.JobTimeoutException"),
                 ("exc_string", traceback[-_TRACEBACK_CHARS:]),
             ]
-        case Crashed(signal_number, exit_status, core_dumped):
+        case Crashed(signal_number, exit_status, core_dumped, _):
             return [
                 ("signal", signal_number),
                 ("exit_status", exit_status),
@@ -188,6 +188,6 @@ def _failure(
                 ("exc_string", traceback[-_TRACEBACK_CHARS:]),
             ]
         case OutOfMemory(_, limit_bytes):
-            return [("memory_limit_bytes", limit_bytes)]
+            return [] if limit_bytes is None else [("memory_limit_bytes", limit_bytes)]
         case AskedAgain() | Refused() | Parked() | Lost() | Stopped():
             return []

@@ -110,10 +110,11 @@ def _tell(control: _socket.socket, report: bytes) -> None:
 class Place:
     """A worker's place: what its children find there, and the one in it (pid 0 for none)."""
 
-    __slots__ = ("pid", "pidfd", "pipes", "wanted")
+    __slots__ = ("kill_fd", "pid", "pidfd", "pipes", "wanted")
 
-    def __init__(self, pipes: Pipes) -> None:
+    def __init__(self, pipes: Pipes, kill_fd: int) -> None:
         self.pipes = pipes
+        self.kill_fd = kill_fd  # of its control group; -1 for none
         self.pid = 0
         self.pidfd = -1
         self.wanted = True
@@ -169,7 +170,7 @@ class Zygote:
             self._received_fds += memoryview(packed[: len(packed) // 4 * 4]).cast("i")
         for kind, fields in self._reader.feed(data):
             if kind == frames.FILL:
-                self._fill(int(fields[0]))
+                self._fill(int(fields[0]), int(fields[1]) if len(fields) > 1 else 0)
             elif place := self._places.get(int(fields[0])):
                 if kind == frames.EMPTY:
                     place.wanted = False
@@ -179,20 +180,21 @@ class Zygote:
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 
-    def _fill(self, number: int) -> None:
+    def _fill(self, number: int, fds: int) -> None:
         if number not in self._places:
-            self._places[number] = self._open_place()
+            self._places[number] = self._open_place([self._received_fds.pop(0) for _ in range(fds)])
         self._places[number].wanted = True
         if not self._places[number].pid:
             self._fork(number)
 
-    def _open_place(self) -> Place:
-        output_fd, life_fd = self._received_fds.pop(0), self._received_fds.pop(0)
+    def _open_place(self, fds: list[int]) -> Place:
+        output_fd, life_fd, *group_fds = fds
         # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
         # owner of this description, which each child makes its own process group.
         fcntl(life_fd, _F_SETSIG, _signal.SIGKILL)
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-        return Place(Pipes(output_fd, life_fd))
+        join_fd, kill_fd = group_fds or (-1, -1)
+        return Place(Pipes(output_fd, life_fd, join_fd), kill_fd)
 
     def _fork(self, number: int) -> None:
         place = self._places[number]
@@ -238,6 +240,8 @@ class Zygote:
         place = self._places[number]
         pid = place.pid
         _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
+        if place.kill_fd >= 0:
+            _kill_escaped(place.kill_fd)
         _, status, usage = os.wait4(pid, 0)
         self._poller.unregister(place.pidfd)
         del self._by_pidfd[place.pidfd]
@@ -344,6 +348,14 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, _signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass  # it is gone, or has changed its user: then its leader's death is all we can bring
+
+
+def _kill_escaped(kill_fd: int) -> None:
+    """What has left its process group is in its control group still."""
+    try:
+        os.write(kill_fd, b"1")
+    except OSError:
+        pass  # the group is gone
 
 
 def _children_of_this_process() -> list[int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rqd.daemon import frames
+from rqd.daemon.cgroups import PlaceGroup, Subtree
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
@@ -91,10 +92,12 @@ class ZygoteProcess:
         middleware: tuple[str, ...] = (),
         exception_handlers: tuple[str, ...] = (),
         prepare: Callable[[], None] | None = None,
+        subtree: Subtree | None = None,
     ) -> None:
         """`mark` is a file that every process forked of it shall hold open, to be known by.
 
         `prepare` is called in the zygote before all else: what it sets holds for all its children.
+        `subtree`: where each worker has a control group, None for nowhere.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
@@ -103,8 +106,11 @@ class ZygoteProcess:
         self._are_fds_cut = False  # in the message that is being read
         self._outbox: list[tuple[bytes, list[int]]] = []
         self._outputs: dict[int, int] = {}
+        self._subtree = subtree
+        self.groups: dict[int, PlaceGroup] = {}  # by worker
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
+        self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         # Not ours: a reader that hangs would hold up what prints there.
         self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
@@ -174,10 +180,24 @@ class ZygoteProcess:
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
         life_read, life_write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output_read, False)
-        self._send(encode_frame(frames.FILL, b"%d" % worker), [output_write, life_read])
+        fds = [output_write, life_read, *self._open_group(worker)]
+        self._send(encode_frame(frames.FILL, b"%d" % worker, b"%d" % len(fds)), fds)
         self._outputs[worker] = output_read
         self._kept_fds += [output_read, life_write]
         return output_read
+
+    def _open_group(self, worker: int) -> list[int]:
+        """Where its children join their control group, and by what all in it is killed; nothing
+        where there is none.
+        """
+        if self._subtree is None:
+            return []
+        try:
+            group = self.groups[worker] = self._subtree.make_place(self.pid, worker)
+            return group.open()
+        except OSError as error:
+            self.group_error = str(error)
+            return []
 
     def empty(self, worker: int) -> None:
         """Lets the place stay empty once its child has exited."""
@@ -248,6 +268,8 @@ class ZygoteProcess:
         if self.pidfd >= 0:
             _close_all([self.pidfd, self.output_fd])
             self.pidfd = self.output_fd = -1
+        for group in self.groups.values():
+            group.remove()
 
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:

@@ -62,10 +62,13 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """The job was killed as its processes had more memory of their own than `limit_bytes`."""
+    """The job was killed as its processes had more memory of their own than `limit_bytes`, or by
+    the kernel: `limit_bytes` None if there was none left for all.
+    """
 
     used_bytes: int
-    limit_bytes: int
+    limit_bytes: int | None
+    by_kernel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Crashed:
     signal: int = 0
     exit_status: int = 0
     core_dumped: bool = False
+    note: str = ""  # what else is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +176,8 @@ def cause(outcome: Outcome) -> str:
             return _with_first_line(f"asked to run again{limit}", message)
         case TimedOut():
             return _timeout(outcome)
-        case OutOfMemory(used_bytes, limit_bytes):
-            return f"out of memory: {_mebibytes(used_bytes)} MiB of {_mebibytes(limit_bytes)} MiB"
+        case OutOfMemory():
+            return _shortage(outcome)
         case Crashed():
             return f"crashed: {_death(outcome)}"
         case Lost(reason):
@@ -182,6 +186,14 @@ def cause(outcome: Outcome) -> str:
             return f"{type(outcome).__name__.lower()}: {reason}"
         case Stopped(by, killed):
             return f"stopped by {by}{', killed' if killed else ''}"
+
+
+def _shortage(outcome: OutOfMemory) -> str:
+    if outcome.limit_bytes is None:
+        return "out of memory: killed by the kernel, as the host or the daemon's group had no more"
+    used, limit = _mebibytes(outcome.used_bytes), _mebibytes(outcome.limit_bytes)
+    by = ", killed by the kernel" if outcome.by_kernel else ""
+    return f"out of memory: {used} MiB of {limit} MiB{by}"
 
 
 def _mebibytes(size_bytes: int) -> int:
@@ -197,7 +209,8 @@ def _timeout(outcome: TimedOut) -> str:
 def _death(crash: Crashed) -> str:
     if not crash.signal:
         return f"exit status {crash.exit_status}"
-    return f"{signal_name(crash.signal)}{' (core dumped)' if crash.core_dumped else ''}"
+    note = f", {crash.note}" if crash.note else ""
+    return f"{signal_name(crash.signal)}{' (core dumped)' if crash.core_dumped else ''}{note}"
 
 
 def _with_first_line(what: str, message: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rqd.daemon.examination import judge_unit, read_timespan_s
+from rqd.daemon.examination import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.finding import Verdict
 from tests.cli.running import Ran, rqd
 from tests.servers import RedisServer, default_binary, running_server
@@ -84,3 +84,26 @@ def test_a_unit_that_kills_before_the_grace_is_over_is_seen() -> None:
 )
 def test_a_timespan_of_systemctl(text: str, seconds: float) -> None:
     assert read_timespan_s(text) == seconds
+
+
+def test_it_says_who_holds_jobs_to_their_limits(redis_url: str, tmp_path: Path) -> None:
+    found = seen(rqd("doctor", "--json", url=redis_url, folder=tmp_path))
+    assert found["control groups"][0] == found["kernel's OOM kills"][0] == Verdict.OK
+    assert "not used" in found["control groups"][1]
+
+    # A shell that has been given a group for itself alone is rare; but it may be.
+    limits = ("--max-memory", "512M", "--max-pids", "50")
+    verdict, told, advice = seen(rqd("doctor", "--json", *limits, url=redis_url, folder=tmp_path))[
+        "control groups"
+    ]
+    if verdict == Verdict.OK:
+        assert "held by the kernel in /" in told
+    else:
+        assert "memory, pids: not held by the kernel" in told
+        assert "Delegate=yes" in advice
+
+
+def test_a_unit_without_delegation_is_seen() -> None:
+    assert judge_delegation("rqd.service", {"Delegate": "yes"}).verdict is Verdict.OK
+    found = judge_delegation("rqd.service", {"Delegate": "no"})
+    assert (found.verdict, found.seen) == (Verdict.WARNING, "no")

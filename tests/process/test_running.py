@@ -88,7 +88,7 @@ def test_an_exception_fails_the_job_with_its_traceback(
     ("function", "argument", "cause"),
     [
         (jobs.signal_self, signal.SIGKILL, "crashed: SIGKILL"),
-        (jobs.signal_self, signal.SIGRTMIN + 3, f"crashed: signal {signal.SIGRTMIN + 3}"),
+        (jobs.signal_self, signal.SIGRTMIN + 7, f"crashed: signal {signal.SIGRTMIN + 7}"),
         (jobs.leave, 3, "crashed: exit status 3"),
         (jobs.leave, 0, "crashed: exit status 0"),
         (jobs.sys_exit, 3, "raised SystemExit: 3"),

@@ -80,7 +80,7 @@ def test_a_job_is_ended_above_its_limit_and_its_process_takes_no_other_above_hal
 
     (verdict,) = above.killed
     assert isinstance(verdict, OutOfMemory)
-    assert verdict.used_bytes > verdict.limit_bytes
+    assert verdict.used_bytes > (verdict.limit_bytes or 0)
     assert not half.killed
     assert not below.killed
     left = [one.worker.child.jobs_left for one in made if one.worker.child]
