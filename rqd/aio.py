@@ -167,5 +167,5 @@ class Queue:
 
 
 async def close() -> None:
-    """Closes this event loop's connections, so that none is left open when it ends."""
+    """Closes this event loop's connections; `asyncio.run` does it at its end by itself."""
     await close_connections()

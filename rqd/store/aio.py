@@ -7,10 +7,9 @@ for the next one's; redis-py does that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -42,14 +41,61 @@ _OTHERS = {
 
 
 _TRIES = 3
-# Module-level on purpose: a connection belongs to the loop in which it was made, and goes with it.
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[AsyncStore, Any]] = WeakKeyDictionary()
+
+
+class _Clients:
+    """One event loop's connections, by the store they are of. They end with the loop."""
+
+    def __init__(self) -> None:
+        self._by_store: dict[AsyncStore, Any] = {}
+        self._end = self._close_at_end()
+
+    async def begin(self) -> None:
+        """Has the running loop close them where it ends its asynchronous generators, as
+        asyncio.run does before it closes the loop: later nobody can, without a warning.
+        """
+        await anext(self._end)
+
+    def of(self, store: AsyncStore) -> Any:
+        """The store's client, which opens its connections as they are needed."""
+        client = self._by_store.get(store)
+        if client is None:
+            client = self._by_store[store] = store.make_client()
+        return client
+
+    async def close(self) -> None:
+        """Closes them all."""
+        await self._end.aclose()
+
+    async def _close_at_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _clients.pop(asyncio.get_running_loop(), None)
+            for client in self._by_store.values():
+                await client.aclose()
+
+
+# Module-level on purpose: a connection belongs to the loop in which it was made.
+_clients: dict[asyncio.AbstractEventLoop, _Clients] = {}
+
+
+async def _clients_here() -> _Clients:
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        # A loop of another thread may come in between: neither the look nor the pop minds.
+        for closed in [other for other in list(_clients) if other.is_closed()]:
+            _clients.pop(closed, None)
+        _clients[loop] = _Clients()
+        await _clients[loop].begin()
+    return _clients[loop]
 
 
 async def close_connections() -> None:
     """Closes those of the running loop, whatever store they are of."""
-    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await client.aclose()
+    clients = _clients.get(asyncio.get_running_loop())
+    if clients is not None:
+        await clients.close()
 
 
 class AsyncStore:
@@ -132,7 +178,8 @@ class AsyncStore:
         return await self._patiently(partial(self._transact, step))
 
     async def _transact(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        async with self._client.pipeline(transaction=True) as pipe:
+        client = (await _clients_here()).of(self)
+        async with client.pipeline(transaction=True) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
             answers: list[Any] = await pipe.execute()
@@ -150,7 +197,8 @@ class AsyncStore:
             raise for_user(error) from error
 
     async def _ask(self, *command: Any) -> Any:
-        return await self._patiently(partial(self._client.execute_command, *command))
+        client = (await _clients_here()).of(self)
+        return await self._patiently(partial(client.execute_command, *command))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Each script is safe to send twice, and so is all else that is asked here."""
@@ -162,19 +210,15 @@ class AsyncStore:
                 continue
         raise redis.TimeoutError(f"no answer within {self._patience_s:g} s")
 
-    @property
-    def _client(self) -> Any:  # redis-py types an answer as all that it could be
-        clients = _clients.setdefault(asyncio.get_running_loop(), {})
-        client = clients.get(self)
-        if client is None:
-            pool = awaiting.ConnectionPool(
-                connection_class=self._kind,
-                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _TRIES - 1),
-                retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-                **self._settings,
-            )
-            client = clients[self] = redis.asyncio.Redis.from_pool(pool)
-        return client
+    def make_client(self) -> Any:  # redis-py types an answer as all that it could be
+        """A client for the running loop, whose connections live no longer than that."""
+        pool = awaiting.ConnectionPool(
+            connection_class=self._kind,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _TRIES - 1),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+            **self._settings,
+        )
+        return redis.asyncio.Redis.from_pool(pool)
 
 
 def _kind_of(blocking: type[Any]) -> type[awaiting.AbstractConnection]:

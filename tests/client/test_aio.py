@@ -1,6 +1,7 @@
 """`rqd.aio`: the same jobs, awaited; and what a canceled await leaves behind."""
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -212,6 +213,48 @@ def test_each_event_loop_has_connections_of_its_own(backend: Backend) -> None:
         job = run(lambda number=number: queue.enqueue(work.multiply, number))  # type: ignore[misc]
         perform(backend)
         assert run(job.return_value) == number
+
+
+def test_connections_end_with_their_loop(backend: Backend) -> None:
+    queue = Queue()
+    before = _descriptors()
+    for _ in range(100):
+        asyncio.run(queue.enqueue(work.multiply, 1))
+
+    assert _descriptors() == before
+    assert queue.blocking.count == 100
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_those_of_loops_that_were_closed_by_hand_go_with_the_next_loop(backend: Backend) -> None:
+    queue = Queue()
+    before = _descriptors()
+    for _ in range(20):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(queue.enqueue(work.multiply, 1))
+        loop.close()
+    asyncio.run(queue.enqueue(work.multiply, 1))
+    gc.collect()
+
+    assert _descriptors() == before
+
+
+def test_a_loop_that_goes_on_after_close_opens_others(backend: Backend) -> None:
+    async def story() -> None:
+        queue = Queue()
+        for _ in range(2):
+            await queue.enqueue(work.multiply, 1)
+            assert _descriptors() == before + 1
+            await rqd.aio.close()
+            await rqd.aio.close()
+
+    before = _descriptors() + 3  # the loop's own
+    run(story)
+    assert _descriptors() == before - 3
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_wait_goes_on_when_the_server_comes_back(own_server: RedisServer) -> None:
