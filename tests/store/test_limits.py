@@ -15,6 +15,7 @@ from rqd.model.terms import dump_terms
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, ids, job, settlement
+from tests.waiting import eventually
 
 HOLDERS, STATE, LIMITS = "{rqd}:limit:holders:k", "{rqd}:limit:state:k", "{rqd}:limits"
 ALL_QUEUES = ("high", "low")
@@ -217,16 +218,57 @@ def test_a_waiter_that_expired_is_passed_over(rqd: Driver) -> None:
     assert rqd.ready() == ["d"]
 
 
-def test_who_expired_when_let_on_holds_the_others_up_until_the_next_beat(rqd: Driver) -> None:
-    rqd.enqueue(limited("a"), limited("b"), limited("c"))
-    (held,) = rqd.claim(2)
+def test_who_expires_when_let_on_holds_nobody_up(rqd: Driver) -> None:
+    rqd.enqueue(*(limited(name) for name in "abcd"), limited("e", queue="high"))
+    assert ids(rqd.claim_for(range(1, 9), "low", "high")) == ["a"]
+    for number, name in enumerate("bce"):
+        rqd.redis.pexpire(rqd.keys.job(name), 30 + 10 * number)
+    rqd.store.delete("a")
+    assert rqd.ready() == ["b"]
+    assert rqd.ready("high") == ["e"]
+    eventually(lambda: not rqd.redis.exists(*(rqd.keys.job(name) for name in "bce")))
+
+    assert eventually(lambda: ids(rqd.claim(2))) == ["d"]
+
+
+def test_the_next_look_at_a_limit_is_the_earliest_that_is_of_use(rqd: Driver) -> None:
+    rqd.enqueue(*(limited(name) for name in "abc"), limited("d", queue="high"))
+    assert ids(rqd.claim_for(range(1, 9), "low", "high")) == ["a"]
+    rqd.redis.pexpire(rqd.keys.job("b"), 500_000)
+    rqd.redis.pexpire(rqd.keys.job("d"), 400_000)
+    rqd.store.delete("a")
+
+    answer = rqd.turn()
+
+    assert answer.next_due_us is not None
+    assert answer.next_due_us - answer.now_us == pytest.approx(400 * 10**6, abs=10**6)
+    assert ids(rqd.claim(1)) == ["b"]
+    rqd.redis.zadd(rqd.keys.scheduled, {":limit:k": 1})
+    assert rqd.turn().next_due_us is None
+    assert waiting(rqd) == ["c"]
+
+
+def test_any_number_of_expired_waiters_is_passed_over(rqd: Driver) -> None:
+    rqd.enqueue(*(limited(f"j{number:03}") for number in range(252)))
+    (held,) = rqd.claim(300)
+    rqd.redis.delete(*(rqd.keys.job(f"j{number:03}") for number in range(1, 251)))
     rqd.settle(held)
-    rqd.redis.delete(rqd.keys.job("b"))
-    assert rqd.claim(2) == []
 
-    rqd.beat()
+    assert ids(rqd.claim(1)) == ["j251"]
 
-    assert ids(rqd.claim(2)) == ["c"]
+
+@pytest.mark.parametrize("field", ["func_name", "payload"])
+def test_who_is_set_aside_when_let_on_lets_the_next_one_on(rqd: Driver, field: str) -> None:
+    rqd.enqueue(limited("a"), limited("b"), limited("c"))
+    assert ids(rqd.claim(3)) == ["a"]
+    if field == "func_name":
+        rqd.redis.hdel(rqd.keys.job("b"), field)
+    else:
+        rqd.redis.hset(rqd.keys.job("b"), field, "x" * 70_000)
+    rqd.store.delete("a")
+
+    assert ids(rqd.claim(1)) == ["c"]
+    assert rqd.status("b") == "failed"
 
 
 def test_a_holder_that_does_not_run_is_found_by_a_beat(rqd: Driver) -> None:

@@ -23,7 +23,7 @@ function Claim.promote(now, limit)
     if string.sub(id, 1, #Pause.RESUME) == Pause.RESUME then
       Pause.resume(string.sub(id, #Pause.RESUME + 1))
     elseif string.sub(id, 1, #Limits.TOKEN) == Limits.TOKEN then
-      Limits.let_next(string.sub(id, #Limits.TOKEN + 1))
+      Limits.go_on_by_key(string.sub(id, #Limits.TOKEN + 1), now)
     end
     if not held.err and held[3] == 'scheduled' and held[1] then
       redis.pcall('ZREM', P .. 'queue:' .. held[1] .. ':scheduled', id)
@@ -62,8 +62,10 @@ function Claim.write_worker(master, worker, lease_us, ...)
   if added > 0 then redis.call('PEXPIRE', row, int(math.floor(lease_us / 1000))) end
 end
 
--- A job whose record no worker can use fails, and the queue goes on.
-function Claim.set_aside(id, queue, held, cause, now)
+-- A job whose record no worker can use fails, and the queue goes on; so do those who wait for its limit,
+-- if it was the one that was let on.
+function Claim.set_aside(id, queue, held, cause, by, now)
+  by.limits[#by.limits + 1] = Limits.of(held[15])
   redis.call('PERSIST', P .. 'job:' .. id)
   Ending.record(id, 'failed', held[9], { 'cause', cause }, now)
   Ending.end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
@@ -97,7 +99,7 @@ function Claim.is_let_in(id, queue, held, by, now)
   local limit = Limits.of(held[15])
   if not limit then return true end
   if Limits.is_damaged(queue, limit) then
-    Claim.set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', now)
+    Claim.set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', by, now)
     return false
   end
   if not Limits.enter(id, queue, limit, now) then return false end
@@ -114,12 +116,12 @@ function Claim.start(id, queue, fence, worker, by, now)
   local attempt = tonumber(held[9] or 0)
   if not held[11] or string.find(id, '[^%w_-]')
     or not Claim.is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
-    Claim.set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', now)
+    Claim.set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', by, now)
     return nil
   end
   if held[3] and #held[3] > INLINE_BYTES then
     local cause = 'refused: its payload lies in its hash, where ' .. #held[3] .. ' bytes are too many'
-    Claim.set_aside(id, queue, held, cause, now)
+    Claim.set_aside(id, queue, held, cause, by, now)
     return nil
   end
   if held[15] and not Claim.is_let_in(id, queue, held, by, now) then return nil end

@@ -8,7 +8,8 @@
 -- As a queue that nobody serves must not keep another one's jobs waiting, what is let on is the next
 -- job of each queue; the one that is claimed first starts.
 local LIMIT_QUEUES = 16
--- The next token's time is kept among the due jobs, under a name that no job can have.
+-- When to look at the waiters again, for a token or for a job that was let on and may be gone by then,
+-- is kept among the due jobs, under a name that no job can have.
 Limits.TOKEN = ':limit:'
 -- Ids of waiters that expired are passed over, so many at a time.
 local WAITERS = 100
@@ -79,7 +80,17 @@ function Limits.leave_waiting(id, queue, key)
   end
 end
 
-function Limits.let_one(key, queue)
+-- A job that is let on may expire before a claim finds it, and says nothing then: the others are
+-- looked at again by that time. An earlier look does as well, for it sets the next one's.
+function Limits.look_again_when_gone(key, id, now)
+  local ttl_ms = redis.call('PTTL', P .. 'job:' .. id)
+  if ttl_ms < 0 then return end
+  local due = now + (ttl_ms + 1) * 1000
+  local noted = redis.call('ZSCORE', P .. 'scheduled', Limits.TOKEN .. key)
+  if not noted or tonumber(noted) > due then Ready.note_due(Limits.TOKEN .. key, due) end
+end
+
+function Limits.let_one(key, queue, now)
   if is_foreign(P .. 'queue:' .. queue, 'zset') then return end
   for _ = 1, WAITERS do
     local first = redis.pcall('ZRANGE', Limits.waiting_of(queue, key), 0, 0)
@@ -93,19 +104,22 @@ function Limits.let_one(key, queue)
       Limits.leave_waiting(id, queue, key)
       if held[1] == 'queued' and held[2] == queue and held[3] == key then
         Ready.enter(id, queue, Ready.place_again(held[4], held[5]))
+        Limits.look_again_when_gone(key, id, now)
         return
       end
     end
   end
   if redis.call('EXISTS', Limits.waiting_of(queue, key)) == 0 then
     redis.pcall('SREM', Limits.queues_of(key), queue)
+  elseif not is_foreign(Limits.waiting_of(queue, key), 'zset') then
+    Ready.note_due(Limits.TOKEN .. key, now)
   end
 end
 
 -- Each queue's next waiter is ready.
-function Limits.let_next(key)
+function Limits.let_next(key, now)
   for _, queue in ipairs(redis.pcall('SRANDMEMBER', Limits.queues_of(key), LIMIT_QUEUES)) do
-    Limits.let_one(key, queue)
+    Limits.let_one(key, queue, now)
   end
 end
 
@@ -114,10 +128,17 @@ function Limits.go_on(limit, now)
   if redis.call('EXISTS', Limits.queues_of(limit.key)) == 0 then return end
   local why = Limits.obstacle(limit, now)
   if not why then
-    Limits.let_next(limit.key)
+    Limits.let_next(limit.key, now)
   elseif why ~= 'slot' then
     Ready.note_due(Limits.TOKEN .. limit.key, why)
   end
+end
+
+-- The same for a key alone, with the numbers that the latest job had.
+function Limits.go_on_by_key(key, now)
+  local state = redis.pcall('HMGET', Limits.state_of(key), 'concurrency', 'every_us', 'burst')
+  local limit = not state.err and Limits.from(key, unpack(state))
+  if limit then Limits.go_on(limit, now) else Limits.let_next(key, now) end
 end
 
 -- True if the job may start: it has its slot and its token then. Else it waits, at its place.

@@ -78,9 +78,7 @@ function Mend.limits(now)
       local limit = not held.err and held[1] == 'started' and Limits.of(held[2])
       if not limit or limit.key ~= key then redis.call('ZREM', Limits.holders_of(key), id) end
     end
-    local state = redis.pcall('HMGET', Limits.state_of(key), 'concurrency', 'every_us', 'burst')
-    local limit = not state.err and Limits.from(key, unpack(state))
-    if limit then Limits.go_on(limit, now) else Limits.let_next(key) end
+    Limits.go_on_by_key(key, now)
     Limits.note(key, now)
   end
 end
