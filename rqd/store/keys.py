@@ -95,7 +95,7 @@ class Keys:
         return f"{self.prefix}groups"
 
     def group(self, group: str) -> str:
-        """HASH: how many of a group's jobs have ended, by status; created_at, expires."""
+        """HASH: how many of a group's jobs have ended, by status; created_at, expires, kept."""
         return f"{self.prefix}group:{group}"
 
     def group_jobs(self, group: str) -> str:
@@ -107,7 +107,7 @@ class Keys:
         return f"{self.prefix}group:{group}:open"
 
     def group_ended(self, group: str) -> str:
-        """HASH: how each of a group's jobs has ended, by id."""
+        """HASH: how each of a group's jobs has ended, by id; ` kept` behind if for ever."""
         return f"{self.prefix}group:{group}:ended"
 
     def awaited(self, job_id: str) -> str:

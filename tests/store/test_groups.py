@@ -133,6 +133,31 @@ def test_a_group_stays_as_long_as_its_records_and_a_day_at_least(
         assert not rqd.redis.exists(rqd.keys.groups)
 
 
+@pytest.mark.parametrize("how", ["requeue", "delete", "enqueue"])
+def test_a_group_expires_once_none_of_its_records_stays_for_ever(rqd: Driver, how: str) -> None:
+    rqd.enqueue(member("a", failure_ttl_s=-1), member("b", failure_ttl_s=-1))
+    for claim in rqd.claim(2):
+        rqd.settle(claim, "fail")
+    assert rqd.ttl_s(rqd.keys.group("g")) == -1
+    rqd.store.delete("a")
+    assert rqd.ttl_s(rqd.keys.group("g")) == -1
+    rqd.enqueue(member("c", result_ttl_s=10))
+    rqd.settle(rqd.claim_one())
+    assert rqd.ttl_s(rqd.keys.group("g")) == -1
+
+    if how == "delete":
+        rqd.store.delete("b")
+    else:
+        rqd.enqueue(member("b", result_ttl_s=10)) if how == "enqueue" else rqd.store.requeue("b")
+        assert rqd.ttl_s(rqd.keys.group("g")) == -1
+        rqd.settle(rqd.claim_one())
+
+    keys = rqd.keys
+    for key in (keys.group("g"), keys.group_jobs("g"), keys.group_ended("g")):
+        assert rqd.ttl_s(key) == pytest.approx(DAY_S, abs=10)
+    assert counts(rqd).is_done
+
+
 def test_nothing_is_left_of_a_group_whose_jobs_were_deleted(rqd: Driver) -> None:
     rqd.enqueue(member("a"), member("b"))
     rqd.settle(rqd.claim_one(), "fail")

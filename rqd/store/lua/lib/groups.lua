@@ -1,8 +1,10 @@
 -- groups: jobs that belong together. `group:<name>` counts how its jobs have ended, by status;
 -- `group:<name>:jobs` has them all in the order of their enqueue, `group:<name>:open` those that have
--- not ended, `group:<name>:ended` how each of the others did. Jobs can wait for a group's end.
+-- not ended, `group:<name>:ended` how each of the others did, with KEPT behind it if its record stays for
+-- ever. Jobs can wait for a group's end.
 -- It stays so long at least after the end of its last job, that its counts can be read.
 local GROUP_US = 86400 * 1000000
+local KEPT = ' kept'
 
 -- The group that a job's terms name; nil for none.
 function Groups.of(terms)
@@ -19,10 +21,12 @@ end
 
 -- A job is not among those that have ended, if it ever was.
 function Groups.uncount(group, id)
-  local status = redis.call('HGET', group .. ':ended', id)
+  local ending = redis.call('HGET', group .. ':ended', id)
+  local status, kept = string.match(ending or '', '^(%l+)(.*)$')
   if not status then return end
   redis.call('HDEL', group .. ':ended', id)
   Ready.count(group, status, -1)
+  if kept == KEPT then Ready.count(group, 'kept', -1) end
 end
 
 function Groups.open(name, id)
@@ -53,11 +57,11 @@ end
 -- The last of its jobs has ended, or was deleted.
 function Groups.close(name, now)
   local group = P .. 'group:' .. name
-  local held = redis.call('HMGET', group, 'expires', 'dependents')
+  local held = redis.call('HMGET', group, 'expires', 'dependents', 'kept')
   if redis.call('EXISTS', group .. ':jobs') == 0 then
     redis.call('DEL', group)
     redis.call('ZREM', P .. 'groups', name)
-  elseif held[1] ~= 'never' then
+  elseif (sound(held[3]) or 0) <= 0 then
     local expires = math.max(sound(held[1]) or 0, now + GROUP_US)
     for _, part in ipairs({ '', ':jobs', ':ended' }) do
       redis.call('PEXPIREAT', group .. part, int(math.ceil(expires / 1000)))
@@ -68,14 +72,16 @@ function Groups.close(name, now)
   if held[2] then Dependents.concern('group:' .. name, 'finished', now) end
 end
 
--- Its records tell of a group as long as those of its jobs.
-function Groups.keep_with(group, id, now)
+-- A job has ended; its group is told of as long as its record stays.
+function Groups.note_ending(group, id, status, now)
   local ttl_ms = redis.call('PTTL', P .. 'job:' .. id)
-  local kept = redis.call('HGET', group, 'expires')
-  if ttl_ms == -1 then
-    redis.call('HSET', group, 'expires', 'never')
-  elseif ttl_ms > 0 and kept ~= 'never' then
-    local expires = math.max(sound(kept) or 0, now + ttl_ms * 1000)
+  local is_kept = ttl_ms == -1
+  redis.call('HSET', group .. ':ended', id, status .. (is_kept and KEPT or ''))
+  Ready.count(group, status, 1)
+  if is_kept then
+    Ready.count(group, 'kept', 1)
+  elseif ttl_ms > 0 then
+    local expires = math.max(sound(redis.call('HGET', group, 'expires')) or 0, now + ttl_ms * 1000)
     redis.call('HSET', group, 'expires', int(expires))
   end
 end
@@ -87,9 +93,7 @@ function Groups.end_job(name, id, status, now)
   local was_open = redis.call('SREM', group .. ':open', id) == 1
   if Ending.INDEX[status] then
     if not was_open then return end
-    redis.call('HSET', group .. ':ended', id, status)
-    Ready.count(group, status, 1)
-    Groups.keep_with(group, id, now)
+    Groups.note_ending(group, id, status, now)
   else
     if redis.call('ZREM', group .. ':jobs', id) == 0 then return end
     Groups.uncount(group, id)
