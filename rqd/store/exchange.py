@@ -183,6 +183,13 @@ def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
                 " Unique(.., on_conflict=..)",
                 holder,
             )
+        case b"parent left out":
+            parent, holder, key = map(read_text, more)
+            raise DuplicateJobError(
+                f"job {told.decode()} depends on {parent}, which is left out: job {holder} has its"
+                f" unique key {key!r}; wait for its end, or have depends_on={holder!r}",
+                holder,
+            )
         case b"awaited":
             raise DuplicateJobError(
                 f"other jobs still wait for {told.decode()!r}, so that it can't wait for others"

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rqd import Job, Queue, cancel_job, chain, get_current_job
+from rqd import Job, Queue, Unique, cancel_job, chain, get_current_job
 from rqd.connection import Backend
-from rqd.exceptions import NoSuchJobError, SignatureError
+from rqd.exceptions import DuplicateJobError, NoSuchJobError, SignatureError
 from rqd.job import Dependency, JobStatus
 from rqd.model.signing import Keyring
 from tests.client import work
@@ -134,6 +134,25 @@ def test_a_chain_runs_one_after_the_other(backend: Backend) -> None:
     assert jobs[2].dependency_ids == [other.id, jobs[1].id]
     perform(backend, "default")
     assert [job.return_value() for job in jobs] == [6, 11, 16]
+
+
+def test_who_depends_on_a_job_that_is_left_out_is_told_of_the_other(backend: Backend) -> None:
+    queue, existing = Queue(), Unique("sum", on_conflict="existing")
+    first = Queue.prepare_data(work.multiply, [2], {"y": 3}, job_id="first", unique=existing)
+    queue.enqueue_many([first])
+    calls = chain(
+        Queue.prepare_data(work.echo),
+        Queue.prepare_data(work.multiply, [2], {"y": 3}, unique=existing),
+        Queue.prepare_data(total, job_id="last"),
+    )
+
+    with pytest.raises(DuplicateJobError, match="is left out: job first has its") as told:
+        queue.enqueue_many(calls)
+
+    assert told.value.job_id == "first"
+    assert queue.job_ids == ["first"]
+    again, last = queue.enqueue_many(chain(first, Queue.prepare_data(total)))
+    assert (again.id, last.dependency_ids) == ("first", ["first"])
 
 
 def test_a_queue_in_the_callers_process_runs_a_chain_too(backend: Backend) -> None:

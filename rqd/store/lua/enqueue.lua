@@ -9,9 +9,9 @@
 -- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
 --          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
---          parent is neither in Redis nor before it in the batch); {'awaited', id} (others wait for
---          this id, and it would wait too); or {'unstaged', id} (the staged payload is gone: stage
---          it and send again)
+--          parent is neither in Redis nor before it in the batch); {'parent left out', id, parent,
+--          holder's id, unique key}; {'awaited', id} (others wait for this id, and it would wait too);
+--          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
 --@ names arguments ready terms unique limits ending callbacks dependents groups
@@ -110,23 +110,9 @@ local function is_awaited(id)
   return redis.call('EXISTS', job .. ':dependents', job .. ':dependents:any') > 0
 end
 
--- Why a job can't wait for its parents; nil if it can. Who has waited for an ended job waits for the
--- next one of its id: if that waited too, they might wait for one another.
-local function unfit_to_wait(new)
-  if is_awaited(new.id) then return { 'awaited', new.id } end
-  local own_group = 'group:' .. (new.like.group or '')
-  for _, parent in ipairs(new.like.dependency.ids) do
-    if parent == new.id or parent == own_group or not (Dependents.status_of(parent) or names[parent]) then
-      return { 'orphan', new.id, parent }
-    end
-    touch(Ready.parent_key(parent) .. ':dependents', 'zset')
-    touch(Ready.parent_key(parent) .. ':dependents:any', 'zset')
-  end
-end
-
 -- What a unique key means for a new job: nil if it is free, 'left out' for the one that has it,
 -- 'replacing' that one, or 'refused'. In one batch the first job of a key has it.
-local left_out, keys_taken = {}, {}
+local left_out, left_out_for, keys_taken = {}, {}, {}
 local function meet_holder(number, new, unique)
   touch(unique.key, 'string')
   local first = keys_taken[unique.key]
@@ -134,6 +120,7 @@ local function meet_holder(number, new, unique)
   new.holder = holder
   if holder and unique.on_conflict == 'existing' and (first or holder.status) then
     left_out[#left_out + 1], left_out[#left_out + 2] = number, holder.id
+    left_out_for[new.id] = { id = holder.id, key = unique.name }
     return 'left out'
   end
   keys_taken[unique.key] = new.id
@@ -142,6 +129,25 @@ local function meet_holder(number, new, unique)
   touch(P .. 'queue:' .. holder.queue, 'zset')
   touch(P .. 'scheduled', 'zset')
   return 'replacing'
+end
+
+-- Why a job can't wait for its parents; nil if it can. One that is left out never ends, and to name the
+-- other in its place is for the producer, who may have signed what it sent. Who has waited for an ended
+-- job waits for the next one of its id: if that waited too, they might wait for one another.
+local function unfit_to_wait(new)
+  if is_awaited(new.id) then return { 'awaited', new.id } end
+  local own_group = 'group:' .. (new.like.group or '')
+  for _, parent in ipairs(new.like.dependency.ids) do
+    local instead = left_out_for[parent]
+    if instead and instead.id ~= parent then
+      return { 'parent left out', new.id, parent, instead.id, instead.key }
+    end
+    if parent == new.id or parent == own_group or not (Dependents.status_of(parent) or names[parent]) then
+      return { 'orphan', new.id, parent }
+    end
+    touch(Ready.parent_key(parent) .. ':dependents', 'zset')
+    touch(Ready.parent_key(parent) .. ':dependents:any', 'zset')
+  end
 end
 
 -- Which jobs the first sending left out is not found in the jobs themselves, and another answer about
