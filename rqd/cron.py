@@ -103,10 +103,11 @@ class CronJob:
         is gone.
         """
         job_id = run_id_by_hand(self.name, datetime.now(UTC), secrets.token_hex(4))
-        if not self._crons.run(self.name, job_id):
+        record = self._crons.run(self.name, job_id)
+        if record is None:
             _find(self._crons, self.name)
             raise InvalidJobOperation(f"cron {self.name}: a live job has its unique key")
-        return Job.fetch(job_id, self._backend)
+        return Job(record, self._backend)
 
     def pause(self) -> None:
         """It is due at no time until `resume`. Raises InvalidJobOperation if it was changed."""

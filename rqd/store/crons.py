@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rqd.model.errors import ConfigurationError
+from rqd.model.records import JobRecord
 from rqd.store.exchange import read_text
 from rqd.store.store import Store
 
@@ -107,9 +108,11 @@ class Crons:
         outcome, now, made, first = answer
         return Ticked(outcome == b"stale", int(now), int(made), int(first) if first else None)
 
-    def run(self, name: str, job_id: str) -> bool:
-        """Enqueues a run now; False if there is no such entry, or its unique key is taken."""
-        return bool(self._store.ask("cron_run", name, job_id))
+    def run(self, name: str, job_id: str) -> JobRecord | None:
+        """Enqueues a run now; None if there is no such entry, or its unique key is taken."""
+        told = self._store.ask("cron_run", name, job_id) or ()
+        fields = dict(zip(told[::2], told[1::2], strict=True))
+        return JobRecord.parse(job_id, fields) if fields else None
 
     def pause(self, record: CronRecord) -> bool:
         """The entry is due at no time until it is resumed; False if it was changed meanwhile."""

@@ -18,6 +18,8 @@ from rqd.model.errors import (
     RqdError,
     SignatureError,
 )
+from rqd.model.records import JobRecord
+from rqd.store.crons import Crons
 from tests.client import work
 from tests.client.performing import perform
 
@@ -93,6 +95,24 @@ def test_a_run_by_hand_waits_for_no_one_with_its_unique_key(backend: Backend) ->
 
     with pytest.raises(InvalidJobOperation, match="a live job has its unique key"):
         entry.run()
+
+
+def test_a_run_by_hand_may_be_over_and_gone_before_its_enqueue_returns(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = Crons.run
+
+    def run(crons: Crons, name: str, job_id: str) -> JobRecord | None:
+        done = enqueue(crons, name, job_id)
+        perform(backend, "low")
+        return done
+
+    monkeypatch.setattr(Crons, "run", run)
+    job = cron.register(work.multiply, "low", (6, 7), interval="1d", result_ttl=0).run()
+
+    assert job.return_value() == 42
+    assert (job.origin, job.result_ttl, job.args) == ("low", 0, (6, 7))
+    assert not Job.exists(job.id)
 
 
 def test_a_run_is_read_with_the_entrys_signature_and_only_there(backend: Backend) -> None:

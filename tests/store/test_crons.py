@@ -12,6 +12,7 @@ from rqd.model.schedule import Plan, Schedule
 from rqd.store.crons import Crons, DueEntry, Ticked
 from tests.servers import RedisServer
 from tests.store.driving import Driver
+from tests.waiting import eventually
 
 MINUTE_US = 60_000_000
 
@@ -253,6 +254,31 @@ def test_a_run_is_left_out_while_a_job_has_the_entrys_unique_key(rqd: Driver, cr
     assert crons.run("nightly", "by-hand")
     assert crons.run("nightly", "by-hand")
     assert jobs_of(rqd) == ["by-hand"]
+
+
+@pytest.mark.parametrize("fate", ["ran", "deleted", "expired", "entry removed"])
+def test_a_run_by_hand_that_is_sent_again_is_answered_as_at_first(
+    rqd: Driver, crons: Crons, fate: str
+) -> None:
+    terms = '{"unique":{"key":"report","on_conflict":"refuse","until":"finished"}}'
+    crons.save(an_entry(terms=terms, result_ttl_s=0, ttl_s=0.001 if fate == "expired" else None))
+    first = crons.run("nightly", "by-hand")
+    assert first is not None
+    match fate:
+        case "ran":
+            rqd.settle(rqd.claim_one())
+        case "deleted":
+            rqd.store.delete("by-hand")
+        case "expired":
+            eventually(lambda: not rqd.redis.exists(rqd.keys.job("by-hand")))
+        case "entry removed":
+            crons.remove("nightly")
+
+    second = crons.run("nightly", "by-hand")
+
+    assert second is not None
+    assert (second.func_name, second.payload) == (first.func_name, first.payload)
+    assert rqd.claim(1) == [] or fate == "entry removed"
 
 
 def test_a_schedule_that_cannot_be_read_is_set_aside_and_can_be_mended(

@@ -296,7 +296,7 @@ for _, new in ipairs(jobs) do
     add(queues[like.queue].ready, score, id)
     if like.ttl then
       Ready.arm_ttl(id, like.ttl)
-      if like.ttl < Ending.REPLAY_S then Ending.remember_request(id, request, stamp, now) end
+      if like.ttl < Ready.REPLAY_S then Ready.remember_request(id, request, stamp, now) end
     end
   else
     if like.front then add(fields, 'front', 1) end
@@ -320,5 +320,5 @@ for queue, has in pairs(queues) do
   if has.ready[1] then Ready.announce(queue, not is_any_paused) end
 end
 if not left_out[1] then return { 'ok', stamp } end
-redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', Ending.REPLAY_S)
+redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', Ready.REPLAY_S)
 return { 'ok', stamp, left_out }

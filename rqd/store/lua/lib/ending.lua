@@ -1,9 +1,5 @@
 -- ending: the ways a job leaves its lease, and its terminal records.
 Ending.INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled' }
--- How long an enqueue that is sent again after its reply was lost is known for a replay, although
--- its job has come to its end and is gone: no client tries for longer.
-Ending.REPLAY_S = 60
-
 -- A record that callbacks are to read stays so long at least.
 local CALLBACK_S = 3600
 
@@ -24,20 +20,11 @@ function Ending.drop_lease(id, queue, terms, now, is_uncharged)
   if terms then Limits.leave(id, terms, now, is_uncharged) end
 end
 
--- The request that made a job outlives it, or the enqueue's replay would run it a second time.
-function Ending.remember_request(id, request, created_at, now)
-  created_at = request and sound(created_at) and created_at
-  if created_at and now - tonumber(created_at) < Ending.REPLAY_S * 1000000 then
-    local kept = created_at .. ' ' .. request
-    redis.call('SET', P .. 'job:' .. id .. ':request', kept, 'EX', Ending.REPLAY_S)
-  end
-end
-
 -- `how`: 'gone', or 'delete' if what waits for it goes too.
 function Ending.bury(id, now, how)
   local job = P .. 'job:' .. id
   local held = redis.call('HMGET', job, 'request', 'created_at', 'terms', 'dependents', 'origin')
-  Ending.remember_request(id, held[1], held[2], now)
+  Ready.remember_request(id, held[1], held[2], now)
   if held[3] then Unique.release(held[3], id, true) end
   redis.call('DEL', job, job .. ':payload', job .. ':result', job .. ':results')
   Ending.concern_others(id, how or 'gone', now, held[4], held[3])
@@ -53,11 +40,11 @@ end
 -- Without a time to live nothing stays but what others may be waiting for.
 function Ending.drop_record(id, held, now)
   local job = P .. 'job:' .. id
-  Ending.remember_request(id, held[2], held[3], now)
+  Ready.remember_request(id, held[2], held[3], now)
   redis.call('DEL', job, job .. ':payload')
   -- Whoever blocks for the result still gets it.
-  redis.call('EXPIRE', job .. ':results', Ending.REPLAY_S)
-  redis.call('EXPIRE', job .. ':result', Ending.REPLAY_S)
+  redis.call('EXPIRE', job .. ':results', Ready.REPLAY_S)
+  redis.call('EXPIRE', job .. ':result', Ready.REPLAY_S)
 end
 
 function Ending.keep_record(id, queue, status, held, ttl_s, now)
@@ -75,7 +62,7 @@ function Ending.keep_record(id, queue, status, held, ttl_s, now)
     redis.call('PEXPIRE', job .. ':payload', ttl_ms)
     redis.call('PEXPIRE', job .. ':result', ttl_ms)
   end
-  if ttl_s < Ending.REPLAY_S then Ending.remember_request(id, held[2], held[3], now) end
+  if ttl_s < Ready.REPLAY_S then Ready.remember_request(id, held[2], held[3], now) end
   -- Each ending clears two old ones, so that an index never outgrows its time to live.
   Ending.forget_expired(index, now, 2)
 end

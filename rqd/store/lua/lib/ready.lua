@@ -1,5 +1,9 @@
 -- ready: the ways into a queue. A ready set holds only what can be claimed now; its score is the
 -- priority (higher first) and a counter, exact in 53 bits.
+-- How long an enqueue that is sent again after its reply was lost is known for a replay, although
+-- its job has come to its end and is gone: no client tries for longer.
+Ready.REPLAY_S = 60
+
 function Ready.score_of(priority, place)
   return int(-priority * 1099511627776 + place)
 end
@@ -38,6 +42,15 @@ function Ready.arm_ttl(id, ttl_s)
   if not ttl_ms then return end
   redis.call('PEXPIRE', P .. 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', P .. 'job:' .. id .. ':payload', ttl_ms)
+end
+
+-- The request that made a job outlives it, or the enqueue's replay would run it a second time.
+function Ready.remember_request(id, request, created_at, now)
+  created_at = request and sound(created_at) and created_at
+  if created_at and now - tonumber(created_at) < Ready.REPLAY_S * 1000000 then
+    local kept = created_at .. ' ' .. request
+    redis.call('SET', P .. 'job:' .. id .. ':request', kept, 'EX', Ready.REPLAY_S)
+  end
 end
 
 -- Masters look once a second by themselves: a marker's key that holds something else ends nothing.
