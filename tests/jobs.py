@@ -5,6 +5,7 @@ Most daemons under test have it imported by each child: what takes long to impor
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -153,6 +154,11 @@ def flood(size_bytes: int) -> int:
 def print_here() -> str:
     print("here")
     return "printed"
+
+
+def leave_a_talker() -> None:
+    """Leaves a process running that prints on and on."""
+    subprocess.Popen(["sh", "-c", "while echo noise; do sleep 0.001; done"])
 
 
 def close_output() -> str:

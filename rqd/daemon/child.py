@@ -239,8 +239,10 @@ def _serve(
             os._exit(0)  # the job forked and returned in both: only the child itself answers
         teller.answer(answer)
         if left > 1:
-            if _outputs() != outputs:
-                return 0  # the job closed or turned them: the next one shall have its own
+            if _outputs() != outputs or _has_children():
+                # The job closed or turned them, or left a process that may go on writing: the next one
+                # shall have its own.
+                return 0
             set_title(f"rqd: worker {worker} idle")
     return 0
 
@@ -251,6 +253,14 @@ def _outputs() -> tuple[int, int, bool, bool] | None:
         return os.fstat(1).st_ino, os.fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
     except (OSError, AttributeError):
         return None
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _perform(

@@ -298,6 +298,15 @@ def test_a_reused_process_whose_job_closed_its_outputs_takes_no_other(
     assert (after.return_value(), after.output) == ("printed", "here\n")
 
 
+def test_a_reused_process_whose_job_left_one_running_takes_no_other(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "100")
+    queue.enqueue(jobs.leave_a_talker).wait(10)
+    after = queue.enqueue(jobs.print_here).wait(10)
+    assert (after.return_value(), after.output) == ("printed", "here\n")
+
+
 def test_preload_imports_before_the_fork(start_daemon: StartDaemon, queue: Queue) -> None:
     daemon = start_daemon("--preload", "tests.jobs,json")
     ended(queue.enqueue(jobs.multiply, 1, 1))
