@@ -240,8 +240,8 @@ def _serve(
         teller.answer(answer)
         if left > 1:
             if _outputs() != outputs or _has_children():
-                # The job closed or turned them, or left a process that may go on writing: the next one
-                # shall have its own.
+                # The job closed or turned them, or left a process that may write there: the next
+                # one shall have its own.
                 return 0
             set_title(f"rqd: worker {worker} idle")
     return 0

@@ -29,7 +29,8 @@ def main() -> int:
         print(f"torture: --out {out} is not empty: name a new folder")
         return _EX_USAGE
     print(f"torture: seed {seed}, histories in {out}", file=sys.stderr, flush=True)
-    run(Settings(seed, groups, options.minutes, options.jobs_rate, out, options.peer or "rqd"))
+    system = options.peer or "rqd"
+    run(Settings(seed, groups, options.minutes, options.jobs_rate, out, system, options.gaps))
     report = report_on(out)
     print(json.dumps(as_json(report)) if options.json else as_text(report))
     return 0 if report.verdict.is_valid else 1
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", default="all", help=f"all, or some of {','.join(GROUPS)}")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--jobs-rate", type=float, default=60.0, help="jobs a second")
+    parser.add_argument("--gaps", type=float, default=1.0, help="time between faults, by a factor")
     parser.add_argument("--out", help="where the histories go: a new folder")
     parser.add_argument("--peer", choices=("rq",), help="the same against another job queue")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -16,6 +16,7 @@ from pathlib import Path
 import redis
 
 from tests.daemons import ROOT
+from tests.torture.endpoint import Endpoint
 from tests.torture.history import History
 from tests.torture.launch import Launched
 from tests.torture.masters import Keeper
@@ -44,13 +45,15 @@ class Arena:
 
     def __post_init__(self) -> None:
         self.history = History(self.out / "campaign.jsonl")
+        self.endpoint = Endpoint(self.out)
         self.proxy = Proxy(self.folder, self.server.socket_path)
         self.url = f"unix://{self.proxy.listen}"
         self._sampler = threading.Thread(target=self._sample, name="sampler")
         self._stop_sampling = threading.Event()
 
     def start(self, jobs_a_second: float, env: Mapping[str, str]) -> None:
-        """Server, proxy, masters, producers, in this order."""
+        """Endpoint, server, proxy, masters, producers, in this order."""
+        self.endpoint.start()
         self.server.start()
         self.proxy.start()
         self._sampler.start()
@@ -92,11 +95,13 @@ class Arena:
                 producer.kill()
         self.proxy.stop()
         self.server.clean_up()
+        self.endpoint.stop()
 
     def _start_producer(self, name: str, rate: float) -> Launched:
         command = [sys.executable, "-m", "tests.torture.producer", self.system.name, self.url]
         command += [str(self.out), name, str(self.seed), str(rate)]
-        return Launched(command, ROOT, self.out / f"producer-{name}.log", os.environ)
+        env = {**os.environ, "RQD_TORTURE_ENDPOINT": self.endpoint.url}
+        return Launched(command, ROOT, self.out / f"producer-{name}.log", env)
 
     def _sample(self) -> None:
         client = self.server.client(0.5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from rqd import RateLimit, Unique
+from rqd import RateLimit, Repeat, Retry, Unique, Webhook
 
 FINISHED, FAILED, GONE, CANCELED = "finished", "failed", "gone", "canceled"
 # How many jobs of one limit run at a time.
@@ -15,6 +15,8 @@ LIMIT = 3
 # Longer than any campaign, and than the hours its clock is put forward.
 RECORD_TTL_S = 7 * 24 * 3600
 QUEUES = ("high", "default", "low")
+# What a job that asks to be run again asks for, in seconds.
+LATER_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Call:
     """One job to be: `expect` is every status it may end in if no fault hits it.
 
     `function` is a name in workload.py, or a dotted one. Seconds; None for the default or none.
+    `again`: how many further runs it has by its own nature, beside retries.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class Call:
     queue: str = "default"
     timeout_s: float | None = None
     retries: int = 0
+    again: int = 0
     interval_s: float = 0.0
     delay_s: float | None = None
     at_front: bool = False
@@ -117,6 +121,23 @@ def draw_limited(rng: Random) -> Call:
     expect = (FINISHED, CANCELED) if kind == "unique" else (FINISHED,)
     seconds = rng.choice((0.0, 0.1))
     return Call(kind, "plain", (seconds,), expect, rng.choice(QUEUES), retries=1, more=more)
+
+
+def draw_again(rng: Random, endpoint: str) -> Call:
+    """One that runs several times without a fault, or whose end is told to an HTTP endpoint."""
+    kind = rng.choice(("repeated", "later", "insistent", "hooked"))
+    queue, times = rng.choice(QUEUES), rng.randint(1, 3)
+    if kind == "repeated":
+        more: dict[str, Any] = {"repeat": Repeat(times, rng.choice((0, 0.2)))}
+        return Call(kind, "plain", (0.01,), queue=queue, retries=1, again=times, more=more)
+    if kind == "later":
+        return Call(kind, "later", (times,), queue=queue, retries=1, again=times)
+    if kind == "insistent":
+        return Call(kind, "later", (99, times), (FAILED,), queue=queue, again=times)
+    retry = Retry(5, 0.2)
+    webhooks = [Webhook(endpoint, end, method="POST", retry=retry) for end in (FINISHED, FAILED)]
+    failures, expect = rng.choice(((0, FINISHED), (1, FAILED)))
+    return Call(kind, "flaky", (failures,), (expect,), queue, more={"webhooks": webhooks})
 
 
 _COMMON = (

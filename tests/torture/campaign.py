@@ -27,7 +27,9 @@ from tests.torture.systems import system_named
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a campaign is run with. `out` is where its histories go; it is empty, or made."""
+    """What a campaign is run with. `out` is where its histories go; it is empty, or made. `gaps`:
+    how much of the usual time lies between faults.
+    """
 
     seed: int
     groups: tuple[str, ...]
@@ -35,6 +37,7 @@ class Settings:
     jobs_a_second: float
     out: Path
     system: str = "rqd"
+    gaps: float = 1.0
 
 
 def run(settings: Settings) -> None:
@@ -47,7 +50,7 @@ def run(settings: Settings) -> None:
         began = time.time()
         arena.history.note("campaign", seed=settings.seed, system=settings.system)
         first_run = arena.system.begin_timetable(arena.url)
-        _inject(arena, able, settings.minutes * 60)
+        _inject(arena, able, settings)
         arena.stop_producers()
         arena.history.note("by clock", runs=arena.system.end_timetable(arena.url, first_run))
         drained = _drain(arena, any(fault.inject is clock_forward_and_back for fault in able))
@@ -103,30 +106,35 @@ def _able(arena: Arena, settings: Settings, known: Catalogue) -> list[Fault]:
     return able
 
 
-def _inject(arena: Arena, able: list[Fault], seconds: float) -> None:
+def _inject(arena: Arena, able: list[Fault], settings: Settings) -> None:
     keepers = arena.keepers
     lanes = [
         threading.Thread(
             target=_run_lane,
-            args=(arena, keeper, plan(able, Lane.MASTER, arena.seed, n, len(keepers))),
+            args=(
+                arena,
+                keeper,
+                plan(able, Lane.MASTER, arena.seed, n, len(keepers)),
+                settings.gaps,
+            ),
         )
         for n, keeper in enumerate(keepers)
     ]
     for lane in (Lane.REDIS, Lane.JOBS):
         steps = plan(able, lane, arena.seed)
-        lanes.append(threading.Thread(target=_run_lane, args=(arena, None, steps)))
+        lanes.append(threading.Thread(target=_run_lane, args=(arena, None, steps, settings.gaps)))
     for thread in lanes:
         thread.start()
-    arena.over.wait(seconds)
+    arena.over.wait(settings.minutes * 60)
     arena.over.set()
     for thread in lanes:
         thread.join()
 
 
-def _run_lane(arena: Arena, keeper: Keeper | None, steps: Iterator[Planned]) -> None:
+def _run_lane(arena: Arena, keeper: Keeper | None, steps: Iterator[Planned], gaps: float) -> None:
     """One fault after the other: on one master, which is ready before each, or on all the rest."""
     for step in steps:
-        arena.pause(step.gap_s)
+        arena.pause(step.gap_s * gaps)
         if keeper is not None:
             wait_for_ready(keeper, arena)
         if arena.over.is_set():

@@ -14,8 +14,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from tests.torture.explain import RETRY, Faults, Run, why_again, why_failed, why_late
+from tests.torture.calls import LATER_S
+from tests.torture.endpoint import GOOD
+from tests.torture.explain import (
+    ASKED,
+    REPEAT,
+    RETRY,
+    Faults,
+    Run,
+    retries_of,
+    why_again,
+    why_failed,
+    why_late,
+)
 from tests.torture.history import Event, read_histories
+from tests.torture.story import Story, tell
 
 _TERMINAL = ("finished", "failed", "canceled", "stopped")
 # A master told to stop may leave with 75 if Redis is not there to take its last outcomes, and one
@@ -56,6 +69,8 @@ STALE = "stale settles accepted"
 FENCES = "fences that do not rise"
 RECORDS = "jobs with several terminal records"
 CALLBACKS = "ends without their callback, or with several"
+HOOKS = "webhooks that did not come, or of no such end"
+PROMISES = "asked to run again, and did not, or too soon"
 LAST_WORDS = "told something last that is not there"
 ORDER = "started before those they waited for had ended"
 STARTS = "more attempts than retries allow"
@@ -76,6 +91,8 @@ RULES = (
         FENCES,
         RECORDS,
         CALLBACKS,
+        HOOKS,
+        PROMISES,
         LAST_WORDS,
         ORDER,
         STARTS,
@@ -83,76 +100,6 @@ RULES = (
     ),
     *(RESULTS, ORPHANS, STRAYS, STAYS, BREACHES, DEATHS, UNFINISHED),
 )
-
-
-@dataclass
-class Story:
-    """The events, by what they are about."""
-
-    offers: dict[str, Event] = field(default_factory=dict)
-    acked: set[str] = field(default_factory=set)
-    runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    jobs: dict[str, Event] = field(default_factory=dict)
-    others: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
-
-
-def tell(events: Iterable[Event]) -> Story:
-    """Puts the events in order."""
-    story = Story()
-    calls: dict[tuple[str, int], Event] = {}
-    acks: list[tuple[str, int]] = []
-    ends: dict[tuple[str, int, int], str] = {}
-    for event in events:
-        match event["ev"]:
-            case "offer":
-                calls[event["by"], event["call"]] = event
-                story.offers |= dict.fromkeys(event["ids"], event)
-            case "ack":
-                acks.append((event["by"], event["call"]))
-            case "start":
-                story.runs[event["id"]].append(_run(event))
-            case "end":
-                ends[event["id"], event["pid"], event["fence"]] = event["how"]
-            case "job":
-                story.jobs[event["id"]] = event
-            case kind:
-                story.others[kind].append(event)
-    for call in acks:
-        story.acked |= set(calls[call]["ids"])
-    _promise_callbacks(story)
-    _promise_runs(story)
-    for job_id, runs in story.runs.items():
-        for run in runs:
-            run.how = ends.get((job_id, run.pid, run.fence))
-        runs.sort(key=lambda run: (run.fence, run.t))
-    return story
-
-
-def _promise_callbacks(story: Story) -> None:
-    """What the end of a job has made is promised as the job was, and is to succeed."""
-    for job_id, job in story.jobs.items():
-        if job_id not in story.offers:
-            continue
-        told = {"kind": "callback", "expect": ["finished"], "retries": 0}
-        for callback_id in job.get("callbacks", ()):
-            story.offers[callback_id] = {**story.offers[job_id], **told, "ids": [callback_id]}
-            story.acked.add(callback_id)
-
-
-def _promise_runs(story: Story) -> None:
-    """What the clock had to make is promised, and nothing else of the kind."""
-    told = {"kind": "by clock", "expect": ["finished"], "retries": 0}
-    for event in story.others["by clock"]:
-        for job_id, at in event["runs"].items():
-            story.offers[job_id] = {**told, "t": at, "ids": [job_id]}
-            story.acked.add(job_id)
-
-
-def _run(event: Event) -> Run:
-    return Run(
-        *(event["id"], event["t"], event["fence"], event["attempt"], event["pid"]),
-        event["master"],
-    )
 
 
 def check(events: Iterable[Event]) -> Verdict:
@@ -170,6 +117,7 @@ def check(events: Iterable[Event]) -> Verdict:
             verdict.wrong[UNEXPECTED].append(f"{job_id} ran and was never enqueued")
     _check_fences_differ(story, verdict)
     _check_order(story, verdict)
+    _check_hooks(story, verdict)
     _check_surroundings(story, faults, verdict)
     return verdict
 
@@ -197,7 +145,7 @@ def _check_promises(story: Story, faults: Faults, verdict: Verdict) -> None:
 def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: Verdict) -> None:
     offer, runs = story.offers[job_id], story.runs.get(job_id, [])
     was_replaced = job["status"] == "canceled"
-    if job["records"] != (0 if was_replaced else 1):
+    if job["records"] not in _records_wanted(job, offer):
         verdict.wrong[RECORDS].append(f"{job_id} ({offer['kind']}) has {job['records']}")
     if not job["expires"]:
         verdict.wrong[STAYS].append(job_id)
@@ -210,20 +158,78 @@ def _check_end(job_id: str, job: Event, story: Story, faults: Faults, verdict: V
             verdict.wrong[ENDS].append(told)
         else:
             verdict.failed[why] += 1
-    if offer["kind"] == "called" and len(job["callbacks"]) != 1:
-        verdict.wrong[CALLBACKS].append(f"{job_id} {job['status']} has {len(job['callbacks'])}")
-    if job["status"] == "finished":
+    _check_kind(job, runs, story, faults, verdict)
+    if job["status"] == "finished" and offer["kind"] != "hook":
         _check_result(job_id, job, runs, verdict)
-        told_by, _, told = job.get("progress", "").partition(" ")
-        is_last = told.endswith(" 1 told") and told_by == str(job["settled_fence"])
-        if offer["kind"] == "telling" and not is_last:
-            verdict.wrong[LAST_WORDS].append(f"{job_id}: {told_by} {told}")
     newest = max((run.fence for run in runs), default=0)
     # What became of it when its master was lost nobody has settled.
     is_unsettled = was_replaced or job["cause"].startswith(("abandoned", "stopped"))
     if job["settled_fence"] < newest and not is_unsettled:
         told = f"{job_id} was settled under {job['settled_fence']} though {newest} had started"
         verdict.wrong[STALE].append(told)
+
+
+def _check_kind(
+    job: Event, runs: list[Run], story: Story, faults: Faults, verdict: Verdict
+) -> None:
+    """What is to be there at the end of one kind of jobs alone."""
+    job_id = job["id"]
+    offer = story.offers[job_id]
+    match offer["kind"]:
+        case "called" | "hooked" if len(job["callbacks"]) != 1:
+            verdict.wrong[CALLBACKS].append(f"{job_id} {job['status']} has {len(job['callbacks'])}")
+        case "telling" if job["status"] == "finished":
+            told_by, _, told = job.get("progress", "").partition(" ")
+            if not told.endswith(" 1 told") or told_by != str(job["settled_fence"]):
+                verdict.wrong[LAST_WORDS].append(f"{job_id}: {told_by} {told}")
+        case "insistent":
+            _check_insistence(job, runs, offer, faults, verdict)
+        case "hook":
+            _check_hook(job, story, verdict)
+
+
+def _check_insistence(
+    job: Event, runs: list[Run], offer: Event, faults: Faults, verdict: Verdict
+) -> None:
+    """It asks until it may no more."""
+    highest = max((run.attempt for run in runs), default=0)
+    if highest == 1 + offer["again"]:
+        return
+    why = why_failed(job, runs, offer["t"], faults)
+    if why is None:
+        told = f"{job['id']} failed at attempt {highest}, not at {1 + offer['again']}"
+        verdict.wrong[PROMISES].append(told)
+    else:
+        verdict.failed[why] += 1
+
+
+def _records_wanted(job: Event, offer: Event) -> range:
+    """How many terminal records it may have: one of each success that is repeated, too."""
+    if job["status"] == "canceled":
+        return range(1)
+    again = offer["again"] if offer["kind"] == "repeated" else 0
+    return range(1 + (again if job["status"] == "finished" else 0), 2 + again)
+
+
+def _check_hook(job: Event, story: Story, verdict: Verdict) -> None:
+    """The job that sends a webhook: once it has finished, the endpoint has taken one."""
+    job_id = job["id"]
+    of = story.offers[job_id]["of"]
+    taken = [one for one in story.hooks[of] if one["answer"] == GOOD]
+    if job["status"] == "finished" and (not taken or job["result"] != str(GOOD)):
+        told = f"{job_id}, of {of}, finished with {job['result']!r}; {len(taken)} were taken"
+        verdict.wrong[HOOKS].append(told)
+
+
+def _check_hooks(story: Story, verdict: Verdict) -> None:
+    """Nothing but the end of a job that asked for it was told to the endpoint."""
+    for job_id, hooks in story.hooks.items():
+        kind = story.offers.get(job_id, {}).get("kind")
+        stands = story.jobs.get(job_id, {}).get("status")
+        for hook in hooks:
+            if kind != "hooked" or hook["status"] != stands:
+                told = f"{job_id} ({kind}) {stands}: told to be {hook['status']}"
+                verdict.wrong[HOOKS].append(told)
 
 
 def _check_result(job_id: str, job: Event, runs: list[Run], verdict: Verdict) -> None:
@@ -240,24 +246,40 @@ def _check_result(job_id: str, job: Event, runs: list[Run], verdict: Verdict) ->
 def _check_runs(
     job_id: str, runs: list[Run], story: Story, faults: Faults, verdict: Verdict
 ) -> None:
-    retries, retried = story.offers[job_id]["retries"], 0
-    highest = max(run.attempt for run in runs)
-    if highest > 1 + retries:
+    offer, retried = story.offers[job_id], 0
+    retries, highest = retries_of(offer), max(run.attempt for run in runs)
+    if highest > 1 + retries + offer["again"]:
         verdict.wrong[STARTS].append(f"{job_id}: attempt {highest}, {retries} retries")
     for run, after in pairwise(runs):
-        why = why_again(run, after, retries, retried, faults)
+        why = why_again(run, after, offer, retried, faults)
         if why is None:
             first = f"{run.master} pid {run.pid} at {run.t:.3f} ({run.how})"
             second = f"{after.master} pid {after.pid} at {after.t:.3f}"
             verdict.wrong[DOUBLES].append(f"{job_id}: {first}, {second}")
         elif why == RETRY:
             retried += 1
+        elif why == ASKED:
+            _check_wait(run, after, story, faults, verdict)
+        elif why == REPEAT:
+            pass  # its records say how often
         else:
             retried += after.attempt > run.attempt
             verdict.doubled[why] += 1
         if after.t < run.t and why_late(run, after, faults) is None:
             told = f"{job_id}: {run.fence} started after {after.fence}"
             verdict.wrong[FENCES].append(told)
+
+
+def _check_wait(run: Run, after: Run, story: Story, faults: Faults, verdict: Verdict) -> None:
+    """Between a run that asked for another one and that one lies what it asked for."""
+    # To come to an end, the campaign puts the clock forward once all faults are over.
+    over = min((event["t"] for event in story.others["by clock"]), default=float("inf"))
+    is_killed = faults.on_child(run.pid, run.t, after.t)  # perhaps before it had asked
+    if run.ended is None or after.t > over or is_killed or faults.of_clock(run.t, after.t):
+        return
+    if after.t < run.ended + LATER_S:
+        told = f"{run.job} ran again after {after.t - run.ended:.3f} s, not {LATER_S:g} s"
+        verdict.wrong[PROMISES].append(told)
 
 
 def _check_fences_differ(story: Story, verdict: Verdict) -> None:

@@ -16,6 +16,8 @@ from tests.torture.history import Event
 _SLACK_S = 1.0
 _EARLY_S = 0.05
 RETRY = "retry"
+REPEAT = "repeat"
+ASKED = "asked"
 # A job that ended so much later did so while the server's clock was forward.
 _AN_AGE_S = 1800
 _ON_MASTER = ("master", "zygote")
@@ -23,7 +25,7 @@ _ON_MASTER = ("master", "zygote")
 
 @dataclass(slots=True)
 class Run:
-    """One execution of a job. `how` is None if it noted no end."""
+    """One execution of a job. `how` and `ended` are None if it noted no end."""
 
     job: str
     t: float
@@ -32,6 +34,12 @@ class Run:
     pid: int
     master: str
     how: str | None = None
+    ended: float | None = None
+
+    def end(self, noted: Event | None) -> None:
+        """It noted this as its end, if it did."""
+        if noted is not None:
+            self.how, self.ended = noted["how"], noted["t"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,10 @@ class Faults:
         """A fault of this master or its zygote that overlaps this time."""
         return _latest_of(self._on_master.get(master, ()), since, until)
 
+    def of_clock(self, since: float, until: float) -> Fault | None:
+        """A fault of the clock that due times are reckoned by."""
+        return _latest_of((f for f in self.all if "clock" in f.name), since, until)
+
     def on_child(self, pid: int, since: float, until: float) -> Fault | None:
         """A fault of this child."""
         return _latest_of(self._on_pid.get(pid, ()), since, until)
@@ -76,12 +88,22 @@ def _latest_of(faults: Iterable[Fault], since: float, until: float) -> Fault | N
     return max(fitting, key=lambda fault: fault.begin, default=None)
 
 
-def why_again(run: Run, after: Run, retries: int, earlier: int, faults: Faults) -> str | None:
-    """Why `after` started though `run` had: `retry`, a fault's name, or None.
+def retries_of(offer: Event) -> int:
+    """How often a job may be retried: after each success anew, if it is repeated."""
+    retries: int = offer["retries"]
+    return retries * (1 + offer["again"]) if offer["kind"] == "repeated" else retries
 
-    `earlier` counts the retries of this job before.
+
+def why_again(run: Run, after: Run, offer: Event, earlier: int, faults: Faults) -> str | None:
+    """Why `after` started though `run` had: `retry`, `repeat`, `asked`, a fault's name, or None.
+
+    `earlier` counts the retries of this job before. How often it was repeated its records say.
     """
-    is_charged = after.attempt > run.attempt
+    is_charged, retries = after.attempt > run.attempt, retries_of(offer)
+    if is_charged and offer["kind"] == "repeated" and run.how == "returned":
+        return REPEAT
+    if is_charged and run.how == "RetryLater":
+        return ASKED
     if is_charged and earlier < retries and run.how != "returned":
         return RETRY
     hit = faults.on_child(run.pid, run.t, after.t)

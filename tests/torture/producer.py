@@ -6,6 +6,7 @@ it is sent (`offer`), and when the enqueue returned (`ack`) or raised (`unknown`
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from tests.torture.calls import Call, draw, draw_family, draw_limited
+from tests.torture.calls import Call, draw, draw_again, draw_family, draw_limited
 from tests.torture.history import History
 from tests.torture.systems import Sender, system_named
 
@@ -22,6 +23,7 @@ _BULK_JOBS = (10, 60)
 _BULK_SHARE = 0.02
 _FAMILY_SHARE = 0.02
 _LIMITED_SHARE = 0.1
+_AGAIN_SHARE = 0.04
 
 
 class Producer:
@@ -41,6 +43,7 @@ class Producer:
         self._calls += 1
         number, first = self._calls, calls[0]
         told = {"kind": first.kind, "expect": first.expect, "retries": first.retries}
+        told["again"] = first.again
         if fault:
             told["fault"] = fault
         self._history.note("offer", by=self._name, call=number, ids=ids, **told)
@@ -64,6 +67,7 @@ def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) ->
     signal.signal(signal.SIGTERM, stop)
     rng = Random(f"{seed}:{name}")
     producer = Producer(system_named(system).sender(url), Path(folder), name)
+    endpoint = os.environ.get("RQD_TORTURE_ENDPOINT", "")
     owed, last = 0.0, time.monotonic()
     while not told:
         now = time.monotonic()
@@ -72,15 +76,23 @@ def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) ->
         if owed < 1:
             time.sleep(0.01)
             continue
-        owed -= len(producer.send(_next_calls(rng, is_rqd=system == "rqd"))) or 1
+        owed -= len(producer.send(_next_calls(rng, endpoint if system == "rqd" else None))) or 1
 
 
-def _next_calls(rng: Random, is_rqd: bool) -> list[Call]:
-    if is_rqd and rng.random() < _FAMILY_SHARE:
+def _next_calls(rng: Random, endpoint: str | None) -> list[Call]:
+    """`endpoint` None: not rqd, which has no more than the common work."""
+    if endpoint is not None and rng.random() < _FAMILY_SHARE:
         return draw_family(rng)
-    call = draw_limited(rng) if is_rqd and rng.random() < _LIMITED_SHARE else draw(rng)
+    call = draw(rng) if endpoint is None else _draw_any(rng, endpoint)
     count = rng.randint(*_BULK_JOBS) if rng.random() < _BULK_SHARE and _may_be_many(call) else 1
     return [call] * count
+
+
+def _draw_any(rng: Random, endpoint: str) -> Call:
+    share = rng.random()
+    if share < _LIMITED_SHARE:
+        return draw_limited(rng)
+    return draw_again(rng, endpoint) if share < _LIMITED_SHARE + _AGAIN_SHARE else draw(rng)
 
 
 def _may_be_many(call: Call) -> bool:

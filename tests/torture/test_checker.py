@@ -8,15 +8,27 @@ from typing import Any
 
 import pytest
 
-from tests.torture.checker import CALLBACKS, LAST_WORDS, ORDER, RECORDS, check
+from tests.torture.checker import (
+    CALLBACKS,
+    DOUBLES,
+    HOOKS,
+    LAST_WORDS,
+    ORDER,
+    PROMISES,
+    RECORDS,
+    STARTS,
+    check,
+)
 from tests.torture.history import Event, History, read_histories
 
 A, B, C = 101, 102, 103  # fences
 
 
-def offer(job_id: str, kind: str = "plain", expect: str = "finished", retries: int = 0) -> Event:
+def offer(
+    job_id: str, kind: str = "plain", expect: str = "finished", retries: int = 0, again: int = 0
+) -> Event:
     number = int(job_id[1:])
-    told = {"by": "p", "call": number, "ids": [job_id], "kind": kind}
+    told = {"by": "p", "call": number, "ids": [job_id], "kind": kind, "again": again}
     return {"ev": "offer", "t": 1.0, **told, "expect": [expect], "retries": retries}
 
 
@@ -108,6 +120,65 @@ def test_an_end_has_one_callback_which_comes_to_its_own_end() -> None:
     assert [*wrong(*CALLED, job("j1", A, callbacks=[]))] == lacks
     more = [start("c2", 3.2, C), end("c2", 3.3, C), job("c2", C)]
     assert [*wrong(*CALLED, job("j1", A, callbacks=["c1", "c2"]), *AFTER, *more)] == lacks
+
+
+REPEATED = [
+    *(offer("j1", "repeated", again=1), ack("j1"), start("j1", 2.0, A), end("j1", 2.1, A)),
+    *(start("j1", 3.0, B, 2), end("j1", 3.1, B)),
+]
+
+
+def test_a_repeated_job_has_a_record_of_each_success_and_no_run_more() -> None:
+    assert wrong(*REPEATED, job("j1", B, records=2)) == {}
+    for records in (1, 3):
+        assert [*wrong(*REPEATED, job("j1", B, records=records))] == [RECORDS]
+    third = [start("j1", 4.0, C, 3), end("j1", 4.1, C)]
+    assert [*wrong(*REPEATED, *third, job("j1", C, records=3))] == [RECORDS, STARTS]
+    uncharged = [start("j1", 4.0, C, 2), end("j1", 4.1, C)]
+    assert [*wrong(*REPEATED, *uncharged, job("j1", C, records=2))] == [DOUBLES]
+    failed = job("j1", B, "failed", records=2, cause="crashed: SIGKILL", pid=B)
+    killed = fault("SIGKILL of a child", 3.0, 3.0, level="child", pid=B)
+    assert wrong(*REPEATED[:-1], failed, killed) == {}
+
+
+def asks(job_id: str, t: float, fence: int, attempt: int = 1) -> list[Event]:
+    return [start(job_id, t, fence, attempt), end(job_id, t + 0.1, fence, "RetryLater")]
+
+
+def test_a_job_that_asks_to_run_again_runs_again_and_not_too_soon() -> None:
+    begun = [offer("j1", "later", again=1), ack("j1"), *asks("j1", 2.0, A)]
+    soon, late = ([start("j1", t, B, 2), end("j1", t + 0.1, B), job("j1", B)] for t in (2.2, 2.5))
+    assert wrong(*begun, *late) == {}
+    assert [*wrong(*begun, *soon)] == [PROMISES]
+    assert wrong(*begun, *soon, fault("wall clock an hour forward", 2.0, 2.2)) == {}
+    assert wrong(*begun, *soon, {"ev": "by clock", "t": 2.1, "runs": {}}) == {}
+    assert [*wrong(*begun, job("j1", A, "failed"))] == ["ended otherwise than it should"]
+
+
+def test_a_job_that_asks_too_often_fails_no_sooner_than_it_may() -> None:
+    begun = [offer("j1", "insistent", "failed", again=1), ack("j1"), *asks("j1", 2.0, A)]
+    assert wrong(*begun, *asks("j1", 3.0, B, 2), job("j1", B, "failed")) == {}
+    assert [*wrong(*begun, job("j1", A, "failed"))] == [PROMISES]
+    more = [*asks("j1", 3.0, B, 2), *asks("j1", 4.0, C, 3)]
+    assert set(wrong(*begun, *more, job("j1", C, "failed"))) == {STARTS, PROMISES}
+
+
+def test_a_webhook_is_taken_at_least_once_and_its_record_tells_so() -> None:
+    begun = [offer("j1", "hooked"), ack("j1"), *RAN[:2]]
+    asked = job("j1", A, callbacks=["c1"])
+
+    def hook(answer: int, status: str = "finished", of: str = "j1") -> Event:
+        return {"ev": "hook", "t": 4.0, "id": of, "status": status, "answer": answer}
+
+    sent = job("c1", B, result="200")
+    assert wrong(*begun, asked, hook(503), hook(200), hook(200), sent) == {}
+    assert [*wrong(*begun, asked, sent)] == [HOOKS]
+    assert [*wrong(*begun, asked, hook(503), sent)] == [HOOKS]
+    assert [*wrong(*begun, asked, hook(200), job("c1", B, result="503"))] == [HOOKS]
+    assert [*wrong(*begun, asked, hook(200), hook(200, "failed"), sent)] == [HOOKS]
+    assert [*wrong(*begun, asked, hook(200), hook(200, of="j2"), sent)] == [HOOKS]
+    assert [*wrong(*begun, asked, hook(200))] == ["lost"]
+    assert [*wrong(*begun, job("j1", A, callbacks=[]))] == [CALLBACKS]
 
 
 def test_what_a_job_told_last_is_there_once_it_has_ended() -> None:

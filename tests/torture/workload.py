@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import rqd
+from rqd.exceptions import RetryLater
 from rqd.model.current import current
+
+LATER_S = 0.3  # as in calls.py, which is not imported in every child
 
 MASTER = os.environ.get("RQD_TORTURE_MASTER", "")
 PEER = os.environ.get("RQD_TORTURE_PEER", "")
@@ -109,6 +112,13 @@ def flaky(job_id: str, failures: int) -> str:
     with running(job_id):
         if attempt_number() <= failures:
             raise ValueError(f"attempt {attempt_number()}")
+    return _result(job_id)
+
+
+def later(job_id: str, times: int, most: int | None = None) -> str:
+    with running(job_id):
+        if attempt_number() <= times:
+            raise RetryLater(LATER_S, "not yet", max=most)
     return _result(job_id)
 
 

@@ -11,7 +11,7 @@ import redis
 from rqd.model.errors import InvalidJobOperation, RqdError
 from rqd.queue import Queue
 from rqd.suspension import suspend
-from tests.torture.calls import Call
+from tests.torture.calls import CANCELED, Call
 from tests.torture.faults import Fault, Injected, Lane, Missed, Target
 from tests.torture.faults.jobs import send
 
@@ -25,7 +25,7 @@ def _stop(name: str, function: str) -> Callable[[Target], Injected]:
 
     def inject(target: Target) -> Injected:
         queue = Queue(target.rng.choice(("high", "default")), target.arena.server.client(2.0))
-        call = Call(name, function, (), (STOPPED,), queue.name, retries=2, timeout_s=600)
+        call = Call(name, function, (), (STOPPED, CANCELED), queue.name, retries=2, timeout_s=600)
         injected = send(target, call, fault=name)
         (job_id,) = injected.jobs
         return Injected("job", heal=lambda: _insist(queue, job_id), jobs=injected.jobs)
@@ -34,13 +34,17 @@ def _stop(name: str, function: str) -> Callable[[Target], Injected]:
 
 
 def _insist(queue: Queue, job_id: str) -> None:
-    """Stops it as soon as it runs and Redis is there."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
+    """Stops it as soon as it runs and Redis is there; takes it back if nobody comes to run it."""
+    began = time.monotonic()
+    while (waited_s := time.monotonic() - began) < 2 * _PATIENCE_S:
         with suppress(redis.RedisError, RqdError, OSError):
             job = queue.fetch_job(job_id)
             if job is None or job.get_status().is_terminal:
                 return
+            if waited_s > _PATIENCE_S:
+                with suppress(InvalidJobOperation):  # it runs after all
+                    job.cancel()
+                    continue
             with suppress(InvalidJobOperation):  # it waits, for the moment
                 job.stop(grace=0.3, by="torture")
                 return

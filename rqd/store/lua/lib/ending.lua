@@ -1,5 +1,6 @@
 -- ending: the ways a job leaves its lease, and its terminal records.
 Ending.INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled' }
+
 -- A record that callbacks are to read stays so long at least.
 local CALLBACK_S = 3600
 
