@@ -1,11 +1,14 @@
 """Reading, and what holds of all keys together."""
 
 import threading
+from pathlib import Path
 from time import monotonic
 
 import pytest
 
+from rqd.store import scripts
 from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.scripts import load_script
 from rqd.store.views import QueueCounts
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement
@@ -115,6 +118,14 @@ def test_what_does_not_expire_is_reachable_from_an_index(rqd: Driver) -> None:
             reachable |= {f"job:{job_id}", f"job:{job_id}:payload", f"job:{job_id}:results"}
 
     assert set(names) - reachable == set()
+
+
+def test_every_script_has_room_for_many_more_names(rqd: Driver) -> None:
+    """Lua allows a function 200 local names; what declares more can't be loaded."""
+    names = (path.stem for path in Path(scripts.__file__).parent.glob("lua/*.lua"))
+    more = "local " + ", ".join(f"spare_{number}" for number in range(80))
+    for name in names:
+        rqd.redis.script_load(f"{more}\n{load_script(name, is_guarded=True).source}")
 
 
 def test_two_namespaces_do_not_see_each_other(every_server: RedisServer) -> None:
