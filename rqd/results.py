@@ -30,9 +30,12 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
     "peak_memory_bytes": int,
     "memory_limit_bytes": int,
     "output_bytes": int,
+    "host": str,
+    "zygote": int,
     "signal": int,
     "exit_status": int,
     "core_dumped": lambda text: text == "1",
+    "sent_by": str,
     "exc_type": str,
     "exc_message": str,
     "preview": str,
@@ -41,7 +44,8 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
 
 class Result:
     """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed,
-    `output` the last 64 KiB of what it printed.
+    `output` the last 64 KiB of what it printed, `stack` where its threads stood when it crashed or
+    its time was over. `details` has the rest that is known.
     """
 
     Type = ResultType
@@ -59,6 +63,7 @@ class Result:
         self.exc_string = attempt.text("exc_string") or None
         self.cause = attempt.text("cause") or None
         self.output = attempt.text("output")
+        self.stack = attempt.text("stack") or None
         self.details: dict[str, Any] = {}
         for name, read in _DETAILS.items():
             try:

@@ -403,3 +403,34 @@ def in_a_slot(folder: str, slots: int, dies: bool) -> str:
 
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def segfault_beside_a_thread() -> None:
+    beside_a_thread()
+    segfault()
+
+
+def beside_a_thread() -> None:
+    import threading
+
+    threading.Thread(target=wait_in_a_thread, daemon=True).start()
+
+
+def wait_in_a_thread() -> None:
+    import threading
+
+    threading.Event().wait()
+
+
+def time_out_beside_a_thread() -> None:
+    beside_a_thread()
+    run_for_ever()
+
+
+def keep_the_gil(fifo: str = "") -> None:
+    """C code for ever: no other thread runs, and no signal handler written in Python."""
+    import itertools
+
+    if fifo:
+        Path(fifo).write_text("here")
+    sum(itertools.repeat(0))

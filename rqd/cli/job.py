@@ -14,6 +14,7 @@ from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import COLOURS, plain
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError
+from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
 from rqd.results import Result
 
@@ -120,7 +121,8 @@ def _describe_attempt(result: Result) -> dict[str, Any]:
     told |= result.details
     if "preview" in told:
         told["result"] = told.pop("preview")
-    return told | {"traceback": result.exc_string, "output": result.output or None}
+    told |= {"traceback": result.exc_string, "stack": result.stack}
+    return told | {"output": result.output or None}
 
 
 def _echo_attempt(attempt: dict[str, Any]) -> None:
@@ -132,18 +134,39 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
         "ran": f"{attempt['wall_s'] * 1000:.1f} ms" if "wall_s" in attempt else None,
         "cpu": f"{attempt['cpu_s'] * 1000:.1f} ms" if "cpu_s" in attempt else None,
         "peak memory": _mebibytes(attempt.get("peak_memory_bytes")),
-        "core dumped": "yes" if attempt.get("core_dumped") else None,
-        "pid": attempt.get("pid"),
+        "died by": _death(attempt),
+        "pid": _process(attempt),
     }
     for name, value in shown.items():
         if value not in (None, ""):
             click.echo(f"  {name + ':':<14}{plain(str(value))}")
-    for name, most in (("traceback", _MOST_LINES), ("output", _OUTPUT_LINES)):
+    for name, most in (
+        ("traceback", _MOST_LINES),
+        ("stack", _MOST_LINES),
+        ("output", _OUTPUT_LINES),
+    ):
         if attempt[name]:
             lines = plain(attempt[name]).splitlines()
             note = f" the last {most} of {len(lines):,} lines, `rqd logs` shows all"
             click.echo(f"  {name}:{note if len(lines) > most else ''}")
-            click.echo("".join(f"    {line}\n" for line in lines[-most:]), nl=False)
+            click.echo("".join(f"    {line}".rstrip() + "\n" for line in lines[-most:]), nl=False)
+
+
+def _death(attempt: dict[str, Any]) -> str | None:
+    """How its process died: the signal and who sent it, or the exit status."""
+    if not (number := attempt.get("signal")):
+        return f"exit status {attempt['exit_status']}" if "exit_status" in attempt else None
+    core = ", core dumped" if attempt.get("core_dumped") else ""
+    return f"{signal_name(number)}{core}; sent by: {attempt.get('sent_by', 'unknown')}"
+
+
+def _process(attempt: dict[str, Any]) -> str | None:
+    """`4711 on web1, zygote 2`: which one of its daemon's the zygote was."""
+    if "pid" not in attempt:
+        return None
+    host = f" on {attempt['host']}" if attempt.get("host") else ""
+    zygote = f", zygote {attempt['zygote']}" if attempt.get("zygote") else ""
+    return f"{attempt['pid']}{host}{zygote}"
 
 
 def _progress(progress: Progress | None) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ def live(
         os._exit(status)
 
 
-def rehearse(trust: Trust) -> None:
+def rehearse(trust: Trust, stack_at_fd: int) -> None:
     """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
 
     The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
@@ -83,7 +83,8 @@ def rehearse(trust: Trust) -> None:
     fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
     frame = encode_frame(frames.JOB, *fields)
     life_read, life_write = os.pipe()
-    pipes = Pipes(2, life_read)
+    stack_fd = os.dup(stack_at_fd)
+    pipes = Pipes(2, life_read, stack_fd, stack_at_fd)
     for _ in range(_REHEARSALS):
         near, far = _socket.socketpair()
         near.sendall(frame)
@@ -92,8 +93,8 @@ def rehearse(trust: Trust) -> None:
         _serve(0, far, 1, lambda _title: None, trust)
         near.close()
         far.close()
-    os.close(life_read)
-    os.close(life_write)
+    for fd in (life_read, life_write, stack_fd):
+        os.close(fd)
 
 
 def serve_inline(channel: _socket.socket, trust: Trust) -> None:
@@ -102,15 +103,20 @@ def serve_inline(channel: _socket.socket, trust: Trust) -> None:
 
 
 class Pipes:
-    """A place's two pipes: its children's output, and the one that closes when the master dies; and
-    where they join its control group, -1 for none.
+    """A place's two pipes: its children's output, and the one that closes when the master dies;
+    where they join its control group, -1 for none; the file for their stacks, with the descriptor at
+    which faulthandler looks for it.
     """
 
-    __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life")
+    __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life", "stack_at_fd", "stack_fd")
 
-    def __init__(self, output_fd: int, life_fd: int, join_fd: int = -1) -> None:
+    def __init__(
+        self, output_fd: int, life_fd: int, stack_fd: int, stack_at_fd: int, join_fd: int = -1
+    ) -> None:
         self.output_fd = output_fd
         self.life_fd = life_fd
+        self.stack_fd = stack_fd
+        self.stack_at_fd = stack_at_fd
         self.join_fd = join_fd
         watch = poll()
         watch.register(life_fd, 0)  # no event but the pipe's end
@@ -203,6 +209,7 @@ def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None
     os.set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
+    os.dup2(pipes.stack_fd, pipes.stack_at_fd, False)
     set_title(f"rqd: worker {worker} idle")
     if "numpy.random" in sys.modules:  # else every child would draw the same numbers
         sys.modules["numpy.random"].seed()

@@ -34,6 +34,7 @@ from rqd.daemon.zygote_process import (
     become_subreaper,
     kill_by_pidfd,
     prepare_for_jobs,
+    show_stack_by_pidfd,
     trust_frame,
 )
 from rqd.daemon.zygotes import Zygotes
@@ -200,13 +201,7 @@ class Children:
         fill, a zygote to start.
         """
         for run in self.workers.runs():
-            if run.deadline is not None and now >= run.deadline and run.killed_at is None:
-                self.kill(run, TimedOut(run.limit_s, killed=True), now)
-            elif run.killed_at is not None and now - run.killed_at >= _KILL_FALLBACK_S:
-                child = self.workers.by_number[run.worker].child
-                if child is not None:
-                    kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
-                run.killed_at = now
+            self._end_run_in_time(run, now)
         for worker in self.workers:
             self._end_overdue(worker, now)
             if worker.run is not None and worker.run.sent_at is None:
@@ -230,7 +225,7 @@ class Children:
             if run.killed_at is not None:
                 due.append(run.killed_at + _KILL_FALLBACK_S)
             elif run.deadline is not None:
-                due.append(run.deadline)
+                due.append(min(run.deadline, run.stack_due))
         return min([*due, self.zygotes.next_due()])
 
     def sample_memory(self, now: float) -> None:
@@ -266,7 +261,8 @@ class Children:
                 more = self.workers.push(worker)
                 heard = self.workers.hear(worker, now)
                 if heard:
-                    ended.append(self._end(worker, *heard))
+                    zygote = self._parents.get(worker.number)
+                    ended.append(self._end(worker, zygote, *heard))
                 child = worker.child
                 # A child that has said its last needs no more watching: its exit is reported, and
                 # the end of its channel would wake us for nothing.
@@ -275,6 +271,18 @@ class Children:
             elif (worker := self._by_output.get(fd)) is not None:
                 self._read_output(worker, fd, worker.run)
         return ended
+
+    def _end_run_in_time(self, run: Run, now: float) -> None:
+        if now >= run.stack_due:
+            self._ask_for_stack(run)
+            run.put_kill_off(now)
+        if run.deadline is not None and now >= run.deadline and run.killed_at is None:
+            self.kill(run, TimedOut(run.limit_s, killed=True), now)
+        elif run.killed_at is not None and now - run.killed_at >= _KILL_FALLBACK_S:
+            child = self.workers.by_number[run.worker].child
+            if child is not None:
+                kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
+            run.killed_at = now
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
         """Has a child killed that has said its last and is still there."""
@@ -286,6 +294,14 @@ class Children:
             kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not hear
         child.is_overdue = True
         self._ask_to_kill(worker)
+
+    def _ask_for_stack(self, run: Run) -> None:
+        """Has a running job's process write where its threads stand."""
+        run.is_stack_asked = True
+        child, zygote = self.workers.by_number[run.worker].child, self._parents.get(run.worker)
+        if child is not None and zygote is not None:
+            run.stack_from = zygote.stacks[run.worker].written_bytes
+            show_stack_by_pidfd(child.pidfd)
 
     def _ask_to_kill(self, worker: Worker) -> None:
         parent = self._parents.get(worker.number)
@@ -358,7 +374,7 @@ class Children:
             forked.channel.close()  # it crossed with a reload: at its channel's end it leaves
             os.close(forked.pidfd)
             return
-        worker = self.workers.attach(forked)
+        worker = self.workers.attach(forked, zygote.generation)
         self._parents[worker.number] = zygote
         if not worker.has_lived:
             worker.has_lived = self.has_news = True
@@ -418,13 +434,18 @@ class Children:
                 self._fill(worker)
             else:
                 number, status = worker.number, exited.status
+                stack = zygote.stacks[worker.number].take()
                 self._log.warning(
-                    "an idle child died", worker=number, pid=exited.pid, status=status
+                    "an idle child died",
+                    worker=number,
+                    pid=exited.pid,
+                    status=status,
+                    traceback=stack,
                 )
                 self._refill_at[worker.number] = now + 0.5
-        return [self._end(worker, *heard)] if heard else []
+        return [self._end(worker, zygote, *heard)] if heard else []
 
-    def _end(self, worker: Worker, run: Run, report: Report) -> Ended:
+    def _end(self, worker: Worker, zygote: ZygoteProcess | None, run: Run, report: Report) -> Ended:
         for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
             # Not for ever: what the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
@@ -433,12 +454,16 @@ class Children:
         tail, output_bytes, open_line = worker.tail.take()
         if open_line:
             self._log_output(open_line, worker, run)
+        stack = ""
+        if zygote is not None:
+            stack = zygote.stacks[worker.number].take(run.stack_from)
         is_old = self._parents.get(worker.number) in self.zygotes.leaving
         if not worker.wanted or is_old:
             self._drop_child(worker)
         if worker.wanted and is_old:
             self._fill(worker)
-        return Ended(run, replace(report, output_tail=tail, output_bytes=output_bytes))
+        report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
+        return Ended(run, report)
 
     def _send(self, worker: Worker, now: float) -> None:
         run, child = worker.run, worker.child
@@ -517,7 +542,7 @@ class Children:
         for event in [] if zygote.is_dismissed else self._reports(zygote):
             ended += self._apply(zygote, event, now)
         lost = [worker for worker in self.workers if self._parents.get(worker.number) is zygote]
-        ended += self._end_orphans(lost, now)
+        ended += self._end_orphans(zygote, lost, now)
         for fd in zygote.output_fds:
             self._loop.forget(fd)
             self._by_output.pop(fd, None)
@@ -530,7 +555,7 @@ class Children:
         self.has_news = True
         return ended
 
-    def _end_orphans(self, workers: list[Worker], now: float) -> list[Ended]:
+    def _end_orphans(self, zygote: ZygoteProcess, workers: list[Worker], now: float) -> list[Ended]:
         ended: list[Ended] = []
         for worker in workers:
             child = worker.child
@@ -542,10 +567,11 @@ class Children:
             run = worker.run
             if heard is None and run is not None and run.sent_at is not None:
                 worker.run = None
-                heard = run, Report(run.verdict or Lost("its zygote died"), pid=child.pid)
+                verdict = run.verdict or Lost("its zygote died")
+                heard = run, Report(verdict, pid=child.pid, zygote=child.zygote)
             self._drop_child(worker)
             if heard is not None:
-                ended.append(self._end(worker, *heard))
+                ended.append(self._end(worker, zygote, *heard))
         return ended
 
 

@@ -5,6 +5,7 @@ A turn whose answer was lost is sent again unchanged: its request id makes the r
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 from rqd.daemon.admission import Admission
@@ -47,6 +48,7 @@ class Dispatch:
         self._link = link
         self._children = children
         self._log = log
+        self._host = socket.gethostname()
         self._ended: list[Ended] = []
         self._gather_until: float | None = None
         self._advised: set[str] = set()
@@ -210,7 +212,7 @@ class Dispatch:
             request=self._link.store.request_id(),
             master=self._instance.name,
             lease_us=LEASE_US,
-            settlements=tuple(settlement(one.run, one.report) for one in ended),
+            settlements=tuple(settlement(one.run, one.report, self._host) for one in ended),
             free_workers=tuple(free),
             queues=self._precedence.queues if free else (),
             order=self._precedence.order() if free else "",

@@ -13,7 +13,8 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 # master -> zygote
 FILL = 1  # worker [at the first FILL of a worker: how many descriptors; + output pipe, life pipe,
-# and to join its control group and to kill all in it, if it has one]: keep a child there
+# file for stacks, and to join its control group and to kill all in it, if it has one]: keep a child
+# there
 EMPTY = 2  # worker: let the place be empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
 # zygote -> master
@@ -38,7 +39,9 @@ REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
 # master -> child, without a frame: raise JobStoppedException in the job, which is this child's last
 STOP_SIGNAL = SIGRTMIN + 1
-# As this one: raise JobTimeoutException, as its cpu time is over.
+# As this one: write the stacks of all threads into the place's file; no thread has to run for it.
+STACK_SIGNAL = SIGRTMIN + 2
+# As these: raise JobTimeoutException, as its cpu time is over.
 CPU_SIGNAL = SIGRTMIN + 3
 USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
 # while it runs; each begins with its token

@@ -87,7 +87,7 @@ class InlineMaster:
         report = self._refuse(claim)
         if report is None:
             run, report = self._perform(claim)
-        settled = (settlement(run, report),)
+        settled = (settlement(run, report, self._host),)
         self._store.turn(Turn(self._store.request_id(), self.name, LEASE_US, settled))
         if isinstance(report.outcome, Raised) and report.outcome.exc_type.endswith("Interrupt"):
             raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone

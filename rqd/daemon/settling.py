@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
 from zlib import crc32
 
 from rqd.daemon.log import Log, about
@@ -20,6 +21,8 @@ from rqd.model.outcome import (
     Succeeded,
     TimedOut,
     cause,
+    has_stack,
+    sent_by,
 )
 from rqd.model.repeat import RepeatTerm
 from rqd.model.retry import (
@@ -58,12 +61,12 @@ _TAIL_CHARS = 8 * 1024
 _TRACEBACK_CHARS = 64 * 1024
 
 
-def settlement(run: Run, report: Report) -> Settlement:
-    """What to record of this attempt."""
+def settlement(run: Run, report: Report, host: str = "") -> Settlement:
+    """What to record of this attempt, on this host."""
     claim = run.claim
     decision = decide_for(run, report)
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
-    fields = [] if isinstance(decision, PutBack) else _fields(run, report)
+    fields = [] if isinstance(decision, PutBack) else _fields(run, report, host)
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
     return Settlement(
@@ -117,6 +120,8 @@ def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str,
             log.info("job succeeded, runs again", **named, run_ms=run_ms, in_s=round(delay_s, 3))
         case Fail():
             shown = log.traceback(report.outcome)
+            if not shown and has_stack(report.outcome):
+                shown = report.stack
             log.error("job failed", **named, run_ms=run_ms, cause=why, traceback=shown)
         case RunAgain(delay_s, counted) if counted == ASKED:
             log.info("job runs again as it asked", **named, cause=why, in_s=round(delay_s, 3))
@@ -130,7 +135,7 @@ def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str,
             log.warning("job put back", **named, cause=why)
 
 
-def _fields(run: Run, report: Report) -> Fields:
+def _fields(run: Run, report: Report, host: str) -> Fields:
     fields: Fields = [("pid", report.pid)]
     for name in ("wall_s", "cpu_s", "load_s"):
         seconds = getattr(report.usage, name)
@@ -148,6 +153,9 @@ def _fields(run: Run, report: Report) -> Fields:
             return fields
         case _:
             fields += [*_failure(report.outcome), ("cause", cause(report.outcome))]
+            fields += [*_death(report), ("host", host), ("zygote", report.zygote)]
+            if report.stack and has_stack(report.outcome):
+                fields.append(("stack", report.stack))
     if report.output_tail:
         fields += [("output", report.output_tail), ("output_bytes", report.output_bytes)]
     return fields
@@ -176,12 +184,6 @@ def _failure(
                 ("exc_type", "rqd.exceptions.JobTimeoutException"),
                 ("exc_string", traceback[-_TRACEBACK_CHARS:]),
             ]
-        case Crashed(signal_number, exit_status, core_dumped, _):
-            return [
-                ("signal", signal_number),
-                ("exit_status", exit_status),
-                ("core_dumped", int(core_dumped)),
-            ]
         case Stopped(_, _, traceback) if traceback:
             return [
                 ("exc_type", "rqd.exceptions.JobStoppedException"),
@@ -189,5 +191,20 @@ def _failure(
             ]
         case OutOfMemory(_, limit_bytes):
             return [] if limit_bytes is None else [("memory_limit_bytes", limit_bytes)]
-        case AskedAgain() | Refused() | Parked() | Lost() | Stopped():
+        case Crashed() | AskedAgain() | Refused() | Parked() | Lost() | Stopped():
             return []
+
+
+def _death(report: Report) -> Fields:
+    """How its process died, whatever the verdict."""
+    death = report.outcome if isinstance(report.outcome, Crashed) else report.death
+    if death is None:
+        return []
+    fields: Fields = [
+        ("signal", death.signal),
+        ("exit_status", death.exit_status),
+        ("core_dumped", int(death.core_dumped)),
+    ]
+    # rqd kills by SIGKILL; another signal came from elsewhere, before it.
+    sender = sent_by(report.outcome) if death.signal == SIGKILL else ""
+    return [*fields, ("sent_by", sender)] if sender else fields

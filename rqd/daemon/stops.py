@@ -92,4 +92,5 @@ class Stops:
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:
                 self._log.warning("job is killed as asked", **about(run.claim))
-                self._children.kill(run, Crashed(signal=signal.SIGKILL), now)
+                verdict = Crashed(signal=signal.SIGKILL, sent_by="rqd, for an operator")
+                self._children.kill(run, verdict, now)

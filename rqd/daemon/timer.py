@@ -5,6 +5,8 @@ and an order to stop.
 from __future__ import annotations
 
 import _signal
+import faulthandler
+import sys
 from time import monotonic
 
 from rqd.model.errors import JobStoppedException, JobTimeoutException
@@ -25,14 +27,19 @@ class Timer:
     thread does then must not be left half done.
     """
 
-    __slots__ = ("_ends_at", "ask_more", "is_held", "is_to_stop", "limit_s", "runs")
+    __slots__ = (
+        *("_ends_at", "_has_shown_threads", "ask_more", "is_held", "is_to_stop", "limit_s"),
+        *("runs", "stack_fd"),
+    )
 
     def __init__(self) -> None:
         self.limit_s = 0.0
         self.is_held = False
         self.runs = False
         self.is_to_stop = False  # an order came that was not raised yet
+        self.stack_fd = -1  # where the stacks of other threads go at the timeout; -1 for nowhere
         self._ends_at = 0.0
+        self._has_shown_threads = False
         # Seconds the master has granted meanwhile; asked when the time is over, and not before.
         self.ask_more: Callable[[], float] = lambda: 0.0
 
@@ -45,6 +52,7 @@ class Timer:
         self.stop_if_told()
         if limit_s > 0:
             self.limit_s = limit_s
+            self._has_shown_threads = False
             self._ends_at = monotonic() + limit_s
             _signal.setitimer(_signal.ITIMER_REAL, limit_s, _REPEAT_S)
 
@@ -69,6 +77,18 @@ class Timer:
             self.extend(more_s)
         return more_s > 0 and monotonic() < self._ends_at
 
+    def show_threads(self) -> None:
+        """Writes the stacks of all threads at a job's first alarm, if there are others than the one
+        whose traceback the timeout has.
+        """
+        if self.stack_fd < 0 or self._has_shown_threads or len(sys._current_frames()) < 2:
+            return
+        self._has_shown_threads = True
+        try:
+            faulthandler.dump_traceback(self.stack_fd)
+        except (OSError, ValueError, RuntimeError):
+            pass  # the job has closed what is not its own
+
     def let_go(self) -> None:
         """Ends `is_held`. Raises JobStoppedException if an order has come meanwhile."""
         self.is_held = False
@@ -87,6 +107,7 @@ timer = Timer()
 def raise_timeout(_signum: int, _frame: object) -> None:
     """SIGALRM's handler, installed by the zygote: raises JobTimeoutException while a job runs."""
     if timer.limit_s and not timer.is_held and not timer.is_put_off():
+        timer.show_threads()
         raise JobTimeoutException(f"the job ran longer than its timeout of {timer.limit_s:g} s")
 
 

@@ -37,6 +37,8 @@ from rqd.model.retry import read_asking
 from rqd.model.terms import read_terms
 
 HARD_KILL_AFTER_S = 5.0
+# What a process may take to write its stacks, before it is killed.
+_STACK_BEFORE_KILL_S = 0.2
 # The largest result, and room for what is said of it.
 LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
@@ -62,6 +64,8 @@ class Run:
     stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
     killed_at: float | None = None
     limits: ResourceLimits = NO_RESOURCE_LIMITS
+    is_stack_asked: bool = False
+    stack_from: int = 0  # the byte of its place's file from which its last stacks are
     peak_bytes: int | None = None
     cpu_before_s: float = 0.0  # what its process had used when the job was sent
     told_at: float = -math.inf  # that its cpu time is over
@@ -75,6 +79,19 @@ class Run:
     def limit_s(self) -> float:
         """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
         return self.claim.timeout_s + self.granted_s + self.news.extended_s
+
+    @property
+    def stack_due(self) -> float:
+        """When to ask for its stacks, as the kill comes next."""
+        is_over = self.deadline is None or self.is_stack_asked or self.killed_at is not None
+        return (
+            math.inf if self.deadline is None or is_over else self.deadline - _STACK_BEFORE_KILL_S
+        )
+
+    def put_kill_off(self, now: float) -> None:
+        """Until its process had the time to write its stacks, if the master was late to ask."""
+        if self.deadline is not None:
+            self.deadline = max(self.deadline, now + _STACK_BEFORE_KILL_S)
 
     def start(self, now: float) -> None:
         """A child gets it."""
@@ -97,6 +114,7 @@ class Child:
     channel: socket.socket
     pidfd: int
     jobs_left: int
+    zygote: int = 0  # which one of the master's it is of
     reader: FrameReader = field(default_factory=lambda: FrameReader(LONGEST_ANSWER_BYTES))
     outbox: memoryview = field(default_factory=lambda: memoryview(b""))
     unread: bool = False  # it died with a job's frame in its socket
@@ -177,10 +195,11 @@ class Workers:
         """True while a worker holds a job that has to run alone."""
         return any(run.claim.is_suspect for run in self.runs())
 
-    def attach(self, forked: Forked) -> Worker:
+    def attach(self, forked: Forked, zygote: int = 0) -> Worker:
         """A child has arrived in its place."""
         worker = self.by_number[forked.worker]
-        worker.child = Child(forked.pid, forked.channel, forked.pidfd, self.jobs_per_child)
+        jobs = self.jobs_per_child
+        worker.child = Child(forked.pid, forked.channel, forked.pidfd, jobs, zygote)
         return worker
 
     def assign(self, claim: Claim) -> Run:
@@ -467,7 +486,7 @@ def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
         peak_memory_bytes=max(grown_bytes, run.peak_bytes or 0),
         load_s=load_us / 1_000_000,
     )
-    return Report(outcome, usage, child.pid)
+    return Report(outcome, usage, child.pid, zygote=child.zygote)
 
 
 def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
@@ -524,4 +543,5 @@ def _death_report(
         cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
         peak_memory_bytes=max(grown, run.peak_bytes or 0),
     )
-    return Report(outcome, usage, exited.pid)
+    death = crash_from_status(exited.status)
+    return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)

@@ -23,7 +23,7 @@ from rqd import __version__
 from rqd.daemon import child, frames
 from rqd.daemon.child import Pipes
 from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout
+from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -78,15 +78,19 @@ def main(
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
         current.keyring = trust.keyring  # the application may enqueue while it is imported
         current.allowlist = trust.allowlist
+        # Each child has the file of its place there.
+        stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         for module in preload:
             __import__(module)
         around = _load_around(middleware, exception_handlers)
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
-        child.rehearse(trust)
+        child.rehearse(trust, stack_at_fd)
         current.around = around
-        faulthandler.enable()  # a child that dies by a signal leaves its stack in its output
+        # In the zygote and not in each child, where it costs three times as much a fork.
+        faulthandler.enable(stack_at_fd)
+        faulthandler.register(frames.STACK_SIGNAL, stack_at_fd)
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
 
@@ -97,7 +101,7 @@ def main(
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     _tell(control, encode_frame(frames.READY, *told))
-    Zygote(control, jobs_per_child, set_title, trust).run()
+    Zygote(control, jobs_per_child, set_title, trust, stack_at_fd).run()
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:
@@ -124,12 +128,18 @@ class Zygote:
     """The loop: control frames in; forks, deaths and reports out."""
 
     def __init__(
-        self, control: _socket.socket, jobs_per_child: int, set_title: Any, trust: Trust
+        self,
+        control: _socket.socket,
+        jobs_per_child: int,
+        set_title: Any,
+        trust: Trust,
+        stack_at_fd: int,
     ) -> None:
         self._control = control
         self._jobs_per_child = jobs_per_child
         self._set_title = set_title
         self._trust = trust
+        self._stack_at_fd = stack_at_fd
         self._reader = FrameReader()
         self._received_fds: list[int] = []
         self._places: dict[int, Place] = {}
@@ -188,13 +198,14 @@ class Zygote:
             self._fork(number)
 
     def _open_place(self, fds: list[int]) -> Place:
-        output_fd, life_fd, *group_fds = fds
+        output_fd, life_fd, stack_fd, *group_fds = fds
         # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
         # owner of this description, which each child makes its own process group.
         fcntl(life_fd, _F_SETSIG, _signal.SIGKILL)
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         join_fd, kill_fd = group_fds or (-1, -1)
-        return Place(Pipes(output_fd, life_fd, join_fd), kill_fd)
+        pipes = Pipes(output_fd, life_fd, stack_fd, self._stack_at_fd, join_fd)
+        return Place(pipes, kill_fd)
 
     def _fork(self, number: int) -> None:
         place = self._places[number]

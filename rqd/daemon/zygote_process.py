@@ -19,6 +19,7 @@ from rqd.daemon.cgroups import PlaceGroup, Subtree
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.stacks import StackFile
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _MOST_READS = 16
@@ -108,8 +109,10 @@ class ZygoteProcess:
         self._outputs: dict[int, int] = {}
         self._subtree = subtree
         self.groups: dict[int, PlaceGroup] = {}  # by worker
+        self.stacks: dict[int, StackFile] = {}  # of the children in each worker's place
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
+        self.generation = 0  # which one of its master's it is, from 1
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         # Not ours: a reader that hangs would hold up what prints there.
@@ -180,7 +183,8 @@ class ZygoteProcess:
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
         life_read, life_write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output_read, False)
-        fds = [output_write, life_read, *self._open_group(worker)]
+        self.stacks[worker] = stacks = StackFile()
+        fds = [output_write, life_read, stacks.share(), *self._open_group(worker)]
         self._send(encode_frame(frames.FILL, b"%d" % worker, b"%d" % len(fds)), fds)
         self._outputs[worker] = output_read
         self._kept_fds += [output_read, life_write]
@@ -260,6 +264,8 @@ class ZygoteProcess:
         self._outbox.clear()
         _close_all(self._kept_fds)
         self._kept_fds.clear()
+        for stacks in self.stacks.values():
+            stacks.close()
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -375,6 +381,11 @@ def stop_by_pidfd(pidfd: int) -> None:
 def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
     """Has JobTimeoutException raised in the child's job: its cpu time is over."""
     _signal_by_pidfd(pidfd, frames.CPU_SIGNAL)
+
+
+def show_stack_by_pidfd(pidfd: int) -> None:
+    """Has the process write the stacks of its threads into its place's file."""
+    _signal_by_pidfd(pidfd, frames.STACK_SIGNAL)
 
 
 def _signal_by_pidfd(pidfd: int, signum: int) -> None:

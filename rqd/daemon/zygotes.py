@@ -44,6 +44,7 @@ class Zygotes:
         self._log = log
         self._restart_at: float | None = None
         self._losses = 0
+        self._generation = 0
         self._booting_since = 0.0
         self._boot_s = 0.0
         self._follow_by: float | None = None
@@ -227,6 +228,8 @@ class Zygotes:
         except OSError as error:
             self._log.error("can't start the zygote", error=error)
             return None
+        self._generation += 1
+        zygote.generation = self._generation
         self._loop.watch(zygote.control_fd)
         self._loop.watch(zygote.pidfd)
         self._loop.watch(zygote.output_fd)

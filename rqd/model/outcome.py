@@ -73,12 +73,16 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """The child died without an answer: by a signal, or by leaving with a status of its own."""
+    """The child died without an answer: by a signal, or by leaving with a status of its own.
+
+    `sent_by` says who sent the signal where that is known, as it is of rqd itself.
+    """
 
     signal: int = 0
     exit_status: int = 0
     core_dumped: bool = False
     note: str = ""  # what else is known
+    sent_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,8 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Report:
     """An attempt's outcome with what is known about it: usage, pid, the tail of its output and how
-    long that was in all.
+    long that was in all; how its process died, if it did; where its threads stood; and which zygote
+    of its master forked it, from 1.
     """
 
     outcome: Outcome
@@ -162,6 +167,31 @@ class Report:
     pid: int = 0
     output_tail: bytes = b""
     output_bytes: int = 0
+    death: Crashed | None = None
+    stack: str = ""
+    zygote: int = 0
+
+
+def sent_by(outcome: Outcome) -> str:
+    """Who ended the process with a signal, where rqd did; empty for what is not known."""
+    match outcome:
+        case Crashed(sent_by=sender):
+            return sender
+        case TimedOut(killed=True):
+            return "rqd, as it ran on after its timeout"
+        case Stopped(by, killed=True):
+            return f"rqd, for {by}"
+        case OutOfMemory(by_kernel=True):
+            return "the kernel, for want of memory"
+        case OutOfMemory():
+            return "rqd, as it was above its memory"
+        case _:
+            return ""
+
+
+def has_stack(outcome: Outcome) -> bool:
+    """True if a stack says more of this ending than its own traceback does."""
+    return isinstance(outcome, Crashed | TimedOut | Stopped | Lost)
 
 
 def cause(outcome: Outcome) -> str:

@@ -1,0 +1,120 @@
+"""A process's Python stacks as faulthandler writes them: read, and without rqd's own frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
+_THREAD = re.compile(
+    r"^(?P<current>Current )?[Tt]hread 0x(?P<id>[0-9a-f]+)(?: \[(?P<name>.*)\])?"
+    r"(?P<gc> *\(.*\))?(?: \(most recent call first\))?:$"
+)
+_OWN_FOLDER = str(Path(__file__).parent.parent) + "/"
+# Where a child's main thread begins: the zygote is an interpreter with -c.
+_ENTRY = ("<string>", "<module>")
+_ALARM = "daemon/timer.py"
+_MOST_CHARS = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A call: where it stands; line 0 where that is not known."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread and its calls, the innermost first; the current one was running Python."""
+
+    id: str
+    is_current: bool
+    frames: tuple[Frame, ...]
+    name: str = ""
+
+
+def without_own_frames(text: str) -> str:
+    """The same text, each thread beginning with the job's own code; at most 64 Ki characters."""
+    shown: list[str] = []
+    for is_frames, lines in _portions(text):
+        shown += _of_the_job(lines) if is_frames else lines
+    told = "\n".join(shown).strip("\n")
+    if len(told) > _MOST_CHARS:
+        # The main thread is the last one.
+        told = f"{told[: _MOST_CHARS // 2]}\n...\n{told[-_MOST_CHARS // 2 :]}"
+    return told
+
+
+def is_whole(text: str) -> bool:
+    """True if a stack has come to its end: that of the main thread, which is written last."""
+    lines = text.rstrip("\n").rpartition("\n")[2]
+    found = _FRAME.match(lines)
+    return (
+        text.endswith("\n") and found is not None and (found["file"], found["function"]) == _ENTRY
+    )
+
+
+def threads_of(text: str) -> list[Thread]:
+    """The threads of a stack, in the order in which they were written, the main thread last."""
+    threads: list[Thread] = []
+    head = None
+    for is_frames, lines in _portions(text):
+        if is_frames and head is not None:
+            frames = tuple(filter(None, map(_frame, lines)))
+            is_current = head["current"] is not None
+            threads.append(Thread(head["id"], is_current, frames, head["name"] or ""))
+            head = None
+        elif not is_frames:
+            found = list(filter(None, map(_THREAD.match, lines)))
+            head = found[-1] if found else head
+    return threads
+
+
+def _portions(text: str) -> Iterator[tuple[bool, list[str]]]:
+    """Runs of lines that are frames, and of those that are none, in their order."""
+    portion: list[str] = []
+    is_frames = False
+    for line in text.splitlines():
+        is_frame = _FRAME.match(line) is not None
+        if is_frame is not is_frames and portion:
+            yield is_frames, portion
+            portion = []
+        is_frames = is_frame
+        portion.append(line)
+    if portion:
+        yield is_frames, portion
+
+
+def _of_the_job(lines: list[str]) -> list[str]:
+    """Without the frames below which the job runs, and those of the alarm above it."""
+    first, end = 0, len(lines)
+    while end and _is_below_the_job(lines[end - 1]):
+        end -= 1
+    while first < end and _file(lines[first]) == _OWN_FOLDER + _ALARM:
+        first += 1
+    return lines[first:end] or lines
+
+
+def _is_below_the_job(line: str) -> bool:
+    frame = _frame(line)
+    if frame is None:
+        return False
+    return frame.file.startswith(_OWN_FOLDER) or (frame.file, frame.function) == _ENTRY
+
+
+def _file(line: str) -> str:
+    frame = _frame(line)
+    return frame.file if frame else ""
+
+
+def _frame(line: str) -> Frame | None:
+    found = _FRAME.match(line)
+    if found is None:
+        return None
+    number = found["line"]
+    return Frame(found["file"], int(number) if number.isdecimal() else 0, found["function"])

@@ -1,0 +1,84 @@
+"""What is known of an attempt that did not succeed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+
+from rqd import Queue
+from rqd.job import Job
+from rqd.model.stack import threads_of
+from rqd.results import Result
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.waiting import eventually
+
+WAIT_S = 15.0
+
+
+def ended(job: Job[Any]) -> Result:
+    result = job.latest_result(timeout=WAIT_S)
+    assert result is not None, f"{job.id} is {job.get_status()}"
+    return result
+
+
+def functions(stack: str | None) -> list[list[str]]:
+    """The names of each thread's functions."""
+    return [[frame.function for frame in thread.frames] for thread in threads_of(stack or "")]
+
+
+def test_a_crash_leaves_the_stacks_of_all_threads(start_daemon: StartDaemon, queue: Queue) -> None:
+    daemon = start_daemon("--jobs-per-child", "2")
+    result = ended(queue.enqueue(jobs.segfault_beside_a_thread))
+    other, main = functions(result.stack)
+    assert "wait_in_a_thread" in other
+    assert main[-1] == "segfault_beside_a_thread"  # below are rqd's own
+    assert "segfault" in main
+    assert "Segmentation fault" in (result.stack or "")
+    assert result.output == ""
+    eventually(lambda: "in segfault_beside_a_thread" in daemon.log())
+
+    assert result.details["signal"] == signal.SIGSEGV
+    assert "sent_by" not in result.details  # nobody knows
+    assert (result.details["host"], result.details["zygote"]) == (socket.gethostname(), 1)
+
+    # The next one in that place does not inherit it.
+    assert ended(queue.enqueue(jobs.leave, 3)).stack is None
+    os.kill(daemon.zygote().pid, signal.SIGKILL)
+    assert ended(queue.enqueue(jobs.leave, 3)).details["zygote"] == 2
+
+
+def test_a_timeout_leaves_the_stacks_even_of_c_code_that_keeps_the_gil(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--preload", "tests.jobs", workers=2)
+    stuck = queue.enqueue(jobs.keep_the_gil, job_timeout=0.1)
+    threaded = ended(queue.enqueue(jobs.time_out_beside_a_thread, job_timeout=0.3))
+    other, main = functions(threaded.stack)
+    assert "wait_in_a_thread" in other
+    assert main == ["run_for_ever", "time_out_beside_a_thread"]
+    assert "in run_for_ever" in (threaded.exc_string or "")
+    alone = ended(queue.enqueue(jobs.run_for_ever, job_timeout=0.1))
+    assert alone.stack is None  # the traceback has it all
+    assert "in run_for_ever" in (alone.exc_string or "")
+
+    killed = ended(stuck)
+    assert functions(killed.stack) == [["keep_the_gil"]]
+    assert killed.details["signal"] == signal.SIGKILL
+    assert killed.details["sent_by"] == "rqd, as it ran on after its timeout"
+
+
+def test_who_sent_a_signal_is_said_where_it_was_rqd(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    start_daemon("--preload", "tests.jobs")
+    job = queue.enqueue(jobs.keep_the_gil, fifo)
+    with open(fifo) as started:
+        assert started.read() == "here"
+    job.stop(grace=0.5, by="ada")
+    result = ended(job)
+    assert functions(result.stack) == [["keep_the_gil"]]
+    assert result.details["sent_by"] == "rqd, for ada"
+    assert "sent_by" not in ended(queue.enqueue(jobs.signal_self, int(signal.SIGKILL))).details
