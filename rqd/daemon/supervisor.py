@@ -15,6 +15,7 @@ from typing import Any
 
 import setproctitle
 
+from rqd.daemon.answers import Answers
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
 from rqd.daemon.config import Config
@@ -78,6 +79,7 @@ class Master:
         self._presence = Presence(config, instance, self._link, log)
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
+        self._answers = Answers(self._link, instance)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
@@ -123,7 +125,7 @@ class Master:
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
-        at_redis = [self._dispatch.next_due, self._reporting.next_due()]
+        at_redis = [self._dispatch.next_due, self._reporting.next_due(), self._answers.next_due()]
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
@@ -217,6 +219,7 @@ class Master:
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         self._reporting.perform(now)
+        self._answers.send(now)
         self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
@@ -255,11 +258,15 @@ class Master:
         for command in answer.commands:
             if command["id"] != self._obeyed:
                 self._obeyed = command["id"]
-                self._obey_command(command, now)
+                told = self._obey_command(command, now)
+                if told is not None:
+                    self._answers.give(command, told, now)
         if answer.commands:
+            self._answers.send(now)
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 
-    def _obey_command(self, command: dict[str, Any], now: float) -> None:
+    def _obey_command(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
+        """What to answer; None if whoever carries it out will."""
         match command.get("do"):
             case "stop":
                 asked = Shutdown.IMMEDIATE if command.get("now") else Shutdown.GRACEFUL
@@ -273,6 +280,17 @@ class Master:
             case other:
                 if not obey_for_job(command, self._children, now, self._log):
                     self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
+                    return {"error": "this master does not know the command"}
+        return self._standing()
+
+    def _standing(self) -> dict[str, Any]:
+        """How it stands, for who asked something of it."""
+        workers = self._children.workers
+        return {
+            "state": self._state(),
+            "busy": len(workers.runs()),
+            "workers": sum(worker.wanted for worker in workers),
+        }
 
     # -- beginning and end -------------------------------------------------------------------
 

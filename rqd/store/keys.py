@@ -171,6 +171,10 @@ class Keys:
         """HASH: a worker's row; expires when its master's heartbeats stop."""
         return f"{self.prefix}worker:{master}:{number}"
 
+    def answers(self, request: str) -> str:
+        """STREAM of masters' answers to a command; a minute."""
+        return f"{self.prefix}answers:{request}"
+
     def wake_master(self, name: str) -> str:
         """ZSET of one member: "look at Redis", for one master."""
         return f"{self.prefix}wake:master:{name}"

@@ -288,9 +288,16 @@ class Store:
         return bool(self._ask("resume", queue))
 
     def command(self, command: Mapping[str, Any], masters: Sequence[str]) -> list[str]:
-        """Sends a command, which needs an `id`, to these masters; returns those that live."""
+        """Sends a command, which needs an `id`, to these masters; returns those that live.
+
+        asking.py waits for what they answer.
+        """
         told = self._run("command", json.dumps(dict(command)), *masters)
         return [name.decode() for name in told]
+
+    def answer(self, request: str, master: str, answer: str, ttl_s: int) -> bool:
+        """A master's answer, as JSON, to the command of this id; it stays for `ttl_s`."""
+        return bool(self._run("answer", request, master, answer, ttl_s))
 
     def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
         """A payload that is too large to come with its claim, its first `limit_bytes` at most.

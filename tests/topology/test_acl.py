@@ -15,6 +15,7 @@ import redis
 from rqd import Queue
 from rqd.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
+from rqd.store.asking import ask
 from rqd.store.exchange import Failures
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.permissions import acl_lines
@@ -106,6 +107,8 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: driver.enqueue(job("c", ttl_s=30), "d", "e", "f", request="again"),
         lambda: driver.redis.rpush(f"{driver.keys.prefix}control:m", "no command"),
         lambda: store.command({"id": "1", "do": "stop"}, ["m"]),
+        lambda: store.answer("1", "m", "{}", 60),
+        lambda: ask(store, views, {"id": "1", "do": "stop"}, ["m"], 0.1),
         driver.beat,
         lambda: claim(4),
         lambda: driver.beat(*held, obeyed="1"),
