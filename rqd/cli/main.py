@@ -35,7 +35,7 @@ _COMMANDS = {
     "reload": "reload", "logs": "logs", "queue": "queue", "retry": "retry", "worker": "worker",
     "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
-    "healthcheck": "healthcheck", "cron": "cron",
+    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from rqd.daemon.loop import Loop
 from rqd.daemon.oom import OomCounter, explain
 from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
 from rqd.daemon.procfs import cpu_s, own_bytes
+from rqd.daemon.stacks import StackFile
 from rqd.daemon.workers import Run, Worker, Workers
 from rqd.daemon.zygote_process import (
     BootFailed,
@@ -149,6 +150,35 @@ class Children:
         run.killed_at = now
         self._ask_to_kill(worker)
 
+    def show_stack(self, run: Run) -> int:
+        """Has a running job's process write where its threads stand; at which byte that begins."""
+        child, stacks = self.workers.by_number[run.worker].child, self._stacks(run)
+        if child is None or stacks is None:
+            return 0
+        start = stacks.written_bytes
+        show_stack_by_pidfd(child.pidfd)
+        return start
+
+    def stack_of(self, run: Run, start: int) -> str:
+        """What it has written from this byte on."""
+        stacks = self._stacks(run)
+        return stacks.read(start) if stacks is not None else ""
+
+    def forget_stack(self, run: Run) -> None:
+        """What it has written was read, and is not its last word."""
+        stacks = self._stacks(run)
+        if stacks is not None and not run.is_stack_asked:
+            stacks.forget()
+
+    def _stacks(self, run: Run) -> StackFile | None:
+        zygote = self._parents.get(run.worker)
+        return zygote.stacks[run.worker] if zygote is not None else None
+
+    def pid_of(self, run: Run) -> int:
+        """The process of a running job; 0 if it is gone."""
+        child = self.workers.by_number[run.worker].child
+        return child.pid if child is not None else 0
+
     def extend(self, job_id: str, fence: int, seconds: float) -> bool:
         """More time for a running attempt; False if it does not run here, or is being killed."""
         worker = self.workers.extend(job_id, fence, seconds)
@@ -274,7 +304,7 @@ class Children:
 
     def _end_run_in_time(self, run: Run, now: float) -> None:
         if now >= run.stack_due:
-            self._ask_for_stack(run)
+            run.is_stack_asked, run.stack_from = True, self.show_stack(run)
             run.put_kill_off(now)
         if run.deadline is not None and now >= run.deadline and run.killed_at is None:
             self.kill(run, TimedOut(run.limit_s, killed=True), now)
@@ -294,14 +324,6 @@ class Children:
             kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not hear
         child.is_overdue = True
         self._ask_to_kill(worker)
-
-    def _ask_for_stack(self, run: Run) -> None:
-        """Has a running job's process write where its threads stand."""
-        run.is_stack_asked = True
-        child, zygote = self.workers.by_number[run.worker].child, self._parents.get(run.worker)
-        if child is not None and zygote is not None:
-            run.stack_from = zygote.stacks[run.worker].written_bytes
-            show_stack_by_pidfd(child.pidfd)
 
     def _ask_to_kill(self, worker: Worker) -> None:
         parent = self._parents.get(worker.number)

@@ -7,6 +7,13 @@ import os
 from rqd.model.outcome import Crashed
 
 TAIL_BYTES = 64 * 1024
+_STATES = {
+    "T": "was stopped by a signal",
+    "t": "is stopped by a debugger",
+    "D": "waits for a device",
+    "Z": "is dead",
+    "X": "is dead",
+}
 
 
 def crash_from_status(status: int) -> Crashed:
@@ -14,6 +21,16 @@ def crash_from_status(status: int) -> Crashed:
     if os.WIFSIGNALED(status):
         return Crashed(signal=os.WTERMSIG(status), core_dumped=os.WCOREDUMP(status))
     return Crashed(exit_status=os.WEXITSTATUS(status))
+
+
+def process_state(pid: int) -> str:
+    """What a process does, as the kernel has it: `runs`, `was stopped by a signal`."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            letter = stat.read().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return "is gone"
+    return _STATES.get(letter, "runs, or waits")
 
 
 class Tail:

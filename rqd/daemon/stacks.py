@@ -50,8 +50,12 @@ class StackFile:
         if not self.written_bytes:
             return ""
         text = without_own_frames(self.read(start) or self.read())
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        self.forget()
         return text
+
+    def forget(self) -> None:
+        """What comes next is written over what has come."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
 
     def close(self) -> None:
         """Nobody reads it any more."""

@@ -31,6 +31,7 @@ from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.renewal import Reread, changed, renewed
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
+from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.stops import Stops
 from rqd.daemon.timetable import Timetable
 from rqd.model.errors import ConfigurationError, RqdError
@@ -80,6 +81,7 @@ class Master:
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
         self._answers = Answers(self._link, instance)
+        self._stack_requests = StackRequests(self._children, self._answers)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
@@ -131,7 +133,7 @@ class Master:
         if self._orders.shutdown is Shutdown.NONE:
             at_redis += [duties.next_due(Duty.POLL), self._timetable.next_at]
         here = [self._children.next_due(), duties.next_due(Duty.PULSE)]
-        here.append(self._consumption.next_due())
+        here += [self._consumption.next_due(), self._stack_requests.next_due()]
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
@@ -219,6 +221,7 @@ class Master:
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         self._reporting.perform(now)
+        self._stack_requests.perform(now)
         self._answers.send(now)
         self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
@@ -277,6 +280,8 @@ class Master:
                 self._reload(command["id"], now)
             case "stop_job" | "kill_jobs":
                 self._dispatch.take(self._stops.obey(command, now))
+            case "stack":
+                return self._stack_requests.take(command, now)
             case other:
                 if not obey_for_job(command, self._children, now, self._log):
                     self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])

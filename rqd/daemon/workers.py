@@ -191,6 +191,11 @@ class Workers:
         """The jobs that workers hold now."""
         return [worker.run for worker in self if worker.run is not None]
 
+    def run_of(self, job_id: str, fence: int) -> Run | None:
+        """The attempt with this fence, if a worker holds it."""
+        found = (run for run in self.runs() if (run.claim.id, run.claim.fence) == (job_id, fence))
+        return next(found, None)
+
     def has_suspect(self) -> bool:
         """True while a worker holds a job that has to run alone."""
         return any(run.claim.is_suspect for run in self.runs())

@@ -38,15 +38,15 @@ class Thread:
     name: str = ""
 
 
-def without_own_frames(text: str) -> str:
-    """The same text, each thread beginning with the job's own code; at most 64 Ki characters."""
+def without_own_frames(text: str, most_chars: int = _MOST_CHARS) -> str:
+    """The same text, each thread beginning with the job's own code; about so much of it at most."""
     shown: list[str] = []
     for is_frames, lines in _portions(text):
         shown += _of_the_job(lines) if is_frames else lines
     told = "\n".join(shown).strip("\n")
-    if len(told) > _MOST_CHARS:
+    if len(told) > most_chars:
         # The main thread is the last one.
-        told = f"{told[: _MOST_CHARS // 2]}\n...\n{told[-_MOST_CHARS // 2 :]}"
+        told = f"{told[: most_chars // 2]}\n...\n{told[-most_chars // 2 :]}"
     return told
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from typing import Any
 
+import pytest
+
 from rqd import Queue
+from rqd.connection import Backend
+from rqd.exceptions import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.job import Job
 from rqd.model.stack import threads_of
 from rqd.results import Result
+from rqd.stacks import live_stack
 from tests import jobs
 from tests.daemons import StartDaemon
 from tests.waiting import eventually
@@ -82,3 +88,45 @@ def test_who_sent_a_signal_is_said_where_it_was_rqd(
     assert functions(result.stack) == [["keep_the_gil"]]
     assert result.details["sent_by"] == "rqd, for ada"
     assert "sent_by" not in ended(queue.enqueue(jobs.signal_self, int(signal.SIGKILL))).details
+
+
+def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, fifo: str
+) -> None:
+    daemon = start_daemon("--name", "alpha", "--preload", "tests.jobs")
+    job = queue.enqueue(jobs.keep_the_gil, fifo)
+    with open(fifo) as started:
+        assert started.read() == "here"
+    took_s = []
+    for _ in range(5):
+        begun = time.monotonic()
+        stack = live_stack(job.id, there)
+        took_s.append(time.monotonic() - begun)
+        assert functions(stack.text) == [["keep_the_gil"]]
+    assert min(took_s) < 0.2, took_s
+    child = daemon.titled("rqd: worker 1 tests.jobs.keep_the_gil")
+    assert (stack.worker, stack.attempt, stack.pid) == ("alpha:1", 1, child.pid)
+    assert stack.host == socket.gethostname()
+
+    child.suspend()
+    with pytest.raises(RqdError, match="its process wrote none: it was stopped by a signal"):
+        live_stack(job.id, there)
+    job.stop(grace=0)
+    assert ended(job).stack is None
+    with pytest.raises(InvalidJobOperation, match="is stopped: only a running job has a stack"):
+        live_stack(job.id, there)
+    with pytest.raises(NoSuchJobError):
+        live_stack("nobody", there)
+
+
+def test_a_master_that_stands_still_shows_no_stack(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, fifo: str
+) -> None:
+    daemon = start_daemon("--name", "alpha", "--preload", "tests.jobs")
+    job = queue.enqueue(jobs.keep_the_gil, fifo)
+    with open(fifo) as started:
+        assert started.read() == "here"
+    daemon.signal(signal.SIGSTOP)
+    with pytest.raises(RqdError, match="runs on 'alpha', which does not answer within 0.2 s"):
+        live_stack(job.id, there, timeout=0.2)
+    daemon.signal(signal.SIGCONT)

@@ -1,0 +1,34 @@
+"""`rqd stack`: where a running job stands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from rqd.cli.completing import complete_jobs
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import plain
+from rqd.stacks import live_stack
+
+
+@click.command(name="stack")
+@redis_options
+@as_json
+@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
+def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
+    """Show where a running job stands, on whichever host: the stacks of all its threads.
+
+    The job goes on. Works while C code holds the GIL.
+    """
+    with backend(url, namespace) as there:
+        stack = live_stack(job_id, there)
+    if as_json:
+        told = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
+        click.echo(json.dumps(told, indent=2))
+        return
+    head = f"attempt {stack.attempt} in {stack.worker}, pid {stack.pid} on {stack.host}"
+    click.secho(plain(head), bold=True)
+    click.echo()
+    click.echo(plain(stack.text))
