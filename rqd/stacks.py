@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rqd.connection import Backend, Client, backend_for
+from rqd.command import Connection
+from rqd.connection import Backend, backend_for
 from rqd.model.errors import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
@@ -33,9 +34,7 @@ class LiveStack:
         return threads_of(self.text)
 
 
-def live_stack(
-    job_id: str, connection: Backend | Client | str | None = None, timeout: float = 3.0
-) -> LiveStack:
+def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0) -> LiveStack:
     """The stack of a running job; it goes on, and its code notices nothing.
 
     Also of one whose C code holds the GIL. Raises InvalidJobOperation if the job does not run,

@@ -19,10 +19,12 @@ from rqd.model.progress import Progress
 from rqd.store.views import Views
 
 _NUMBERS = {
-    "pid", "zygote_pid", "rss_bytes", "busy", "wanted", "workers", "done", "failed", "number",
+    "pid", "zygote_pid", "rss_bytes", "memory_bytes", "busy", "wanted", "workers", "done",
+    "failed", "number",
 }  # fmt: skip
 _DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
+_INTERNAL = {"boot", "measured"}
 _DIGITS = 17
 _ALL = ("queues", "masters", "workers")
 
@@ -206,7 +208,7 @@ def _is_shown(row: dict[str, str]) -> bool:
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:
-    """Numbers as numbers, instants as ISO 8601; the boot id is nobody's business."""
+    """Numbers as numbers, instants as ISO 8601; without what only daemons make use of."""
     typed: dict[str, Any] = {}
     for name, value in row.items():
         if name in _NUMBERS:
@@ -216,7 +218,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
         elif name in _INSTANTS:
             at_us = _whole(value)
             typed[name] = datetime.fromtimestamp(at_us / 1e6, UTC).isoformat() if at_us else ""
-        elif name != "boot":
+        elif name not in _INTERNAL:
             typed[name] = value
     return typed
 

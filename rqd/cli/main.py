@@ -35,7 +35,8 @@ _COMMANDS = {
     "reload": "reload", "logs": "logs", "queue": "queue", "retry": "retry", "worker": "worker",
     "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
-    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack",
+    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps",
+    "top": "top",
 }  # fmt: skip
 
 

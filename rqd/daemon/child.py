@@ -104,8 +104,8 @@ def serve_inline(channel: _socket.socket, trust: Trust) -> None:
 
 class Pipes:
     """A place's two pipes: its children's output, and the one that closes when the master dies;
-    where they join its control group, -1 for none; the file for their stacks, with the descriptor at
-    which faulthandler looks for it.
+    where they join its control group, -1 for none; and the file for their stacks, with the
+    descriptor at which faulthandler looks for it.
     """
 
     __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life", "stack_at_fd", "stack_fd")

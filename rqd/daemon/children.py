@@ -266,7 +266,7 @@ class Children:
             if run is not None and child is not None and run.sent_at is not None:
                 seen = own_bytes([child.pid], self.parent_of(worker))
                 if seen is not None:
-                    run.peak_bytes = max(seen, run.peak_bytes or 0)
+                    run.memory_bytes, run.peak_bytes = seen, max(seen, run.peak_bytes or 0)
 
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 where there is none."""

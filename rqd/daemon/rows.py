@@ -20,8 +20,10 @@ class Gauge:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, float]] = {}
 
-    def read(self, pid: int, now: float) -> Row:
-        """`rss_bytes` and `cpu_percent` (since the last look) of a process, {} if it is gone."""
+    def read(self, pid: int, now: float, since: float | None = None) -> Row:
+        """`rss_bytes` and `cpu_percent` of a process, {} if it is gone: since the last look, or
+        since it got something to do if it was not looked at before.
+        """
         try:
             process = psutil.Process(pid)
             with process.oneshot():
@@ -31,7 +33,8 @@ class Gauge:
             self._seen.pop(pid, None)
             return {}
         used_s = times.user + times.system
-        before, before_s = self._seen.get(pid, (now, used_s))
+        first = (now, used_s) if since is None else (since, 0.0)
+        before, before_s = self._seen.get(pid, first)
         self._seen[pid] = (now, used_s)
         percent = 100 * (used_s - before_s) / (now - before) if now > before else 0.0
         return {"rss_bytes": rss, "cpu_percent": f"{percent:.1f}"}
@@ -42,7 +45,7 @@ class Gauge:
 
 
 def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
-    """A worker's row: state, pid, host, rss and cpu, its last error."""
+    """A worker's row: state, pid, host, rss and cpu, its last error; the memory of its job."""
     child, run = worker.child, worker.run
     row: Row = {
         "host": host,
@@ -54,7 +57,12 @@ def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
         "last_error": worker.last_error,
         "worked_s": f"{worker.worked_s:.3f}",
     }
-    return row | (gauge.read(child.pid, now) if child else {})
+    if run and run.sent_at is not None:
+        # A row that names another job by the time it is read was not measured since.
+        memory = "" if run.memory_bytes is None else run.memory_bytes
+        row |= {"measured": run.claim.id, "memory_bytes": memory}
+    since = run.sent_at if run else None
+    return row | (gauge.read(child.pid, now, since) if child else {})
 
 
 def master_row(

@@ -1,7 +1,7 @@
 """Stacks of running jobs that somebody wants to see now: asked of the process, and answered.
 
-The process writes by itself, in a signal handler of C; nothing tells when it is done but what it has
-written. So the master looks again in a moment, and goes on with its work meanwhile.
+The process writes by itself, in a signal handler of C; nothing tells when it is done but what it
+has written. So the master looks again in a moment, and goes on with its work meanwhile.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -258,13 +259,16 @@ class Master:
             else:
                 self._log.info("resumed")
             self._duties.hasten(Duty.BEAT, now)  # our rows say so
-        for command in answer.commands:
+        self._obey_commands(answer.commands, now)
+
+    def _obey_commands(self, commands: Sequence[dict[str, Any]], now: float) -> None:
+        for command in commands:
             if command["id"] != self._obeyed:
                 self._obeyed = command["id"]
                 told = self._obey_command(command, now)
                 if told is not None:
                     self._answers.give(command, told, now)
-        if answer.commands:
+        if commands:
             self._answers.send(now)
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 

@@ -1,14 +1,17 @@
 """`rqd job` and `rqd info` show what they can read of damaged records, without a traceback."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from rqd import Queue
+from rqd.cli.activity import look, screen
 from rqd.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.store import Store
+from rqd.store.views import Views
 from tests.cli.running import rqd
 
 GARBAGE = (b"", b"x", b"nan", b"1e300", b"-1", b"9" * 30, b"\xff\x1b[31m")
@@ -27,6 +30,9 @@ ROW = (
     "started",
     "since",
     "queues",
+    "job",
+    "memory_bytes",
+    "measured",
 )
 
 
@@ -65,6 +71,9 @@ def test_damaged_rows_are_shown(redis_url: str, redis_client: Any, garbage: byte
     assert (shown.status, shown.err) == (0, "")
     assert "m" in {master["name"] for master in json.loads(shown.out)["masters"]}
     assert rqd("info", url=redis_url).status == 0
+    running = look(Views(Store(client_connection(redis_url))))
+    assert len(screen(running, "cpu", 80, 24)) == 24
+    assert json.dumps(list(map(asdict, running)), allow_nan=False)
 
 
 @pytest.mark.parametrize("key", ["queues", "masters", "job:a"])

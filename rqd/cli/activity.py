@@ -1,0 +1,148 @@
+"""What runs where, for `rqd ps` and `rqd top`: one row for each running job, over all hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+
+from rqd.cli.table import plain
+from rqd.store.views import Views
+
+HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MB", "told")
+_MOST_TOLD_CHARS = 40
+_LATEST_US = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A running job. `cpu_percent` and `memory_bytes` are its process's, of the last heartbeat of
+    its master; None until the first one of its run.
+    """
+
+    id: str
+    function: str
+    queue: str
+    worker: str  # master:number
+    host: str
+    pid: int
+    since: str  # ISO 8601
+    for_s: float
+    cpu_percent: float | None
+    memory_bytes: int | None
+    progress: float | None
+    progress_message: str
+
+
+_ORDERS: dict[str, Callable[[Activity], tuple[object, ...]]] = {
+    "time": lambda one: (-one.for_s,),
+    "cpu": lambda one: (-(one.cpu_percent or 0.0), -one.for_s),
+    "memory": lambda one: (-(one.memory_bytes or 0), -one.for_s),
+    "queue": lambda one: (one.queue, -one.for_s),
+}
+ORDERS = tuple(_ORDERS)
+
+
+def look(views: Views) -> list[Activity]:
+    """The running jobs of all live masters."""
+    masters = {row["name"]: row for row in views.masters()}
+    rows = [row for row in views.workers(list(masters.values())) if row.get("job")]
+    told = views.progress([row["job"] for row in rows]) if rows else {}
+    now_us = views.now_us()
+    found = []
+    for row in rows:
+        since_us = _whole(row.get("since")) or now_us
+        is_measured = row.get("measured") == row["job"]
+        cpu, memory = row.get("cpu_percent"), row.get("memory_bytes")
+        progress = told.get(row["job"])
+        found.append(
+            Activity(
+                id=row["job"],
+                function=row.get("func_name", ""),
+                queue=row.get("queue", ""),
+                worker=f"{row['master']}:{row['number']}",
+                host=row.get("host") or masters[row["master"]].get("host", ""),
+                pid=_whole(row.get("pid")),
+                since=datetime.fromtimestamp(since_us / 1e6, UTC).isoformat(),
+                for_s=max(0.0, (now_us - since_us) / 1e6),
+                cpu_percent=_decimal(cpu) if is_measured else None,
+                memory_bytes=_whole(memory) if is_measured and memory else None,
+                progress=progress.fraction if progress else None,
+                progress_message=progress.message if progress else "",
+            )
+        )
+    return found
+
+
+def ordered(found: Sequence[Activity], by: str) -> list[Activity]:
+    """By one of ORDERS: the longest, busiest, largest first; or by the names of queues."""
+    return sorted(found, key=_ORDERS[by])
+
+
+def cells(one: Activity) -> tuple[object, ...]:
+    """What stands under HEADS."""
+    told = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
+    memory = None if one.memory_bytes is None else f"{one.memory_bytes / 1e6:.1f}"
+    cpu = None if one.cpu_percent is None else f"{one.cpu_percent:.0f}"
+    return (
+        one.id, one.function, one.queue, one.worker, one.host, one.pid, duration(one.for_s),
+        cpu, memory, told[:_MOST_TOLD_CHARS],
+    )  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `1:02`, `3:04:05`, `2d 03:04`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour:02}:{minute:02}"
+    if hours:
+        return f"{hour}:{minute:02}:{second:02}"
+    return f"{minute}:{second:02}" if minute else f"{second} s"
+
+
+def screen(
+    found: Sequence[Activity], by: str, width: int, height: int, note: str = ""
+) -> list[str]:
+    """The lines of a terminal of this size: a title, a table as far as there is room, the keys."""
+    hosts = len({one.host for one in found})
+    title = f"rqd top: {_count(len(found), 'job')} on {_count(hosts, 'host')}, by {by}"
+    keys = note or "t time  c cpu  m memory  u queue  q quit"
+    room = max(0, height - 3)
+    rows = [list(map(_text, cells(one))) for one in ordered(found, by)[:room]]
+    widths = [max(len(line[i]) for line in [list(HEADS), *rows]) for i in range(len(HEADS))]
+    table = ["  ".join(_aligned(line, widths)).rstrip() for line in [list(HEADS), *rows]]
+    lines = [title, *table, *[""] * (room - len(rows)), keys]
+    return [line[:width] for line in lines[:height]]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    numbers = ("pid", "for", "cpu %", "memory MB")
+    return [
+        cell.rjust(width) if head in numbers else cell.ljust(width)
+        for cell, head, width in zip(line, HEADS, widths, strict=True)
+    ]
+
+
+def _text(value: object) -> str:
+    """A cell on one line: who wrote it shall not steer the reader's terminal."""
+    return "-" if value is None or value == "" else plain(str(value)).replace("\n", " ")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _whole(text: str | None) -> int:
+    """0 for what is no number: anybody may have written to Redis."""
+    return min(int(text), _LATEST_US) if text and text.isdecimal() and len(text) < 17 else 0
+
+
+def _decimal(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
