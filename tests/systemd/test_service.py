@@ -33,6 +33,12 @@ def hold(fifo):
     return Path(fifo).read_text()
 
 
+def pay(amount):
+    print("paying")
+    print("paid")
+    return 1 / amount
+
+
 def surroundings():
     Path("made").touch()
     return {
@@ -205,6 +211,27 @@ def test_two_instances_have_settings_folders_and_queues_of_their_own(box: Box) -
     box.do("systemctl", "stop", mail)
     assert box.show(reports, "ActiveState") == ["active"]
     assert box.processes(mail) == []
+
+
+def test_the_journal_has_a_jobs_events_and_output_as_records_with_its_fields(box: Box) -> None:
+    queue = queue_of(box, "rqd")
+    assert result(queue.enqueue("shop.pay", 1, job_id="order-7")) == 1
+    queue.enqueue("shop.pay", 0, job_id="order-8")
+
+    def told(job_id: str, event: str) -> dict[str, Any]:
+        matches = ("_SYSTEMD_UNIT=rqd.service", f"RQD_JOB_ID={job_id}", f"RQD_EVENT={event}")
+        (record,) = eventually(lambda: box.journal(*matches), WAIT_S, f"{event} of {job_id}")
+        return record
+
+    finished = told("order-7", "job finished")
+    assert finished["MESSAGE"].startswith("job finished job_id=order-7 func=shop.pay queue=rqd ")
+    fields = ["PRIORITY", "SYSLOG_IDENTIFIER", "RQD_FUNC", "RQD_QUEUE", "RQD_ATTEMPT"]
+    assert [finished[name] for name in fields] == ["6", "rqd", "shop.pay", "rqd", "1"]
+    assert finished["RQD_MASTER"] == "box.1"
+    assert "paying\npaid" in told("order-7", "job output")["MESSAGE"]
+    failed = told("order-8", "job failed")
+    assert failed["PRIORITY"] == "3"
+    assert "ZeroDivisionError" in failed["MESSAGE"]
 
 
 @pytest.mark.parametrize(
