@@ -168,7 +168,7 @@ def test_a_master_that_stands_still_is_ended_with_its_stack_and_started_anew(box
     queue = queue_of(box, "stuck")
     job, fifo = hold(box, queue)
 
-    box.do("systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit)
+    box.do("systemctl", "kill", "--kill-who=main", "--signal=STOP", unit)
 
     eventually(lambda: box.show(unit, "NRestarts") == ["1"], WAIT_S)
     assert "ended by SIGABRT, here:" in box.log(unit)
@@ -185,7 +185,7 @@ def test_nothing_outlives_a_killed_master_and_its_job_runs_again_soon(box: Box) 
     before = box.processes(unit)
     assert len(before) == 3
 
-    box.do("systemctl", "kill", "--kill-whom=main", f"--signal={int(signal.SIGKILL)}", unit)
+    box.do("systemctl", "kill", "--kill-who=main", f"--signal={int(signal.SIGKILL)}", unit)
 
     eventually(lambda: box.processes(unit) == [])
     eventually(lambda: box.show(unit, "NRestarts", "ActiveState") == ["1", "active"], WAIT_S)
