@@ -32,8 +32,8 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
-    "reload": "reload", "logs": "logs", "queue": "queue", "retry": "retry", "worker": "worker",
-    "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
+    "reload": "reload", "upgrade": "upgrade", "logs": "logs", "queue": "queue", "retry": "retry",
+    "worker": "worker", "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
     "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps",
     "top": "top",

@@ -29,10 +29,11 @@ def command(url: str | None, namespace: str | None, name: str | None, no_wait: b
         request, told = tell(there, name, "reload")
         for master in told:
             click.echo(f"{master}: told to reload")
-        return 0 if no_wait else _wait(there, request, set(told))
+        return 0 if no_wait else wait(there, request, set(told), "reloaded")
 
 
-def _wait(there: Backend, request: str, masters: set[str]) -> int:
+def wait(there: Backend, request: str, masters: set[str], done: str) -> int:
+    """Waits until each master has done it, which is told so, or has refused; the exit status."""
     began, status = time.monotonic(), 0
     while masters:
         rows = {row["name"]: row for row in there.views.masters()}
@@ -40,13 +41,10 @@ def _wait(there: Backend, request: str, masters: set[str]) -> int:
             row = rows.get(master)
             if row is None:
                 click.echo(f"{master}: gone")
-            elif (
-                request not in row.get("reload_requests", "").split()
-                or row.get("reload") == "booting"
-            ):
+            elif _is_open(row, request):
                 continue
             elif row.get("reload") == "done":
-                click.echo(f"{master}: reloaded in {time.monotonic() - began:.1f} s")
+                click.echo(f"{master}: {done.format(**row)} in {time.monotonic() - began:.1f} s")
             else:
                 click.echo(f"{master}: refused, the old code serves on:")
                 click.echo(textwrap.indent(plain(row.get("reload_error", "")).rstrip(), "    "))

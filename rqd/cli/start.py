@@ -117,18 +117,34 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
+    from rqd.daemon.handover import receive  # noqa: PLC0415 - see above
     from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
-    from rqd.daemon.supervisor import run  # noqa: PLC0415 - see above
+    from rqd.daemon.supervisor import run, take_over  # noqa: PLC0415 - see above
 
-    keyring = keyring_of(os.environ)
+    before = receive(os.environ)
+    keyring = keyring_of(os.environ) if before is None else before.config.keyring
     # Not for what this process starts: who may have the keys gets them by another way.
     os.environ.pop(KEY_VARIABLE, None)
     os.environ.pop(FILE_VARIABLE, None)
-    if settings["user"] is not None:
+    if settings["user"] is not None and before is None:
         # A file of keys may be root's; all else is this user's affair.
         drop_to(find_account(settings["user"]))
     context = click.get_current_context()
-    return run(config_of(settings, keyring), lambda: config_of(read_again(context), keyring))
+    config = config_of(settings, keyring)
+    if before is None:
+        return run(config, lambda: config_of(read_again(context), keyring))
+    if before.is_trial:
+        return _end_trial(config)
+    return take_over(before, lambda: config_of(read_again(context), keyring))
+
+
+def _end_trial(config: Config) -> int:
+    """All that a master needs could be imported and read; raises where its log can't be opened."""
+    import rqd.daemon.zygote  # noqa: F401, PLC0415 - only to see that it can be
+    from rqd.daemon.log import open_log  # noqa: PLC0415 - as in `command`
+
+    open_log(config.log)
+    return 0
 
 
 def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:

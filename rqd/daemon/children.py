@@ -38,7 +38,7 @@ from rqd.daemon.zygote_process import (
     show_stack_by_pidfd,
     trust_frame,
 )
-from rqd.daemon.zygotes import Zygotes
+from rqd.daemon.zygotes import Zygotes, ZygotesState
 from rqd.model.outcome import (
     AskedAgain,
     Lost,
@@ -68,6 +68,24 @@ class Ended:
     report: Report
 
 
+@dataclass(frozen=True, slots=True)
+class ChildrenState:
+    """All processes and places at one moment."""
+
+    zygotes: ZygotesState
+    workers: tuple[Worker, ...]
+    parents: tuple[tuple[int, int], ...]  # of the child in each place: its zygote's pid
+    refill_at: tuple[tuple[int, float], ...]
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors of all of them."""
+        children = [worker.child for worker in self.workers if worker.child is not None]
+        fds = [fd for child in children for fd in (child.channel.fileno(), child.pidfd)]
+        zygotes = (self.zygotes.serving, *self.zygotes.leaving)
+        return [*fds, *(fd for zygote in zygotes for fd in zygote.fds)]
+
+
 class Children:
     """Zygote, children, and the places they are in."""
 
@@ -94,6 +112,33 @@ class Children:
         for number in range(1, self.config.workers + 1):
             self.workers.by_number[number] = Worker(number)
         self._boot(now)
+
+    def take_over(self, told: ChildrenState, now: float) -> None:
+        """Goes on with the processes of the master that was executed before in this process."""
+        self.zygotes.take_over(told.zygotes, self._subtree)
+        self.workers.take_over(told.workers, now)
+        by_pid = {zygote.pid: zygote for zygote in self.zygotes}
+        self._parents = {number: by_pid[pid] for number, pid in told.parents}
+        self._refill_at = dict(told.refill_at)
+        for zygote in self.zygotes:
+            for number, fd in zygote.outputs.items():
+                self._by_output[fd] = self.workers.by_number[number]
+                self._loop.watch(fd)
+        for worker in self.workers:
+            if worker.child is not None:
+                fd = worker.child.channel.fileno()
+                self._by_channel[fd] = worker
+                self._loop.watch_once(fd)
+                self._push(worker)
+
+    def hand_over(self) -> ChildrenState:
+        """What `take_over` needs."""
+        return ChildrenState(
+            zygotes=self.zygotes.hand_over(),
+            workers=tuple(self.workers),
+            parents=tuple((number, zygote.pid) for number, zygote in self._parents.items()),
+            refill_at=tuple(self._refill_at.items()),
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -565,7 +610,7 @@ class Children:
             ended += self._apply(zygote, event, now)
         lost = [worker for worker in self.workers if self._parents.get(worker.number) is zygote]
         ended += self._end_orphans(zygote, lost, now)
-        for fd in zygote.output_fds:
+        for fd in zygote.outputs.values():
             self._loop.forget(fd)
             self._by_output.pop(fd, None)
         if zygote is self.zygotes.serving:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from typing import Any
 
 from rqd.daemon.admission import Admission
 from rqd.daemon.children import Children, Ended
@@ -59,7 +60,16 @@ class Dispatch:
         self.next_promotion_at = float("inf")
         self._claims_left = config.max_jobs
         self.is_open = True
+        self.is_held = False  # for a moment nothing is to be claimed
         self.found_nothing = False  # the latest claim: every queue was empty
+
+    def hand_over(self) -> dict[str, Any]:
+        """What another image of this process needs to go on, once `has_unfinished` is False."""
+        return {"claims_left": self._claims_left}
+
+    def take_over(self, told: dict[str, Any]) -> None:
+        """Goes on where that one was. What its waiter took along is looked for."""
+        self._claims_left = told["claims_left"]
 
     def use(self, config: Config) -> None:
         """Other settings from now on; how many jobs may be claimed stays."""
@@ -172,7 +182,7 @@ class Dispatch:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
-        listens = self.is_open and self._children.is_ready and self._free()
+        listens = self.is_open and not self.is_held and self._children.is_ready and self._free()
         try:
             waiter.arm(self._instance.name, self._config.queues if listens else (), now)
         except (*RedisGone, RedisError) as error:
@@ -193,8 +203,8 @@ class Dispatch:
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
-        may_claim = self.is_open and self._children.is_ready and (self._look or ended)
-        free = self._free() if may_claim else []
+        may_claim = self.is_open and not self.is_held and self._children.is_ready
+        free = self._free() if may_claim and (self._look or ended) else []
         if not ended and not free:
             return None
         if free and self._gathers(now):

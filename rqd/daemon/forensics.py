@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 
 from rqd.model.outcome import Crashed
 
@@ -33,15 +34,13 @@ def process_state(pid: int) -> str:
     return _STATES.get(letter, "runs, or waits")
 
 
+@dataclass(slots=True)
 class Tail:
     """The last 64 KiB of what a process wrote, and its whole lines as they come."""
 
-    __slots__ = ("_kept", "_line", "total_bytes")
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-        self._line = b""
-        self.total_bytes = 0  # all that it wrote
+    _kept: bytearray = field(default_factory=bytearray)
+    _line: bytes = b""
+    total_bytes: int = 0  # all that it wrote
 
     def feed(self, data: bytes) -> bytes:
         """Keeps the data's end; returns the lines it completes (a line of over 64 KiB in parts)."""

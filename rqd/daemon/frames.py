@@ -3,6 +3,9 @@
 A frame is its body's length (4 bytes, big endian), a kind (1 byte) and fields, each a length (4
 bytes) and its bytes. Numbers travel as decimal text. There is nothing in it to execute, so the
 master can read what a job's process wrote. Imported by the zygote: it imports next to nothing.
+
+An upgraded master talks to zygotes and children of the version before: where a frame changes its
+meaning, so does the FORMAT in handover.py.
 """
 
 from __future__ import annotations
@@ -70,16 +73,21 @@ def encode_frame(kind: int, *fields: bytes) -> bytes:
 class FrameReader:
     """Turns a stream of bytes, in whatever pieces it comes, into frames."""
 
-    __slots__ = ("_buffer", "_max_bytes")
+    __slots__ = ("_buffer", "max_bytes")
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     @property
     def is_empty(self) -> bool:
         """True between frames: nothing half read."""
         return not self._buffer
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of a frame that is not whole yet."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Takes some bytes, returns the frames they complete. Raises FrameError on nonsense."""
@@ -89,7 +97,7 @@ class FrameReader:
         start = 0
         while len(buffer) - start >= 4:
             body_bytes = int.from_bytes(buffer[start : start + 4], "big")
-            if not 1 <= body_bytes <= self._max_bytes:
+            if not 1 <= body_bytes <= self.max_bytes:
                 raise FrameError(f"a frame of {body_bytes} bytes")
             end = start + 4 + body_bytes
             if len(buffer) < end:

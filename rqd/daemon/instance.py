@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rqd.daemon.leftovers import has_open
 from rqd.model.errors import MasterExistsError
@@ -51,12 +52,40 @@ class Instance:
         self._lock_fd = -1
         self._is_new = True
         self._slot = 0
-        address = hashlib.sha256(hide_password(url).encode()).hexdigest()[:12]
-        self._kind = f"{namespace}-{address}"
+        self._kind = _kind(url, namespace)
         if chosen is None:
             self.take_next()
         elif not self._take():
             raise name_is_taken(chosen, socket.gethostname(), self._holder())
+
+    @classmethod
+    def take_over(cls, url: str, namespace: str, told: dict[str, Any]) -> Instance:
+        """The name of the master that was executed before in this process, and its lock."""
+        instance = cls.__new__(cls)
+        instance._kind = _kind(url, namespace)
+        instance.is_chosen, instance._slot = told["is_chosen"], told["slot"]
+        instance.boot, instance.name, instance.place = told["boot"], told["name"], told["place"]
+        instance.trouble, instance._lock_fd = told["trouble"], told["lock_fd"]
+        instance.lock_path, instance._is_new = Path(told["lock_path"]), False
+        return instance
+
+    def hand_over(self) -> dict[str, Any]:
+        """What `take_over` needs."""
+        return {
+            "is_chosen": self.is_chosen,
+            "slot": self._slot,
+            "boot": self.boot,
+            "name": self.name,
+            "place": self.place,
+            "trouble": self.trouble,
+            "lock_fd": self._lock_fd,
+            "lock_path": str(self.lock_path),
+        }
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The lock's, if there is one."""
+        return (self._lock_fd,) if self.is_locked else ()
 
     @property
     def is_locked(self) -> bool:
@@ -149,6 +178,11 @@ def masters_here() -> Iterator[MasterHere]:
         # Not by trying the lock: a master that starts in this moment would find it taken.
         if pid.isdecimal() and has_open(pid, str(path)):
             yield MasterHere(name, pid, state, age_s)
+
+
+def _kind(url: str, namespace: str) -> str:
+    address = hashlib.sha256(hide_password(url).encode()).hexdigest()[:12]
+    return f"{namespace}-{address}"
 
 
 def _facts_in(lock: bytes) -> tuple[str, str, str]:

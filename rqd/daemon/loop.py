@@ -30,6 +30,10 @@ class Loop:
             signal.signal(signum, _do_nothing)
         signal.signal(signal.SIGABRT, _end_with_stack)
 
+    def let_signals_come(self, signals: Iterable[signal.Signals]) -> None:
+        """Those too that were blocked while this program was executed: they have handlers now."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
     def watch(self, fd: int) -> None:
         """Reports `fd` from now on when it is readable, closed or broken."""
         self._epoll.register(fd, select.EPOLLIN)
@@ -56,6 +60,13 @@ class Loop:
         ready = {fd for fd, _ in self._epoll.poll(max(0.0, timeout_s))}
         ready.discard(self._wake_read.fileno())
         return ready
+
+    def has_signals(self) -> bool:
+        """True if `signals` would bring some."""
+        try:
+            return bool(self._wake_read.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
 
     def signals(self) -> list[int]:
         """The signals that came since the last call, in order."""

@@ -47,6 +47,12 @@ class Presence:
         """Other settings from now on."""
         self._config = config
 
+    def take_over(self) -> None:
+        """As the master that was executed before in this process: it was ready, and said that its
+        code is taken anew.
+        """
+        self._is_announced = self._is_reloading = True
+
     def register(self) -> None:
         """Takes the name, and what a dead master of this name held.
 
@@ -129,7 +135,7 @@ class Presence:
         gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
         return self._link.attempt(lambda: self._link.store.beat(beat), now)
 
-    def announce(self, state: str, children: Children) -> None:
+    def announce(self, state: str, children: Children, is_upgrading: bool) -> None:
         """Title, STATUS and READY, whenever what they say has changed."""
         config = self._config
         workers = children.workers
@@ -138,7 +144,7 @@ class Presence:
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
         if state in ("starting", "suspended"):
             text = state
-        is_reloading = children.zygotes.is_reloading
+        is_reloading = children.zygotes.is_reloading or is_upgrading
         if is_reloading:
             text += ", reloading"
         elif children.zygotes.has_refused_reload and state != "stopping":

@@ -18,29 +18,36 @@ _ROOM_BYTES = 256 * 1024
 class StackFile:
     """The stacks that a place's processes have written since they were last read."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("fd",)
 
     def __init__(self) -> None:
-        self._fd = os.memfd_create("rqd-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._fd, _ROOM_BYTES)  # takes no memory until it is written
-        fcntl(self._fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
+        self.fd = os.memfd_create("rqd-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, _ROOM_BYTES)  # takes no memory until it is written
+        fcntl(self.fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
+
+    @classmethod
+    def take_over(cls, fd: int) -> StackFile:
+        """That of a master that was executed before in this process."""
+        stacks = cls.__new__(cls)
+        stacks.fd = fd
+        return stacks
 
     def share(self) -> int:
         """Another descriptor for it, to be passed on."""
-        return os.dup(self._fd)
+        return os.dup(self.fd)
 
     @property
     def written_bytes(self) -> int:
         """How much has come."""
         # A job's own process may have moved it anywhere.
-        return min(os.lseek(self._fd, 0, os.SEEK_CUR), _ROOM_BYTES)
+        return min(os.lseek(self.fd, 0, os.SEEK_CUR), _ROOM_BYTES)
 
     def read(self, start: int = 0) -> str:
         """What has come from this byte on."""
         size_bytes = max(0, self.written_bytes - start)
         if not size_bytes:
             return ""
-        return os.pread(self._fd, size_bytes, start).decode(errors="replace").replace("\0", "")
+        return os.pread(self.fd, size_bytes, start).decode(errors="replace").replace("\0", "")
 
     def take(self, start: int = 0) -> str:
         """What has come from this byte on, or before it if nothing has; then starts anew.
@@ -55,10 +62,10 @@ class StackFile:
 
     def forget(self) -> None:
         """What comes next is written over what has come."""
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.lseek(self.fd, 0, os.SEEK_SET)
 
     def close(self) -> None:
         """Nobody reads it any more."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

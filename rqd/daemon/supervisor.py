@@ -7,6 +7,7 @@ dispatch.py for jobs and outcomes, presence.py for what it shows, signals.py for
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import setproctitle
 
+from rqd import __version__
 from rqd.daemon.answers import Answers
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
@@ -24,6 +26,7 @@ from rqd.daemon.consumption import Consumption
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
+from rqd.daemon.handover import FORMAT, Handover
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, about, open_log
 from rqd.daemon.loop import Loop
@@ -35,6 +38,7 @@ from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
 from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.stops import Stops
 from rqd.daemon.timetable import Timetable
+from rqd.daemon.upgrade import Upgrade
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.outcome import Released
 from rqd.store.connection import explained
@@ -59,10 +63,18 @@ def run(config: Config, reread: Reread) -> int:
     return Master(config, reread, open_log(config.log)).run()
 
 
+def take_over(before: Handover, reread: Reread) -> int:
+    """Goes on as the master that was executed before in this process; then as `run`."""
+    return Master(before.config, reread, open_log(before.config.log), before).run()
+
+
 class Master:
     """One supervisor process."""
 
-    def __init__(self, config: Config, reread: Reread, log: Log) -> None:
+    def __init__(
+        self, config: Config, reread: Reread, log: Log, before: Handover | None = None
+    ) -> None:
+        """`before`: what the master of this process that was before it has handed over."""
         setproctitle.setproctitle(f"rqd: master [{','.join(config.queues)}] starting")
         self._config = config
         self._reread = reread
@@ -77,7 +89,12 @@ class Master:
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
-        self._instance = instance = Instance(config.url, config.namespace, config.name)
+        self._before = before
+        self._instance = instance = (
+            Instance(config.url, config.namespace, config.name)
+            if before is None
+            else Instance.take_over(config.url, config.namespace, before.instance)
+        )
         self._presence = Presence(config, instance, self._link, log)
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
@@ -89,6 +106,9 @@ class Master:
         self._stops = Stops(self._children, log)
         self._consumption = Consumption(self._children)
         self._timetable = Timetable(self._link, log)
+        self._upgrade = Upgrade(
+            self._children, self._dispatch, self._link, self._loop, self._hand_over, log
+        )
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
@@ -96,11 +116,16 @@ class Master:
         if is_embedded(self._config.url):
             self._embedded = EmbeddedServer(embedded_dir(self._config.url))
         try:
-            self._begin()
+            if self._before is None:
+                self._begin()
+            else:
+                self._go_on(self._before)
             try:
-                self._children.start(time.monotonic())
+                if self._before is None:
+                    self._children.start(time.monotonic())
                 self._work()
             finally:
+                self._upgrade.cancel()
                 self._children.close(but=self._own_pids())
             highest = max(self._children.workers.by_number)
             self._presence.leave(highest, self._exit_status, time.monotonic())
@@ -123,7 +148,8 @@ class Master:
             self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
-            self._presence.announce(self._state(), self._children)
+            self._upgrade.perform(now)
+            self._presence.announce(self._state(), self._children, self._upgrade.is_under_way)
             self._end_by_itself(now)
 
     def _next_due(self) -> float:
@@ -133,7 +159,7 @@ class Master:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
             at_redis += [duties.next_due(Duty.POLL), self._timetable.next_at]
-        here = [self._children.next_due(), duties.next_due(Duty.PULSE)]
+        here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._upgrade.next_due()]
         here += [self._consumption.next_due(), self._stack_requests.next_due()]
         if self._children.workers.runs():
             here.append(duties.next_due(Duty.SAMPLE))
@@ -280,6 +306,9 @@ class Master:
                 if asked > self._orders.shutdown:
                     self._orders = Orders(asked, self._orders.interrupted_at)
                     self._shut_down(now)
+            case "upgrade":
+                if self._orders.shutdown is Shutdown.NONE:
+                    self._upgrade.begin(command["id"], now)
             case "reload":
                 self._reload(command["id"], now)
             case "stop_job" | "kill_jobs":
@@ -313,6 +342,44 @@ class Master:
             self._instance.withdraw()
             raise
 
+    def _go_on(self, before: Handover) -> None:
+        """Where the master before it in this process was; then its zygote is replaced, too."""
+        now = time.monotonic()
+        for fd in before.fds:
+            os.set_inheritable(fd, False)
+        if self._embedded is not None and before.embedded is not None:
+            self._embedded.take_over(before.embedded)
+        self._dispatch.take_over(before.dispatch)
+        self._children.take_over(before.children, now)
+        self._presence.take_over()
+        self._obeyed, self._is_suspended = before.obeyed, before.is_suspended
+        self._worked_at = before.worked_at
+        self._loop.let_signals_come(HANDLED)
+        self._children.reap_strangers(but=self._own_pids())
+        self._log.name_master(self._instance.name)
+        self._log.info("upgraded", was=before.version, version=__version__, pid=os.getpid())
+        self._reload(before.request, now)
+
+    def _hand_over(self, request: str, is_trial: bool) -> Handover:
+        embedded = self._embedded
+        children = self._children.hand_over()
+        fds = (*children.fds, *self._instance.fds, *(embedded.fds if embedded else ()))
+        return Handover(
+            format=FORMAT,
+            version=__version__,
+            is_trial=is_trial,
+            request=request,
+            config=self._config,
+            instance=self._instance.hand_over(),
+            embedded=embedded.hand_over() if embedded else None,
+            dispatch=self._dispatch.hand_over(),
+            children=children,
+            obeyed=self._obeyed,
+            is_suspended=self._is_suspended,
+            worked_at=self._worked_at,
+            fds=fds,
+        )
+
     def _reach_redis(self) -> None:
         if self._embedded is not None:
             self._embedded.ensure()
@@ -337,6 +404,7 @@ class Master:
         self._log.info("stopping", how=level.name.lower(), running=running, grace_s=grace_s)
         if waits and self._orders.interrupted_at is not None:
             self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
+        self._upgrade.cancel()
         self._presence.stopping()
         self._dispatch.is_open = self._timetable.is_open = False
         children.retire_all()
@@ -396,4 +464,4 @@ class Master:
 
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None
-        return {server} if server else set()
+        return self._upgrade.pids | ({server} if server else set())

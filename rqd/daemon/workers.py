@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -160,6 +160,15 @@ class Workers:
         self._early_s: dict[tuple[str, int], float] = {}
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
+
+    def take_over(self, workers: Iterable[Worker], now: float) -> None:
+        """The places of the master that was executed before in this process."""
+        self.by_number = {worker.number: worker for worker in workers}
+        runs = self.runs()
+        self.limited = [run for run in runs if run.limits]
+        self.telling = [run for run in runs if run.news]
+        self.asking = [run for run in runs if run.news.asks_record]
+        self.followed = {run.worker: run for run in runs if run.followed_until > now}
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.by_number.values())

@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rqd.daemon import frames
+from rqd.daemon.adopted import AdoptedProcess
 from rqd.daemon.cgroups import PlaceGroup, Subtree
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import Tail
@@ -78,6 +80,38 @@ class Exited:
 ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
 
 
+@dataclass(frozen=True, slots=True)
+class ZygoteState:
+    """A zygote as its master knows it; of descriptors their numbers."""
+
+    pid: int
+    control_fd: int
+    pidfd: int
+    rss_bytes: int
+    said: FrameReader
+    received_fds: tuple[int, ...]
+    outputs: tuple[tuple[int, int], ...]  # worker, where its output is read
+    kept_fds: tuple[int, ...]
+    groups: tuple[tuple[int, dict[str, Any]], ...]  # by worker
+    generation: int
+    stacks: tuple[tuple[int, int], ...]  # worker, the file
+    output_fd: int
+    printed: Tail
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All of them."""
+        ours = (fd for _, fd in self.stacks)
+        return (
+            *ours,
+            self.control_fd,
+            self.pidfd,
+            self.output_fd,
+            *self.received_fds,
+            *self.kept_fds,
+        )
+
+
 class ZygoteProcess:
     """A running zygote, and the pipes of each worker's place in it."""
 
@@ -106,7 +140,7 @@ class ZygoteProcess:
         self._fds: list[int] = []
         self._are_fds_cut = False  # in the message that is being read
         self._outbox: list[tuple[bytes, list[int]]] = []
-        self._outputs: dict[int, int] = {}
+        self.outputs: dict[int, int] = {}  # where what a worker's children print is read
         self._subtree = subtree
         self.groups: dict[int, PlaceGroup] = {}  # by worker
         self.stacks: dict[int, StackFile] = {}  # of the children in each worker's place
@@ -131,6 +165,7 @@ class ZygoteProcess:
             f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
             f" main({', '.join(map(repr, arguments))})"
         )
+        self._process: subprocess.Popen[bytes] | AdoptedProcess
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", start],
@@ -152,6 +187,49 @@ class ZygoteProcess:
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
+    @classmethod
+    def take_over(cls, told: ZygoteState, subtree: Subtree | None) -> ZygoteProcess:
+        """The zygote of the master that was executed before in this process."""
+        zygote = cls.__new__(cls)
+        control_fd = told.control_fd
+        zygote._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control_fd)
+        zygote._control.setblocking(False)
+        zygote._reader, zygote._fds, zygote._are_fds_cut = told.said, [*told.received_fds], False
+        zygote._outbox, zygote.outputs = [], dict(told.outputs)
+        zygote._kept_fds = [*told.kept_fds]
+        zygote.rss_bytes, zygote.is_dismissed = told.rss_bytes, False
+        zygote.generation = told.generation
+        zygote.stacks = {number: StackFile.take_over(fd) for number, fd in told.stacks}
+        zygote._subtree, zygote.group_error = subtree, ""
+        zygote.groups = {number: PlaceGroup.take_over(group) for number, group in told.groups}
+        zygote._process = AdoptedProcess(told.pid)
+        zygote.pid, zygote.pidfd = told.pid, told.pidfd
+        zygote.output_fd, zygote._printed = told.output_fd, told.printed
+        return zygote
+
+    def hand_over(self) -> ZygoteState:
+        """What `take_over` needs."""
+        return ZygoteState(
+            pid=self.pid,
+            control_fd=self.control_fd,
+            pidfd=self.pidfd,
+            rss_bytes=self.rss_bytes,
+            said=self._reader,
+            received_fds=tuple(self._fds),
+            outputs=tuple(self.outputs.items()),
+            kept_fds=tuple(self._kept_fds),
+            groups=tuple((number, group.hand_over()) for number, group in self.groups.items()),
+            generation=self.generation,
+            stacks=tuple((number, stacks.fd) for number, stacks in self.stacks.items()),
+            output_fd=self.output_fd,
+            printed=self._printed,
+        )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """True where nothing waits to be sent."""
+        return not self._outbox
+
     @property
     def control_fd(self) -> int:
         """Readable when the zygote has something to tell."""
@@ -170,14 +248,9 @@ class ZygoteProcess:
             lines += self._printed.feed(data)
         return lines, True
 
-    @property
-    def output_fds(self) -> list[int]:
-        """Where what its children print is read."""
-        return list(self._outputs.values())
-
     def fill(self, worker: int) -> int | None:
         """Asks for a child in this place; the first time, returns the place's output to read."""
-        if worker in self._outputs:
+        if worker in self.outputs:
             self._send(encode_frame(frames.FILL, b"%d" % worker))
             return None
         output_read, output_write = os.pipe2(os.O_CLOEXEC)
@@ -186,7 +259,7 @@ class ZygoteProcess:
         self.stacks[worker] = stacks = StackFile()
         fds = [output_write, life_read, stacks.share(), *self._open_group(worker)]
         self._send(encode_frame(frames.FILL, b"%d" % worker, b"%d" % len(fds)), fds)
-        self._outputs[worker] = output_read
+        self.outputs[worker] = output_read
         self._kept_fds += [output_read, life_write]
         return output_read
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rqd import __version__
+from rqd.daemon.cgroups import Subtree
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
-from rqd.daemon.zygote_process import Ready, ZygoteProcess
+from rqd.daemon.zygote_process import Ready, ZygoteProcess, ZygoteState
 
 _LONGEST_BACKOFF_S = 30.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.
@@ -33,6 +34,17 @@ class Reload:
     requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
     state: str = "booting"  # then done or refused
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ZygotesState:
+    """All zygotes at a moment when `is_settled` is true."""
+
+    serving: ZygoteState
+    leaving: tuple[ZygoteState, ...]
+    generation: int
+    boot_s: float
+    reload: Reload | None
 
 
 class Zygotes:
@@ -56,6 +68,32 @@ class Zygotes:
         self.has_never_booted = True
         self.boot_error = ""
         self.reload: Reload | None = None
+
+    def take_over(self, told: ZygotesState, subtree: Subtree | None) -> None:
+        """Those of the master that was executed before in this process."""
+        self.serving = ZygoteProcess.take_over(told.serving, subtree)
+        self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
+        self._generation, self._boot_s, self.reload = told.generation, told.boot_s, told.reload
+        self.is_ready, self.has_never_booted = True, False
+        for zygote in self:
+            self._watch(zygote)
+
+    def hand_over(self) -> ZygotesState:
+        """What `take_over` needs."""
+        assert self.serving is not None
+        return ZygotesState(
+            serving=self.serving.hand_over(),
+            leaving=tuple(zygote.hand_over() for zygote in self.leaving),
+            generation=self._generation,
+            boot_s=self._boot_s,
+            reload=self.reload,
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """True while one serves, none boots, none is on its way out, and all was sent."""
+        is_moving = self.following is not None or any(one.is_dismissed for one in self.leaving)
+        return self.is_ready and not is_moving and all(zygote.is_at_rest for zygote in self)
 
     def __iter__(self) -> Iterator[ZygoteProcess]:
         """All there are."""
@@ -133,7 +171,7 @@ class Zygotes:
             return False  # it was refused a moment ago
         if zygote is self.following and ready.version != __version__:
             self._refuse(
-                f"rqd itself is {ready.version} by now, this master {__version__}: restart"
+                f"rqd itself is {ready.version} by now, this master {__version__}: rqd upgrade"
             )
             return False
         self._boot_s = now - self._booting_since
@@ -230,10 +268,13 @@ class Zygotes:
             return None
         self._generation += 1
         zygote.generation = self._generation
+        self._watch(zygote)
+        return zygote
+
+    def _watch(self, zygote: ZygoteProcess) -> None:
         self._loop.watch(zygote.control_fd)
         self._loop.watch(zygote.pidfd)
         self._loop.watch(zygote.output_fd)
-        return zygote
 
     def _refuse(self, error: str) -> None:
         """The zygote that was to follow never will: what serves serves on."""

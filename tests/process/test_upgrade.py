@@ -1,0 +1,235 @@
+"""An upgrade: another rqd goes on as the master, in the same process, and no job is lost by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rqd as package
+from rqd import Queue
+from rqd.connection import Backend
+from rqd.model.records import JobStatus
+from rqd.model.signing import Keyring
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
+from tests.cli.running import rqd
+from tests.daemons import Daemon, StartDaemon
+from tests.waiting import eventually
+
+SHOP = """
+def hold(fifo):
+    print("begun")
+    text = open(fifo).read()
+    print("ended")
+    return text
+def version():
+    import rqd
+    return rqd.__version__
+"""
+# At the place where no handler stands yet, and nothing was taken over.
+WAITING = """
+import os
+if "RQD_HANDOVER" in os.environ and os.getpid() == {pid}:
+    open({fifo!r}).read()
+"""
+
+
+class Installed:
+    """A folder with rqd and the application, where another rqd can be installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.package = folder / "rqd"
+        (folder / "shop.py").write_text(SHOP)
+        shutil.copytree(Path(package.__file__).parent, self.package)
+        self.env = {"PYTHONPATH": str(folder)}
+
+    def upgrade(self, version: str) -> None:
+        """The same code under another version."""
+        self.edit("__init__.py", f'"{package.__version__}"', f'"{version}"')
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Another text in one of its files, which are replaced, as pip does it."""
+        path = self.package / file
+        text = path.read_text()
+        assert old in text
+        path.unlink()
+        path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Installed:
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    return Installed(folder)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    """The end at which systemd would listen."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        yield listening
+
+
+def start(start_daemon: StartDaemon, installed: Installed, **env: str) -> Daemon:
+    return start_daemon(
+        *("--preload", "shop"), workers=2, cwd=installed.folder, env={**installed.env, **env}
+    )
+
+
+def told(listening: socket.socket, before: list[str]) -> list[str]:
+    """READY and the like, as they came. The queue is short: what nobody reads is not sent."""
+    while True:
+        try:
+            line = listening.recv(4096).decode().partition("\n")[0]
+        except BlockingIOError:
+            return before
+        if not line.startswith(("STATUS", "WATCHDOG")):
+            before.append(line)
+
+
+def test_the_master_goes_on_as_the_new_version_and_its_jobs_run_on(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    there: Backend,
+    redis_url: str,
+    installed: Installed,
+    fifo: str,
+    systemd: socket.socket,
+) -> None:
+    daemon = start(start_daemon, installed, NOTIFY_SOCKET=systemd.getsockname())
+    running = queue.enqueue("shop.hold", fifo)
+    eventually(lambda: running.get_status() is JobStatus.STARTED)
+    assert queue.enqueue("shop.version").wait(10).return_value() == package.__version__
+    old = daemon.zygote().pid
+    assert told(systemd, []) == ["READY=1"]
+    installed.upgrade("9.9.9")
+
+    told_only = rqd("upgrade", "--no-wait", url=redis_url)
+    assert told_only.status == 0, told_only
+    # Some are always on their way, so that they are claimed before, at and after the exec.
+    made, reports = [queue.enqueue("shop.version")], told(systemd, [])
+    while "upgraded was=" not in daemon.log():
+        made.append(queue.enqueue("shop.version"))
+        made[-4:][0].wait(20)
+        told(systemd, reports)
+    eventually(lambda: " reloaded " in daemon.log(), message=daemon.log)
+
+    assert [job.wait(20).return_value() for job in made][-1] in ("9.9.9", package.__version__)
+    assert {(job.get_status(), len(job.results())) for job in made} == {(JobStatus.FINISHED, 1)}
+    assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
+    (row,) = there.views.masters()
+    assert (row["version"], row["pid"]) == ("9.9.9", str(daemon.pid))
+    eventually(lambda: "READY=1" in told(systemd, reports)[-1])
+    assert reports[0] == "RELOADING=1"
+    assert not [line for line in reports if line.startswith("MAINPID")]
+    # The job that was there before has noticed nothing.
+    assert old in [zygote.pid for zygote in daemon.zygotes()]
+    Path(fifo).write_text("held")
+    assert running.wait(10).return_value() == "held"
+    (attempt,) = running.results()
+    assert attempt.output == "begun\nended\n"
+    eventually(lambda: old not in [zygote.pid for zygote in daemon.zygotes()])
+    assert "put back" not in daemon.log()
+
+    installed.edit("__init__.py", '"9.9.9"', '"10.0.0"')
+    again = rqd("upgrade", url=redis_url)
+    assert "upgraded to rqd 10.0.0 in" in again.out
+    assert again.status == 0
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []
+
+
+def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
+    start_daemon: StartDaemon, queue: Queue, redis_url: str, installed: Installed
+) -> None:
+    daemon = start(start_daemon, installed)
+    for file, good, bad, why in (
+        ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
+        ("daemon/child.py", "import io", "import no_such_module", "no_such_module"),
+        ("daemon/handover.py", "FORMAT = 1", "FORMAT = 2", "(formats 2 and 1): restart the daemon"),
+        ("daemon/workers.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
+    ):
+        installed.edit(file, good, bad)
+
+        ran = rqd("upgrade", url=redis_url)
+
+        assert ran.status == 1, (file, ran)
+        assert "refused, the old code serves on" in ran.out
+        assert why in ran.out, file
+        assert why in daemon.log()
+        installed.edit(file, bad, good)
+    assert queue.enqueue("shop.version").wait(10).return_value() == package.__version__
+    assert "upgraded" not in daemon.log()
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_right_at_the_exec_is_obeyed(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    redis_url: str,
+    installed: Installed,
+    fifo: str,
+    tmp_path: Path,
+    signum: signal.Signals,
+) -> None:
+    daemon = start(start_daemon, installed)
+    running = queue.enqueue("shop.hold", fifo)
+    eventually(lambda: running.get_status() is JobStatus.STARTED)
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    main = (installed.package / "__main__.py").read_text()
+    waiting = WAITING.format(pid=daemon.pid, fifo=gate)
+    installed.edit("__main__.py", main, waiting + main.partition('"""\n')[2])
+    daemon.tree()
+    assert rqd("upgrade", "--no-wait", url=redis_url).status == 0
+    with open(gate, "w"):  # the new program has come there
+        daemon.signal(signum)
+        if signum == signal.SIGKILL:
+            eventually(lambda: daemon.leftovers() == [], 2.0, lambda: str(daemon.leftovers()))
+            return
+
+    eventually(lambda: "stopping how=graceful running=1" in daemon.log(), message=daemon.log)
+    Path(fifo).write_text("held")
+    assert daemon.wait() == 0
+    assert running.return_value() == "held"
+    assert daemon.leftovers() == []
+
+
+def test_an_embedded_server_and_the_signing_keys_stay_with_the_master(
+    start_daemon: StartDaemon, installed: Installed, tmp_path: Path
+) -> None:
+    url, key = f"embedded:{tmp_path / 'redis'}", "a key of sixteen characters or more"
+    daemon = start_daemon(
+        *("--require-signed", "--preload", "shop"),
+        url=url,
+        cwd=installed.folder,
+        env={**installed.env, "RQD_SIGNING_KEY": key.replace(" ", "-")},
+    )
+    there = Backend(Store(client_connection(url)), url, Keyring([key.replace(" ", "-")]))
+    queue = Queue(connection=there)
+    assert queue.enqueue("shop.version").wait(10).return_value() == package.__version__
+    server = [p.pid for p in daemon.tree() if "server" in p.name()]
+    installed.upgrade("9.9.9")
+
+    ran = rqd("upgrade", url=url)
+
+    assert ran.status == 0, (ran, daemon.log())
+    assert [p.pid for p in daemon.tree() if "server" in p.name()] == server
+    assert len(server) == 1
+    assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
+    os.kill(server[0], signal.SIGKILL)  # it is seen, reaped and replaced
+    eventually(lambda: "redis is back" in daemon.log(), 10.0, daemon.log)
+    assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []
