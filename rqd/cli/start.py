@@ -79,6 +79,7 @@ MIB = 1024 * 1024
 @click.option("--max-files", type=int, help="Files a job's process may have open.")
 @click.option("--max-pids", type=int, help="Processes and threads a job may have; needs cgroups.")
 @click.option("--nice", type=int, default=0, help="Jobs give way to others: 1 to 19.")
+@click.option("--autoreload", is_flag=True, help="Reload when code changes: for development.")
 @click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
 @click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
 @click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
@@ -117,6 +118,7 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
+    from rqd.daemon.autoreload import check_can_watch  # noqa: PLC0415 - see above
     from rqd.daemon.handover import receive  # noqa: PLC0415 - see above
     from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
     from rqd.daemon.supervisor import run, take_over  # noqa: PLC0415 - see above
@@ -131,6 +133,8 @@ def command(**settings: Any) -> int:
         drop_to(find_account(settings["user"]))
     context = click.get_current_context()
     config = config_of(settings, keyring)
+    if config.autoreload:
+        check_can_watch()
     if before is None:
         return run(config, lambda: config_of(read_again(context), keyring))
     if before.is_trial:
@@ -178,6 +182,7 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         max_files=settings["max_files"],
         max_pids=settings["max_pids"],
         nice=settings["nice"],
+        autoreload=settings["autoreload"],
         **read_order(_split(settings["queues"]), settings["precedence"]),
         **_cron_entries(settings["cron"], url, namespace, keyring),
     )

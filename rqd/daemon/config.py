@@ -85,6 +85,7 @@ class Config:
     exception_handlers: tuple[str, ...] = ()
     precedence: str = "strict"
     weights: tuple[int, ...] = ()  # of the queues, where they are taken by weight
+    autoreload: bool = False
     cron_source: str = ""  # the file that `crons` are from, empty for none
     crons: tuple[CronEntry, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)

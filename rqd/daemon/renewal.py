@@ -15,7 +15,7 @@ from rqd.daemon.config import Config, LogSettings
 Reread = Callable[[], Config]
 
 # Which master this is, and what it counts from its start on.
-_FOR_A_START = ("url", "namespace", "name", "user", "max_jobs")
+_FOR_A_START = ("url", "namespace", "name", "user", "max_jobs", "autoreload")
 _SHOWN = {
     "crons": "cron",
     "cron_source": "cron",

@@ -19,6 +19,7 @@ import setproctitle
 
 from rqd import __version__
 from rqd.daemon.answers import Answers
+from rqd.daemon.autoreload import Autoreload
 from rqd.daemon.children import Children
 from rqd.daemon.commands import obey_for_job
 from rqd.daemon.config import Config
@@ -106,6 +107,7 @@ class Master:
         self._stops = Stops(self._children, log)
         self._consumption = Consumption(self._children)
         self._timetable = Timetable(self._link, log)
+        self._autoreload = Autoreload(self._loop, log)
         self._upgrade = Upgrade(
             self._children, self._dispatch, self._link, self._loop, self._hand_over, log
         )
@@ -121,11 +123,13 @@ class Master:
             else:
                 self._go_on(self._before)
             try:
+                self._autoreload.start(self._config)
                 if self._before is None:
                     self._children.start(time.monotonic())
                 self._work()
             finally:
                 self._upgrade.cancel()
+                self._autoreload.close()
                 self._children.close(but=self._own_pids())
             highest = max(self._children.workers.by_number)
             self._presence.leave(highest, self._exit_status, time.monotonic())
@@ -142,6 +146,8 @@ class Master:
                 self._duties.hasten(Duty.BEAT, now)  # commands come with the beat's answer
             self._dispatch.take(self._children.collect(ready, now))
             self._obey_signals(now)
+            if self._autoreload.has_changed(ready):
+                self._reload("", now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             self._dispatch.hear_turn(ready, now)
             self._dispatch.take(self._stops.catch_up(now))
@@ -218,6 +224,8 @@ class Master:
             loading = partial(self._timetable.load, config.crons, config.cron_source)
             if self._link.attempt(loading, now) is None:
                 self._log.error("cron file not loaded: reload again", file=config.cron_source)
+        if (old.path, old.preload) != (config.path, config.preload):
+            self._autoreload.start(config)
         if names := changed(old, config):
             self._log.info("settings changed", settings=names)
         self._duties.hasten(Duty.BEAT, now)
@@ -464,4 +472,5 @@ class Master:
 
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None
-        return self._upgrade.pids | ({server} if server else set())
+        ours = self._upgrade.pids | self._autoreload.pids
+        return ours | ({server} if server else set())

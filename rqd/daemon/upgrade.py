@@ -151,7 +151,8 @@ class Upgrade:
     def cancel(self) -> None:
         """The daemon stops."""
         self._end_trial()
-        self._request, self._rest_by = "", None
+        self._hold(None)
+        self._request = ""
 
     def _hear_trial(self, trial: Trial, now: float) -> None:
         if not trial.is_over(now):
