@@ -55,8 +55,8 @@ def queue_of(box: Box, name: str) -> Queue:
     return Queue(name, connection=Backend(Store(client_connection(box.server.url)), ""))
 
 
-def configure(box: Box, instance: str, **settings: str) -> str:
-    """Writes an instance's settings, with a queue of its name; returns its unit's name."""
+def configured(box: Box, instance: str, drop_in: str = "", **settings: str) -> str:
+    """An instance with a queue of its name, and with these lines of `systemctl edit`: its unit."""
     wanted = {
         "RQD_URL": "unix:///srv/shop/redis.sock",
         "RQD_QUEUES": instance,
@@ -65,15 +65,16 @@ def configure(box: Box, instance: str, **settings: str) -> str:
         **settings,
     }
     box.write(f"/etc/rqd/{instance}.env", "".join(f"{k}={v}\n" for k, v in wanted.items()))
-    return f"rqd@{instance}.service"
-
-
-def started(box: Box, instance: str, drop_in: str = "", **settings: str) -> str:
-    """Starts an instance, with these lines of `systemctl edit`; returns its unit's name."""
-    unit = configure(box, instance, **settings)
+    unit = f"rqd@{instance}.service"
     if drop_in:
         box.write(f"/etc/systemd/system/{unit}.d/override.conf", f"[Service]\n{drop_in}\n", "644")
         box.do("systemctl", "daemon-reload")
+    return unit
+
+
+def started(box: Box, instance: str, drop_in: str = "", **settings: str) -> str:
+    """The unit of such an instance, which is ready."""
+    unit = configured(box, instance, drop_in, **settings)
     box.do("systemctl", "start", unit)
     return unit
 
@@ -112,6 +113,8 @@ def test_a_started_unit_is_ready_and_runs_jobs_as_its_user_within_its_limits(box
         "system": False,
         "told": "by rqd.env",
     }
+    probe = ["env", "STATE_DIRECTORY=/var/lib/rqd", "/opt/rqd/bin/rqd", "healthcheck", "--ready"]
+    assert box.do("runuser", "-u", "rqd", "--", *probe).startswith("box.1: ")
     # The settings can hold passwords.
     assert (
         box.do("stat", "--format=%U %a", "/etc/rqd", "/etc/rqd/rqd.env") == "root 700\nroot 600\n"
@@ -234,13 +237,24 @@ def test_the_journal_has_a_jobs_events_and_output_as_records_with_its_fields(box
     assert "ZeroDivisionError" in failed["MESSAGE"]
 
 
+def test_a_redis_that_comes_late_is_waited_for(box: Box) -> None:
+    there = "unix:///srv/shop/late.sock"
+    unit = configured(box, "late", "RestartSec=100ms", RQD_URL=there)
+
+    assert box.run("systemctl", "start", unit).returncode != 0
+    (box.shop / "late.sock").symlink_to("redis.sock")
+
+    eventually(lambda: box.show(unit, "ActiveState") == ["active"], WAIT_S)
+    assert int(box.show(unit, "NRestarts")[0]) > 0
+
+
 @pytest.mark.parametrize(
     ("options", "status"), [("--workers 0", "64"), ("--path /srv/shop --preload absent", "78")]
 )
 def test_what_would_end_the_same_again_is_not_started_again(
     box: Box, options: str, status: str
 ) -> None:
-    unit = configure(box, f"wrong-{status}", RQD_OPTIONS=options)
+    unit = configured(box, f"wrong-{status}", RQD_OPTIONS=options)
 
     assert box.run("systemctl", "start", unit).returncode != 0
 
