@@ -513,14 +513,7 @@ class Children:
         return [self._end(worker, zygote, *heard)] if heard else []
 
     def _end(self, worker: Worker, zygote: ZygoteProcess | None, run: Run, report: Report) -> Ended:
-        for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
-            # Not for ever: what the job has left running may write faster than we read.
-            for _ in range(_LAST_READS):
-                if not self._read_output(worker, fd, run):
-                    break
-        tail, output_bytes, open_line = worker.tail.take()
-        if open_line:
-            self._log_output(open_line, worker, run)
+        tail, output_bytes = self._take_output(worker, run)
         stack = ""
         if zygote is not None:
             stack = zygote.stacks[worker.number].take(run.stack_from)
@@ -539,6 +532,9 @@ class Children:
         if run is not None and run.sent_at is None and (group := self._group_of(worker)):
             self._hold(group, run)
         had_started = run is None or run.sent_at is not None
+        if child is not None and not had_started:
+            # What has come since the last end is of a process that is gone by now, and no job's.
+            self._take_output(worker, None)
         has_more = self.workers.send(worker, now)
         if run is None or child is None:
             return
@@ -585,6 +581,18 @@ class Children:
             self._by_channel.pop(worker.child.channel.fileno(), None)
             self.workers.detach(worker)
             self._parents.pop(worker.number, None)
+
+    def _take_output(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
+        """The last of the output so far, and how many bytes there were; it begins anew."""
+        for fd in [fd for fd, owner in self._by_output.items() if owner is worker]:
+            # Not for ever: what the job has left running may write faster than we read.
+            for _ in range(_LAST_READS):
+                if not self._read_output(worker, fd, run):
+                    break
+        tail, output_bytes, open_line = worker.tail.take()
+        if open_line:
+            self._log_output(open_line, worker, run)
+        return tail, output_bytes
 
     def _read_output(self, worker: Worker, fd: int, run: Run | None) -> bool:
         """Reads a piece of it, which is this attempt's; True if there may be more."""
