@@ -37,6 +37,28 @@ def complete_crons(
     return _asked(context, look)
 
 
+def complete_masters(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The masters whose name goes on so."""
+    return _of_masters(context, "name", typed)
+
+
+def complete_hosts(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The hosts of masters whose name goes on so."""
+    return _of_masters(context, "host", typed)
+
+
+def _of_masters(context: click.Context, part: str, typed: str) -> list[CompletionItem]:
+    def look(views: Views) -> list[str]:
+        found = {row.get(part, "") for row in views.masters()}
+        return sorted(one for one in found if one.startswith(typed))
+
+    return _asked(context, look)
+
+
 def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:

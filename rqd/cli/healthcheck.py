@@ -35,5 +35,5 @@ def command(name: str | None, ready: bool) -> None:
 def _check(master: MasterHere, ready: bool) -> None:
     if master.age_s > _STANDS_STILL_S:
         raise RqdError(f"{master.name}: its loop has stood still for {master.age_s:.0f} s")
-    if ready and master.state not in ("idle", "busy", "suspended"):
+    if ready and master.state not in ("idle", "busy", "suspended", "paused"):
         raise RqdError(f"{master.name}: {master.state}")

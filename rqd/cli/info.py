@@ -26,6 +26,7 @@ _DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
 _INTERNAL = {"boot", "measured"}
 _DIGITS = 17
+_HELD = ("suspended", "paused")  # states of masters in which idle workers get no jobs
 _ALL = ("queues", "masters", "workers")
 
 
@@ -61,7 +62,7 @@ def command(
 ) -> None:
     """Show queues, masters and workers; with QUEUES, these and who serves them."""
     if raw or by_queue:
-        told = "--raw is --json" if raw else "--by-queue is rqd worker --queue NAME"
+        told = "--raw is --json" if raw else "--by-queue is rqd workers --queue NAME"
         raise ConfigurationError(f"RQ's {told} here")
     if interval is not None and not 0 < interval < 10**6:
         raise ConfigurationError(f"--interval {interval:g}: write seconds, above 0")
@@ -96,10 +97,12 @@ def look(views: Views) -> Seen:
         if _is_shown(row)
     ]
     masters = [_with_busy(_typed(row), workers) for row in raw_masters]
-    suspended = {row["name"] for row in masters if row["state"] == "suspended"}
+    held = {row["name"]: row["state"] for row in masters if row["state"] in _HELD}
     for row in workers:
-        if row["master"] in suspended and row["state"] == "idle":
-            row["state"] = "suspended"  # its own row changes with claims, which there are none of
+        if row["master"] in held and row["state"] == "idle":
+            row["state"] = held[
+                row["master"]
+            ]  # its own row changes with claims, which there are none of
     return Seen(queues, masters, workers, now_us)
 
 

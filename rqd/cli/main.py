@@ -33,11 +33,13 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "info": "info", "stop": "stop",
     "reload": "reload", "upgrade": "upgrade", "logs": "logs", "queue": "queue", "retry": "retry",
-    "worker": "worker", "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
+    "workers": "workers", "scale": "scale", "drain": "drain", "undrain": "undrain",
+    "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
     "doctor": "doctor", "completion": "completion", "limits": "limits",
     "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps",
     "top": "top",
 }  # fmt: skip
+_ALSO = {"worker": "workers"}  # a habit of RQ's
 
 
 class LazyGroup(click.Group):
@@ -53,6 +55,7 @@ class LazyGroup(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         """The command, or None if there is none."""
+        cmd_name = _ALSO.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
         module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
@@ -63,7 +66,11 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments begin with. Raises UsageError, which says what is near."""
         name = args[0]
-        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+        if (
+            name not in {**_COMMANDS, **_ALSO}
+            and not name.startswith("-")
+            and not ctx.resilient_parsing
+        ):
             raise click.UsageError(f"there is no command {name!r}{_meant(name, args[1:])}", ctx)
         return super().resolve_command(ctx, args)
 

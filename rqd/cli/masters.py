@@ -1,35 +1,209 @@
-"""Telling masters what to do, for the commands that do."""
+"""Telling masters what to do, on whichever host, and showing who answered what."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from rqd.cli.completing import complete_hosts, complete_masters
+from rqd.cli.near import did_you_mean
+from rqd.cli.options import as_json
+from rqd.cli.table import echo_table
 from rqd.connection import Backend
-from rqd.model.errors import RqdError
-from rqd.model.names import check_name
+from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.names import check_name, parse_duration_s
+from rqd.store.asking import ANSWER_WITHIN_S, ask
 
-name_option = click.option(
-    "--name", metavar="NAME", help="Only the master of this name.  [default: all]"
+_POLL_S = 0.05
+Row = dict[str, str]
+
+_name = click.option(
+    "--name",
+    metavar="NAME",
+    shell_complete=complete_masters,
+    help="Only the master of this name.  [default: all]",
+)
+_host = click.option(
+    "--host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    shell_complete=complete_hosts,
+    help="Only those on this host; can be given again.  [default: all]",
 )
 no_wait_option = click.option("--no-wait", is_flag=True, help="Don't wait until it is done.")
+timeout_option = click.option(
+    "--timeout", metavar="TIME", help="Wait no longer than this: 30, 10m.  [default: no limit]"
+)
 
 
-def tell(there: Backend, name: str | None, do: str, **more: Any) -> tuple[str, list[str]]:
-    """Sends a command to the masters that are alive, or the one of this name: its id, who got it.
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--name` and `--host`: which masters are meant."""
+    return _name(_host(command))
 
-    Raises RqdError where there is no master of that name.
+
+def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--name`, `--host` and `--json`."""
+    return choice_options(as_json(command))
+
+
+@dataclass(slots=True)
+class Told:
+    """A master that was told something: what it answered, None for nothing; and what was seen of it
+    since.
     """
+
+    master: str
+    host: str
+    answer: dict[str, Any] | None
+    became: str = ""  # nothing was waited for, or is to be seen
+    is_well: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_well = self.answer is not None and "error" not in self.answer
+
+    def end(self, became: str, is_well: bool = True) -> None:
+        """It has done what it was told; or is not well, if it never will."""
+        self.became = became
+        self.is_well = self.is_well and is_well
+
+    @property
+    def words(self) -> str:
+        """Its answer, for people."""
+        if self.answer is None:
+            return "no answer"
+        if "error" in self.answer:
+            return f"refused: {self.answer['error']}"
+        told = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
+        if "were" in self.answer:
+            return f"{_count(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
+        return told
+
+
+def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
+    """The rows of the masters that are meant: of those that are alive all, of this name, or on
+    these hosts.
+
+    Raises RqdError where there is none of that name or on one of these hosts.
+    """
+    rows = there.views.masters()
     if name is not None:
         check_name(name, "master name")
-    alive = [row["name"] for row in there.views.masters()]
-    if name is not None and name not in alive:
-        raise RqdError(f"no master named {name!r} is alive; rqd info lists them")
-    wanted = alive if name is None else [name]
-    if not wanted:
+        if name not in (known := [row["name"] for row in rows]):
+            near = did_you_mean(name, known) or "; rqd info lists them"
+            raise RqdError(f"no master named {name!r} is alive{near}")
+        rows = [row for row in rows if row["name"] == name]
+    known = sorted({row.get("host", "") for row in rows})
+    for host in hosts:
+        if host not in known:
+            near = did_you_mean(host, known) or "; rqd info lists them"
+            which = f" named {name!r}" if name is not None else ""
+            raise RqdError(f"no master{which} is alive on host {host!r}{near}")
+    return [row for row in rows if not hosts or row.get("host") in hosts]
+
+
+def tell(there: Backend, rows: Sequence[Row], do: str, **more: Any) -> tuple[str, list[str]]:
+    """Sends a command that is not answered: its id, who got it."""
+    if not rows:
         click.echo("no master is running", err=True)
+        return "", []
     request = os.urandom(8).hex()
-    told = there.store.command({"id": request, "do": do, **more}, wanted) if wanted else []
-    return request, told
+    names = [row["name"] for row in rows]
+    return request, there.store.command({"id": request, "do": do, **more}, names)
+
+
+def tell_and_hear(
+    there: Backend, rows: Sequence[Row], do: str, timeout_s: float | None = None, **more: Any
+) -> list[Told]:
+    """Sends a command, and has every master's answer to it."""
+    within_s = ANSWER_WITHIN_S if timeout_s is None else min(timeout_s, ANSWER_WITHIN_S)
+    names = [row["name"] for row in rows]
+    answers = ask(there.store, there.views, {"do": do, **more}, names, within_s)
+    hosts = {row["name"]: row.get("host", "") for row in rows}
+    return [Told(name, hosts[name], answer) for name, answer in answers.items()]
+
+
+def show(told: Sequence[Told]) -> None:
+    """The table of who answered what."""
+    rows = [(one.master, one.host, one.words) for one in told]
+    echo_table("Masters", ("master", "host", "answer"), rows)
+
+
+def close(told: Sequence[Told], as_json: bool) -> int:
+    """The exit status: 1 unless all are well; with JSON, all that came of it is printed first."""
+    if as_json:
+        rows = [
+            {"master": one.master, "host": one.host, "answer": one.answer, "became": one.became}
+            for one in told
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    return 0 if all(one.is_well for one in told) else 1
+
+
+def read_timeout(timeout: str | None) -> float | None:
+    """Seconds; None for no limit. Raises ConfigurationError."""
+    timeout_s = parse_duration_s(timeout, "--timeout")
+    if timeout_s is not None and timeout_s <= 0:
+        raise ConfigurationError(f"--timeout {timeout}: write a time above 0, 10m")
+    return timeout_s
+
+
+def wait_for(
+    told: Sequence[Told],
+    look: Callable[[Sequence[Told]], int],
+    quiet: bool,
+    timeout_s: float | None,
+) -> None:
+    """Looks again and again until each of them has become something; prints what, and how many
+    jobs still run, which is what `look` returns.
+    """
+    give_up_at = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
+    line = _Line()
+    left = list(told)
+    while left:
+        running = look(left)
+        for one in [one for one in left if one.became]:
+            line.clear()
+            if not quiet:
+                click.echo(f"{one.master}: {one.became}")
+        left = [one for one in left if not one.became]
+        if left and time.monotonic() >= give_up_at:
+            line.clear()
+            for one in left:
+                one.end("not done in time", is_well=False)
+                click.echo(f"{one.master}: {one.became}", err=quiet)
+            return
+        if left:
+            line.show(
+                f"waiting for {_count(len(left), 'master')}, {_count(running, 'job')} running"
+            )
+            time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
+    line.clear()
+
+
+class _Line:
+    """A line on a terminal that is written over; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        if text != self._shown and sys.stderr.isatty():
+            click.echo(f"\r{text:<{len(self._shown)}}", err=True, nl=False)
+            self._shown = text
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo(f"\r{'':<{len(self._shown)}}\r", err=True, nl=False)
+            self._shown = ""
+
+
+def _count(number: Any, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

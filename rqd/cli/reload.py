@@ -7,7 +7,7 @@ import time
 
 import click
 
-from rqd.cli.masters import name_option, no_wait_option, tell
+from rqd.cli.masters import choice_options, chosen, no_wait_option, tell
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.connection import Backend
@@ -17,16 +17,22 @@ _POLL_S = 0.05
 
 @click.command(name="reload")
 @redis_options
-@name_option
+@choice_options
 @no_wait_option
-def command(url: str | None, namespace: str | None, name: str | None, no_wait: bool) -> int:
+def command(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: tuple[str, ...],
+    no_wait: bool,
+) -> int:
     """Have masters take the application's code anew; running jobs end with the old one.
 
     Exits with 1, and shows the traceback, where the new code can't be imported: the old one serves
     on.
     """
     with backend(url, namespace) as there:
-        request, told = tell(there, name, "reload")
+        request, told = tell(there, chosen(there, name, hosts), "reload")
         for master in told:
             click.echo(f"{master}: told to reload")
         return 0 if no_wait else wait(there, request, set(told), "reloaded")

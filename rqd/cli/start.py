@@ -111,9 +111,9 @@ MIB = 1024 * 1024
 def command(**settings: Any) -> int:
     """Run jobs from the queues until told to stop.
 
-    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGTTIN and SIGTTOU
-    add and take away a worker, SIGHUP takes code and log anew. Signing keys come from
-    RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
+    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGUSR2 pauses,
+    SIGCONT resumes; SIGTTIN and SIGTTOU add and take away a worker, SIGHUP takes code and log
+    anew. Signing keys come from RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
     Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
     rqd.toml; `rqd config` shows what is in force.
     """

@@ -2,61 +2,82 @@
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Sequence
 
 import click
 
-from rqd.cli.masters import name_option, no_wait_option, tell
+from rqd.cli.masters import (
+    Row,
+    Told,
+    asking_options,
+    chosen,
+    close,
+    no_wait_option,
+    read_timeout,
+    show,
+    tell_and_hear,
+    timeout_option,
+    wait_for,
+)
 from rqd.cli.options import backend, redis_options
 from rqd.connection import Backend
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 
-_POLL_S = 0.05
-
 
 @click.command(name="stop")
 @redis_options
 @click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
-@name_option
+@asking_options
 @no_wait_option
+@timeout_option
 def command(
-    url: str | None, namespace: str | None, now: bool, name: str | None, no_wait: bool
-) -> None:
-    """Stop the masters of a namespace: running jobs finish, within each master's --grace."""
+    url: str | None,
+    namespace: str | None,
+    now: bool,
+    name: str | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
+    no_wait: bool,
+    timeout: str | None,
+) -> int:
+    """Stop the masters of a namespace: running jobs finish, within each master's --grace.
+
+    Exits with 1 if one did not answer, or was not gone in time.
+    """
+    timeout_s = read_timeout(timeout)
     with backend(url, namespace) as there:
-        _, told = tell(there, name, "stop", now=now)
-        for master in told:
-            click.echo(f"{master}: told to stop{' at once' if now else ''}")
+        rows = chosen(there, name, hosts)
+        if not rows:
+            click.echo("no master is running", err=True)
+        told = _stop(there, rows, now, timeout_s)
+        if rows and not as_json:
+            show(told)
         if not no_wait:
-            _wait(there, set(told))
+            wait_for(told, lambda left: _look(there, left), as_json, timeout_s)
+        return close(told, as_json)
 
 
-def _wait(there: Backend, masters: set[str]) -> None:
-    shown = ""
-    while masters:
-        try:
-            rows = {row["name"]: row for row in there.views.masters()}
-        except RedisGone:
-            if not is_embedded(there.url):
-                raise
-            rows = {}  # the embedded server is stopped last, by the master it belongs to
-        gone = sorted(masters - rows.keys())
-        if gone and shown:
-            click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
-            shown = ""
-        for master in gone:
-            click.echo(f"{master}: stopped")
-        masters &= rows.keys()
-        running = sum(int(rows[master].get("busy", 0)) for master in masters)
-        told = f"waiting for {_count(len(masters), 'master')}, {_count(running, 'job')} running"
-        if masters and told != shown and sys.stderr.isatty():
-            click.echo(f"\r{told:<{len(shown)}}", err=True, nl=False)
-            shown = told
-        if masters:
-            time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
+def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | None) -> list[Told]:
+    try:
+        return tell_and_hear(there, rows, "stop", timeout_s, now=now)
+    except RedisGone:
+        if not is_embedded(there.url):
+            raise
+        # The embedded server is stopped last, by the master that it belongs to, which has obeyed.
+        stopping = {"state": "stopping", "busy": 0, "workers": 0}
+        return [Told(row["name"], row.get("host", ""), stopping) for row in rows]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _look(there: Backend, left: Sequence[Told]) -> int:
+    try:
+        rows = {row["name"]: row for row in there.views.masters()}
+    except RedisGone:
+        if not is_embedded(there.url):
+            raise
+        rows = {}
+    for one in left:
+        if one.master not in rows:
+            heard = one.answer is not None
+            one.end("stopped" if heard else "gone, and had not answered", is_well=heard)
+    return sum(int(rows[one.master].get("busy", 0)) for one in left if one.master in rows)

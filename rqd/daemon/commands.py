@@ -1,15 +1,28 @@
-"""Commands about one running job, out of a master's control list: whoever can write to Redis can
-write anything there.
-"""
+"""Commands out of a master's control list, where whoever can write to Redis can write anything."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rqd.daemon.children import Children
+from rqd.daemon.config import MAX_WORKERS
 from rqd.daemon.log import Log
 
 _LONGEST_S = 1e9
+
+
+def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:
+    """How many workers a `scale` asks for: `to` so many, or `by` so many more; None for what can't
+    be.
+    """
+    to, by = command.get("to"), command.get("by")
+    if type(to) is int:
+        asked = to
+    elif type(by) is int:
+        asked = workers + by
+    else:
+        return None
+    return asked if 1 <= asked <= MAX_WORKERS else None
 
 
 def obey_for_job(command: dict[str, Any], children: Children, now: float, log: Log) -> bool:

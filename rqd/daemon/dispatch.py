@@ -61,15 +61,17 @@ class Dispatch:
         self._claims_left = config.max_jobs
         self.is_open = True
         self.is_held = False  # for a moment nothing is to be claimed
+        self.is_paused = False  # by an operator, until one resumes it
         self.found_nothing = False  # the latest claim: every queue was empty
 
     def hand_over(self) -> dict[str, Any]:
         """What another image of this process needs to go on, once `has_unfinished` is False."""
-        return {"claims_left": self._claims_left}
+        return {"claims_left": self._claims_left, "is_paused": self.is_paused}
 
     def take_over(self, told: dict[str, Any]) -> None:
         """Goes on where that one was. What its waiter took along is looked for."""
         self._claims_left = told["claims_left"]
+        self.is_paused = told.get("is_paused", False)
 
     def use(self, config: Config) -> None:
         """Other settings from now on; how many jobs may be claimed stays."""
@@ -124,8 +126,8 @@ class Dispatch:
         if marker is None:
             return False
         queue, member = marker
-        if queue and not self._children.workers.free_numbers():
-            # It woke a master that has nobody free: another one may have.
+        if queue and not (self._claims and self._children.workers.free_numbers()):
+            # It woke a master that has nobody free, or is paused: another one may have.
             key = self._link.store.keys.wake_queue(queue)
             self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
         self._look = True
@@ -182,7 +184,7 @@ class Dispatch:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
-        listens = self.is_open and not self.is_held and self._children.is_ready and self._free()
+        listens = self._claims and not self.is_held and self._children.is_ready and self._free()
         try:
             waiter.arm(self._instance.name, self._config.queues if listens else (), now)
         except (*RedisGone, RedisError) as error:
@@ -203,7 +205,7 @@ class Dispatch:
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
-        may_claim = self.is_open and not self.is_held and self._children.is_ready
+        may_claim = self._claims and not self.is_held and self._children.is_ready
         free = self._free() if may_claim and (self._look or ended) else []
         if not ended and not free:
             return None
@@ -289,7 +291,9 @@ class Dispatch:
 
     def _start(self, claim: Claim, now: float) -> None:
         self._log.debug("job claimed", **about(claim), worker=claim.worker)
-        if not self.is_open or not self._children.workers.by_number[claim.worker].wanted:
+        if not self._claims:
+            self._refuse(claim, Report(Released("its daemon starts no more jobs")))
+        elif not self._children.workers.by_number[claim.worker].wanted:
             self._refuse(claim, Report(Released("its worker was taken away")))
         elif claim.payload is not None:
             self._admit(claim, now)
@@ -321,6 +325,10 @@ class Dispatch:
     def may_claim_no_more(self) -> bool:
         """True once all of `max_jobs` were claimed."""
         return self._claims_left == 0
+
+    @property
+    def _claims(self) -> bool:
+        return self.is_open and not self.is_paused
 
     def _free(self) -> list[int]:
         return self._children.workers.free_numbers()[: self._claims_left]

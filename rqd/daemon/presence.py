@@ -144,6 +144,8 @@ class Presence:
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
         if state in ("starting", "suspended"):
             text = state
+        elif state == "paused":
+            text = f"paused {text}"
         is_reloading = children.zygotes.is_reloading or is_upgrading
         if is_reloading:
             text += ", reloading"

@@ -7,7 +7,12 @@
 | QUIT | immediate: running jobs are killed and put back |
 | TTIN, TTOU | one worker more, one fewer |
 | HUP | reload: another zygote, with the code as it is now, takes over |
-| USR1, USR2, WINCH | nothing yet: logged, so that a habit from another server ends nothing |
+| USR1 | the running jobs are killed and put back; the master goes on |
+| USR2, TSTP | pause: no more claims, running jobs go on |
+| CONT | resume, and look at the leases: the process may have stood still |
+| WINCH | nothing: a terminal changed its size |
+
+To stop on SIGTSTP would leave jobs without a master, and their leases would run out.
 """
 
 from __future__ import annotations
@@ -25,12 +30,16 @@ HANDLED = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
+    signal.SIGTSTP,
+    signal.SIGCONT,
     signal.SIGWINCH,
     signal.SIGCHLD,
 )
-WITHOUT_MEANING = (signal.SIGUSR1, signal.SIGUSR2)
 # A terminal's Ctrl-C can arrive twice (typed, and forwarded by a wrapper): only a later one counts.
 _SECOND_INT_AFTER_S = 1.0
+
+_PAUSES: dict[int, bool] = {signal.SIGUSR2: True, signal.SIGTSTP: True, signal.SIGCONT: False}
+_WORKERS: dict[int, int] = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}
 
 
 class Shutdown(IntEnum):
@@ -44,19 +53,20 @@ class Shutdown(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What the signals so far ask for: a shutdown's level, since when; and the latest one alone:
-    workers to add, a reload.
+    workers to add, a reload, to kill the jobs, to pause or (False) to resume.
     """
 
     shutdown: Shutdown = Shutdown.NONE
     interrupted_at: float | None = None
     workers_delta: int = 0
     reload: bool = False
+    kill_jobs: bool = False
+    pause: bool | None = None
 
 
 def obey(orders: Orders, signum: int, now: float) -> Orders:
     """The orders after one more signal, `now` in monotonic seconds."""
     level, interrupted_at = orders.shutdown, orders.interrupted_at
-    delta = 0
     if signum == signal.SIGTERM:
         level = max(level, Shutdown.GRACEFUL)
     elif signum == signal.SIGQUIT:
@@ -67,8 +77,11 @@ def obey(orders: Orders, signum: int, now: float) -> Orders:
         else:
             level = max(level, Shutdown.GRACEFUL)
             interrupted_at = now if interrupted_at is None else interrupted_at
-    elif signum == signal.SIGTTIN:
-        delta = 1
-    elif signum == signal.SIGTTOU:
-        delta = -1
-    return Orders(level, interrupted_at, delta, reload=signum == signal.SIGHUP)
+    return Orders(
+        level,
+        interrupted_at,
+        workers_delta=_WORKERS.get(signum, 0),
+        reload=signum == signal.SIGHUP,
+        kill_jobs=signum == signal.SIGUSR1,
+        pause=_PAUSES.get(signum),
+    )

@@ -21,8 +21,8 @@ from rqd import __version__
 from rqd.daemon.answers import Answers
 from rqd.daemon.autoreload import Autoreload
 from rqd.daemon.children import Children
-from rqd.daemon.commands import obey_for_job
-from rqd.daemon.config import Config
+from rqd.daemon.commands import obey_for_job, workers_asked_for
+from rqd.daemon.config import MAX_WORKERS, Config
 from rqd.daemon.consumption import Consumption
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
@@ -35,7 +35,7 @@ from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.renewal import Reread, changed, renewed
 from rqd.daemon.reporting import Reporting
-from rqd.daemon.signals import HANDLED, WITHOUT_MEANING, Orders, Shutdown, obey
+from rqd.daemon.signals import HANDLED, Orders, Shutdown, obey
 from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.stops import Stops
 from rqd.daemon.timetable import Timetable
@@ -164,7 +164,9 @@ class Master:
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
         if self._orders.shutdown is Shutdown.NONE:
-            at_redis += [duties.next_due(Duty.POLL), self._timetable.next_at]
+            at_redis.append(self._timetable.next_at)
+            if not self._dispatch.is_paused:
+                at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._upgrade.next_due()]
         here += [self._consumption.next_due(), self._stack_requests.next_due()]
         if self._children.workers.runs():
@@ -179,19 +181,25 @@ class Master:
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
                 self._children.reap_strangers(but=self._own_pids())
-            if signum in WITHOUT_MEANING:
-                self._log.warning("signal has no meaning yet", signal=signal.Signals(signum).name)
             before = self._orders.shutdown
-            self._orders = obey(self._orders, signum, now)
-            if self._orders.workers_delta and self._orders.shutdown is Shutdown.NONE:
-                count = self._children.resize(self._orders.workers_delta)
-                self._log.info("workers resized", workers=count)
-                self._duties.hasten(Duty.BEAT, now)
-                self._dispatch.look()
-            if self._orders.reload:
+            self._orders = orders = obey(self._orders, signum, now)
+            if orders.workers_delta:
+                self._resize(self._standing()["workers"] + orders.workers_delta, now)
+            if orders.reload:
                 self._reload("", now)
-            if self._orders.shutdown > before:
+            if orders.kill_jobs:
+                self._kill_jobs("killed by an operator", now)
+            if orders.pause is not None:
+                self._pause(orders.pause, now)
+            if orders.shutdown > before:
                 self._shut_down(now)
+
+    def _resize(self, asked: int, now: float) -> None:
+        if self._orders.shutdown is Shutdown.NONE:
+            self._children.resize_to(count := max(1, asked))
+            self._log.info("workers resized", workers=count)
+            self._duties.hasten(Duty.BEAT, now)
+            self._dispatch.look()
 
     def _reload(self, request: str, now: float) -> None:
         self._log.reopen()  # whatever becomes of the rest: its file was moved away
@@ -229,6 +237,26 @@ class Master:
         if names := changed(old, config):
             self._log.info("settings changed", settings=names)
         self._duties.hasten(Duty.BEAT, now)
+
+    def _pause(self, is_paused: bool, now: float) -> None:
+        """Claims no more, or again; either way the next beat looks at the leases at once."""
+        self._duties.hasten(Duty.BEAT, now)
+        self._duties.hasten(Duty.PULSE, now)
+        if is_paused == self._dispatch.is_paused or self._orders.shutdown is not Shutdown.NONE:
+            return
+        self._dispatch.is_paused = is_paused
+        if is_paused:
+            running = len(self._children.workers.runs())
+            how = f"kill -CONT {os.getpid()}"
+            self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
+        else:
+            self._log.info("resumed")
+            self._dispatch.look()
+
+    def _kill_jobs(self, reason: str, now: float) -> None:
+        """Those that run are killed, and all that are here put back."""
+        self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
+        self._release_all(reason, now)
 
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
@@ -319,6 +347,8 @@ class Master:
                     self._upgrade.begin(command["id"], now)
             case "reload":
                 self._reload(command["id"], now)
+            case "pause" | "resume" | "scale":
+                return self._change(command, now)
             case "stop_job" | "kill_jobs":
                 self._dispatch.take(self._stops.obey(command, now))
             case "stack":
@@ -328,6 +358,22 @@ class Master:
                     self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
                     return {"error": "this master does not know the command"}
         return self._standing()
+
+    def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
+        """Pauses, resumes or scales; a stop is not to be changed."""
+        before = self._standing()
+        if self._orders.shutdown is not Shutdown.NONE:
+            return before | {"error": "it is stopping"}
+        if command["do"] != "scale":
+            self._pause(command["do"] == "pause", now)
+            if command["do"] == "pause" and command.get("now") is True:
+                self._kill_jobs("its master was drained at once", now)
+            return self._standing()
+        asked = workers_asked_for(command, before["workers"])
+        if asked is None:
+            return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
+        self._resize(asked, now)
+        return self._standing() | {"were": before["workers"]}
 
     def _standing(self) -> dict[str, Any]:
         """How it stands, for who asked something of it."""
@@ -425,15 +471,20 @@ class Master:
             self._grace_over_at = now + self._config.grace_s
 
     def _kill_all(self, reason: str, now: float) -> None:
-        for job in self._children.workers.runs():
-            self._children.kill(job, Released(reason), now)
+        self._release_all(reason, now)
         if self._give_up_at is None:
             self._give_up_at = now + _LAST_SETTLES_S
+
+    def _release_all(self, reason: str, now: float) -> None:
+        self._dispatch.take(self._children.release_unsent(reason))
+        for job in self._children.workers.runs():
+            self._children.kill(job, Released(reason), now)
 
     def _end_by_itself(self, now: float) -> None:
         """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
         config, dispatch = self._config, self._dispatch
-        if not self._children.is_ready or self._children.workers.runs() or dispatch.outcomes_left:
+        is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
+        if not self._children.is_ready or not is_idle or dispatch.is_paused:
             self._worked_at = now
             return
         is_over = (
@@ -451,6 +502,8 @@ class Master:
             return "stopping"
         if not self._children.is_ready:
             return "starting"
+        if self._dispatch.is_paused:
+            return "paused"
         if self._children.workers.runs():
             return "busy"
         return "suspended" if self._is_suspended else "idle"

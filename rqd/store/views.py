@@ -285,7 +285,10 @@ class Views:
             for row in masters
             for number in range(1, _workers_of(row) + 1)
         ]
-        return list(self._rows(wanted))
+        seen_us = {row["name"]: _micros(row) for row in masters}
+        # A beat writes the master's row and its workers' together: one that the latest left out was
+        # taken away, and its row has yet to expire.
+        return [row for row in self._rows(wanted) if _micros(row) >= seen_us[row["master"]]]
 
     def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
         """What those of the running jobs have told that told something."""
@@ -323,6 +326,12 @@ class Views:
         for (_, names), row in zip(wanted, rows, strict=True):
             if row:
                 yield names | {_text(key): _text(value) for key, value in row.items()}
+
+
+def _micros(row: dict[str, str]) -> float:
+    """A row's heartbeat; infinity if it has none yet, as what a claim writes."""
+    told = row.get("heartbeat", "")
+    return int(told) if told.isdecimal() and len(told) < 17 else math.inf
 
 
 def _workers_of(row: dict[str, str]) -> int:

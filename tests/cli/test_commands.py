@@ -269,20 +269,29 @@ def test_stop_without_a_master_says_so(redis_url: str) -> None:
 
 def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) -> None:
     backend = backend_for(redis_url)
-    backend.store.hello("m", "boot", 15, {"busy": 1})
-    backend.store.hello("n", "boot", 15, {"busy": 0})
-    stopping = start("stop", "--name", "m", "--now", url=redis_url)
+    for name in ("m", "n", "o"):
+        backend.store.hello(name, "boot", 15, {"busy": 1, "host": f"host-{name}"})
+    both = ("--host", "host-m", "--host", "host-n")
+    stopping = start("stop", "--now", "--timeout", "2", *both, url=redis_url)
     key = f"{backend.store.keys.prefix}control:m"
     eventually(lambda: backend.store.redis.lrange(key, 0, -1), 15)
-    (command,) = backend.store.redis.lrange(key, 0, -1)
-    assert json.loads(command)["do"] == "stop"
-    assert json.loads(command)["now"] is True
+    (command,) = map(json.loads, backend.store.redis.lrange(key, 0, -1))
+    assert (command["do"], command["now"], command["answer"]) == ("stop", True, True)
+    backend.store.answer(command["id"], "m", json.dumps({"state": "stopping", "busy": 1}), 60)
     backend.store.bye("m", "boot", 1)
+    backend.store.bye("n", "boot", 1)
 
     out, err = stopping.communicate(timeout=10)
 
-    assert (stopping.returncode, err) == (0, "")
-    assert out == "m: told to stop at once\nm: stopped\n"
+    assert (stopping.returncode, err) == (1, "")
+    assert [" ".join(line.split()) for line in out.splitlines()] == [
+        "Masters",
+        "master host answer",
+        "m host-m stopping, 1 running",
+        "n host-n no answer",
+        "m: stopped",
+        "n: gone, and had not answered",
+    ]
 
 
 def test_a_job_can_wait_for_others_and_job_shows_whom(redis_url: str) -> None:

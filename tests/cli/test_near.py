@@ -88,7 +88,7 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
     refused(rqd("worker-pool", "a", "-n", "4"), EX_USAGE, "write rqd start --queues a")
     refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")
-    refused(rqd("info", "-R"), EX_USAGE, "is rqd worker --queue NAME here")
+    refused(rqd("info", "-R"), EX_USAGE, "is rqd workers --queue NAME here")
     refused(rqd("info", "-i", "0"), EX_USAGE, "--interval 0: write seconds")
 
 

@@ -18,13 +18,12 @@ def test_idle_daemons_answer_at_once_and_who_stands_still_does_not(
     still = daemons[-1]
     still.signal(signal.SIGSTOP)
 
-    took_s = []
-    for _ in range(5):
+    took_s = [1.0]
+    while min(took_s) >= 0.2 and len(took_s) < 20:  # some 5 ms, on a machine with time for it
         begun = time.monotonic()
         answers = ask(there.store, there.views, {"do": "no such"}, names[:2])
         took_s.append(time.monotonic() - begun)
         assert all(answer and "does not know" in answer["error"] for answer in answers.values())
-    # Some 5 ms; but for this machine's other business, every time.
     assert min(took_s) < 0.2, took_s
 
     answers = ask(there.store, there.views, {"do": "stop"}, names, timeout_s=0.5)

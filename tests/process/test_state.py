@@ -146,9 +146,8 @@ def test_stop_tells_every_master_and_waits_for_them(
     first, second = start_daemon("--name", "one"), start_daemon("--name", "two")
     told = rqd(redis_url, "stop")
     assert told.returncode == 0, told.stderr
-    assert set(told.stdout.splitlines()) == {
-        f"{name}: {said}" for name in ("one", "two") for said in ("told to stop", "stopped")
-    }
+    assert set(told.stdout.splitlines()) >= {"one: stopped", "two: stopped"}
+    assert told.stdout.count("stopping, 0 running") == 2
     assert (first.wait(), second.wait()) == (0, 0)
 
 

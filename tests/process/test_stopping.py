@@ -181,16 +181,6 @@ def test_ttou_lets_a_busy_worker_finish_its_job(
     assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_without_a_meaning_ends_nothing(
-    start_daemon: StartDaemon, queue: Queue, signum: signal.Signals
-) -> None:
-    daemon = start_daemon()
-    daemon.signal(signum)
-    eventually(lambda: f"signal has no meaning yet signal={signum.name}" in daemon.log())
-    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
-
-
 def spawn(queue: Queue, tmp_path: Path, fifo: str) -> tuple[psutil.Process, psutil.Process]:
     """A job that runs with a grandchild in its group, and one in a session of its own."""
     history = tmp_path / "history"

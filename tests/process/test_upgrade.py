@@ -233,3 +233,18 @@ def test_an_embedded_server_and_the_signing_keys_stay_with_the_master(
     assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
+
+
+def test_a_paused_master_is_paused_after_an_upgrade(
+    start_daemon: StartDaemon, queue: Queue, redis_url: str, installed: Installed
+) -> None:
+    daemon = start(start_daemon, installed)
+    daemon.signal(signal.SIGUSR2)
+    eventually(lambda: "paused" in daemon.log())
+    installed.upgrade("9.0.0")
+    assert rqd("upgrade", url=redis_url).status == 0
+    waiting = queue.enqueue("shop.version")
+    daemon.titled("rqd: master [default] paused 0/2 busy")
+    assert waiting.get_status() is JobStatus.QUEUED
+    daemon.signal(signal.SIGCONT)
+    assert waiting.wait(10).return_value() == "9.0.0"

@@ -49,3 +49,23 @@ def test_ttin_and_ttou_ask_for_one_worker_each() -> None:
     assert after((signal.SIGTTIN, 0)).workers_delta == 1
     assert after((signal.SIGTTOU, 0)).workers_delta == -1
     assert after((signal.SIGTTIN, 0), (signal.SIGTERM, 1)).workers_delta == 0
+
+
+@pytest.mark.parametrize(
+    ("signum", "pause", "kill_jobs"),
+    [
+        (signal.SIGUSR1, None, True),
+        (signal.SIGUSR2, True, False),
+        (signal.SIGTSTP, True, False),
+        (signal.SIGCONT, False, False),
+        (signal.SIGWINCH, None, False),
+        (signal.SIGTERM, None, False),
+    ],
+)
+def test_pause_resume_and_kill_are_asked_for_once(
+    signum: signal.Signals, pause: bool | None, kill_jobs: bool
+) -> None:
+    orders = after((signum, 0))
+    assert (orders.pause, orders.kill_jobs) == (pause, kill_jobs)
+    later = obey(orders, signal.SIGCHLD, 1)
+    assert (later.pause, later.kill_jobs) == (None, False)

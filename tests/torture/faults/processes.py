@@ -13,8 +13,8 @@ from tests.torture.launch import title_of
 # A lease lasts 15 s.
 _PAST_THE_LEASE_S = (16.0, 18.5)
 _HARMLESS = (
-    *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD),
-    *(signal.SIGCONT, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGHUP, signal.SIGWINCH, signal.SIGCHLD, signal.SIGCONT),
+    *(signal.SIGTTIN, signal.SIGTTOU),
 )
 # CPython's faulthandler gives a process an alternate stack that has room for four handlers at a
 # time: a fifth different signal in the same instant, and the kernel ends it with SIGSEGV.
@@ -156,6 +156,18 @@ def quit_at_once(target: Target) -> Injected:
     return Injected("master", pid=pid)
 
 
+def kill_jobs(target: Target) -> Injected:
+    pid = _master(target)
+    _send(pid, signal.SIGUSR1)
+    return Injected("master", pid=pid)
+
+
+def pause(target: Target) -> Injected:
+    pid = _master(target)
+    _send(pid, target.rng.choice((signal.SIGUSR2, signal.SIGTSTP)))
+    return Injected("master", lambda: _resume(pid), pid)
+
+
 def reload(target: Target) -> Injected:
     pid = _master(target)
     _send(pid, signal.SIGHUP)
@@ -204,6 +216,12 @@ FAULTS = (
     Fault("signal storm", "processes", Lane.MASTER, storm, systems=_RQD),
     Fault("SIGTERM of a master", "processes", Lane.MASTER, terminate),
     Fault("SIGQUIT of a master", "processes", Lane.MASTER, quit_at_once, systems=_RQD),
+    Fault("SIGUSR1 of a master", "processes", Lane.MASTER, kill_jobs, systems=_RQD),
+    Fault(
+        *("pause of a master", "processes", Lane.MASTER, pause),
+        hold_s=(0.5, 3.0),
+        systems=_RQD,
+    ),
     Fault("reload", "processes", Lane.MASTER, reload, systems=_RQD),
     Fault(
         *("reload to a broken deploy", "processes", Lane.MASTER, reload_broken),

@@ -1,4 +1,4 @@
-"""`rqd worker`: the workers of live masters."""
+"""`rqd workers`: the workers of live masters, on all hosts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import json
 
 import click
 
-from rqd.cli.completing import complete_queues
+from rqd.cli.completing import complete_hosts, complete_queues
 from rqd.cli.info import look, show_workers
+from rqd.cli.masters import chosen
 from rqd.cli.near import check_queues, did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import plain
 from rqd.model.errors import RqdError
 
 
-@click.command(name="worker")
+@click.command(name="workers")
 @redis_options
 @as_json
 @click.option(
     "--queue", "-q", metavar="NAME", shell_complete=complete_queues, help="Of those that serve it."
+)
+@click.option(
+    "--host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    shell_complete=complete_hosts,
+    help="Of those on this host; can be given again.",
 )
 @click.argument("name", required=False)
 @click.argument("more", nargs=-1)
@@ -27,18 +36,24 @@ def command(
     namespace: str | None,
     as_json: bool,
     queue: str | None,
+    hosts: tuple[str, ...],
     name: str | None,
     more: tuple[str, ...],
 ) -> None:
-    """Show the workers, or all of the one named master:number.
+    """Show the workers of all hosts, or all that is known of the one named master:number.
 
     This runs none: that is `rqd start`.
     """
     with backend(url, namespace) as there:
         if queue is not None:
             check_queues([queue], there.views)
+        chosen(there, None, hosts)
         seen = look(there.views)
-    serving = {row["name"] for row in seen.masters if queue is None or queue in row["queues"]}
+    serving = {
+        row["name"]
+        for row in seen.masters
+        if (queue is None or queue in row["queues"]) and (not hosts or row.get("host") in hosts)
+    }
     workers = {
         f"{row['master']}:{row['number']}": row for row in seen.workers if row["master"] in serving
     }

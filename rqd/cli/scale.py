@@ -1,0 +1,71 @@
+"""`rqd scale`: more workers, or fewer, in masters that run."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from rqd.cli.masters import (
+    asking_options,
+    chosen,
+    close,
+    read_timeout,
+    show,
+    tell_and_hear,
+    timeout_option,
+)
+from rqd.cli.options import backend, redis_options
+from rqd.daemon.config import MAX_WORKERS
+from rqd.model.errors import ConfigurationError, RqdError
+
+
+@click.command(name="scale", context_settings={"ignore_unknown_options": True})
+@redis_options
+@asking_options
+@timeout_option
+@click.argument("workers", metavar="WORKERS", nargs=-1, required=True)
+def command(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
+    timeout: str | None,
+    workers: tuple[str, ...],
+) -> int:
+    """Change how many WORKERS each master has: 4, or so many more or fewer, +2 or -1.
+
+    Jobs of workers that go finish first. It holds until the master's end: a restarted one has what
+    its --workers says. Exits with 1 if one did not answer, or refused.
+    """
+    change, timeout_s = _read(workers), read_timeout(timeout)
+    with backend(url, namespace) as there:
+        rows = chosen(there, name, hosts)
+        if not rows:
+            raise RqdError("no master is running")
+        told = tell_and_hear(there, rows, "scale", timeout_s, **change)
+        if not as_json:
+            show(told)
+        return close(told, as_json)
+
+
+def _read(typed: tuple[str, ...]) -> dict[str, int]:
+    """`by` so many, or `to` so many. Raises ConfigurationError, UsageError."""
+    for word in typed:
+        if re.match("-+[a-zA-Z]", word):  # for the sake of -1 all options are taken for workers
+            raise click.UsageError(f"No such option: {word}")
+    workers, *more = typed
+    if more or not re.fullmatch(r"[+-]?\d{1,4}", workers, re.ASCII):
+        raise ConfigurationError(f"scale {' '.join(typed)}: write 4, +2 or -1")
+    number = int(workers)
+    if workers[0] in "+-":
+        if not number:
+            raise ConfigurationError(f"scale {workers}: that changes nothing")
+        return {"by": number}
+    if not 1 <= number <= MAX_WORKERS:
+        raise ConfigurationError(
+            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd drain is for none,"
+            " rqd stop ends masters"
+        )
+    return {"to": number}

@@ -1,0 +1,43 @@
+"""`rqd undrain`: the end of `rqd drain`."""
+
+from __future__ import annotations
+
+import click
+
+from rqd.cli.masters import (
+    asking_options,
+    chosen,
+    close,
+    read_timeout,
+    show,
+    tell_and_hear,
+    timeout_option,
+)
+from rqd.cli.options import backend, redis_options
+from rqd.model.errors import RqdError
+
+
+@click.command(name="undrain")
+@redis_options
+@asking_options
+@timeout_option
+def command(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
+    timeout: str | None,
+) -> int:
+    """Have masters start jobs again, after `rqd drain` or a signal that paused them.
+
+    Exits with 1 if one did not answer.
+    """
+    with backend(url, namespace) as there:
+        rows = chosen(there, name, hosts)
+        if not rows:
+            raise RqdError("no master is running")
+        told = tell_and_hear(there, rows, "resume", read_timeout(timeout))
+        if not as_json:
+            show(told)
+        return close(told, as_json)

@@ -1,0 +1,187 @@
+"""The commands that masters answer: who is asked, what is shown, and how they end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rqd.connection import Backend, backend_for
+from tests.cli.running import Ran, rqd
+from tests.waiting import POLL_S
+
+EX_USAGE, EX_UNAVAILABLE = 64, 69
+HOSTS = {"a": "web1", "b": "web1", "c": "web2"}
+
+
+class Masters:
+    """Rows of masters, and a thread that answers for those that are awake."""
+
+    def __init__(self, url: str) -> None:
+        self.there = backend_for(url)
+        self.asleep: set[str] = set()
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.refusal = ""
+        for name, host in HOSTS.items():
+            row: dict[str, Any] = {"host": host, "state": "idle", "workers": 1}
+            self.there.store.hello(name, "boot", 60, row)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        redis: Any = self.there.store.redis
+        while not self._is_over.wait(POLL_S):
+            for name in HOSTS.keys() - self.asleep:
+                if told := redis.lpop(f"{self.there.store.keys.prefix}control:{name}"):
+                    self._obey(name, json.loads(told))
+
+    def _obey(self, name: str, command: dict[str, Any]) -> None:
+        self.heard.append((name, command))
+        store = self.there.store
+        state = {"pause": "paused", "stop": "stopping"}.get(command["do"], "idle")
+        answer: dict[str, Any] = {"state": state, "busy": 0, "workers": 3}
+        if command["do"] == "scale":
+            answer["were"] = 1
+        if self.refusal:
+            answer = {"error": self.refusal}
+        store.answer(command["id"], name, json.dumps(answer), 60)
+        if command["do"] == "stop":
+            store.bye(name, "boot", 1)
+        else:
+            store.redis.hset(store.keys.master(name), "state", state)
+
+
+@pytest.fixture
+def masters(redis_url: str) -> Iterator[Masters]:
+    running = Masters(redis_url)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def run(redis_url: str) -> Callable[..., Ran]:
+    return lambda *arguments: rqd(*arguments, url=redis_url)
+
+
+def test_the_masters_of_a_host_are_asked_and_shown_with_their_answers(
+    masters: Masters, run: Callable[..., Ran]
+) -> None:
+    ran = run("scale", "+2", "--host", "web1")
+
+    assert (ran.status, ran.err) == (0, "")
+    assert [line.split() for line in ran.out.splitlines()] == [
+        ["Masters"],
+        ["master", "host", "answer"],
+        ["a", "web1", "3", "workers,", "had", "1"],
+        ["b", "web1", "3", "workers,", "had", "1"],
+    ]
+    assert sorted((name, told["by"]) for name, told in masters.heard) == [("a", 2), ("b", 2)]
+
+    masters.heard.clear()
+    assert run("scale", "-1", "--name", "c").status == 0
+    assert run("scale", "4", "--name", "c", "--host", "web2").status == 0
+    assert [(name, told.get("by"), told.get("to")) for name, told in masters.heard] == [
+        ("c", -1, None),
+        ("c", None, 4),
+    ]
+
+
+def test_who_does_not_answer_is_told_and_the_status_is_1(
+    masters: Masters, run: Callable[..., Ran]
+) -> None:
+    masters.asleep.add("c")
+
+    ran = run("drain", "--timeout", "0.5", "--json")
+
+    assert (ran.status, ran.err) == (1, "")
+    answer = {"state": "paused", "busy": 0, "workers": 3}
+    assert sorted(json.loads(ran.out), key=lambda row: row["master"]) == [
+        {"master": "a", "host": "web1", "answer": answer, "became": "drained"},
+        {"master": "b", "host": "web1", "answer": answer, "became": "drained"},
+        {"master": "c", "host": "web2", "answer": None, "became": ""},
+    ]
+    shown = run("drain", "--now", "--timeout", "0.5")
+    assert shown.status == 1
+    assert "no answer" in shown.out
+    assert "a: drained\n" in shown.out
+    assert masters.heard[-1][1]["now"] is True
+
+
+def test_a_refusal_is_told_and_the_status_is_1(masters: Masters, run: Callable[..., Ran]) -> None:
+    masters.refusal = "it is stopping\x1b[2J"
+
+    ran = run("undrain", "--name", "a")
+
+    assert ran.status == 1
+    assert "refused: it is stopping\\x1b[2J" in ran.out
+
+
+def test_a_drain_waits_and_says_who_was_resumed_or_is_not_done(
+    masters: Masters, run: Callable[..., Ran], there: Backend
+) -> None:
+    store = there.store
+    for number in (1, 2):
+        store.redis.hset(store.keys.worker("a", number), "state", "busy")
+
+    ran = run("drain", "--timeout", "0.3", "--name", "a")
+    assert ran.status == 1
+    assert "a: not done in time\n" in ran.out
+    assert run("drain", "--no-wait", "--name", "a").status == 0
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    return backend_for(redis_url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; rqd drain is for none"),
+        (("scale", "1001"), EX_USAGE, "scale 1001: write 1 to 1,000"),
+        (("scale", "+0"), EX_USAGE, "scale +0: that changes nothing"),
+        (("scale", "many"), EX_USAGE, "scale many: write 4, +2 or -1"),
+        (("scale", "--hots", "web1"), EX_USAGE, "No such option: --hots"),
+        (("scale", "4", "-x"), EX_USAGE, "-x"),
+        (("scale",), EX_USAGE, "Missing argument 'WORKERS'"),
+        (("drain", "--timeout", "0"), EX_USAGE, "--timeout 0: write a time above 0"),
+        (("drain", "--timeout", "soon"), EX_USAGE, "--timeout"),
+        (("drain", "--host", "wbe1"), EX_UNAVAILABLE, "on host 'wbe1': did you mean web1?"),
+        (("stop", "--name", "aa"), EX_UNAVAILABLE, "named 'aa' is alive: did you mean a?"),
+        (("reload", "--host", "x"), EX_UNAVAILABLE, "on host 'x'; rqd info lists them"),
+        (("workers", "--host", "web"), EX_UNAVAILABLE, "on host 'web': did you mean web2?"),
+        (
+            ("undrain", "--name", "a", "--host", "web2"),
+            EX_UNAVAILABLE,
+            "no master named 'a' is alive on host 'web2': did you mean web1?",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(
+    redis_url: str, arguments: tuple[str, ...], status: int, why: str
+) -> None:
+    for name, host in HOSTS.items():
+        backend_for(redis_url).store.hello(name, "boot", 60, {"host": host})
+
+    ran = rqd(*arguments, url=redis_url)
+
+    assert ran.status == status, ran
+    (line,) = ran.err.splitlines()
+    assert line.startswith("rqd: ")
+    assert why in line
+
+
+@pytest.mark.parametrize("arguments", [("scale", "4"), ("drain",), ("undrain",)])
+def test_without_a_master_there_is_nobody_to_ask(
+    redis_url: str, arguments: tuple[str, ...]
+) -> None:
+    ran = rqd(*arguments, url=redis_url)
+    assert (ran.status, ran.out, ran.err) == (EX_UNAVAILABLE, "", "rqd: no master is running\n")

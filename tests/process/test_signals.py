@@ -1,0 +1,162 @@
+"""What an operator's signals do to a daemon: pause, resume, kill the running jobs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rqd import Queue
+from rqd.cli.info import look
+from rqd.connection import Backend
+from rqd.job import Job, JobStatus
+from tests import jobs
+from tests.daemons import Daemon, StartDaemon
+from tests.waiting import eventually
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    """What hears a daemon's STATUS=, and is known to it by its path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(WAIT_S)
+        yield listening
+
+
+def hear(systemd: socket.socket, status: str) -> None:
+    while f"STATUS={status}".encode() not in systemd.recv(4096).splitlines():
+        continue
+
+
+def hold(queue: Queue, tmp_path: Path, fifo: str) -> Job[str]:
+    job = queue.enqueue(jobs.note_and_hold, str(tmp_path / "history"), fifo)
+    eventually((tmp_path / "history").exists, WAIT_S)
+    return job
+
+
+def release(fifo: str) -> None:
+    with open(fifo, "w"):
+        pass
+
+
+def states(there: Backend) -> tuple[Any, ...]:
+    """As `rqd info` has them: the only master's, its workers'."""
+    seen = look(there.views)
+    return tuple(row["state"] for row in (*seen.masters, *seen.workers))
+
+
+def paused(daemon: Daemon, signum: int = signal.SIGUSR2) -> None:
+    daemon.signal(signum)
+    eventually(lambda: "paused" in daemon.log(), WAIT_S)
+
+
+def test_usr2_pauses_claims_and_cont_resumes_them(
+    start_daemon: StartDaemon,
+    there: Backend,
+    queue: Queue,
+    tmp_path: Path,
+    fifo: str,
+    systemd: socket.socket,
+) -> None:
+    daemon = start_daemon(workers=2, env={"NOTIFY_SOCKET": systemd.getsockname()})
+    running = hold(queue, tmp_path, fifo)
+    redis, keys = there.store.redis, there.store.keys
+
+    paused(daemon)
+    assert f"kill -CONT {daemon.pid}" in daemon.log()
+    waiting = queue.enqueue(jobs.multiply, 6, 7)
+    # The marker has woken it, and is there again for others.
+    eventually(lambda: redis.exists(keys.wake_queue("default")), WAIT_S)
+    daemon.titled("rqd: master [default] paused 1/2 busy")
+    hear(systemd, "paused 1/2 busy")
+    eventually(lambda: sorted(states(there)) == ["busy", "paused", "paused"], WAIT_S)
+
+    # Its running job's lease is renewed, and what else is asked of it done.
+    lease = redis.zscore(keys.leases, running.id)
+    daemon.signal(signal.SIGWINCH)
+    daemon.signal(signal.SIGTTIN)
+    eventually(lambda: "workers resized workers=3" in daemon.log(), WAIT_S)
+    eventually(lambda: redis.zscore(keys.leases, running.id) != lease, WAIT_S)
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: "reloaded" in daemon.log(), WAIT_S)
+    release(fifo)
+    assert running.wait(WAIT_S).return_value() == "done"
+    daemon.titled("rqd: master [default] paused 0/3 busy")
+    assert waiting.get_status() is JobStatus.QUEUED
+
+    daemon.signal(signal.SIGCONT)
+    assert waiting.wait(WAIT_S).return_value() == 42
+    hear(systemd, "0/3 busy")
+    eventually(lambda: states(there) == ("idle", "idle", "idle", "idle"), WAIT_S)
+    assert daemon.log().count("paused") == daemon.log().count("resumed") == 1
+
+
+def test_ctrl_z_pauses_and_a_stop_as_systemd_sends_it_is_one(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(workers=2)
+    running = hold(queue, tmp_path, fifo)
+    paused(daemon, signal.SIGTSTP)
+    assert psutil.Process(daemon.pid).status() != psutil.STATUS_STOPPED
+    waiting = queue.enqueue(jobs.multiply, 6, 7)
+
+    daemon.signal(signal.SIGTERM)
+    daemon.signal(signal.SIGCONT)  # systemd sends it behind each SIGTERM
+    eventually(lambda: "stopping" in daemon.log(), WAIT_S)
+    daemon.signal(signal.SIGUSR2)
+    daemon.signal(signal.SIGCONT)
+    daemon.titled("rqd: master [default] stopping, 1 running")
+    release(fifo)
+
+    assert daemon.wait() == 0
+    assert running.return_value() == "done"
+    assert waiting.get_status() is JobStatus.QUEUED
+
+
+def test_usr1_kills_the_running_jobs_which_run_again_uncharged(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    behind = queue.enqueue(jobs.multiply, 6, 7)
+    history = tmp_path / "history"
+
+    daemon.signal(signal.SIGUSR1)  # back to its place, before the other, and claimed again
+    eventually(lambda: history.read_text().count("started") == 2, WAIT_S)
+    assert behind.get_status() is JobStatus.QUEUED
+
+    paused(daemon)
+    daemon.signal(signal.SIGUSR1)  # now for another daemon
+    eventually(lambda: job.get_status() is JobStatus.QUEUED, WAIT_S)
+    job.refresh()
+    assert (job.attempt, queue.get_job_position(job)) == (0, 0)
+    assert job.results() == []
+
+    start_daemon()
+    eventually(lambda: history.read_text().count("started") == 3, WAIT_S)
+    release(fifo)
+    assert job.wait(WAIT_S).return_value() == "done"
+    behind.wait(WAIT_S)
+    job.refresh()
+    assert job.attempt == 1
+    assert daemon.stop() == 0
+
+
+def test_cont_after_a_standstill_looks_at_the_leases_at_once(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    job = hold(queue, tmp_path, fifo)
+    daemon.signal(signal.SIGSTOP)
+    job.delete()  # its lease is another's, as if it had run out
+    daemon.signal(signal.SIGCONT)
+    eventually(lambda: "lease lost" in daemon.log(), 2.0)
+    assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
