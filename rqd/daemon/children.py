@@ -21,7 +21,7 @@ from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
 from rqd.daemon.oom import OomCounter, explain
 from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
-from rqd.daemon.procfs import cpu_s, own_bytes
+from rqd.daemon.procfs import cpu_s
 from rqd.daemon.stacks import StackFile
 from rqd.daemon.workers import Run, Worker, Workers
 from rqd.daemon.zygote_process import (
@@ -104,7 +104,7 @@ class Children:
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
         # Before anything is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
-        self._oom_counter = OomCounter()
+        self.oom_counter = OomCounter()
         become_subreaper()
 
     def start(self, now: float) -> None:
@@ -303,16 +303,6 @@ class Children:
                 due.append(min(run.deadline, run.stack_due))
         return min([*due, self.zygotes.next_due()])
 
-    def sample_memory(self, now: float) -> None:
-        """Looks at the memory of each running job; the highest sample is its peak."""
-        self._oom_counter.look(now)
-        for worker in self.workers:
-            run, child = worker.run, worker.child
-            if run is not None and child is not None and run.sent_at is not None:
-                seen = own_bytes([child.pid], self.parent_of(worker))
-                if seen is not None:
-                    run.memory_bytes, run.peak_bytes = seen, max(seen, run.peak_bytes or 0)
-
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 where there is none."""
         zygote = self._parents.get(worker.number)
@@ -489,7 +479,7 @@ class Children:
         heard = self.workers.bury(exited, zygote.rss_bytes, now)
         if exited.status != 0 and heard is not None:
             group = zygote.groups.get(worker.number)
-            heard = heard[0], explain(*heard, group, self._oom_counter, now)
+            heard = heard[0], explain(*heard, group, self.oom_counter, now)
         if worker.child is None:
             self._parents.pop(worker.number, None)
         if worker.wanted and not serves:

@@ -1,5 +1,5 @@
-"""What limited jobs use of memory and cpu time, all processes of each together; who uses too much
-is ended. Only jobs with a limit are looked at: without one this costs nothing.
+"""What jobs use of memory and cpu time. Of limited ones all processes count together, and who uses
+too much is ended; the others are sampled, for what is shown of them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from rqd.model.outcome import OutOfMemory, TimedOut
 _INTERVAL_S = 0.1
 # Of the master's time: the walk through the memory of large jobs takes long, so it is rarer.
 _LARGEST_SHARE = 0.05
+# Samples of all jobs, once a second, take no longer than this and one walk more.
+_SAMPLING_S = 0.03
 # As for a time limit: what swallows an exception hears it again.
 _REPEAT_S = 0.5
 
 
 class Consumption:
-    """Looks at limited jobs, and ends those above their limits."""
+    """Looks at jobs, and ends those above their limits."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, sampling_s: float = _SAMPLING_S) -> None:
         self._children = children
+        self._sampling_s = sampling_s
         self._due = 0.0
 
     def perform(self, now: float) -> None:
-        """Looks at them, if it is time."""
+        """Looks at those that have a limit, if it is time. Without any this costs nothing."""
         workers = self._children.workers
         if not workers.limited or now < self._due:
             return
@@ -42,6 +45,24 @@ class Consumption:
     def next_due(self) -> float:
         """When it is time again; never while there are none."""
         return self._due if self._children.workers.limited else float("inf")
+
+    def sample(self, now: float) -> None:
+        """Looks at the memory of running jobs; the highest sample is a job's peak.
+
+        Of hundreds, at as many as there is time for, and at the others the next time.
+        """
+        self._children.oom_counter.look(now)
+        give_up_at = time.monotonic() + self._sampling_s
+        for run in sorted(self._children.workers.runs(), key=lambda run: run.sampled_at):
+            worker = self._children.workers.by_number[run.worker]
+            if run.sent_at is None or worker.child is None:
+                continue
+            seen = own_bytes([worker.child.pid], self._children.parent_of(worker))
+            run.sampled_at = now
+            if seen is not None:
+                run.memory_bytes, run.peak_bytes = seen, max(seen, run.peak_bytes or 0)
+            if time.monotonic() >= give_up_at:
+                return
 
     def _look(self, run: Run, now: float) -> None:
         worker = self._children.workers.by_number[run.worker]

@@ -278,7 +278,7 @@ class Master:
         if duties.take(Duty.POLL, now):
             self._dispatch.look()
         if duties.take(Duty.SAMPLE, now):
-            self._children.sample_memory(now)
+            self._consumption.sample(now)
             if self._children.workers.correct_shown_pids():
                 duties.hasten(Duty.BEAT, now)
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):

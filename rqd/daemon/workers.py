@@ -68,6 +68,7 @@ class Run:
     stack_from: int = 0  # the byte of its place's file from which its last stacks are
     memory_bytes: int | None = None  # the latest sample
     peak_bytes: int | None = None  # the highest one
+    sampled_at: float = -math.inf
     cpu_before_s: float = 0.0  # what its process had used when the job was sent
     told_at: float = -math.inf  # that its cpu time is over
     news: News = field(default_factory=News)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from rqd.daemon.children import Children
 from rqd.daemon.consumption import Consumption
 from rqd.daemon.frames import CPU_SIGNAL
+from rqd.daemon.oom import OomCounter
 from rqd.daemon.procfs import children_of, cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.workers import HARD_KILL_AFTER_S, Child, Run, Worker, Workers
 from rqd.model.errors import ConfigurationError
@@ -33,6 +35,8 @@ class Kills:
         self.worker = self.workers.by_number[1] = Worker(1, child=child)
         self.killed: list[Outcome] = []
 
+        self.oom_counter = OomCounter()
+
     def parent_of(self, _worker: Worker) -> int:
         return os.getppid()
 
@@ -40,8 +44,8 @@ class Kills:
         run.killed_at = now
         self.killed.append(verdict)
 
-    def start(self, terms: str = "") -> Run:
-        claim = Claim("id", "7:n", 1, "q", 1, "f", b"", "pickle", 60, 0, 0, (), terms=terms)
+    def start(self, terms: str = "", worker: int = 1) -> Run:
+        claim = Claim("id", "7:n", 1, "q", worker, "f", b"", "pickle", 60, 0, 0, (), terms=terms)
         run = self.workers.assign(claim)
         run.start(0.0)
         return run
@@ -116,6 +120,23 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
     assert run.verdict == TimedOut(0.001, killed=False, is_cpu=True)
     assert cause(run.verdict) == "timed out after 0.001 s of cpu time"
     assert run.deadline == 10 + HARD_KILL_AFTER_S
+
+
+def test_samples_take_turns_where_there_is_no_time_for_all(made: list[Kills]) -> None:
+    kills = Kills(ResourceLimits())
+    made.append(kills)
+    runs = [kills.start()]
+    kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
+    runs.append(kills.start(worker=2))
+    hurried = Consumption(cast("Children", kills), sampling_s=0)
+    hurried.sample(1.0)
+    assert [run.sampled_at for run in runs] == [1.0, -math.inf]
+    hurried.sample(2.0)
+    assert [run.sampled_at for run in runs] == [1.0, 2.0]
+    assert all(run.peak_bytes for run in runs)
+
+    Consumption(cast("Children", kills), sampling_s=60).sample(3.0)
+    assert [run.sampled_at for run in runs] == [3.0, 3.0]
 
 
 def test_without_limited_jobs_there_is_nothing_to_do(made: list[Kills]) -> None:
