@@ -145,13 +145,14 @@ class Box:
         """What a unit, and systemd about it, has written to the journal."""
         return self.do("journalctl", "--no-pager", "--quiet", "--output=cat", "--unit", unit)
 
-    def processes(self, unit: str) -> list[str]:
-        """The titles of a unit's living processes."""
+    def processes(self, unit: str) -> dict[str, str]:
+        """The titles of a unit's living processes by their pids."""
         group = self.show(unit, "ControlGroup")[0]
+        if not group:
+            return {}
         pids = self.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout.split()
-        return self.run(
-            "ps", "--no-headers", "-o", "args", "-p", ",".join(pids)
-        ).stdout.splitlines()
+        listing = self.run("ps", "--no-headers", "-o", "pid,args", "-p", ",".join(pids)).stdout
+        return dict(line.split(maxsplit=1) for line in listing.splitlines())
 
     def _boot(self) -> None:
         shown = [part for name, path in SHOWN.items() for part in (path, name)]
@@ -168,10 +169,14 @@ class Box:
     def _is_up(self) -> bool:
         assert self._unshare is not None
         assert self._unshare.poll() is None, self._console()
-        children = psutil.Process(self._unshare.pid).children()
-        if not children or children[0].name() != "systemd":
+        try:
+            children = psutil.Process(self._unshare.pid).children()
+            booting = [child.pid for child in children if child.name() == "systemd"]
+        except psutil.NoSuchProcess:
+            return False  # what makes the mounts, and has just left
+        if not booting:
             return False
-        self._pid = children[0].pid
+        self._pid = booting[0]
         return self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
     def _console(self) -> str:
