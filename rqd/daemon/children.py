@@ -14,7 +14,8 @@ from functools import partial
 
 from rqd.daemon.cgroups import GroupLimits, PlaceGroup, enter_subtree_if_asked
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.frames import FrameError
+from rqd.daemon.forensics import catches
+from rqd.daemon.frames import STACK_SIGNAL, FrameError
 from rqd.daemon.instance import Instance
 from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log, about
@@ -195,11 +196,14 @@ class Children:
         run.killed_at = now
         self._ask_to_kill(worker)
 
-    def show_stack(self, run: Run) -> int:
-        """Has a running job's process write where its threads stand; at which byte that begins."""
+    def show_stack(self, run: Run) -> int | None:
+        """Has a running job's process write where its threads stand; at which byte that begins.
+
+        None if it would not: another program, which the job has become, would die of the signal.
+        """
         child, stacks = self.workers.by_number[run.worker].child, self._stacks(run)
-        if child is None or stacks is None:
-            return 0
+        if child is None or stacks is None or not catches(child.pid, STACK_SIGNAL):
+            return None
         start = stacks.written_bytes
         show_stack_by_pidfd(child.pidfd)
         return start
@@ -339,7 +343,7 @@ class Children:
 
     def _end_run_in_time(self, run: Run, now: float) -> None:
         if now >= run.stack_due:
-            run.is_stack_asked, run.stack_from = True, self.show_stack(run)
+            run.is_stack_asked, run.stack_from = True, self.show_stack(run) or 0
             run.put_kill_off(now)
         if run.deadline is not None and now >= run.deadline and run.killed_at is None:
             self.kill(run, TimedOut(run.limit_s, killed=True), now)

@@ -24,6 +24,18 @@ def crash_from_status(status: int) -> Crashed:
     return Crashed(exit_status=os.WEXITSTATUS(status))
 
 
+def catches(pid: int, signum: int) -> bool:
+    """True if a process has a handler for this signal; after an exec it has none."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def process_state(pid: int) -> str:
     """What a process does, as the kernel has it: `runs`, `was stopped by a signal`."""
     try:

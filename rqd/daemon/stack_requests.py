@@ -93,7 +93,10 @@ class StackRequests:
             why = "its attempt does not run here" if run is None else "it waits for its process"
             return {"error": why} if is_late else None
         if not request.is_asked:
-            request.is_asked, request.start = True, self._children.show_stack(run)
+            start = self._children.show_stack(run)
+            if start is None:
+                return {"error": "its process is another program by now, or takes the signal away"}
+            request.is_asked, request.start = True, start
             request.give_up_at = request.changed_at = now + _LONGEST_S
             return None
         text = self._children.stack_of(run, request.start)

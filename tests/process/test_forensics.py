@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from rqd.model.stack import threads_of
 from rqd.results import Result
 from rqd.stacks import live_stack
 from tests import jobs
+from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.waiting import eventually
 
@@ -104,6 +106,8 @@ def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(
         took_s.append(time.monotonic() - begun)
     assert min(took_s) < 0.2, took_s
     stack = live_stack(job.id, there)
+    told = json.loads(rqd("stack", job.id, "--json", url=there.url).out)
+    assert [frame["function"] for frame in told["threads"][0]["frames"]] == ["keep_the_gil"]
     child = daemon.titled("rqd: worker 1 tests.jobs.keep_the_gil")
     assert (stack.worker, stack.attempt, stack.pid) == ("alpha:1", 1, child.pid)
     assert stack.host == socket.gethostname()
@@ -117,6 +121,20 @@ def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(
         live_stack(job.id, there)
     with pytest.raises(NoSuchJobError):
         live_stack("nobody", there)
+
+
+def test_a_job_that_has_become_another_program_is_not_killed_by_who_looks_at_it(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "tests.jobs")
+    job = queue.enqueue(jobs.become_a_shell, f"echo here > {fifo}; exec sleep 60")
+    with open(fifo) as started:
+        assert started.read() == "here\n"
+    with pytest.raises(RqdError, match="its process is another program by now"):
+        live_stack(job.id, there)
+    assert "died" not in daemon.log()
+    job.stop(grace=0.1)
+    assert ended(job).type == "stopped"
 
 
 def test_a_master_that_stands_still_shows_no_stack(
