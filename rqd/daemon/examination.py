@@ -46,7 +46,7 @@ def examine_limits(config: Config) -> Iterator[Finding]:
     that is started as this process was, or the master that looks at them.
     """
     limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
-    counted = "those of its own jobs" if OomCounter().is_own else "those of the whole host"
+    counted = "its own control group" if OomCounter().is_own else "the whole host"
     yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {counted}")
     if not limits:
         yield Finding("control groups", Verdict.OK, "not used without --max-memory or --max-pids")

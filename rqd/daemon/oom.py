@@ -19,8 +19,8 @@ _HOST = Path("/proc/vmstat")
 class OomCounter:
     """How many processes the kernel has killed for their memory.
 
-    `is_own`: only those of the daemon's own control group count, its jobs that is; else all of the
-    host's.
+    `is_own`: only those of the daemon's own control group count, its jobs where it is a unit or a
+    container; else all of the host's.
     """
 
     def __init__(self, source: tuple[Path, bool] | None = None) -> None:

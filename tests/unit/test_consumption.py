@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import cast
 
@@ -21,6 +23,7 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits, limits_of, resource_term
+from tests.processes import bound_to_pytest
 
 NOBODY = 2**22 - 1
 
@@ -49,6 +52,22 @@ class Kills:
         run = self.workers.assign(claim)
         run.start(0.0)
         return run
+
+
+# A parent with memory of its own; a job that takes as much, shares it with a process that it forks,
+# and then changes all of its parent's.
+FAMILY = """
+import os, time
+from tests.hungry_jobs import PAGE_BYTES, take
+inherited = take(20)
+if os.fork() == 0:
+    taken = take(20)
+    if os.fork() == 0:
+        time.sleep(60)
+    inherited[::PAGE_BYTES] = b"y" * (len(inherited) // PAGE_BYTES)
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -199,6 +218,23 @@ def test_limits_are_read_with_their_units_and_minus_one_is_none() -> None:
 def test_what_a_process_holds_is_its_own() -> None:
     held = bytearray(b"x" * 10_000_000)
     assert (own_bytes([os.getpid()], os.getppid()) or 0) > len(held)
+
+
+def test_what_a_job_shares_among_its_own_processes_is_counted_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=bound_to_pytest(60),
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            group = group_of(int(parent.stdout.readline()), parent.pid)
+            used_bytes = own_bytes(group, parent.pid) or 0
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert len(group) == 2
+    assert 40 <= used_bytes / 1024**2 < 50
 
 
 def test_nothing_is_told_of_a_process_that_is_gone() -> None:
