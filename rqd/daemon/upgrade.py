@@ -24,6 +24,8 @@ from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.signals import HANDLED
 
 _TRIAL_LIMIT_S = 30.0
+# A zygote may boot meanwhile, or be on its way out.
+_SETTLE_LIMIT_S = 60.0
 # What is recorded by then would have been in a second.
 _REST_LIMIT_S = 2.0
 _SHOWN_BYTES = 8 * 1024
@@ -95,6 +97,7 @@ class Upgrade:
         self._log = log
         self._request = ""
         self._trial: Trial | None = None
+        self._settle_by: float | None = None
         self._rest_by: float | None = None
 
     @property
@@ -109,7 +112,7 @@ class Upgrade:
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
-        due = [self._rest_by, self._trial.give_up_at if self._trial else None]
+        due = [self._rest_by or self._settle_by, self._trial.give_up_at if self._trial else None]
         return min([at for at in due if at is not None], default=float("inf"))
 
     def begin(self, request: str, now: float) -> None:
@@ -141,6 +144,9 @@ class Upgrade:
             self._hear_trial(self._trial, now)
         elif not self._children.zygotes.is_settled:
             self._hold(None)
+            self._settle_by = self._settle_by or now + _SETTLE_LIMIT_S
+            if now >= self._settle_by:
+                self._refuse(f"a zygote boots, leaves or hears nothing since {_SETTLE_LIMIT_S:g} s")
         elif self._rest_by is None:
             self._hold(now + _REST_LIMIT_S)
         elif now >= self._rest_by:
@@ -152,7 +158,7 @@ class Upgrade:
         """The daemon stops."""
         self._end_trial()
         self._hold(None)
-        self._request = ""
+        self._request, self._settle_by = "", None
 
     def _hear_trial(self, trial: Trial, now: float) -> None:
         if not trial.is_over(now):
@@ -193,7 +199,7 @@ class Upgrade:
     def _refuse(self, error: str) -> None:
         self._hold(None)
         self._dispatch.look()
-        request, self._request = self._request, ""
+        request, self._request, self._settle_by = self._request, "", None
         self._children.refuse_reload(request, f"rqd itself stays as it is: {error}")
 
 

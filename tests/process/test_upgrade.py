@@ -140,10 +140,16 @@ def test_the_master_goes_on_as_the_new_version_and_its_jobs_run_on(
     eventually(lambda: old not in [zygote.pid for zygote in daemon.zygotes()])
     assert "put back" not in daemon.log()
 
+    # What an operator has told it still holds.
+    for signum, done in ((signal.SIGTTIN, "workers resized workers=3"), (signal.SIGUSR2, "paused")):
+        daemon.signal(signum)
+        eventually(lambda d=done: d in daemon.log())  # type: ignore[misc]
     installed.edit("__init__.py", '"9.9.9"', '"10.0.0"')
     again = rqd("upgrade", url=redis_url)
     assert "upgraded to rqd 10.0.0 in" in again.out
     assert again.status == 0
+    (row,) = there.views.masters()
+    assert (row["version"], row["wanted"], row["state"]) == ("10.0.0", "3", "paused")
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
 
