@@ -62,7 +62,8 @@ make_root() {
         if [ -e "$folder" ]; then mount -t tmpfs -o mode=755 rqd-box "$folder"; fi
     done
     : >etc/fstab
-    echo uninitialized >etc/machine-id
+    # Not `uninitialized`: at a first boot systemd enables all units that are installed.
+    tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
     echo box >etc/hostname
 }
 
@@ -83,7 +84,6 @@ become_the_machine() {
     exec setpriv --bounding-set \
         -sys_module,-sys_time,-sys_rawio,-syslog,-audit_control,-audit_read,-mac_admin \
         /lib/systemd/systemd systemd.unit=basic.target \
-        systemd.mask=systemd-machine-id-commit.service systemd.mask=systemd-firstboot.service \
         systemd.mask=systemd-networkd-wait-online.service systemd.mask=timers.target
 }
 

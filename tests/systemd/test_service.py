@@ -19,7 +19,7 @@ from tests.systemd.box import Box
 from tests.waiting import eventually
 
 WAIT_S = 15.0
-SHOP = """
+SHOP = r"""
 import os
 import pwd
 import sys
