@@ -18,9 +18,10 @@ from rqd.store.permissions import acl_lines
 def command(
     url: str | None, namespace: str | None, user: str, wait_replicas: bool, wait_aof: bool
 ) -> None:
-    """Print the ACL SETUSER lines for a user with the commands and keys rqd needs, no more.
+    """Print the permissions a Redis user needs.
 
-    Nothing is sent anywhere. Put a password in place of PASSWORD and hand the line to redis-cli.
+    As ACL SETUSER lines, with the commands and keys rqd needs and no more. Nothing is sent
+    anywhere. Put a password in place of PASSWORD and hand the line to redis-cli.
     """
     if not user or not user.isprintable() or " " in user:
         raise ConfigurationError(f"--user {user!r}: write a name without spaces")

@@ -16,7 +16,9 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, queues and job ids.
+    """Print what makes a shell complete commands.
+
+    And options, names of queues, and ids of jobs.
 
     \b
     bash:  rqd completion bash > ~/.local/share/bash-completion/completions/rqd

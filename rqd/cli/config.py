@@ -26,8 +26,9 @@ from rqd.store.urls import hide_password
 
 @click.pass_context
 def _show(context: click.Context, /, as_json: bool, **values: Any) -> None:
-    """Show the settings that `rqd start` would use, and where each comes from.
+    """Show the settings and where each comes from.
 
+    Those that `rqd start` would use.
     Takes the options of `rqd start`, to see what they would change.
     """
     found = file_in_force(context)

@@ -10,18 +10,34 @@ import click
 
 from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
-from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.near import NearGroup
+from rqd.cli.options import as_json, as_typed, backend, redis_options
 from rqd.cli.table import echo_table
 from rqd.cron import CronJob, entries, fetch, load, register
+from rqd.model.errors import ConfigurationError
 
 _NAMES = click.argument(
     "names", metavar="NAME..", nargs=-1, required=True, shell_complete=complete_crons
 )
 
 
-@click.group(name="cron")
+class _ListsByItself(NearGroup):
+    """A group that means `list` where no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with `list` in front of what begins with none of the commands."""
+        asks_help = any(one in ctx.help_option_names for one in args)
+        if not asks_help and (not args or args[0].startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(name="cron", cls=_ListsByItself)
 def command() -> None:
-    """Calls that are enqueued again and again, by the daemons that run."""
+    """Show or change calls that come again and again.
+
+    They are enqueued by the daemons that run. Without a command: `list`.
+    """
 
 
 @command.command(name="list")
@@ -43,7 +59,7 @@ def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
         )
         for entry in found
     ]  # fmt: skip
-    echo_table("Cron entries", heads, rows)
+    echo_table("Cron entries", heads, rows, ("last job", "runs", "last", "queue", "function"))
 
 
 @command.command(name="load")
@@ -58,7 +74,9 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
         changed, removed = load(file, there)
     for what, names in (("written", changed), ("removed", removed)):
         for name in names:
-            click.echo(f"{what} {name}")
+            click.echo(f"{name}: {what}")
+    if not changed and not removed:
+        click.echo("nothing has changed")
 
 
 @command.command(name="add")
@@ -97,9 +115,11 @@ def add(
     ARGUMENTS as for `rqd enqueue`.
     """
     args, kwargs = parse_arguments(arguments)
-    with backend(url, namespace, signs=True) as there:
+    if not options["cron"] and not options["interval"]:
+        raise ConfigurationError("say when: --cron '30 2 * * *', or --interval 15m")
+    with backend(url, namespace, signs=True) as there, as_typed():
         entry = register(function, args=args, kwargs=kwargs, name=name, connection=there, **options)
-    click.echo(f"{entry.name} is due {_shown(entry.next_run) or 'at no time'}")
+    click.echo(f"{entry.name}: due {_shown(entry.next_run) or 'at no time'}")
 
 
 @command.command(name="remove")
@@ -110,6 +130,7 @@ def remove_entries(url: str | None, namespace: str | None, names: tuple[str, ...
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.remove()
+            click.echo(f"{entry.name}: removed")
 
 
 @command.command(name="run")
@@ -129,6 +150,7 @@ def pause(url: str | None, namespace: str | None, names: tuple[str, ...]) -> Non
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.pause()
+            click.echo(f"{entry.name}: paused, until rqd cron resume")
 
 
 @command.command(name="resume")
@@ -139,6 +161,8 @@ def resume(url: str | None, namespace: str | None, names: tuple[str, ...]) -> No
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.resume()
+            due = _shown(fetch(entry.name, there).next_run) or "at no time"
+            click.echo(f"{entry.name}: resumed, due {due}")
 
 
 def _described(entry: CronJob) -> dict[str, Any]:

@@ -30,9 +30,10 @@ from rqd.store.signing_keys import keyring_of
 
 
 def _examine(as_json: bool, unit: str, **settings: Any) -> int:
-    """Look whether Redis, this host, the application and the systemd unit suit the daemon.
+    """Look whether all around a daemon suits it.
 
-    Takes the options and settings of `rqd start`. Exits with 1 where one of them is in the way.
+    That is Redis, this host, the application and the systemd unit. Takes the options and settings
+    of `rqd start`. Exits with 1 where one of them is in the way.
     """
     config = config_of(settings, keyring_of(os.environ))
     findings = list(_all(config, unit))

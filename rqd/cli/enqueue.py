@@ -13,8 +13,10 @@ import click
 
 from rqd.cli.completing import complete_queues
 from rqd.cli.near import did_you_mean
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import as_typed, backend, redis_options
+from rqd.cli.pauses import why_not_started
 from rqd.cli.table import plain
+from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
@@ -37,10 +39,10 @@ _DIGITS = 9
     shell_complete=complete_queues,
     help="The queue's name.",
 )
-@click.option("--timeout", help="How long it may run: 180, 10m, -1.")
-@click.option("--result-ttl", help="How long its record stays after success.")
-@click.option("--ttl", help="How long it may wait.")
-@click.option("--failure-ttl", help="How long its record stays after failure.")
+@click.option("--timeout", "job_timeout", metavar="TIME", help="How long it may run: 180, 10m, -1.")
+@click.option("--result-ttl", metavar="TIME", help="How long its record stays after success.")
+@click.option("--ttl", metavar="TIME", help="How long it may wait.")
+@click.option("--failure-ttl", metavar="TIME", help="How long its record stays after failure.")
 @click.option("--description", help="What people see instead of the call.")
 @click.option("--job-id", help="An id of your own.")
 @click.option("--at-front", is_flag=True, help="Before all that wait.")
@@ -57,7 +59,7 @@ _DIGITS = 9
 @click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
 @click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
-@click.option("--limit", metavar="KEY:N", help="N at a time of this key; KEY:N/1m: N starts in 1m.")
+@click.option("--limit", metavar="KEY:N", help="N at a time of this key; or KEY:N/s, N/min, N/10m.")
 @click.option("--max-memory", metavar="SIZE", help="Kill it if it has more of its own: 512M.")
 @click.option("--max-cpu", metavar="TIME", help="End it if it used so much cpu time: 60, 5m.")
 @click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
@@ -74,22 +76,23 @@ def command(
     wait: bool,
     function: str,
     arguments: tuple[str, ...],
-    timeout: str | None,
     schedule_in: str | None,
     schedule_at: str | None,
     **options: Any,
 ) -> int:
-    """Put a call of FUNCTION (module.name) on a queue and print its job's id.
+    """Put a call on a queue; print its job's id.
+
+    FUNCTION is module.name.
 
     ARGUMENTS are text, `:` and JSON, or `%` and a Python literal; `name=text`, `name:=json` and
     `name%=literal` by keyword; `@file` reads the value from a file.
     """
     args, kwargs = parse_arguments(arguments)
-    retry = _retry({name: options.pop(name) for name in [*options] if name.startswith("retry_")})
     options["rate_limit"] = _limit(options.pop("limit"))
     due = _due(schedule_in, schedule_at)
-    with backend(url, namespace, signs=True) as there:
-        chosen = {"args": args, "kwargs": kwargs, "job_timeout": timeout, "retry": retry, **options}
+    with backend(url, namespace, signs=True) as there, as_typed():
+        retry = {name: options.pop(name) for name in [*options] if name.startswith("retry_")}
+        chosen = {"args": args, "kwargs": kwargs, "retry": _retry(retry), **options}
         to = Queue(queue, there, serializer=serializer)
         if due is None:
             job = to.enqueue(function, **chosen)
@@ -97,18 +100,23 @@ def command(
             job = to.enqueue_in(due, function, **chosen)
         else:
             job = to.enqueue_at(due, function, **chosen)
-        if not wait:
-            if not quiet:
-                click.echo(job.id)
-            return 0
         if not quiet:
-            click.echo(job.id, err=True)
-        served = {name for row in there.views.masters() for name in row["queues"].split(",")}
-        if queue not in served:
-            near = did_you_mean(queue, served) or "; waiting for one"
-            click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
+            click.echo(job.id, err=wait)
+        if not wait:
+            return 0
+        _say_what_it_waits_for(there, queue)
         result = job.latest_result(timeout=_WAIT_S)
     return _show(result)
+
+
+def _say_what_it_waits_for(there: Backend, queue: str) -> None:
+    """On stderr, once: why the job is not started now."""
+    if held := why_not_started(queue, there.views.paused()):
+        click.echo(f"rqd: {held}; waiting for that", err=True)
+    served = {name for row in there.views.masters() for name in row.get("queues", "").split(",")}
+    if queue not in served:
+        near = did_you_mean(queue, served) or "; waiting for one"
+        click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 
 
 def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
@@ -165,14 +173,20 @@ def _cause_and_count(text: str) -> tuple[str, int]:
 
 
 def _limit(text: str | None) -> RateLimit | None:
-    """`KEY:N` for N at a time, `KEY:N/PER` for N starts in a time. Raises ConfigurationError."""
+    """`KEY:N` for N at a time; `KEY:N/10m`, `KEY:N/h` for N starts in a time.
+
+    Raises ConfigurationError.
+    """
     if text is None:
         return None
     key, _, number = text.rpartition(":")
     count, slash, per = number.partition("/")
     if not key or not count.isdecimal() or len(count) > _DIGITS:
         raise ConfigurationError(f"--limit {text}: write KEY:N, or KEY:N/1m for N starts in 1m")
-    return RateLimit(key, rate=int(count), per=per) if slash else RateLimit(key, int(count))
+    if not slash:
+        return RateLimit(key, int(count))
+    per_s = parse_duration_s(f"1{per}" if per.isalpha() else per, f"--limit {text}:")
+    return RateLimit(key, rate=int(count), per=per_s or 0)
 
 
 def _split(argument: str) -> tuple[str | None, str, str]:

@@ -17,10 +17,10 @@ _STANDS_STILL_S = 20.0
     "--ready", is_flag=True, help="Also that it takes jobs: not while it starts or stops."
 )
 def command(name: str | None, ready: bool) -> None:
-    """Exit with 0 if the masters of this host, or container, are alive; else say what is wrong.
+    """Exit with 0 if this host's masters are alive.
 
-    Asks the masters' lock files and not Redis: an outage of Redis is no reason to restart a daemon,
-    which waits for it with its outcomes. Run it as the daemon's user.
+    Else say what is wrong. Asks the masters' lock files and not Redis: an outage of Redis is no
+    reason to restart a daemon, which waits for it with its outcomes. Run it as the daemon's user.
     """
     masters = [one for one in masters_here() if name in (None, one.name)]
     if not masters:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.near import check_queues
+from rqd.cli.near import check_queues, known_queues
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.pauses import pause_of, state_of
 from rqd.cli.table import echo_table, plain
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
@@ -60,7 +61,10 @@ def command(
     by_queue: bool,
     queues: tuple[str, ...],
 ) -> None:
-    """Show queues, masters and workers; with QUEUES, these and who serves them."""
+    """Show queues, masters and workers.
+
+    With QUEUES, these and who serves them.
+    """
     if raw or by_queue:
         told = "--raw is --json" if raw else "--by-queue is rqd workers --queue NAME"
         raise ConfigurationError(f"RQ's {told} here")
@@ -85,7 +89,11 @@ def command(
 
 def look(views: Views) -> Seen:
     """Queues, masters and workers as they stand."""
-    queues = [asdict(counts) for counts in views.queue_counts(views.queue_names())]
+    paused = views.paused()
+    queues = [
+        asdict(counts) | pause_of(counts.name, paused)
+        for counts in views.queue_counts(known_queues(views, paused))
+    ]
     raw_masters = views.masters()
     raw_workers = views.workers(raw_masters)
     running = [row["job"] for row in raw_workers if row.get("job")]
@@ -144,12 +152,14 @@ def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[st
 
 
 def _show_queues(queues: list[dict[str, Any]]) -> None:
-    heads = (
-        "queue", "ready", "limited", "started", "scheduled", "deferred", "finished", "failed",
-        "canceled",
+    counts = (
+        "ready", "limited", "started", "scheduled", "deferred", "finished", "failed", "canceled",
     )  # fmt: skip
-    rows = [tuple(queue[name if name != "queue" else "name"] for name in heads) for queue in queues]
-    echo_table("Queues", heads, rows)
+    rows = [
+        (queue["name"], state_of(queue), *(queue[count] for count in counts)) for queue in queues
+    ]
+    least = ("limited", "deferred", "canceled", "scheduled", "finished", "started")
+    echo_table("Queues", ("queue", "state", *counts), rows, least)
 
 
 def _show_refused_reloads(masters: list[dict[str, Any]]) -> None:
@@ -167,11 +177,11 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
         (
             row["name"], row.get("host"), row.get("pid", 0), row.get("version"),
             ",".join(row["queues"]), row.get("state"), f"{row['busy']}/{row.get('wanted', 0)}",
-            _megabytes(row), row.get("cpu_percent", 0.0), _ago(row.get("heartbeat"), now_us),
+            _megabytes(row), row.get("cpu_percent", 0.0), ago(row.get("heartbeat"), now_us),
         )
         for row in masters
     ]  # fmt: skip
-    echo_table("Masters", heads, rows)
+    echo_table("Masters", heads, rows, ("version", "host", "beat", "cpu %", "rss MB", "pid"))
 
 
 def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
@@ -182,14 +192,15 @@ def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
     )  # fmt: skip
     rows = [
         (
-            f"{row['master']}:{row['number']}", row.get("pid", 0), row.get("state"),
-            _ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
-            row.get("queue"), _share(row), row.get("done", 0), row.get("failed", 0),
+            f"{row['master']}:{row['number']}", row.get("pid") or None, row.get("state"),
+            ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
+            row.get("queue"), share(row), row.get("done", 0), row.get("failed", 0),
             _megabytes(row), row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
         )
         for row in workers
     ]  # fmt: skip
-    echo_table("Workers", heads, rows)
+    least = ("cpu %", "done", "failed", "rss MB", "last error", "progress", "pid", "queue", "for")
+    echo_table("Workers", heads, rows, least)
 
 
 def _progress(told: Progress | None) -> dict[str, Any]:
@@ -199,8 +210,8 @@ def _progress(told: Progress | None) -> dict[str, Any]:
     return {"progress": told.fraction, "progress_message": told.message}
 
 
-def _share(row: dict[str, Any]) -> str:
-    """`40% reading`, empty without progress."""
+def share(row: dict[str, Any]) -> str:
+    """Of a worker: `40% reading`, empty without progress."""
     if "progress" not in row:
         return ""
     return f"{row['progress']:.0%} {row['progress_message'][:30]}".rstrip()
@@ -242,7 +253,8 @@ def _megabytes(row: dict[str, Any]) -> float:
     return round(int(row.get("rss_bytes", 0)) / 1e6, 1)
 
 
-def _ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
+def ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
+    """How long ago that was, in a unit one can read; empty for None."""
     if not instant:
         return ""
     seconds = max(0, now_us / 1e6 - datetime.fromisoformat(instant).timestamp())

@@ -11,7 +11,8 @@ import click
 from rqd.cli.completing import complete_jobs
 from rqd.cli.job_actions import ACTIONS, Asked, act
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import COLOURS, plain
+from rqd.cli.pauses import Paused, pause_of, state_of
+from rqd.cli.table import echo_field, plain
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import signal_name
@@ -19,6 +20,7 @@ from rqd.model.progress import Progress
 from rqd.results import Result
 
 _MOST_IDS = 5
+_WAITING = ("queued", "scheduled", "deferred")
 # A traceback is cut by who writes it.
 _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 
@@ -43,7 +45,9 @@ def command(
     at_front: bool,
     by: str | None,
 ) -> int:
-    """Show a job: where it stands, its attempts, their causes and tracebacks.
+    """Show a job, or stop, cancel, requeue.. it.
+
+    Where it stands, its attempts, their causes and tracebacks.
 
     Nothing of it is unpickled: arguments and results show as the text they were stored with.
 
@@ -61,31 +65,37 @@ def command(
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
-        told = _describe(job, position)
+        told = _describe(job, position, there.views.paused())
     told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
     told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return 0
-    for name, value in told.items():
-        if name == "callbacks":
-            for made in value:
-                shown = f"{made['status']}  {made['id']}  {made['description']}"
-                click.echo(f"{'callback:':<14}{plain(shown)}")
-        elif name != "attempts" and value not in (None, "", []):
-            colour = COLOURS.get(str(value)) if name == "status" else None
-            shown = _in_words(name, value)
-            click.echo(f"{name + ':':<14}{click.style(plain(shown), fg=colour)}")
-    for attempt in reversed(told["attempts"]):
-        _echo_attempt(attempt)
+    _show(told)
     return 0
 
 
-def _describe(job: Job[Any], position: int | None) -> dict[str, Any]:
+def _show(told: dict[str, Any]) -> None:
+    for name, value in told.items():
+        if name == "callbacks":
+            for made in value:
+                echo_field("callback", f"{made['status']}  {made['id']}  {made['description']}")
+        elif name not in ("attempts", "paused", "paused_until") and value not in (None, "", []):
+            held = f" ({state_of(told)})" if name == "queue" and told["paused"] else ""
+            echo_field(name, _in_words(name, value) + held)
+    for attempt in reversed(told["attempts"]):
+        _echo_attempt(attempt)
+
+
+def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
+    status = str(job.get_status(refresh=False))
+    # What has begun, or ended, is not kept by a pause.
+    held = pause_of(job.origin, paused if status in _WAITING else {})
     return {
         "id": job.id,
-        "status": str(job.get_status(refresh=False)),
+        "status": status,
         "queue": job.origin,
+        **held,
         "position": position,
         "limited_by": job.limited_by,
         "function": job.func_name,
@@ -133,13 +143,13 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
         "result": attempt.get("result"),
         "ran": f"{attempt['wall_s'] * 1000:.1f} ms" if "wall_s" in attempt else None,
         "cpu": f"{attempt['cpu_s'] * 1000:.1f} ms" if "cpu_s" in attempt else None,
-        "peak memory": _mebibytes(attempt.get("peak_memory_bytes")),
+        "peak memory": _own_memory(attempt.get("peak_memory_bytes")),
         "died by": _death(attempt),
         "pid": _process(attempt),
     }
     for name, value in shown.items():
         if value not in (None, ""):
-            click.echo(f"  {name + ':':<14}{plain(str(value))}")
+            echo_field(name, str(value), "  ")
     for name, most in (
         ("traceback", _MOST_LINES),
         ("stack", _MOST_LINES),
@@ -188,8 +198,10 @@ def _progress_in_words(progress: dict[str, Any]) -> str:
     return f"{share}, {progress['updated']}"
 
 
-def _mebibytes(size_bytes: int | None) -> str | None:
-    return None if size_bytes is None else f"{size_bytes / 1024 / 1024:.1f} MiB"
+def _own_memory(size_bytes: int | None) -> str | None:
+    if size_bytes is None:
+        return None
+    return f"{size_bytes / 1e6:,.1f} MB of its own, besides what it shares with the zygote"
 
 
 def _iso(instant: datetime | None) -> str | None:

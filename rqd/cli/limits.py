@@ -19,7 +19,10 @@ _SHOWN_HOLDERS = 3
 @redis_options
 @as_json
 def command(url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Show the limits in use: what runs under each, and how many jobs wait for it."""
+    """Show the limits in use.
+
+    What runs under each, and how many jobs wait for it.
+    """
     with backend(url, namespace) as there:
         limits = there.views.limits()
         now_us = there.views.now_us()

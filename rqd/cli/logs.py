@@ -19,10 +19,10 @@ _MASTER_S = 2.0
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job's end.")
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -> None:
-    """Print what a job wrote to stdout and stderr: the last 64 KiB of its latest attempt.
+    """Print what a job wrote to stdout and stderr.
 
-    Of a running job, what it has written so far; with -f all that comes, over all its attempts,
-    until its end.
+    That is the last 64 KiB of its latest attempt. Of a running job, what it has written so far;
+    with -f all that comes, over all its attempts, until its end.
     """
     with backend(url, namespace) as there:
         job = Job.fetch(job_id, there)

@@ -9,11 +9,12 @@ from importlib import import_module
 import click
 
 import rqd
-from rqd.cli.near import did_you_mean
+from rqd.cli.near import NearGroup, NoSuchNameError
 from rqd.model.errors import (
     ConfigurationError,
     InvalidCallError,
     MasterExistsError,
+    NoSuchGroupError,
     NoSuchJobError,
     RqdError,
     ServerUnavailableError,
@@ -26,6 +27,8 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (ConfigurationError, EX_USAGE),
     (InvalidCallError, EX_DATAERR),
     (NoSuchJobError, EX_NOINPUT),
+    (NoSuchGroupError, EX_NOINPUT),
+    (NoSuchNameError, EX_NOINPUT),
     (ServerUnavailableError, EX_UNAVAILABLE),
     (MasterExistsError, EX_UNAVAILABLE),
     (RqdError, EX_UNAVAILABLE),
@@ -42,7 +45,7 @@ _COMMANDS = {
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NearGroup):
     """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
@@ -61,29 +64,15 @@ class LazyGroup(click.Group):
         module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
         return module.command  # type: ignore[no-any-return]  # each module's one click.Command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with. Raises UsageError, which says what is near."""
-        name = args[0]
-        if (
-            name not in {**_COMMANDS, **_ALSO}
-            and not name.startswith("-")
-            and not ctx.resilient_parsing
-        ):
-            raise click.UsageError(f"there is no command {name!r}{_meant(name, args[1:])}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-def _meant(name: str, rest: list[str]) -> str:
-    """What to type instead, for commands of RQ's and for slips."""
-    queues = ",".join(one for one in rest if not one.startswith("-")) or "default"
-    instead = {
-        "worker-pool": f"rqd start --queues {queues} --workers 4",
-        "requeue": "rqd retry ID, or rqd retry --all",
-        "empty": f"rqd queue {queues} empty",
-    }.get(name)
-    return f": write {instead}" if instead else did_you_mean(name, _COMMANDS)
+    def meant(self, name: str, rest: list[str]) -> str:
+        """What to type instead of commands of RQ's."""
+        queues = ",".join(one for one in rest if not one.startswith("-")) or "default"
+        instead = {
+            "worker-pool": f"rqd start --queues {queues} --workers 4",
+            "requeue": "rqd retry ID, or rqd retry --all",
+            "empty": f"rqd queue {queues} empty",
+        }.get(name)
+        return f": write {instead}" if instead else ""
 
 
 @click.group(

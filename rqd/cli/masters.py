@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_hosts, complete_masters
-from rqd.cli.near import did_you_mean
+from rqd.cli.near import NoSuchNameError, did_you_mean
 from rqd.cli.options import as_json
 from rqd.cli.table import echo_table
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.store.asking import ANSWER_WITHIN_S, ask
 
@@ -91,21 +91,21 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
     """The rows of the masters that are meant: of those that are alive all, of this name, or on
     these hosts.
 
-    Raises RqdError where there is none of that name or on one of these hosts.
+    Raises NoSuchNameError where there is none of that name or on one of these hosts.
     """
     rows = there.views.masters()
     if name is not None:
         check_name(name, "master name")
         if name not in (known := [row["name"] for row in rows]):
             near = did_you_mean(name, known) or "; rqd info lists them"
-            raise RqdError(f"no master named {name!r} is alive{near}")
+            raise NoSuchNameError(f"no master named {name!r} is alive{near}")
         rows = [row for row in rows if row["name"] == name]
     known = sorted({row.get("host", "") for row in rows})
     for host in hosts:
         if host not in known:
             near = did_you_mean(host, known) or "; rqd info lists them"
             which = f" named {name!r}" if name is not None else ""
-            raise RqdError(f"no master{which} is alive on host {host!r}{near}")
+            raise NoSuchNameError(f"no master{which} is alive on host {host!r}{near}")
     return [row for row in rows if not hosts or row.get("host") in hosts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import click
 from rqd.cli.near import near_job
 from rqd.cli.settings import config_option
 from rqd.connection import Backend, own_keyring
-from rqd.model.errors import NoSuchJobError
+from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
 from rqd.store.connection import client_connection, default_namespace, default_url, explained
 from rqd.store.store import Store
 
@@ -32,10 +33,34 @@ _namespace = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+# `Retry(max=-1)`, of one plain value.
+_OF_RETRY = re.compile(r"Retry\((\w+)=([^\s,()]+)\)")
+
 
 def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--url`, `--namespace` and `--config`."""
     return _url(_namespace(config_option(command)))
+
+
+@contextmanager
+def as_typed() -> Iterator[None]:
+    """Errors that begin with the name of an argument in Python name the option that was typed."""
+    try:
+        yield
+    except (ConfigurationError, InvalidCallError) as error:
+        flags = {
+            option.name: max(option.opts, key=len)
+            for option in click.get_current_context().command.params
+            if isinstance(option, click.Option)
+        }
+        told = str(error)
+        if retry := _OF_RETRY.match(told):
+            name, value = f"retry_{retry[1]}", f" {retry[2]}"
+            told = f"{name}{value}{told[retry.end() :]}"
+        word = told.partition(" ")[0]
+        if word not in flags:
+            raise
+        raise type(error)(told.replace(word, flags[word], 1)) from error
 
 
 @contextmanager

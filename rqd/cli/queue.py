@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.near import did_you_mean
+from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.pauses import Paused, pause_of, read_for, state_of
 from rqd.cli.table import echo_table
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.errors import ConfigurationError
 from rqd.queue import Queue
-from rqd.store.keys import ALL_QUEUES
 
 _COUNTS = ("ready", "started", "scheduled", "deferred", "finished", "failed", "canceled")
 
@@ -41,7 +40,9 @@ def command(
     name: str | None,
     action: str | None,
 ) -> None:
-    """Show the queues, or the one of this NAME, and whether they are paused.
+    """Show queues; pause, resume or empty one.
+
+    All, or the one of this NAME, and whether they are paused.
 
     With an ACTION: `pause` it (daemons start none of its jobs; running ones go on, new ones are
     taken), `resume` it, or `empty` it of its waiting jobs. `rqd suspend` pauses them all.
@@ -51,14 +52,15 @@ def command(
     with backend(url, namespace) as there:
         if name is not None and action is not None:
             told = _ACTIONS[action](Queue(name, there), for_)
-            (row,) = _rows(there, [name])
+            (row,) = _rows(there, [name], there.views.paused())
             told["queue"] = row
         else:
-            known = there.views.queue_names()
+            paused = there.views.paused()
+            known = known_queues(there.views, paused)
             if name is not None and name not in known:
                 near = did_you_mean(name, known) or "; rqd queue lists those that had"
-                raise RqdError(f"no queue {name!r} ever had a job{near}")
-            told = {"queues": _rows(there, known if name is None else [name])}
+                raise NoSuchNameError(f"no queue {name!r} ever had a job{near}")
+            told = {"queues": _rows(there, known if name is None else [name], paused)}
     if as_json:
         click.echo(json.dumps(told.get("queues", told), indent=2))
     elif "queues" in told:
@@ -68,12 +70,9 @@ def command(
 
 
 def _pause(queue: Queue, for_: str | None) -> dict[str, Any]:
-    if for_ is not None and for_.strip().startswith("-"):
-        raise ConfigurationError(
-            f"--for {for_}: write a time, 10m; without --for it lasts until it is resumed"
-        )
-    queue.pause(for_)
-    return {"done": f"paused{f' for {for_}' if for_ else ', until it is resumed'}"}
+    queue.pause(read_for(for_))
+    unknown = "" if queue.name in queue.connection.views.queue_names() else "; it never had a job"
+    return {"done": f"paused{f' for {for_}' if for_ else ', until it is resumed'}{unknown}"}
 
 
 def _resume(queue: Queue, _for: str | None) -> dict[str, Any]:
@@ -94,34 +93,13 @@ _ACTIONS: dict[str, Callable[[Queue, str | None], dict[str, Any]]] = {
 }
 
 
-def _rows(there: Backend, names: list[str]) -> list[dict[str, Any]]:
-    paused = there.views.paused()
+def _rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
     return [
-        asdict(counts) | _pause_of(counts.name, paused)
-        for counts in there.views.queue_counts(names)
+        asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
     ]
 
 
-def _pause_of(name: str, paused: dict[str, int | None]) -> dict[str, Any]:
-    """Whether it is paused, by itself or with all others, and until when, None for no end."""
-    held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
-    ends = [ends_at for ends_at in held if ends_at is not None]
-    until = max(ends) if held and len(ends) == len(held) else None
-    return {"paused": bool(held), "paused_until": _instant(until)}
-
-
-def _instant(at_us: int | None) -> str | None:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat() if at_us is not None else None
-
-
 def _show(rows: list[dict[str, Any]]) -> None:
-    heads = ("queue", *_COUNTS, "state")
-    cells = [(row["name"], *(row[count] for count in _COUNTS), _state(row)) for row in rows]
-    echo_table("Queues", heads, cells)
-
-
-def _state(row: dict[str, Any]) -> str:
-    if not row["paused"]:
-        return "open"
-    until = row["paused_until"]
-    return f"paused until {until[:19]}Z" if until else "paused"
+    heads = ("queue", "state", *_COUNTS)
+    cells = [(row["name"], state_of(row), *(row[count] for count in _COUNTS)) for row in rows]
+    echo_table("Queues", heads, cells, least=_COUNTS[::-1])

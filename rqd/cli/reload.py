@@ -26,10 +26,10 @@ def command(
     hosts: tuple[str, ...],
     no_wait: bool,
 ) -> int:
-    """Have masters take the application's code anew; running jobs end with the old one.
+    """Have masters take the application's code anew.
 
-    Exits with 1, and shows the traceback, where the new code can't be imported: the old one serves
-    on.
+    Running jobs end with the old one. Exits with 1, and shows the traceback, where the new code
+    can't be imported: the old one serves on.
     """
     with backend(url, namespace) as there:
         request, told = tell(there, chosen(there, name, hosts), "reload")

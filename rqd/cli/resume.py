@@ -11,7 +11,10 @@ from rqd.suspension import resume
 @click.command(name="resume")
 @redis_options
 def command(url: str | None, namespace: str | None) -> None:
-    """Have jobs started again after `rqd suspend`; paused queues and masters stay so."""
+    """Have jobs started again after `rqd suspend`.
+
+    Paused queues and masters stay so.
+    """
     with backend(url, namespace) as there:
         resume(there)
         paused = sorted(there.views.paused())

@@ -46,8 +46,9 @@ def command(
     dry_run: bool,
     job_ids: tuple[str, ...],
 ) -> int:
-    """Run failed jobs again: those with these IDs, or all that the options name together.
+    """Run failed jobs again.
 
+    Those with these IDs, or all that the options name together.
     Each gets a new place at the end of its queue, and no further retries by that. A stopped job is
     run again by its id, or if --cause names it: --cause stopped.
     """
@@ -118,6 +119,8 @@ def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
         try:
             told[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
         except RqdError as error:
+            if len(job_ids) == 1:
+                raise
             status = EX_REFUSED
             told[job_id] = "refused"
             click.echo(f"rqd: {error}", err=True)

@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from rqd.cli.near import did_you_mean
 from rqd.model.errors import ConfigurationError
+from rqd.model.names import check_name
+from rqd.store.urls import read_url
 
 FILE_VARIABLE = "RQD_CONFIG"
 _FILES = ("rqd.toml", "pyproject.toml")
 _OF_ALL = ("url", "namespace")  # the settings that all commands have
 _NOT_SETTINGS = ("help", "config", "as_json", "unit")
 _META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
+# How errors begin that don't begin with the option.
+_BY_WORDS = {"queues": "queue name", "name": "master name"}
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -57,9 +63,42 @@ class SettingsCommand(click.Command):
             option.envvar = variable_of(option)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the options, and keeps them for `read_again`."""
+        """Reads the options, and keeps them for `read_again`. Raises ConfigurationError for a value
+        of a file that an option can't take, with where it stands.
+        """
         ctx.meta[_ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            where = _place_of(ctx, error.param)
+            if not where:
+                raise
+            raise ConfigurationError(f"{where}: {error.message}") from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, `as_written`."""
+        with as_written(ctx):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def as_written(context: click.Context) -> Iterator[None]:
+    """A setting that can't be is named as it was written: by its option, its variable, or its file
+    and key.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        told = str(error)
+        for option in options_of(context.command):
+            flag = max(option.opts, key=len)
+            words = _BY_WORDS.get(option.name or "", flag)
+            where = _place_of(context, option)
+            if where and told.startswith(f"{flag} "):
+                raise ConfigurationError(where + told.removeprefix(flag)) from error
+            if where and told.startswith(f"{words} "):
+                raise ConfigurationError(f"{where}: {told}") from error
+        raise
 
 
 def options_of(command: click.Command) -> list[click.Option]:
@@ -79,6 +118,17 @@ def variable_of(option: click.Option) -> str:
 def key_of(option: click.Option) -> str:
     """`jobs-per-child`, as the file has it."""
     return (option.name or "").replace("_", "-")
+
+
+def _place_of(context: click.Context, option: click.Parameter | None) -> str:
+    """Where an option's value comes from: `rqd.toml: workers`, `RQD_WORKERS`; else nothing."""
+    if not isinstance(option, click.Option):
+        return ""
+    source = context.get_parameter_source(option.name or "")
+    found = file_in_force(context)
+    if source is ParameterSource.DEFAULT_MAP and found is not None:
+        return f"{found.path}: {key_of(option)}"
+    return variable_of(option) if source is ParameterSource.ENVIRONMENT else ""
 
 
 def file_in_force(context: click.Context) -> SettingsFile | None:
@@ -118,8 +168,20 @@ def _load(context: click.Context, _option: click.Parameter, named: str | None) -
             values[option.name] = _checked(value, option, f"{path}: {key}")
         elif is_whole:
             raise ConfigurationError(f"{path}: there is no setting {key!r}{_near(key, known)}")
+    _check_everywhere(path, values)
     context.meta[_META] = SettingsFile(path, values)
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def _check_everywhere(path: Path, values: Mapping[str, Any]) -> None:
+    """Of the settings that all commands take, what can't be. Raises ConfigurationError."""
+    try:
+        if "url" in values:
+            read_url(values["url"])
+        if "namespace" in values:
+            check_name(values["namespace"], "namespace")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _find() -> Path | None:

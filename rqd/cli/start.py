@@ -11,7 +11,7 @@ import click
 from rqd.cli.completing import complete_queues
 from rqd.cli.options import redis_options
 from rqd.cli.precedence import read_order
-from rqd.cli.settings import SettingsCommand, read_again
+from rqd.cli.settings import SettingsCommand, as_written, read_again
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
-@click.command(name="start", cls=SettingsCommand)
+class _StartCommand(SettingsCommand):
+    """Says where queues go that were written as arguments, as for RQ's worker."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does. Raises UsageError for arguments: there are none."""
+        rest = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            raise click.UsageError(f"queues are an option: --queues {','.join(ctx.args)}", ctx)
+        return rest
+
+
+@click.command(name="start", cls=_StartCommand)
 @redis_options
 @click.option(
     "--queues",
@@ -132,14 +145,19 @@ def command(**settings: Any) -> int:
         # A file of keys may be root's; all else is this user's affair.
         drop_to(find_account(settings["user"]))
     context = click.get_current_context()
+
+    def reread() -> Config:
+        with as_written(context):
+            return config_of(read_again(context), keyring)
+
     config = config_of(settings, keyring)
     if config.autoreload:
         check_can_watch()
     if before is None:
-        return run(config, lambda: config_of(read_again(context), keyring))
+        return run(config, reread)
     if before.is_trial:
         return _end_trial(config)
-    return take_over(before, lambda: config_of(read_again(context), keyring))
+    return take_over(before, reread)
 
 
 def _end_trial(config: Config) -> int:
@@ -211,7 +229,10 @@ def _cron_entries(
     from rqd.store.store import Store  # noqa: PLC0415 - as above
 
     there = Backend(Store(client_connection(url), namespace), url, keyring)
-    return {"crons": tuple(read_file(path, there)), "cron_source": source_of(path)}
+    try:
+        return {"crons": tuple(read_file(path, there)), "cron_source": source_of(path)}
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--cron {error}") from error
 
 
 def _all_of(option: str, given: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,9 +41,10 @@ def command(
     no_wait: bool,
     timeout: str | None,
 ) -> int:
-    """Stop the masters of a namespace: running jobs finish, within each master's --grace.
+    """Stop the masters of a namespace.
 
-    Exits with 1 if one did not answer, or was not gone in time.
+    Running jobs finish, within each master's --grace. Exits with 1 if one did not answer, or was
+    not gone in time.
     """
     timeout_s = read_timeout(timeout)
     with backend(url, namespace) as there:

@@ -1,8 +1,11 @@
-"""Tables: aligned; coloured on a terminal, plain in a pipe."""
+"""Tables: aligned, coloured and no wider than the terminal; plain and whole in a pipe."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -20,26 +23,56 @@ COLOURS = {
     "ok": "green",
     "warning": "yellow",
 }
+_MARGIN = _GAP = "  "
+# Less of a text than this says nothing.
+_SHORTEST = 8
 
 
-def echo_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a titled table; numbers to the right, `-` for what is empty."""
+@dataclass(slots=True)
+class _Column:
+    head: str
+    cells: list[str]
+    is_numeric: bool
+    width: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing in it but dashes and zeros."""
+        return set(self.cells) <= {"-", "0", "0.0"}
+
+    def padded(self, text: str) -> str:
+        """The text in the column's width, shortened if it must be; coloured by what it says."""
+        shown = text if len(text) <= self.width else text[: self.width - 1] + "…"
+        blanks = " " * (self.width - len(shown))
+        styled = click.style(shown, fg=COLOURS.get(text))
+        return blanks + styled if self.is_numeric else styled + blanks
+
+
+def echo_table(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], least: Sequence[str] = ()
+) -> None:
+    """Prints a titled table; numbers to the right, `-` for what is empty.
+
+    A terminal that is too narrow is shown less: without the columns named in `least`, empty ones
+    first and then from the first on, as many as it takes; then with the longest texts shortened.
+    """
     click.secho(title, bold=True)
     if not rows:
         click.echo("  none")
         return
-    cells = [[_cell(value, head) for value, head in zip(row, heads, strict=True)] for row in rows]
-    widths = [max(len(line[i]) for line in [list(heads), *cells]) for i in range(len(heads))]
-    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(heads))]
-    if not numeric[-1]:
-        widths[-1] = 0  # nothing stands behind it: no blanks at the lines' ends
-    click.secho("  " + "  ".join(_padded(heads, widths, numeric)), dim=True)
-    for line in cells:
-        shown = _padded(line, widths, numeric)
-        coloured = [
-            click.style(text, fg=COLOURS.get(cell)) for text, cell in zip(shown, line, strict=True)
-        ]
-        click.echo("  " + "  ".join(coloured))
+    columns = [_column(head, [row[i] for row in rows]) for i, head in enumerate(heads)]
+    dropped = _fit(columns, least, _room()) if sys.stdout.isatty() else []
+    click.secho(_line([column.padded(column.head) for column in columns]), dim=True)
+    for number in range(len(rows)):
+        click.echo(_line([column.padded(column.cells[number]) for column in columns]))
+    if dropped:
+        told = ", ".join(head for head in heads if head in dropped)
+        click.secho(f"{_MARGIN}(too narrow for {told})", dim=True)
+
+
+def echo_field(name: str, value: str, margin: str = "") -> None:
+    """Prints one line of all that is known of one thing."""
+    click.echo(f"{margin}{name + ':':<14}{click.style(plain(value), fg=COLOURS.get(value))}")
 
 
 def plain(text: str) -> str:
@@ -49,11 +82,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
-def _padded(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
-    return [
-        cell.rjust(width) if right else cell.ljust(width)
-        for cell, width, right in zip(cells, widths, numeric, strict=True)
-    ]
+def _column(head: str, values: Sequence[object]) -> _Column:
+    cells = [_cell(value, head) for value in values]
+    filled = [value for value in values if value is not None]
+    is_numeric = bool(filled) and all(isinstance(value, int | float) for value in filled)
+    return _Column(head, cells, is_numeric, max(map(len, [head, *cells])))
 
 
 def _cell(value: object, head: str) -> str:
@@ -62,3 +95,34 @@ def _cell(value: object, head: str) -> str:
     # A process id is a name, not an amount.
     is_amount = isinstance(value, int) and not head.endswith("pid")
     return f"{value:,}" if is_amount else plain(str(value)).replace("\n", "\\n")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return (_MARGIN + _GAP.join(cells)).rstrip()
+
+
+def _room() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _fit(columns: list[_Column], least: Sequence[str], room: int) -> list[str]:
+    """Makes the columns fit into the room, as far as can be; the heads of those it took away."""
+    by_head = {column.head: column for column in columns}
+    dropped = []
+    for head in sorted(least, key=lambda head: not by_head[head].is_empty):
+        if _width(columns) <= room:
+            break
+        columns.remove(by_head[head])
+        dropped.append(head)
+    while (over := _width(columns) - room) > 0:
+        widest = max(columns, key=lambda column: 0 if column.is_numeric else column.width)
+        shortest = max(_SHORTEST, len(widest.head))
+        if widest.is_numeric or widest.width <= shortest:
+            break
+        second = max((c.width for c in columns if c is not widest and not c.is_numeric), default=0)
+        widest.width = max(shortest, widest.width - over, min(second, widest.width - 1))
+    return dropped
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return len(_MARGIN) + sum(c.width for c in columns) + len(_GAP) * (len(columns) - 1)

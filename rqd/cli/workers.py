@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
-from rqd.cli.info import look, show_workers
+from rqd.cli.info import ago, look, share, show_workers
 from rqd.cli.masters import chosen
-from rqd.cli.near import check_queues, did_you_mean
+from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import plain
-from rqd.model.errors import RqdError
+from rqd.cli.table import echo_field
 
 
 @click.command(name="workers")
@@ -40,9 +40,9 @@ def command(
     name: str | None,
     more: tuple[str, ...],
 ) -> None:
-    """Show the workers of all hosts, or all that is known of the one named master:number.
+    """Show workers; with a NAME all known of one.
 
-    This runs none: that is `rqd start`.
+    A NAME is master:number. This runs none: that is `rqd start`.
     """
     with backend(url, namespace) as there:
         if queue is not None:
@@ -59,7 +59,7 @@ def command(
     }
     if name is not None and (more or name not in workers):
         start = f"; rqd start --queues {','.join([name, *more])} runs some"
-        raise RqdError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")
+        raise NoSuchNameError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")
     if name is None:
         if as_json:
             click.echo(json.dumps([*workers.values()], indent=2))
@@ -68,5 +68,28 @@ def command(
     elif as_json:
         click.echo(json.dumps(workers[name], indent=2))
     else:
-        for key, value in workers[name].items():
-            click.echo(f"{key + ':':<14}{plain(str(value))}")
+        _show(name, workers[name], seen.now_us)
+
+
+def _show(name: str, row: dict[str, Any], now_us: int) -> None:
+    since = row.get("since")
+    told = {
+        "worker": name,
+        "host": row.get("host"),
+        "pid": row.get("pid"),
+        "state": row.get("state"),
+        "since": since and f"{since} ({ago(since, now_us)})",
+        "job": row.get("job"),
+        "function": row.get("func_name"),
+        "queue": row.get("queue"),
+        "progress": share(row),
+        "rss": f"{row['rss_bytes'] / 1e6:,.1f} MB" if row.get("rss_bytes") else None,
+        "cpu": f"{row['cpu_percent']:.1f} %" if "cpu_percent" in row else None,
+        "done": f"{row['done']:,}",
+        "failed": f"{row['failed']:,}",
+        "worked": f"{row['worked_s']:,.1f} s" if "worked_s" in row else None,
+        "last error": row.get("last_error"),
+    }
+    for key, value in told.items():
+        if value not in (None, "", 0):
+            echo_field(key, str(value))

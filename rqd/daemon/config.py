@@ -7,12 +7,14 @@ import re
 import resource
 import sys
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, HIGHEST_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name, check_queue_name
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
+from rqd.model.serializers import BUILT_IN
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry
@@ -154,7 +156,7 @@ class Config:
         around = {"--middleware": self.middleware, "--exception-handler": self.exception_handlers}
         for option, names in around.items():
             for name in names:
-                if "." not in name or not all(part.isidentifier() for part in name.split(".")):
+                if not _is_dotted(name):
                     raise ConfigurationError(
                         f"{option} {name}: write dotted names, module.function"
                     )
@@ -170,9 +172,10 @@ class Config:
                     f"--allow {pattern}: write dotted names, with * for any text: shop.tasks.*"
                 )
         for name in self.serializers:
-            if not all(part.isidentifier() for part in name.split(".")):
+            if name not in BUILT_IN and not _is_dotted(name):
+                near = [f"did you mean {one}? " for one in get_close_matches(name, BUILT_IN, 1)]
                 raise ConfigurationError(
-                    f"--serializers {name}: write pickle, json or dotted paths"
+                    f"--serializers {name}: {''.join(near)}write pickle, json or dotted paths"
                 )
         if not 0 < self.payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
             raise ConfigurationError(
@@ -191,6 +194,10 @@ def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
 def files_needed(workers: int) -> int:
     """How many open files a daemon needs, at most."""
     return _FDS_A_WORKER * workers + _FDS_BESIDE
+
+
+def _is_dotted(name: str) -> bool:
+    return "." in name and all(part.isidentifier() for part in name.split("."))
 
 
 def zygote_path(config: Config) -> list[str]:

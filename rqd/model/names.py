@@ -14,10 +14,10 @@ _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled", "limited")
 _LONGEST_S = 10**10
 _LONGEST_KEY_CHARS = 256
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)\Z")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w|)\Z")
 _SIZE = re.compile(r"(\d{1,12})([KMG]?)\Z", re.ASCII)
 _UNIT_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNIT_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def check_job_id(job_id: str, what: str = "job id") -> str:

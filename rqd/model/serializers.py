@@ -47,6 +47,7 @@ class JSONSerializer:
 
 
 _BY_NAME: dict[str, Serializer] = {"pickle": PickleSerializer, "json": JSONSerializer}
+BUILT_IN = tuple(_BY_NAME)
 
 
 def resolve_serializer(name: str) -> Serializer:

@@ -72,6 +72,8 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
             "ready": 1,
             **dict.fromkeys(("limited", "started", "scheduled", "deferred"), 0),
             **dict.fromkeys(("finished", "failed", "canceled"), 0),
+            "paused": False,
+            "paused_until": None,
         }
     ]
     (master,) = told["masters"]
@@ -160,6 +162,7 @@ def test_enqueue_waits_and_prints_the_result(
 
 
 def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisServer) -> None:
+    Queue(connection=redis_url).pause()
     waiting = start("enqueue", "--wait", "--job-id", "a", "tests.client.work.fail", url=redis_url)
     eventually(lambda: Job.exists("a", redis_url), 15)
     Job.fetch("a", redis_url).cancel()
@@ -167,8 +170,9 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     out, err = waiting.communicate(timeout=10)
 
     assert (waiting.returncode, out) == (1, "")
+    held = "rqd: queue default is paused (`rqd queue default resume` ends that); waiting for that\n"
     nobody = "rqd: no daemon serves queue default now; waiting for one\n"
-    assert err == f"a\n{nobody}the job is gone: canceled or deleted\n"
+    assert err == f"a\n{held}{nobody}the job is gone: canceled or deleted\n"
 
 
 def start(*arguments: str, url: str) -> "subprocess.Popen[str]":
@@ -319,14 +323,15 @@ def test_cron_entries_are_added_listed_run_paused_and_removed(redis_url: str) ->
         url=redis_url,
     )
     assert (added.status, added.err) == (0, "")
-    assert added.out.startswith("report is due 2")
+    assert added.out.startswith("report: due 2")
 
     ran = rqd("cron", "run", "report", url=redis_url)
     perform(backend_for(redis_url), "low")
-    rqd("cron", "pause", "report", url=redis_url)
-    (told,) = json.loads(rqd("cron", "list", "--json", url=redis_url).out)
-    shown = rqd("cron", "list", url=redis_url).out.splitlines()
-    rqd("cron", "resume", "report", url=redis_url)
+    paused = rqd("cron", "pause", "report", url=redis_url).out
+    (told,) = json.loads(rqd("cron", "--json", url=redis_url).out)
+    shown = rqd("cron", url=redis_url).out.splitlines()
+    assert paused == "report: paused, until rqd cron resume\n"
+    assert rqd("cron", "resume", "report", url=redis_url).out.startswith("report: resumed, due 2")
     (resumed,) = json.loads(rqd("cron", "list", "--json", url=redis_url).out)
 
     assert Job.fetch(ran.out.strip(), redis_url).return_value() == 42
@@ -334,5 +339,5 @@ def test_cron_entries_are_added_listed_run_paused_and_removed(redis_url: str) ->
     assert (told["next"], told["runs"], resumed["state"]) == (None, 0, "active")
     assert shown[0] == "Cron entries"
     assert shown[2].split()[0] == "report"
-    assert rqd("cron", "remove", "report", url=redis_url).status == 0
+    assert rqd("cron", "remove", "report", url=redis_url).out == "report: removed\n"
     assert rqd("cron", "list", url=redis_url).out == "Cron entries\n  none\n"

@@ -8,15 +8,17 @@ import time
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from rqd import Queue
+from rqd.cli.main import cli
 from rqd.connection import Backend, backend_for
 from rqd.store.exchange import Beat
 from tests.cli.running import Ran, rqd
 from tests.client import work
 from tests.client.performing import perform
 
-EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE = 64, 66, 69
+EX_USAGE, EX_NOINPUT = 64, 66
 
 
 @pytest.fixture
@@ -75,6 +77,13 @@ def test_the_script_for_a_shell_is_printed(shell: str) -> None:
     assert f"_RQD_COMPLETE={shell}_complete" in ran.out
 
 
+def test_the_list_of_commands_says_each_in_one_whole_line() -> None:
+    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    commands = shown.partition("Commands:")[2].splitlines()
+
+    assert [line for line in commands if line.endswith("...")] == []
+
+
 def refused(ran: Ran, status: int, why: str) -> None:
     assert (ran.status, ran.out) == (status, "")
     (line,) = ran.err.splitlines()
@@ -94,12 +103,10 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
 
 def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -> None:
     url = there.url
-    refused(rqd("info", "hihg", url=url), EX_UNAVAILABLE, "no queue 'hihg': did you mean high?")
-    refused(rqd("info", "xyz", url=url), EX_UNAVAILABLE, "'xyz': there are high, higher")
-    refused(rqd("worker", "m:11", url=url), EX_UNAVAILABLE, "'m:11' is alive: did you mean m:1?")
-    refused(
-        rqd("worker", "high", "low", url=url), EX_UNAVAILABLE, "rqd start --queues high,low runs"
-    )
+    refused(rqd("info", "hihg", url=url), EX_NOINPUT, "no queue 'hihg': did you mean high?")
+    refused(rqd("info", "xyz", url=url), EX_NOINPUT, "'xyz': there are high, higher")
+    refused(rqd("worker", "m:11", url=url), EX_NOINPUT, "'m:11' is alive: did you mean m:1?")
+    refused(rqd("worker", "high", "low", url=url), EX_NOINPUT, "rqd start --queues high,low runs")
     refused(rqd("job", "wai", url=url), EX_NOINPUT, "no job 'wai': did you mean waits-1?")
     refused(rqd("job", "nobody", url=url), EX_NOINPUT, "'nobody': it was deleted, or")
 

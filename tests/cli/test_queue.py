@@ -9,7 +9,7 @@ from rqd.suspension import is_suspended
 from tests.cli.running import rqd
 from tests.client import work
 
-EX_USAGE, EX_UNAVAILABLE = 64, 69
+EX_USAGE, EX_NOINPUT = 64, 66
 
 
 @pytest.fixture
@@ -34,6 +34,20 @@ def test_a_queue_is_paused_shown_and_resumed(redis_url: str, low: Queue) -> None
     assert "open" in rqd("queue", url=redis_url).out
 
 
+def test_a_pause_is_seen_wherever_one_looks(redis_url: str, low: Queue) -> None:
+    typo = "lwo: paused, until it is resumed; it never had a job\n"
+    assert rqd("queue", "lwo", "pause", url=redis_url).out == typo
+    rqd("queue", "low", "pause", url=redis_url)
+    job_id = low.get_job_ids()[0]
+
+    told = json.loads(rqd("info", "--json", "-Q", url=redis_url).out)["queues"]
+    assert [(row["name"], row["paused"]) for row in told] == [("low", True), ("lwo", True)]
+    assert "low    paused" in rqd("info", "lwo", "low", url=redis_url).out
+    assert "lwo" in rqd("queue", url=redis_url).out
+    assert "queue:        low (paused)\n" in rqd("job", job_id, url=redis_url).out
+    assert json.loads(rqd("job", job_id, "--json", url=redis_url).out)["paused"] is True
+
+
 def test_a_queue_is_emptied(redis_url: str, low: Queue) -> None:
     told = json.loads(rqd("queue", "low", "empty", "--json", url=redis_url).out)
     assert (told["deleted"], told["queue"]["ready"]) == (2, 0)
@@ -55,12 +69,12 @@ def test_everything_is_suspended_and_resumed(redis_url: str, low: Queue) -> None
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (["queue", "lwo"], EX_UNAVAILABLE, "no queue 'lwo' ever had a job"),
+        (["queue", "lwo"], EX_NOINPUT, "no queue 'lwo' ever had a job"),
         (["queue", "low", "stop"], EX_USAGE, "'stop' is not one of"),
         (["queue", "low", "--for", "3"], EX_USAGE, "--for is of `pause`"),
-        (["queue", "low", "pause", "--for", "soon"], EX_USAGE, "seconds 'soon' is no duration"),
+        (["queue", "low", "pause", "--for", "soon"], EX_USAGE, "--for 'soon' is no duration"),
         (["queue", "a b", "pause"], EX_USAGE, "queue name 'a b' must be"),
-        (["suspend", "--for", "0"], EX_USAGE, "ttl 0 would be no pause"),
+        (["suspend", "--for", "0"], EX_USAGE, "--for 0 would be no pause"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line(

@@ -55,16 +55,19 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "tasks.f", "@/no/such"], EX_USAGE, "argument @/no/such"),
     (["enqueue", "-q", "a b", "tasks.f"], EX_USAGE, "queue name 'a b'"),
     (["enqueue", "-q", b"caf\xe9", "tasks.f"], EX_USAGE, "queue name"),
-    (["enqueue", "--timeout", "soon", "tasks.f"], EX_USAGE, "job_timeout 'soon' is no dur"),
-    (["enqueue", "--timeout", "0", "tasks.f"], EX_USAGE, "job_timeout 0 would"),
+    (["enqueue", "--timeout", "soon", "tasks.f"], EX_USAGE, "--timeout 'soon' is no dur"),
+    (["enqueue", "--timeout", "0", "tasks.f"], EX_USAGE, "--timeout 0 would"),
     (["enqueue", "--job-id", "a.b", "tasks.f"], EX_USAGE, "job id 'a.b'"),
-    (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "Retry(max=-1)"),
+    (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "--retry-max -1: write"),
     (["enqueue", "--retry-backoff", "2", "tasks.f"], EX_USAGE, "--retry-backoff needs --retry-max"),
     (["enqueue", "--retry-max", "1", "--retry-on", "oom", "tasks.f"], EX_USAGE, "write CAUSE=N"),
     (["enqueue", "--schedule-in", "-1", "tasks.f"], EX_USAGE, "--schedule-in -1: write"),
     (["enqueue", "--schedule-at", "noon", "tasks.f"], EX_USAGE, "--schedule-at noon: write"),
+    (["enqueue", "--priority", "9999", "tasks.f"], EX_DATAERR, "--priority 9999: write a whole"),
+    (["enqueue", "--limit", "api:10/x", "tasks.f"], EX_USAGE, "--limit api:10/x: '1x' is no dur"),
+    (["cron", "lsit"], EX_USAGE, "there is no command 'lsit': did you mean list?"),
     (["cron", "load", "/no/such"], EX_USAGE, "/no/such: "),
-    (["cron", "add", "a", "tasks.f"], EX_USAGE, "needs cron= or interval="),
+    (["cron", "add", "a", "tasks.f"], EX_USAGE, "say when: --cron"),
     (["cron", "add", "a", "tasks.f", "--cron", "61 * * * *"], EX_USAGE, "'61 * * * *': bad minute"),
     (["start", "--cron", "/no/such"], EX_USAGE, "/no/such: "),
     (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),
@@ -74,6 +77,9 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["start", "--queues", "a b"], EX_USAGE, "queue name 'a b'"),
     (["start", "--queues", ","], EX_USAGE, "--queues is empty"),
     (["start", "--queues", "a,a"], EX_USAGE, "names a queue twice"),
+    (["start", "high", "low"], EX_USAGE, "queues are an option: --queues high,low"),
+    (["start", "--serializers", "jsno"], EX_USAGE, "--serializers jsno: did you mean json? write"),
+    (["start", "--serializers", "yaml"], EX_USAGE, "--serializers yaml: write pickle, json or"),
     (["start", "--name", "a b"], EX_USAGE, "master name 'a b'"),
     (["start", "--grace", "soon"], EX_USAGE, "--grace 'soon' is no duration"),
     (["start", "--path", "/no/such"], EX_USAGE, "--path /no/such: there is no such folder"),
@@ -99,6 +105,11 @@ def runs(deaf_url: str) -> Iterator[list[Future[Ran]]]:
     """All of REFUSED, a few at a time: what takes long is Python's start."""
     with ThreadPoolExecutor(4) as pool:
         yield [pool.submit(rqd, *arguments, url=deaf_url) for arguments, _, _ in REFUSED]
+
+
+def test_a_variable_that_cannot_be_is_named() -> None:
+    refused(rqd("start", env={"RQD_WORKERS": "0"}), EX_USAGE, "RQD_WORKERS 0: write 1 to")
+    refused(rqd("start", env={"RQD_WORKERS": "x"}), EX_USAGE, "RQD_WORKERS: 'x' is not a valid int")
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[why for *_, why in REFUSED])
@@ -155,7 +166,7 @@ def test_without_an_embedded_server(tmp_path: Path) -> None:
     ("arguments", "status", "why"),
     [
         (["job", "nobody"], EX_NOINPUT, "no job 'nobody'"),
-        (["stop", "--name", "nobody"], EX_UNAVAILABLE, "no master named 'nobody' is alive"),
+        (["stop", "--name", "nobody"], EX_NOINPUT, "no master named 'nobody' is alive"),
     ],
 )
 def test_what_is_not_there(arguments: list[str], status: int, why: str, redis_url: str) -> None:

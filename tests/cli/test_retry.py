@@ -51,6 +51,7 @@ def test_jobs_run_again_by_id_and_what_is_none_is_said(redis_url: str) -> None:
     assert (ran.status, ran.out) == (1, "b: queued\nc: queued\n")
     assert ran.err.startswith("rqd: no job 'nobody'")
     assert queued(redis_url) == ["b", "c"]
+    assert rqd("retry", "nobody", url=redis_url).status == 66
 
 
 @pytest.mark.parametrize(

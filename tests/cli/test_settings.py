@@ -76,7 +76,11 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
         ("colour = 1", "there is no setting 'colour': there are allow, "),
         ("burst = 1", "rqd.toml: burst = 1: write true or false"),
         ("workers = true", "rqd.toml: workers = True: write a text, a number or a list"),
-        ("workers = 'x'", "'x' is not a valid integer"),
+        ("workers = 'x'", "rqd.toml: workers: 'x' is not a valid integer"),
+        ("workers = 0", "rqd.toml: workers 0: write 1 to"),
+        ("queues = 'a b'", "rqd.toml: queues: queue name 'a b' must be"),
+        ("url = 'http://h'", "rqd.toml: URL 'http://h' can't be read"),
+        ("cron = '/no/such'", "rqd.toml: cron /no/such: [Errno 2]"),
         ("workers = ", "rqd.toml is no TOML"),
     ],
 )

@@ -1,8 +1,9 @@
 """Tables for people, plain in a pipe."""
 
+import click
 import pytest
 
-from rqd.cli.info import _ago
+from rqd.cli.info import ago
 from rqd.cli.table import echo_table, plain
 
 
@@ -33,9 +34,35 @@ def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     ("seconds", "shown"),
     [(0, "0 s"), (119, "119 s"), (121, "2 min"), (7300, "2 h"), (400_000, "111 h"), (-5, "0 s")],
 )
-def test_how_long_ago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
-    assert _ago("1970-01-02T00:00:00+00:00", (86_400 + seconds) * 1_000_000, "") == shown
+def test_how_longago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
+    assert ago("1970-01-02T00:00:00+00:00", (86_400 + seconds) * 1_000_000, "") == shown
 
 
 def test_what_is_shown_steers_no_terminal() -> None:
     assert plain("a\x1b[31mb\r\x07\n\tüß") == "a\\x1b[31mb\\r\\x07\n\tüß"
+
+
+def test_a_narrow_terminal_is_shown_less_and_no_line_wraps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = ("worker", "pid", "function", "done", "last error")
+    rows = [("m:1", 7, "shop.tasks.send_reminders", 3, "died by SIGKILL"), ("m:2", 8, "f", 0, "")]
+    monkeypatch.setenv("COLUMNS", "44")
+    echo_table("Workers", heads, rows, ("done", "last error"))
+    assert "died by SIGKILL" in capsys.readouterr().out  # whole in a pipe
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    echo_table("Workers", heads, rows, ("done", "last error"))
+    assert click.unstyle(capsys.readouterr().out).splitlines() == [
+        "Workers",
+        "  worker  pid  function",
+        "  m:1       7  shop.tasks.send_reminders",
+        "  m:2       8  f",
+        "  (too narrow for done, last error)",
+    ]
+
+    monkeypatch.setenv("COLUMNS", "30")
+    echo_table("Workers", heads, rows, ("done", "last error"))
+    assert (
+        click.unstyle(capsys.readouterr().out).splitlines()[2] == "  m:1       7  shop.tasks.sen…"
+    )
