@@ -20,10 +20,11 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
+from rqd.store.client import PlainClient
 from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import read_enqueued, read_text
 from rqd.store.packing import enqueue_arguments, sendings
-from rqd.store.refusals import RedisGone, for_user
+from rqd.store.refusals import UNREACHED, RedisGone, for_user, is_unreached, no_server
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
 from rqd.store.views import parse_attempt
@@ -107,6 +108,7 @@ class AsyncStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys = store.keys
+        self._url = store.redis.url if isinstance(store.redis, PlainClient) else ""
         pool = store.redis.connection_pool
         if "directory" in pool.connection_kwargs:
             raise ConfigurationError(
@@ -208,7 +210,12 @@ class AsyncStore:
                     return await ask()
             except TimeoutError:
                 continue
-        raise redis.TimeoutError(f"no answer within {self._patience_s:g} s")
+            except (*UNREACHED, ResponseError) as error:
+                if not is_unreached(error):
+                    raise
+                raise no_server(error, self._url) from None
+        late = redis.TimeoutError(f"no answer within {self._patience_s:g} s")
+        raise no_server(late, self._url)
 
     def make_client(self) -> Any:  # redis-py types an answer as all that it could be
         """A client for the running loop, whose connections live no longer than that."""

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from rqd.model.errors import ConfigurationError
+from rqd.store.client import PlainClient
 from rqd.store.directory import Cluster, Directory, Sentinels, show
 from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone as RedisGone
@@ -21,10 +22,8 @@ from rqd.store.refusals import explained as explained
 from rqd.store.refusals import is_foreign_key as is_foreign_key
 from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
-from rqd.store.urls import Target, read_url
+from rqd.store.urls import DEFAULT_URL, Target, read_url
 from rqd.store.urls import hide_password as hide_password
-
-DEFAULT_URL = "redis://localhost:6379"
 
 # The names by which the layers above know redis-py's client and errors: only store imports redis.
 Client = redis.Redis | redis.RedisCluster
@@ -109,10 +108,12 @@ def client_connection(target: str | Client | None) -> redis.Redis:
     script is safe to send twice. Raises ConfigurationError for a URL that can't be read.
     """
     if target is None or isinstance(target, str):
-        read = _read(default_url() if target is None else target)
+        url = default_url() if target is None else target
+        read = _read(url)
         pool = _pool_of_url(read)
         pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
     else:
+        url = url_of(target)
         read, pool = _pool_like(target)
         if read.kind:
             pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
@@ -120,10 +121,10 @@ def client_connection(target: str | Client | None) -> redis.Redis:
     again = [redis.ConnectionError, redis.TimeoutError]
     if not read.kind:
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
-        return _client(pool, retry=retry, retry_on_error=again)
+        return _plain_client(url, pool, retry=retry, retry_on_error=again)
     patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
     retry = Patience(_CLIENT_PATIENCE_S)
-    return _client(_roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
+    return _plain_client(url, _roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
 
 
 def hasty_connection(url: str) -> redis.Redis:
@@ -165,10 +166,21 @@ def _read(url: str) -> Target:
         raise ConfigurationError(f"URL {hide_password(url)!r}: {error}") from error
 
 
+def _plain_client(url: str, pool: redis.ConnectionPool, **settings: Any) -> PlainClient:
+    _settle(pool, settings)
+    client = PlainClient(connection_pool=pool)
+    client.url = url
+    return client
+
+
 def _client(pool: redis.ConnectionPool, **settings: Any) -> redis.Redis:
+    _settle(pool, settings)
+    return redis.Redis(connection_pool=pool)
+
+
+def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
     # Last, so that no URL or client hands out text where bytes are meant, or other shapes.
     pool.connection_kwargs.update(settings, decode_responses=False, protocol=2, **_ANONYMOUS)
-    return redis.Redis(connection_pool=pool)
 
 
 def _pool_of_url(target: Target) -> redis.ConnectionPool:

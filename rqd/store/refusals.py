@@ -11,7 +11,7 @@ from redis import exceptions
 
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import is_embedded
-from rqd.store.urls import hide_password
+from rqd.store.urls import DEFAULT_URL, hide_password
 
 # What a lost or refusing server looks like; a daemon waits for its return.
 RedisGone = (
@@ -26,6 +26,9 @@ RedisGone = (
     OSError,
 )
 
+# What a server that is not there, or lets nobody in, looks like, besides an answer that says so.
+UNREACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
+
 NOT_OURS = "choose another --namespace, or delete that key"
 
 # Redis 6.2 wraps what stopped a script in a text of its own; and this is what a server that wants
@@ -34,7 +37,29 @@ _PASSES = re.compile(
     r"\b(?:OOM|READONLY|MISCONF|NOREPLICAS|NOPERM)\b|read only replica|maxmemory"
     r"|MISCONF|can't run this command|unauthenticated"
 )
+_UNAUTHENTICATED = "unauthenticated"
 _NO_WRITES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
+
+
+class NoServerError(ServerUnavailableError, redis.ConnectionError, redis.TimeoutError):
+    """What a caller gets where the server can't be reached: ServerUnavailableError, and an error of
+    redis-py's for who catches those.
+    """
+
+
+class LoginRefusedError(NoServerError, exceptions.AuthenticationError):
+    """The same where the server refuses the password or the user."""
+
+
+def is_unreached(error: Exception) -> bool:
+    """True for the errors of a server that is not there, or lets nobody in."""
+    return isinstance(error, UNREACHED) or _UNAUTHENTICATED in str(error)
+
+
+def no_server(error: Exception, url: str) -> NoServerError:
+    """What to raise instead of such an error."""
+    is_login = isinstance(error, exceptions.AuthenticationError) or _UNAUTHENTICATED in str(error)
+    return (LoginRefusedError if is_login else NoServerError)(_explain(error, url) or str(error))
 
 
 def is_refusal(error: Exception) -> bool:
@@ -107,7 +132,7 @@ def explain_write(error: redis.ResponseError) -> str | None:
 def _explain(error: Exception, url: str) -> str | None:
     shown = hide_password(url)
     text = str(error)
-    if isinstance(error, exceptions.AuthenticationError) or "unauthenticated" in text:
+    if isinstance(error, exceptions.AuthenticationError) or _UNAUTHENTICATED in text:
         return f"Redis at {shown} refused the password or user ({error}): check the URL"
     if isinstance(error, exceptions.BusyLoadingError):
         return f"Redis at {shown} still loads its data: try again in a while"
@@ -120,7 +145,9 @@ def _explain(error: Exception, url: str) -> str | None:
         return f"Redis at {shown}: {certificate}"
     if is_embedded(url):
         return f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
-    return f"no Redis at {shown} ({error}): is it running, is the URL right?"
+    told = f"no Redis at {shown} ({error}): is it running, is the URL right?"
+    brings = " (`rqd start --url embedded:` brings a server along)"
+    return f"{told}{brings if url == DEFAULT_URL else ''}"
 
 
 def _explain_certificate(text: str) -> str | None:

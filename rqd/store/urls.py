@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 from rqd.model.errors import ConfigurationError
 from rqd.store.embedded import embedded_redis_url, is_embedded
 
+DEFAULT_URL = "redis://localhost:6379"
+
 Address = tuple[str, int]
 
 _PLAIN = ("redis", "rediss", "unix")

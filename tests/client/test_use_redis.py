@@ -1,13 +1,15 @@
 """Which Redis the user's code talks to."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import redis
 
 from rqd import Job, Queue, Worker, use_redis
 from rqd.connection import _connections, backend_for
-from rqd.exceptions import ConfigurationError
+from rqd.exceptions import ConfigurationError, ServerUnavailableError
 from tests.client import work
 from tests.client.performing import perform
 from tests.servers import RedisServer
@@ -78,6 +80,25 @@ def test_nothing_is_connected_before_the_first_use() -> None:
 
     with pytest.raises(redis.ConnectionError):
         Queue("low").enqueue(work.multiply, 1)
+
+
+def test_a_server_that_is_not_there_or_lets_nobody_in_is_one_line_that_says_what_to_do(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    wrong = server.url.replace("//", "//nobody:geheim@")
+    for url, kind, told in (
+        ("redis://localhost:1", redis.ConnectionError, "no Redis at redis://localhost:1 "),
+        (f"embedded:{tmp_path}", redis.ConnectionError, f"`rqd start --url embedded:{tmp_path}`"),
+        (wrong, redis.AuthenticationError, "refused the password or user"),
+    ):
+        queue = Queue("low", url)
+        for call in (partial(queue.enqueue, "tasks.f"), queue.get_job_ids):
+            with pytest.raises(kind) as raised:
+                call()
+            assert isinstance(raised.value, ServerUnavailableError)
+            assert told in str(raised.value)
+            assert "geheim" not in str(raised.value)
+            assert raised.value.__suppress_context__  # else redis-py's frames are shown
 
 
 @pytest.mark.parametrize("url", ["http://h", "localhost", "redis://", ""])

@@ -1,0 +1,50 @@
+"""The client behind users' code: redis-py's, whose errors of connection are one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.client
+
+from rqd.store.refusals import UNREACHED, is_unreached, no_server
+
+
+class PlainClient(redis.Redis):
+    """A client whose lost connections raise NoServerError, in one line that says what to do.
+
+    `url` is what it was made from, or one of the same settings.
+    """
+
+    url = ""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As in redis-py. Raises NoServerError."""
+        try:
+            base: Any = super()  # redis-py left it without types
+            return base.execute_command(*args, **options)
+        except (*UNREACHED, redis.ResponseError) as error:
+            if not is_unreached(error):
+                raise
+            # From None: redis-py's many frames down to the socket tell a user nothing.
+            raise no_server(error, self.url) from None
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
+        """As in redis-py. What it raises when it is carried out is as this client's."""
+        pipe = _PlainPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+        pipe.url = self.url
+        return pipe
+
+
+class _PlainPipeline(redis.client.Pipeline):
+    url = ""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        try:
+            return super().execute(raise_on_error)
+        except (*UNREACHED, redis.ResponseError) as error:
+            if not is_unreached(error):
+                raise
+            raise no_server(error, self.url) from None
