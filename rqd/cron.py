@@ -6,6 +6,7 @@ RQ's names, but nothing has to be started: `register` writes the entry to Redis,
 from __future__ import annotations
 
 import secrets
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -251,6 +252,8 @@ def read_file(path: str | Path, backend: Backend) -> list[CronEntry]:
     for name, table in tables.items():
         try:
             found.append(_entry_of_table(check_cron_name(name), table, backend))
+            if found[-1].schedule.next_after(time.time_ns() // 1000) is None:
+                raise ConfigurationError("no such time comes in fifty years")
         except RqdError as error:
             raise ConfigurationError(f"{path}, [{name}]: {error}") from error
     return [replace(entry, source=source_of(path)) for entry in found]

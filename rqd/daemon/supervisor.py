@@ -12,7 +12,6 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import setproctitle
@@ -106,7 +105,7 @@ class Master:
         )
         self._stops = Stops(self._children, log)
         self._consumption = Consumption(self._children)
-        self._timetable = Timetable(self._link, log)
+        self._timetable = Timetable(config, self._link, log)
         self._autoreload = Autoreload(self._loop, log)
         self._upgrade = Upgrade(
             self._children, self._dispatch, self._link, self._loop, self._hand_over, log
@@ -228,10 +227,8 @@ class Master:
             self._dispatch.stop_waiting()
         if old.workers != config.workers:
             self._children.resize_to(config.workers)
-        if old.crons != config.crons and self._orders.shutdown is Shutdown.NONE:
-            loading = partial(self._timetable.load, config.crons, config.cron_source)
-            if self._link.attempt(loading, now) is None:
-                self._log.error("cron file not loaded: reload again", file=config.cron_source)
+        if old.crons != config.crons:
+            self._timetable.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
             self._autoreload.start(config)
         if names := changed(old, config):
@@ -391,7 +388,7 @@ class Master:
             self._reach_redis()
             self._presence.register()
             with explained(self._config.url):
-                self._timetable.load(self._config.crons, self._config.cron_source)
+                self._timetable.load()
         except BaseException:
             self._instance.withdraw()
             raise

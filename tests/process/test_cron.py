@@ -12,7 +12,9 @@ from rqd.connection import Backend, use_redis
 from rqd.cron import CronJob, entries, fetch, register
 from rqd.job import Job
 from tests import jobs
+from tests.cli.running import rqd
 from tests.daemons import StartDaemon
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 KEY = "a-signing-key-of-the-tests"
@@ -101,3 +103,38 @@ def test_a_daemon_loads_a_file_and_runs_what_is_signed_there(
     moved = Job.fetch("moved")
     eventually(lambda: moved.is_failed)
     assert moved.cause == "refused: its signature is wrong"
+
+
+def test_a_reload_reads_the_file_again_and_a_broken_one_leaves_all_as_it_was(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    path = tmp_path / "cron.toml"
+    path.write_text(FILE)
+    daemon = start_daemon("--cron", str(path), "--name", "m")
+    reload = ("reload", "--url", there.url)
+    assert {one.name for one in entries(there)} == {"tick", "yearly"}
+
+    path.write_text(FILE.replace("interval = 1", "intervall = 1"))
+    refused = rqd(*reload)
+    assert (refused.status, "m: refused, the old code serves on:" in refused.out) == (1, True)
+    assert "[tick]: there is no intervall = .. (did you mean interval?)" in refused.out
+    assert {one.name for one in entries(there)} == {"tick", "yearly"}
+
+    path.write_text(FILE.replace("[yearly]", "[each-year]"))
+    assert rqd(*reload).status == 0
+    eventually(lambda: {one.name for one in entries(there)} == {"tick", "each-year"})
+    assert daemon.running
+
+
+def test_a_redis_that_comes_back_empty_gets_the_files_entries_again(
+    start_daemon: StartDaemon, own_server: RedisServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "cron.toml"
+    path.write_text(FILE)
+    start_daemon("--cron", str(path), url=own_server.url)
+    assert {one.name for one in entries(own_server.url)} == {"tick", "yearly"}
+
+    own_server.restart(keep_data=False)
+
+    eventually(lambda: {one.name for one in entries(own_server.url)} == {"tick", "yearly"})
+    eventually(lambda: fetch("tick", own_server.url).runs >= 1)
