@@ -132,6 +132,8 @@ class Presence:
             },
             workers={one.number: worker_row(one, gauge, now, self._host) for one in workers},
         )
+        for one in workers:
+            one.is_shown = one.child is not None
         gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
         return self._link.attempt(lambda: self._link.store.beat(beat), now)
 

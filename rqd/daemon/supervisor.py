@@ -168,7 +168,7 @@ class Master:
                 at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._upgrade.next_due()]
         here += [self._consumption.next_due(), self._stack_requests.next_due()]
-        if self._children.workers.runs():
+        if self._children.workers.runs() or self._children.workers.unshown():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
             here.append(duties.next_due(Duty.EMBEDDED))

@@ -137,6 +137,7 @@ class Worker:
     wanted: bool = True
     child: Child | None = None
     has_lived: bool = False  # it had a child once
+    is_shown: bool = False  # its row names a process
     run: Run | None = None
     tail: Tail = field(default_factory=Tail)
     last_error: str = ""
@@ -232,18 +233,28 @@ class Workers:
         """What the claim wrote into the worker's row: the child that waited when it was asked for,
         0 if none did; by the time of the answer it may be another.
         """
-        if run := self.by_number[number].run:
-            run.shown_pid = pid
+        worker = self.by_number[number]
+        if worker.run is not None:
+            worker.run.shown_pid = pid
+            worker.is_shown = pid != 0
+
+    def unshown(self) -> list[Worker]:
+        """Those whose rows name no process, though there is one by now."""
+        return [worker for worker in self if worker.child is not None and not worker.is_shown]
 
     def correct_shown_pids(self) -> bool:
-        """True if a running job's row names another process than its own; taken as corrected."""
-        was_wrong = False
+        """True if a running job's row names another process than its own, or a row names none;
+        taken as corrected.
+        """
+        wrong = self.unshown()
         for worker in self:
             run, child = worker.run, worker.child
             if run and child and run.sent_at is not None and run.shown_pid != child.pid:
                 run.shown_pid = child.pid
-                was_wrong = True
-        return was_wrong
+                wrong.append(worker)
+        for worker in wrong:
+            worker.is_shown = True
+        return bool(wrong)
 
     def send(self, worker: Worker, now: float) -> bool:
         """Hands the worker's job to its waiting child, if both are there; True if bytes remain."""

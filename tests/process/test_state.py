@@ -157,7 +157,7 @@ def test_stop_by_name_leaves_the_others_alone(start_daemon: StartDaemon, redis_u
     assert first.wait() == 0
     assert second.running
     unknown = rqd(redis_url, "stop", "--name", "three")
-    assert unknown.returncode == 69
+    assert unknown.returncode == 66
     assert "no master named 'three' is alive" in unknown.stderr
 
 

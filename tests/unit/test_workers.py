@@ -361,3 +361,15 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
     ended = place.workers.hear(place.worker, 1.0)
     assert ended is not None
     assert settlement(*ended).decision == "finish"
+
+
+def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) -> None:
+    assert place.workers.unshown() == [place.worker]
+    assert place.workers.correct_shown_pids()
+    assert not place.workers.correct_shown_pids()
+
+    place.workers.assign(a_claim())
+    place.workers.note_shown_pid(1, 0)  # it was claimed while no child waited
+
+    assert place.workers.correct_shown_pids()
+    assert not place.workers.unshown()
