@@ -143,6 +143,8 @@ def _explain(error: Exception, url: str) -> str | None:
         return None
     if certificate := _explain_certificate(text):
         return f"Redis at {shown}: {certificate}"
+    if isinstance(error, redis.TimeoutError):
+        return f"Redis at {shown} does not answer in time ({error}): try again"
     if is_embedded(url):
         return f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
     told = f"no Redis at {shown} ({error}): is it running, is the URL right?"
