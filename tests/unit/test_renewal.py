@@ -44,7 +44,7 @@ def test_the_file_is_read_anew_below_the_options_and_the_environment(
     [
         ("workers = nine\n", "is no TOML"),
         ("workers = -1\n", "--workers -1: write 1 to 1000"),
-        ('workers = "many"\n', "Invalid value for '--workers'"),
+        ('workers = "many"\n', "rqd.toml: workers: 'many' is not a valid"),
         ("worker = 3\n", "there is no setting 'worker'"),
         (None, r"rqd.toml is gone"),
     ],
