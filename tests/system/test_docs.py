@@ -221,7 +221,6 @@ def keys_in_code() -> dict[str, str]:
         "master": "<master>",
         "number": "<n>",
         "key": "<key>",
-        "request": "<request>",
     }
     found: dict[str, str] = {}
     for name, member in vars(Keys).items():
