@@ -39,6 +39,10 @@ def pay(amount):
     return 1 / amount
 
 
+def group():
+    return Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()
+
+
 def surroundings():
     Path("made").touch()
     return {
@@ -235,6 +239,20 @@ def test_two_instances_have_settings_folders_and_queues_of_their_own(box: Box) -
     box.do("systemctl", "stop", mail)
     assert box.show(reports, "ActiveState") == ["active"]
     assert box.processes(mail) == {}
+
+
+def test_with_delegation_each_job_is_in_a_group_of_its_place(box: Box) -> None:
+    delegation = "Delegate=yes\nProtectControlGroups=no"
+    options = "--path /srv/shop --preload shop --max-memory 256M"
+    unit = started(box, "held", delegation, RQD_OPTIONS=options)
+    master = box.show(unit, "MainPID")[0]
+    found = result(queue_of(box, "held").enqueue("shop.group"))
+    assert re.search(rf"/{unit}/rqd-{master}-\d+-1$", found), box.log(unit)
+
+    box.do("systemctl", "restart", unit)
+    again = result(queue_of(box, "held").enqueue("shop.group"))
+    assert again.startswith(found.partition("rqd-")[0])
+    assert f"/rqd-{box.show(unit, 'MainPID')[0]}-" in again
 
 
 def test_the_journal_has_a_jobs_events_and_output_as_records_with_its_fields(box: Box) -> None:
