@@ -16,14 +16,16 @@ from benchmarks import tasks
 from benchmarks.throughput import WARM_UP_SHARE
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.zygote_process import BootFailed, Exited, Forked, ForkFailed, ZygoteProcess
+from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed
+from rqd.daemon.zygote_process import ZygoteProcess
+from rqd.daemon.zygote_spawn import ZygoteSettings
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, encode_call
 
 
 def jobs_per_second(workers: int, jobs: int) -> float:
     """Drives a zygote through so many jobs, `workers` at a time; the first few aren't counted."""
     path = [entry for entry in sys.path if entry]
-    zygote = ZygoteProcess(path, ("benchmarks.tasks",), 1, {})
+    zygote = ZygoteProcess(ZygoteSettings(path, ("benchmarks.tasks",), 1))
     epoll = select.epoll()
     epoll.register(zygote.control_fd, select.EPOLLIN)
     try:

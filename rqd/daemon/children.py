@@ -10,35 +10,35 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from rqd.daemon.cgroups import GroupLimits, PlaceGroup, enter_subtree_if_asked
-from rqd.daemon.config import Config, zygote_path
+from rqd.daemon.config import Config
 from rqd.daemon.forensics import catches
 from rqd.daemon.frames import STACK_SIGNAL, FrameError
 from rqd.daemon.instance import Instance
-from rqd.daemon.leftovers import MARK
 from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
 from rqd.daemon.oom import OomCounter, explain
-from rqd.daemon.orphans import kill_descendants, kill_orphan, reap_strangers
+from rqd.daemon.orphans import (
+    become_subreaper,
+    kill_descendants,
+    kill_orphan,
+    reap_strangers,
+)
+from rqd.daemon.pidfd_signals import kill_by_pidfd, show_stack_by_pidfd
 from rqd.daemon.procfs import cpu_s
 from rqd.daemon.stacks import StackFile
 from rqd.daemon.workers import Run, Worker, Workers
-from rqd.daemon.zygote_process import (
+from rqd.daemon.zygote_events import (
     BootFailed,
     Exited,
     Forked,
     ForkFailed,
     Ready,
     ZygoteEvent,
-    ZygoteProcess,
-    become_subreaper,
-    kill_by_pidfd,
-    prepare_for_jobs,
-    show_stack_by_pidfd,
-    trust_frame,
 )
+from rqd.daemon.zygote_process import ZygoteProcess
+from rqd.daemon.zygote_spawn import settings_of_zygote
 from rqd.daemon.zygotes import Zygotes, ZygotesState
 from rqd.model.outcome import (
     AskedAgain,
@@ -379,22 +379,7 @@ class Children:
 
     def _spawn(self) -> ZygoteProcess:
         config = self._next_config if self.zygotes.is_ready else self.config
-        instance = self._instance
-        # A job that enqueues finds the daemon's own Redis, without being told.
-        there = {"RQD_URL": config.url, "RQD_NAMESPACE": config.namespace, MARK: instance.boot}
-        mark = instance.lock_path if instance.is_locked else None
-        return ZygoteProcess(
-            zygote_path(config),
-            config.preload,
-            config.jobs_per_child,
-            there,
-            mark=mark,
-            trust=trust_frame(config),
-            middleware=config.middleware,
-            exception_handlers=config.exception_handlers,
-            prepare=partial(prepare_for_jobs, config.max_files, config.nice),
-            subtree=self._subtree,
-        )
+        return ZygoteProcess(settings_of_zygote(config, self._instance), self._subtree)
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
         try:

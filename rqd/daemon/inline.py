@@ -28,7 +28,7 @@ from rqd.daemon.reporting import told_by
 from rqd.daemon.settling import settlement
 from rqd.daemon.timer import raise_timeout, timer
 from rqd.daemon.workers import Run, Worker, Workers
-from rqd.daemon.zygote_process import Forked
+from rqd.daemon.zygote_events import Forked
 from rqd.model.around import Around
 from rqd.model.current import CurrentJob, current
 from rqd.model.outcome import Raised, Report

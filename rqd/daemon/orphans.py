@@ -1,7 +1,8 @@
-"""Processes that came to the master as their subreaper: reaped, or ended and awaited."""
+"""Processes that come to the master as their subreaper: reaped, or ended and awaited."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -9,6 +10,13 @@ import signal
 import psutil
 
 _DEATH_MS = 50
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Makes orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER)."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def reap_strangers(ours: set[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rqd.daemon.children import Children, Ended
 from rqd.daemon.log import Log, about
-from rqd.daemon.zygote_process import stop_by_pidfd
+from rqd.daemon.pidfd_signals import stop_by_pidfd
 from rqd.model.outcome import Crashed, Report, Stopped
 
 DEFAULT_GRACE_S = 5.0

@@ -18,7 +18,7 @@ from rqd.daemon import frames
 from rqd.daemon.forensics import Tail, crash_from_status
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.news import News
-from rqd.daemon.zygote_process import Exited, Forked
+from rqd.daemon.zygote_events import Exited, Forked
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.outcome import (
     Outcome,

@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 import array
-import ctypes
 import os
-import resource
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rqd.daemon import frames
 from rqd.daemon.adopted import AdoptedProcess
 from rqd.daemon.cgroups import PlaceGroup, Subtree
-from rqd.daemon.config import Config
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.stacks import StackFile
+from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed, Ready, ZygoteEvent
+from rqd.daemon.zygote_spawn import ZygoteSettings, spawn
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _MOST_READS = 16
 _MAX_FDS = 253  # the kernel's limit for one message
-# Symbols that are bound at the first call would be bound anew, and their page copied, in each
-# child: 5 % of the bare loop. The zygote takes it out of the jobs' environment again.
-_BIND_NOW = "rqd"
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The zygote has imported the application; its size at that moment."""
-
-    pid: int
-    version: str
-    rss_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BootFailed:
-    """The application could not be imported."""
-
-    traceback: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forked:
-    """A child waits in this worker's place."""
-
-    worker: int
-    pid: int
-    channel: socket.socket
-    pidfd: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForkFailed:
-    """The system would not fork, or had no descriptors."""
-
-    worker: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """A child is gone and its group with it."""
-
-    worker: int
-    pid: int
-    status: int
-    cpu_us: int
-    max_rss_bytes: int
-
-
-ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +57,8 @@ class ZygoteState:
 class ZygoteProcess:
     """A running zygote, and the pipes of each worker's place in it."""
 
-    def __init__(
-        self,
-        path: list[str],
-        preload: tuple[str, ...],
-        jobs_per_child: int,
-        environment: Mapping[str, str] | None = None,
-        *,
-        mark: Path | None = None,
-        trust: bytes = b"",
-        middleware: tuple[str, ...] = (),
-        exception_handlers: tuple[str, ...] = (),
-        prepare: Callable[[], None] | None = None,
-        subtree: Subtree | None = None,
-    ) -> None:
-        """`mark` is a file that every process forked of it shall hold open, to be known by.
-
-        `prepare` is called in the zygote before all else: what it sets holds for all its children.
-        `subtree`: where each worker has a control group, None for nowhere.
-        """
+    def __init__(self, settings: ZygoteSettings, subtree: Subtree | None = None) -> None:
+        """`subtree`: where each worker has a control group, None for nowhere."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
         self._reader = FrameReader()
@@ -153,37 +78,15 @@ class ZygoteProcess:
         self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.output_fd, False)
         self._printed = Tail()
-        # A fresh interpreter, not a fork of the master: it shares no memory and no state with it.
-        # `-c` and not `-m`: runpy's own imports would be paid at every fork.
-        mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
-        # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
-        trust_fd = _file_with(trust) if trust else -1
-        arguments = [theirs.fileno(), jobs_per_child, list(preload), mark_fd, trust_fd]
-        arguments += [middleware, exception_handlers]
-        passed_fds = [theirs.fileno(), *(fd for fd in (mark_fd, trust_fd) if fd >= 0)]
-        start = (
-            f"import sys; sys.path[:] = {path!r}; from rqd.daemon.zygote import main;"
-            f" main({', '.join(map(repr, arguments))})"
-        )
         self._process: subprocess.Popen[bytes] | AdoptedProcess
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", start],
-                stdin=subprocess.DEVNULL,
-                stdout=output_write,
-                stderr=output_write,
-                env={"LD_BIND_NOW": _BIND_NOW, **os.environ, **(environment or {})},
-                pass_fds=passed_fds,
-                process_group=0,  # a terminal's Ctrl-C is for the master alone
-                # Kept through exec, so that the zygote needs no ctypes for it.
-                preexec_fn=prepare or become_subreaper,  # noqa: PLW1509 - the master has one thread
-            )
+            self._process = spawn(settings, theirs.fileno(), output_write)
         except OSError:
             os.close(self.output_fd)
             raise
         finally:
             theirs.close()
-            _close_all([output_write, *passed_fds[1:]])
+            os.close(output_write)
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -408,61 +311,3 @@ class ZygoteProcess:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def trust_frame(config: Config) -> bytes:
-    """What a zygote with keys or an allowlist has to know; empty where there is neither."""
-    keys = config.keyring.secrets if config.keyring is not None else ()
-    if not keys and not config.allow:
-        return b""
-    texts = (config.namespace, str(len(keys)), *keys, *config.allow)
-    return encode_frame(frames.TRUST, *(text.encode() for text in texts))
-
-
-def _file_with(data: bytes) -> int:
-    """A file in memory, without a name, that holds this."""
-    fd = os.memfd_create("rqd")
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def become_subreaper() -> None:
-    """Makes orphaned descendants of this process its children (PR_SET_CHILD_SUBREAPER)."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def prepare_for_jobs(max_files: int | None, nice: int) -> None:
-    """Sets what holds for the zygote and, as they inherit it, for all jobs at no cost a fork."""
-    become_subreaper()
-    if max_files is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
-    if nice:
-        os.nice(nice)
-
-
-def kill_by_pidfd(pidfd: int) -> None:
-    """SIGKILL to the process itself, whatever became of its pid: when the zygote can't do it."""
-    _signal_by_pidfd(pidfd, signal.SIGKILL)
-
-
-def stop_by_pidfd(pidfd: int) -> None:
-    """Has JobStoppedException raised in the child's job; its other processes hear nothing."""
-    _signal_by_pidfd(pidfd, frames.STOP_SIGNAL)
-
-
-def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
-    """Has JobTimeoutException raised in the child's job: its cpu time is over."""
-    _signal_by_pidfd(pidfd, frames.CPU_SIGNAL)
-
-
-def show_stack_by_pidfd(pidfd: int) -> None:
-    """Has the process write the stacks of its threads into its place's file."""
-    _signal_by_pidfd(pidfd, frames.STACK_SIGNAL)
-
-
-def _signal_by_pidfd(pidfd: int, signum: int) -> None:
-    try:
-        signal.pidfd_send_signal(pidfd, signum)
-    except (ProcessLookupError, PermissionError):
-        return  # it is gone, or has changed its user: what is left is the zygote's kill

@@ -15,7 +15,8 @@ from rqd import __version__
 from rqd.daemon.cgroups import Subtree
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
-from rqd.daemon.zygote_process import Ready, ZygoteProcess, ZygoteState
+from rqd.daemon.zygote_events import Ready
+from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 
 _LONGEST_BACKOFF_S = 30.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.

@@ -15,7 +15,7 @@ from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.settling import settlement
 from rqd.daemon.workers import HARD_KILL_AFTER_S, Worker, Workers
-from rqd.daemon.zygote_process import Exited, Forked
+from rqd.daemon.zygote_events import Exited, Forked
 from rqd.model.outcome import Crashed, Raised, Released, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
 from tests.fuzzing import fuzz

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rqd import __version__
-from rqd.daemon.zygote_process import Ready
+from rqd.daemon.zygote_events import Ready
 from rqd.daemon.zygotes import Zygotes
 
 

@@ -1,0 +1,34 @@
+"""Signals by pidfd: they reach this process or none, whatever became of its pid."""
+
+from __future__ import annotations
+
+import signal
+
+from rqd.daemon import frames
+
+
+def kill_by_pidfd(pidfd: int) -> None:
+    """SIGKILL to the process itself, whatever became of its pid: when the zygote can't do it."""
+    _signal_by_pidfd(pidfd, signal.SIGKILL)
+
+
+def stop_by_pidfd(pidfd: int) -> None:
+    """Has JobStoppedException raised in the child's job; its other processes hear nothing."""
+    _signal_by_pidfd(pidfd, frames.STOP_SIGNAL)
+
+
+def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
+    """Has JobTimeoutException raised in the child's job: its cpu time is over."""
+    _signal_by_pidfd(pidfd, frames.CPU_SIGNAL)
+
+
+def show_stack_by_pidfd(pidfd: int) -> None:
+    """Has the process write the stacks of its threads into its place's file."""
+    _signal_by_pidfd(pidfd, frames.STACK_SIGNAL)
+
+
+def _signal_by_pidfd(pidfd: int, signum: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signum)
+    except (ProcessLookupError, PermissionError):
+        return  # it is gone, or has changed its user: what is left is the zygote's kill

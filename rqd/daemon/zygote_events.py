@@ -1,0 +1,54 @@
+"""What a zygote reports to its master."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The zygote has imported the application; its size at that moment."""
+
+    pid: int
+    version: str
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """The application could not be imported."""
+
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A child waits in this worker's place."""
+
+    worker: int
+    pid: int
+    channel: socket.socket
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed:
+    """The system would not fork, or had no descriptors."""
+
+    worker: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A child is gone and its group with it."""
+
+    worker: int
+    pid: int
+    status: int
+    cpu_us: int
+    max_rss_bytes: int
+
+
+ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
