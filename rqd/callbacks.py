@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic, sleep
 from typing import Any
 
 from rqd.connection import Backend, backend_for
@@ -26,12 +27,14 @@ from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms, read_terms
 from rqd.results import Result, ResultType
 from rqd.signatures import signed
+from rqd.store.refusals import LoginRefusedError, NoServerError
 from rqd.webhook import Webhook
 
 DEFAULT_TIMEOUT_S = 60.0
 # They stand in the job's own record, and a script looks at each.
 MOST_WEBHOOKS = 10
 _MOST_BYTES = 16 * 1024
+_PATIENCE_S, _AGAIN_S = 30.0, 0.2
 _STATUS = {"on_success": "finished", "on_failure": "failed", "on_stopped": "stopped"}
 _TYPE = {
     "finished": ResultType.SUCCESSFUL,
@@ -111,9 +114,24 @@ def with_callbacks(
 def callback_arguments(terms: str) -> tuple[Any, ...]:
     """What a callback is called with before its own arguments; read from Redis, by its process.
 
-    Raises NoSuchJobError if the job's record is gone, and what reading its result raises.
+    A server that is away is waited for, up to 30 s: nothing of the callback has run yet. Raises
+    NoServerError after that, NoSuchJobError if the job's record is gone, and what reading its
+    result raises.
     """
     told = read_terms(terms)["callback"]
+    give_up_at = monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _read_arguments(told)
+        except LoginRefusedError:
+            raise
+        except NoServerError:
+            if monotonic() >= give_up_at:
+                raise
+        sleep(_AGAIN_S)
+
+
+def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
     backend = backend_for()
     job = Job.fetch(told["of"], backend)
     common = job, backend.store.redis

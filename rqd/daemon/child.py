@@ -244,12 +244,13 @@ def _serve(
         _flush()
         if os.getpid() != pid:
             os._exit(0)  # the job forked and returned in both: only the child itself answers
-        teller.answer(answer)
+        # The job closed or turned them, or left a process that may write there: the next one shall
+        # have its own. Said before the answer, at which the next one comes.
+        is_last = left > 1 and (_outputs() != outputs or _has_children())
+        teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
+        if is_last:
+            return 0
         if left > 1:
-            if _outputs() != outputs or _has_children():
-                # The job closed or turned them, or left a process that may write there: the next
-                # one shall have its own.
-                return 0
             set_title(f"rqd: worker {worker} idle")
     return 0
 

@@ -52,6 +52,8 @@ PROGRESS = 40  # from 0 to 1, message
 META = 41  # the serialized meta, its signature where there are keys
 ASK = 43  # for the RECORD
 EXTENDED = 42  # by how many seconds the job itself has put its time limit off, in all
+# before its answer
+LAST = 44  # its process takes no other job
 
 Frame = tuple[int, list[bytes]]
 

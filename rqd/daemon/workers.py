@@ -7,9 +7,11 @@ the claim then waits here for the child, and the fork's cost stays off the path.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import socket
+import termios
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -76,6 +78,7 @@ class Run:
     followed_until: float = 0.0  # somebody reads its output as it comes
     published_bytes: int = 0  # so much of that is there
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
+    is_taken: bool = False  # its child has read it, as far as is known
 
     @property
     def limit_s(self) -> float:
@@ -307,6 +310,8 @@ class Workers:
             run.granted_s += seconds
             run.set_deadline()
             if run.sent_at is not None and child is not None:
+                # What its child leaves unread is this frame then, and not the job.
+                run.is_taken = run.is_taken or not (child.outbox or _has_unread(child.channel))
                 told = encode_frame(frames.EXTEND, run.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
             return worker
@@ -365,7 +370,7 @@ class Workers:
         if self._note_strange(child, run, told - len(heard), now):
             return None
         try:
-            answers = self._take_news(run, heard, now)
+            answers = self._take_news(child, run, heard, now)
         except (ValueError, OverflowError) as error:
             _give_up(child, run, f"no news of ours: {error}", now)
             return None
@@ -393,8 +398,14 @@ class Workers:
             return True
         return False
 
-    def _take_news(self, run: Run, heard: list[frames.Frame], now: float) -> list[frames.Frame]:
+    def _take_news(
+        self, child: Child, run: Run, heard: list[frames.Frame], now: float
+    ) -> list[frames.Frame]:
         """What is left of the frames; raises ValueError for news that are none."""
+        run.is_taken = run.is_taken or bool(heard)
+        others = [frame for frame in heard if frame[0] != frames.LAST]
+        if len(others) < len(heard):
+            heard, child.jobs_left = others, 0
         answers = run.news.take(heard, run.claim.token.encode(), now - (run.sent_at or now))
         if len(answers) < len(heard):
             if run.news and run not in self.telling:
@@ -477,6 +488,14 @@ def _read_frames(child: Child) -> list[frames.Frame]:
     return heard
 
 
+def _has_unread(channel: socket.socket) -> bool:
+    """True if something that was sent there is unread, though a process that the child has left
+    may hold the other end open, so that its death breaks no connection.
+    """
+    unread = fcntl.ioctl(channel, termios.TIOCOUTQ, bytes(4))
+    return any(unread)
+
+
 def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
     """True for the answer of a job that this process had before, which is nobody's any more."""
     token = frame[1][0] if frame[1] else b""
@@ -557,8 +576,9 @@ def _death_report(
     outcome = run.verdict
     if outcome is None:
         # A frame it never read, or that was never fully sent: the job did not start.
-        unread = child.unread or bool(child.outbox)
-        outcome = Released("its process died before it took the job") if unread else None
+        unread = child.unread or bool(child.outbox) or _has_unread(child.channel)
+        is_not_taken = unread and not run.is_taken
+        outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
     if isinstance(outcome, Stopped | TimedOut) and run.killed_at is not None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rqd import Callback, Job, Queue, SimpleWorker, Webhook
-from rqd.callbacks import failure_of
-from rqd.connection import Backend
+from rqd.callbacks import callback_arguments, failure_of
+from rqd.connection import Backend, backend_for, using
 from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
 from rqd.decorators import job as job_decorator
@@ -21,14 +21,17 @@ from rqd.exceptions import (
     InvalidCallError,
     JobFailedError,
     JobTimeoutException,
+    ServerUnavailableError,
     SignatureError,
 )
 from rqd.model.outcome import Outcome
 from rqd.model.records import Claim
 from rqd.model.signing import Keyring
+from rqd.model.terms import dump_terms
 from rqd.store.exchange import Settlement, Turn
 from tests.client import work
 from tests.client.performing import claim, perform, perform_one, settle
+from tests.servers import RedisServer
 
 KEY = "a-key-of-enough-characters"
 EVERY = ("on_success", "on_failure", "on_stopped")
@@ -48,6 +51,29 @@ class Listener:
 @pytest.fixture(autouse=True)
 def _nothing_heard() -> None:
     heard.clear()
+
+
+def test_a_callback_that_starts_while_the_server_is_away_waits_for_it(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with using(backend_for(own_server.url)):
+        job = Queue().enqueue(work.multiply, 1, 2)
+        own_server.command("SAVE")
+        own_server.stop()
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            own_server.start(keep_data=True)
+
+        monkeypatch.setattr("rqd.callbacks.sleep", wait)
+        terms = dump_terms({"callback": {"of": job.id, "on": "finished", "webhook": True}})
+        (told, _) = callback_arguments(terms)
+        assert (told.id, len(waits)) == (job.id, 1)
+        own_server.stop()
+        monkeypatch.setattr("rqd.callbacks._PATIENCE_S", 0.0)
+        with pytest.raises(ServerUnavailableError):
+            callback_arguments(terms)
 
 
 @pytest.fixture

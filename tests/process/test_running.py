@@ -409,12 +409,13 @@ def test_a_job_sees_the_daemons_environment_and_nothing_of_the_zygotes(
 def test_a_job_that_forks_and_returns_twice_answers_once(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
-    start_daemon("--jobs-per-child", "100")
+    daemon = start_daemon("--jobs-per-child", "100")
     for number in range(10):
         forked = queue.enqueue(jobs.fork_and_return, number)
         plain = queue.enqueue(jobs.echo, -number)
         assert ended(forked).return_value == number
         assert ended(plain).return_value == -number
+    assert "job put back" not in daemon.log(), "what followed was not sent to who leaves"
 
 
 def test_a_marker_that_comes_before_a_turns_answer_is_not_lost(

@@ -165,6 +165,45 @@ def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> 
     assert isinstance(ended[1].outcome, Released)
 
 
+def test_a_job_unread_at_its_childs_death_is_not_charged_though_its_channel_is_held_open(
+    lasting_place: Place,
+) -> None:
+    """By a process that an earlier job of the child has left, say."""
+    lasting_place.ends.append(lasting_place.far.dup())
+    lasting_place.give()
+    ended = lasting_place.workers.bury(lasting_place.exit(status=0), 0, 1.0)
+    assert ended is not None
+    assert isinstance(ended[1].outcome, Released)
+
+
+def test_more_time_that_a_job_never_read_does_not_make_it_one_that_never_started(
+    place: Place,
+) -> None:
+    place.give()
+    place.far.recv(65536)
+    assert place.workers.extend("id", 7, 5.0) is place.worker
+    place.workers.push(place.worker)
+    ended = place.workers.bury(place.exit(status=11), 0, 1.0)
+    assert ended is not None
+    assert ended[1].outcome == Crashed(signal=11, exit_status=0)
+
+
+def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: Place) -> None:
+    lasting_place.give()
+    lasting_place.far.recv(65536)
+    lasting_place.answer(frames.LAST)
+    lasting_place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
+    assert lasting_place.workers.hear(lasting_place.worker, 1.0) is not None
+    assert lasting_place.workers.free_numbers() == [1]
+    assert not lasting_place.workers.has_waiting_child()
+    lasting_place.give()
+    assert not can_read(lasting_place.far)
+    assert lasting_place.workers.bury(lasting_place.exit(), 0, 1.0) is None
+    lasting_place.far = lasting_place.fork(101)
+    lasting_place.workers.send(lasting_place.worker, 2.0)
+    assert can_read(lasting_place.far)
+
+
 def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> None:
     place.workers.assign(a_claim(b"x" * 5 * MEGABYTE))
     assert place.workers.send(place.worker, 0.0)  # bytes are left: the socket is full
