@@ -49,6 +49,7 @@ class Verdict:
     starts: int = 0
     faults: int = 0
     unknown: int = 0
+    put_back: int = 0
 
     @property
     def is_valid(self) -> bool:
@@ -119,6 +120,7 @@ def check(events: Iterable[Event]) -> Verdict:
     _check_order(story, verdict)
     _check_hooks(story, verdict)
     _check_surroundings(story, faults, verdict)
+    _check_drain(story, verdict)
     return verdict
 
 
@@ -252,7 +254,9 @@ def _check_runs(
         verdict.wrong[STARTS].append(f"{job_id}: attempt {highest}, {retries} retries")
     for run, after in pairwise(runs):
         why = why_again(run, after, offer, retried, faults)
-        if why is None:
+        if why is None and _was_put_back_at_the_end(run, after, story):
+            verdict.put_back += 1
+        elif why is None:
             first = f"{run.master} pid {run.pid} at {run.t:.3f} ({run.how})"
             second = f"{after.master} pid {after.pid} at {after.t:.3f}"
             verdict.wrong[DOUBLES].append(f"{job_id}: {first}, {second}")
@@ -319,9 +323,25 @@ def _check_surroundings(story: Story, faults: Faults, verdict: Verdict) -> None:
         hit = faults.on_master(death["master"], death["t"] - 60, death["t"])
         if death["status"] not in _GOOD_EXITS and not (hit and death["status"] < 0):
             verdict.wrong[DEATHS].append(f"{death['master']}: exit status {death['status']}")
-    ends = others["drained"]
-    if not ends or not all(end["done"] for end in ends):
-        verdict.wrong[UNFINISHED].append("jobs were left" if ends else "it was cut short")
+
+
+def _check_drain(story: Story, verdict: Verdict) -> None:
+    """Where jobs were left, keys are left with them: one mistake, and not many."""
+    ends = story.others["drained"]
+    if not ends:
+        verdict.wrong[UNFINISHED].append("it was cut short")
+    elif not all(end["done"] for end in ends):
+        keys = len(verdict.wrong.pop(STRAYS, ()))
+        told = f"jobs were left, {keys} keys and leases with them"
+        if verdict.put_back:
+            told += f"; {verdict.put_back} starts of what the masters put back at their stop"
+        verdict.wrong[UNFINISHED].append(told)
+
+
+def _was_put_back_at_the_end(run: Run, after: Run, story: Story) -> bool:
+    """The masters were stopped with jobs left, and one put back what another one took then."""
+    left_at = [end["t"] for end in story.others["drained"] if not end["done"]]
+    return bool(left_at) and after.attempt == run.attempt and after.t >= left_at[0]
 
 
 def main(folder: str) -> int:

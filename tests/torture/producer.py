@@ -38,6 +38,11 @@ class Producer:
 
     def send(self, calls: Sequence[Call], fault: str = "") -> list[str]:
         """Enqueues these together; returns their ids, or [] if nobody knows whether they exist."""
+        ids, is_known = self.offer(calls, fault)
+        return ids if is_known else []
+
+    def offer(self, calls: Sequence[Call], fault: str = "") -> tuple[list[str], bool]:
+        """The same; the ids, and whether it is known that they exist."""
         ids = [f"{self._name}-{self._jobs + n}" for n in range(len(calls))]
         self._jobs += len(calls)
         self._calls += 1
@@ -52,9 +57,9 @@ class Producer:
         except Exception as error:  # noqa: BLE001 - whatever it raises, the job may exist
             why = f"{type(error).__name__}: {error}"[:300]
             self._history.note("unknown", by=self._name, call=number, error=why)
-            return []
+            return ids, False
         self._history.note("ack", by=self._name, call=number)
-        return ids
+        return ids, True
 
 
 def main(system: str, url: str, folder: str, name: str, seed: str, rate: str) -> None:

@@ -358,6 +358,22 @@ def test_a_campaign_that_did_not_come_to_its_end_is_not_valid() -> None:
     ]
 
 
+def test_what_is_left_with_jobs_that_were_left_is_told_with_them() -> None:
+    left = {"ev": "drained", "t": 4.0, "done": False, "seconds": 9.0}
+    key = {"ev": "stray", "key": "{rqd}:group:g", "why": "stays for ever"}
+    again = job("j1", 0, "queued", misplaced="", records=0, expires=False)
+    told = wrong(offer("j1"), ack("j1"), *RAN_TWICE, again, key, left, drained=False)
+    assert told == {
+        "lost": ["j1 (plain): queued"],
+        "campaign did not come to its end": [
+            (
+                "jobs were left, 1 keys and leases with them;"
+                " 1 starts of what the masters put back at their stop"
+            )
+        ],
+    }
+
+
 def test_the_program_reads_a_folder_and_exits_by_its_verdict(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     for folder, events in ((good, GOOD), (bad, [*GOOD, offer("j9"), ack("j9")])):
