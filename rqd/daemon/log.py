@@ -21,7 +21,7 @@ from rqd.daemon.log_formats import (
     JsonFormat,
     TextFormat,
 )
-from rqd.daemon.log_sinks import DescriptorSink, Sink, file_sink, is_journal, journal_sink
+from rqd.daemon.log_sinks import Sink, file_sink, is_journal, journal_sink, shared_sink
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import AskedAgain, Outcome, Raised, cause
 from rqd.model.records import Claim
@@ -138,7 +138,7 @@ def _open(settings: LogSettings) -> tuple[Sink, Format]:
     prefixes = settings.job_output == "prefix"
     if chosen == "journal":
         return journal_sink(), JournalFormat(prefixes=prefixes)
-    sink = DescriptorSink(_STDERR) if settings.file is None else file_sink(settings.file)
+    sink = shared_sink(_STDERR) if settings.file is None else file_sink(settings.file)
     if chosen == "json":
         return sink, JsonFormat()
     # A terminal's reader knows the date; the journal stamps each line itself.

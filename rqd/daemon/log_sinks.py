@@ -127,6 +127,21 @@ def file_sink(path: str) -> DescriptorSink:
     return DescriptorSink(fd, is_own=True)
 
 
+def shared_sink(fd: int) -> DescriptorSink:
+    """A descriptor that others have, too: standard error.
+
+    A terminal is opened anew, as poll() reports it writable when it takes one byte more: it may
+    have no reader, and a description that others have, too, can't be made non-blocking.
+    """
+    if os.isatty(fd):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            return DescriptorSink(os.open(f"/proc/self/fd/{fd}", flags), is_own=True)
+        except OSError:
+            pass  # another user's: then only one that was paused is known not to be read
+    return DescriptorSink(fd)
+
+
 def journal_sink() -> JournalSink:
     """The journal of this machine. Raises ConfigurationError where there is none."""
     if not _is_socket(JOURNAL_SOCKET):

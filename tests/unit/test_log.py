@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -321,6 +322,30 @@ def test_a_log_nobody_reads_never_blocks() -> None:
     os.close(read)
     sink.write(line)  # and one whose reader is gone does not raise
     os.close(write)
+
+
+def test_a_terminal_nobody_reads_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, terminal = os.openpty()
+    monkeypatch.setattr("rqd.daemon.log._STDERR", terminal)
+    log = open_log(LogSettings(format="text"))
+
+    def give_up(_signum: int, _frame: object) -> None:
+        pytest.fail("the log waits for its reader")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        for _ in range(1000):
+            log.output(b"x" * 700 + b"\n")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    os.set_blocking(reader, False)
+    assert os.read(reader, 100).startswith(b"xxx")
+    assert os.get_blocking(terminal), "others have it, too"
+    os.close(reader)
+    os.close(terminal)
+    log.info("one that is gone does not raise")
 
 
 def test_after_a_line_that_was_cut_the_next_begins_on_its_own() -> None:
