@@ -15,8 +15,8 @@ from rqd.model.outcome import OutOfMemory, TimedOut
 _INTERVAL_S = 0.1
 # Of the master's time: the walk through the memory of large jobs takes long, so it is rarer.
 _LARGEST_SHARE = 0.05
-# Samples of all jobs, once a second, take no longer than this and one walk more.
-_SAMPLING_S = 0.03
+# All looks at one time take no longer than this, and one walk more; as do all samples.
+_LOOKING_S = 0.03
 # As for a time limit: what swallows an exception hears it again.
 _REPEAT_S = 0.5
 
@@ -24,21 +24,28 @@ _REPEAT_S = 0.5
 class Consumption:
     """Looks at jobs, and ends those above their limits."""
 
-    def __init__(self, children: Children, sampling_s: float = _SAMPLING_S) -> None:
+    def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:
         self._children = children
-        self._sampling_s = sampling_s
+        self._looking_s = looking_s
         self._due = 0.0
 
     def perform(self, now: float) -> None:
-        """Looks at those that have a limit, if it is time. Without any this costs nothing."""
+        """Looks at those that have a limit, if it is time. Without any this costs nothing.
+
+        Of hundreds, at as many as there is time for, and at the others the next time.
+        """
         workers = self._children.workers
         if not workers.limited or now < self._due:
             return
         begun = time.monotonic()
         limited = [run for run in workers.limited if workers.by_number[run.worker].run is run]
-        workers.limited = limited
+        seen = 0
         for run in limited:
             self._look(run, now)
+            seen += 1
+            if time.monotonic() >= begun + self._looking_s:
+                break
+        workers.limited = limited[seen:] + limited[:seen]
         took_s = time.monotonic() - begun
         self._due = now + max(_INTERVAL_S, took_s / _LARGEST_SHARE)
 
@@ -52,7 +59,7 @@ class Consumption:
         Of hundreds, at as many as there is time for, and at the others the next time.
         """
         self._children.oom_counter.look(now)
-        give_up_at = time.monotonic() + self._sampling_s
+        give_up_at = time.monotonic() + self._looking_s
         for run in sorted(self._children.workers.runs(), key=lambda run: run.sampled_at):
             worker = self._children.workers.by_number[run.worker]
             if run.sent_at is None or worker.child is None:

@@ -141,20 +141,32 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
     assert run.deadline == 10 + HARD_KILL_AFTER_S
 
 
+def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(made: list[Kills]) -> None:
+    kills = Kills(ResourceLimits(memory_bytes=2**40))
+    made.append(kills)
+    runs = [kills.start()]
+    kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
+    runs.append(kills.start(worker=2))
+    hurried = Consumption(cast("Children", kills), looking_s=0)
+    for at, seen in ((100.0, [True, False]), (200.0, [True, True])):
+        hurried.perform(at)
+        assert [run.peak_bytes is not None for run in runs] == seen
+
+
 def test_samples_take_turns_where_there_is_no_time_for_all(made: list[Kills]) -> None:
     kills = Kills(ResourceLimits())
     made.append(kills)
     runs = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
     runs.append(kills.start(worker=2))
-    hurried = Consumption(cast("Children", kills), sampling_s=0)
+    hurried = Consumption(cast("Children", kills), looking_s=0)
     hurried.sample(1.0)
     assert [run.sampled_at for run in runs] == [1.0, -math.inf]
     hurried.sample(2.0)
     assert [run.sampled_at for run in runs] == [1.0, 2.0]
     assert all(run.peak_bytes for run in runs)
 
-    Consumption(cast("Children", kills), sampling_s=60).sample(3.0)
+    Consumption(cast("Children", kills), looking_s=60).sample(3.0)
     assert [run.sampled_at for run in runs] == [3.0, 3.0]
 
 
