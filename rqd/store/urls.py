@@ -16,6 +16,8 @@ Address = tuple[str, int]
 
 _PLAIN = ("redis", "rediss", "unix")
 _PASSWORD_IN_QUERY = re.compile(r"((?:^|&)(?:sentinel_|ssl_)?password=)[^&]*")
+# With a / # or ? in it that was not encoded, a password is no part of the URL that has an end.
+_PASSWORD_BEFORE_AT = re.compile(r"\A([^:/?#]*://[^:/?#@]*:).*@", re.DOTALL)
 # A URL in a text: what stands around it is not part of it.
 _URL_IN_TEXT = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _PORT = {"sentinel": 26379, "cluster": 6379}
@@ -100,7 +102,7 @@ def hide_password(url: str) -> str:
             if hidden != parts.query:
                 return hide_password(urlunsplit(parts._replace(query=hidden)))
         if parts.password is None:
-            return url
+            return _PASSWORD_BEFORE_AT.sub(r"\1***@", url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
     except ValueError:

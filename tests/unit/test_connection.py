@@ -77,6 +77,10 @@ def test_a_refused_url_is_shown_without_its_password() -> None:
         ("unix://u:secret@/a/b?db=1", "unix://u:***@/a/b?db=1"),
         ("redis://h/0?password=secret", "redis://h/0?password=***"),
         ("redis://[::1", "(unreadable URL)"),
+        # Not encoded as it must be, and so in no part of a URL where a password is.
+        ("redis://:se/cr:et@h:1/0", "redis://:***@h:1/0"),
+        ("redis://u:s#ecr@et@h/0", "redis://u:***@h/0"),
+        ("redis://u:s?ecret@h/0?db=1", "redis://u:***@h/0?db=1"),
         ("embedded:/a", "embedded:/a"),
         ("redis+sentinel://u:secret@h:1,g/jobs", "redis+sentinel://u:***@h:1,g/jobs"),
         (
