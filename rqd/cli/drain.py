@@ -41,10 +41,10 @@ def command(
     no_wait: bool,
     timeout: str | None,
 ) -> int:
-    """Have masters start no more jobs, and wait until those that run have finished.
+    """Have masters start no jobs, until they are idle.
 
-    The masters stay, paused, until `rqd undrain`. Exits with 1 if one did not answer, or was not
-    free of jobs in time.
+    It waits until the jobs that run have finished. The masters stay, paused, until `rqd
+    undrain`. Exits with 1 if one did not answer, or was not free of jobs in time.
     """
     timeout_s = read_timeout(timeout)
     with backend(url, namespace) as there:

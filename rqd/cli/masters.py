@@ -93,9 +93,10 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
 
     Raises NoSuchNameError where there is none of that name or on one of these hosts.
     """
-    rows = there.views.masters()
     if name is not None:
         check_name(name, "master name")
+    rows = there.views.masters()
+    if name is not None:
         if name not in (known := [row["name"] for row in rows]):
             near = did_you_mean(name, known) or "; rqd info lists them"
             raise NoSuchNameError(f"no master named {name!r} is alive{near}")

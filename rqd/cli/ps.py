@@ -19,9 +19,10 @@ from rqd.cli.table import echo_table
     "--sort", type=click.Choice(ORDERS), default="time", help="What comes first.  [default: time]"
 )
 def command(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None:
-    """List the running jobs of all hosts, with the cpu and memory of their processes.
+    """List the running jobs of all hosts.
 
-    These are looked at with each heartbeat of their daemon, every 5 seconds.
+    The cpu and memory of their processes are looked at with each heartbeat of their daemon,
+    every 5 seconds.
     """
     with backend(url, namespace) as there:
         found = ordered(look(there.views), sort)

@@ -34,10 +34,11 @@ def command(
     timeout: str | None,
     workers: tuple[str, ...],
 ) -> int:
-    """Change how many WORKERS each master has: 4, or so many more or fewer, +2 or -1.
+    """Change how many WORKERS each master has.
 
-    Jobs of workers that go finish first. It holds until the master's end: a restarted one has what
-    its --workers says. Exits with 1 if one did not answer, or refused.
+    WORKERS is how many, 4, or how many more or fewer, +2 or -1. Jobs of workers that go finish
+    first. It holds until the master's end: a restarted one has what its --workers says. Exits
+    with 1 if one did not answer, or refused.
     """
     change, timeout_s = _read(workers), read_timeout(timeout)
     with backend(url, namespace) as there:

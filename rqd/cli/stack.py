@@ -18,9 +18,9 @@ from rqd.stacks import live_stack
 @as_json
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
-    """Show where a running job stands, on whichever host: the stacks of all its threads.
+    """Show where a running job stands, on any host.
 
-    The job goes on. Works while C code holds the GIL.
+    That is the stacks of all its threads. The job goes on. Works while C code holds the GIL.
     """
     with backend(url, namespace) as there:
         stack = live_stack(job_id, there)

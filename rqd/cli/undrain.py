@@ -29,9 +29,9 @@ def command(
     as_json: bool,
     timeout: str | None,
 ) -> int:
-    """Have masters start jobs again, after `rqd drain` or a signal that paused them.
+    """Have masters start jobs again after rqd drain.
 
-    Exits with 1 if one did not answer.
+    Or after a signal that paused them. Exits with 1 if one did not answer.
     """
     with backend(url, namespace) as there:
         rows = chosen(there, name, hosts)

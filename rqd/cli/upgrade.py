@@ -20,10 +20,10 @@ def command(
     hosts: tuple[str, ...],
     no_wait: bool,
 ) -> int:
-    """Have masters go on as the rqd that is installed by now; running jobs run on.
+    """Have masters go on as the rqd installed by now.
 
-    Then the application's code is taken anew, as by rqd reload. Exits with 1, and shows why, where
-    the new version is refused: the old one serves on.
+    Running jobs run on. Then the application's code is taken anew, as by rqd reload. Exits with
+    1, and shows why, where the new version is refused: the old one serves on.
     """
     with backend(url, namespace) as there:
         request, told = tell(there, chosen(there, name, hosts), "upgrade")

@@ -13,7 +13,7 @@ from rqd.connection import Backend, backend_for
 from tests.cli.running import Ran, rqd
 from tests.waiting import POLL_S
 
-EX_USAGE, EX_UNAVAILABLE = 64, 69
+EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE = 64, 66, 69
 HOSTS = {"a": "web1", "b": "web1", "c": "web2"}
 
 
@@ -154,13 +154,13 @@ def there(redis_url: str) -> Backend:
         (("scale",), EX_USAGE, "Missing argument 'WORKERS'"),
         (("drain", "--timeout", "0"), EX_USAGE, "--timeout 0: write a time above 0"),
         (("drain", "--timeout", "soon"), EX_USAGE, "--timeout"),
-        (("drain", "--host", "wbe1"), EX_UNAVAILABLE, "on host 'wbe1': did you mean web1?"),
-        (("stop", "--name", "aa"), EX_UNAVAILABLE, "named 'aa' is alive: did you mean a?"),
-        (("reload", "--host", "x"), EX_UNAVAILABLE, "on host 'x'; rqd info lists them"),
-        (("workers", "--host", "web"), EX_UNAVAILABLE, "on host 'web': did you mean web2?"),
+        (("drain", "--host", "wbe1"), EX_NOINPUT, "on host 'wbe1': did you mean web1?"),
+        (("stop", "--name", "aa"), EX_NOINPUT, "named 'aa' is alive: did you mean a?"),
+        (("reload", "--host", "x"), EX_NOINPUT, "on host 'x'; rqd info lists them"),
+        (("workers", "--host", "web"), EX_NOINPUT, "on host 'web': did you mean web2?"),
         (
             ("undrain", "--name", "a", "--host", "web2"),
-            EX_UNAVAILABLE,
+            EX_NOINPUT,
             "no master named 'a' is alive on host 'web2': did you mean web1?",
         ),
     ],

@@ -81,4 +81,4 @@ def test_the_daemon_stops_when_its_caller_is_killed(there: Backend, tmp_path: Pa
     worker.kill()
     worker.wait(LIMIT_S)
     eventually(lambda: not any(p.is_running() and p.status() != "zombie" for p in tree), 5.0)
-    assert "stopping how=graceful" in (tmp_path / "log").read_text()
+    assert '"how":"graceful"' in (tmp_path / "log").read_text()

@@ -218,6 +218,7 @@ def keys_in_code() -> dict[str, str]:
         "group": "<group>",
         "queue": "<queue>",
         "job_id": "<id>",
+        "request": "<request>",
         "master": "<master>",
         "number": "<n>",
         "key": "<key>",
