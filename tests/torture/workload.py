@@ -257,6 +257,15 @@ def eat_memory(job_id: str, size_bytes: int) -> str:
     return _result(job_id)
 
 
+def hoard(job_id: str, size_bytes: int) -> None:
+    """Has it until somebody ends it."""
+    note("start", job_id, attempt=attempt_number())
+    held = bytearray(size_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    while held:
+        time.sleep(0.05)
+
+
 def leave_threads(job_id: str) -> str:
     with running(job_id):
         for _ in range(3):

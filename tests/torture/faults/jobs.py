@@ -25,7 +25,8 @@ def _bad(name: str, function: str, end: str, *args: Any, often: int = 3, **optio
         call = Call(name, function, args, (end,), queue, **options)
         return send(target, call, fault=name)
 
-    return Fault(name, "jobs", Lane.JOBS, inject, often=often)
+    systems = ("rqd",) if "more" in options else ("rqd", "rq")
+    return Fault(name, "jobs", Lane.JOBS, inject, often=often, systems=systems)
 
 
 _MB = 1024 * 1024
@@ -42,6 +43,8 @@ FAULTS = (
     _make("timeout swallowed", "swallow_timeouts", FAILED, often=1, timeout_s=0.3),
     _make("C loop that holds the GIL", "hold_the_gil", FAILED, often=1, timeout_s=0.3),
     _make("memory eater, 150 MB", "eat_memory", FINISHED, 150 * _MB),
+    _make("memory limit passed", "hoard", FAILED, 100 * _MB, more={"max_memory": "40M"}),
+    _make("cpu time passed", "hold_the_gil", FAILED, more={"max_cpu": 1.0}),
     _make("threads left running", "leave_threads", FINISHED),
     _make("result of 100 MB", "produce", FAILED, 100 * _MB, often=1),
     _make("unpicklable result", "unpicklable", FAILED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 import redis
@@ -14,6 +15,7 @@ from tests.torture.launch import title_of
 
 # A lease lasts 15 s.
 _PAST_THE_LEASE_S = (16.0, 18.5)
+_GRANDCHILD_S = 10.0
 _HARMLESS = (
     *(signal.SIGHUP, signal.SIGWINCH, signal.SIGCHLD, signal.SIGCONT),
     *(signal.SIGTTIN, signal.SIGTTOU),
@@ -51,15 +53,23 @@ def _child(target: Target) -> int:
 
 
 def _grandchild(target: Target) -> int:
-    found = []
+    """Few jobs have one: it waits for the next."""
+    give_up_at = time.monotonic() + _GRANDCHILD_S
+    while not (found := _grandchildren(target)):
+        if target.arena.over.is_set() or time.monotonic() >= give_up_at:
+            raise Missed("no grandchild")
+        target.arena.pause(0.05)
+    return target.rng.choice(found)
+
+
+def _grandchildren(target: Target) -> list[int]:
+    found: list[int] = []
     for child in target.arena.system.children(_master(target)):
         try:
             found += [process.pid for process in psutil.Process(child).children()]
         except psutil.NoSuchProcess:
             continue
-    if not found:
-        raise Missed("no grandchild")
-    return target.rng.choice(found)
+    return found
 
 
 def _send(pid: int, signum: int) -> None:
