@@ -24,7 +24,7 @@ from rqd.store.client import PlainClient
 from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import read_enqueued, read_text
 from rqd.store.packing import enqueue_arguments, sendings
-from rqd.store.refusals import UNREACHED, RedisGone, for_user, is_unreached, no_server
+from rqd.store.refusals import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
 from rqd.store.views import parse_attempt
@@ -131,7 +131,8 @@ class AsyncStore:
         for request, portion in sendings(jobs, self._store.request_id()):
             args, staged = enqueue_arguments(portion, request)
             for name, value in staged.items():
-                await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
+                with as_users_are_told():
+                    await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
             now_us = read_enqueued(await self._run("enqueue", *args), portion)
         return now_us
 
@@ -190,13 +191,11 @@ class AsyncStore:
     async def _run(self, name: str, *args: Any) -> Any:
         """As `Store._ask`: what a user can do about an error is said."""
         script = load_script(name)
-        try:
+        with as_users_are_told():
             try:
                 return await self._ask("EVALSHA", script.sha, 1, self._keys.queues, *args)
             except NoScriptError:
                 return await self._ask("EVAL", script.source, 1, self._keys.queues, *args)
-        except ResponseError as error:
-            raise for_user(error) from error
 
     async def _ask(self, *command: Any) -> Any:
         client = (await _clients_here()).of(self)

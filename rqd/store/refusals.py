@@ -107,15 +107,19 @@ def explained(url: str) -> Iterator[None]:
         raise ServerUnavailableError(told) from error
 
 
-def for_user(error: redis.ResponseError) -> Exception:
-    """What to raise for an answer to a user's script: an error that says what to do about a
-    namespace not rqd's, or about what keeps Redis from taking a write; else the error itself.
+@contextmanager
+def as_users_are_told() -> Iterator[None]:
+    """For what a user asks: an error says what to do about a namespace not rqd's, or about what
+    keeps Redis from taking a write.
     """
-    if told := explain_write(error):
-        return ServerUnavailableError(told)
-    if str(error).startswith("WRONGTYPE"):
-        return ConfigurationError(f"{error}: {NOT_OURS}")
-    return error
+    try:
+        yield
+    except redis.ResponseError as error:
+        if told := explain_write(error):
+            raise ServerUnavailableError(told) from error
+        if str(error).startswith("WRONGTYPE"):
+            raise ConfigurationError(f"{error}: {NOT_OURS}") from error
+        raise
 
 
 def explain_write(error: redis.ResponseError) -> str | None:

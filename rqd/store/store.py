@@ -36,7 +36,7 @@ from rqd.store.exchange import (
 )
 from rqd.store.keys import Keys
 from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, sendings
-from rqd.store.refusals import for_user
+from rqd.store.refusals import as_users_are_told
 from rqd.store.scripts import Script, load_script
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
@@ -331,7 +331,8 @@ class Store:
     ) -> tuple[int, Any]:
         """Redis' time, and what its wait for more copies has answered, if that was wanted."""
         args, staged = enqueue_arguments(jobs, request)
-        self._stage(staged)
+        with as_users_are_told():
+            self._stage(staged)
         reached = None
         if durability:
             answer, reached = self._ask("enqueue", *args, wait=durability.command())
@@ -347,13 +348,11 @@ class Store:
         """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
         keeps Redis from taking a write.
         """
-        try:
+        with as_users_are_told():
             if not wait:
                 return self._run(name, *args)
             command = (1, self.keys.queues, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
-        except ResponseError as error:
-            raise for_user(error) from error
 
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)

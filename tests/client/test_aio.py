@@ -21,6 +21,7 @@ from rqd.exceptions import (
     DuplicateJobError,
     InvalidCallError,
     NoSuchJobError,
+    ServerUnavailableError,
     SignatureError,
     WaitTimeoutError,
 )
@@ -267,3 +268,19 @@ def test_a_wait_goes_on_when_the_server_comes_back(own_server: RedisServer) -> N
         assert await (await waiting).return_value() == 8
 
     run(story)
+
+
+@pytest.mark.parametrize("size_bytes", [1, LARGE])
+def test_a_job_that_a_full_server_does_not_take_is_one_clear_line(
+    own_server: RedisServer, size_bytes: int
+) -> None:
+    """Also where the payload goes before the script."""
+    own_server.command("CONFIG SET maxmemory 1")
+
+    async def enqueue() -> None:
+        await Queue("low", own_server.url).enqueue(work.echo, b"x" * size_bytes)
+
+    with pytest.raises(ServerUnavailableError, match="takes no writes"):
+        run(enqueue)
+    with pytest.raises(ServerUnavailableError, match="takes no writes"):
+        rqd.Queue("low", own_server.url).enqueue(work.echo, b"x" * size_bytes)
