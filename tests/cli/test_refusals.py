@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,25 +99,16 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def runs(deaf_url: str) -> Iterator[list[Future[Ran]]]:
-    """All of REFUSED, a few at a time: what takes long is Python's start."""
-    with ThreadPoolExecutor(4) as pool:
-        yield [pool.submit(rqd, *arguments, url=deaf_url) for arguments, _, _ in REFUSED]
-
-
 def test_a_variable_that_cannot_be_is_named() -> None:
     refused(rqd("start", env={"RQD_WORKERS": "0"}), EX_USAGE, "RQD_WORKERS 0: write 1 to")
     refused(rqd("start", env={"RQD_WORKERS": "x"}), EX_USAGE, "RQD_WORKERS: 'x' is not a valid int")
 
 
-@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[why for *_, why in REFUSED])
+@pytest.mark.parametrize(("arguments", "status", "why"), REFUSED, ids=[why for *_, why in REFUSED])
 def test_what_cannot_be_is_refused_before_redis_is_asked(
-    number: int, runs: list[Future[Ran]]
+    arguments: list[str | bytes], status: int, why: str, deaf_url: str
 ) -> None:
-    _, status, why = REFUSED[number]
-
-    refused(runs[number].result(), status, why)
+    refused(rqd(*arguments, url=deaf_url), status, why)
 
 
 @pytest.mark.parametrize(

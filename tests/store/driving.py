@@ -127,19 +127,25 @@ class Driver:
 
     def dump(self) -> dict[bytes, bytes]:
         """Every key with its whole value and whether it expires."""
+        keys: list[bytes] = self.redis.keys("*")
+        with self.redis.pipeline(transaction=False) as asked:
+            for key in keys:
+                asked.type(key).pttl(key)
+            told = asked.execute()
+            for key, kind in zip(keys, told[::2], strict=True):
+                # What has no order of its own comes out in any, once it is large.
+                match kind:
+                    case b"hash":
+                        asked.hgetall(key)
+                    case b"set":
+                        asked.smembers(key)
+                    case _:
+                        asked.dump(key)
+            values = asked.execute()
         return {
-            key: self._value(key) + str(self.redis.pttl(key) >= 0).encode()
-            for key in self.redis.keys("*")
+            key: _in_order(value) + str(pttl >= 0).encode()
+            for key, value, pttl in zip(keys, values, told[1::2], strict=True)
         }
-
-    def _value(self, key: bytes) -> bytes:
-        # What has no order of its own comes out in any, once it is large.
-        match self.redis.type(key):
-            case b"hash":
-                return repr(sorted(self.redis.hgetall(key).items())).encode()
-            case b"set":
-                return repr(sorted(self.redis.smembers(key))).encode()
-        return self.redis.dump(key) or b""
 
     def ttl_s(self, key: str) -> float:
         """Seconds left, -1 for ever, -2 without such a key."""
@@ -155,6 +161,15 @@ class Driver:
         past_us = self.views.now_us() - 1
         for job_id in job_ids:
             self.redis.zadd(self.keys.leases, {job_id: past_us})
+
+
+def _in_order(value: Any) -> bytes:
+    match value:
+        case dict():
+            return repr(sorted(value.items())).encode()
+        case set():
+            return repr(sorted(value)).encode()
+    return value or b""
 
 
 def calls_back(**ids: str) -> str:

@@ -21,6 +21,8 @@ JOBS = (
     "next", "other", "later", "late", "runs", "lost", "suspect", "dead", "finished", "failed",
     "canceled", "child", "cleaner", "member", "report", "holds", "waits",
 )  # fmt: skip
+# The fields by which a job has its place.
+_DECIDING = ("status", "origin", "limited")
 
 
 class Scene:
@@ -133,8 +135,8 @@ def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
 
     A key that holds something else is read as empty, and nothing is said of who belongs there.
     """
-    kinds = {name.decode(errors="replace"): rqd.redis.type(name) for name in rqd.redis.keys("*")}
-    keys = rqd.keys
+    names, keys = rqd.redis.keys("*"), rqd.keys
+    kinds = dict(zip(map(_text, names), _of_each(rqd, "type", names), strict=True))
     places = {keys.leases, keys.scheduled}
     for queue in QUEUES:
         places |= {keys.ready(queue), *(keys.index(queue, index) for index in INDEXES)}
@@ -142,26 +144,39 @@ def misplaced(rqd: Driver, ignoring: Iterable[str] = ()) -> dict[str, str]:
     found: dict[str, set[str]] = {
         name.split("job:")[1]: set() for name in kinds if "job:" in name and name.count(":") == 2
     }
-    for key in readable:
-        for raw in rqd.redis.zrange(key, 0, -1):
+    for key, members in zip(readable, _of_each(rqd, "zrange", readable, 0, -1), strict=True):
+        for raw in members:
             if raw.startswith(b":"):
                 continue  # the end of a pause, among the due jobs
-            found.setdefault(raw.decode(errors="replace"), set()).add(key)
+            found.setdefault(_text(raw), set()).add(key)
+    ids = [*(found.keys() - set(ignoring))]
+    records = [keys.job(job_id) for job_id in ids if kinds.get(keys.job(job_id)) == b"hash"]
+    held = dict(zip(records, _of_each(rqd, "hmget", records, *_DECIDING), strict=True))
     wrong = {}
-    for job_id in found.keys() - set(ignoring):
-        status, queue = _held(rqd, kinds, job_id)
+    for job_id in ids:
+        status, queue = _place(*held.get(keys.job(job_id), (None, None, None)))
         if _expected(rqd, status, queue) & readable != found[job_id]:
             wrong[job_id] = f"{status} in {queue}, found in {sorted(found[job_id])}"
     return wrong
 
 
-def _held(rqd: Driver, kinds: dict[str, bytes], job_id: str) -> tuple[str, str]:
-    if kinds.get(rqd.keys.job(job_id)) != b"hash":
-        return "", ""
-    status, queue, limit = rqd.redis.hmget(rqd.keys.job(job_id), "status", "origin", "limited")
+def _of_each(rqd: Driver, command: str, keys: Iterable[str | bytes], *arguments: Any) -> list[Any]:
+    """The answers to one command on each key, in one round trip."""
+    with rqd.redis.pipeline(transaction=False) as asked:
+        for key in keys:
+            getattr(asked, command)(key, *arguments)
+        answers: list[Any] = asked.execute()
+    return answers
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
+
+
+def _place(status: bytes | None, queue: bytes | None, limit: bytes | None) -> tuple[str, str]:
     if status == b"queued" and limit is not None:
         status = b"limited"  # its index is named so
-    return (status or b"").decode(errors="replace"), (queue or b"").decode(errors="replace")
+    return _text(status or b""), _text(queue or b"")
 
 
 def _expected(rqd: Driver, status: str, queue: str) -> set[str]:

@@ -103,7 +103,7 @@ def perform(scene: Scene, number: int, by_rqd: bool = True) -> None:
 
 
 @pytest.mark.timeout(time_limit_s(60))
-@fuzz(150)
+@fuzz(60)
 @given(
     st.sampled_from([*SHARED, *OF_QUEUES, *OF_LIMITS, *OF_MASTERS, *OF_JOBS]),
     st.sampled_from(["string", "list", "hash", "set", "zset", "stream"]),
@@ -123,7 +123,7 @@ def test_a_key_of_another_type_loses_no_job(
 
 
 @pytest.mark.timeout(time_limit_s(60))
-@fuzz(150)
+@fuzz(60)
 @given(
     st.sampled_from(JOBS),
     st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(GARBAGE), min_size=1, max_size=3),
@@ -146,7 +146,7 @@ def test_a_job_with_damaged_fields_harms_no_other_and_is_not_lost(
 
 
 @pytest.mark.timeout(time_limit_s(60))
-@fuzz(60)
+@fuzz(30)
 @given(
     st.dictionaries(st.sampled_from(COUNTERS), st.sampled_from(GARBAGE[1:]), min_size=1),
     st.lists(TRANSITIONS, min_size=1, max_size=5),
@@ -163,7 +163,7 @@ def test_damaged_counters_lose_no_job(
 
 
 @pytest.mark.timeout(time_limit_s(60))
-@fuzz(250)
+@fuzz(100)
 @given(
     TRANSITIONS,
     st.lists(

@@ -252,4 +252,4 @@ class Family(RuleBasedStateMachine):
 @pytest.mark.timeout(time_limit_s(60))
 def test_whatever_becomes_of_the_parents_no_job_waits_in_vain(server: RedisServer) -> None:
     machine = type("OnServer", (Family,), {"server": server})
-    run_state_machine_as_test(machine, settings=fuzz(40, stateful_step_count=25))
+    run_state_machine_as_test(machine, settings=fuzz(20, stateful_step_count=25))

@@ -545,4 +545,4 @@ class AnyOrder(RuleBasedStateMachine):
 @pytest.mark.timeout(time_limit_s(60))
 def test_in_any_order_of_events_a_limit_holds_and_nobody_starves(server: RedisServer) -> None:
     machine = type("OnServer", (AnyOrder,), {"server": server})
-    run_state_machine_as_test(machine, settings=fuzz(60, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=fuzz(25, stateful_step_count=40))

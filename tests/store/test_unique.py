@@ -306,4 +306,4 @@ class OneOfAKey(RuleBasedStateMachine):
 @pytest.mark.timeout(time_limit_s(60))
 def test_in_any_order_of_events_one_job_has_a_key(server: RedisServer) -> None:
     machine = type("OnServer", (OneOfAKey,), {"server": server})
-    run_state_machine_as_test(machine, settings=fuzz(60, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=fuzz(25, stateful_step_count=40))
