@@ -23,9 +23,11 @@ _UNIT_LIMIT_S = 5.0
 
 def examine_host(config: Config) -> Iterator[Finding]:
     """Limits of this process, and the folder of locks."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files_needed(config.workers)
-    advice = f"{config.workers} workers need about {needed}: ulimit -n, or LimitNOFILE= of the unit"
+    advice = (
+        f"{config.workers} workers need about {needed}: ulimit -Hn, or LimitNOFILE= of the unit"
+    )
     seen = "unlimited" if files == resource.RLIM_INFINITY else f"{files:,}"
     is_enough = files == resource.RLIM_INFINITY or files >= needed
     yield judged("open files", seen, fine=is_enough, advice=advice)

@@ -30,6 +30,7 @@ from rqd.daemon.handover import FORMAT, Handover
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, about, open_log
 from rqd.daemon.loop import Loop
+from rqd.daemon.open_files import make_room
 from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.renewal import Reread, changed, renewed
@@ -193,12 +194,22 @@ class Master:
             if orders.shutdown > before:
                 self._shut_down(now)
 
-    def _resize(self, asked: int, now: float) -> None:
-        if self._orders.shutdown is Shutdown.NONE:
-            self._children.resize_to(count := max(1, asked))
-            self._log.info("workers resized", workers=count)
-            self._duties.hasten(Duty.BEAT, now)
-            self._dispatch.look()
+    def _resize(self, asked: int, now: float) -> str:
+        """Why it can't have so many workers; empty if it has, or stops."""
+        if self._orders.shutdown is not Shutdown.NONE:
+            return ""
+        count = min(max(1, asked), MAX_WORKERS)
+        zygotes = [zygote.pid for zygote in self._children.zygotes]
+        try:
+            make_room(count, self._config.max_files, zygotes)
+        except ConfigurationError as error:
+            self._log.warning("workers not resized", error=error)
+            return str(error)
+        self._children.resize_to(count)
+        self._log.info("workers resized", workers=count)
+        self._duties.hasten(Duty.BEAT, now)
+        self._dispatch.look()
+        return ""
 
     def _reload(self, request: str, now: float) -> None:
         self._log.reopen()  # whatever becomes of the rest: its file was moved away
@@ -206,6 +217,7 @@ class Master:
             return
         try:
             config, for_a_start = renewed(self._config, self._reread())
+            make_room(config.workers, config.max_files)
         except ConfigurationError as error:
             self._children.refuse_reload(request, str(error))
             return
@@ -369,7 +381,8 @@ class Master:
         asked = workers_asked_for(command, before["workers"])
         if asked is None:
             return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
-        self._resize(asked, now)
+        if error := self._resize(asked, now):
+            return before | {"error": error}
         return self._standing() | {"were": before["workers"]}
 
     def _standing(self) -> dict[str, Any]:
@@ -385,6 +398,7 @@ class Master:
 
     def _begin(self) -> None:
         try:
+            make_room(self._config.workers, self._config.max_files)
             self._reach_redis()
             self._presence.register()
             with explained(self._config.url):

@@ -1,0 +1,35 @@
+"""How many files daemon and zygotes may have open: as many as their workers need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, prlimit
+
+from rqd.daemon.config import files_needed
+from rqd.model.errors import ConfigurationError
+
+
+def make_room(workers: int, max_files: int | None, zygotes: Iterable[int] = ()) -> None:
+    """Sees to it that this process, and zygotes that run, may have what so many workers need.
+
+    `max_files` is what a zygote may have, None for as many as this process. Raises
+    ConfigurationError where they may not.
+    """
+    needed = files_needed(workers)
+    if max_files is not None and needed > max_files:
+        raise _too_few(workers, needed, max_files, "--max-files")
+    for pid in (0, *zygotes):
+        with suppress(ProcessLookupError):
+            soft, hard = prlimit(pid, RLIMIT_NOFILE)
+            if soft == RLIM_INFINITY or soft >= needed:
+                continue
+            if hard != RLIM_INFINITY and hard < needed:
+                raise _too_few(workers, needed, hard, "ulimit -Hn, or LimitNOFILE= of the unit")
+            prlimit(pid, RLIMIT_NOFILE, (needed, hard))
+
+
+def _too_few(workers: int, needed: int, most: int, where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"--workers {workers}: they need {needed:,} open files, {most:,} are allowed: {where}"
+    )
