@@ -124,7 +124,7 @@ def _inject(arena: Arena, able: list[Fault], settings: Settings) -> None:
         )
         for n, keeper in enumerate(keepers)
     ]
-    for lane in (Lane.REDIS, Lane.JOBS):
+    for lane in (Lane.REDIS, Lane.JOBS, Lane.OPERATOR):
         steps = plan(able, lane, arena.seed)
         lanes.append(threading.Thread(target=_run_lane, args=(arena, None, steps, settings.gaps)))
     for thread in lanes:

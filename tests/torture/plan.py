@@ -9,7 +9,12 @@ from random import Random
 
 from tests.torture.faults import Fault, Lane
 
-_GAP_S = {Lane.MASTER: (0.5, 2.5), Lane.REDIS: (1.0, 4.0), Lane.JOBS: (0.3, 1.5)}
+_GAP_S = {
+    Lane.MASTER: (0.5, 2.5),
+    Lane.REDIS: (1.0, 4.0),
+    Lane.JOBS: (0.3, 1.5),
+    Lane.OPERATOR: (2.0, 6.0),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ _AGAIN_SHARE = 0.04
 
 
 class Producer:
-    """Sends calls and notes them in a history of its own, `offers-<name>.jsonl`."""
+    """Sends calls and notes them in a history of its own, `offers-<name>.jsonl`. Threads may share
+    it.
+    """
 
     def __init__(self, sender: Sender, folder: Path, name: str) -> None:
         self._sender = sender
@@ -35,6 +38,7 @@ class Producer:
         self._name = name
         self._calls = 0
         self._jobs = 0
+        self._numbering = threading.Lock()
 
     def send(self, calls: Sequence[Call], fault: str = "") -> list[str]:
         """Enqueues these together; returns their ids, or [] if nobody knows whether they exist."""
@@ -43,10 +47,11 @@ class Producer:
 
     def offer(self, calls: Sequence[Call], fault: str = "") -> tuple[list[str], bool]:
         """The same; the ids, and whether it is known that they exist."""
-        ids = [f"{self._name}-{self._jobs + n}" for n in range(len(calls))]
-        self._jobs += len(calls)
-        self._calls += 1
-        number, first = self._calls, calls[0]
+        with self._numbering:
+            ids = [f"{self._name}-{self._jobs + n}" for n in range(len(calls))]
+            self._jobs += len(calls)
+            self._calls += 1
+            number, first = self._calls, calls[0]
         told = {"kind": first.kind, "expect": first.expect, "retries": first.retries}
         told["again"] = first.again
         if fault:

@@ -12,11 +12,14 @@ from tests.torture.masters import Keeper
 
 
 class Lane(Enum):
-    """Where a fault takes its turn: one at a time on each master, on Redis, and among the jobs."""
+    """Where a fault takes its turn: one at a time on each master, on Redis, among the jobs, and of
+    what an operator does.
+    """
 
     MASTER = "master"
     REDIS = "redis"
     JOBS = "jobs"
+    OPERATOR = "operator"
 
 
 class Missed(Exception):

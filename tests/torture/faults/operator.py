@@ -79,7 +79,7 @@ def _pause(seconds: float, pause: Callable[[Queue, float], None]) -> Callable[[T
 
 def _fault(name: str, inject: Callable[[Target], Injected], *hold_s: float) -> Fault:
     least, most = hold_s
-    return Fault(name, "operator", Lane.JOBS, inject, (least, most), systems=("rqd",))
+    return Fault(name, "operator", Lane.OPERATOR, inject, (least, most), systems=("rqd",))
 
 
 FAULTS = (
