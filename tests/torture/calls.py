@@ -81,7 +81,8 @@ def _bounteous(_rng: Random) -> Call:
 
 
 def _parent(rng: Random) -> Call:
-    return Call("grandchild", "with_grandchild", (rng.uniform(0.2, 1.0),), queue="low")
+    queue, seconds = rng.choice(QUEUES), rng.uniform(0.2, 1.0)
+    return Call("grandchild", "with_grandchild", (seconds,), queue=queue)
 
 
 def _overrun(rng: Random) -> Call:
