@@ -13,12 +13,13 @@ from typing import Any, Generic, TypeVar, overload
 
 import rqd.job
 import rqd.queue
-from rqd.connection import backend_for
-from rqd.job import Connection, JobStatus, no_such_job
+from rqd.connection import Connection, backend_for
+from rqd.drafts import delay_us_of, due_us_of
+from rqd.job import JobStatus
+from rqd.job_lookup import no_such_job
 from rqd.model.errors import InvalidCallError, WaitTimeoutError
 from rqd.model.names import check_job_id
 from rqd.options import PLAINLY, EnqueueData, Sending, split_call
-from rqd.queue import delay_us_of, due_us_of
 from rqd.results import Result
 from rqd.store.aio import close_connections
 

@@ -19,7 +19,8 @@ from rqd.exceptions import (
     InvalidCallError,
     JobFailedError,
 )
-from rqd.job import Job, new_job_id
+from rqd.job import Job
+from rqd.job_id import new_job_id
 from rqd.model.call import encode_call
 from rqd.model.names import parse_duration_s
 from rqd.model.records import NewJob, Template

@@ -7,13 +7,10 @@ import os
 import socket
 from typing import Any
 
-from rqd.connection import Backend, backend_for
+from rqd.connection import Connection, backend_for
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.names import check_job_id, check_name, parse_duration_s
 from rqd.model.records import JobStatus
-from rqd.store.connection import Client
-
-Connection = Backend | Client | str | None
 
 DEFAULT_GRACE_S = 5.0
 _WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)

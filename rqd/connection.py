@@ -56,6 +56,10 @@ class Backend:
         return self.store.keys.namespace
 
 
+Connection = Backend | Client | str | None
+"""What `connection=` takes everywhere; None is what `use_redis` set."""
+
+
 class _Connections:
     """The default backend, and one for each client or URL that was handed in."""
 

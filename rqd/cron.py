@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rqd.connection import Backend, backend_for
-from rqd.job import Connection, Job
+from rqd.connection import Backend, Connection, backend_for
+from rqd.job import Job
 from rqd.model.call import encode_call, encode_value
 from rqd.model.cron import (
     ENTRY_PREFIX,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from rqd.job import Connection, Job
+from rqd.connection import Connection
+from rqd.job import Job
 from rqd.options import EnqueueData, JobOptions, job_options
 from rqd.queue import Queue
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from rqd.connection import backend_for
+from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency, read_depends_on
-from rqd.job import Connection, Job, new_job_id
+from rqd.job import Job
+from rqd.job_id import new_job_id
 from rqd.model.errors import InvalidCallError, NoSuchGroupError, NoSuchJobError
 from rqd.model.names import check_job_id
 from rqd.options import EnqueueData, in_group

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rqd.connection import Backend, backend_for
-from rqd.job import Connection, Job
+from rqd.connection import Backend, Connection, backend_for
+from rqd.job import Job
 
 _LONGEST_DIGITS = 16
 

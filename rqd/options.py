@@ -9,7 +9,7 @@ from typing import Any
 
 from rqd.callbacks import Callback, check_callbacks
 from rqd.dependency import Dependency, read_depends_on
-from rqd.job import new_job_id
+from rqd.job_id import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s

@@ -1,38 +1,31 @@
-"""A queue as its users see it: enqueue, look, empty."""
+"""A queue as its users see it: enqueue, look, pause, empty.
+
+How a call becomes a job to send is in `drafts.py`, what can be asked for with it in `options.py`.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, timedelta
 from datetime import datetime as Datetime  # noqa: N812 - enqueue_at's argument has RQ's name
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from rqd.callbacks import following, with_callbacks
-from rqd.connection import Backend, backend_for
-from rqd.job import Connection, Job, new_job_id
-from rqd.model.call import (
-    DEFAULT_PAYLOAD_LIMIT_BYTES,
-    HIGHEST_PAYLOAD_LIMIT_BYTES,
-    encode_call,
-    encode_value,
-)
+from rqd.connection import Backend, Connection, backend_for
+from rqd.drafts import Drafting, delay_us_of, due_us_of, record_of
+from rqd.job import Job
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.contracts import Serializer
-from rqd.model.describe import describe_call
 from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
-from rqd.model.records import JobRecord, JobStatus, NewJob, Template
+from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
-from rqd.model.terms import dump_terms, read_terms
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
-    NO_OPTIONS,
     PLAINLY,
     EnqueueData,
-    JobOptions,
     Sending,
     in_group,
     job_options,
@@ -40,7 +33,6 @@ from rqd.options import (
     read_waits,
     split_call,
     split_sending,
-    template_of,
     time_limit_s,
 )
 from rqd.registry import (
@@ -56,8 +48,6 @@ from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import time_of_pause_s
 
 R = TypeVar("R")
-
-_EPOCH = Datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Queue:
@@ -78,11 +68,6 @@ class Queue:
 
         `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
         """
-        if not 0 < payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
-            raise ConfigurationError(
-                f"payload_limit_bytes {payload_limit_bytes!r}: write 1 to"
-                f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,}"
-            )
         if job_class not in (None, Job, "rqd.job.Job"):
             raise ConfigurationError(
                 f"job_class={job_class!r}: a queue's jobs are rqd.job.Job; write functions that"
@@ -95,9 +80,10 @@ class Queue:
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._insisted_serializer = None if serializer is None else self.serializer
-        self._payload_limit_bytes = payload_limit_bytes
         self.durability = Durability(**read_waits(**waits))
-        self._plain = template_of(NO_OPTIONS, self.name, self.serializer, self.default_timeout)
+        self._drafting = Drafting(
+            self.name, self._backend, self.serializer, self.default_timeout, payload_limit_bytes
+        )
 
     @property
     def connection(self) -> Backend:
@@ -220,8 +206,7 @@ class Queue:
         """A job that is not in Redis yet, with the options of `enqueue`; for `enqueue_job`."""
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         data = self.prepare_data(func, args, kwargs, timeout, **options)
-        new = self._new_job(data, self._template(data.options, None, None))
-        record = JobRecord.fresh(new, JobStatus.QUEUED, None, None)
+        record = JobRecord.fresh(self._drafting.draft(data), JobStatus.QUEUED, None, None)
         return Job(record, self._backend, self._insisted_serializer)
 
     def enqueue_job(
@@ -235,9 +220,7 @@ class Queue:
         sending = split_sending(waits)
         if waits:
             raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
-        new = job.renewed(self.name, at_front)
-        if self._backend.keyring is not None:
-            new = signed(new, self._backend)
+        new = signed(job.renewed(self.name, at_front), self._backend)
         now_us = self._send([new], sending)
         if new.holder_id:
             return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
@@ -382,21 +365,11 @@ class Queue:
         self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
     ) -> list[NewJob]:
         """The calls as jobs that nobody has sent yet, signed where there are keys."""
-        trace = _carried_trace()
-        return [
-            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
-            for data in datas
-        ]
+        return self._drafting.drafts(datas, due_us, delay_us)
 
     def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
         """The job as an enqueue at this time by Redis' clock has just written it."""
-        due_us, delay_us = draft.template.due_us, draft.template.delay_us
-        is_due = due_us is None and delay_us is None
-        status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
-        if due_us is None and delay_us is not None and now_us is not None:
-            due_us = now_us + delay_us
-        record = partial(JobRecord.fresh, draft, status, now_us, due_us)
-        return Job(record, self._backend, self._insisted_serializer)
+        return Job(partial(record_of, draft, now_us), self._backend, self._insisted_serializer)
 
     def _enqueue(
         self,
@@ -436,67 +409,6 @@ class Queue:
         if sending.waits:
             durability = replace(durability, **sending.waits)
         return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
-
-    def _new_job(self, data: EnqueueData, template: Template) -> NewJob:
-        options = data.options
-        func_name, payload = encode_call(
-            data.func, data.args, data.kwargs, self.serializer, self._payload_limit_bytes
-        )
-        new = NewJob(
-            check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
-            template,
-            func_name,
-            payload,
-            options.description or describe_call(func_name, data.args, data.kwargs),
-            encode_value(options.meta, self.serializer, "meta") if options.meta else b"",
-        )
-        if options is not NO_OPTIONS and (wanted := following(options)):
-            like = with_callbacks(template, new.id, wanted, self._backend)
-            new = replace(new, template=like)
-        return new if self._backend.keyring is None else signed(new, self._backend)
-
-    def _template(
-        self,
-        options: JobOptions,
-        due_us: int | None,
-        delay_us: int | None,
-        trace: dict[str, str] | None = None,
-    ) -> Template:
-        template = self._plain
-        if options is not NO_OPTIONS:
-            template = template_of(options, self.name, self.serializer, self.default_timeout)
-        if trace:
-            terms = dump_terms({**read_terms(template.terms), "trace": trace})
-            template = replace(template, terms=terms)
-        if due_us is None and delay_us is None:
-            return template
-        return replace(template, due_us=due_us, delay_us=delay_us)
-
-
-def due_us_of(when: Datetime) -> int:
-    """Microseconds since 1970. Raises InvalidCallError for what is no datetime."""
-    if not isinstance(when, Datetime):
-        raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
-    try:
-        return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-    except OverflowError:
-        raise InvalidCallError(f"enqueue_at({when}, ..): no time that UTC has") from None
-
-
-def delay_us_of(delay: timedelta) -> int:
-    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta."""
-    if not isinstance(delay, timedelta):
-        raise InvalidCallError(f"enqueue_in({delay!r}, ..): write a timedelta")
-    return max(0, delay // timedelta(microseconds=1))
-
-
-def _carried_trace() -> dict[str, str] | None:
-    """The context of the span that this code is in; a program with spans has loaded their API."""
-    if "opentelemetry.trace" not in sys.modules:
-        return None
-    from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
-
-    return carried()
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

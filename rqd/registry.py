@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
-from rqd.connection import Backend, backend_for
-from rqd.job import Connection, Job
+from rqd.connection import Backend, Connection, backend_for
+from rqd.job import Job
 from rqd.model.errors import InvalidJobOperation, NoSuchJobError
 from rqd.store.exchange import Failures, Requeued
 

@@ -65,6 +65,11 @@ def save_meta(meta: bytes, signature: str) -> None:
         current.meta = meta
 
 
+def runs_here(job_id: str) -> bool:
+    """True in the process that runs this job, for what `Job` does differently there."""
+    return current.id is not None and current.id == job_id
+
+
 def current_fence() -> int:
     """The fence of the attempt that runs here: a number that rises with every claim, of any job.
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rqd.connection import Backend, backend_for, using
-from rqd.job import Connection
+from rqd.connection import Backend, Connection, backend_for, using
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, MasterExistsError
 from rqd.queue import Queue

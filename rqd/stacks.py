@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rqd.command import Connection
-from rqd.connection import Backend, backend_for
+from rqd.connection import Backend, Connection, backend_for
 from rqd.model.errors import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus

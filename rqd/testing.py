@@ -17,9 +17,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from rqd.connection import Connection
 from rqd.daemon.embedded import EmbeddedServer
 from rqd.daemon.trial import END, Step, run_trial
-from rqd.job import Connection
 from rqd.model.call import import_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
+from rqd.connection import Connection
 from rqd.daemon.foreground import run_in_foreground
-from rqd.job import Connection
 from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError

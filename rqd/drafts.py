@@ -1,0 +1,135 @@
+"""A queue's jobs before they are sent: from a call and its options to what goes to Redis."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from rqd.callbacks import following, with_callbacks
+from rqd.connection import Backend
+from rqd.job_id import new_job_id
+from rqd.model.call import HIGHEST_PAYLOAD_LIMIT_BYTES, encode_call, encode_value
+from rqd.model.describe import describe_call
+from rqd.model.errors import ConfigurationError, InvalidCallError
+from rqd.model.names import check_job_id
+from rqd.model.records import JobRecord, JobStatus, NewJob, Template
+from rqd.model.terms import dump_terms, read_terms
+from rqd.options import NO_OPTIONS, EnqueueData, JobOptions, template_of
+from rqd.signatures import signed
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Drafting:
+    """How a queue's jobs are made: with its serializer, limits and keys, and where their options
+    name none, with its timeout.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        backend: Backend,
+        serializer: str,
+        timeout_s: float,
+        payload_limit_bytes: int,
+    ) -> None:
+        """Raises ConfigurationError for a limit on payloads that no job may have."""
+        if not 0 < payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
+            raise ConfigurationError(
+                f"payload_limit_bytes {payload_limit_bytes!r}: write 1 to"
+                f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,}"
+            )
+        self._queue = queue
+        self._backend = backend
+        self._serializer = serializer
+        self._timeout_s = timeout_s
+        self._payload_limit_bytes = payload_limit_bytes
+        # Most jobs have no options: all of these share one.
+        self._plain = template_of(NO_OPTIONS, queue, serializer, timeout_s)
+
+    def drafts(
+        self, datas: Iterable[EnqueueData], due_us: int | None, delay_us: int | None
+    ) -> list[NewJob]:
+        """The calls as jobs, signed where there are keys, with the trace of who enqueues them."""
+        trace = _carried_trace()
+        return [
+            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
+            for data in datas
+        ]
+
+    def draft(self, data: EnqueueData) -> NewJob:
+        """One call as a job that belongs to no trace yet: it will be enqueued by whoever likes."""
+        return self._new_job(data, self._template(data.options, None, None))
+
+    def _new_job(self, data: EnqueueData, template: Template) -> NewJob:
+        options = data.options
+        func_name, payload = encode_call(
+            data.func, data.args, data.kwargs, self._serializer, self._payload_limit_bytes
+        )
+        new = NewJob(
+            check_job_id(options.job_id) if options.job_id is not None else new_job_id(),
+            template,
+            func_name,
+            payload,
+            options.description or describe_call(func_name, data.args, data.kwargs),
+            encode_value(options.meta, self._serializer, "meta") if options.meta else b"",
+        )
+        if options is not NO_OPTIONS and (wanted := following(options)):
+            like = with_callbacks(template, new.id, wanted, self._backend)
+            new = replace(new, template=like)
+        return new if self._backend.keyring is None else signed(new, self._backend)
+
+    def _template(
+        self,
+        options: JobOptions,
+        due_us: int | None,
+        delay_us: int | None,
+        trace: dict[str, str] | None = None,
+    ) -> Template:
+        template = self._plain
+        if options is not NO_OPTIONS:
+            template = template_of(options, self._queue, self._serializer, self._timeout_s)
+        if trace:
+            terms = dump_terms({**read_terms(template.terms), "trace": trace})
+            template = replace(template, terms=terms)
+        if due_us is None and delay_us is None:
+            return template
+        return replace(template, due_us=due_us, delay_us=delay_us)
+
+
+def record_of(draft: NewJob, now_us: int | None) -> JobRecord:
+    """The record that an enqueue at this time by Redis' clock has just written."""
+    due_us, delay_us = draft.template.due_us, draft.template.delay_us
+    is_due = due_us is None and delay_us is None
+    status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
+    if due_us is None and delay_us is not None and now_us is not None:
+        due_us = now_us + delay_us
+    return JobRecord.fresh(draft, status, now_us, due_us)
+
+
+def due_us_of(when: datetime) -> int:
+    """Microseconds since 1970. Raises InvalidCallError for what is no datetime."""
+    if not isinstance(when, datetime):
+        raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
+    try:
+        return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except OverflowError:
+        raise InvalidCallError(f"enqueue_at({when}, ..): no time that UTC has") from None
+
+
+def delay_us_of(delay: timedelta) -> int:
+    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta."""
+    if not isinstance(delay, timedelta):
+        raise InvalidCallError(f"enqueue_in({delay!r}, ..): write a timedelta")
+    return max(0, delay // timedelta(microseconds=1))
+
+
+def _carried_trace() -> dict[str, str] | None:
+    """The context of the span that this code is in; a program with spans has loaded their API."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
+
+    return carried()

@@ -1,0 +1,230 @@
+"""What a handle on a job shows without asking Redis: the job as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from rqd.connection import Backend, Connection, backend_for
+from rqd.dependency import parents_in
+from rqd.job_contents import Contents
+from rqd.model.progress import Progress, read_progress
+from rqd.model.records import JobRecord, JobStatus
+from rqd.model.repeat import REPEATS, RepeatTerm
+from rqd.model.terms import read_tally, read_terms
+
+R = TypeVar("R")
+
+
+class JobFacts(Generic[R]):
+    """The part of `rqd.job.Job` that only looks at what is known, as of the last refresh.
+
+    The one thing that may have to be fetched is a call over 64 KiB. Instants are aware datetimes in
+    UTC, to the microsecond, by Redis' clock.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord | Callable[[], JobRecord],
+        connection: Connection = None,
+        serializer: str | None = None,
+        job_id: str | None = None,
+    ) -> None:
+        """`record` may be a call that makes it once it is needed; `job_id` is known before that."""
+        self._given = record
+        self._id = job_id
+        self._backend = backend_for(connection)
+        self._insisted_serializer = serializer
+
+    @cached_property
+    def _record(self) -> JobRecord:
+        # Whoever enqueues thousands looks at few of their handles: those make their record then.
+        return self._given if isinstance(self._given, JobRecord) else self._given()
+
+    @cached_property
+    def _contents(self) -> Contents:
+        return Contents(self._record, self._backend, self._insisted_serializer)
+
+    def show(self, record: JobRecord) -> None:
+        """From here on the handle shows this record, for who has just written or read it."""
+        self._record = record
+        for name in ("meta", "_contents"):
+            self.__dict__.pop(name, None)
+
+    # -- what it is
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._id or self._record.id
+
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace it is in."""
+        return self._backend
+
+    @property
+    def origin(self) -> str:
+        """The name of its queue."""
+        return self._record.origin
+
+    @property
+    def func_name(self) -> str:
+        """The dotted name of its function."""
+        return self._record.func_name
+
+    @property
+    def description(self) -> str:
+        """The call as one would type it, or what `enqueue` was told."""
+        return self._record.description
+
+    @property
+    def func(self) -> Callable[..., R]:
+        """The function itself, imported here. Raises SignatureError, DeserializationError."""
+        return self._contents.function()
+
+    @property
+    def instance(self) -> Any:
+        """What its method is called on; None for a function. Raises as `args`."""
+        return self._contents.call[1]
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments. Raises SignatureError, DeserializationError."""
+        return self._contents.call[2]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments. Raises as `args`."""
+        return self._contents.call[3]
+
+    @property
+    def timeout(self) -> float:
+        """Seconds it may run, -1 for no limit."""
+        return self._record.timeout_s
+
+    @property
+    def result_ttl(self) -> float:
+        """Seconds its record stays after success, -1 for ever."""
+        return self._record.result_ttl_s
+
+    @property
+    def failure_ttl(self) -> float:
+        """Seconds its record stays after failure, -1 for ever."""
+        return self._record.failure_ttl_s
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds it may wait in its queue; None for ever."""
+        return self._record.ttl_s
+
+    @property
+    def retries_left(self) -> int:
+        """How many retries it still has."""
+        return self._record.retries_left
+
+    @property
+    def retry_intervals(self) -> list[float]:
+        """Seconds before each retry; the last one holds for all further ones."""
+        return list(self._record.retry_intervals)
+
+    @property
+    def repeats_left(self) -> int | None:
+        """How often it will be run again after a success; None if it is not to be repeated."""
+        if not (term := self._repeat).times:
+            return None
+        return max(0, term.times - read_tally(self._record.tally).get(REPEATS, 0))
+
+    @property
+    def repeat_intervals(self) -> list[float] | None:
+        """Seconds before each repeated run; None if it is not to be repeated."""
+        return list(self._repeat.intervals) or None
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """The user's own notes on the job; `save_meta` stores what was changed.
+
+        Raises SignatureError where there are signing keys and none of them signed it.
+        """
+        return self._contents.load_meta()
+
+    @property
+    def group_id(self) -> str | None:
+        """The name of the group it belongs to."""
+        group = read_terms(self._record.terms).get("group")
+        name = group.get("name") if isinstance(group, dict) else None
+        return name if isinstance(name, str) else None
+
+    @property
+    def dependency_ids(self) -> list[str]:
+        """Ids of the jobs it depends on, whether they have ended or not."""
+        return parents_in(read_terms(self._record.terms))
+
+    # -- how it stood
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was enqueued or scheduled."""
+        return instant(self._record.created_us)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When its time comes, while it is scheduled; else None."""
+        is_scheduled = self._record.status is JobStatus.SCHEDULED
+        return instant(self._record.due_us) if is_scheduled else None
+
+    @property
+    def enqueued_at(self) -> datetime | None:
+        """When it was last ready to run."""
+        return instant(self._record.enqueued_us)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its latest attempt was claimed."""
+        return instant(self._record.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended."""
+        return instant(self._record.ended_us)
+
+    @property
+    def attempt(self) -> int:
+        """How many attempts were charged to it."""
+        return self._record.attempt
+
+    @property
+    def worker_name(self) -> str | None:
+        """The worker of its latest attempt, `master:number`."""
+        return self._record.worker or None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far its latest attempt is, or was: what `set_progress` has told; None for nothing."""
+        return read_progress(self._record.progress, self._record.fence)
+
+    @property
+    def limited_by(self) -> str | None:
+        """The key of the limit it waits for, if it is `queued` and could not start for that."""
+        return self._record.limited or None
+
+    @property
+    def cause(self) -> str | None:
+        """Why its latest failed attempt failed, in one line."""
+        return self._record.cause or None
+
+    @property
+    def callback_ids(self) -> list[str]:
+        """Ids of the jobs that its ends have made: callbacks and webhooks, oldest first."""
+        return self._record.callbacks.split()
+
+    @property
+    def _repeat(self) -> RepeatTerm:
+        return RepeatTerm.parse(read_terms(self._record.terms).get("repeat"))
+
+
+def instant(micros: int | None) -> datetime | None:
+    """Redis' microseconds as a datetime; None for what has not come."""
+    return None if micros is None else datetime.fromtimestamp(micros / 1_000_000, UTC)
