@@ -28,7 +28,8 @@ from rqd.daemon.orphans import (
 from rqd.daemon.pidfd_signals import kill_by_pidfd, show_stack_by_pidfd
 from rqd.daemon.procfs import cpu_s
 from rqd.daemon.stacks import StackFile
-from rqd.daemon.workers import Run, Worker, Workers
+from rqd.daemon.worker import Run, Worker
+from rqd.daemon.workers import Workers
 from rqd.daemon.zygote_events import (
     BootFailed,
     Exited,

@@ -9,7 +9,7 @@ import time
 from rqd.daemon.children import Children
 from rqd.daemon.pidfd_signals import tell_cpu_limit_by_pidfd
 from rqd.daemon.procfs import cpu_s, group_of, own_bytes
-from rqd.daemon.workers import HARD_KILL_AFTER_S, Child, Run
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run
 from rqd.model.outcome import OutOfMemory, TimedOut
 
 _INTERVAL_S = 0.1

@@ -18,7 +18,7 @@ from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.settling import log_ending, settlement
-from rqd.daemon.workers import Run
+from rqd.daemon.worker import Run
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone

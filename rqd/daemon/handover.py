@@ -21,7 +21,7 @@ from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameReader
 from rqd.daemon.news import News
-from rqd.daemon.workers import Child, Run, Worker
+from rqd.daemon.worker import Child, Run, Worker
 from rqd.daemon.zygote_process import ZygoteState
 from rqd.daemon.zygotes import Reload, ZygotesState
 from rqd.model.errors import ConfigurationError

@@ -27,7 +27,8 @@ from rqd.daemon.presence import ROW_TTL_S
 from rqd.daemon.reporting import told_by
 from rqd.daemon.settling import settlement
 from rqd.daemon.timer import raise_timeout, timer
-from rqd.daemon.workers import Run, Worker, Workers
+from rqd.daemon.worker import Run, Worker
+from rqd.daemon.workers import Workers
 from rqd.daemon.zygote_events import Forked
 from rqd.model.around import Around
 from rqd.model.current import CurrentJob, current

@@ -6,7 +6,7 @@ from functools import partial
 
 from rqd.daemon.children import Children
 from rqd.daemon.redis_link import RedisLink
-from rqd.daemon.workers import Run, Worker
+from rqd.daemon.worker import Run, Worker
 from rqd.store.exchange import Told
 
 _PAUSE_S = 0.2

@@ -6,7 +6,7 @@ import os
 
 import psutil
 
-from rqd.daemon.workers import Worker
+from rqd.daemon.worker import Worker
 from rqd.daemon.zygotes import Zygotes
 
 # Of a traceback: its end says what is wrong.

@@ -6,7 +6,7 @@ from signal import SIGKILL
 from zlib import crc32
 
 from rqd.daemon.log import Log, about
-from rqd.daemon.workers import Run
+from rqd.daemon.worker import Run
 from rqd.model.outcome import (
     AskedAgain,
     Crashed,

@@ -13,7 +13,7 @@ from typing import Any
 from rqd.daemon.answers import Answers
 from rqd.daemon.children import Children
 from rqd.daemon.forensics import process_state
-from rqd.daemon.workers import Run
+from rqd.daemon.worker import Run
 from rqd.model.stack import is_whole, without_own_frames
 
 _LOOK_S = 0.01

@@ -7,149 +7,26 @@ the claim then waits here for the child, and the fork's cost stays off the path.
 
 from __future__ import annotations
 
-import fcntl
-import math
 import os
 import socket
-import termios
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from rqd.daemon import frames
-from rqd.daemon.forensics import Tail, crash_from_status
-from rqd.daemon.frames import FrameError, FrameReader, encode_frame
-from rqd.daemon.news import News
+from rqd.daemon.frames import FrameError, encode_frame
+from rqd.daemon.outcomes import as_told, report_of_answer, report_of_death
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
 from rqd.daemon.zygote_events import Exited, Forked
-from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
-from rqd.model.outcome import (
-    Outcome,
-    Raised,
-    Refused,
-    Released,
-    Report,
-    Stopped,
-    Succeeded,
-    TimedOut,
-    Usage,
-)
+from rqd.model.outcome import Raised, Report, Stopped, TimedOut
 from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
-from rqd.model.retry import read_asking
-from rqd.model.terms import read_terms
 
-HARD_KILL_AFTER_S = 5.0
-# What a process may take to write its stacks, before it is killed.
-_STACK_BEFORE_KILL_S = 0.2
-# The largest result, and room for what is said of it.
-LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
-
-
-_EXACT = 2**53
 _MOST_READS = 16
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
 # Whoever follows says so again in less.
 _FOLLOWED_S = 10.0
-
-
-@dataclass(slots=True)
-class Run:
-    """A claimed job in its worker. Instants are monotonic seconds; None until it was sent."""
-
-    claim: Claim
-    worker: int
-    sent_at: float | None = None
-    deadline: float | None = None
-    verdict: Outcome | None = None  # why the master had it killed
-    stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
-    killed_at: float | None = None
-    limits: ResourceLimits = NO_RESOURCE_LIMITS
-    is_stack_asked: bool = False
-    stack_from: int = 0  # the byte of its place's file from which its last stacks are
-    memory_bytes: int | None = None  # the latest sample
-    peak_bytes: int | None = None  # the highest one
-    sampled_at: float = -math.inf
-    cpu_before_s: float = 0.0  # what its process had used when the job was sent
-    told_at: float = -math.inf  # that its cpu time is over
-    news: News = field(default_factory=News)
-    granted_s: float = 0.0  # more time, from outside
-    followed_until: float = 0.0  # somebody reads its output as it comes
-    published_bytes: int = 0  # so much of that is there
-    shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
-    is_taken: bool = False  # its child has read it, as far as is known
-
-    @property
-    def limit_s(self) -> float:
-        """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
-        return self.claim.timeout_s + self.granted_s + self.news.extended_s
-
-    @property
-    def stack_due(self) -> float:
-        """When to ask for its stacks, as the kill comes next."""
-        is_over = self.deadline is None or self.is_stack_asked or self.killed_at is not None
-        return (
-            math.inf if self.deadline is None or is_over else self.deadline - _STACK_BEFORE_KILL_S
-        )
-
-    def put_kill_off(self, now: float) -> None:
-        """Until its process had the time to write its stacks, if the master was late to ask."""
-        if self.deadline is not None:
-            self.deadline = max(self.deadline, now + _STACK_BEFORE_KILL_S)
-
-    def start(self, now: float) -> None:
-        """A child gets it."""
-        self.sent_at = now
-        self.set_deadline()
-
-    def set_deadline(self) -> None:
-        """As its limit says by now."""
-        if self.claim.timeout_s > 0 and self.sent_at is not None:
-            self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
-        if self.stop_by < (self.deadline or math.inf):
-            self.deadline = self.stop_by
-
-
-@dataclass(slots=True)
-class Child:
-    """A process in a worker's place."""
-
-    pid: int
-    channel: socket.socket
-    pidfd: int
-    jobs_left: int
-    zygote: int = 0  # which one of the master's it is of
-    reader: FrameReader = field(default_factory=lambda: FrameReader(LONGEST_ANSWER_BYTES))
-    outbox: memoryview = field(default_factory=lambda: memoryview(b""))
-    unread: bool = False  # it died with a job's frame in its socket
-    is_deaf: bool = False  # its end of the channel is closed
-    cpu_us: int = 0
-    is_broken: bool = False  # what it says is no frames of ours: nobody listens any more
-    strange: int = 0  # frames that were nobody's
-    expects_more: bool = False  # jobs, which it will not get: that is told after its last
-    is_overdue: bool = False  # its zygote was asked to kill it
-    leave_by: float | None = None  # it has said its last: when it has to be gone
-
-
-@dataclass(slots=True)
-class Worker:
-    """One of the master's places."""
-
-    number: int
-    wanted: bool = True
-    child: Child | None = None
-    has_lived: bool = False  # it had a child once
-    is_shown: bool = False  # its row names a process
-    run: Run | None = None
-    tail: Tail = field(default_factory=Tail)
-    last_error: str = ""
-    worked_s: float = 0.0
-
-    @property
-    def is_present(self) -> bool:
-        """False once it was taken away and its last job has ended."""
-        return self.wanted or self.run is not None
 
 
 class Workers:
@@ -311,7 +188,7 @@ class Workers:
             run.set_deadline()
             if run.sent_at is not None and child is not None:
                 # What its child leaves unread is this frame then, and not the job.
-                run.is_taken = run.is_taken or not (child.outbox or _has_unread(child.channel))
+                run.is_taken = run.is_taken or not (child.outbox or child.has_unread())
                 told = encode_frame(frames.EXTEND, run.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
             return worker
@@ -377,12 +254,12 @@ class Workers:
         if not answers:
             return None
         try:
-            report = _report(answers[0], run, child)
+            report = report_of_answer(answers[0], run, child)
         except (ValueError, OverflowError):
             _give_up(child, run, f"frame of kind {answers[0][0]}", now)
             return None
         worker.run = None
-        report = _as_told(report, run)
+        report = as_told(report, run)
         if child.jobs_left < 1:
             if child.expects_more:
                 child.channel.shutdown(socket.SHUT_WR)
@@ -441,7 +318,7 @@ class Workers:
         run = worker.run
         if ended is None and run is not None and run.sent_at is not None:
             worker.run = None
-            ended = run, _death_report(exited, run, child, baseline_bytes, now)
+            ended = run, report_of_death(exited, run, child, baseline_bytes, now)
         self.detach(worker)
         return ended
 
@@ -488,14 +365,6 @@ def _read_frames(child: Child) -> list[frames.Frame]:
     return heard
 
 
-def _has_unread(channel: socket.socket) -> bool:
-    """True if something that was sent there is unread, though a process that the child has left
-    may hold the other end open, so that its death breaks no connection.
-    """
-    unread = fcntl.ioctl(channel, termios.TIOCOUTQ, bytes(4))
-    return any(unread)
-
-
 def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
     """True for the answer of a job that this process had before, which is nobody's any more."""
     token = frame[1][0] if frame[1] else b""
@@ -513,82 +382,3 @@ def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
         child.leave_by = now
     if run is not None and run.verdict is None:
         run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {why}", "")
-
-
-def _report(frame: frames.Frame, run: Run, child: Child) -> Report:
-    """Raises ValueError or OverflowError if the frame is no answer."""
-    kind, (token, *fields) = frame
-    if token != run.claim.token.encode():
-        raise ValueError(token)
-    said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
-    wall_us, cpu_us, load_us, grown_bytes = map(int, used)
-    if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:
-        raise OverflowError
-    outcome = _outcome(kind, said, run.limit_s)
-    child.cpu_us += cpu_us
-    usage = Usage(
-        wall_s=wall_us / 1_000_000,
-        cpu_s=cpu_us / 1_000_000,
-        peak_memory_bytes=max(grown_bytes, run.peak_bytes or 0),
-        load_s=load_us / 1_000_000,
-    )
-    return Report(outcome, usage, child.pid, zygote=child.zygote)
-
-
-def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
-    if kind == frames.SUCCEEDED:
-        result, preview, *signed = fields
-        signature = b"".join(signed).decode(errors="replace")
-        return Succeeded(result, preview.decode(errors="replace"), signature)
-    if kind == frames.TIMED_OUT:
-        (shown,) = fields
-        return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
-    if kind == frames.RAISED:
-        exc_type, message, traceback, ancestors = _texts(fields)
-        return Raised(exc_type, message, traceback, tuple(ancestors.split("\n")))
-    if kind == frames.ASKED_AGAIN:
-        asked, message = _texts(fields)
-        return read_asking(read_terms(asked), message)
-    if kind == frames.REFUSED:
-        (reason,) = fields
-        return Refused(reason.decode(errors="replace"))
-    raise ValueError(kind)
-
-
-def _texts(fields: list[bytes]) -> list[str]:
-    return [field.decode(errors="replace") for field in fields]
-
-
-def _as_told(report: Report, run: Run) -> Report:
-    """A job that was told to stop, or that its cpu time is over, has ended so, whatever it raised;
-    its success is one.
-    """
-    told, outcome = run.verdict, report.outcome
-    if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
-        return report
-    shown = getattr(outcome, "traceback", "")
-    return replace(report, outcome=replace(told, traceback=shown))
-
-
-def _death_report(
-    exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
-) -> Report:
-    outcome = run.verdict
-    if outcome is None:
-        # A frame it never read, or that was never fully sent: the job did not start.
-        unread = child.unread or bool(child.outbox) or _has_unread(child.channel)
-        is_not_taken = unread and not run.is_taken
-        outcome = Released("its process died before it took the job") if is_not_taken else None
-    if outcome is None:
-        outcome = crash_from_status(exited.status)
-    if isinstance(outcome, Stopped | TimedOut) and run.killed_at is not None:
-        outcome = replace(outcome, killed=True)
-    # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
-    grown = max(0, exited.max_rss_bytes - baseline_bytes)
-    usage = Usage(
-        wall_s=now - (run.sent_at or now),
-        cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
-        peak_memory_bytes=max(grown, run.peak_bytes or 0),
-    )
-    death = crash_from_status(exited.status)
-    return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)

@@ -18,7 +18,8 @@ from rqd.daemon.consumption import Consumption
 from rqd.daemon.frames import CPU_SIGNAL
 from rqd.daemon.oom import OomCounter
 from rqd.daemon.procfs import children_of, cpu_s, group_of, own_bytes, size_of
-from rqd.daemon.workers import HARD_KILL_AFTER_S, Child, Run, Worker, Workers
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
+from rqd.daemon.workers import Workers
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
 from rqd.model.records import Claim

@@ -14,7 +14,7 @@ from rqd.daemon.duties import INTERVAL_S, Duties, Duty
 from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status
 from rqd.daemon.notify import Notifier
 from rqd.daemon.settling import settlement
-from rqd.daemon.workers import Run
+from rqd.daemon.worker import Run
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,

@@ -19,7 +19,7 @@ from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.handover import FORMAT, Handover
 from rqd.daemon.instance import Instance
 from rqd.daemon.news import News
-from rqd.daemon.workers import Child, Run, Worker
+from rqd.daemon.worker import Child, Run, Worker
 from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 from rqd.daemon.zygotes import Reload, ZygotesState
 from rqd.model.errors import ConfigurationError

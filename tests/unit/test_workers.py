@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.settling import settlement
-from rqd.daemon.workers import HARD_KILL_AFTER_S, Worker, Workers
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Worker
+from rqd.daemon.workers import Workers
 from rqd.daemon.zygote_events import Exited, Forked
 from rqd.model.outcome import Crashed, Raised, Released, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim

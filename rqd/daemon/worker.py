@@ -1,0 +1,128 @@
+"""A worker of the master: its place, the child that is in it, the run of the job it holds."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import socket
+import termios
+from dataclasses import dataclass, field
+
+from rqd.daemon.forensics import Tail
+from rqd.daemon.frames import FrameReader
+from rqd.daemon.news import News
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
+from rqd.model.outcome import Outcome
+from rqd.model.records import Claim
+from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
+
+HARD_KILL_AFTER_S = 5.0
+# What a process may take to write its stacks, before it is killed.
+_STACK_BEFORE_KILL_S = 0.2
+# The largest result, and room for what is said of it.
+_LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
+
+
+@dataclass(slots=True)
+class Run:
+    """A claimed job in its worker. Instants are monotonic seconds; None until it was sent."""
+
+    claim: Claim
+    worker: int
+    sent_at: float | None = None
+    deadline: float | None = None
+    verdict: Outcome | None = None  # why the master had it killed
+    stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
+    killed_at: float | None = None
+    limits: ResourceLimits = NO_RESOURCE_LIMITS
+    is_stack_asked: bool = False
+    stack_from: int = 0  # the byte of its place's file from which its last stacks are
+    memory_bytes: int | None = None  # the latest sample
+    peak_bytes: int | None = None  # the highest one
+    sampled_at: float = -math.inf
+    cpu_before_s: float = 0.0  # what its process had used when the job was sent
+    told_at: float = -math.inf  # that its cpu time is over
+    news: News = field(default_factory=News)
+    granted_s: float = 0.0  # more time, from outside
+    followed_until: float = 0.0  # somebody reads its output as it comes
+    published_bytes: int = 0  # so much of that is there
+    shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
+    is_taken: bool = False  # its child has read it, as far as is known
+
+    @property
+    def limit_s(self) -> float:
+        """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
+        return self.claim.timeout_s + self.granted_s + self.news.extended_s
+
+    @property
+    def stack_due(self) -> float:
+        """When to ask for its stacks, as the kill comes next."""
+        is_over = self.deadline is None or self.is_stack_asked or self.killed_at is not None
+        return (
+            math.inf if self.deadline is None or is_over else self.deadline - _STACK_BEFORE_KILL_S
+        )
+
+    def put_kill_off(self, now: float) -> None:
+        """Until its process had the time to write its stacks, if the master was late to ask."""
+        if self.deadline is not None:
+            self.deadline = max(self.deadline, now + _STACK_BEFORE_KILL_S)
+
+    def start(self, now: float) -> None:
+        """A child gets it."""
+        self.sent_at = now
+        self.set_deadline()
+
+    def set_deadline(self) -> None:
+        """As its limit says by now."""
+        if self.claim.timeout_s > 0 and self.sent_at is not None:
+            self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
+        if self.stop_by < (self.deadline or math.inf):
+            self.deadline = self.stop_by
+
+
+@dataclass(slots=True)
+class Child:
+    """A process in a worker's place."""
+
+    pid: int
+    channel: socket.socket
+    pidfd: int
+    jobs_left: int
+    zygote: int = 0  # which one of the master's it is of
+    reader: FrameReader = field(default_factory=lambda: FrameReader(_LONGEST_ANSWER_BYTES))
+    outbox: memoryview = field(default_factory=lambda: memoryview(b""))
+    unread: bool = False  # it died with a job's frame in its socket
+    is_deaf: bool = False  # its end of the channel is closed
+    cpu_us: int = 0
+    is_broken: bool = False  # what it says is no frames of ours: nobody listens any more
+    strange: int = 0  # frames that were nobody's
+    expects_more: bool = False  # jobs, which it will not get: that is told after its last
+    is_overdue: bool = False  # its zygote was asked to kill it
+    leave_by: float | None = None  # it has said its last: when it has to be gone
+
+    def has_unread(self) -> bool:
+        """True if something that was sent there is unread, though a process that the child has left
+        may hold the other end open, so that its death breaks no connection.
+        """
+        unread = fcntl.ioctl(self.channel, termios.TIOCOUTQ, bytes(4))
+        return any(unread)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One of the master's places."""
+
+    number: int
+    wanted: bool = True
+    child: Child | None = None
+    has_lived: bool = False  # it had a child once
+    is_shown: bool = False  # its row names a process
+    run: Run | None = None
+    tail: Tail = field(default_factory=Tail)
+    last_error: str = ""
+    worked_s: float = 0.0
+
+    @property
+    def is_present(self) -> bool:
+        """False once it was taken away and its last job has ended."""
+        return self.wanted or self.run is not None
