@@ -93,13 +93,13 @@ class StackRequests:
             why = "its attempt does not run here" if run is None else "it waits for its process"
             return {"error": why} if is_late else None
         if not request.is_asked:
-            start = self._children.show_stack(run)
+            start = self._children.stacks.show(run)
             if start is None:
                 return {"error": "its process is another program by now, or takes the signal away"}
             request.is_asked, request.start = True, start
             request.give_up_at = request.changed_at = now + _LONGEST_S
             return None
-        text = self._children.stack_of(run, request.start)
+        text = self._children.stacks.read(run, request.start)
         if len(text) != request.seen_bytes:
             request.seen_bytes, request.changed_at = len(text), now
         is_quiet = text != "" and now - request.changed_at >= _QUIET_S
@@ -112,5 +112,5 @@ class StackRequests:
         told = {"host": self._host, "pid": pid, "worker": run.worker, "attempt": run.claim.attempt}
         if not text:
             return told | {"error": f"its process wrote none: it {process_state(pid)}"}
-        self._children.forget_stack(run)
+        self._children.stacks.forget(run)
         return told | {"stack": without_own_frames(text, _MOST_CHARS)}

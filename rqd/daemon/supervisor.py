@@ -205,7 +205,7 @@ class Master:
         except ConfigurationError as error:
             self._log.warning("workers not resized", error=error)
             return str(error)
-        self._children.resize_to(count)
+        self._children.places.resize_to(count)
         self._log.info("workers resized", workers=count)
         self._duties.hasten(Duty.BEAT, now)
         self._dispatch.look()
@@ -238,7 +238,7 @@ class Master:
         if old.queues != config.queues:
             self._dispatch.stop_waiting()
         if old.workers != config.workers:
-            self._children.resize_to(config.workers)
+            self._children.places.resize_to(config.workers)
         if old.crons != config.crons:
             self._timetable.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
@@ -472,7 +472,7 @@ class Master:
         self._upgrade.cancel()
         self._presence.stopping()
         self._dispatch.is_open = self._timetable.is_open = False
-        children.retire_all()
+        children.places.retire_all()
         self._dispatch.take(children.release_unsent("the daemon stops"))
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)

@@ -1,0 +1,65 @@
+"""What children print: read from the pipe of each worker's place, logged, its end kept."""
+
+from __future__ import annotations
+
+import os
+
+from rqd.daemon.log import Log, about
+from rqd.daemon.loop import Loop
+from rqd.daemon.worker import Run, Worker
+
+_READ_BYTES = 65536
+_LAST_READS = 16
+
+
+class Outputs:
+    """The pipes of all places. One outlives its children, but not the zygote that forks them."""
+
+    def __init__(self, loop: Loop, log: Log) -> None:
+        self._loop = loop
+        self._log = log
+        self._by_fd: dict[int, Worker] = {}
+
+    def watch(self, fd: int, worker: Worker) -> None:
+        """What comes there is this worker's from now on."""
+        self._by_fd[fd] = worker
+        self._loop.watch(fd)
+
+    def forget(self, fd: int) -> None:
+        """Nothing comes there any more."""
+        self._loop.forget(fd)
+        self._by_fd.pop(fd, None)
+
+    def hear(self, fd: int) -> None:
+        """Reads a piece, if the descriptor is one of these pipes."""
+        if (worker := self._by_fd.get(fd)) is not None:
+            self._read(worker, fd, worker.run)
+
+    def take(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
+        """The last of a worker's output so far, and how many bytes there were; it begins anew.
+
+        `run` is whose it is.
+        """
+        for fd in [fd for fd, owner in self._by_fd.items() if owner is worker]:
+            # Not for ever: what the job has left running may write faster than we read.
+            for _ in range(_LAST_READS):
+                if not self._read(worker, fd, run):
+                    break
+        tail, output_bytes, open_line = worker.tail.take()
+        if open_line:
+            self._log_lines(open_line, worker, run)
+        return tail, output_bytes
+
+    def _read(self, worker: Worker, fd: int, run: Run | None) -> bool:
+        """Reads a piece of it, which is this attempt's; True if there may be more."""
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if data and (lines := worker.tail.feed(data)):
+            self._log_lines(lines, worker, run)
+        return len(data) == _READ_BYTES
+
+    def _log_lines(self, lines: bytes, worker: Worker, run: Run | None) -> None:
+        job = about(run.claim) if run is not None else {}
+        self._log.output(lines, **job, worker=worker.number)

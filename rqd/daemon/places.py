@@ -1,0 +1,185 @@
+"""The places of the workers: which zygote's child is in each, asked for, given its job, let go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from rqd.daemon.cgroups import PlaceGroup
+from rqd.daemon.log import Log, about
+from rqd.daemon.loop import Loop
+from rqd.daemon.outputs import Outputs
+from rqd.daemon.procfs import cpu_s
+from rqd.daemon.stacks import StackFile
+from rqd.daemon.worker import Child, Run, Worker
+from rqd.daemon.workers import Workers
+from rqd.daemon.zygote_events import Forked
+from rqd.daemon.zygote_process import ZygoteProcess
+from rqd.daemon.zygotes import Zygotes
+
+
+class Places:
+    """Keeps a child of the zygote that serves in the place of each worker that is wanted."""
+
+    def __init__(
+        self, workers: Workers, zygotes: Zygotes, outputs: Outputs, loop: Loop, log: Log
+    ) -> None:
+        self._workers = workers
+        self._zygotes = zygotes
+        self._outputs = outputs
+        self._loop = loop
+        self._log = log
+        self.by_channel: dict[int, Worker] = {}
+        self.refill_at: dict[int, float] = {}  # by worker
+        self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
+
+    def take_over(
+        self, parents: Iterable[tuple[int, int]], refill_at: Iterable[tuple[int, float]]
+    ) -> None:
+        """Those of the master that was executed before in this process; parents by their pids."""
+        by_pid = {zygote.pid: zygote for zygote in self._zygotes}
+        self.parents = {number: by_pid[pid] for number, pid in parents}
+        self.refill_at = dict(refill_at)
+        for zygote in self._zygotes:
+            for number, fd in zygote.outputs.items():
+                self._outputs.watch(fd, self._workers.by_number[number])
+        for worker in self._workers:
+            if worker.child is not None:
+                self._hear(worker, worker.child)
+                self.push(worker)
+
+    def fill(self, worker: Worker) -> None:
+        """Asks for a child in this place."""
+        zygote = self._zygotes.serving
+        if zygote is None or (worker.child and self.parents.get(worker.number) is not zygote):
+            return  # nobody forks, or an old zygote's child is at its job: it is done at its end
+        output_fd = zygote.fill(worker.number)
+        if zygote.group_error:
+            self._log.warning("a worker has no control group", error=zygote.group_error)
+            zygote.group_error = ""
+        if output_fd is not None:
+            self._outputs.watch(output_fd, worker)
+
+    def fill_due(self, now: float) -> None:
+        """Asks again where it was to be tried again by now."""
+        for number in [n for n, at in self.refill_at.items() if now >= at]:
+            del self.refill_at[number]
+            self.fill(self._workers.by_number[number])
+
+    def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
+        """A child has arrived; True if it is the first one in its place."""
+        if zygote is not self._zygotes.serving:
+            forked.channel.close()  # it crossed with a reload: at its channel's end it leaves
+            os.close(forked.pidfd)
+            return False
+        worker = self._workers.attach(forked, zygote.generation)
+        self.parents[worker.number] = zygote
+        is_first, worker.has_lived = not worker.has_lived, True
+        if worker.child is not None:
+            self._hear(worker, worker.child)
+        self._zygotes.note_forked()
+        if worker.wanted or worker.run is not None:
+            self.send(worker, now)
+        else:
+            self.drop_child(worker)  # retired while it was forked: it leaves at EOF
+        return is_first
+
+    def send(self, worker: Worker, now: float) -> None:
+        """Gives a waiting child its worker's job, if both are there."""
+        run, child = worker.run, worker.child
+        if run is not None and child is not None and run.limits.cpu_s is not None:
+            run.cpu_before_s = cpu_s([child.pid])
+        if run is not None and run.sent_at is None and (group := self._group_of(worker)):
+            self._hold(group, run)
+        had_started = run is None or run.sent_at is not None
+        if child is not None and not had_started:
+            # What has come since the last end is of a process that is gone by now, and no job's.
+            self._outputs.take(worker, None)
+        has_more = self._workers.send(worker, now)
+        if run is None or child is None:
+            return
+        if has_more:
+            self._loop.watch_again(child.channel.fileno(), writable=True)
+        if run.sent_at is not None and not had_started:
+            self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
+
+    def push(self, worker: Worker) -> None:
+        """Writes what its child is to be told; the rest when there is room."""
+        if self._workers.push(worker) and worker.child is not None:
+            self._loop.watch_again(worker.child.channel.fileno(), writable=True)
+
+    def drop_child(self, worker: Worker) -> None:
+        """Closes an idle child's channel: it reads the end, and leaves."""
+        if worker.child is not None:
+            self.stop_hearing(worker.child)
+            self._workers.detach(worker)
+            self.parents.pop(worker.number, None)
+
+    def stop_hearing(self, child: Child) -> None:
+        """Its channel is about to be closed."""
+        self.by_channel.pop(child.channel.fileno(), None)
+
+    def resize_to(self, count: int) -> None:
+        """So many workers, at least one."""
+        missing = count - sum(worker.wanted for worker in self._workers)
+        for _ in range(abs(missing)):
+            self._resize(1 if missing > 0 else -1)
+
+    def retire_all(self) -> None:
+        """No new children; idle ones leave, busy ones once their job has ended."""
+        for worker in self._workers:
+            self._retire(worker)
+
+    def change_over(self) -> None:
+        """Another zygote serves: idle children of the old one leave, busy ones after their job."""
+        for worker in self._workers:
+            for zygote in self._zygotes.leaving:
+                if not zygote.is_dismissed:
+                    zygote.empty(worker.number)
+            if worker.run is None or worker.run.sent_at is None:
+                self.drop_child(worker)
+                self.refill_at.pop(worker.number, None)
+                if worker.wanted:
+                    self.fill(worker)
+            elif worker.child is not None:
+                worker.child.jobs_left = 0
+
+    def stacks_of(self, number: int) -> StackFile | None:
+        """Where the child in this place writes its stacks; None if there is no child."""
+        zygote = self.parents.get(number)
+        return zygote.stacks[number] if zygote is not None else None
+
+    def _resize(self, delta: int) -> None:
+        wanted = [worker.number for worker in self._workers if worker.wanted]
+        if delta > 0:
+            number = next(n for n in range(1, len(wanted) + 2) if n not in wanted)
+            worker = self._workers.by_number.setdefault(number, Worker(number))
+            worker.wanted = True
+            self.fill(worker)
+        elif delta < 0 and len(wanted) > 1:
+            self._retire(self._workers.by_number[max(wanted)])
+
+    def _retire(self, worker: Worker) -> None:
+        worker.wanted = False
+        self.refill_at.pop(worker.number, None)
+        if self._zygotes.serving is not None:
+            self._zygotes.serving.empty(worker.number)
+        if worker.run is None:
+            self.drop_child(worker)
+
+    def _hear(self, worker: Worker, child: Child) -> None:
+        fd = child.channel.fileno()
+        self.by_channel[fd] = worker
+        self._loop.watch_once(fd)
+
+    def _group_of(self, worker: Worker) -> PlaceGroup | None:
+        zygote = self.parents.get(worker.number)
+        return zygote.groups.get(worker.number) if zygote is not None else None
+
+    def _hold(self, group: PlaceGroup, run: Run) -> None:
+        try:
+            group.limit_memory(run.limits.memory_bytes)
+        except OSError as error:
+            self._log.warning(
+                "a control group takes no limit", folder=str(group.folder), error=error
+            )
