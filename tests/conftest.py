@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import redis
 
 _daemons = pytest.StashKey[list[Daemon]]()
+
+# redis-py imports the OpenTelemetry SDK wherever there is one: a quarter of what each daemon and
+# command costs. Users seldom have it; here a test does, which clears this.
+os.environ["PYTHONPATH"] = str(Path(__file__).parent / "without_sdk")
 
 
 @pytest.fixture(scope="session")

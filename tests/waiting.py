@@ -6,7 +6,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_S = 0.005
+# What comes soon is seen soon; what takes long is not asked for at the cost of what it waits for.
+POLL_S, LONGEST_POLL_S = 0.005, 0.05
+SHARE_OF_WAIT = 0.05
 
 
 def eventually(
@@ -19,12 +21,13 @@ def eventually(
 
     Raises: AssertionError after `timeout_s`, with the message and the predicate's last answer.
     """
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while not (answer := predicate()):
-        if time.monotonic() >= deadline:
+        waited_s = time.monotonic() - begun
+        if waited_s >= timeout_s:
             waited_for = (message() if callable(message) else message) or repr(predicate)
             raise AssertionError(
                 f"not within {timeout_s} s: {waited_for} (last answer: {answer!r})"
             )
-        time.sleep(POLL_S)
+        time.sleep(min(max(POLL_S, waited_s * SHARE_OF_WAIT), LONGEST_POLL_S))
     return answer

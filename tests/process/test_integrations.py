@@ -80,7 +80,7 @@ def test_a_jobs_span_has_the_span_of_its_enqueue_as_parent(
     path = tmp_path / "spans"
     start_daemon(
         "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        env={"RQD_TEST_SPANS": str(path)},
+        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
     )  # fmt: skip
     tracer = TracerProvider().get_tracer("tests")
     with tracer.start_as_current_span("request") as request:
