@@ -6,6 +6,7 @@ which may have threads, connections and signal handlers.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -34,6 +35,10 @@ class DequeueStrategy(StrEnum):
 
 # What `--precedence` calls them.
 _PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
+
+
+# The highest number of `logging` at which `--log-level` shows all that was asked for.
+_LEVELS = ((10, "debug"), (20, "info"), (30, "warning"))
 
 
 class Worker:
@@ -92,15 +97,17 @@ class Worker:
         max_jobs: int | None = None,
         max_idle_time: float | None = None,
         dequeue_strategy: str = "default",
+        logging_level: str | int | None = None,
         **rqs: Any,
     ) -> bool:
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
         Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
         `dequeue_strategy` is default (the order in which the queues stand), round_robin or random.
-        `with_scheduler` and RQ's options for logging are taken and mean nothing: every daemon
-        starts scheduled jobs at their time. Returns True if the daemon ended well. Raises RqdError
-        if it could not start.
+        `logging_level` is a name or a number of `logging`'s; None is what the settings say.
+        `with_scheduler`, `date_format` and `log_format` are taken and mean nothing: every daemon
+        starts scheduled jobs at their time, and has its own log. Returns True if the daemon ended
+        well. Raises RqdError if it could not start.
         """
         check_rqs(rqs)
         extra = ["--burst"] if burst else []
@@ -108,6 +115,8 @@ class Worker:
             extra += ["--max-jobs", str(max_jobs)]
         if max_idle_time is not None:
             extra += ["--max-idle", str(max_idle_time)]
+        if logging_level is not None:
+            extra += ["--log-level", _level_of(logging_level)]
         return self._run(extra, dequeue_strategy)
 
     def work_forever(self, dequeue_strategy: str = "default") -> bool:
@@ -140,6 +149,15 @@ class Worker:
         if status in (64, 69, 77, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0
+
+
+def _level_of(level: str | int) -> str:
+    """What `--log-level` calls one of `logging`'s. Raises ConfigurationError."""
+    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
+    if number is None:
+        raise ConfigurationError(f"logging_level {level!r}: write debug, info, warning or error")
+    at_most = [name for least, name in _LEVELS if number <= least]
+    return at_most[0] if at_most else "error"
 
 
 def _name_of(function: Callable[..., Any] | str) -> str:

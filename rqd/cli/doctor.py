@@ -41,7 +41,7 @@ def _examine(as_json: bool, unit: str, **settings: Any) -> int:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         rows = [(one.verdict, one.what, one.seen, one.advice) for one in findings]
-        echo_table("Findings", ("", "of", "seen", "to do"), rows)
+        echo_table("Findings", ("", "of", "seen", "to do"), rows, wraps=True)
     return int(any(finding.verdict is Verdict.FAILED for finding in findings))
 
 

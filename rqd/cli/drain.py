@@ -21,7 +21,6 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import backend, redis_options
 from rqd.connection import Backend
-from rqd.model.errors import RqdError
 from rqd.store.asking import ANSWER_WITHIN_S
 
 
@@ -49,8 +48,6 @@ def command(
     timeout_s = read_timeout(timeout)
     with backend(url, namespace) as there:
         rows = chosen(there, name, hosts)
-        if not rows:
-            raise RqdError("no master is running")
         told = tell_and_hear(there, rows, "pause", timeout_s, now=now)
         if not as_json:
             show(told)

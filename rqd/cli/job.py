@@ -141,8 +141,8 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
     shown = {
         "cause": attempt["cause"],
         "result": attempt.get("result"),
-        "ran": f"{attempt['wall_s'] * 1000:.1f} ms" if "wall_s" in attempt else None,
-        "cpu": f"{attempt['cpu_s'] * 1000:.1f} ms" if "cpu_s" in attempt else None,
+        "ran": _duration(attempt.get("wall_s")),
+        "cpu": _duration(attempt.get("cpu_s")),
         "peak memory": _own_memory(attempt.get("peak_memory_bytes")),
         "died by": _death(attempt),
         "pid": _process(attempt),
@@ -167,7 +167,11 @@ def _death(attempt: dict[str, Any]) -> str | None:
     if not (number := attempt.get("signal")):
         return f"exit status {attempt['exit_status']}" if "exit_status" in attempt else None
     core = ", core dumped" if attempt.get("core_dumped") else ""
-    return f"{signal_name(number)}{core}; sent by: {attempt.get('sent_by', 'unknown')}"
+    return f"{signal_name(number)}{core}; {_sender(attempt.get('sent_by'))}"
+
+
+def _sender(sent_by: str | None) -> str:
+    return f"sent by: {sent_by}" if sent_by else "not sent by rqd"
 
 
 def _process(attempt: dict[str, Any]) -> str | None:
@@ -198,10 +202,17 @@ def _progress_in_words(progress: dict[str, Any]) -> str:
     return f"{share}, {progress['updated']}"
 
 
+def _duration(duration_s: float | None) -> str | None:
+    if duration_s is None:
+        return None
+    return f"{duration_s * 1000:.1f} ms" if duration_s < 1 else f"{duration_s:,.1f} s"
+
+
 def _own_memory(size_bytes: int | None) -> str | None:
     if size_bytes is None:
         return None
-    return f"{size_bytes / 1e6:,.1f} MB of its own, besides what it shares with the zygote"
+    # In the unit of limits, and of the cause where one was exceeded.
+    return f"{size_bytes / 2**20:,.1f} MiB of its own, besides what it shares with the zygote"
 
 
 def _iso(instant: datetime | None) -> str | None:

@@ -17,9 +17,10 @@ from rqd.cli.near import NoSuchNameError, did_you_mean
 from rqd.cli.options import as_json
 from rqd.cli.table import echo_table
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.store.asking import ANSWER_WITHIN_S, ask
+from rqd.store.urls import hide_password
 
 _POLL_S = 0.05
 Row = dict[str, str]
@@ -91,11 +92,15 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
     """The rows of the masters that are meant: of those that are alive all, of this name, or on
     these hosts.
 
-    Raises NoSuchNameError where there is none of that name or on one of these hosts.
+    Raises NoSuchNameError where there is none of that name or on one of these hosts, RqdError where
+    there is none at all.
     """
     if name is not None:
         check_name(name, "master name")
     rows = there.views.masters()
+    if not rows and name is None:
+        where = f"in namespace {there.namespace} at {hide_password(there.url)}"
+        raise RqdError(f"no master is running {where}")
     if name is not None:
         if name not in (known := [row["name"] for row in rows]):
             near = did_you_mean(name, known) or "; rqd info lists them"
@@ -112,9 +117,6 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
 
 def tell(there: Backend, rows: Sequence[Row], do: str, **more: Any) -> tuple[str, list[str]]:
     """Sends a command that is not answered: its id, who got it."""
-    if not rows:
-        click.echo("no master is running", err=True)
-        return "", []
     request = os.urandom(8).hex()
     names = [row["name"] for row in rows]
     return request, there.store.command({"id": request, "do": do, **more}, names)

@@ -17,7 +17,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import backend, redis_options
 from rqd.daemon.config import MAX_WORKERS
-from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.errors import ConfigurationError
 
 
 @click.command(name="scale", context_settings={"ignore_unknown_options": True})
@@ -43,8 +43,6 @@ def command(
     change, timeout_s = _read(workers), read_timeout(timeout)
     with backend(url, namespace) as there:
         rows = chosen(there, name, hosts)
-        if not rows:
-            raise RqdError("no master is running")
         told = tell_and_hear(there, rows, "scale", timeout_s, **change)
         if not as_json:
             show(told)

@@ -49,10 +49,8 @@ def command(
     timeout_s = read_timeout(timeout)
     with backend(url, namespace) as there:
         rows = chosen(there, name, hosts)
-        if not rows:
-            click.echo("no master is running", err=True)
         told = _stop(there, rows, now, timeout_s)
-        if rows and not as_json:
+        if not as_json:
             show(told)
         if not no_wait:
             wait_for(told, lambda left: _look(there, left), as_json, timeout_s)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import click
 
@@ -40,21 +42,33 @@ class _Column:
         """Nothing in it but dashes and zeros."""
         return set(self.cells) <= {"-", "0", "0.0"}
 
+    def pieces(self, number: int, wraps: bool) -> list[str]:
+        """The lines that a cell takes; one, unless it is too long for the column and `wraps`."""
+        text = self.cells[number]
+        if not wraps or len(text) <= self.width:
+            return [text]
+        return textwrap.wrap(text, self.width, break_on_hyphens=False)  # --options stay whole
+
     def padded(self, text: str) -> str:
         """The text in the column's width, shortened if it must be; coloured by what it says."""
         shown = text if len(text) <= self.width else text[: self.width - 1] + "…"
         blanks = " " * (self.width - len(shown))
-        styled = click.style(shown, fg=COLOURS.get(text))
+        styled = click.style(shown, fg=COLOURS.get(text)) if shown else ""
         return blanks + styled if self.is_numeric else styled + blanks
 
 
 def echo_table(
-    title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], least: Sequence[str] = ()
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    least: Sequence[str] = (),
+    wraps: bool = False,
 ) -> None:
     """Prints a titled table; numbers to the right, `-` for what is empty.
 
     A terminal that is too narrow is shown less: without the columns named in `least`, empty ones
-    first and then from the first on, as many as it takes; then with the longest texts shortened.
+    first and then from the first on, as many as it takes; then with the longest texts shortened;
+    or, if it `wraps`, continued in lines below.
     """
     click.secho(title, bold=True)
     if not rows:
@@ -64,7 +78,10 @@ def echo_table(
     dropped = _fit(columns, least, _room()) if sys.stdout.isatty() else []
     click.secho(_line([column.padded(column.head) for column in columns]), dim=True)
     for number in range(len(rows)):
-        click.echo(_line([column.padded(column.cells[number]) for column in columns]))
+        cells = [column.pieces(number, wraps) for column in columns]
+        for pieces in zip_longest(*cells, fillvalue=""):
+            padded = [column.padded(text) for column, text in zip(columns, pieces, strict=True)]
+            click.echo(_line(padded))
     if dropped:
         told = ", ".join(head for head in heads if head in dropped)
         click.secho(f"{_MARGIN}(too narrow for {told})", dim=True)

@@ -25,7 +25,7 @@ _INSTEAD = "`rqd ps` prints the same once"
 @redis_options
 @click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help="[default: 2]")
 def command(url: str | None, namespace: str | None, interval: float) -> None:
-    """Watch the running jobs of all hosts on the whole terminal.
+    """Watch the running jobs of all hosts.
 
     Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Cpu and memory are of the last
     heartbeat of a job's daemon, which comes every 5 seconds.

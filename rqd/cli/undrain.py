@@ -14,7 +14,6 @@ from rqd.cli.masters import (
     timeout_option,
 )
 from rqd.cli.options import backend, redis_options
-from rqd.model.errors import RqdError
 
 
 @click.command(name="undrain")
@@ -35,8 +34,6 @@ def command(
     """
     with backend(url, namespace) as there:
         rows = chosen(there, name, hosts)
-        if not rows:
-            raise RqdError("no master is running")
         told = tell_and_hear(there, rows, "resume", read_timeout(timeout))
         if not as_json:
             show(told)

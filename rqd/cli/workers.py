@@ -47,7 +47,8 @@ def command(
     with backend(url, namespace) as there:
         if queue is not None:
             check_queues([queue], there.views)
-        chosen(there, None, hosts)
+        if hosts:
+            chosen(there, None, hosts)
         seen = look(there.views)
     serving = {
         row["name"]

@@ -214,6 +214,7 @@ def test_job_shows_a_traceback_and_the_output(redis_url: str) -> None:
     settle(
         backend, held, "fail", cause="crashed: SIGSEGV", signal=11, exit_status=0, core_dumped=1,
         exc_string="Stack of yours\n  line", output="last words", peak_memory_bytes=1_048_576,
+        wall_s=61.25,
     )  # fmt: skip
 
     told = json.loads(rqd("job", "--json", job_id, url=redis_url).out)
@@ -227,6 +228,10 @@ def test_job_shows_a_traceback_and_the_output(redis_url: str) -> None:
         "last words",
         "Stack of yours\n  line",
     )
+    text = rqd("job", job_id, url=redis_url).out
+    assert "ran:          61.2 s\n" in text
+    assert "peak memory:  1.0 MiB of its own" in text
+    assert "died by:      SIGSEGV, core dumped; not sent by rqd\n" in text
 
 
 def test_job_shows_the_end_of_a_long_output_and_where_the_rest_is(redis_url: str) -> None:
@@ -263,12 +268,6 @@ def test_the_namespace_is_an_option_and_an_environment_variable(redis_url: str) 
 
     assert [queue["name"] for queue in json.loads(told.out)["queues"]] == ["default"]
     assert json.loads(rqd("info", "--json", url=redis_url).out)["queues"] == []
-
-
-def test_stop_without_a_master_says_so(redis_url: str) -> None:
-    ran = rqd("stop", url=redis_url)
-
-    assert (ran.status, ran.out, ran.err) == (0, "", "no master is running\n")
 
 
 def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) -> None:

@@ -179,9 +179,13 @@ def test_a_mistake_is_one_line(
     assert why in line
 
 
-@pytest.mark.parametrize("arguments", [("scale", "4"), ("drain",), ("undrain",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("scale", "4"), ("drain",), ("undrain",), ("stop",), ("reload", "--host", "a"), ("upgrade",)],
+)
 def test_without_a_master_there_is_nobody_to_ask(
     redis_url: str, arguments: tuple[str, ...]
 ) -> None:
     ran = rqd(*arguments, url=redis_url)
-    assert (ran.status, ran.out, ran.err) == (EX_UNAVAILABLE, "", "rqd: no master is running\n")
+    assert (ran.status, ran.out) == (EX_UNAVAILABLE, "")
+    assert ran.err == f"rqd: no master is running in namespace rqd at {redis_url}\n"

@@ -130,8 +130,10 @@ def terminals() -> Iterator[list[Terminal]]:
         terminal.close()
 
 
+# As of Ctrl-C, and of kill: that one curses hears by itself.
+@pytest.mark.parametrize(("ends", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 1)])
 def test_top_sorts_resizes_and_leaves_the_terminal_as_it_was(
-    redis_url: str, terminals: list[Terminal]
+    redis_url: str, terminals: list[Terminal], ends: signal.Signals, status: int
 ) -> None:
     run_two(redis_url)
     terminals += [Terminal(redis_url), Terminal(redis_url)]
@@ -146,8 +148,8 @@ def test_top_sorts_resizes_and_leaves_the_terminal_as_it_was(
     assert top.leave() == 0
 
     other.until_shown("2 jobs")
-    other.process.send_signal(signal.SIGINT)  # as of Ctrl-C
-    assert other.leave() == 0
+    other.process.send_signal(ends)
+    assert other.leave() == status
 
 
 def test_top_bears_a_redis_that_goes_away_and_restores_the_terminal_after_an_error(

@@ -46,8 +46,9 @@ def test_work_returns_when_the_queues_are_empty(there: Backend, tmp_path: Path) 
     history = str(tmp_path / "history")
     for name in ("low", "normal", "high"):
         Queue(name, there).enqueue(jobs.append, history, name)
-    worker = start(there.url, "work()", tmp_path)
+    worker = start(there.url, "work(logging_level='ERROR')", tmp_path)
     assert worker.wait(LIMIT_S) == 0
+    assert (tmp_path / "log").read_text() == ""
     assert Path(history).read_text().split() == ["high", "normal", "low"]
 
 

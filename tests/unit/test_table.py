@@ -66,3 +66,20 @@ def test_a_narrow_terminal_is_shown_less_and_no_line_wraps(
     assert (
         click.unstyle(capsys.readouterr().out).splitlines()[2] == "  m:1       7  shop.tasks.sen…"
     )
+
+
+def test_a_table_that_wraps_goes_on_below_and_loses_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("ok", "clock", ""), ("warning", "no append-only file", "CONFIG SET appendonly yes")]
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    echo_table("Findings", ("", "seen", "to do"), rows, wraps=True)
+    assert click.unstyle(capsys.readouterr().out).splitlines() == [
+        "Findings",
+        "           seen           to do",
+        "  ok       clock          -",
+        "  warning  no             CONFIG SET",
+        "           append-only    appendonly yes",
+        "           file",
+    ]
