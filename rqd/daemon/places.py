@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 
 from rqd.daemon.cgroups import PlaceGroup
 from rqd.daemon.log import Log, about
@@ -120,10 +121,15 @@ class Places:
         self.by_channel.pop(child.channel.fileno(), None)
 
     def resize_to(self, count: int) -> None:
-        """So many workers, at least one."""
-        missing = count - sum(worker.wanted for worker in self._workers)
-        for _ in range(abs(missing)):
-            self._resize(1 if missing > 0 else -1)
+        """So many workers, at least one: more in the lowest free places, fewer from the highest."""
+        wanted = {worker.number for worker in self._workers if worker.wanted}
+        free = (number for number in range(1, count + 1) if number not in wanted)
+        for number in islice(free, max(0, count - len(wanted))):
+            worker = self._workers.by_number.setdefault(number, Worker(number))
+            worker.wanted = True
+            self.fill(worker)
+        for number in sorted(wanted)[max(1, count) :]:
+            self._retire(self._workers.by_number[number])
 
     def retire_all(self) -> None:
         """No new children; idle ones leave, busy ones once their job has ended."""
@@ -148,16 +154,6 @@ class Places:
         """Where the child in this place writes its stacks; None if there is no child."""
         zygote = self.parents.get(number)
         return zygote.stacks[number] if zygote is not None else None
-
-    def _resize(self, delta: int) -> None:
-        wanted = [worker.number for worker in self._workers if worker.wanted]
-        if delta > 0:
-            number = next(n for n in range(1, len(wanted) + 2) if n not in wanted)
-            worker = self._workers.by_number.setdefault(number, Worker(number))
-            worker.wanted = True
-            self.fill(worker)
-        elif delta < 0 and len(wanted) > 1:
-            self._retire(self._workers.by_number[max(wanted)])
 
     def _retire(self, worker: Worker) -> None:
         worker.wanted = False

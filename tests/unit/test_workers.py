@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.places import Places
 from rqd.daemon.settling import settlement
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Worker
 from rqd.daemon.workers import Workers
@@ -413,3 +415,28 @@ def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) ->
 
     assert place.workers.correct_shown_pids()
     assert not place.workers.unshown()
+
+
+def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places.__new__(Places)
+    workers = places._workers = Workers(1)
+    for number in range(1, 5):
+        workers.by_number[number] = Worker(number)
+    workers.by_number[2].wanted = False
+    filled: list[int] = []
+    monkeypatch.setattr(places, "fill", lambda worker: filled.append(worker.number))
+    monkeypatch.setattr(places, "_retire", lambda worker: setattr(worker, "wanted", False))
+
+    def wanted() -> list[int]:
+        return sorted(worker.number for worker in workers if worker.wanted)
+
+    places.resize_to(3)
+    assert (wanted(), filled) == ([1, 3, 4], [])
+    places.resize_to(5)
+    assert (wanted(), filled) == ([1, 2, 3, 4, 5], [2, 5])
+    began_s = time.process_time()
+    places.resize_to(1000)
+    assert time.process_time() - began_s < 0.2, "the master does nothing else meanwhile"
+    assert wanted() == [*range(1, 1001)]
+    places.resize_to(2)
+    assert wanted() == [1, 2]
