@@ -93,7 +93,7 @@ def main() -> None:
     status: object = 0
     try:
         status = cli.main(prog_name="rqd", standalone_mode=False)
-        sys.stdout.flush()
+        print(end="", flush=True)  # which works without a standard output, too
     except click.exceptions.Abort:
         _leave("interrupted", 130)
     except click.ClickException as error:

@@ -133,9 +133,11 @@ def command(**settings: Any) -> int:
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
     from rqd.daemon.autoreload import check_can_watch  # noqa: PLC0415 - see above
     from rqd.daemon.handover import receive  # noqa: PLC0415 - see above
+    from rqd.daemon.open_files import open_standard_files  # noqa: PLC0415 - see above
     from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
     from rqd.daemon.supervisor import run, take_over  # noqa: PLC0415 - see above
 
+    open_standard_files()
     before = receive(os.environ)
     keyring = keyring_of(os.environ) if before is None else before.config.keyring
     # Not for what this process starts: who may have the keys gets them by another way.

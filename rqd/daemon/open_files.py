@@ -1,13 +1,24 @@
-"""How many files daemon and zygotes may have open: as many as their workers need."""
+"""Which files have to be open, and how many daemon and zygotes may have: as their workers need."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, prlimit
 
 from rqd.daemon.config import files_needed
 from rqd.model.errors import ConfigurationError
+
+
+def open_standard_files() -> None:
+    """Opens /dev/null where this process was started with one of the first three closed.
+
+    What is opened next would get its number, and be written into as if it were standard error.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(fd)
 
 
 def make_room(workers: int, max_files: int | None, zygotes: Iterable[int] = ()) -> None:

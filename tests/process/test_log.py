@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rqd import Queue
+from rqd.connection import Backend
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
 
@@ -91,3 +92,15 @@ def test_a_quiet_daemon_logs_warnings_and_errors_only(
     (line,) = daemon.log().splitlines()
     assert " ERROR job failed " in line
     assert line.endswith("cause='raised ValueError'")
+
+
+def test_a_daemon_without_standard_files_writes_its_log_nowhere(
+    start_daemon: StartDaemon, queue: Queue, there: Backend
+) -> None:
+    # The first files that a daemon opens are those by which it hears signals.
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    job = queue.enqueue("os.getpid")
+    daemon = start_daemon("--burst", within=closed)
+    assert daemon.wait() == 0
+    assert job.return_value() is not None
+    assert there.views.masters() == []
