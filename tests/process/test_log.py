@@ -99,8 +99,9 @@ def test_a_daemon_without_standard_files_writes_its_log_nowhere(
 ) -> None:
     # The first files that a daemon opens are those by which it hears signals.
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
-    job = queue.enqueue("os.getpid")
+    job = queue.enqueue("time.sleep", 0.5)
     daemon = start_daemon("--burst", within=closed)
     assert daemon.wait() == 0
-    assert job.return_value() is not None
+    job.refresh()
+    assert (job.get_status(), job.attempt) == ("finished", 1)
     assert there.views.masters() == []
