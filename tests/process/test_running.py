@@ -84,24 +84,19 @@ def test_an_exception_fails_the_job_with_its_traceback(
     assert job.return_value() is None
 
 
-@pytest.mark.parametrize(
-    ("function", "argument", "cause"),
-    [
+def test_a_dead_child_fails_its_job_with_the_cause(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon()
+    deaths: list[tuple[Any, int, str]] = [
         (jobs.signal_self, signal.SIGKILL, "crashed: SIGKILL"),
         (jobs.signal_self, signal.SIGRTMIN + 7, f"crashed: signal {signal.SIGRTMIN + 7}"),
         (jobs.leave, 3, "crashed: exit status 3"),
         (jobs.leave, 0, "crashed: exit status 0"),
         (jobs.sys_exit, 3, "raised SystemExit: 3"),
-    ],
-)
-def test_a_dead_child_fails_its_job_with_the_cause(
-    start_daemon: StartDaemon, queue: Queue, function: Any, argument: int, cause: str
-) -> None:
-    start_daemon()
-    result = ended(queue.enqueue(function, int(argument)))
-    assert result.type == "failed"
-    assert result.cause == cause
-    assert ended(queue.enqueue(jobs.multiply, 2, 3)).return_value == 6
+    ]
+    for function, argument, cause in deaths:
+        result = ended(queue.enqueue(function, int(argument)))
+        assert (result.type, result.cause) == ("failed", cause)
+        assert ended(queue.enqueue(jobs.multiply, 2, 3)).return_value == 6, cause
 
 
 def test_a_segfault_leaves_signal_stack_and_last_words(
@@ -223,13 +218,14 @@ def test_a_job_that_floods_its_output_or_closes_it_ends_well(
     assert ended(queue.enqueue(jobs.multiply, 3, 5)).return_value == 15
 
 
-@pytest.mark.parametrize("size_bytes", [0, 1000, 64 * 1024 + 1, 5_000_000])
 def test_payloads_and_results_of_any_size_come_through(
-    start_daemon: StartDaemon, queue: Queue, size_bytes: int
+    start_daemon: StartDaemon, queue: Queue
 ) -> None:
     start_daemon()
-    value = os.urandom(size_bytes)
-    assert ended(queue.enqueue(jobs.echo, value)).return_value == value
+    for size_bytes in (0, 1000, 64 * 1024 + 1, 5_000_000):
+        value = os.urandom(size_bytes)
+        # Not left to pytest to compare: it would print both.
+        assert (ended(queue.enqueue(jobs.echo, value)).return_value == value) is True, size_bytes
 
 
 def test_a_result_that_does_not_pickle_fails_its_job(

@@ -76,9 +76,10 @@ def test_a_changed_job_is_refused_for_good_and_its_neighbour_runs(
     assert "cause='refused: its signature is wrong'" in daemon.log()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+def test_no_field_that_decides_can_be_changed(
+    start_daemon: StartDaemon, there: Backend, signed: Queue
+) -> None:
+    changes: list[tuple[str, Any]] = [
         ("func_name", "os.abort"),
         ("serializer", "json"),
         ("timeout", -1),
@@ -90,15 +91,13 @@ def test_a_changed_job_is_refused_for_good_and_its_neighbour_runs(
         ("priority", 4000),
         ("signature", "rubbish"),
         ("signature", b"\xff\xfe"),
-    ],
-)
-def test_no_field_that_decides_can_be_changed(
-    start_daemon: StartDaemon, there: Backend, signed: Queue, field: str, value: Any
-) -> None:
-    job = signed.enqueue(trusted.echo, 1)
-    change(job, there, **{field: value})
+    ]
+    changed = [signed.enqueue(trusted.echo, 1) for _ in changes]
+    for job, (field, value) in zip(changed, changes, strict=True):
+        change(job, there, **{field: value})
     start_daemon("--burst", env=WITH_KEY).wait()
-    assert ended(job).cause == "refused: its signature is wrong"
+    for job, what in zip(changed, changes, strict=True):
+        assert ended(job).cause == "refused: its signature is wrong", what
 
 
 def test_a_job_cant_be_moved_to_another_queue_nor_another_id(
@@ -213,21 +212,17 @@ def raw_result(job: Job[Any], backend: Backend) -> bytes:
 # -- the allowlist
 
 
-@pytest.mark.parametrize(
-    ("function", "args", "value"),
-    [
+def test_what_a_pattern_covers_runs(start_daemon: StartDaemon, queue: Queue) -> None:
+    start_daemon("--allow", "tests.trusted.*,shop.*")
+    covered: list[tuple[Any, tuple[Any, ...], Any]] = [
         ("tests.trusted.echo", (5,), 5),
         (trusted.Order(5).ship, ("Oslo",), "5 to Oslo"),
         (trusted.Order.count, (), "Order"),
         (trusted.Order, (5,), trusted.Order(5)),
         (trusted.echo, (trusted.Order(7),), trusted.Order(7)),
-    ],
-)
-def test_what_a_pattern_covers_runs(
-    start_daemon: StartDaemon, queue: Queue, function: Any, args: tuple[Any, ...], value: Any
-) -> None:
-    start_daemon("--allow", "tests.trusted.*,shop.*")
-    assert ended(queue.enqueue(function, *args)).return_value == value
+    ]
+    for function, args, value in covered:
+        assert ended(queue.enqueue(function, *args)).return_value == value, function
 
 
 def test_plain_values_need_no_pattern(start_daemon: StartDaemon, queue: Queue) -> None:
@@ -236,9 +231,11 @@ def test_plain_values_need_no_pattern(start_daemon: StartDaemon, queue: Queue) -
     assert ended(queue.enqueue(trusted.echo, values)).return_value == values
 
 
-@pytest.mark.parametrize(
-    ("function", "args", "why"),
-    [
+def test_what_no_pattern_covers_is_refused_before_it_is_imported(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--allow", "tests.trusted.*")
+    uncovered: list[tuple[Any, tuple[Any, ...], str]] = [
         (jobs.multiply, (2, 3), "tests.jobs.multiply is not allowed by --allow"),
         ("no_such_module.f", (), "no_such_module.f is not allowed by --allow"),
         (jobs.Callable(), (), "tests.jobs.Callable is not allowed"),
@@ -252,19 +249,15 @@ def test_plain_values_need_no_pattern(start_daemon: StartDaemon, queue: Queue) -
         (trusted.echo, (jobs.multiply,), "tests.jobs.multiply is not allowed by --allow"),
         (trusted.half, (), "functools.partial is not allowed"),
         ("abc".upper, (), "builtins.str.upper is not allowed"),
-    ],
-)
-def test_what_no_pattern_covers_is_refused_before_it_is_imported(
-    start_daemon: StartDaemon, queue: Queue, function: Any, args: tuple[Any, ...], why: str
-) -> None:
-    start_daemon("--allow", "tests.trusted.*")
-    job = queue.enqueue(function, *args, retry=Retry(max=2))
-    result = ended(job)
-    assert (result.type, result.attempt) == ("failed", 1)
-    assert (result.cause or "").startswith("refused: ")
-    assert why in (result.cause or "")
-    assert job.get_status() is JobStatus.FAILED
-    assert ended(queue.enqueue(trusted.echo, 1)).return_value == 1
+    ]
+    for function, args, why in uncovered:
+        job = queue.enqueue(function, *args, retry=Retry(max=2))
+        result = ended(job)
+        assert (result.type, result.attempt) == ("failed", 1), why
+        assert (result.cause or "").startswith("refused: "), why
+        assert why in (result.cause or "")
+        assert job.get_status() is JobStatus.FAILED, why
+        assert ended(queue.enqueue(trusted.echo, 1)).return_value == 1, why
 
 
 @pytest.mark.parametrize("described", ["tests.trusted.echo", "tests.jobs.echo"])

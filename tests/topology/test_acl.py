@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,19 @@ from tests.waiting import eventually
 EX_USAGE, EX_UNAVAILABLE = 64, 69
 
 
+@cache
+def printed_for(url: str) -> list[str]:
+    """The words of the command that makes the user, with a password."""
+    printed = rqd("acl", "--url", url)
+    assert printed.status == 0, printed.err
+    (line,) = printed.out.splitlines()
+    return [word.replace(">PASSWORD", ">pw") for word in shlex.split(line)]
+
+
 def set_user(server: RedisServer, *rules: str) -> str:
     """Makes the printed user, with further rules; returns the URL of its login."""
     admin: Any = redis.Redis.from_url(server.url)
-    printed = rqd("acl", "--url", server.url)
-    assert printed.status == 0, printed.err
-    (line,) = printed.out.splitlines()
-    words = ["pw" if word == "PASSWORD" else word for word in shlex.split(line)]
-    admin.execute_command(*[word.replace(">PASSWORD", ">pw") for word in words], *rules)
+    admin.execute_command(*printed_for(server.url), *rules)
     return server.url.replace("unix://", "unix://rqd:pw@")
 
 
