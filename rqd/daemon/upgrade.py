@@ -13,6 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fcntl import F_SETFL, F_SETOWN, fcntl
+from functools import partial
 
 from rqd.daemon import handover
 from rqd.daemon.children import Children
@@ -23,6 +25,7 @@ from rqd.daemon.loop import Loop
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.signals import HANDLED
 
+_F_SETSIG = 10  # fcntl.h; Python has no name for it
 _TRIAL_LIMIT_S = 30.0
 # A zygote may boot meanwhile, or be on its way out.
 _SETTLE_LIMIT_S = 60.0
@@ -37,6 +40,7 @@ class Trial:
     def __init__(self, handover_fd: int, now: float) -> None:
         self.give_up_at = now + _TRIAL_LIMIT_S
         self._output_fd = os.memfd_create("rqd-trial")
+        life_read, self._life_write = os.pipe()
         try:
             self._process = subprocess.Popen(
                 _command(),
@@ -44,12 +48,17 @@ class Trial:
                 stdout=self._output_fd,
                 stderr=self._output_fd,
                 env=handover.environment_with(handover_fd),
-                pass_fds=[handover_fd],
+                pass_fds=[handover_fd, life_read],
                 process_group=0,
+                # The master has one thread.
+                preexec_fn=partial(_die_with_master, life_read, self._life_write),  # noqa: PLW1509
             )
         except OSError:
             os.close(self._output_fd)
+            os.close(self._life_write)
             raise
+        finally:
+            os.close(life_read)
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -74,6 +83,7 @@ class Trial:
         self._process.wait()
         os.close(self.pidfd)
         os.close(self._output_fd)
+        os.close(self._life_write)
 
 
 class Upgrade:
@@ -201,6 +211,14 @@ class Upgrade:
         self._dispatch.look()
         request, self._request, self._settle_by = self._request, "", None
         self._children.refuse_reload(request, f"rqd itself stays as it is: {error}")
+
+
+def _die_with_master(life_read: int, life_write: int) -> None:
+    """In the forked process: the kernel kills it when the only other end of the pipe closes."""
+    fcntl(life_read, _F_SETSIG, signal.SIGKILL)
+    fcntl(life_read, F_SETOWN, os.getpid())
+    fcntl(life_read, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    os.close(life_write)  # last: should the master be dead by now, this is what closes it
 
 
 def _command() -> list[str]:

@@ -179,6 +179,22 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     assert daemon.leftovers() == []
 
 
+def test_the_trial_of_a_new_version_dies_with_its_master(
+    start_daemon: StartDaemon, redis_url: str, installed: Installed, tmp_path: Path
+) -> None:
+    daemon = start(start_daemon, installed)
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    main = (installed.package / "__main__.py").read_text()
+    waiting = WAITING.replace("==", "!=").format(pid=daemon.pid, fifo=gate)
+    installed.edit("__main__.py", main, waiting + main.partition('"""\n')[2])
+    assert rqd("upgrade", "--no-wait", url=redis_url).status == 0
+    with open(gate, "w"):  # the trial has come there
+        daemon.tree()
+        daemon.signal(signal.SIGKILL)
+        eventually(lambda: daemon.leftovers() == [], 2.0, lambda: str(daemon.leftovers()))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_right_at_the_exec_is_obeyed(
     start_daemon: StartDaemon,
