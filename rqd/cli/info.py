@@ -134,6 +134,7 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
             click.echo()
         if part == "queues":
             _show_queues(seen.queues)
+            _show_unserved(seen)
         elif part == "masters":
             _show_masters(seen.masters, seen.now_us)
             _show_refused_reloads(seen.masters)
@@ -160,6 +161,14 @@ def _show_queues(queues: list[dict[str, Any]]) -> None:
     ]
     least = ("limited", "deferred", "canceled", "scheduled", "finished", "started")
     echo_table("Queues", ("queue", "state", *counts), rows, least)
+
+
+def _show_unserved(seen: Seen) -> None:
+    served = {name for row in seen.masters for name in row["queues"]}
+    for queue in seen.queues:
+        if queue["ready"] and queue["name"] not in served:
+            start = f"rqd start --queues {queue['name']}"
+            click.secho(f"  {queue['name']}: no master serves it ({start})", fg="yellow")
 
 
 def _show_refused_reloads(masters: list[dict[str, Any]]) -> None:

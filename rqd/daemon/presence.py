@@ -144,10 +144,10 @@ class Presence:
         wanted = sum(worker.wanted for worker in workers)
         busy = len(workers.runs())
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
-        if state in ("starting", "suspended"):
+        if state == "starting":
             text = state
-        elif state == "paused":
-            text = f"paused {text}"
+        elif state in ("paused", "suspended"):
+            text = f"{state} {text}"
         is_reloading = children.zygotes.is_reloading or is_upgrading
         if is_reloading:
             text += ", reloading"

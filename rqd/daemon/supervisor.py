@@ -515,9 +515,9 @@ class Master:
             return "starting"
         if self._dispatch.is_paused:
             return "paused"
-        if self._children.workers.runs():
-            return "busy"
-        return "suspended" if self._is_suspended else "idle"
+        if self._is_suspended:
+            return "suspended"
+        return "busy" if self._children.workers.runs() else "idle"
 
     def _is_done(self) -> bool:
         if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:

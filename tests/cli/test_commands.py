@@ -50,6 +50,18 @@ def test_info_of_nothing(redis_url: str) -> None:
     ]
 
 
+def test_info_says_whose_jobs_wait_for_a_master_that_there_is_not(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    for queue in ("low", "lwo"):
+        rqd("enqueue", "-q", queue, "tests.client.work.multiply", ":2", url=redis_url)
+    backend.store.hello("m", "boot", 15, {"state": "idle", "queues": "high,low"})
+
+    shown = rqd("info", url=redis_url).out
+
+    assert "  lwo: no master serves it (rqd start --queues lwo)\n" in shown
+    assert "low: no master" not in shown
+
+
 def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
     backend = backend_for(redis_url)
     rqd("enqueue", "-q", "low", "tests.client.work.multiply", ":2", url=redis_url)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import psutil
+
 from rqd import Queue
 from rqd.connection import Backend
 from rqd.suspension import resume, suspend
@@ -53,13 +55,19 @@ def turns(there: Backend) -> int:
 def test_a_suspended_daemon_says_so_and_a_timed_suspension_ends_by_itself(
     start_daemon: StartDaemon, there: Backend, queue: Queue
 ) -> None:
-    start_daemon(workers=2)
+    daemon = start_daemon(workers=2)
 
     def state() -> str:
         return there.views.masters()[0]["state"]
 
+    def title() -> str:
+        return " ".join(psutil.Process(daemon.pid).cmdline()).strip()
+
+    held = queue.enqueue(time.sleep, WAIT_S)
+    eventually(lambda: held.get_status() == "started", WAIT_S)
     suspend(there)
     eventually(lambda: state() == "suspended", 1.0)
+    eventually(lambda: title() == "rqd: master [default] suspended 1/2 busy", 1.0, title)
     job = queue.enqueue(jobs.multiply, 6, 7)
     suspend(there, ttl=0.5)
     result = job.latest_result(timeout=2)
