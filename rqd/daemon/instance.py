@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,10 @@ class Instance:
         raise MasterExistsError(f"{_MOST_SLOTS} masters of this host are known: choose a --name")
 
     def note_state(self, state: str) -> None:
-        """Shows on this host that the master lives, and its loop goes round: to masters_here."""
+        """Shows on this host that the master lives, and its loop goes round: to masters_here.
+
+        Raises OSError where the disk does not take it.
+        """
         if self.is_locked:
             told = f" {os.getpid()}\n{state}\n{self.name}\n".encode()
             os.pwrite(self._lock_fd, told, _TOKEN_CHARS)
@@ -113,7 +117,8 @@ class Instance:
     def leave(self) -> None:
         """Gives the name up, for a master that has left nothing behind."""
         if self.is_locked:
-            self.lock_path.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays is an empty name
+                self.lock_path.unlink()
         self._close()
 
     def withdraw(self) -> None:

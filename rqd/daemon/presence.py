@@ -42,6 +42,7 @@ class Presence:
         self._title = ""
         self._is_announced = False
         self._is_reloading = False
+        self._has_warned = False  # of a disk that takes nothing
 
     def use(self, config: Config) -> None:
         """Other settings from now on."""
@@ -170,7 +171,12 @@ class Presence:
 
     def pulse(self, state: str) -> float:
         """Shows that the loop goes round; how soon to do it again, in seconds."""
-        self._instance.note_state(state)
+        try:
+            self._instance.note_state(state)
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                self._log.warning("state not shown on this host", error=error)
         self._notifier.alive()
         if state == "stopping":
             self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.duties import INTERVAL_S, Duties, Duty
 from rqd.daemon.forensics import TAIL_BYTES, Tail, crash_from_status
+from rqd.daemon.instance import Instance
+from rqd.daemon.log import open_log
 from rqd.daemon.notify import Notifier
+from rqd.daemon.presence import Presence
+from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.settling import settlement
 from rqd.daemon.worker import Run
 from rqd.exceptions import ConfigurationError
@@ -148,3 +153,20 @@ def test_systemd_hears_ready_status_and_stopping(tmp_path: Path) -> None:
 def test_without_systemd_nothing_is_sent() -> None:
     Notifier("").ready()
     Notifier("/no/such/socket").ready()
+
+
+def test_a_lock_on_a_full_disk_ends_no_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    instance = Instance("redis://h", "full", "name")
+    with open("/dev/full", "r+b", buffering=0) as full:
+        os.dup2(full.fileno(), instance.fds[0], inheritable=False)
+    log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
+    presence = Presence(Config("redis://h"), instance, cast("RedisLink", None), log)
+    for _ in range(2):
+        presence.pulse("idle")
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert "WARNING state not shown on this host error='[Errno 28] No space left" in line
+    instance.lock_path.unlink()
+    instance.leave()
