@@ -395,4 +395,4 @@ class AnyOrder(RuleBasedStateMachine):
 @pytest.mark.timeout(time_limit_s(60))
 def test_any_order_of_events_keeps_the_jobs_in_order(server: RedisServer) -> None:
     machine = type("OnServer", (AnyOrder,), {"server": server})
-    run_state_machine_as_test(machine, settings=fuzz(25, stateful_step_count=50))
+    run_state_machine_as_test(machine, settings=fuzz(60, stateful_step_count=50))
