@@ -162,7 +162,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
         ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
         ("daemon/child.py", "import io", "import no_such_module", "no_such_module"),
         ("daemon/handover.py", "FORMAT = 1", "FORMAT = 2", "(formats 2 and 1): restart the daemon"),
-        ("daemon/workers.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
+        ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
     ):
         installed.edit(file, good, bad)
 
