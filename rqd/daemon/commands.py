@@ -2,13 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from rqd.daemon.answers import Answers
 from rqd.daemon.children import Children
 from rqd.daemon.config import MAX_WORKERS
+from rqd.daemon.dispatch import Dispatch
+from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.log import Log
+from rqd.daemon.signals import Shutdown
+from rqd.daemon.stack_requests import StackRequests
+from rqd.daemon.stops import Stops
 
 _LONGEST_S = 1e9
+_SHOWN_CHARS = 100  # of a command, which anybody may have written
+
+
+class Commands:
+    """Obeys each command once, and answers to who asks for it."""
+
+    def __init__(
+        self,
+        children: Children,
+        dispatch: Dispatch,
+        lifecycle: Lifecycle,
+        answers: Answers,
+        log: Log,
+        *,
+        reload: Callable[[str, float], None],
+        upgrade: Callable[[str, float], None],
+    ) -> None:
+        """`reload` and `upgrade` are called with the command's id, and the time."""
+        self._children = children
+        self._dispatch = dispatch
+        self._lifecycle = lifecycle
+        self._answers = answers
+        self._log = log
+        self._reload = reload
+        self._upgrade = upgrade
+        self._stops = Stops(children, log)
+        self._stack_requests = StackRequests(children, answers)
+        self.obeyed = ""  # the id of the latest one
+
+    def obey(self, commands: Sequence[dict[str, Any]], now: float) -> None:
+        """Carries out those that were not obeyed yet, in their order."""
+        for command in commands:
+            if command["id"] != self.obeyed:
+                self.obeyed = command["id"]
+                told = self._obey(command, now)
+                if told is not None:
+                    self._answers.give(command, told, now)
+        if commands:
+            self._answers.send(now)
+
+    def catch_up(self, now: float) -> None:
+        """Stops what was claimed in a turn whose answer came after the order."""
+        self._dispatch.take(self._stops.catch_up(now))
+
+    def perform(self, now: float) -> None:
+        """Answers what could not be answered at once."""
+        self._stack_requests.perform(now)
+        self._answers.send(now)
+
+    def next_due(self) -> float:
+        """When to look whether something can be answered."""
+        return self._stack_requests.next_due()
+
+    def _obey(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
+        """What to answer; None if whoever carries it out will."""
+        match command.get("do"):
+            case "stop":
+                is_now = bool(command.get("now"))
+                self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
+            case "upgrade":
+                if not self._lifecycle.is_stopping:
+                    self._upgrade(command["id"], now)
+            case "reload":
+                self._reload(command["id"], now)
+            case "pause" | "resume" | "scale":
+                return self._change(command, now)
+            case "stop_job" | "kill_jobs":
+                self._dispatch.take(self._stops.obey(command, now))
+            case "stack":
+                return self._stack_requests.take(command, now)
+            case other:
+                if not obey_for_job(command, self._children, now, self._log):
+                    self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
+                    return {"error": "this master does not know the command"}
+        return self._lifecycle.standing()
+
+    def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
+        """Pauses, resumes or scales; a stop is not to be changed."""
+        lifecycle = self._lifecycle
+        before = lifecycle.standing()
+        if lifecycle.is_stopping:
+            return before | {"error": "it is stopping"}
+        if command["do"] != "scale":
+            lifecycle.pause(command["do"] == "pause", now)
+            if command["do"] == "pause" and command.get("now") is True:
+                lifecycle.kill_jobs("its master was drained at once", now)
+            return lifecycle.standing()
+        asked = workers_asked_for(command, before["workers"])
+        if asked is None:
+            return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
+        if error := lifecycle.resize(asked, now):
+            return before | {"error": error}
+        return lifecycle.standing() | {"were": before["workers"]}
 
 
 def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:

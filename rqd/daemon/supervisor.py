@@ -2,7 +2,8 @@
 
 One thread. It never unpickles, imports no user code, and does not exit because Redis did. The loop
 in `Master._work` is the story; who does what stands beside this file: children.py for processes,
-dispatch.py for jobs and outcomes, presence.py for what it shows, signals.py for what signals ask.
+dispatch.py for jobs and outcomes, lifecycle.py for pauses and the end, commands.py and signals.py
+for what is asked of it, presence.py for what it shows.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import setproctitle
 
@@ -20,14 +19,15 @@ from rqd import __version__
 from rqd.daemon.answers import Answers
 from rqd.daemon.autoreload import Autoreload
 from rqd.daemon.children import Children
-from rqd.daemon.commands import obey_for_job, workers_asked_for
-from rqd.daemon.config import MAX_WORKERS, Config
+from rqd.daemon.commands import Commands
+from rqd.daemon.config import Config
 from rqd.daemon.consumption import Consumption
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
 from rqd.daemon.handover import FORMAT, Handover
 from rqd.daemon.instance import Instance
+from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log import Log, about, open_log
 from rqd.daemon.loop import Loop
 from rqd.daemon.open_files import make_room
@@ -35,9 +35,7 @@ from rqd.daemon.presence import Presence
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.renewal import Reread, changed, renewed
 from rqd.daemon.reporting import Reporting
-from rqd.daemon.signals import HANDLED, Orders, Shutdown, obey
-from rqd.daemon.stack_requests import StackRequests
-from rqd.daemon.stops import Stops
+from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timetable import Timetable
 from rqd.daemon.upgrade import Upgrade
 from rqd.model.errors import ConfigurationError, RqdError
@@ -49,10 +47,6 @@ from rqd.store.permissions import check_permissions
 from rqd.store.server_check import check_server
 
 _EMBEDDED_READY_S = 30.0
-# After an immediate stop the master is gone within two seconds, Redis or not.
-_LAST_SETTLES_S = 0.8
-_SHOWN_CHARS = 100  # of a command, which anybody may have written
-_EX_OK, _EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
 
 
 def run(config: Config, reread: Reread) -> int:
@@ -80,13 +74,6 @@ class Master:
         self._config = config
         self._reread = reread
         self._log = log
-        self._orders = Orders()
-        self._grace_over_at: float | None = None
-        self._give_up_at: float | None = None
-        self._obeyed = ""
-        self._is_suspended = False
-        self._exit_status = _EX_OK
-        self._worked_at = time.monotonic()
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
@@ -100,16 +87,26 @@ class Master:
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
         self._answers = Answers(self._link, instance)
-        self._stack_requests = StackRequests(self._children, self._answers)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
-        self._stops = Stops(self._children, log)
         self._consumption = Consumption(self._children)
         self._timetable = Timetable(config, self._link, log)
         self._autoreload = Autoreload(self._loop, log)
         self._upgrade = Upgrade(
             self._children, self._dispatch, self._link, self._loop, self._hand_over, log
+        )
+        self._lifecycle = Lifecycle(
+            config, self._children, self._dispatch, self._duties, log, self._on_stop
+        )
+        self._commands = Commands(
+            self._children,
+            self._dispatch,
+            self._lifecycle,
+            self._answers,
+            log,
+            reload=self._reload,
+            upgrade=self._upgrade.begin,
         )
         self._embedded: EmbeddedServer | None = None
 
@@ -132,14 +129,14 @@ class Master:
                 self._autoreload.close()
                 self._children.close(but=self._own_pids())
             highest = max(self._children.workers.by_number)
-            self._presence.leave(highest, self._exit_status, time.monotonic())
+            self._presence.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:
             if self._embedded is not None:
                 self._embedded.stop()
-        return self._exit_status
+        return self._lifecycle.exit_status
 
     def _work(self) -> None:
-        while not self._is_done():
+        while not self._lifecycle.is_done():
             ready = self._loop.wait(self._next_due() - time.monotonic())
             now = time.monotonic()
             if self._dispatch.hear_waiter(ready, now):
@@ -150,70 +147,55 @@ class Master:
                 self._reload("", now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             self._dispatch.hear_turn(ready, now)
-            self._dispatch.take(self._stops.catch_up(now))
+            self._commands.catch_up(now)
             self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)
             self._upgrade.perform(now)
-            self._presence.announce(self._state(), self._children, self._upgrade.is_under_way)
-            self._end_by_itself(now)
+            state = self._lifecycle.state
+            self._presence.announce(state, self._children, self._upgrade.is_under_way)
+            self._lifecycle.end_by_itself(now)
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
         at_redis = [self._dispatch.next_due, self._reporting.next_due(), self._answers.next_due()]
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
-        if self._orders.shutdown is Shutdown.NONE:
+        if not self._lifecycle.is_stopping:
             at_redis.append(self._timetable.next_at)
             if not self._dispatch.is_paused:
                 at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._upgrade.next_due()]
-        here += [self._consumption.next_due(), self._stack_requests.next_due()]
+        here += [self._consumption.next_due(), self._commands.next_due()]
+        here.append(self._lifecycle.next_due())
         if self._children.workers.runs() or self._children.workers.unshown():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
             here.append(duties.next_due(Duty.EMBEDDED))
-        here += [at for at in (self._grace_over_at, self._give_up_at) if at is not None]
         # While Redis is gone nothing that needs it is due before the next try.
         return min(*here, max(min(at_redis), link.retry_at))
 
     def _obey_signals(self, now: float) -> None:
+        lifecycle = self._lifecycle
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
                 self._children.reap_strangers(but=self._own_pids())
-            before = self._orders.shutdown
-            self._orders = orders = obey(self._orders, signum, now)
+            before = lifecycle.orders.shutdown
+            lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
-                self._resize(self._standing()["workers"] + orders.workers_delta, now)
+                lifecycle.resize(lifecycle.standing()["workers"] + orders.workers_delta, now)
             if orders.reload:
                 self._reload("", now)
             if orders.kill_jobs:
-                self._kill_jobs("killed by an operator", now)
+                lifecycle.kill_jobs("killed by an operator", now)
             if orders.pause is not None:
-                self._pause(orders.pause, now)
+                lifecycle.pause(orders.pause, now)
             if orders.shutdown > before:
-                self._shut_down(now)
-
-    def _resize(self, asked: int, now: float) -> str:
-        """Why it can't have so many workers; empty if it has, or stops."""
-        if self._orders.shutdown is not Shutdown.NONE:
-            return ""
-        count = min(max(1, asked), MAX_WORKERS)
-        zygotes = [zygote.pid for zygote in self._children.zygotes]
-        try:
-            make_room(count, self._config.max_files, zygotes)
-        except ConfigurationError as error:
-            self._log.warning("workers not resized", error=error)
-            return str(error)
-        self._children.places.resize_to(count)
-        self._log.info("workers resized", workers=count)
-        self._duties.hasten(Duty.BEAT, now)
-        self._dispatch.look()
-        return ""
+                lifecycle.shut_down(now)
 
     def _reload(self, request: str, now: float) -> None:
         self._log.reopen()  # whatever becomes of the rest: its file was moved away
-        if self._orders.shutdown is not Shutdown.NONE:
+        if self._lifecycle.is_stopping:
             return
         try:
             config, for_a_start = renewed(self._config, self._reread())
@@ -233,6 +215,7 @@ class Master:
         self._config = config
         self._dispatch.use(config)
         self._presence.use(config)
+        self._lifecycle.use(config)
         if old.log != config.log:
             self._log.reopen(config.log)
         if old.queues != config.queues:
@@ -247,26 +230,6 @@ class Master:
             self._log.info("settings changed", settings=names)
         self._duties.hasten(Duty.BEAT, now)
 
-    def _pause(self, is_paused: bool, now: float) -> None:
-        """Claims no more, or again; either way the next beat looks at the leases at once."""
-        self._duties.hasten(Duty.BEAT, now)
-        self._duties.hasten(Duty.PULSE, now)
-        if is_paused == self._dispatch.is_paused or self._orders.shutdown is not Shutdown.NONE:
-            return
-        self._dispatch.is_paused = is_paused
-        if is_paused:
-            running = len(self._children.workers.runs())
-            how = f"kill -CONT {os.getpid()}"
-            self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
-        else:
-            self._log.info("resumed")
-            self._dispatch.look()
-
-    def _kill_jobs(self, reason: str, now: float) -> None:
-        """Those that run are killed, and all that are here put back."""
-        self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
-        self._release_all(reason, now)
-
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
         self._children.perform(now)
@@ -276,14 +239,12 @@ class Master:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)
             duties.hasten(Duty.PULSE, now)
-        if self._grace_over_at is not None and now >= self._grace_over_at:
-            self._grace_over_at = None
-            self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
+        self._lifecycle.end_grace(now)
         if now >= self._dispatch.next_promotion_at:
             self._dispatch.next_promotion_at = float("inf")  # the turn's answer sets it anew
             self._dispatch.look()
         if duties.take(Duty.PULSE, now):
-            duties.hasten(Duty.PULSE, now + self._presence.pulse(self._state()))
+            duties.hasten(Duty.PULSE, now + self._presence.pulse(self._lifecycle.state))
         if duties.take(Duty.POLL, now):
             self._dispatch.look()
         if duties.take(Duty.SAMPLE, now):
@@ -293,26 +254,27 @@ class Master:
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
         self._reporting.perform(now)
-        self._stack_requests.perform(now)
-        self._answers.send(now)
+        self._commands.perform(now)
         self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)
 
     def _beat(self, now: float) -> None:
-        answer = self._presence.beat(self._state(), self._children, self._obeyed, now)
+        answer = self._presence.beat(
+            self._lifecycle.state, self._children, self._commands.obeyed, now
+        )
         if answer is None:
             self._duties.hasten(Duty.BEAT, self._link.next_try(now))
         else:
             self._obey_answer(answer, now)
 
     def _obey_answer(self, answer: BeatAnswer, now: float) -> None:
-        if answer.is_replaced and self._orders.shutdown is not Shutdown.IMMEDIATE:
+        lifecycle = self._lifecycle
+        if answer.is_replaced and lifecycle.orders.shutdown is not Shutdown.IMMEDIATE:
             self._log.error("another master has this name by now", master=self._instance.name)
-            self._exit_status = _EX_TEMPFAIL
-            self._orders = Orders(Shutdown.IMMEDIATE)
-            self._shut_down(now)
+            lifecycle.exit_status = EX_TEMPFAIL
+            lifecycle.stop(Shutdown.IMMEDIATE, now)
         for job in self._children.workers.runs():
             if job.claim.id in answer.lost:
                 self._log.error("lease lost, killing the job", **about(job.claim))
@@ -323,76 +285,10 @@ class Master:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
-        if answer.is_suspended != self._is_suspended:
-            self._is_suspended = answer.is_suspended
-            if answer.is_suspended:
-                self._log.info("suspended")
-            else:
-                self._log.info("resumed")
-            self._duties.hasten(Duty.BEAT, now)  # our rows say so
-        self._obey_commands(answer.commands, now)
-
-    def _obey_commands(self, commands: Sequence[dict[str, Any]], now: float) -> None:
-        for command in commands:
-            if command["id"] != self._obeyed:
-                self._obeyed = command["id"]
-                told = self._obey_command(command, now)
-                if told is not None:
-                    self._answers.give(command, told, now)
-        if commands:
-            self._answers.send(now)
+        lifecycle.suspend(answer.is_suspended, now)
+        self._commands.obey(answer.commands, now)
+        if answer.commands:
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
-
-    def _obey_command(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
-        """What to answer; None if whoever carries it out will."""
-        match command.get("do"):
-            case "stop":
-                asked = Shutdown.IMMEDIATE if command.get("now") else Shutdown.GRACEFUL
-                if asked > self._orders.shutdown:
-                    self._orders = Orders(asked, self._orders.interrupted_at)
-                    self._shut_down(now)
-            case "upgrade":
-                if self._orders.shutdown is Shutdown.NONE:
-                    self._upgrade.begin(command["id"], now)
-            case "reload":
-                self._reload(command["id"], now)
-            case "pause" | "resume" | "scale":
-                return self._change(command, now)
-            case "stop_job" | "kill_jobs":
-                self._dispatch.take(self._stops.obey(command, now))
-            case "stack":
-                return self._stack_requests.take(command, now)
-            case other:
-                if not obey_for_job(command, self._children, now, self._log):
-                    self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
-                    return {"error": "this master does not know the command"}
-        return self._standing()
-
-    def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
-        """Pauses, resumes or scales; a stop is not to be changed."""
-        before = self._standing()
-        if self._orders.shutdown is not Shutdown.NONE:
-            return before | {"error": "it is stopping"}
-        if command["do"] != "scale":
-            self._pause(command["do"] == "pause", now)
-            if command["do"] == "pause" and command.get("now") is True:
-                self._kill_jobs("its master was drained at once", now)
-            return self._standing()
-        asked = workers_asked_for(command, before["workers"])
-        if asked is None:
-            return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
-        if error := self._resize(asked, now):
-            return before | {"error": error}
-        return self._standing() | {"were": before["workers"]}
-
-    def _standing(self) -> dict[str, Any]:
-        """How it stands, for who asked something of it."""
-        workers = self._children.workers
-        return {
-            "state": self._state(),
-            "busy": len(workers.runs()),
-            "workers": sum(worker.wanted for worker in workers),
-        }
 
     # -- beginning and end -------------------------------------------------------------------
 
@@ -417,8 +313,9 @@ class Master:
         self._dispatch.take_over(before.dispatch)
         self._children.take_over(before.children, now)
         self._presence.take_over()
-        self._obeyed, self._is_suspended = before.obeyed, before.is_suspended
-        self._worked_at = before.worked_at
+        self._commands.obeyed = before.obeyed
+        self._lifecycle.is_suspended = before.is_suspended
+        self._lifecycle.worked_at = before.worked_at
         self._loop.let_signals_come(HANDLED)
         self._children.reap_strangers(but=self._own_pids())
         self._log.name_master(self._instance.name)
@@ -439,9 +336,9 @@ class Master:
             embedded=embedded.hand_over() if embedded else None,
             dispatch=self._dispatch.hand_over(),
             children=children,
-            obeyed=self._obeyed,
-            is_suspended=self._is_suspended,
-            worked_at=self._worked_at,
+            obeyed=self._commands.obeyed,
+            is_suspended=self._lifecycle.is_suspended,
+            worked_at=self._lifecycle.worked_at,
             fds=fds,
         )
 
@@ -461,78 +358,10 @@ class Master:
         except RqdError as error:
             self._log.error("embedded server can't be started", error=error)
 
-    def _shut_down(self, now: float) -> None:
-        level, children = self._orders.shutdown, self._children
-        running = len(children.workers.runs())
-        waits = level is Shutdown.GRACEFUL and running > 0
-        grace_s = self._config.grace_s if waits else None
-        self._log.info("stopping", how=level.name.lower(), running=running, grace_s=grace_s)
-        if waits and self._orders.interrupted_at is not None:
-            self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
+    def _on_stop(self) -> None:
         self._upgrade.cancel()
         self._presence.stopping()
-        self._dispatch.is_open = self._timetable.is_open = False
-        children.places.retire_all()
-        self._dispatch.take(children.release_unsent("the daemon stops"))
-        self._duties.hasten(Duty.BEAT, now)
-        self._duties.hasten(Duty.PULSE, now)
-        if level is Shutdown.IMMEDIATE:
-            self._kill_all("the daemon stopped at once", now)
-        elif self._grace_over_at is None:
-            self._grace_over_at = now + self._config.grace_s
-
-    def _kill_all(self, reason: str, now: float) -> None:
-        self._release_all(reason, now)
-        if self._give_up_at is None:
-            self._give_up_at = now + _LAST_SETTLES_S
-
-    def _release_all(self, reason: str, now: float) -> None:
-        self._dispatch.take(self._children.release_unsent(reason))
-        for job in self._children.workers.runs():
-            self._children.kill(job, Released(reason), now)
-
-    def _end_by_itself(self, now: float) -> None:
-        """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
-        config, dispatch = self._config, self._dispatch
-        is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
-        if not self._children.is_ready or not is_idle or dispatch.is_paused:
-            self._worked_at = now
-            return
-        is_over = (
-            (config.burst and dispatch.found_nothing)
-            or dispatch.may_claim_no_more
-            or (config.max_idle_s is not None and now - self._worked_at >= config.max_idle_s)
-        )
-        is_quiet = not dispatch.has_unfinished and self._orders.shutdown is Shutdown.NONE
-        if is_over and is_quiet:
-            self._orders = Orders(Shutdown.GRACEFUL)
-            self._shut_down(now)
-
-    def _state(self) -> str:
-        if self._orders.shutdown is not Shutdown.NONE:
-            return "stopping"
-        if not self._children.is_ready:
-            return "starting"
-        if self._dispatch.is_paused:
-            return "paused"
-        if self._is_suspended:
-            return "suspended"
-        return "busy" if self._children.workers.runs() else "idle"
-
-    def _is_done(self) -> bool:
-        if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:
-            self._exit_status = _EX_CONFIG
-            return True
-        if self._orders.shutdown is Shutdown.NONE:
-            return False
-        if not self._children.workers.runs() and not self._dispatch.has_unfinished:
-            return True
-        if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
-            left = self._dispatch.outcomes_left + len(self._children.workers.runs())
-            self._log.error("stopped without recording all outcomes: jobs run again", jobs=left)
-            self._exit_status = _EX_TEMPFAIL
-            return True
-        return False
+        self._timetable.is_open = False
 
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None

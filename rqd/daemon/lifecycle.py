@@ -1,0 +1,205 @@
+"""The life of a master: idle, busy, paused, suspended, stopping; what moves it on, and its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rqd.daemon.children import Children
+from rqd.daemon.config import MAX_WORKERS, Config
+from rqd.daemon.dispatch import Dispatch
+from rqd.daemon.duties import Duties, Duty
+from rqd.daemon.log import Log
+from rqd.daemon.open_files import make_room
+from rqd.daemon.signals import Orders, Shutdown
+from rqd.model.errors import ConfigurationError
+from rqd.model.outcome import Released
+
+# After an immediate stop the master is gone within two seconds, Redis or not.
+_LAST_SETTLES_S = 0.8
+_EX_OK, EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
+
+
+class Lifecycle:
+    """Whether a master takes jobs, how many at a time, and when it is done."""
+
+    def __init__(
+        self,
+        config: Config,
+        children: Children,
+        dispatch: Dispatch,
+        duties: Duties,
+        log: Log,
+        on_stop: Callable[[], None],
+    ) -> None:
+        """`on_stop` is called at each step of a stop, before the jobs hear of it."""
+        self._config = config
+        self._children = children
+        self._dispatch = dispatch
+        self._duties = duties
+        self._log = log
+        self._on_stop = on_stop
+        self._grace_over_at: float | None = None
+        self._give_up_at: float | None = None
+        self.orders = Orders()
+        self.is_suspended = False
+        self.worked_at = time.monotonic()
+        self.exit_status = _EX_OK
+
+    def use(self, config: Config) -> None:
+        """These settings from now on."""
+        self._config = config
+
+    @property
+    def is_stopping(self) -> bool:
+        """True from the first step of a stop on."""
+        return self.orders.shutdown is not Shutdown.NONE
+
+    @property
+    def state(self) -> str:
+        """What its row says."""
+        if self.is_stopping:
+            return "stopping"
+        if not self._children.is_ready:
+            return "starting"
+        if self._dispatch.is_paused:
+            return "paused"
+        if self.is_suspended:
+            return "suspended"
+        return "busy" if self._children.workers.runs() else "idle"
+
+    def standing(self) -> dict[str, Any]:
+        """How it stands, for who asked something of it."""
+        workers = self._children.workers
+        return {
+            "state": self.state,
+            "busy": len(workers.runs()),
+            "workers": sum(worker.wanted for worker in workers),
+        }
+
+    def resize(self, asked: int, now: float) -> str:
+        """Why it can't have so many workers; empty if it has, or stops."""
+        if self.is_stopping:
+            return ""
+        count = min(max(1, asked), MAX_WORKERS)
+        zygotes = [zygote.pid for zygote in self._children.zygotes]
+        try:
+            make_room(count, self._config.max_files, zygotes)
+        except ConfigurationError as error:
+            self._log.warning("workers not resized", error=error)
+            return str(error)
+        self._children.places.resize_to(count)
+        self._log.info("workers resized", workers=count)
+        self._duties.hasten(Duty.BEAT, now)
+        self._dispatch.look()
+        return ""
+
+    def pause(self, is_paused: bool, now: float) -> None:
+        """Claims no more, or again; either way the next beat looks at the leases at once."""
+        self._duties.hasten(Duty.BEAT, now)
+        self._duties.hasten(Duty.PULSE, now)
+        if is_paused == self._dispatch.is_paused or self.is_stopping:
+            return
+        self._dispatch.is_paused = is_paused
+        if is_paused:
+            running = len(self._children.workers.runs())
+            how = f"kill -CONT {os.getpid()}"
+            self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
+        else:
+            self._log.info("resumed")
+            self._dispatch.look()
+
+    def suspend(self, is_suspended: bool, now: float) -> None:
+        """All masters of the namespace are, or this one works again."""
+        if is_suspended != self.is_suspended:
+            self.is_suspended = is_suspended
+            if is_suspended:
+                self._log.info("suspended")
+            else:
+                self._log.info("resumed")
+            self._duties.hasten(Duty.BEAT, now)  # our rows say so
+
+    def kill_jobs(self, reason: str, now: float) -> None:
+        """Those that run are killed, and all that are here put back."""
+        self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
+        self._release_all(reason, now)
+
+    def stop(self, level: Shutdown, now: float) -> None:
+        """Begins to stop, or stops harder; nothing if it already stops so."""
+        if level > self.orders.shutdown:
+            self.orders = Orders(level, self.orders.interrupted_at)
+            self.shut_down(now)
+
+    def shut_down(self, now: float) -> None:
+        """Carries out what the orders say by now."""
+        level, children = self.orders.shutdown, self._children
+        running = len(children.workers.runs())
+        waits = level is Shutdown.GRACEFUL and running > 0
+        grace_s = self._config.grace_s if waits else None
+        self._log.info("stopping", how=level.name.lower(), running=running, grace_s=grace_s)
+        if waits and self.orders.interrupted_at is not None:
+            self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
+        self._on_stop()
+        self._dispatch.is_open = False
+        children.places.retire_all()
+        self._dispatch.take(children.release_unsent("the daemon stops"))
+        self._duties.hasten(Duty.BEAT, now)
+        self._duties.hasten(Duty.PULSE, now)
+        if level is Shutdown.IMMEDIATE:
+            self._kill_all("the daemon stopped at once", now)
+        elif self._grace_over_at is None:
+            self._grace_over_at = now + self._config.grace_s
+
+    def end_grace(self, now: float) -> None:
+        """Kills and puts back what still runs when a graceful stop's time is over."""
+        if self._grace_over_at is not None and now >= self._grace_over_at:
+            self._grace_over_at = None
+            self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
+
+    def next_due(self) -> float:
+        """When the grace is over, or the end waits no longer."""
+        ours = (self._grace_over_at, self._give_up_at)
+        return min((at for at in ours if at is not None), default=float("inf"))
+
+    def end_by_itself(self, now: float) -> None:
+        """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
+        config, dispatch = self._config, self._dispatch
+        is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
+        if not self._children.is_ready or not is_idle or dispatch.is_paused:
+            self.worked_at = now
+            return
+        is_over = (
+            (config.burst and dispatch.found_nothing)
+            or dispatch.may_claim_no_more
+            or (config.max_idle_s is not None and now - self.worked_at >= config.max_idle_s)
+        )
+        if is_over and not dispatch.has_unfinished and not self.is_stopping:
+            self.stop(Shutdown.GRACEFUL, now)
+
+    def is_done(self) -> bool:
+        """True when there is nothing left to do for it."""
+        if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:
+            self.exit_status = _EX_CONFIG
+            return True
+        if not self.is_stopping:
+            return False
+        if not self._children.workers.runs() and not self._dispatch.has_unfinished:
+            return True
+        if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
+            left = self._dispatch.outcomes_left + len(self._children.workers.runs())
+            self._log.error("stopped without recording all outcomes: jobs run again", jobs=left)
+            self.exit_status = EX_TEMPFAIL
+            return True
+        return False
+
+    def _kill_all(self, reason: str, now: float) -> None:
+        self._release_all(reason, now)
+        if self._give_up_at is None:
+            self._give_up_at = now + _LAST_SETTLES_S
+
+    def _release_all(self, reason: str, now: float) -> None:
+        self._dispatch.take(self._children.release_unsent(reason))
+        for job in self._children.workers.runs():
+            self._children.kill(job, Released(reason), now)
