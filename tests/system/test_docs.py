@@ -135,7 +135,8 @@ class Reader:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RQD_", "REDIS_"))}
+        own = ("RQD_", "REDIS_", "PYTHONPATH")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
         programs = f"{Path(sys.executable).parent}:{kept['PATH']}"
         # A reader has a terminal; here the daemon would take its file for a machine's.
         text = {"RQD_LOG_FORMAT": "text", "XDG_STATE_HOME": ""}
