@@ -10,6 +10,7 @@ import click
 
 from rqd.cli.completing import complete_jobs
 from rqd.cli.job_actions import ACTIONS, Asked, act
+from rqd.cli.masters import serving
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import Paused, pause_of, state_of
 from rqd.cli.table import echo_field, plain
@@ -66,6 +67,8 @@ def command(
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
         told = _describe(job, position, there.views.paused())
+        if told["status"] == "queued":
+            told["served_by"] = serving(there, job.origin)
     told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
     told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
@@ -80,6 +83,8 @@ def _show(told: dict[str, Any]) -> None:
         if name == "callbacks":
             for made in value:
                 echo_field("callback", f"{made['status']}  {made['id']}  {made['description']}")
+        elif name == "served_by" and value == []:
+            echo_field(name, f"no master (rqd start --queues {told['queue']})")
         elif name not in ("attempts", "paused", "paused_until") and value not in (None, "", []):
             held = f" ({state_of(told)})" if name == "queue" and told["paused"] else ""
             echo_field(name, _in_words(name, value) + held)
@@ -97,6 +102,7 @@ def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, 
         "queue": job.origin,
         **held,
         "position": position,
+        "served_by": None,
         "limited_by": job.limited_by,
         "function": job.func_name,
         "description": job.description,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from rqd.cli.completing import complete_jobs
@@ -33,5 +35,9 @@ def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -
             pieces = follower.so_far(_MASTER_S)
         else:
             pieces = follower.kept()
+        printed = False
         for text in as_text(pieces):
+            printed = printed or bool(text)
             click.echo(plain(text), nl=False)
+        if not printed and sys.stdout.isatty():
+            click.echo(f"job {job_id} has printed nothing that is kept", err=True)

@@ -115,6 +115,12 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
     return [row for row in rows if not hosts or row.get("host") in hosts]
 
 
+def serving(there: Backend, queue: str) -> list[str]:
+    """The masters that take jobs of this queue, by name."""
+    rows = there.views.masters()
+    return [row["name"] for row in rows if queue in row.get("queues", "").split(",")]
+
+
 def tell(there: Backend, rows: Sequence[Row], do: str, **more: Any) -> tuple[str, list[str]]:
     """Sends a command that is not answered: its id, who got it."""
     request = os.urandom(8).hex()

@@ -105,7 +105,7 @@ class Lifecycle:
         self._dispatch.is_paused = is_paused
         if is_paused:
             running = len(self._children.workers.runs())
-            how = f"kill -CONT {os.getpid()}"
+            how = f"rqd undrain, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
         else:
             self._log.info("resumed")

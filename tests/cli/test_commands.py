@@ -62,6 +62,20 @@ def test_info_says_whose_jobs_wait_for_a_master_that_there_is_not(redis_url: str
     assert "low: no master" not in shown
 
 
+def test_a_queued_job_says_who_serves_its_queue(redis_url: str) -> None:
+    enqueued = rqd("enqueue", "-q", "low", "tests.client.work.multiply", ":2", url=redis_url)
+    job_id = enqueued.out.strip()
+    assert "served_by:    no master (rqd start --queues low)\n" in (
+        rqd("job", job_id, url=redis_url).out
+    )
+
+    for name, queues in (("a", "high,low"), ("b", "lower")):
+        backend_for(redis_url).store.hello(name, "boot", 60, {"queues": queues})
+
+    assert json.loads(rqd("job", job_id, "--json", url=redis_url).out)["served_by"] == ["a"]
+    assert "served_by:    a\n" in rqd("job", job_id, url=redis_url).out
+
+
 def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
     backend = backend_for(redis_url)
     rqd("enqueue", "-q", "low", "tests.client.work.multiply", ":2", url=redis_url)
