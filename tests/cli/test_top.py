@@ -74,10 +74,12 @@ class Terminal:
         self.resize(24, 120, tell=False)
         self.before = termios.tcgetattr(self.far)
         self.written = b""
+        # A size in the environment, as pytest-xdist's, would hold for curses whatever comes.
+        environment = {k: v for k, v in os.environ.items() if k not in ("LINES", "COLUMNS")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rqd", "top", "--interval", "0.1"],
             cwd=ROOT,
-            env={**os.environ, "RQD_URL": url, "TERM": "xterm"},
+            env={**environment, "RQD_URL": url, "TERM": "xterm"},
             stdin=self.far,
             stdout=self.far,
             stderr=subprocess.PIPE,
