@@ -120,9 +120,12 @@ def test_what_a_job_left_in_a_session_of_its_own_is_killed_before_its_job_runs_a
     kill_at_once(first)
     assert alive(stray)
 
-    start_daemon("--name", "alpha")
+    second = start_daemon("--name", "alpha")
 
     assert not alive(stray)
+    # The job runs again, and leaves another one: a stop takes it along, a kill might not.
+    second.signal(signal.SIGQUIT)
+    assert second.wait() == 0
 
 
 def test_a_master_without_a_lock_runs_and_says_so(start_daemon: StartDaemon, queue: Queue) -> None:
