@@ -290,7 +290,8 @@ def test_a_failure_whose_type_can_not_show_the_text_is_a_job_failed_error(name: 
         cause=f"raised {name}: why it failed",
         exc_string="",
     )
-    error = failure_of(SimpleNamespace(cause=None), told)  # type: ignore[arg-type]
+    job = SimpleNamespace(cause=None)  # all that is asked of one
+    error = failure_of(job, told)  # type: ignore[arg-type]  # no Job
     assert isinstance(error, JobFailedError)
     assert "why it failed" in str(error)
 

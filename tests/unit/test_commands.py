@@ -68,7 +68,7 @@ def asking(request: Any = "r") -> dict[str, Any]:
 
 
 def test_only_who_asks_for_an_answer_gets_one(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]
+    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
     answers.give({"id": "r", "do": "dance"}, {"x": 1}, 0)
     answers.give(asking("r" * 101), {"x": 1}, 0)
     answers.give(asking(7), {"x": 1}, 0)
@@ -80,14 +80,14 @@ def test_only_who_asks_for_an_answer_gets_one(link: Link) -> None:
 
 
 def test_an_answer_that_is_too_long_says_so(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]
+    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
     answers.give(asking(), {"stack": "x" * MOST_BYTES}, 0)
     answers.send(0)
     assert link.written == [("r", {"error": f"the answer has {MOST_BYTES + 13:,} bytes"})]
 
 
 def test_answers_wait_while_redis_is_away_and_not_for_ever(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]
+    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
     link.state = "away"
     for number in range(150):
         answers.give(asking(f"r{number}"), {}, 0 if number < 100 else 30)

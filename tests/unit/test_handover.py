@@ -185,12 +185,14 @@ def test_what_has_no_form_there_is_refused_by_the_writer(channel: socket.socket)
 @pytest.mark.parametrize("kind", [ZygoteProcess, Instance])
 def test_what_is_taken_over_has_all_that_a_new_one_has(kind: type) -> None:
     def assigned(function: object) -> set[str]:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
+        source = inspect.getsource(function)  # type: ignore[arg-type]  # typed as object
+        tree = ast.parse(textwrap.dedent(source))
         return {
             node.attr
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
         }
 
-    made, taken_over = assigned(kind.__init__), assigned(vars(kind)["take_over"].__func__)  # type: ignore[misc]
+    made = assigned(kind.__init__)  # type: ignore[misc]  # of this very class, no subclass
+    taken_over = assigned(vars(kind)["take_over"].__func__)
     assert made - taken_over == set(), "descriptors among them belong into its `fds`, too"
