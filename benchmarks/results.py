@@ -1,27 +1,39 @@
-"""What was measured, and what follows: ratios within a round, and which floors are reached."""
+"""What was measured, and what follows: ratios within a round, and which claims hold."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.commands import Commands
-from benchmarks.latency import Latencies
+Rows = Mapping[str, Sequence[float]]
 
-RQD, REUSED, RQ, HUEY, BARE = "rqd", "rqd_reused", "rq", "huey", "bare"
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Something that is measured of several; its name is what figures and claims call it.
+
+    Those of one title that follow one another are one table, of a column each.
+    """
+
+    name: str
+    title: str
+    column: str
+    digits: int = 0
+    chart: str = "bars"  # or stacked, the last the others' sum; or lines, over the rows' numbers
 
 
 @dataclass(slots=True)
 class Results:
-    """By contender; a rate for each round, so that a round's rates can be compared."""
+    """A figure a round, by quantity and by who was measured; in the order they were made."""
 
-    backlog: dict[str, list[float]] = field(default_factory=dict)
-    singly: dict[str, list[float]] = field(default_factory=dict)
-    in_bulk: dict[str, list[float]] = field(default_factory=dict)
-    latency: dict[str, Latencies] = field(default_factory=dict)
-    commands: dict[str, Commands] = field(default_factory=dict)
+    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     others_share: list[float] = field(default_factory=list)  # of the processors, before each run
+
+    def add(self, quantity: str, row: str, figure: float) -> None:
+        """One more round's."""
+        self.figures.setdefault(quantity, {}).setdefault(row, []).append(figure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +53,56 @@ class Claim:
         return self.measured <= self.to_reach if self.at_most else self.measured >= self.to_reach
 
 
-def claims(results: Results) -> list[Claim]:
-    """Every claim whose measurements were made."""
-    backlog, singly, in_bulk = results.backlog, results.singly, results.in_bulk
-    compared = [
-        ("fork per job: rqd / RQ's pool", backlog, RQD, backlog, RQ, 8.0),
-        ("fork per job: rqd / bare loop", backlog, RQD, backlog, BARE, 0.75),
-        ("process reused: rqd / Huey", backlog, REUSED, backlog, HUEY, 1.5),
-        ("enqueue: rqd / RQ", singly, RQD, singly, RQ, 3.0),
-        ("enqueue_many: rqd / RQ's enqueue", in_bulk, RQD, singly, RQ, 20.0),
-    ]
-    made = []
-    for text, ours, we, theirs, they, to_reach in compared:
-        if ours.get(we) and theirs.get(they):
-            ratios = [a / b for a, b in zip(ours[we], theirs[they], strict=True)]
-            spread = min(ratios), max(ratios)
-            made.append(Claim(text, statistics.median(ratios), to_reach, "x", spread=spread))
-    if RQD in results.latency:
-        median_ms = percentile(results.latency[RQD].to_first_line, 50) * 1000
-        made.append(
-            Claim("idle, enqueue to first line, median", median_ms, 2.0, "ms", at_most=True)
-        )
-    if RQD in results.commands:
-        counts = results.commands[RQD]
-        each = counts.enqueue + counts.backlog
-        made.append(Claim("commands a job, enqueue and backlog", each, 3.0, "", at_most=True))
-        made.append(Claim("commands a job, idle daemon's own", counts.idle, 3.0, "", at_most=True))
-    return made
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """To be claimed: one of two divided by the other, round by round.
+
+    Of several others the best is taken: the highest, or for `at_most` the lowest. `of_others` is
+    the quantity they are compared in, None for the same.
+    """
+
+    text: str
+    quantity: str
+    row: str
+    others: tuple[str, ...]
+    to_reach: float
+    at_most: bool = False
+    of_others: str | None = None
+
+    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
+        """None if one of the two wasn't measured."""
+        ours = figures.get(self.quantity, {}).get(self.row)
+        theirs = figures.get(self.of_others or self.quantity, {})
+        measured = {name: theirs[name] for name in self.others if theirs.get(name)}
+        if not ours or not measured:
+            return None
+        best = min if self.at_most else max
+        rival = best(measured, key=lambda name: statistics.median(measured[name]))
+        # zip, as one that failed in a round has a figure fewer.
+        ratios = [a / b for a, b in zip(ours, measured[rival], strict=False)]
+        text = self.text if len(self.others) == 1 else f"{self.text} ({rival})"
+        spread = min(ratios), max(ratios)
+        return Claim(text, statistics.median(ratios), self.to_reach, "x", self.at_most, spread)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """To be claimed: a figure by itself, the median over the rounds."""
+
+    text: str
+    quantity: str
+    row: str
+    to_reach: float
+    unit: str
+    at_most: bool = True
+
+    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
+        """None if it wasn't measured."""
+        found = figures.get(self.quantity, {}).get(self.row)
+        if not found:
+            return None
+        middle, spread = statistics.median(found), (min(found), max(found))
+        return Claim(self.text, middle, self.to_reach, self.unit, self.at_most, spread)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

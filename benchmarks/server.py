@@ -30,6 +30,8 @@ class Server:
     folder: Path
     binary: str
     client: redis.Redis
+    results: redis.Redis  # database 1
+    pid: int
 
     @property
     def env(self) -> dict[str, str]:
@@ -43,6 +45,11 @@ class Server:
     def count(self, command: str, key: str) -> int:
         """ZCARD or HLEN of a key: how many jobs a contender has finished."""
         answer: Any = self.client.execute_command(command, key)
+        return int(answer)
+
+    def results_count(self) -> int:
+        """Keys in database 1, where contenders with a key a result keep theirs and nothing else."""
+        answer: Any = self.results.dbsize()
         return int(answer)
 
     def version(self) -> str:
@@ -62,10 +69,12 @@ def started_server() -> Iterator[Server]:
         command = [binary, "--bind", "127.0.0.1", "--port", str(port)]
         command += ["--save", "", "--appendonly", "no", "--dir", name]
         with running(command, os.environ, log) as process:
-            client = redis.Redis(port=port)
+            client, results = redis.Redis(port=port), redis.Redis(port=port, db=1)
             wait_for(lambda: _answers(client, process), "the server", 10.0, process, log)
-            yield Server(f"redis://127.0.0.1:{port}", ("127.0.0.1", port), folder, binary, client)
+            url, address = f"redis://127.0.0.1:{port}", ("127.0.0.1", port)
+            yield Server(url, address, folder, binary, client, results, process.pid)
             client.close()
+            results.close()
 
 
 def _free_port() -> int:

@@ -1,0 +1,1 @@
+"""The same jobs as each contender wants them, in what its workers import."""
