@@ -8,72 +8,157 @@ the fork; `_signal` and `_socket` are the C modules, without the enums of `signa
 from __future__ import annotations
 
 import _socket
-import io
 import os
 import sys
-import time
-from fcntl import F_SETOWN, fcntl
+from fcntl import fcntl
+from os import close, dup2, getpid, set_blocking, setpgid
 from resource import RUSAGE_SELF, getrusage
 from select import POLLIN, poll
+from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
 from rqd.daemon import frames
-from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.attempt import run_call
+from rqd.daemon.frames import JOB, SUCCEEDED, FrameReader, encode_frame
 from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
-from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call, import_function
 from rqd.model.current import current
-from rqd.model.errors import (
-    InvalidCallError,
-    JobStoppedException,
-    JobTimeoutException,
-    NotAllowedError,
-    RetryLater,
-)
-from rqd.model.serializers import PickleSerializer, resolve_serializer
+from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-    from rqd.model.allowlist import Allowlist
-
-# A job's payload, its serializer, what it may name.
-_Call = tuple[bytes, str, "Allowlist | None"]
 
 EX_SOFTWARE = 70
-_TRACEBACK_LIMIT_CHARS = 64 * 1024
-_PREVIEW_LIMIT_CHARS = 200
+_F_SETOWN_EX, _F_OWNER_PGRP = 15, 2  # fcntl.h; Python has no names for them
 _REHEARSALS = 64
-# By its name, as what a job calls: it asks Redis, which this process otherwise does without.
-_CALLBACK_ARGUMENTS = "rqd.callbacks.callback_arguments"
-# Exception handlers have so long together: a job that timed out is killed a second later.
-_HANDLERS_LIMIT_S = 4.0
-_OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_DIGITS = tuple(f"{number:02}" for number in range(60))  # not formatted in each child
+# Most jobs fit into the first, which is none of malloc's, whose free pieces lie in many pages.
+_FEW_BYTES, _MUCH_BYTES = 448, 65536
+_NOWHERE = _socket.socket.__new__(_socket.socket)  # closed
 
 
-def live(
-    worker: int,
-    channel: _socket.socket,
-    pipes: Pipes,
-    jobs: int,
-    set_title: Callable[[str], None],
-    trust: Trust,
-) -> None:
-    """Runs up to `jobs` jobs from the channel and exits the process; never returns."""
-    status = EX_SOFTWARE
-    try:
-        _set_up(worker, pipes, set_title)
-        status = _serve(worker, channel, jobs, set_title, trust)
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
-        sys.excepthook(*sys.exc_info())
-        _flush()
-    finally:
-        os._exit(status)
+class Child:
+    """What a child consists of: made once by the zygote, so that each finds it ready.
+
+    What is made after the fork is a page to copy, and its class another one. So is a module that a
+    name is looked up in, a generator, a list comprehension.
+    """
+
+    __slots__ = ("_inbox", "_jobs", "_set_title", "_teller", "_trust", "_utc_offset_s")
+
+    def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
+        """`jobs`: so many one takes."""
+        self._jobs = jobs
+        self._set_title = set_title
+        self._trust = trust
+        self._inbox = _Inbox(_NOWHERE)
+        self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
+        timer.ask_more = self._inbox.ask_more
+        current.line = self._teller
+        self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Takes note of the local time's distance to UTC, for the titles."""
+        # Not in the child: the C library's time zones are seven pages to copy.
+        self._utc_offset_s = localtime().tm_gmtoff
+
+    def live(
+        self, worker: int, channel: _socket.socket, pipes: Pipes, control_fd: int, far_fd: int
+    ) -> None:
+        """Runs jobs from the channel and exits the process; never returns.
+
+        `control_fd` and `far_fd`, the channel's other end, are not its own: they are closed.
+        """
+        status = EX_SOFTWARE
+        try:
+            close(control_fd)
+            close(far_fd)
+            self.set_up(worker, pipes)
+            status = self.serve(worker, channel)
+        except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
+            sys.excepthook(*sys.exc_info())
+            _flush()
+        finally:
+            os._exit(status)
+
+    def serve(self, worker: int, channel: _socket.socket) -> int:
+        """Runs jobs from the channel; the status to exit with."""
+        pid = getpid()
+        jobs, inbox, teller = self._jobs, self._inbox, self._teller
+        inbox.channel = teller.channel = channel
+        teller.pid = pid
+        outputs = _outputs() if jobs > 1 else None
+        for left in range(jobs, 0, -1):
+            fields = inbox.next_job()
+            if fields is None:
+                return 0  # the master closed the channel: no more work here
+            teller.begin(inbox.token)
+            answer = self._perform(worker, fields)
+            _flush()
+            if getpid() != pid:
+                os._exit(0)  # the job forked and returned in both: only the child itself answers
+            # The job closed or turned them, or left a process that may write there: the next one
+            # shall have its own. Said before the answer, at which the next one comes.
+            is_last = left > 1 and (_outputs() != outputs or _has_children())
+            teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
+            if is_last:
+                return 0
+            if left > 1:
+                self._set_title(f"rqd: worker {worker} idle")
+        return 0
+
+    def set_up(self, worker: int, pipes: Pipes) -> None:
+        """Makes of this process the one in the worker's place."""
+        pid = getpid()
+        setpgid(0, 0)
+        # From here on the kernel kills this process group when the master's end of the pipe closes.
+        # Not by F_SETOWN, as `fcntl` raises and catches a TypeError where it is passed a number.
+        owner = _F_OWNER_PGRP.to_bytes(4, sys.byteorder) + pid.to_bytes(4, sys.byteorder)
+        fcntl(pipes.life_fd, _F_SETOWN_EX, owner)
+        # And if the master died before that, we see it now: there is no order that leaves us alive.
+        poll_life, set_title = pipes.poll_life, self._set_title
+        if poll_life(0):
+            os._exit(0)
+        if pipes.join_fd >= 0:
+            _join_group(pipes.join_fd)
+        output_fd = pipes.output_fd
+        set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
+        dup2(output_fd, 1)
+        dup2(output_fd, 2)
+        dup2(pipes.stack_fd, pipes.stack_at_fd, False)
+        set_title(f"rqd: worker {worker} idle")
+        if "numpy.random" in sys.modules:  # else every child would draw the same numbers
+            sys.modules["numpy.random"].seed()
+
+    def _perform(self, worker: int, fields: list[bytes]) -> bytes:
+        job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
+        id_text, queue_text, name_text = job_id.decode(), queue.decode(), func_name.decode()
+        set_title, job = self._set_title, f"{name_text} [{queue_text}] {id_text[:8]}"
+        set_title(f"rqd: worker {worker} {job} since {self._clock()}")
+        fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
+        current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
+        peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
+        wall_ns, cpu_ns = monotonic_ns(), process_time_ns()
+        loaded = [wall_ns]
+        call = payload, serializer.decode(), self._trust.allowlist
+        kind, *answer = run_call(call, float(timeout), loaded)
+        wall_us = (monotonic_ns() - wall_ns) // 1000
+        cpu_us = (process_time_ns() - cpu_ns) // 1000
+        load_us = (loaded[0] - wall_ns) // 1000
+        grown_kib = getrusage(RUSAGE_SELF).ru_maxrss - peak_kib
+        current.leave()
+        if kind == SUCCEEDED and self._trust.keyring is not None:
+            answer.append(self._trust.sign_result(job_id, token, serializer, answer[0]))
+        answer += str(wall_us).encode(), str(cpu_us).encode(), str(load_us).encode()
+        return encode_frame(kind, token, *answer, str(grown_kib * 1024).encode())
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time()) + self._utc_offset_s, 60)
+        return f"{_DIGITS[minutes // 60 % 24]}:{_DIGITS[minutes % 60]}:{_DIGITS[seconds]}"
 
 
-def rehearse(trust: Trust, stack_at_fd: int) -> None:
+def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
     """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
 
     The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
@@ -81,16 +166,18 @@ def rehearse(trust: Trust, stack_at_fd: int) -> None:
     """
     payload = PickleSerializer.dumps(("builtins.bool", None, (), {}))
     fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
-    frame = encode_frame(frames.JOB, *fields)
+    frame = encode_frame(JOB, *fields)
     life_read, life_write = os.pipe()
     stack_fd = os.dup(stack_at_fd)
     pipes = Pipes(2, life_read, stack_fd, stack_at_fd)
+    child = Child(jobs, lambda _title: None, trust)
     for _ in range(_REHEARSALS):
         near, far = _socket.socketpair()
         near.sendall(frame)
+        near.shutdown(_socket.SHUT_WR)  # no other job
         # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
-        _set_up(0, pipes, lambda _title: None)
-        _serve(0, far, 1, lambda _title: None, trust)
+        child.set_up(0, pipes)
+        child.serve(0, far)
         near.close()
         far.close()
     for fd in (life_read, life_write, stack_fd):
@@ -99,7 +186,7 @@ def rehearse(trust: Trust, stack_at_fd: int) -> None:
 
 def serve_inline(channel: _socket.socket, trust: Trust) -> None:
     """Runs one job from the channel in this process, which is no child: see inline.py."""
-    _serve(0, channel, 1, lambda _title: None, trust)
+    Child(1, lambda _title: None, trust).serve(0, channel)
 
 
 class Pipes:
@@ -125,38 +212,32 @@ class Pipes:
         self.poll_life(0)
 
 
-class _Instant:
-    """A moment of the monotonic clock, in nanoseconds."""
-
-    __slots__ = ("at_ns",)
-
-    def __init__(self, at_ns: int) -> None:
-        self.at_ns = at_ns
-
-
 class _Inbox:
     """What the master sends: jobs, and to the running one more time, or its record."""
 
-    __slots__ = ("_channel", "_reader", "_taken", "token")
+    __slots__ = ("_reader", "_taken", "ask_more", "channel", "token")
 
     def __init__(self, channel: _socket.socket) -> None:
-        self._channel = channel
+        self.channel = channel
+        self.ask_more = self.granted_s  # bound once
         self._reader = FrameReader()
         self._taken: list[frames.Frame] = []
         self.token = b""
 
     def next_job(self) -> list[bytes] | None:
         """Waits for a job; None if there will be none."""
+        size = _FEW_BYTES
         while True:
             while self._taken:
                 kind, fields = self._taken.pop(0)
-                if kind == frames.JOB:
+                if kind == JOB:
                     self.token = fields[1]
                     return fields
-            data = self._channel.recv(65536)
+            data = self.channel.recv(size)
             if not data:
                 return None
             self._taken = self._reader.feed(data)
+            size = _MUCH_BYTES
 
     def granted_s(self) -> float:
         """Seconds that the running job has got more; called by its alarm, so it may not wait."""
@@ -167,15 +248,15 @@ class _Inbox:
 
     def record(self, patience_s: float) -> dict[bytes, bytes] | None:
         """The running job's hash, once the master has sent it; None if it does not in this time."""
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = monotonic() + patience_s
         watch = poll()
-        watch.register(self._channel, POLLIN)
+        watch.register(self.channel, POLLIN)
         while True:
             for frame in self._taken:
                 if frame[0] == frames.RECORD and frame[1][0] == self.token:
                     self._taken.remove(frame)
                     return dict(zip(frame[1][1::2], frame[1][2::2], strict=True))
-            left_s = give_up_at - time.monotonic()
+            left_s = give_up_at - monotonic()
             if left_s <= 0 or not watch.poll(left_s * 1000):
                 return None
             timer.is_held = True  # its alarm reads here, too
@@ -188,31 +269,11 @@ class _Inbox:
     def _take_what_came(self) -> bool:
         """False if the master is gone."""
         try:
-            data = self._channel.recv(65536, _socket.MSG_DONTWAIT)
+            data = self.channel.recv(_MUCH_BYTES, _socket.MSG_DONTWAIT)
         except OSError:
             return True  # nothing came
         self._taken += self._reader.feed(data)
         return bool(data)
-
-
-def _set_up(worker: int, pipes: Pipes, set_title: Callable[[str], None]) -> None:
-    pid = os.getpid()
-    os.setpgid(0, 0)
-    # From here on the kernel kills this process group when the master's end of the pipe closes.
-    fcntl(pipes.life_fd, F_SETOWN, -pid)
-    # And if the master died before that, we see it now: there is no order that leaves us alive.
-    if pipes.poll_life(0):
-        os._exit(0)
-    if pipes.join_fd >= 0:
-        _join_group(pipes.join_fd)
-    output_fd = pipes.output_fd
-    os.set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
-    os.dup2(output_fd, 1)
-    os.dup2(output_fd, 2)
-    os.dup2(pipes.stack_fd, pipes.stack_at_fd, False)
-    set_title(f"rqd: worker {worker} idle")
-    if "numpy.random" in sys.modules:  # else every child would draw the same numbers
-        sys.modules["numpy.random"].seed()
 
 
 def _join_group(join_fd: int) -> None:
@@ -220,39 +281,6 @@ def _join_group(join_fd: int) -> None:
         os.write(join_fd, b"0")
     except OSError:
         pass  # the group is gone: the job is looked at by the master all the same
-
-
-def _serve(
-    worker: int,
-    channel: _socket.socket,
-    jobs: int,
-    set_title: Callable[[str], None],
-    trust: Trust,
-) -> int:
-    pid = os.getpid()
-    inbox = _Inbox(channel)
-    teller = Teller(channel, pid, inbox.record)
-    timer.ask_more = inbox.granted_s
-    current.line = teller
-    outputs = _outputs() if jobs > 1 else None
-    for left in range(jobs, 0, -1):
-        fields = inbox.next_job()
-        if fields is None:
-            return 0  # the master closed the channel: no more work here
-        teller.begin(inbox.token)
-        answer = _perform(worker, fields, set_title, trust)
-        _flush()
-        if os.getpid() != pid:
-            os._exit(0)  # the job forked and returned in both: only the child itself answers
-        # The job closed or turned them, or left a process that may write there: the next one shall
-        # have its own. Said before the answer, at which the next one comes.
-        is_last = left > 1 and (_outputs() != outputs or _has_children())
-        teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
-        if is_last:
-            return 0
-        if left > 1:
-            set_title(f"rqd: worker {worker} idle")
-    return 0
 
 
 def _outputs() -> tuple[int, int, bool, bool] | None:
@@ -271,181 +299,12 @@ def _has_children() -> bool:
     return True
 
 
-def _perform(
-    worker: int, fields: list[bytes], set_title: Callable[[str], None], trust: Trust
-) -> bytes:
-    job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
-    id_text, queue_text, name_text = job_id.decode(), queue.decode(), func_name.decode()
-    since = time.strftime("%H:%M:%S")
-    set_title(f"rqd: worker {worker} {name_text} [{queue_text}] {id_text[:8]} since {since}")
-    fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
-    current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
-    peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
-    wall_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
-    loaded = _Instant(wall_ns)
-    call = payload, serializer.decode(), trust.allowlist
-    kind, *answer = _call(call, float(timeout), loaded)
-    wall_us = (time.monotonic_ns() - wall_ns) // 1000
-    cpu_us = (time.process_time_ns() - cpu_ns) // 1000
-    load_us = (loaded.at_ns - wall_ns) // 1000
-    grown_kib = getrusage(RUSAGE_SELF).ru_maxrss - peak_kib
-    current.leave()
-    if kind == frames.SUCCEEDED and trust.keyring is not None:
-        answer.append(trust.sign_result(job_id, token, serializer, answer[0]))
-    used = (b"%d" % number for number in (wall_us, cpu_us, load_us, grown_kib * 1024))
-    return encode_frame(kind, token, *answer, *used)
-
-
-def _call(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
-    """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here.
-
-    `loaded` is set to the time at which the function was imported and the arguments were there.
-    """
-    try:
-        return _attempt(call, limit_s, loaded)
-    except JobTimeoutException as error:
-        # The alarm came between the call and its disarming; it repeats after half a second only.
-        timer.disarm()
-        return frames.TIMED_OUT, _describe(error)
-
-
-def _attempt(call: _Call, limit_s: float, loaded: _Instant) -> tuple[Any, ...]:
-    serializer, is_admitted = call[1], False
-    try:
-        timer.arm(limit_s)
-        function, args, kwargs = decode_call(*call)
-        is_admitted = True
-        loaded.at_ns = time.monotonic_ns()
-        if '"callback":' in current.terms:
-            args = (*import_function(_CALLBACK_ARGUMENTS)(current.terms), *args)
-        if current.around is None:
-            value = _run(function, args, kwargs)
-        else:
-            value = current.around.run(_run, function, args, kwargs)
-        if type(value).__name__ == "Retry" and (asked := _asked_by(value)):
-            timer.disarm()
-            return asked
-        result = _encode_result(value, serializer)
-        timer.disarm()
-    except JobTimeoutException as error:
-        timer.disarm()
-        _tell_handlers(error)
-        return frames.TIMED_OUT, _describe(error)
-    except RetryLater as error:
-        timer.disarm()
-        return _asking({"most": error.max, "intervals": [error.delay]}, _message(error))
-    except BaseException as error:  # noqa: BLE001 - whatever a job raises is its outcome
-        timer.disarm()
-        if not is_admitted and isinstance(error, NotAllowedError):
-            return frames.REFUSED, _message(error).encode(errors="replace")
-        if not isinstance(error, JobStoppedException):
-            _tell_handlers(error)
-        kind, *ancestors = map(_class_name, type(error).__mro__)
-        message = _message(error).encode(errors="replace")
-        return frames.RAISED, kind, message, _describe(error), b"\n".join(ancestors)
-    if len(result) > DEFAULT_PAYLOAD_LIMIT_BYTES:
-        what = (
-            f"the result takes {len(result):,} bytes, the limit is"
-            f" {DEFAULT_PAYLOAD_LIMIT_BYTES:,}: store it elsewhere and return its address"
-        )
-        name, told = b"rqd.exceptions.PayloadTooLargeError", what.encode()
-        return frames.RAISED, name, told, told, b""
-    return frames.SUCCEEDED, result, _preview(value, len(result))
-
-
-def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    value = function(*args, **kwargs)
-    return _run_coroutine(value) if type(value).__name__ == "coroutine" else value
-
-
-def _tell_handlers(error: BaseException) -> None:
-    """The daemon's exception handlers are called, if it has any: the outcome stays what it is."""
-    if current.around is None:
-        return
-    try:
-        timer.arm(_HANDLERS_LIMIT_S)
-        current.around.tell(error)
-        timer.disarm()
-    except (JobTimeoutException, JobStoppedException):
-        timer.disarm()
-        sys.excepthook(*sys.exc_info())
-
-
-def _asked_by(value: Any) -> tuple[Any, ...] | None:
-    """The answer of a job that returned this; None if it is no Retry of ours."""
-    from rqd.model.retry import Retry  # noqa: PLC0415 - late: few jobs have use for it
-
-    return _asking(value.asking(), "") if isinstance(value, Retry) else None
-
-
-def _asking(asked: dict[str, Any], why: str) -> tuple[Any, ...]:
-    from rqd.model.terms import dump_terms  # noqa: PLC0415 - as in _asked_by
-
-    return frames.ASKED_AGAIN, dump_terms(asked).encode(), why.encode(errors="replace")
-
-
-def _class_name(kind: type) -> bytes:
-    return f"{kind.__module__}.{kind.__qualname__}".encode(errors="replace")
-
-
-def _encode_result(value: Any, serializer: str) -> bytes:
-    try:
-        return resolve_serializer(serializer).dumps(value)
-    except JobTimeoutException:
-        raise
-    except Exception as error:  # noqa: BLE001 - serializers and users' __reduce__ raise anything
-        what = f"the result, of type {type(value).__name__},"
-        raise InvalidCallError(f"{what} can't be serialized with {serializer}: {error}") from None
-
-
-def _run_coroutine(value: Any) -> Any:
-    import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
-
-    return asyncio.run(value)
-
-
-def _describe(error: BaseException) -> bytes:
-    shown = error.__traceback__
-    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        shown = shown.tb_next  # the user's code begins after our own
-    try:
-        text = _format(error.with_traceback(shown))
-    except Exception as failure:  # noqa: BLE001 - a user's __str__ or source file can break this
-        text = f"{type(error).__name__} (its traceback can't be shown: {type(failure).__name__})\n"
-    return text[-_TRACEBACK_LIMIT_CHARS:].encode(errors="replace")
-
-
-def _format(error: BaseException) -> str:
-    """Its traceback, by the interpreter's own printer: the module `traceback` loads a megabyte."""
-    printed, theirs = io.StringIO(), sys.stderr
-    sys.stderr = printed
-    try:
-        sys.__excepthook__(type(error), error, error.__traceback__)
-    finally:
-        sys.stderr = theirs
-    return printed.getvalue()
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:_TRACEBACK_LIMIT_CHARS]
-    except Exception as failure:  # noqa: BLE001 - a user's __str__
-        return f"(its message can't be shown: {type(failure).__name__})"
-
-
-def _preview(value: Any, size_bytes: int) -> bytes:
-    """A short repr for people who look at the job, so that nobody must unpickle to show it."""
-    if size_bytes > 20 * _PREVIEW_LIMIT_CHARS:
-        return f"<{type(value).__name__}, {size_bytes:,} bytes>".encode(errors="replace")
-    try:
-        return repr(value)[:_PREVIEW_LIMIT_CHARS].encode(errors="replace")
-    except Exception:  # noqa: BLE001 - a user's __repr__
-        return f"<{type(value).__name__}>".encode(errors="replace")
-
-
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue  # closed or replaced by the job; its output is its own affair
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # closed or replaced by the job; its output is its own affair
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass

@@ -57,6 +57,8 @@ LAST = 44  # its process takes no other job
 
 Frame = tuple[int, list[bytes]]
 
+_read_int = int.from_bytes  # bound once
+
 
 class FrameError(Exception):
     """Bytes that are no frame: the other side is broken, or not ours."""
@@ -64,11 +66,14 @@ class FrameError(Exception):
 
 def encode_frame(kind: int, *fields: bytes) -> bytes:
     """The frame's bytes."""
-    body_bytes = 1 + sum(map(len, fields)) + 4 * len(fields)
-    parts = [body_bytes.to_bytes(4, "big"), kind.to_bytes(1, "big")]
+    parts = [b"", kind.to_bytes(1, "big")]
+    body_bytes = 1
     for field in fields:
-        parts.append(len(field).to_bytes(4, "big"))
+        size = len(field)
+        body_bytes += 4 + size
+        parts.append(size.to_bytes(4, "big"))
         parts.append(field)
+    parts[0] = body_bytes.to_bytes(4, "big")
     return b"".join(parts)
 
 
@@ -93,32 +98,40 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Takes some bytes, returns the frames they complete. Raises FrameError on nonsense."""
-        buffer = self._buffer
-        buffer += data
+        if self._buffer:
+            self._buffer += data
+            frames, taken = self._read(self._buffer)
+            del self._buffer[:taken]
+        else:  # most often whole frames come: those are read where they are
+            frames, taken = self._read(data)
+            if taken < len(data):
+                self._buffer += data[taken:]
+        return frames
+
+    def _read(self, data: bytes | bytearray) -> tuple[list[Frame], int]:
+        """The whole frames, and how many bytes they take."""
         frames: list[Frame] = []
-        start = 0
-        while len(buffer) - start >= 4:
-            body_bytes = int.from_bytes(buffer[start : start + 4], "big")
+        start, size = 0, len(data)
+        while size - start >= 4:
+            body_bytes = _read_int(data[start : start + 4], "big")
             if not 1 <= body_bytes <= self.max_bytes:
                 raise FrameError(f"a frame of {body_bytes} bytes")
             end = start + 4 + body_bytes
-            if len(buffer) < end:
+            if size < end:
                 break
-            frames.append(_decode_body(buffer, start + 4, end))
+            frames.append(_decode_body(data, start + 4, end))
             start = end
-        if start:
-            del buffer[:start]
-        return frames
+        return frames, start
 
 
-def _decode_body(buffer: bytearray, start: int, end: int) -> Frame:
-    kind = buffer[start]
+def _decode_body(data: bytes | bytearray, start: int, end: int) -> Frame:
+    kind = data[start]
     at = start + 1
     fields: list[bytes] = []
     while at < end:
-        field_end = at + 4 + int.from_bytes(buffer[at : at + 4], "big")
+        field_end = at + 4 + _read_int(data[at : at + 4], "big")
         if at + 4 > end or field_end > end:
             raise FrameError(f"a field reaches past the end of a frame of kind {kind}")
-        fields.append(bytes(buffer[at + 4 : field_end]))
+        fields.append(bytes(data[at + 4 : field_end]))
         at = field_end
     return kind, fields

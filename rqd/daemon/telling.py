@@ -39,7 +39,7 @@ class Teller:
     ) -> None:
         self.token = b""
         self._await_record = await_record
-        self._channel = channel
+        self.channel = channel
         self.pid = pid
         self._main = _thread.get_ident()
         self._latest: dict[int, bytes] = {}
@@ -80,7 +80,7 @@ class Teller:
         # Never without end: a handler of the job's own may have raised while it was held.
         is_ours = self._sending.acquire(True, _PATIENCE_S)
         try:
-            self._channel.sendall(self._take() + answer)
+            self.channel.sendall(self._take() + answer)
         finally:
             if is_ours:
                 self._sending.release()
@@ -113,7 +113,7 @@ class Teller:
             frame = self._latest.pop(kind, b"")
             try:
                 if len(frame) <= _WHOLE_BYTES:
-                    self._channel.send(frame, MSG_DONTWAIT)
+                    self.channel.send(frame, MSG_DONTWAIT)
                     continue
             except BlockingIOError:
                 pass  # the socket is full
@@ -145,9 +145,11 @@ class Teller:
             with self._sending:
                 self._next_at = monotonic() + _PAUSE_S
                 try:
-                    self._channel.sendall(self._take())
+                    self.channel.sendall(self._take())
                 except OSError:
                     return
 
     def _take(self) -> bytes:
+        if not self._latest:
+            return b""
         return b"".join([self._latest.pop(kind, b"") for kind in [*self._latest]])

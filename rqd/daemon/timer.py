@@ -4,9 +4,9 @@ and an order to stop.
 
 from __future__ import annotations
 
-import _signal
 import faulthandler
 import sys
+from _signal import ITIMER_REAL, setitimer
 from time import monotonic
 
 from rqd.model.errors import JobStoppedException, JobTimeoutException
@@ -54,13 +54,13 @@ class Timer:
             self.limit_s = limit_s
             self._has_shown_threads = False
             self._ends_at = monotonic() + limit_s
-            _signal.setitimer(_signal.ITIMER_REAL, limit_s, _REPEAT_S)
+            setitimer(ITIMER_REAL, limit_s, _REPEAT_S)
 
     def disarm(self) -> None:
         """No job runs, or its end is known."""
         self.runs = False
         self.limit_s = 0.0
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        setitimer(ITIMER_REAL, 0)
 
     def extend(self, seconds: float) -> None:
         """So much more for the job; nothing where it has no limit."""
@@ -68,7 +68,7 @@ class Timer:
             self.limit_s += seconds
             self._ends_at += seconds
             left_s = max(_SHORTEST_S, self._ends_at - monotonic())
-            _signal.setitimer(_signal.ITIMER_REAL, left_s, _REPEAT_S)
+            setitimer(ITIMER_REAL, left_s, _REPEAT_S)
 
     def is_put_off(self) -> bool:
         """True if the master has granted more time, which is not over yet."""

@@ -20,8 +20,8 @@ from select import POLLIN, poll
 from time import monotonic
 
 from rqd import __version__
-from rqd.daemon import child, frames
-from rqd.daemon.child import Pipes
+from rqd.daemon import frames
+from rqd.daemon.child import Child, Pipes, rehearse
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
 from rqd.model.current import current
@@ -86,7 +86,7 @@ def main(
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
-        child.rehearse(trust, stack_at_fd)
+        rehearse(jobs_per_child, trust, stack_at_fd)
         current.around = around
         # In the zygote and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
@@ -98,10 +98,11 @@ def main(
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()
+    child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     _tell(control, encode_frame(frames.READY, *told))
-    Zygote(control, jobs_per_child, set_title, trust, stack_at_fd).run()
+    Zygote(control, child, stack_at_fd).run()
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:
@@ -127,18 +128,10 @@ class Place:
 class Zygote:
     """The loop: control frames in; forks, deaths and reports out."""
 
-    def __init__(
-        self,
-        control: _socket.socket,
-        jobs_per_child: int,
-        set_title: Any,
-        trust: Trust,
-        stack_at_fd: int,
-    ) -> None:
+    def __init__(self, control: _socket.socket, child: Child, stack_at_fd: int) -> None:
         self._control = control
-        self._jobs_per_child = jobs_per_child
-        self._set_title = set_title
-        self._trust = trust
+        self._control_fd = control.fileno()
+        self._child = child
         self._stack_at_fd = stack_at_fd
         self._reader = FrameReader()
         self._received_fds: list[int] = []
@@ -152,7 +145,7 @@ class Zygote:
 
     def run(self) -> None:
         """Serves until the master's end of the control socket closes, then sweeps and exits."""
-        control_fd = self._control.fileno()
+        control_fd = self._control_fd
         while True:
             ready = self._poller.poll(_IDLE_MS)
             for fd, _ in ready:
@@ -164,6 +157,7 @@ class Zygote:
             if monotonic() >= self._reap_at:
                 self._reap_at = monotonic() + _IDLE_MS / 1000
                 self._reap_strangers()
+                self._child.look_at_clock()
         self._sweep()
         os._exit(0)
 
@@ -209,29 +203,23 @@ class Zygote:
 
     def _fork(self, number: int) -> None:
         place = self._places[number]
+        live, pipes, control_fd = self._child.live, place.pipes, self._control_fd
         try:
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         except OSError as error:
             self._report_failure(number, error)
             return
+        ours_fd = ours.detach()
         try:
             pid = os.fork()
         except OSError as error:
-            ours.close()
+            os.close(ours_fd)
             theirs.close()
             self._report_failure(number, error)
             return
         if pid == 0:
-            os.close(self._control.fileno())
-            ours.close()
-            child.live(
-                number,
-                theirs,
-                place.pipes,
-                self._jobs_per_child,
-                self._set_title,
-                self._trust,
-            )
+            # By local names alone: what is looked up here was never rehearsed.
+            live(number, theirs, pipes, control_fd, ours_fd)
         theirs.close()
         try:
             os.setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
@@ -242,7 +230,7 @@ class Zygote:
         self._by_pidfd[place.pidfd] = number
         self._poller.register(place.pidfd, POLLIN)
         self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
-        self._report_fds += [ours.detach(), place.pidfd]
+        self._report_fds += [ours_fd, place.pidfd]
         if len(self._report_fds) >= _MOST_REPORTED_FDS:
             self._send_reports()
 

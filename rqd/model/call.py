@@ -97,11 +97,12 @@ def decode_call(
     For the child and for `Job.func` alone: it runs whatever the payload says. With an allowlist it
     raises NotAllowedError instead of importing or calling anything that is not on it.
     """
-    name, instance, args, kwargs = read_call(payload, serializer, allowlist)
     if allowlist is not None:
+        name, instance, args, kwargs = read_call(payload, serializer, allowlist)
         return allowlist.find(name, instance), args, kwargs
+    name, instance, args, kwargs = resolve_serializer(serializer).loads(payload)
     function = getattr(instance, name) if instance is not None else import_function(name)
-    return function, args, kwargs
+    return function, tuple(args), kwargs
 
 
 def read_call(
@@ -120,6 +121,9 @@ def import_function(name: str) -> Callable[..., Any]:
 
     Raises InvalidCallError if there is none; an error inside the module's own code passes through.
     """
+    home, _, own_name = name.rpartition(".")
+    if module := sys.modules.get(home):  # without the import's own checks of one that is there
+        return _find_attribute(module, [own_name], name)
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])

@@ -25,9 +25,7 @@ class PickleSerializer:
     def dumps(obj: Any, /) -> bytes:
         return pickle.dumps(obj, protocol=_PROTOCOL)
 
-    @staticmethod
-    def loads(data: bytes, /) -> Any:
-        return pickle.loads(data)
+    loads = pickle.loads
 
 
 class JSONSerializer:

@@ -40,7 +40,7 @@ DOORS = {
 }
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
-ZYGOTE_SIDE = {"zygote", "child", "frames", "telling", "timer"}
+ZYGOTE_SIDE = {"attempt", "child", "frames", "telling", "timer", "zygote"}
 # These run users' code, in processes that are not the master.
 BESIDE_MASTER = {*ZYGOTE_SIDE, "imports"}
 
@@ -52,7 +52,7 @@ TOO_DEAR = {
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.
-FOR_THE_JOB = {("rqd.daemon.child", "asyncio")}
+FOR_THE_JOB = {("rqd.daemon.attempt", "asyncio")}
 
 # By these modules and functions one comes to run what was read from Redis, or a user's module.
 UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
