@@ -23,6 +23,7 @@ from rqd import __version__
 from rqd.daemon import frames
 from rqd.daemon.child import Child, Pipes, rehearse
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.memory import fill_holes
 from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
@@ -98,11 +99,12 @@ def main(
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()
+    kept = fill_holes()
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     _tell(control, encode_frame(frames.READY, *told))
-    Zygote(control, child, stack_at_fd).run()
+    Zygote(control, child, stack_at_fd, kept).run()
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:
@@ -128,11 +130,14 @@ class Place:
 class Zygote:
     """The loop: control frames in; forks, deaths and reports out."""
 
-    def __init__(self, control: _socket.socket, child: Child, stack_at_fd: int) -> None:
+    def __init__(
+        self, control: _socket.socket, child: Child, stack_at_fd: int, kept: list[object]
+    ) -> None:
         self._control = control
         self._control_fd = control.fileno()
         self._child = child
         self._stack_at_fd = stack_at_fd
+        self._kept = kept
         self._reader = FrameReader()
         self._received_fds: list[int] = []
         self._places: dict[int, Place] = {}
