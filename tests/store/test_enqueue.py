@@ -290,6 +290,37 @@ def test_text_that_has_no_utf8_does_not_keep_a_job_from_redis(rqd: Driver) -> No
     assert rqd.record("a").description == "caf?"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"priority": -7, "retries": 2, "retry_intervals": (1, 60)},
+        {"meta": b"m", "signature": "s", "meta_signature": "ms", "payload": b"x" * 60_000},
+    ],
+)
+def test_a_job_enqueued_alone_stands_as_one_of_a_batch(rqd: Driver, fields: dict[str, Any]) -> None:
+    rqd.enqueue(job("a", **fields), request="r")
+    rqd.enqueue(job("b", **fields), job("c", **fields), request="r")
+
+    alone, first, second = (rqd.redis.hgetall(rqd.keys.job(name)) for name in "abc")
+    assert alone[b"created_at"] == alone[b"enqueued_at"] < first[b"created_at"]
+    assert int(first[b"score"]) - int(alone[b"score"]) == 1
+    assert alone.keys() == first.keys()
+    for name in ("created_at", "enqueued_at", "score"):
+        alone[name.encode()] = first[name.encode()] = second[name.encode()] = b""
+    assert alone == first == second
+    assert rqd.ready() == ["a", "b", "c"]
+
+
+def test_an_enqueue_while_there_is_work_puts_the_marker_back(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    assert rqd.redis.delete(rqd.keys.wake_queue("low"))
+
+    rqd.enqueue("b")
+
+    assert rqd.has_marker()
+
+
 def test_an_id_used_again_shows_nothing_of_the_job_before_it(rqd: Driver) -> None:
     rqd.enqueue(job("a", result_ttl_s=0))
     rqd.settle(rqd.claim_one())

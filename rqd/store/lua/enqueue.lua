@@ -3,9 +3,9 @@
 -- ARGV     request id; all templates, then all jobs, each kind in one string: texts with their lengths
 --          before them, in four bytes, big endian. A template is what jobs have in common, six texts:
 --          queue, '1' for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s
---          ('' for none), names and values of the job's hash, packed likewise. A job is seven: id,
+--          ('' for none), names and values of the job's hash, as MessagePack. A job is seven: id,
 --          number of its template, staged payload's name and size in bytes ('' for none), payload (''
---          if staged), description, further names and values of its hash, packed likewise
+--          if staged), description, further names and values of its hash likewise ('' for none)
 -- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
 --          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
@@ -14,29 +14,19 @@
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names arguments ready terms unique limits ending callbacks dependents groups
+--@ names one_job arguments ready terms unique limits ending callbacks dependents groups
 local request, told, packed = take(), take(), take()
 local refused = garbled()
 if refused then return refused end
 local NONE = {} -- one for all: a table a job costs
 local jobs, templates, queues, names = {}, {}, {}, {}
 
--- The texts of a packed string.
-local function unpacked(text)
-  local texts, from, number = {}, 1, 0
-  while from <= #text do
-    number = number + 1
-    texts[number], from = struct.unpack('>I4c0', text, from)
-  end
-  return texts
-end
-
 local from = 1
 while from <= #told do
   local queue, front, priority, due, ttl, packed_fields
   queue, front, priority, due, ttl, packed_fields, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', told, from)
-  local after, fields = sound(string.match(due, '^%+?(.*)$')), unpacked(packed_fields)
+  local after, fields = sound(string.match(due, '^%+?(.*)$')), texts_of(packed_fields)
   local template = { queue = queue, front = front == '1', priority = sound(priority), due = due,
     ttl = sound(ttl), fields = fields, is_plain = false }
   if (due ~= '' and not after) or (ttl ~= '' and not template.ttl) or #fields % 2 == 1
@@ -70,7 +60,7 @@ while from <= #packed do
   id, like, staged, size, payload, description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
   local new = { id = id, like = templates[tonumber(like)], staged = staged, size = size,
-    payload = payload, description = description, more = more == '' and NONE or unpacked(more),
+    payload = payload, description = description, more = more == '' and NONE or texts_of(more),
     is_again = false }
   if not new.like then return redis.error_reply("ERR these are none of this script's arguments") end
   jobs[#jobs + 1] = new

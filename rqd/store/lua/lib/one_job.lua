@@ -1,0 +1,56 @@
+-- one_job: what most enqueues are, one job with nothing special about it: for now, at the back, with no
+-- terms, no limit to its wait and no staged payload; nobody had its id, nothing is paused, and each key
+-- is of its type. It writes what enqueue.lua would, at a third of the cost; it uses none of the parts
+-- that are made when needed: it is done before those are set up.
+
+-- Names and values, of MessagePack; what is no text among them raises here, before any write.
+local function texts_of(packed)
+  local texts = packed == '' and {} or cmsgpack.unpack(packed)
+  table.concat(texts)
+  return texts
+end
+
+-- Nil for whatever else there is, before its first write.
+local function enqueue_one(request, told, packed)
+  if told == '' or packed == '' then return nil end
+  local queue, front, priority, due, ttl, packed_fields, told_to =
+    struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', told)
+  local id, like, staged, _, payload, description, more, packed_to =
+    struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed)
+  priority = sound(priority)
+  if told_to <= #told or packed_to <= #packed or front ~= '' or due ~= '' or ttl ~= '' or like ~= '1'
+    or staged ~= '' or string.find(packed_fields, 'terms', 1, true)
+    or not priority or math.abs(priority) > 4095 then
+    return nil
+  end
+  local fields, few = texts_of(packed_fields), more ~= '' and texts_of(more) or nil
+  local job, ready, wake = P .. 'job:' .. id, P .. 'queue:' .. queue, P .. 'wake:queue:' .. queue
+  -- A read of each key is the look at its type, too; a queue with work is on the list of queues.
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then return nil end
+  local kind, has_work = redis.call('TYPE', ready).ok, redis.pcall('SISMEMBER', P .. 'nonempty', queue)
+  local is_listed = kind == 'zset' and has_work == 1 and 1 or redis.pcall('SISMEMBER', KEYS[1], queue)
+  local marker = redis.pcall('ZSCORE', wake, 'look')
+  if (kind ~= 'zset' and kind ~= 'none') or type(has_work) == 'table' or type(is_listed) == 'table'
+    or type(marker) == 'table' or #fields % 2 == 1 or (few and #few % 2 == 1) then
+    return nil
+  end
+  local place = redis.pcall('HINCRBY', P .. 'counters', 'back', 1)
+  if type(place) ~= 'number' or not sound(place) then return nil end
+
+  local time = redis.call('TIME')
+  local stamp = time[1] .. string.format('%06d', time[2])
+  local score = string.format('%d', place - priority * 1099511627776)
+  for i = 1, few and #few or 0 do fields[#fields + 1] = few[i] end
+  if priority ~= 0 then fields[#fields + 1], fields[#fields + 2] = 'priority', priority end
+  redis.call('HSET', job, 'description', description, 'payload', payload, 'request', request,
+    'origin', queue, 'status', 'queued', 'created_at', stamp, 'enqueued_at', stamp, 'score', score,
+    unpack(fields))
+  redis.call('ZADD', ready, score, id)
+  if is_listed == 0 then redis.call('SADD', KEYS[1], queue) end
+  if has_work == 0 then redis.call('SADD', P .. 'nonempty', queue) end
+  if not marker then redis.call('ZADD', wake, 0, 'look') end
+  return { 'ok', stamp }
+end
+
+local answer = #ARGV == 3 and enqueue_one(ARGV[1], ARGV[2], ARGV[3])
+if answer then return answer end
