@@ -1,4 +1,4 @@
-"""A daemon under test: `python -m rqd start` in a session of its own, its log in a file."""
+"""A daemon under test: `rqd start` in a session of its own, its log in a file."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from typing import Protocol, Self, TypedDict, Unpack
 
 import psutil
 
+from tests.forks import Fork, is_for_python
 from tests.processes import bound_to_pytest
 from tests.waiting import eventually
 
@@ -42,8 +43,9 @@ class Options(TypedDict, total=False):
 class Daemon:
     """A master in a subprocess: ready, or already ended, when the constructor returns.
 
-    Whatever happens, it dies with pytest and after `limit_s`. `clean_up`, or leaving the block,
-    kills it and every process that came of it.
+    It is a fork of a process that has the command imported (tests/stem.py); from the start where
+    the options say something to Python itself. Whatever happens, it dies with pytest and after
+    `limit_s`. `clean_up`, or leaving the block, kills it and every process that came of it.
     """
 
     def __init__(self, log_path: Path, *extra: str, **options: Unpack[Options]) -> None:
@@ -53,21 +55,10 @@ class Daemon:
         # A mark in the environment, by which what escaped into another session can be told.
         self._mark = f"{os.getpid()}:{log_path}"
         state = {"XDG_STATE_HOME": str(log_path.parent / "state"), "RQD_LOG_FORMAT": "text"}
+        env = {**os.environ, **state, **options.get("env", {}), MARK: self._mark}
         with log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    *options.get("within", ()),
-                    options.get("python", sys.executable),
-                    *("-m", "rqd", *self.arguments),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=options.get("cwd", ROOT),
-                env={**os.environ, **state, **options.get("env", {}), MARK: self._mark},
-                start_new_session=True,
-                preexec_fn=bound_to_pytest(options.get("limit_s", LIMIT_S)),
-            )
+            run = self._from_the_start if _needs_a_start(options) else self._from_the_stem
+            self.process = run(log.fileno(), env, options)
         self._born = psutil.Process(self.pid).create_time()
         try:
             eventually(self._ready_or_ended, READY_S, lambda: f"ready; its log:\n{self.log()}")
@@ -76,6 +67,35 @@ class Daemon:
             raise
         # A server that an `embedded:` master starts has left the session, and writes over its mark.
         self.tree()
+
+    def _from_the_stem(self, log: int, env: Mapping[str, str], options: Options) -> Fork:
+        return Fork(
+            self.arguments,
+            env,
+            options.get("cwd", ROOT),
+            out=log,
+            err=log,
+            limit_s=options.get("limit_s", LIMIT_S),
+            own_session=True,
+        )
+
+    def _from_the_start(
+        self, log: int, env: Mapping[str, str], options: Options
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *options.get("within", ()),
+                options.get("python", sys.executable),
+                *("-m", "rqd", *self.arguments),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=options.get("cwd", ROOT),
+            env=env,
+            start_new_session=True,
+            preexec_fn=bound_to_pytest(options.get("limit_s", LIMIT_S)),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +127,7 @@ class Daemon:
         Raises: AssertionError with the log if it hasn't ended in time.
         """
         eventually(lambda: not self.running, timeout_s, lambda: f"end; its log:\n{self.log()}")
-        return self.process.returncode
+        return self.process.wait()
 
     def stop(self, timeout_s: float = 10.0) -> int:
         """Ask for a graceful stop, and return the return code."""
@@ -221,6 +241,10 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def _needs_a_start(options: Options) -> bool:
+    return "python" in options or "within" in options or is_for_python(options.get("env", ()))
 
 
 def _start_options(options: Options) -> list[str]:

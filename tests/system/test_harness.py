@@ -59,7 +59,10 @@ def test_a_server_dies_with_a_killed_test_run() -> None:
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Path:
-    """A folder whose `rqd` is a program with an escaped grandchild, as a daemon under test."""
+    """A folder whose `rqd` is a program with an escaped grandchild, as a daemon under test.
+
+    It needs a start of Python: a fork of the stem is the real one.
+    """
     package = tmp_path / "rqd"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -77,7 +80,7 @@ def stand_in(tmp_path: Path) -> Path:
 def test_a_daemon_is_ready_when_it_says_so_and_nothing_is_left_of_it(
     start_daemon: StartDaemon, stand_in: Path
 ) -> None:
-    daemon = start_daemon(cwd=stand_in)
+    daemon = start_daemon(cwd=stand_in, python=sys.executable)
     eventually(lambda: daemon.log() == "ready\nbusy\n")
     assert len(daemon.tree()) == 2
 
@@ -92,7 +95,7 @@ def test_a_daemon_is_ready_when_it_says_so_and_nothing_is_left_of_it(
 def test_what_left_its_session_unseen_is_found_by_its_mark(
     start_daemon: StartDaemon, stand_in: Path
 ) -> None:
-    daemon = start_daemon(cwd=stand_in)
+    daemon = start_daemon(cwd=stand_in, python=sys.executable)
     eventually(lambda: "busy" in daemon.log())
 
     daemon.signal(signal.SIGKILL)
@@ -102,6 +105,34 @@ def test_what_left_its_session_unseen_is_found_by_its_mark(
 
 
 def test_a_daemon_ends_at_its_limit(start_daemon: StartDaemon, stand_in: Path) -> None:
-    daemon = start_daemon(cwd=stand_in, limit_s=1.0)
+    for daemon in (
+        start_daemon(cwd=stand_in, python=sys.executable, limit_s=1.0),
+        start_daemon(limit_s=1.0),
+    ):
+        assert daemon.wait() == -signal.SIGALRM
 
-    assert daemon.wait() == -signal.SIGALRM
+
+def test_a_daemon_dies_with_a_killed_test_run(redis_url: str, tmp_path: Path) -> None:
+    program = (
+        "from tests.daemons import *\n"
+        "d = Daemon(Path(sys.argv[1]), url=sys.argv[2]); print(d.pid, flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "log"), redis_url]
+    run = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with run:
+        assert run.stdout is not None
+        master = psutil.Process(int(run.stdout.readline()))
+        run.kill()
+
+    eventually(lambda: not alive(master))
+
+
+def test_a_fork_of_the_command_tells_how_it_ended(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    assert daemon.running
+
+    assert daemon.stop() == 0
+    daemon.signal(signal.SIGKILL)  # which reaches nobody
+
+    assert daemon.wait() == 0
+    assert not psutil.pid_exists(daemon.pid)
