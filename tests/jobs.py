@@ -3,16 +3,20 @@
 Most daemons under test have it imported by each child: what takes long to import is imported late.
 """
 
+from __future__ import annotations
+
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
 import rqd
 from rqd.model.errors import JobStoppedException, JobTimeoutException, RetryLater
+
+TYPE_CHECKING = False  # as in rqd/__init__.py
+
+if TYPE_CHECKING:
+    from typing import Any
 
 calls = 0
 
@@ -37,13 +41,18 @@ async def slowly_multiply(x: int, y: int) -> int:
 
 
 def append(path: str, word: str) -> None:
-    with Path(path).open("a") as history:
+    with open(path, "a") as history:
         history.write(word + "\n")
+
+
+def read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
 
 
 def hold(fifo: str, word: str = "done") -> str:
     """Runs until the test opens the other end of the pipe."""
-    Path(fifo).read_text()
+    read(fifo)
     return word
 
 
@@ -58,7 +67,7 @@ def fail(message: str = "no such luck") -> None:
 
 def fail_until(path: str, attempts: int) -> str:
     append(path, "attempt")
-    seen = len(Path(path).read_text().split())
+    seen = len(read(path).split())
     if seen < attempts:
         raise ValueError(f"attempt {seen}")
     return f"after {seen}"
@@ -158,6 +167,8 @@ def print_here() -> str:
 
 def leave_a_talker() -> None:
     """Leaves a process running that prints on and on."""
+    import subprocess
+
     subprocess.Popen(["sh", "-c", "while echo noise; do sleep 0.001; done"])
 
 
@@ -209,7 +220,7 @@ def spawn_and_hold(path: str, fifo: str) -> str:
 
 
 def title() -> str:
-    return Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").decode()
+    return read("/proc/self/cmdline").rstrip("\0")
 
 
 def survive(signum: int) -> str:
@@ -276,7 +287,7 @@ def hog_and_wait(size_bytes: int) -> int:
 def ask_until(path: str, attempts: int, how: str) -> Any:
     """Asks to be run again until it has been so often."""
     append(path, "attempt")
-    seen = len(Path(path).read_text().split())
+    seen = len(read(path).split())
     if seen == attempts:
         return f"after {seen}"
     if how == "return":
@@ -300,7 +311,7 @@ def flood_progress(count: int) -> float:
 
 def progress_and_hold(fifo: str) -> str:
     rqd.progress(0.4, "reading")
-    if words := Path(fifo).read_text():
+    if words := read(fifo):
         rqd.progress(0.9, words)
     return words or "done"
 
@@ -354,7 +365,7 @@ def extend_and_hog(seconds: float, more: float) -> str:
 
 def fail_every_second(path: str) -> int:
     append(path, "attempt")
-    seen = len(Path(path).read_text().split())
+    seen = len(read(path).split())
     if seen % 2:
         raise ValueError(f"attempt {seen}")
     return seen
@@ -367,7 +378,7 @@ def say_and_die(text: str) -> None:
 
 def say_as_told(fifo: str) -> str:
     """Prints what comes through the pipe, until that ends with `end`."""
-    while not (words := Path(fifo).read_text()).endswith("end"):
+    while not (words := read(fifo)).endswith("end"):
         print(words, flush=True)
     print(words.removesuffix("end"), end="")
     return "told"
@@ -388,7 +399,7 @@ def in_a_slot(folder: str, slots: int, dies: bool) -> str:
     import fcntl
 
     for number in range(slots):
-        with (Path(folder) / f"slot-{number}").open("w") as lock:
+        with open(f"{folder}/slot-{number}", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -432,7 +443,8 @@ def keep_the_gil(fifo: str = "") -> None:
     import itertools
 
     if fifo:
-        Path(fifo).write_text("here")
+        with open(fifo, "w") as file:
+            file.write("here")
     sum(itertools.repeat(0))
 
 

@@ -431,7 +431,7 @@ def test_hundreds_of_workers_all_get_their_children(
 ) -> None:
     """More frames than a socket holds, and more descriptors than a message takes."""
     many = 300
-    daemon = start_daemon(workers=many)
+    daemon = start_daemon("--preload", "tests.jobs", workers=many)
 
     def idle() -> int:
         rows = there.views.workers(there.views.masters())
