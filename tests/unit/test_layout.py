@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,9 @@ def layer_of(module: str) -> str:
     raise ValueError(f"{module} is not a module of rqd")
 
 
+@cache
 def sources(package: Path) -> list[Source]:
-    """Every module below a package's folder."""
+    """Every module below a package's folder, as it was when first asked for."""
     found = []
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
