@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from importlib import import_module
@@ -90,6 +92,8 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Runs the command line and exits with a sysexits status; no traceback for a user's mistake."""
+    # What is left at the end goes with the process: Python's last collections need not search it.
+    atexit.register(gc.freeze)
     status: object = 0
     try:
         status = cli.main(prog_name="rqd", standalone_mode=False)
