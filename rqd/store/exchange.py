@@ -71,11 +71,11 @@ class TurnAnswer:
     @classmethod
     def parse(cls, answer: Any) -> TurnAnswer:
         """What `turn.lua` has answered."""
-        now, verdicts, claims, due = answer
+        now, verdicts, claims, due = json.loads(read_text(answer[0]))
         return cls(
             now_us=int(now),
-            verdicts=tuple(verdict.decode() for verdict in verdicts),
-            claims=tuple(map(_parse_claim, claims)),
+            verdicts=tuple(verdicts),
+            claims=tuple(_parse_claim(claim, answer) for claim in claims),
             next_due_us=int(due) if due else None,
         )
 
@@ -257,34 +257,38 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
 
 def read_claim(answer: Any) -> Claim | None:
     """What `take.lua` has answered."""
-    return _parse_claim(answer) if answer else None
+    if not answer:
+        return None
+    (claim,) = json.loads(read_text(answer[0]))
+    return _parse_claim(claim, answer)
 
 
-def _parse_claim(claim: list[Any]) -> Claim:
+def _parse_claim(claim: list[Any], answer: list[bytes]) -> Claim:
     # Its numbers are some: the script has set aside what no worker could use.
     return Claim(
-        id=read_text(claim[0]),
-        token=read_text(claim[1]),
+        id=claim[0],
+        token=claim[1],
         attempt=int(claim[2]),
-        queue=read_text(claim[3]),
+        queue=claim[3],
         worker=int(claim[4]),
-        func_name=read_text(claim[5]),
-        payload=claim[6],
-        serializer=read_text(claim[7]),
+        func_name=claim[5],
+        payload=answer[claim[6]] if claim[6] else None,
+        serializer=claim[7],
         timeout_s=float(claim[8]),
         retries_left=int(claim[9]),
         retries_used=int(claim[10]),
-        retry_intervals=parse_intervals(read_text(claim[11])),
+        retry_intervals=parse_intervals(claim[11]) if claim[11] else (),
         losses=int(claim[12]),
-        terms=read_text(claim[13]),
+        terms=claim[13],
         envelope=_envelope(claim) if len(claim) > 14 and claim[14] else None,
-        tally=read_tally(read_text(claim[19])) if len(claim) > 19 else {},
+        tally=read_tally(claim[19]) if len(claim) > 19 else {},
     )
 
 
 def _envelope(claim: list[Any]) -> Envelope:
     """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
-    signature, result_ttl, failure_ttl, ttl, priority = (part or b"" for part in claim[14:19])
-    retries = retries_granted(claim[9], claim[10])
-    facts = (claim[3], claim[5], claim[7], claim[8], result_ttl, failure_ttl, ttl, retries)
-    return Envelope(signature.decode(errors="replace"), (*facts, claim[11], priority, claim[13]))
+    raw = [part.encode() if isinstance(part, str) else b"" for part in claim]
+    retries = retries_granted(raw[9], raw[10])
+    result_ttl, failure_ttl, ttl, priority = raw[15:19]
+    facts = (raw[3], raw[5], raw[7], raw[8], result_ttl, failure_ttl, ttl, retries)
+    return Envelope(claim[14], (*facts, raw[11], priority, raw[13]))

@@ -35,9 +35,10 @@ from rqd.store.exchange import (
     read_text,
 )
 from rqd.store.keys import Keys
-from rqd.store.packing import INLINE_LIMIT_BYTES, enqueue_arguments, sendings
+from rqd.store.packing import enqueue_arguments, sendings
 from rqd.store.refusals import as_users_are_told
 from rqd.store.scripts import Script, load_script
+from rqd.store.turn_argument import turn_argument
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
 STAGED_TTL_S = 600
@@ -103,24 +104,9 @@ class Store:
         Its large results are in Redis by then. Where `has_forgotten` says so of the error that is
         the answer, make the command anew.
         """
+        packed, staged = turn_argument(turn)
         args: list[Any] = [turn.request, turn.master, turn.lease_us, "1" if turn.nudge else ""]
-        args.append(len(turn.settlements))
-        staged: dict[str, bytes] = {}
-        for one in turn.settlements:
-            name, fields = "", one.fields
-            if one.decision in ("finish", "repeat"):
-                if len(one.result) > INLINE_LIMIT_BYTES:
-                    name = f"{turn.request}:{one.id}"
-                    staged[name] = one.result
-                else:
-                    fields = (*fields, ("result", one.result))
-            args += [one.id, one.token, one.worker, one.decision, one.delay_us, name]
-            args.append(2 * len(fields))
-            args += itertools.chain.from_iterable(fields)
-        args.append(len(turn.free_workers))
-        for number in turn.free_workers:
-            args += (number, turn.pids.get(number, 0))
-        args += self._precedence(turn) if turn.queues else ("", 0)
+        args += (packed, *(self._precedence(turn) if turn.queues else ("", 0)))
         self._stage(staged)
         script = self._script("turn")
         if self._knows_turn:

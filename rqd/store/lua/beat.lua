@@ -8,7 +8,7 @@
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
 --          when the first cron entry is due ('' for none)}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique limits ending callbacks dependents groups reap mend crons
+--@ names arguments ready terms unique limits ledger ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end

@@ -4,7 +4,7 @@
 -- returns  the status found: queued, scheduled, deferred (canceled now), canceled (already), any
 --          other status (refused), or '' (no such job, or not of this queue)
 -- Safe to send twice: the second finds it canceled.
---@ names ready terms unique limits ending callbacks dependents groups
+--@ names ready terms unique limits ledger ending callbacks dependents groups
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end

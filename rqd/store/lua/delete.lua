@@ -3,7 +3,7 @@
 -- ARGV     job id, '1' to delete those that wait for it too
 -- returns  the status found, '' if there was no such job
 -- Safe to send twice: the second finds nothing.
---@ names ready terms unique limits ending callbacks dependents groups
+--@ names ready terms unique limits ledger ending callbacks dependents groups
 local id = ARGV[1]
 local refused = refusal({ P .. 'job:' .. id, 'hash' })
 if refused then return refused end

@@ -4,7 +4,7 @@
 -- returns  {jobs deleted, ids taken out}: fewer jobs where some had expired; call again until no
 --          id was taken out
 -- Safe to send twice: it deletes.
---@ names ready terms unique limits ending callbacks dependents groups
+--@ names ready terms unique limits ledger ending callbacks dependents groups
 local MOST = 100
 local queue = ARGV[1]
 local ready, limited = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':limited'

@@ -14,7 +14,7 @@
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names one_job arguments ready terms unique limits ending callbacks dependents groups
+--@ names one_job arguments ready terms unique limits ledger ending callbacks dependents groups
 local request, told, packed = take(), take(), take()
 local refused = garbled()
 if refused then return refused end

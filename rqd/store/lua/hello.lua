@@ -5,7 +5,7 @@
 -- returns  {'ok', now us, the dead master's jobs ({id, losses, with whom})}, or {'taken', host, pid,
 --          boot id, place}
 -- Safe to send twice: the boot id tells a replay from another master.
---@ names ready terms unique limits ending callbacks dependents groups reap
+--@ names ready terms unique limits ledger ending callbacks dependents groups reap
 local master, boot, predecessor = ARGV[1], ARGV[2], ARGV[3]
 local row = P .. 'master:' .. master
 local row_ttl_s = sound(ARGV[4])

@@ -4,7 +4,7 @@
 -- returns  the status found: failed, stopped, canceled (requeued now), any other (refused), '' (none);
 --          'unique <id>' if another job has its unique key by now (refused)
 -- Safe to send twice: the second finds it queued or further, and changes nothing.
---@ names ready terms unique limits ending callbacks dependents groups requeue
+--@ names ready terms unique limits ledger ending callbacks dependents groups requeue
 local id = ARGV[1]
 local job = P .. 'job:' .. id
 local refused = refusal({ job, 'hash' })

@@ -4,7 +4,7 @@
 --          contains ('' for all), the earliest and latest end in us, '1' to look only
 -- returns  {next cursor, '0' at the end; how many jobs were looked at; ids of those that are meant}
 -- Safe to send twice: what the first sending requeued has not failed any more.
---@ names arguments ready terms unique limits ending callbacks dependents groups requeue
+--@ names arguments ready terms unique limits ledger ending callbacks dependents groups requeue
 local queue, cursor, func_name, cause = take(), take(), take(), take()
 local earliest, latest, looks_only = take_number(0), take_number(0), take() == '1'
 local index = P .. 'queue:' .. queue .. ':failed'

@@ -12,7 +12,7 @@ if refused then return refused end
 if not grace_s or not string.find(request, '^%S+$') then return redis.error_reply("ERR these are none of this script's arguments") end
 local held = redis.call('HMGET', job, 'status', 'lease', 'worker', 'stop')
 if held[4] and string.match(held[4], '^%S+ (%S+)') == request then return 'started' end
-if held[1] ~= 'started' or not held[2] then return held[1] or '' end
+if held[1] ~= 'started' or (held[2] or '') == '' then return held[1] or '' end
 redis.call('HSET', job, 'stop', held[2] .. ' ' .. request .. ' ' .. by)
 local master = string.match(held[3] or '', '^(.+):%d+$')
 if master then

@@ -1,10 +1,10 @@
 -- take: one queued job, by its id, is claimed, wherever it stands in its queue.
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, job id, pid of the process that will run it
--- returns  the claim, as turn's are; or '' if the job is not queued (any more)
+-- returns  Claim.answer of the claim; or '' if the job is not queued (any more)
 -- Safe to send twice: nobody has read the first answer, so a replay claims the job anew, and the
 -- attempt that was none is not charged.
---@ names ready pause terms unique limits ending callbacks dependents groups claim
+--@ names ready pause terms unique limits ledger ending callbacks dependents groups claim
 local request, master, lease_us, id, pid = ARGV[1], ARGV[2], sound(ARGV[3]), ARGV[4], ARGV[5]
 local job = P .. 'job:' .. id
 if not lease_us or not pid then
@@ -38,4 +38,4 @@ if not claim then return '' end
 redis.call('HSET', P .. 'counters', 'fence', int(fence))
 redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
 redis.call('ZADD', started, int(now), id)
-return claim
+return Claim.answer({ claim }, claim)

@@ -3,7 +3,7 @@
 -- ARGV     queue, index: finished, failed or canceled
 -- returns  how many left it; call again until none does
 -- Safe to send twice: it takes out what is no more.
---@ names ready terms unique limits ending callbacks dependents groups
+--@ names ready terms unique limits ledger ending callbacks dependents groups
 local index = P .. 'queue:' .. ARGV[1] .. ':' .. ARGV[2]
 local refused = refusal({ index, 'zset' })
 if refused then return refused end

@@ -1,39 +1,34 @@
 -- turn: a master's one round trip: settles what ended, promotes what is due, claims for free workers.
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
---          stays free; number of settles, then for each: job id, token, worker, decision (finish |
---          repeat | fail | retry | put_back | park | lose | stop), delay in us, staged result's name, number of further
---          fields
---          and values, those; number of free workers, for each: number, pid of its waiting process or
---          0; the name of the precedence of queues ('' without free workers), and behind it, with a
---          space between them, its order and the order's state if it is not strict (lib/orders.lua);
---          number of its queues (0 if it was told before), those in order, each with its weight and
---          a space before it if the order is weighted
--- returns  {now us, verdicts, claims, next due us or ''}; a claim is {id, token, attempt, queue,
---          worker, func_name, payload or false, serializer, timeout, retries left, used, intervals,
---          losses in a row, terms, and of a signed job its signature, result ttl, failure ttl, ttl,
---          priority, and of one that has any its tally (with '' for a signature that it hasn't)};
+--          stays free; packed together (see take_packed): of each settle {job id, token, worker,
+--          decision (finish | repeat | fail | retry | put_back | park | lose | stop), delay in us,
+--          staged result's name, {further field, its value, ..}}, and of each free worker {number, pid
+--          of its waiting process or 0}; the name of the precedence of queues ('' without free
+--          workers), and behind it, with a space between them, its order and the order's state if it
+--          is not strict (lib/orders.lua); number of its queues (0 if it was told before), those in
+--          order, each with its weight and a space before it if the order is weighted
+-- returns  Claim.answer of {now us, verdicts, claims, next due us or ''};
 --          an error before the first write if a staged result is gone: stage it and send again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names arguments ready pause terms unique limits ending callbacks dependents groups reap settle claim orders
+--@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap settle claim orders
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
 local STAYS = { put_back = true, park = true, lose = true, stop = true }
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
-local settles = {}
-for i = 1, take_count() do
-  local one = { id = take(), token = take(), worker = take(), decision = take(),
-    delay_us = take_number(0), staged = take(), fields = take_fields() }
-  if not Settle.DECISIONS[one.decision] then is_garbled = true end
+local packed = take_packed()
+local settles, workers, pids = {}, {}, {}
+for i, told in ipairs(list_in(packed[1])) do
+  local one = Settle.read(told)
+  if not one then is_garbled = true end
   settles[i] = one
 end
-local workers, pids = {}, {}
-for i = 1, take_count() do
-  workers[i] = take()
-  if not string.find(workers[i], '^%d+$') then is_garbled = true end
-  pids[workers[i]] = take()
+for i, told in ipairs(list_in(packed[2])) do
+  local number, pid = unpack(texts_in(told, 2))
+  if not (number and string.find(number, '^%d+$')) then is_garbled = true end
+  workers[i], pids[number or ''] = number, pid
 end
 local precedence, ranked = take(), {}
 local order, state = nil, nil
@@ -96,17 +91,19 @@ else
       return redis.error_reply('ERR the staged result of job ' .. one.id .. ' is gone: send it again')
     end
   end
+  Ledger.open()
   for i, one in ipairs(settles) do
     verdicts[i] = Settle.attempt(one, now)
     local is_over = not STAYS[one.decision] and Settle.field_of(one.fields, 'run_again_for') ~= 'asked'
     if verdicts[i] == 'abandoned' or (verdicts[i] == 'settled' and is_over) then
       local row = P .. 'worker:' .. master .. ':' .. one.worker
       local is_good = one.decision == 'finish' or one.decision == 'repeat'
-      redis.pcall('HINCRBY', row, is_good and 'done' or 'failed', 1)
+      Ledger.count(row, is_good and 'done' or 'failed')
       local why = Settle.cause_of(one.fields)
       if why then redis.pcall('HSET', row, 'last_error', why) end
     end
   end
+  Ending.close_ledger(now) -- what is claimed now is leased anew
   next_due = Claim.promote_and_look(now)
   local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
   if order and workers[1] then
@@ -131,4 +128,4 @@ end
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
 if nudge and #claims < #workers then Ready.wake('master:' .. master) end
-return { int(now), verdicts, claims, next_due }
+return Claim.answer(claims, { int(now), verdicts, claims, next_due })

@@ -1,7 +1,9 @@
 -- claim: free workers get the next jobs, queues in order of precedence.
-local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'retries_left',
-  'retries_used', 'retry_intervals', 'attempt', 'ttl', 'origin', 'failure_ttl', 'losses', 'signature',
-  'terms', 'tally' }
+-- Each field that is read costs as much as half a call: those that only a job has which was started
+-- before, or has retries, are read of such a one, and what a signature binds of a signed one.
+local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ttl', 'origin', 'signature',
+  'terms', 'started_at', 'retries_left' }
+local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
@@ -64,11 +66,13 @@ end
 
 -- A job whose record no worker can use fails, and the queue goes on; so do those who wait for its limit,
 -- if it was the one that was let on.
-function Claim.set_aside(id, queue, held, cause, by, now)
-  by.limits[#by.limits + 1] = Limits.of(held[15])
-  redis.call('PERSIST', P .. 'job:' .. id)
-  Ending.record(id, 'failed', held[9], { 'cause', cause }, now)
-  Ending.end_job(id, queue, 'failed', held[12], now, { 'cause', cause, 'origin', queue })
+function Claim.set_aside(id, queue, terms, cause, by, now)
+  local job = P .. 'job:' .. id
+  by.limits[#by.limits + 1] = Limits.of(terms)
+  redis.call('PERSIST', job)
+  local held = redis.call('HMGET', job, 'attempt', 'failure_ttl')
+  Ending.record(id, 'failed', held[1], { 'cause', cause }, now)
+  Ending.end_job(id, queue, 'failed', held[2], now, { 'cause', cause, 'origin', queue })
 end
 
 -- A number that the master can read: no hexadecimal, which Lua takes for one.
@@ -94,12 +98,27 @@ function Claim.add_rest(claim, signature, tally)
   claim[20] = tally or nil
 end
 
+-- What a script answers with claims in it: as JSON, and behind it the payloads, which may be any bytes.
+-- The client library spends more on each part of an answer than the server on a job. A claim is {id,
+-- token, attempt, queue, worker, func_name, the place of its payload in the answer or false, serializer,
+-- timeout, retries left, used, intervals, losses in a row, terms, and of a signed job its signature,
+-- result ttl, failure ttl, ttl, priority, and of one that has any its tally (with '' for a signature
+-- that it hasn't)}.
+function Claim.answer(claims, told)
+  local answer = { '' }
+  for _, claim in ipairs(claims) do
+    if claim[7] then answer[#answer + 1], claim[7] = claim[7], #answer end
+  end
+  answer[1] = cjson.encode(told)
+  return answer
+end
+
 -- True if the job's limit, if it has one, lets it start now.
-function Claim.is_let_in(id, queue, held, by, now)
-  local limit = Limits.of(held[15])
+function Claim.is_let_in(id, queue, terms, by, now)
+  local limit = Limits.of(terms)
   if not limit then return true end
   if Limits.is_damaged(queue, limit) then
-    Claim.set_aside(id, queue, held, 'damaged: a key of its limit in Redis holds something else', by, now)
+    Claim.set_aside(id, queue, terms, 'damaged: a key of its limit in Redis holds something else', by, now)
     return false
   end
   if not Limits.enter(id, queue, limit, now) then return false end
@@ -112,32 +131,35 @@ end
 function Claim.start(id, queue, fence, worker, by, now)
   local job = P .. 'job:' .. id
   local held = redis.pcall('HMGET', job, unpack(FIELDS))
-  if held.err or held[1] ~= 'queued' or (held[11] or queue) ~= queue then return nil end
-  local attempt = tonumber(held[9] or 0)
-  if not held[11] or string.find(id, '[^%w_-]')
-    or not Claim.is_usable(held[2], held[4], held[5], held[6], held[7], held[9], held[13]) then
-    Claim.set_aside(id, queue, held, 'damaged: its record in Redis lacks what a worker needs', by, now)
+  if held.err or held[1] ~= 'queued' or (held[7] or queue) ~= queue then return nil end
+  local func_name, payload, serializer, timeout, terms = held[2], held[3], held[4], held[5], held[9]
+  local more = (held[8] or held[10] or held[11]) and redis.call('HMGET', job, unpack(MORE_FIELDS)) or {}
+  local left, used, attempt, losses = held[11], more[1], more[3], more[4]
+  if not held[7] or string.find(id, '[^%w_-]')
+    or not Claim.is_usable(func_name, serializer, timeout, left, used, attempt, losses) then
+    Claim.set_aside(id, queue, terms, 'damaged: its record in Redis lacks what a worker needs', by, now)
     return nil
   end
-  if held[3] and #held[3] > INLINE_BYTES then
-    local cause = 'refused: its payload lies in its hash, where ' .. #held[3] .. ' bytes are too many'
-    Claim.set_aside(id, queue, held, cause, by, now)
+  if payload and #payload > INLINE_BYTES then
+    local cause = 'refused: its payload lies in its hash, where ' .. #payload .. ' bytes are too many'
+    Claim.set_aside(id, queue, terms, cause, by, now)
     return nil
   end
-  if held[15] and not Claim.is_let_in(id, queue, held, by, now) then return nil end
+  if terms and not Claim.is_let_in(id, queue, terms, by, now) then return nil end
   local token = int(fence) .. ':' .. by.nonce
+  attempt = (tonumber(attempt) or 0) + 1
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
-    'attempt', attempt + 1, 'worker', by.master .. ':' .. worker)
-  if held[10] then
+    'attempt', attempt, 'worker', by.master .. ':' .. worker)
+  if held[6] then
     redis.call('PERSIST', job)
     redis.call('PERSIST', job .. ':payload')
   end
-  if held[15] then Unique.start(held[15], id) end
-  Claim.write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', held[2],
+  if terms then Unique.start(terms, id) end
+  Claim.write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', func_name,
     'queue', queue, 'since', int(now), 'pid', by.pids[worker])
-  local claim = { id, token, attempt + 1, queue, worker, held[2], held[3] or false, held[4], held[5],
-    held[6] or '0', held[7] or '0', held[8] or '', held[13] or '0', held[15] or '' }
-  Claim.add_rest(claim, held[14], held[16])
+  local claim = { id, token, attempt, queue, worker, func_name, payload or false, serializer, timeout,
+    left or '0', used or '0', more[2] or '', losses or '0', terms or '' }
+  Claim.add_rest(claim, held[8], more[5])
   return claim
 end
 

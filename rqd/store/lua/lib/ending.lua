@@ -16,8 +16,8 @@ end
 -- Indexes and counters are written with pcall: one that holds something else must not keep a job
 -- from its end.
 function Ending.drop_lease(id, queue, terms, now, is_uncharged)
-  redis.call('ZREM', P .. 'leases', id)
-  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':started', id)
+  Ledger.remove(P .. 'leases', id)
+  Ledger.remove(P .. 'queue:' .. queue .. ':started', id)
   if terms then Limits.leave(id, terms, now, is_uncharged) end
 end
 
@@ -38,55 +38,69 @@ function Ending.forget_expired(index, now, limit)
   return #ids
 end
 
+function Ending.remember_request(id, now)
+  local held = redis.call('HMGET', P .. 'job:' .. id, 'request', 'created_at')
+  Ready.remember_request(id, held[1], held[2], now)
+end
+
 -- Without a time to live nothing stays but what others may be waiting for.
-function Ending.drop_record(id, held, now)
+function Ending.drop_record(id, now)
   local job = P .. 'job:' .. id
-  Ready.remember_request(id, held[2], held[3], now)
+  Ending.remember_request(id, now)
   redis.call('DEL', job, job .. ':payload')
   -- Whoever blocks for the result still gets it.
   redis.call('EXPIRE', job .. ':results', Ready.REPLAY_S)
   redis.call('EXPIRE', job .. ':result', Ready.REPLAY_S)
 end
 
-function Ending.keep_record(id, queue, status, held, ttl_s, now)
+function Ending.keep_record(id, queue, status, is_beside, ttl_s, now)
   local job = P .. 'job:' .. id
   local index = P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status]
   if ttl_s < 0 then
-    redis.pcall('ZADD', index, '+inf', id)
+    Ledger.add(index, '+inf', id)
     return
   end
-  redis.pcall('ZADD', index, int(now + ttl_s * 1000000), id)
+  -- Each ending clears two old ones, so that an index never outgrows its time to live.
+  if Ledger.add(index, int(now + ttl_s * 1000000), id) then Ending.forget_expired(index, now, 2) end
   local ttl_ms = Ready.in_ms(ttl_s)
   redis.call('PEXPIRE', job, ttl_ms)
   redis.call('PEXPIRE', job .. ':results', ttl_ms)
-  if held[1] then
+  if is_beside then
     redis.call('PEXPIRE', job .. ':payload', ttl_ms)
     redis.call('PEXPIRE', job .. ':result', ttl_ms)
   end
-  if ttl_s < Ready.REPLAY_S then Ready.remember_request(id, held[2], held[3], now) end
-  -- Each ending clears two old ones, so that an index never outgrows its time to live.
-  Ending.forget_expired(index, now, 2)
+  if ttl_s < Ready.REPLAY_S then Ending.remember_request(id, now) end
 end
 
--- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash.
-function Ending.end_job(id, queue, status, ttl_s, now, more)
+-- What endings have written since Ledger.open().
+function Ending.close_ledger(now)
+  for key, number in pairs(Ledger.close()) do Ending.forget_expired(key, now, 2 * number) end
+end
+
+-- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash; `held`: its
+-- `beside`, `terms` and `dependents`, if they are known.
+function Ending.end_job(id, queue, status, ttl_s, now, more, held)
   local job = P .. 'job:' .. id
+  if not held then
+    local found = redis.call('HMGET', job, 'beside', 'terms', 'dependents')
+    held = { beside = found[1], terms = found[2], dependents = found[3] }
+  end
+  local terms = held.terms
   ttl_s = sound(ttl_s) or -1
+  if terms and ttl_s >= 0 and ttl_s < CALLBACK_S and Terms.callbacks(terms, status)[1] then
+    ttl_s = CALLBACK_S
+  end
   if ttl_s ~= 0 then
     redis.call('HSET', job, 'status', status, 'ended_at', int(now), unpack(more or {}))
   end
-  local held = redis.call('HMGET', job, 'beside', 'request', 'created_at', 'terms', 'dependents')
-  if held[4] and ttl_s >= 0 and ttl_s < CALLBACK_S and Terms.callbacks(held[4], status)[1] then
-    return Ending.end_job(id, queue, status, CALLBACK_S, now, more)
-  end
-  redis.pcall('HINCRBY', P .. 'stats:' .. queue, status, 1)
-  if held[4] then Unique.release(held[4], id, status == 'canceled') end
+  Ledger.count(P .. 'stats:' .. queue, status)
+  if terms then Unique.release(terms, id, status == 'canceled') end
   if ttl_s == 0 then
-    Ending.drop_record(id, held, now)
+    Ending.drop_record(id, now)
   else
-    Ending.keep_record(id, queue, status, held, ttl_s, now)
+    Ending.keep_record(id, queue, status, held.beside, ttl_s, now)
   end
-  Ending.concern_others(id, status, now, held[5], held[4])
+  Ending.concern_others(id, status, now, held.dependents, terms)
 end
 
 -- A waiting job, by its status.

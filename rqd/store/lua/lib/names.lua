@@ -2,9 +2,16 @@
 -- declared key of the slot, from which every other key is computed.
 local P = string.sub(KEYS[1], 1, -7)
 
--- Doubles are exact up to 2^53; Lua's own tostring would round microseconds to 14 digits.
+-- Doubles are exact up to 2^53; Lua's own tostring would round microseconds to 14 digits. Most are the
+-- same few times, and to format one takes a third of a call of Redis.
+local texts = {}
 local function int(number)
-  return string.format('%.0f', number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%.0f', number)
+    texts[number] = text
+  end
+  return text
 end
 
 -- A number that somebody may have damaged: nil for what is none, is infinite, or is past 2^53.

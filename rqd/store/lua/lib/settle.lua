@@ -4,11 +4,23 @@
 -- claim holds the job, or nobody does); 'gone' (the job was deleted).
 local RESULT = { finish = 'successful', ['repeat'] = 'successful', fail = 'failed', retry = 'retried',
   stop = 'stopped' }
+-- What every outcome asks for; each field that is read costs as much as half a call.
+local HELD = { 'lease', 'origin', 'attempt', 'result_ttl', 'cause', 'beside', 'terms', 'dependents' }
 -- After these the job would run again.
 local AGAIN = { ['repeat'] = true, retry = true, put_back = true, park = true }
 
 Settle.DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true,
   park = true, lose = true, stop = true }
+
+-- An attempt's outcome as `turn` is told of it; nil if it is none.
+function Settle.read(told)
+  local id, token, worker, decision, delay_us, staged = unpack(texts_in(told, 6))
+  local fields = staged and texts_in(told[7])
+  delay_us = sound(delay_us)
+  if not fields or #fields % 2 == 1 or not delay_us or delay_us < 0 then return nil end
+  return Settle.DECISIONS[decision] and { id = id, token = token, worker = worker, decision = decision,
+    delay_us = delay_us, staged = staged, fields = fields }
+end
 
 function Settle.field_of(fields, name)
   for i = 1, #fields, 2 do
@@ -56,72 +68,89 @@ function Settle.charge_run(job, decision, reason)
   Ready.count(job, 'retries_used', 1)
 end
 
+-- Whose a job is by now, when it isn't this token's.
+function Settle.refused(job, id, token)
+  local held = redis.pcall('HMGET', job, 'status', 'origin', 'settled')
+  if held.err or not held[1] or not held[2] then
+    Ledger.remove(P .. 'leases', id)
+    return 'gone'
+  end
+  return held[3] == token and 'already' or 'stale'
+end
+
+-- An attempt that was none: back to its place, or there later.
+function Settle.uncharged(one, job, queue, now)
+  redis.call('HDEL', job, 'lease')
+  Ready.uncharge(job)
+  redis.call('HSET', job, 'settled', one.token)
+  if one.decision == 'put_back' then
+    local held = redis.call('HMGET', job, 'score', 'priority', 'attempt', 'failure_ttl')
+    Ending.enter_queue(one.id, queue, Ready.place_again(held[1], held[2]), held[3], held[4], now)
+  else
+    redis.call('HSET', job, 'cause', Settle.cause_of(one.fields) or '')
+    Ready.schedule(one.id, queue, now + one.delay_us)
+  end
+end
+
+-- Now, or after the delay.
+function Settle.run_again(one, job, queue, attempt, now)
+  Settle.charge_run(job, one.decision, Settle.field_of(one.fields, 'run_again_for'))
+  if one.delay_us > 0 then
+    Ready.schedule(one.id, queue, now + one.delay_us)
+  else
+    redis.call('HSET', job, 'enqueued_at', int(now))
+    local held = redis.call('HMGET', job, 'priority', 'failure_ttl')
+    Ending.enter_queue(one.id, queue, Ready.next_score(held[1], false), attempt, held[2], now)
+  end
+  Ledger.count(P .. 'stats:' .. queue, one.decision == 'repeat' and 'repeated' or 'retried')
+end
+
 function Settle.attempt(one, now)
   local id, token, decision = one.id, one.token, one.decision
   local job = P .. 'job:' .. id
-  local held = redis.pcall('HMGET', job, 'status', 'lease', 'settled', 'origin', 'score',
-    'attempt', 'result_ttl', 'failure_ttl', 'priority', 'stop', 'terms')
-  if held.err or not held[1] or not held[4] then
-    redis.call('ZREM', P .. 'leases', id)
-    return 'gone'
-  end
-  if held[3] == token then return 'already' end
-  if held[2] ~= token then return 'stale' end
-  local queue = held[4]
+  local held = redis.pcall('HMGET', job, unpack(HELD))
+  if held.err or held[1] ~= token or not held[2] then return Settle.refused(job, id, token) end
+  local queue, attempt, result_ttl, cause_before = held[2], held[3], held[4], held[5]
+  local of_ending = { beside = held[6], terms = held[7], dependents = held[8] }
   if decision == 'lose' then
     redis.call('HSET', job, 'settled', token)
     local lost = Reap.lose(id, now, nil, Settle.cause_of(one.fields))
     return lost and lost.ended or 'settled'
   end
   local fields, verdict = one.fields, 'settled'
-  local stopped_by = AGAIN[decision] and Ending.told_to_stop(held[10], token)
+  local stopped_by = AGAIN[decision] and Ending.told_to_stop(redis.call('HGET', job, 'stop'), token)
   if stopped_by and decision == 'repeat' then
     decision = 'finish'
   elseif stopped_by then
     decision, verdict, fields = 'stop', 'stopped', Settle.stopped_fields(stopped_by, fields)
   end
   local is_uncharged = decision == 'put_back' or decision == 'park'
-  Ending.drop_lease(id, queue, held[11], now, is_uncharged)
+  Ending.drop_lease(id, queue, of_ending.terms, now, is_uncharged)
   if is_uncharged then
-    redis.call('HDEL', job, 'lease')
-    Ready.uncharge(job)
-    redis.call('HSET', job, 'settled', token)
-    if decision == 'put_back' then
-      Ending.enter_queue(id, queue, Ready.place_again(held[5], held[9]), held[6], held[8], now)
-    else
-      redis.call('HSET', job, 'cause', Settle.cause_of(fields) or '')
-      Ready.schedule(id, queue, now + one.delay_us)
-    end
+    Settle.uncharged(one, job, queue, now)
     return 'settled'
   end
-  redis.call('HDEL', job, 'lease', 'cause')
-  local more = { 'settled', token, 'losses', 0 }
+  if cause_before then redis.call('HDEL', job, 'cause') end
+  local more = { 'lease', '', 'settled', token, 'losses', 0 }
   if one.staged ~= '' then
     redis.call('RENAME', P .. 'staged:' .. one.staged, job .. ':result')
     redis.call('PERSIST', job .. ':result')
     -- Of a job that is repeated only the latest attempt with a large result has it still.
-    for _, value in ipairs({ 'beside', 1, 'result_of', held[6] or 0 }) do more[#more + 1] = value end
+    for _, value in ipairs({ 'beside', 1, 'result_of', attempt or 0 }) do more[#more + 1] = value end
+    of_ending.beside = 1
   end
   local why = Settle.cause_of(fields)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
-  Ending.record(id, RESULT[decision], held[6], fields, now)
+  Ending.record(id, RESULT[decision], attempt, fields, now)
   if decision == 'finish' then
-    Ending.end_job(id, queue, 'finished', held[7], now, more)
-  elseif decision == 'fail' then
-    Ending.end_job(id, queue, 'failed', held[8], now, more)
-  elseif decision == 'stop' then
-    Ending.end_job(id, queue, 'stopped', held[8], now, more)
+    Ending.end_job(id, queue, 'finished', result_ttl, now, more, of_ending)
+  elseif decision == 'fail' or decision == 'stop' then
+    local ttl_s = redis.call('HGET', job, 'failure_ttl')
+    Ending.end_job(id, queue, decision == 'fail' and 'failed' or 'stopped', ttl_s, now, more, of_ending)
   else
     redis.call('HSET', job, unpack(more))
-    if decision == 'repeat' then Callbacks.call_back(id, 'finished', now, held[11]) end
-    Settle.charge_run(job, decision, Settle.field_of(one.fields, 'run_again_for'))
-    if one.delay_us > 0 then
-      Ready.schedule(id, queue, now + one.delay_us)
-    else
-      redis.call('HSET', job, 'enqueued_at', int(now))
-      Ending.enter_queue(id, queue, Ready.next_score(held[9], false), held[6], held[8], now)
-    end
-    redis.pcall('HINCRBY', P .. 'stats:' .. queue, decision == 'repeat' and 'repeated' or 'retried', 1)
+    if decision == 'repeat' then Callbacks.call_back(id, 'finished', now, of_ending.terms) end
+    Settle.run_again(one, job, queue, attempt, now)
   end
   return verdict
 end

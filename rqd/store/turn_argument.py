@@ -1,0 +1,49 @@
+"""A turn's outcomes and free workers on their way into `turn.lua`: packed in one string, as the
+client library spends more on an argument than the server on a job.
+
+The packing is MessagePack's, which Lua has in Redis, with nothing but its longest forms of list and
+text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rqd.store.exchange import Settlement, Turn
+from rqd.store.packing import INLINE_LIMIT_BYTES
+
+
+def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
+    """The string, and the results to be staged by their names: those that are too large for it."""
+    settlements: list[bytes] = []
+    staged: dict[str, bytes] = {}
+    for one in turn.settlements:
+        name, result = "", one.result if one.decision in ("finish", "repeat") else None
+        if result is not None and len(result) > INLINE_LIMIT_BYTES:
+            name = f"{turn.request}:{one.id}"
+            staged[name], result = result, None
+        settlements.append(_settlement(one, name, result))
+    workers = [_texts((number, turn.pids.get(number, 0))) for number in turn.free_workers]
+    return _list([_list(settlements), _list(workers)]), staged
+
+
+def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
+    told = (one.id, one.token, one.worker, one.decision, one.delay_us, staged_as)
+    fields = [value for pair in one.fields for value in pair]
+    if result is not None:
+        fields += ("result", result)
+    return _list([*map(_text, told), _texts(fields)])
+
+
+def _texts(values: Iterable[object]) -> bytes:
+    return _list([_text(value) for value in values])
+
+
+def _list(packed: list[bytes]) -> bytes:
+    return b"\xdd%b%b" % (len(packed).to_bytes(4, "big"), b"".join(packed))
+
+
+def _text(value: object) -> bytes:
+    # A lone surrogate of a job's message must not keep its outcome from Redis.
+    text = value if isinstance(value, bytes) else str(value).encode(errors="replace")
+    return b"\xdb%b%b" % (len(text).to_bytes(4, "big"), text)
