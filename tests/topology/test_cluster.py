@@ -15,8 +15,10 @@ from rqd.connection import Backend, backend_for
 from rqd.exceptions import ServerUnavailableError
 from rqd.model.records import Claim
 from rqd.store.connection import client_connection, daemon_connection, url_of
+from rqd.store.exchange import Turn
 from rqd.store.scripts import load_script
 from rqd.store.store import Store
+from rqd.store.turn_argument import turn_argument
 from tests import jobs
 from tests.daemons import StartDaemon
 from tests.store.driving import Driver, job
@@ -137,8 +139,8 @@ def test_without_the_guard_a_claim_would_be_done_by_halves(cluster: RedisCluster
     raw = redis.Redis(port=move.source.port)
 
     (precedence,) = (key for key in before if ":precedence:" in key)
-    arguments: list[Any] = ["request", "m", 15_000_000, "", 0, 1, 7, 0]
-    arguments += [precedence.rpartition(":")[2], 0]
+    packed, _ = turn_argument(Turn("request", "m", 15_000_000, free_workers=(7,)))
+    arguments = ["request", "m", 15_000_000, "", packed, precedence.rpartition(":")[2], 0]
     with pytest.raises(redis.ResponseError, match="non local key"):
         raw.eval(load_script("turn").source, 1, "{rqd}:queues", *arguments)
 
