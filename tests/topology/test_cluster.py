@@ -140,7 +140,8 @@ def test_without_the_guard_a_claim_would_be_done_by_halves(cluster: RedisCluster
 
     (precedence,) = (key for key in before if ":precedence:" in key)
     packed, _ = turn_argument(Turn("request", "m", 15_000_000, free_workers=(7,)))
-    arguments = ["request", "m", 15_000_000, "", packed, precedence.rpartition(":")[2], 0]
+    arguments: list[Any] = ["request", "m", 15_000_000, "", packed]
+    arguments += [precedence.rpartition(":")[2], 0]
     with pytest.raises(redis.ResponseError, match="non local key"):
         raw.eval(load_script("turn").source, 1, "{rqd}:queues", *arguments)
 
