@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
 
 from rqd.callbacks import following, with_callbacks
 from rqd.connection import Backend
@@ -128,8 +130,11 @@ def delay_us_of(delay: timedelta) -> int:
 
 def _carried_trace() -> dict[str, str] | None:
     """The context of the span that this code is in; a program with spans has loaded their API."""
-    if "opentelemetry.trace" not in sys.modules:
-        return None
-    from rqd.integrations.otel import carried  # noqa: PLC0415 - only where its extra is
+    return _otel().carried() if "opentelemetry.trace" in sys.modules else None
 
-    return carried()
+
+@cache
+def _otel() -> Any:
+    from rqd.integrations import otel  # noqa: PLC0415 - only where its extra is
+
+    return otel

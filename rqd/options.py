@@ -131,6 +131,8 @@ def split_call(
     f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[EnqueueData, Sending]:
     """The call and its options apart, and how it is sent."""
+    if not kwargs:
+        return EnqueueData(f, args, kwargs, NO_OPTIONS), PLAINLY
     sending = split_sending(kwargs)
     named = {name: kwargs.pop(name) for name in _OPTION_NAMES & kwargs.keys()}
     options = job_options(named.pop("job_timeout", None), named) if named else NO_OPTIONS

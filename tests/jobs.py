@@ -329,8 +329,9 @@ def note() -> tuple[int, str, float]:
     assert job is not None
     job.meta["seen"] = len(job.meta["who"])
     job.save_meta()
-    pool = job.connection.store.redis.connection_pool
-    opened = len(pool._available_connections) + len(pool._in_use_connections)
+    client: Any = job.connection.store.redis
+    pool, held = client.connection_pool, client.held._idle
+    opened = len(pool._available_connections) + len(pool._in_use_connections) + len(held)
     return opened, job.func_name, job.timeout
 
 

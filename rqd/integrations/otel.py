@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 
 from rqd import __version__
 from rqd.integrations import FLUSH_S, flush_to_the_end
@@ -20,7 +20,9 @@ from rqd.model.around import RunningJob
 def carried() -> dict[str, str]:
     """What the propagators that are set up make of this code's context; nothing outside a span."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    # Each enqueue of a program that has OpenTelemetry asks; most often there is nothing.
+    if context.get_current():
+        propagate.inject(carrier)
     return carrier
 
 

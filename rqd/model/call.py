@@ -30,6 +30,8 @@ def name_function(function: Any) -> tuple[str, Any]:
     Raises InvalidCallError for what no other process can find: lambdas, nested functions,
     functions and instances of `__main__`.
     """
+    if type(function) is _FUNCTION:
+        return _check_function(function.__module__, function.__qualname__), None
     if isinstance(function, str):
         return _check_dotted(function), None
     if not callable(function):
@@ -46,6 +48,9 @@ def name_function(function: Any) -> tuple[str, Any]:
     # A method of a C type has no __module__ of its own.
     home = function if hasattr(function, "__module__") else function.__objclass__
     return _check_function(home.__module__, function.__qualname__), None
+
+
+_FUNCTION = type(name_function)  # as most are; no attribute has to be looked for
 
 
 def encode_call(

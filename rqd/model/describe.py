@@ -12,6 +12,8 @@ _PLAIN = (int, float, bool, type(None))
 
 def describe_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The call as one would type it, cut to a readable length: `tasks.multiply(20, 40)`."""
+    if not args and not kwargs:
+        return f"{name}()"[:_CALL_LIMIT_CHARS]
     shown = [_shorten(value) for value in args]
     shown += [f"{key}={_shorten(value)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(shown)})"[:_CALL_LIMIT_CHARS]

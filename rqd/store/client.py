@@ -7,6 +7,7 @@ from typing import Any
 import redis
 import redis.client
 
+from rqd.store.held import HeldConnections
 from rqd.store.refusals import UNREACHED, is_unreached, no_server
 
 
@@ -17,10 +18,14 @@ class PlainClient(redis.Redis):
     """
 
     url = ""
+    # For scripts, where its connections are such that can be held.
+    held: HeldConnections | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As in redis-py. Raises NoServerError."""
         try:
+            if self.held is not None and args[0] == "EVALSHA":
+                return self.held.ask(args)
             base: Any = super()  # redis-py left it without types
             return base.execute_command(*args, **options)
         except (*UNREACHED, redis.ResponseError) as error:

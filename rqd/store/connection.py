@@ -16,6 +16,7 @@ from redis.sentinel import SentinelConnectionPool
 from rqd.model.errors import ConfigurationError
 from rqd.store.client import PlainClient
 from rqd.store.directory import Cluster, Directory, Sentinels, show
+from rqd.store.held import HeldConnections, can_hold
 from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone as RedisGone
 from rqd.store.refusals import explained as explained
@@ -170,6 +171,8 @@ def _plain_client(url: str, pool: redis.ConnectionPool, **settings: Any) -> Plai
     _settle(pool, settings)
     client = PlainClient(connection_pool=pool)
     client.url = url
+    if can_hold(pool):
+        client.held = HeldConnections(pool)
     return client
 
 

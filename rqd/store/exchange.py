@@ -164,9 +164,11 @@ def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
     Raises DuplicateJobError, NoSuchJobError.
     """
     outcome, told, *more = answer
+    if outcome == b"ok" and not more:
+        return int(told)  # as most are
     match outcome:
         case b"ok":
-            left_out = more[0] if more else []
+            left_out = more[0]
             for number, holder in zip(left_out[::2], left_out[1::2], strict=True):
                 jobs[number - 1].holder_id = holder.decode()
             return int(told)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 from rqd.model.records import NewJob, Template
@@ -16,6 +17,8 @@ PORTION_BYTES = 64 * 1024 * 1024
 # A parent named in the terms costs the server some 10 us, as a whole job does: 25,000 of them go at
 # once, or a quarter of a second.
 _TERMS_WEIGHT = 64
+
+_length = Struct(">I").pack
 
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
@@ -32,10 +35,14 @@ def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
         yield jobs[first:] if first else jobs
 
 
-def sendings(jobs: Sequence[NewJob], request: str) -> Iterator[tuple[str, Sequence[NewJob]]]:
+def sendings(jobs: Sequence[NewJob], request: str) -> Iterable[tuple[str, Sequence[NewJob]]]:
     """The portions, each with a request id of its own."""
-    for number, portion in enumerate(portions(jobs)):
-        yield (f"{request}.{number}" if number else request), portion
+    if len(jobs) == 1:
+        return ((request, jobs),)
+    return (
+        (f"{request}.{number}" if number else request, portion)
+        for number, portion in enumerate(portions(jobs))
+    )
 
 
 def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
@@ -44,38 +51,49 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
     What jobs have in common goes once, as a template. All of it is packed in two strings, as the
     client library spends more on each argument than the server on each job.
     """
+    staged: dict[str, bytes] = {}
+    if len(jobs) == 1:
+        (job,) = jobs
+        like = _template(job.template, job.func_name)
+        return [request, like, b"".join(_packed(job, 1, request, staged))], staged
     numbers: dict[tuple[Template, str], int] = {}
     # To hash a template takes longer than all the rest, and most often it is one and the same.
     known: dict[tuple[int, str], int] = {}
     templates: list[bytes] = []
     packed: list[bytes] = []
-    staged: dict[str, bytes] = {}
     for job in jobs:
         seen = (id(job.template), job.func_name)
         number = known.get(seen)
         if number is None:
-            like = (job.template, job.func_name)
-            if like not in numbers:
-                numbers[like] = len(numbers) + 1
-                templates.append(_template(*like))
-            number = known[seen] = numbers[like]
-        payload, name = job.payload, ""
-        size = b""  # where it is not the payload's own
-        if len(payload) > INLINE_LIMIT_BYTES:
-            name, size = f"{request}:{job.id}", b"%d" % len(payload)
-            staged[name], payload = payload, b""
-        for text in (
-            job.id.encode(),
-            b"%d" % number,
-            name.encode(),
-            size,
-            payload,
-            # A lone surrogate of the user's must not keep the job from Redis.
-            job.description.encode(errors="replace"),
-            _more_fields(job) if job.meta or job.signature else b"",
-        ):
-            packed += (len(text).to_bytes(4, "big"), text)
+            shared = (job.template, job.func_name)
+            if shared not in numbers:
+                numbers[shared] = len(numbers) + 1
+                templates.append(_template(*shared))
+            number = known[seen] = numbers[shared]
+        packed += _packed(job, number, request, staged)
     return [request, b"".join(templates), b"".join(packed)], staged
+
+
+def _packed(job: NewJob, number: int, request: str, staged: dict[str, bytes]) -> list[bytes]:
+    """The job's own texts, each after its length; a large payload is put among the staged ones."""
+    payload, name = job.payload, ""
+    size = b""  # where it is not the payload's own
+    if len(payload) > INLINE_LIMIT_BYTES:
+        name, size = f"{request}:{job.id}", b"%d" % len(payload)
+        staged[name], payload = payload, b""
+    packed: list[bytes] = []
+    for text in (
+        job.id.encode(),
+        b"%d" % number,
+        name.encode(),
+        size,
+        payload,
+        # A lone surrogate of the user's must not keep the job from Redis.
+        job.description.encode(errors="replace"),
+        _more_fields(job) if job.meta or job.signature else b"",
+    ):
+        packed += (_length(len(text)), text)
+    return packed
 
 
 @lru_cache(maxsize=256)
@@ -103,7 +121,7 @@ def _more_fields(job: NewJob) -> bytes:
 
 
 def _with_length(text: bytes) -> bytes:
-    return len(text).to_bytes(4, "big") + text
+    return _length(len(text)) + text
 
 
 def _array(texts: Sequence[bytes]) -> bytes:

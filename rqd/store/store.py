@@ -317,8 +317,9 @@ class Store:
     ) -> tuple[int, Any]:
         """Redis' time, and what its wait for more copies has answered, if that was wanted."""
         args, staged = enqueue_arguments(jobs, request)
-        with as_users_are_told():
-            self._stage(staged)
+        if staged:
+            with as_users_are_told():
+                self._stage(staged)
         reached = None
         if durability:
             answer, reached = self._ask("enqueue", *args, wait=durability.command())

@@ -1,0 +1,139 @@
+"""Connections that a client keeps for its scripts: a round trip with little around it.
+
+On redis-py's own way, its pool, the checks before each command and the packing of each argument
+cost more than the round trip itself. What is not the ordinary is left to redis-py here too:
+connecting, login, trying again, every answer but the shortest, and every error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from time import monotonic
+from typing import Any
+
+import redis
+
+# A server or a firewall closes what is idle for long: then it is looked at before it is used.
+_FRESH_S = 1.0
+# Sent in one piece, which costs a copy.
+_ONE_PIECE_BYTES = 64 * 1024
+_KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection)
+# An array of two short strings, as an enqueue's answer is.
+_LONGEST_BYTES = 128
+_two_texts = re.compile(rb"\*2\r\n\$\d+\r\n([^\r\n]*)\r\n\$\d+\r\n([^\r\n]*)\r\n").fullmatch
+
+
+def can_hold(pool: redis.ConnectionPool) -> bool:
+    """True for connections to one server, with a login that never changes.
+
+    Others decide with each command whom they speak to, or are renewed by their pool.
+    """
+    settings = pool.connection_kwargs
+    has_own_ways = {"credential_provider", "encoding", "encoding_errors"} & settings.keys()
+    return pool.connection_class in _KINDS and not has_own_ways
+
+
+class HeldConnections:
+    """As many as threads send at a time, besides those of the pool whose settings they have."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self._can_peek = not issubclass(pool.connection_class, redis.SSLConnection)
+        self._idle: list[tuple[Any, float]] = []
+        self._pid = os.getpid()
+
+    def ask(self, command: Sequence[Any]) -> Any:
+        """The answer to an EVALSHA, which is sent again as redis-py's settings say.
+
+        Raises what redis-py raises.
+        """
+        connection = self._take()
+        try:
+            packed = _packed(command) or connection.pack_command(*command)
+            answer = connection.retry.call_with_retry(
+                partial(self._exchange, connection, packed), lambda _: connection.disconnect()
+            )
+        except redis.ResponseError:
+            self._idle.append((connection, monotonic()))
+            raise
+        except BaseException:
+            # Even if this was an interrupt: the answer to come would be taken for the next one's.
+            connection.disconnect()
+            raise
+        self._idle.append((connection, monotonic()))
+        return answer
+
+    def _take(self) -> Any:  # redis-py left most of its connections without types
+        """A connection that nobody else has."""
+        if self._pid != os.getpid():
+            # Those are the parent's, who goes on using them.
+            self._idle, self._pid = [], os.getpid()
+        try:
+            connection, used_at = self._idle.pop()
+        except IndexError:
+            connection = self._pool.connection_class(**self._pool.connection_kwargs)
+            connection.connect()
+            return connection
+        if monotonic() - used_at > _FRESH_S and _is_stale(connection):
+            connection.disconnect()
+            connection.connect()
+        return connection
+
+    def _exchange(self, connection: Any, packed: Sequence[bytes]) -> Any:
+        connection.send_packed_command(packed)
+        if self._can_peek and (answer := _short_answer(connection)):
+            return answer
+        return connection.read_response()
+
+
+def _short_answer(connection: Any) -> list[bytes] | None:
+    """An answer of two short strings; None for any other, which is left where it is."""
+    # The touch of redis-py's inside that saves its parser, half of what is left of its cost.
+    sock: socket.socket = connection._sock
+    try:
+        seen = sock.recv(_LONGEST_BYTES, socket.MSG_PEEK)
+    except TimeoutError:
+        connection.disconnect()
+        raise redis.TimeoutError("Timeout reading from socket") from None
+    except OSError:
+        return None  # redis-py meets it, too, and has a name for it
+    if (texts := _two_texts(seen)) is None:
+        return None
+    sock.recv(len(seen))
+    return list(texts.groups())
+
+
+def _is_stale(connection: Any) -> bool:
+    try:
+        return bool(connection.can_read())
+    except (redis.ConnectionError, redis.TimeoutError, OSError):
+        return True
+
+
+def _packed(command: Sequence[Any]) -> list[bytes] | None:
+    """The command for its socket; None if an argument is none of ours, which redis-py refuses."""
+    parts = [_head(len(command), *command[:4])]
+    for argument in command[4:]:
+        if type(argument) is str:
+            text = argument.encode()
+        elif type(argument) is bytes:
+            text = argument
+        elif type(argument) is int:
+            text = b"%d" % argument
+        else:
+            return None
+        parts += (b"$%d\r\n" % len(text), text, b"\r\n")
+    if sum(map(len, parts)) > _ONE_PIECE_BYTES:
+        return parts
+    return [b"".join(parts)]
+
+
+@lru_cache(maxsize=256)
+def _head(count: int, *arguments: str | int) -> bytes:
+    """What all calls of a script with so many arguments begin with."""
+    texts = [str(argument).encode() for argument in arguments]
+    return b"*%d\r\n" % count + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
