@@ -65,6 +65,7 @@ class Reader:
     folder: Path
     server_url: str
     stack: ExitStack
+    needs_sdk: bool = False
     last: "subprocess.CompletedProcess[str] | None" = None
 
     def follow(self, block: Block) -> None:
@@ -135,7 +136,8 @@ class Reader:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _environment(self) -> dict[str, str]:
-        own = ("RQD_", "REDIS_", "PYTHONPATH")
+        # PYTHONPATH hides the OpenTelemetry SDK (tests/conftest.py), which few readers have.
+        own = ("RQD_", "REDIS_", *(("PYTHONPATH",) if self.needs_sdk else ()))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
         programs = f"{Path(sys.executable).parent}:{kept['PATH']}"
         # A reader has a terminal; here the daemon would take its file for a machine's.
@@ -156,6 +158,7 @@ def reader(redis_url: str) -> Iterator[Reader]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_works_as_typed(page: Path, reader: Reader) -> None:
     blocks = [block for block in blocks_of(page) if block.marker]
+    reader.needs_sdk = any("opentelemetry.sdk" in block.text for block in blocks)
     for block in blocks:
         reader.follow(block)
 
