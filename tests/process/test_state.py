@@ -273,12 +273,21 @@ def test_a_backlog_does_not_keep_a_master_from_its_heartbeats(
     start_daemon("--name", "alpha", "--jobs-per-child", "1000", workers=3)
     held = queue.enqueue(jobs.hold, fifo)
     eventually(lambda: held.is_started)
-    begun_us = redis_client.zscore("{rqd}:leases", held.id)
-    assert begun_us is not None
+
+    def until_us() -> float:
+        return redis_client.zscore("{rqd}:leases", held.id) or 0
+
+    def is_soon_renewed() -> bool:
+        seconds, us = redis_client.time()
+        return until_us() - (seconds * 1_000_000 + us) < 11_500_000
+
+    # The load begins a good second before the heartbeat, and goes on until that has come.
+    eventually(is_soon_renewed, 9.0)
+    begun_us = until_us()
 
     def renewed() -> bool:
         if queue.count < 3000:
             queue.enqueue_many([Queue.prepare_data(jobs.multiply, (1, 1)) for _ in range(3000)])
-        return (redis_client.zscore("{rqd}:leases", held.id) or 0) > begun_us
+        return until_us() > begun_us
 
     eventually(renewed, 9.0, "the lease to be renewed under load")

@@ -213,7 +213,7 @@ def raw_result(job: Job[Any], backend: Backend) -> bytes:
 
 
 def test_what_a_pattern_covers_runs(start_daemon: StartDaemon, queue: Queue) -> None:
-    start_daemon("--allow", "tests.trusted.*,shop.*")
+    start_daemon("--allow", "tests.trusted.*,shop.*", "--preload", "tests.trusted")
     covered: list[tuple[Any, tuple[Any, ...], Any]] = [
         ("tests.trusted.echo", (5,), 5),
         (trusted.Order(5).ship, ("Oslo",), "5 to Oslo"),
@@ -234,7 +234,7 @@ def test_plain_values_need_no_pattern(start_daemon: StartDaemon, queue: Queue) -
 def test_what_no_pattern_covers_is_refused_before_it_is_imported(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
-    start_daemon("--allow", "tests.trusted.*")
+    start_daemon("--allow", "tests.trusted.*", "--preload", "tests.trusted")
     uncovered: list[tuple[Any, tuple[Any, ...], str]] = [
         (jobs.multiply, (2, 3), "tests.jobs.multiply is not allowed by --allow"),
         ("no_such_module.f", (), "no_such_module.f is not allowed by --allow"),

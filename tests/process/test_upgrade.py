@@ -20,6 +20,7 @@ from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
+from tests.processes import found_first
 from tests.waiting import eventually
 
 SHOP = """
@@ -48,7 +49,7 @@ class Installed:
         self.package = folder / "rqd"
         (folder / "shop.py").write_text(SHOP)
         shutil.copytree(Path(package.__file__).parent, self.package)
-        self.env = {"PYTHONPATH": str(folder)}
+        self.env = found_first(folder)
 
     def upgrade(self, version: str) -> None:
         """The same code under another version."""
@@ -160,7 +161,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     daemon = start(start_daemon, installed)
     for file, good, bad, why in (
         ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
-        ("daemon/child.py", "import io", "import no_such_module", "no_such_module"),
+        ("daemon/child.py", "import sys", "import no_such_module", "no_such_module"),
         ("daemon/handover.py", "FORMAT = 1", "FORMAT = 2", "(formats 2 and 1): restart the daemon"),
         ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
     ):

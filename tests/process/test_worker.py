@@ -14,7 +14,7 @@ from rqd import Queue
 from rqd.connection import Backend
 from tests import jobs
 from tests.daemons import ROOT
-from tests.processes import bound_to_pytest
+from tests.processes import bound_to_pytest, found_first
 from tests.waiting import eventually
 
 LIMIT_S = 30.0
@@ -35,7 +35,7 @@ def start(url: str, call: str, tmp_path: Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(script)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **found_first(ROOT)},
             stderr=log,
             text=True,
             preexec_fn=bound_to_pytest(LIMIT_S),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import ROOT
+from tests.processes import found_first
 from tests.waiting import eventually
 
 JOURNALD = Path("/lib/systemd/systemd-journald")
@@ -39,7 +40,7 @@ def test_the_journal_has_each_event_and_what_jobs_print_with_their_fields(
     ran = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", *inside],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **found_first(ROOT)},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
