@@ -19,8 +19,8 @@ import redis
 
 # A server or a firewall closes what is idle for long: then it is looked at before it is used.
 _FRESH_S = 1.0
-# Sent in one piece, which costs a copy.
-_ONE_PIECE_BYTES = 64 * 1024
+# What is larger is sent by itself: to join it with the rest would cost a copy.
+_LARGE_BYTES = 8 * 1024
 _KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection)
 # An array of two short strings, as an enqueue's answer is.
 _LONGEST_BYTES = 128
@@ -116,7 +116,8 @@ def _is_stale(connection: Any) -> bool:
 
 def _packed(command: Sequence[Any]) -> list[bytes] | None:
     """The command for its socket; None if an argument is none of ours, which redis-py refuses."""
-    parts = [_head(len(command), *command[:4])]
+    pieces: list[bytes] = []
+    small = [_head(len(command), *command[:4])]
     for argument in command[4:]:
         if type(argument) is str:
             text = argument.encode()
@@ -126,10 +127,13 @@ def _packed(command: Sequence[Any]) -> list[bytes] | None:
             text = b"%d" % argument
         else:
             return None
-        parts += (b"$%d\r\n" % len(text), text, b"\r\n")
-    if sum(map(len, parts)) > _ONE_PIECE_BYTES:
-        return parts
-    return [b"".join(parts)]
+        if len(text) > _LARGE_BYTES:
+            pieces += (b"".join((*small, b"$%d\r\n" % len(text))), text)
+            small = [b"\r\n"]
+        else:
+            small += (b"$%d\r\n" % len(text), text, b"\r\n")
+    pieces.append(b"".join(small))
+    return pieces
 
 
 @lru_cache(maxsize=256)

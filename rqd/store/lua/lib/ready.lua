@@ -5,7 +5,8 @@
 Ready.REPLAY_S = 60
 
 function Ready.score_of(priority, place)
-  return int(-priority * 1099511627776 + place)
+  -- Not by `int`, which remembers: no two are the same.
+  return string.format('%d', -priority * 1099511627776 + place)
 end
 
 -- HINCRBY; a number that was damaged begins anew.
