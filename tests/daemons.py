@@ -221,8 +221,10 @@ class Daemon:
         if process in self._seen:
             return True
         try:
-            came_of_it = os.getsid(process.pid) == self.pid or self._carries_mark(process.pid)
-            return came_of_it and process.create_time() >= self._born
+            # Most are older; psutil remembers that, and an environment is read anew each time.
+            return process.create_time() >= self._born and (
+                os.getsid(process.pid) == self.pid or self._carries_mark(process.pid)
+            )
         except (psutil.NoSuchProcess, ProcessLookupError):
             return False
 
