@@ -261,7 +261,7 @@ def read_claim(answer: Any) -> Claim | None:
     """What `take.lua` has answered."""
     if not answer:
         return None
-    (claim,) = json.loads(read_text(answer[0]))
+    claim = json.loads(read_text(answer[0]))
     return _parse_claim(claim, answer)
 
 
