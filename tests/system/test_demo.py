@@ -41,28 +41,22 @@ def test_the_demo_ends_well_and_shows_in_a_pipe_what_became_of_each_job() -> Non
     assert "\r" not in output
 
 
-def test_the_demo_is_live_and_coloured_on_a_terminal() -> None:
-    ours, theirs = pty.openpty()
-    with running_demo(["bin/demo"], stdout=theirs) as demo:
-        os.close(theirs)
-        output = read_terminal(ours)
-        assert demo.wait(LIMIT_S) == 0
-
-    assert "\r\033[2K" in output
-    assert "\033[32mfinished" in output
-    assert "\033[31m" in output
-
-
-def test_the_demo_fails_and_says_why_when_a_job_ends_otherwise_than_expected(
+def test_on_a_terminal_it_is_live_and_coloured_and_says_what_ended_otherwise_than_expected(
     tmp_path: Path,
 ) -> None:
     folder = shutil.copytree(ROOT / "examples" / "demo", tmp_path / "demo")
     jobs = folder / "jobs.py"
     jobs.write_text(jobs.read_text().replace("if calls <= 2:", "if calls <= 9:"))
+    ours, theirs = pty.openpty()
 
-    with running_demo([sys.executable, str(folder / "demo.py")]) as demo:
+    with running_demo([sys.executable, str(folder / "demo.py")], stdout=theirs) as demo:
+        os.close(theirs)
+        output = read_terminal(ours)
         _, errors = demo.communicate()
 
+    assert "\r\033[2K" in output
+    assert "\033[32mfinished" in output
+    assert "\033[31m" in output
     assert demo.returncode == 1
     told = "not as expected: call_flaky_service() failed, raised ConnectionError: call 4"
     assert told in errors
