@@ -147,18 +147,18 @@ class Children:
 
     def assign(self, claim: Claim, now: float) -> None:
         """Gives a claimed job to its worker; it is sent when a child waits there."""
-        self.workers.assign(claim)
+        self.workers.assign(claim, now)
         self.places.send(self.workers.by_number[claim.worker], now)
 
     def release_unsent(self, reason: str) -> list[Ended]:
         """Takes back the jobs that no child has got yet."""
-        ended = []
-        for worker in self.workers:
-            run = worker.run
-            if run is not None and run.sent_at is None:
-                worker.run = None
-                ended.append(Ended(run, Report(Released(reason))))
-        return ended
+        unsent = [run for worker in self.workers for run in worker.free_unsent()]
+        return [Ended(run, Report(Released(reason))) for run in unsent]
+
+    def release_waiting(self, now: float) -> list[Ended]:
+        """Takes back what waits behind a job that takes longer than was thought."""
+        released = Report(Released("its worker has no time for it", is_usual=True))
+        return [Ended(run, released) for run in self.workers.free_waiting(now)]
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason."""
@@ -208,7 +208,7 @@ class Children:
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
-        ours = self._kills.next_due(), self.zygotes.next_due()
+        ours = self._kills.next_due(), self.zygotes.next_due(), self.workers.next_waiting_due()
         return min(*ours, *self.places.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
@@ -236,6 +236,7 @@ class Children:
                 if heard:
                     zygote = self.places.parents.get(worker.number)
                     ended.append(self._end(worker, zygote, *heard))
+                    self.places.send(worker, now)
                 child = worker.child
                 # A child that has said its last needs no more watching: its exit is reported, and
                 # the end of its channel would wake us for nothing.
@@ -280,9 +281,8 @@ class Children:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 self.places.refill_at[number] = now + 0.5
                 worker = self.workers.by_number[number]
-                if worker.run is not None and worker.run.sent_at is None:
-                    run, worker.run = worker.run, None
-                    return [Ended(run, Report(Released(f"no process for it: {error}")))]
+                released = Report(Released(f"no process for it: {error}"))
+                return [Ended(run, released) for run in worker.free_unsent()]
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()
@@ -382,7 +382,7 @@ class Children:
             heard = self.workers.hear(worker, now)
             run = worker.run
             if heard is None and run is not None and run.sent_at is not None:
-                worker.run = None
+                worker.end_run()
                 verdict = run.verdict or Lost("its zygote died")
                 heard = run, Report(verdict, pid=child.pid, zygote=child.zygote)
             self.places.drop_child(worker)

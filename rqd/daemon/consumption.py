@@ -38,7 +38,7 @@ class Consumption:
         if not workers.limited or now < self._due:
             return
         begun = time.monotonic()
-        limited = [run for run in workers.limited if workers.by_number[run.worker].run is run]
+        limited = [run for run in workers.limited if workers.holds(run)]
         seen = 0
         for run in limited:
             self._look(run, now)

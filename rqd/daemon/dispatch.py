@@ -6,6 +6,7 @@ A turn whose answer was lost is sent again unchanged: its request id makes the r
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -206,35 +207,43 @@ class Dispatch:
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
         may_claim = self._claims and not self.is_held and self._children.is_ready
-        free = self._free() if may_claim and (self._look or ended) else []
-        if not ended and not free:
+        free: list[int] = []
+        ahead: list[int] = []
+        if may_claim and (self._look or ended):
+            free = self._free()
+            ahead = self._ahead(len(free))
+        if not ended and not free and not ahead:
             return None
-        if free and self._gathers(now):
+        if (free or ahead) and self._gathers(free, now):
             return None
         if any(one.run.news for one in ended) and not self._reporting.write(now):
             return None  # what a job told last comes before its outcome
         self._ended, self._gather_until = [], None
-        if free:
+        if free or ahead:
             self._look = False  # what is announced while the turn is under way may have missed it
-        return self._turn(ended, free), ended
+        return self._turn(ended, free, ahead), ended
 
-    def _turn(self, ended: list[Ended], free: list[int]) -> Turn:
-        waiter = self._link.waiter
+    def _turn(self, ended: list[Ended], free: list[int], ahead: Sequence[int] = ()) -> Turn:
+        waiter, workers = self._link.waiter, self._children.workers
         return Turn(
             request=self._link.store.request_id(),
             master=self._instance.name,
             lease_us=LEASE_US,
             settlements=tuple(settlement(one.run, one.report, self._host) for one in ended),
             free_workers=tuple(free),
-            queues=self._precedence.queues if free else (),
-            order=self._precedence.order() if free else "",
+            ahead=tuple(ahead),
+            busy=tuple(run.worker for run in workers.runs()),
+            queues=self._precedence.queues if free or ahead else (),
+            order=self._precedence.order() if free or ahead else "",
             nudge=waiter.is_armed and not waiter.hears_queues,
-            pids=self._children.workers.waiting_pids(free),
+            pids=workers.waiting_pids(free),
         )
 
-    def _gathers(self, now: float) -> bool:
-        """True while the turn is better put off: there is a backlog, and no child to run it."""
-        if not self._look or self._children.workers.has_waiting_child():
+    def _gathers(self, free: list[int], now: float) -> bool:
+        """True while the turn is better put off: there is a backlog, and nobody could begin."""
+        workers = self._children.workers
+        could_begin = workers.has_waiting_child() if free else workers.is_short()
+        if not self._look or could_begin:
             return False
         if self._gather_until is None:
             self._gather_until = now + _GATHER_S
@@ -244,7 +253,7 @@ class Dispatch:
         """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
         assert self._pending is not None
         (turn, ended), self._pending = self._pending, None
-        self._look = self._look or bool(turn.free_workers)  # it has not looked
+        self._look = self._look or bool(turn.free_workers or turn.ahead)  # it has not looked
         if len(ended) > 1:
             # What was carried out before the refusal answers `already` now.
             first, *rest = ended
@@ -262,9 +271,9 @@ class Dispatch:
             log_ending(self._log, one.run, one.report, verdict)
             self._advise(one)
             self._children.note_ending(one)
-        if turn.free_workers:
+        if asked := len(turn.free_workers) + len(turn.ahead):
             # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
-            if len(answer.claims) == len(turn.free_workers):
+            if len(answer.claims) == asked:
                 self._look = True
             self.found_nothing = not answer.claims
             due = answer.next_due_us
@@ -273,9 +282,10 @@ class Dispatch:
         self._precedence.note(answer.claims)
         if self._claims_left is not None:
             self._claims_left -= len(answer.claims)
-        for claim in answer.claims:
+        for at, claim in enumerate(answer.claims):
             self._start(claim, now)
-            self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
+            if at < len(turn.free_workers):
+                self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
 
     def _advise(self, ended: Ended) -> None:
         """Says once for each module that its import is paid by every job."""
@@ -332,3 +342,7 @@ class Dispatch:
 
     def _free(self) -> list[int]:
         return self._children.workers.free_numbers()[: self._claims_left]
+
+    def _ahead(self, free: int) -> list[int]:
+        numbers = self._children.workers.ahead_numbers()
+        return numbers if self._claims_left is None else numbers[: self._claims_left - free]

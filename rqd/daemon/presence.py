@@ -125,7 +125,7 @@ class Presence:
             lease_us=LEASE_US,
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,
-            running=tuple((job.claim.id, job.claim.token) for job in children.workers.runs()),
+            running=tuple((job.claim.id, job.claim.token) for job in children.workers.held()),
             row={
                 "boot": self._instance.boot,
                 **self._identity(),

@@ -132,7 +132,14 @@ def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str,
         case Stop():
             log.warning("job stopped", **named, cause=why)
         case PutBack() | CountLoss():
-            log.warning("job put back", **named, cause=why)
+            _log_put_back(log, report, named)
+
+
+def _log_put_back(log: Log, report: Report, named: dict[str, object]) -> None:
+    if isinstance(report.outcome, Released) and report.outcome.is_usual:
+        log.debug("job goes back, as its worker has no time", **named)
+    else:
+        log.warning("job put back", **named, cause=log.cause(report.outcome))
 
 
 def _fields(run: Run, report: Report, host: str) -> Fields:

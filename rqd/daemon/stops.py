@@ -77,7 +77,7 @@ class Stops:
         self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
         if run.sent_at is None:
-            self._children.workers.by_number[run.worker].run = None
+            self._children.workers.by_number[run.worker].end_run()
             return [Ended(run, Report(verdict))]
         child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s)
         if stop.grace_s <= 0:

@@ -232,6 +232,7 @@ class Master:
 
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
+        self._dispatch.take(self._children.release_waiting(now))
         self._children.perform(now)
         self._take_settings(now)
         self._consumption.perform(now)
@@ -275,6 +276,7 @@ class Master:
             self._log.error("another master has this name by now", master=self._instance.name)
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
+        self._children.workers.drop_lost(answer.lost)
         for job in self._children.workers.runs():
             if job.claim.id in answer.lost:
                 self._log.error("lease lost, killing the job", **about(job.claim))

@@ -17,6 +17,10 @@ from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
 HARD_KILL_AFTER_S = 5.0
+# A worker that has much to do holds so many more jobs, for about so long: the next one starts as
+# soon as there is a process for it, and a turn settles and claims many.
+_MOST_AHEAD = 8
+_AHEAD_S = 0.02
 # What a process may take to write its stacks, before it is killed.
 _STACK_BEFORE_KILL_S = 0.2
 # The largest result, and room for what is said of it.
@@ -48,6 +52,7 @@ class Run:
     published_bytes: int = 0  # so much of that is there
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
     is_taken: bool = False  # its child has read it, as far as is known
+    claimed_at: float = 0.0
 
     @property
     def limit_s(self) -> float:
@@ -118,6 +123,9 @@ class Worker:
     has_lived: bool = False  # it had a child once
     is_shown: bool = False  # its row names a process
     run: Run | None = None
+    ahead: list[Run] = field(default_factory=list)  # what it runs next; empty where `run` is None
+    ended_at: float = 0.0  # its latest job
+    pace_s: float = math.inf  # what that one took in all, with the process it waited for
     tail: Tail = field(default_factory=Tail)
     last_error: str = ""
     worked_s: float = 0.0
@@ -126,3 +134,32 @@ class Worker:
     def is_present(self) -> bool:
         """False once it was taken away and its last job has ended."""
         return self.wanted or self.run is not None
+
+    @property
+    def ahead_wanted(self) -> int:
+        """How many more jobs it may hold behind the one it runs: as many as it has soon run, by the
+        latest one, so that none of them waits here while another master has nothing to do.
+        """
+        if not self.wanted or self.run is None:
+            return 0
+        soon = int(_AHEAD_S / max(self.pace_s, _AHEAD_S / _MOST_AHEAD))
+        return max(0, soon - len(self.ahead))
+
+    def free_unsent(self) -> list[Run]:
+        """Lets go of the jobs that no child of it has got; they are nobody's then."""
+        unsent = [*self.ahead]
+        if self.run is not None and self.run.sent_at is None:
+            unsent.insert(0, self.run)
+            self.run = None
+        self.ahead = []
+        return unsent
+
+    def end_run(self, now: float | None = None) -> None:
+        """Its job has ended here: the next one it holds, if any, is its job from now on.
+
+        `now` where it has ended by itself, so that the next one may take as long.
+        """
+        if self.run is not None and now is not None:
+            self.pace_s = now - max(self.run.claimed_at, self.ended_at)
+            self.ended_at = now
+        self.run = self.ahead.pop(0) if self.ahead else None

@@ -7,9 +7,10 @@ the claim then waits here for the child, and the fork's cost stays off the path.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon import frames
@@ -25,6 +26,8 @@ _MOST_READS = 16
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
+# What a worker holds ahead goes back after so long, for whoever is free.
+_WAITS_AHEAD_S = 0.05
 # Whoever follows says so again in less.
 _FOLLOWED_S = 10.0
 
@@ -46,6 +49,8 @@ class Workers:
     def take_over(self, workers: Iterable[Worker], now: float) -> None:
         """The places of the master that was executed before in this process."""
         self.by_number = {worker.number: worker for worker in workers}
+        for worker in self:
+            worker.ahead = [*worker.ahead]  # what is handed over has no lists
         runs = self.runs()
         self.limited = [run for run in runs if run.limits]
         self.telling = [run for run in runs if run.news]
@@ -80,8 +85,58 @@ class Workers:
         return found
 
     def runs(self) -> list[Run]:
-        """The jobs that workers hold now."""
+        """The jobs that run, or start as soon as there is a child for them."""
         return [worker.run for worker in self if worker.run is not None]
+
+    def held(self) -> list[Run]:
+        """All jobs that are leased to this master: those that run, and those behind them."""
+        return [run for worker in self for run in (worker.run, *worker.ahead) if run is not None]
+
+    def holds(self, run: Run) -> bool:
+        """True until this attempt has ended here."""
+        worker = self.by_number[run.worker]
+        return worker.run is run or run in worker.ahead
+
+    def ahead_numbers(self) -> list[int]:
+        """Workers for which further jobs may be claimed, each as often as it takes one; none beside
+        a suspect.
+        """
+        wanted = {worker.number: worker.ahead_wanted for worker in self}
+        if not any(wanted.values()) or self.has_suspect():
+            return []
+        # Those of all workers in turn, so that few jobs are not all behind one.
+        rounds = range(max(wanted.values()))
+        return [number for turn in rounds for number, count in wanted.items() if turn < count]
+
+    def is_short(self) -> bool:
+        """True if a worker has no job ahead whose process could begin with it at once."""
+        return any(
+            not worker.ahead and worker.child and worker.child.jobs_left > 0 and worker.ahead_wanted
+            for worker in self
+        )
+
+    def drop_lost(self, ids: Collection[str]) -> None:
+        """Forgets those of these jobs that nothing has begun with."""
+        for worker in self:
+            worker.ahead = [run for run in worker.ahead if run.claim.id not in ids]
+
+    def free_waiting(self, now: float) -> list[Run]:
+        """Lets go of what waits behind a job that takes longer than was thought, or in a place that
+        was taken away.
+        """
+        freed: list[Run] = []
+        for worker in self:
+            if worker.ahead and now >= worker.ahead[0].claimed_at + _WAITS_AHEAD_S:
+                freed += worker.ahead
+                worker.ahead = []
+            elif not worker.wanted and worker.child is None:
+                freed += worker.free_unsent()
+        return freed
+
+    def next_waiting_due(self) -> float:
+        """When `free_waiting` has something to do, at the latest."""
+        waiting = (worker.ahead[0].claimed_at for worker in self if worker.ahead)
+        return min(waiting, default=math.inf) + _WAITS_AHEAD_S
 
     def run_of(self, job_id: str, fence: int) -> Run | None:
         """The attempt with this fence, if a worker holds it."""
@@ -99,15 +154,19 @@ class Workers:
         worker.child = Child(forked.pid, forked.channel, forked.pidfd, jobs, zygote)
         return worker
 
-    def assign(self, claim: Claim) -> Run:
-        """The worker the claim names holds the job from now on."""
+    def assign(self, claim: Claim, now: float = 0.0) -> Run:
+        """The worker the claim names holds the job from now on, behind others if it has some."""
         worker = self.by_number[claim.worker]
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
         limits = self.limits.of_job(claim.terms)
-        worker.run = Run(claim, claim.worker, limits=limits, granted_s=granted_s)
+        run = Run(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
+        if worker.run is None:
+            worker.run = run
+        else:
+            worker.ahead.append(run)
         if limits:
-            self.limited.append(worker.run)
-        return worker.run
+            self.limited.append(run)
+        return run
 
     def note_shown_pid(self, number: int, pid: int) -> None:
         """What the claim wrote into the worker's row: the child that waited when it was asked for,
@@ -180,10 +239,11 @@ class Workers:
 
         The child is told: it reads that when its time is over.
         """
-        for worker in self:
-            run, child = worker.run, worker.child
-            if run is None or (run.claim.id, run.claim.fence) != (job_id, fence):
+        for run in self.held():
+            if (run.claim.id, run.claim.fence) != (job_id, fence):
                 continue
+            worker = self.by_number[run.worker]
+            child = worker.child
             run.granted_s += seconds
             run.set_deadline()
             if run.sent_at is not None and child is not None:
@@ -258,7 +318,7 @@ class Workers:
         except (ValueError, OverflowError):
             _give_up(child, run, f"frame of kind {answers[0][0]}", now)
             return None
-        worker.run = None
+        worker.end_run(now)
         report = as_told(report, run)
         if child.jobs_left < 1:
             if child.expects_more:
@@ -317,7 +377,7 @@ class Workers:
         ended = self.hear(worker, now)
         run = worker.run
         if ended is None and run is not None and run.sent_at is not None:
-            worker.run = None
+            worker.end_run()
             ended = run, report_of_death(exited, run, child, baseline_bytes, now)
         self.detach(worker)
         return ended

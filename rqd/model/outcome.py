@@ -87,9 +87,13 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Not the job's doing: the daemon stopped, say. Not charged as an attempt."""
+    """Not the job's doing: the daemon stopped, say. Not charged as an attempt.
+
+    `is_usual`: nothing happened, it was only held for a moment.
+    """
 
     reason: str
+    is_usual: bool = False
 
 
 @dataclass(frozen=True, slots=True)

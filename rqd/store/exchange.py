@@ -55,6 +55,9 @@ class Turn:
     order: str = ""
     # The processes that wait in these workers, for their rows; a worker may have none yet.
     pids: Mapping[int, int] = field(default_factory=dict)
+    # Workers that take a job more behind the one they have; there twice if they take two.
+    ahead: tuple[int, ...] = ()
+    busy: tuple[int, ...] = ()  # those that have a job: what is settled of theirs leaves none idle
 
 
 @dataclass(frozen=True, slots=True)

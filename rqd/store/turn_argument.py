@@ -24,7 +24,8 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
             staged[name], result = result, None
         settlements.append(_settlement(one, name, result))
     workers = [_texts((number, turn.pids.get(number, 0))) for number in turn.free_workers]
-    return _list([_list(settlements), _list(workers)]), staged
+    workers += [_texts((number, "")) for number in turn.ahead]
+    return _list([_list(settlements), _list(workers), _texts(turn.busy)]), staged
 
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:

@@ -50,6 +50,7 @@ class Kills:
 
     def start(self, terms: str = "", worker: int = 1) -> Run:
         claim = Claim("id", "7:n", 1, "q", worker, "f", b"", "pickle", 60, 0, 0, (), terms=terms)
+        self.workers.by_number[worker].run = None
         run = self.workers.assign(claim)
         run.start(0.0)
         return run

@@ -29,9 +29,8 @@ elseif held[1] ~= 'queued' or not redis.call('ZSCORE', ready, id) then
   return ''
 end
 local fence = math.max((sound(redis.call('HGET', P .. 'counters', 'fence')) or 0) + 1, now)
-local by = { master = master, nonce = request, lease_us = lease_us, pids = { ['1'] = pid },
-  limits = {} }
-local claim = Claim.start(id, queue, fence, '1', by, now)
+local by = { master = master, nonce = request, lease_us = lease_us, limits = {} }
+local claim = Claim.start(id, queue, fence, { number = '1', pid = pid }, by, now)
 Ready.leave(id, queue)
 for _, limit in ipairs(by.limits) do Limits.go_on(limit, now) end
 if not claim then return '' end

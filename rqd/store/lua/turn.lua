@@ -3,8 +3,9 @@
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
 --          stays free; packed together (see take_packed): of each settle {job id, token, worker,
 --          decision (finish | repeat | fail | retry | put_back | park | lose | stop), delay in us,
---          staged result's name, {further field, its value, ..}}, and of each free worker {number, pid
---          of its waiting process or 0}; the name of the precedence of queues ('' without free
+--          staged result's name, {further field, its value, ..}}; of each free worker {number, pid of
+--          its waiting process or 0}, and of those that take a job behind the one they have {number,
+--          ''}; numbers of workers that have a job; the name of the precedence of queues ('' without free
 --          workers), and behind it, with a space between them, its order and the order's state if it
 --          is not strict (lib/orders.lua); number of its queues (0 if it was told before), those in
 --          order, each with its weight and a space before it if the order is weighted
@@ -19,7 +20,7 @@ local PRECEDENCE_S = 3600
 local STAYS = { put_back = true, park = true, lose = true, stop = true }
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
 local packed = take_packed()
-local settles, workers, pids = {}, {}, {}
+local settles, workers, free, busy = {}, {}, 0, {}
 for i, told in ipairs(list_in(packed[1])) do
   local one = Settle.read(told)
   if not one then is_garbled = true end
@@ -28,8 +29,10 @@ end
 for i, told in ipairs(list_in(packed[2])) do
   local number, pid = unpack(texts_in(told, 2))
   if not (number and string.find(number, '^%d+$')) then is_garbled = true end
-  workers[i], pids[number or ''] = number, pid
+  workers[i] = { number = number, pid = pid ~= '' and pid }
+  if pid ~= '' then free = free + 1 end
 end
+for _, number in ipairs(texts_in(packed[3])) do busy[number] = true end
 local precedence, ranked = take(), {}
 local order, state = nil, nil
 if string.find(precedence, ' ', 1, true) then
@@ -105,13 +108,13 @@ else
   end
   Ending.close_ledger(now) -- what is claimed now is leased anew
   next_due = Claim.promote_and_look(now)
-  local by = { master = master, nonce = request, lease_us = lease_us, pids = pids }
+  local by = { master = master, nonce = request, lease_us = lease_us }
   if order and workers[1] then
     claims = Orders.for_workers(workers, precedence, by, now, order, state)
   else
     claims = Claim.for_workers(workers, precedence, by, now)
   end
-  local busy, kept = {}, { request = request, verdicts = verdicts, claims = {} }
+  local kept = { request = request, verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
     kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }
     busy[one[5]] = true
@@ -127,5 +130,5 @@ end
 
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
-if nudge and #claims < #workers then Ready.wake('master:' .. master) end
+if nudge and #claims < free then Ready.wake('master:' .. master) end
 return Claim.answer(claims, { int(now), verdicts, claims, next_due })

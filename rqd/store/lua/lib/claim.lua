@@ -149,15 +149,18 @@ function Claim.start(id, queue, fence, worker, by, now)
   local token = int(fence) .. ':' .. by.nonce
   attempt = (tonumber(attempt) or 0) + 1
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
-    'attempt', attempt, 'worker', by.master .. ':' .. worker)
+    'attempt', attempt, 'worker', by.master .. ':' .. worker.number)
   if held[6] then
     redis.call('PERSIST', job)
     redis.call('PERSIST', job .. ':payload')
   end
   if terms then Unique.start(terms, id) end
-  Claim.write_worker(by.master, worker, by.lease_us, 'state', 'busy', 'job', id, 'func_name', func_name,
-    'queue', queue, 'since', int(now), 'pid', by.pids[worker])
-  local claim = { id, token, attempt, queue, worker, func_name, payload or false, serializer, timeout,
+  -- A worker without a pid takes it behind another job, which its row still shows.
+  if worker.pid then
+    Claim.write_worker(by.master, worker.number, by.lease_us, 'state', 'busy', 'job', id, 'func_name',
+      func_name, 'queue', queue, 'since', int(now), 'pid', worker.pid)
+  end
+  local claim = { id, token, attempt, queue, worker.number, func_name, payload or false, serializer, timeout,
     left or '0', used or '0', more[2] or '', losses or '0', terms or '' }
   Claim.add_rest(claim, held[8], more[5])
   return claim
