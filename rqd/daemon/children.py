@@ -153,7 +153,8 @@ class Children:
     def release_unsent(self, reason: str) -> list[Ended]:
         """Takes back the jobs that no child has got yet."""
         unsent = [run for worker in self.workers for run in worker.free_unsent()]
-        return [Ended(run, Report(Released(reason))) for run in unsent]
+        released = Report(Released(reason, is_usual=True))
+        return [Ended(run, released) for run in unsent]
 
     def release_waiting(self, now: float) -> list[Ended]:
         """Takes back what waits behind a job that takes longer than was thought."""

@@ -137,7 +137,7 @@ def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str,
 
 def _log_put_back(log: Log, report: Report, named: dict[str, object]) -> None:
     if isinstance(report.outcome, Released) and report.outcome.is_usual:
-        log.debug("job goes back, as its worker has no time", **named)
+        log.debug("job goes back, it had not begun", **named, cause=log.cause(report.outcome))
     else:
         log.warning("job put back", **named, cause=log.cause(report.outcome))
 

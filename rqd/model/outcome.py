@@ -89,7 +89,7 @@ class Crashed:
 class Released:
     """Not the job's doing: the daemon stopped, say. Not charged as an attempt.
 
-    `is_usual`: nothing happened, it was only held for a moment.
+    `is_usual`: nothing happened, it was only held for a moment and had not begun.
     """
 
     reason: str

@@ -56,6 +56,8 @@ class Driver:
         request: str = "",
         lease_us: int = LEASE_US,
         nudge: bool = False,
+        ahead: Sequence[int] = (),
+        busy: Sequence[int] = (),
     ) -> TurnAnswer:
         numbers = range(1, free + 1) if isinstance(free, int) else free
         return self.store.turn(
@@ -65,8 +67,10 @@ class Driver:
                 lease_us,
                 settlements,
                 tuple(numbers),
-                tuple(queues) if numbers else (),
+                tuple(queues) if numbers or ahead else (),
                 nudge,
+                ahead=tuple(ahead),
+                busy=tuple(busy),
             )
         )
 

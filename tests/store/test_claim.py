@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from rqd.store.packing import INLINE_LIMIT_BYTES
-from tests.store.driving import LEASE_US, Driver, ids, job
+from tests.store.driving import LEASE_US, Driver, ids, job, settlement
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
 
@@ -382,3 +382,40 @@ def test_a_server_that_has_forgotten_the_precedence_is_told_again(rqd: Driver) -
 
     assert ids(rqd.claim(2, "high", "low")) == ["c", "a"]
     assert all(rqd.ttl_s(key) > 0 for key in rqd.redis.keys("*precedence*"))
+
+
+def test_jobs_behind_the_one_that_runs_are_claimed_and_the_row_still_shows_that_one(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("a", "b", "c", "d")
+    (first,) = rqd.claim()
+    row = rqd.keys.worker("m", 1)
+
+    behind = rqd.turn(ahead=[1, 1], busy=[1]).claims
+
+    assert ids(behind) == ["b", "c"]
+    assert {one.worker for one in behind} == {1}
+    assert rqd.status("b") == "started"
+    assert rqd.redis.hget(row, "job") == b"a"
+
+    rqd.turn(settlement(first), busy=[1])
+    assert rqd.redis.hmget(row, "job", "state", "done") == [b"a", b"busy", b"1"]
+
+    rqd.turn(*map(settlement, behind))
+    assert rqd.redis.hmget(row, "job", "state", "done") == [b"", b"idle", b"3"]
+
+
+def test_who_is_free_comes_before_who_takes_one_ahead(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+
+    claims = rqd.turn(free=[2], ahead=[1, 1], busy=[1]).claims
+
+    assert [(one.id, one.worker) for one in claims] == [("a", 2), ("b", 1)]
+    assert rqd.redis.hget(rqd.keys.worker("m", 2), "job") == b"a"
+
+
+def test_a_claim_for_later_that_finds_too_little_wakes_nobody(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.turn(ahead=[1, 1], busy=[1], nudge=True)
+
+    assert not rqd.redis.exists(rqd.keys.wake_master("m"))

@@ -1,0 +1,71 @@
+"""A worker that has much to do holds a few jobs ahead: none of them waits long, none is lost."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rqd import Queue
+from rqd.job import Job, JobStatus
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.process.test_stopping import release, started
+from tests.waiting import eventually
+
+FORKED, REUSED = (), ("--jobs-per-child", "1000")
+
+
+def backlog(queue: Queue, history: Path, fifo: str) -> tuple[list[Job[Any]], Job[Any]]:
+    """Many quick jobs, and amid them one that lasts until it is released."""
+    quick = [queue.prepare_data(jobs.multiply, (number, 1)) for number in range(60)]
+    lasting = queue.prepare_data(jobs.note_and_hold, (str(history), fifo))
+    made = queue.enqueue_many([*quick[:40], lasting, *quick[40:]])
+    return [*made[:40], *made[41:]], made[40]
+
+
+def status(job: Job[Any]) -> JobStatus | None:
+    return job.get_status(refresh=True)
+
+
+def attempts(some: list[Job[Any]]) -> set[int]:
+    for job in some:
+        job.refresh()
+    return {job.attempt for job in some}
+
+
+@pytest.mark.parametrize("how", [FORKED, REUSED])
+def test_no_job_waits_behind_a_long_one_while_another_worker_is_free(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, how: tuple[str, ...]
+) -> None:
+    quick, lasting = backlog(queue, tmp_path / "history", fifo)
+    start_daemon(*how, workers=2)
+
+    eventually(lambda: {status(job) for job in quick} == {JobStatus.FINISHED})
+
+    assert status(lasting) is JobStatus.STARTED
+    release(fifo)
+    eventually(lambda: status(lasting) is JobStatus.FINISHED)
+    assert attempts([*quick, lasting]) == {1}
+
+
+@pytest.mark.parametrize("how", [FORKED, REUSED])
+def test_a_stop_puts_back_what_was_held_ahead_in_its_order(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, how: tuple[str, ...]
+) -> None:
+    quick, lasting = backlog(queue, tmp_path / "history", fifo)
+    daemon = start_daemon(*how, workers=1)
+    started(lasting, tmp_path / "history")
+
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in daemon.log())
+    release(fifo)
+
+    assert daemon.wait() == 0
+    left = [job for job in quick if status(job) is not JobStatus.FINISHED]
+    assert left == quick[40:]
+    assert queue.get_job_ids() == [job.id for job in left]
+    assert attempts(left) == {0}
+    assert "job put back" not in daemon.log()

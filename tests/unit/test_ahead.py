@@ -1,0 +1,172 @@
+"""Jobs that a worker holds behind the one it runs: how many, which is next, and who goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from rqd.daemon import frames
+from rqd.daemon.worker import Worker
+from rqd.daemon.workers import Workers
+from rqd.model.outcome import Succeeded
+from rqd.model.records import Claim
+from tests.unit.test_workers import Place, a_claim
+
+ALWAYS = 1000
+
+
+def claim_of(name: str, worker: int = 1, losses: int = 0) -> Claim:
+    return replace(a_claim(), id=name, token=f"7:{name}", worker=worker, losses=losses)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A worker that is at its first job."""
+    made = Place(ALWAYS)
+    made.workers.assign(claim_of("a"), now=1.0)
+    made.workers.send(made.worker, 1.0)
+    yield made
+    made.close()
+
+
+def end(place: Place, name: str, at: float) -> list[str]:
+    """The running job answers; what became of whom."""
+    used = (b"1", b"1", b"1", b"0")
+    place.far.sendall(
+        frames.encode_frame(frames.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
+    )
+    heard = place.workers.hear(place.worker, at)
+    assert heard is not None
+    assert isinstance(heard[1].outcome, Succeeded)
+    return [heard[0].claim.id, *held(place.workers)]
+
+
+def held(workers: Workers) -> list[str]:
+    return [run.claim.id for run in workers.held()]
+
+
+def test_nothing_is_held_ahead_until_a_job_was_quick(place: Place) -> None:
+    assert place.workers.ahead_numbers() == []
+
+    end(place, "a", at=1.001)
+    place.workers.assign(claim_of("b"), now=1.002)
+
+    assert place.workers.ahead_numbers() == [1] * 8
+
+
+@pytest.mark.parametrize(("took_s", "wanted"), [(0.0001, 8), (0.005, 4), (0.019, 1), (0.021, 0)])
+def test_as_many_are_held_as_are_soon_run(place: Place, took_s: float, wanted: int) -> None:
+    end(place, "a", at=1.0 + took_s)
+    place.workers.assign(claim_of("b"), now=2.0)
+
+    assert len(place.workers.ahead_numbers()) == wanted
+
+
+def test_the_next_one_is_the_workers_as_soon_as_one_has_ended(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    assert held(place.workers) == ["a", "b", "c"]
+    assert place.worker.run is not None
+    assert place.worker.run.claim.id == "a"
+
+    assert end(place, "a", at=1.001) == ["a", "b", "c"]
+    assert place.worker.run.claim.id == "b"
+    assert place.worker.run.sent_at is None
+    place.workers.send(place.worker, 1.001)
+    assert end(place, "b", at=1.002) == ["b", "c"]
+
+
+def test_idle_time_is_not_taken_for_a_jobs_pace(place: Place) -> None:
+    end(place, "a", at=1.001)
+    place.workers.assign(claim_of("b"), now=500.0)
+    place.workers.send(place.worker, 500.0)
+    end(place, "b", at=500.001)
+    place.workers.assign(claim_of("c"), now=500.002)
+
+    assert len(place.workers.ahead_numbers()) == 8
+
+
+def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    assert place.workers.next_waiting_due() == pytest.approx(1.05)
+
+    assert place.workers.free_waiting(1.049) == []
+    freed = place.workers.free_waiting(1.051)
+
+    assert [run.claim.id for run in freed] == ["b", "c"]
+    assert held(place.workers) == ["a"]
+    assert place.workers.next_waiting_due() == float("inf")
+
+
+def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    place.worker.wanted = False
+    end(place, "a", at=1.001)
+    place.workers.detach(place.worker)
+
+    freed = place.workers.free_waiting(1.001)
+
+    assert [run.claim.id for run in freed] == ["b", "c"]
+    assert not place.worker.is_present
+
+
+def test_a_stop_takes_back_what_no_process_has_got(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+
+    assert [run.claim.id for run in place.worker.free_unsent()] == ["b", "c"]
+    assert held(place.workers) == ["a"]
+
+    end(place, "a", at=1.001)
+    place.workers.assign(claim_of("d"), now=1.0)
+    place.workers.assign(claim_of("e"), now=1.0)
+    assert [run.claim.id for run in place.worker.free_unsent()] == ["d", "e"]
+    assert held(place.workers) == []
+
+
+def test_a_lost_lease_of_a_job_that_has_not_begun_is_only_forgotten(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+
+    place.workers.drop_lost({"a", "b"})
+
+    assert held(place.workers) == ["a", "c"]
+
+
+def test_few_jobs_are_not_all_behind_one_worker(place: Place) -> None:
+    place.workers.by_number[2] = Worker(2)
+    place.workers.assign(claim_of("x", worker=2), now=1.0)
+    for worker in place.workers:
+        worker.pace_s = 0.01
+
+    assert place.workers.ahead_numbers() == [1, 2, 1, 2]
+
+
+def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
+    place.worker.pace_s = 0.001
+    place.workers.by_number[2] = Worker(2)
+    place.workers.assign(claim_of("x", worker=2, losses=2), now=1.0)
+
+    assert place.workers.ahead_numbers() == []
+
+
+def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
+    place.workers.assign(claim_of("b"), now=1.0)
+    before = [run.limit_s for run in place.workers.held()]
+
+    place.workers.extend("b", 7, 100.0)
+
+    assert [run.limit_s for run in place.workers.held()] == [before[0], before[1] + 100]
+
+
+def test_only_a_process_that_takes_more_jobs_can_run_short(place: Place) -> None:
+    place.worker.pace_s = 0.001
+    assert place.workers.is_short()
+
+    assert place.worker.child is not None
+    place.worker.child.jobs_left = 0
+    assert not place.workers.is_short()
