@@ -11,7 +11,7 @@ import _socket
 import os
 import sys
 from fcntl import fcntl
-from os import close, dup2, getpid, set_blocking, setpgid
+from os import _exit, close, dup2, getpid, set_blocking, setpgid
 from resource import RUSAGE_SELF, getrusage
 from select import POLLIN, poll
 from time import localtime, monotonic, monotonic_ns, process_time_ns, time
@@ -45,7 +45,7 @@ class Child:
     name is looked up in, a generator, a list comprehension.
     """
 
-    __slots__ = ("_inbox", "_jobs", "_set_title", "_teller", "_trust", "_utc_offset_s")
+    __slots__ = ("_inbox", "_jobs", "_seed", "_set_title", "_teller", "_trust", "_utc_offset_s")
 
     def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
         """`jobs`: so many one takes."""
@@ -56,6 +56,8 @@ class Child:
         self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
+        # Else every child would draw the same numbers.
+        self._seed = getattr(sys.modules.get("numpy.random"), "seed", None)
         self.look_at_clock()
 
     def look_at_clock(self) -> None:
@@ -80,7 +82,7 @@ class Child:
             sys.excepthook(*sys.exc_info())
             _flush()
         finally:
-            os._exit(status)
+            _exit(status)
 
     def serve(self, worker: int, channel: _socket.socket) -> int:
         """Runs jobs from the channel; the status to exit with."""
@@ -97,7 +99,7 @@ class Child:
             answer = self._perform(worker, fields)
             _flush()
             if getpid() != pid:
-                os._exit(0)  # the job forked and returned in both: only the child itself answers
+                _exit(0)  # the job forked and returned in both: only the child itself answers
             # The job closed or turned them, or left a process that may write there: the next one
             # shall have its own. Said before the answer, at which the next one comes.
             is_last = left > 1 and (_outputs() != outputs or _has_children())
@@ -119,7 +121,7 @@ class Child:
         # And if the master died before that, we see it now: there is no order that leaves us alive.
         poll_life, set_title = pipes.poll_life, self._set_title
         if poll_life(0):
-            os._exit(0)
+            _exit(0)
         if pipes.join_fd >= 0:
             _join_group(pipes.join_fd)
         output_fd = pipes.output_fd
@@ -128,8 +130,8 @@ class Child:
         dup2(output_fd, 2)
         dup2(pipes.stack_fd, pipes.stack_at_fd, False)
         set_title(f"rqd: worker {worker} idle")
-        if "numpy.random" in sys.modules:  # else every child would draw the same numbers
-            sys.modules["numpy.random"].seed()
+        if self._seed is not None:
+            self._seed()
 
     def _perform(self, worker: int, fields: list[bytes]) -> bytes:
         job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields

@@ -15,7 +15,10 @@ import gc
 import os
 import sys
 from _frozen_importlib_external import PathFinder
+from _signal import SIGKILL
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socketpair
 from fcntl import F_SETFL, fcntl
+from os import close, fork, killpg, pidfd_open, setpgid, wait4
 from select import POLLIN, poll
 from time import monotonic
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from rqd.model.around import Around
 
+_BYTE_ORDER = sys.byteorder
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = 5000
 _MAX_FDS = 64
@@ -65,7 +69,7 @@ def main(
 
     `mark_fd`, -1 for none, stays open here and in all that is forked, and closes at an exec.
     """
-    control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, control_fd)
+    control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
     try:
         if mark_fd >= 0:
             os.set_inheritable(mark_fd, False)
@@ -136,6 +140,7 @@ class Zygote:
         self._control = control
         self._control_fd = control.fileno()
         self._child = child
+        self._live = child.live  # bound once
         self._stack_at_fd = stack_at_fd
         self._kept = kept
         self._reader = FrameReader()
@@ -152,11 +157,13 @@ class Zygote:
         """Serves until the master's end of the control socket closes, then sweeps and exits."""
         control_fd = self._control_fd
         while True:
-            ready = self._poller.poll(_IDLE_MS)
-            for fd, _ in ready:
-                if fd != control_fd:
+            is_told = False
+            for fd, _ in self._poller.poll(_IDLE_MS):
+                if fd == control_fd:
+                    is_told = True
+                else:
                     self._bury(self._by_pidfd[fd])
-            if any(fd == control_fd for fd, _ in ready) and not self._obey():
+            if is_told and not self._obey():
                 break
             self._send_reports()
             if monotonic() >= self._reap_at:
@@ -185,7 +192,7 @@ class Zygote:
                     place.wanted = False
                 elif kind == frames.KILL and place.pid == int(fields[1]):
                     _kill_group(place.pid)
-                    os.kill(place.pid, _signal.SIGKILL)  # a job may have left its own group
+                    os.kill(place.pid, SIGKILL)  # a job may have left its own group
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 
@@ -200,7 +207,7 @@ class Zygote:
         output_fd, life_fd, stack_fd, *group_fds = fds
         # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
         # owner of this description, which each child makes its own process group.
-        fcntl(life_fd, _F_SETSIG, _signal.SIGKILL)
+        fcntl(life_fd, _F_SETSIG, SIGKILL)
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         join_fd, kill_fd = group_fds or (-1, -1)
         pipes = Pipes(output_fd, life_fd, stack_fd, self._stack_at_fd, join_fd)
@@ -208,17 +215,17 @@ class Zygote:
 
     def _fork(self, number: int) -> None:
         place = self._places[number]
-        live, pipes, control_fd = self._child.live, place.pipes, self._control_fd
+        live, pipes, control_fd = self._live, place.pipes, self._control_fd
         try:
-            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         except OSError as error:
             self._report_failure(number, error)
             return
         ours_fd = ours.detach()
         try:
-            pid = os.fork()
+            pid = fork()
         except OSError as error:
-            os.close(ours_fd)
+            close(ours_fd)
             theirs.close()
             self._report_failure(number, error)
             return
@@ -227,11 +234,11 @@ class Zygote:
             live(number, theirs, pipes, control_fd, ours_fd)
         theirs.close()
         try:
-            os.setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
+            setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
         except OSError:
             pass  # it did so itself, or is dead already; its pidfd will tell
         place.pid = pid
-        place.pidfd = os.pidfd_open(pid)
+        place.pidfd = pidfd_open(pid)
         self._by_pidfd[place.pidfd] = number
         self._poller.register(place.pidfd, POLLIN)
         self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
@@ -246,10 +253,10 @@ class Zygote:
         _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
         if place.kill_fd >= 0:
             _kill_escaped(place.kill_fd)
-        _, status, usage = os.wait4(pid, 0)
+        _, status, usage = wait4(pid, 0)
         self._poller.unregister(place.pidfd)
         del self._by_pidfd[place.pidfd]
-        os.close(place.pidfd)
+        close(place.pidfd)
         place.pid, place.pidfd = 0, -1
         cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)
         self._reports.append(
@@ -278,8 +285,10 @@ class Zygote:
         self._reports, self._report_fds = [], []
         ancillary = []
         if fds:
-            packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
+            packed = b""
+            for fd in fds:
+                packed += fd.to_bytes(4, _BYTE_ORDER)
+            ancillary = [(SOL_SOCKET, SCM_RIGHTS, packed)]
         try:
             sent = self._control.sendmsg([data], ancillary)
             if sent < len(data):
@@ -289,7 +298,7 @@ class Zygote:
         pidfds = self._by_pidfd
         for fd in fds:
             if fd not in pidfds:
-                os.close(fd)  # our copy of a child's channel: only master and child hold it now
+                close(fd)  # our copy of a child's channel: only master and child hold it now
 
     def _reap_strangers(self) -> None:
         """Reaps what jobs left behind and was given to us as the nearest subreaper."""
@@ -311,7 +320,7 @@ class Zygote:
         while True:
             for pid in _children_of_this_process():
                 try:
-                    os.kill(pid, _signal.SIGKILL)  # our own unreaped child: its pid is its own
+                    os.kill(pid, SIGKILL)  # our own unreaped child: its pid is its own
                 except ProcessLookupError:
                     continue
             try:
@@ -349,7 +358,7 @@ def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -
 
 def _kill_group(pid: int) -> None:
     try:
-        os.killpg(pid, _signal.SIGKILL)
+        killpg(pid, SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass  # it is gone, or has changed its user: then its leader's death is all we can bring
 
