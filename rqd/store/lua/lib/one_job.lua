@@ -27,10 +27,10 @@ local function enqueue_one(request, told, packed)
   local job, ready, wake = P .. 'job:' .. id, P .. 'queue:' .. queue, P .. 'wake:queue:' .. queue
   -- A read of each key is the look at its type, too; a queue with work is on the list of queues.
   if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then return nil end
-  local kind, has_work = redis.call('TYPE', ready).ok, redis.pcall('SISMEMBER', P .. 'nonempty', queue)
-  local is_listed = kind == 'zset' and has_work == 1 and 1 or redis.pcall('SISMEMBER', KEYS[1], queue)
+  local waiting, has_work = redis.pcall('ZCARD', ready), redis.pcall('SISMEMBER', P .. 'nonempty', queue)
+  local is_listed = waiting ~= 0 and has_work == 1 and 1 or redis.pcall('SISMEMBER', KEYS[1], queue)
   local marker = redis.pcall('ZSCORE', wake, 'look')
-  if (kind ~= 'zset' and kind ~= 'none') or type(has_work) == 'table' or type(is_listed) == 'table'
+  if type(waiting) == 'table' or type(has_work) == 'table' or type(is_listed) == 'table'
     or type(marker) == 'table' or #fields % 2 == 1 or (few and #few % 2 == 1) then
     return nil
   end
