@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -110,6 +111,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return float(mark.args[0]) if mark else 0.0
 
     items.sort(key=limit_s, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: the tests' own garbage is looked for without it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
