@@ -11,7 +11,7 @@ from typing import Protocol
 from benchmarks.contenders.base import Contender, Missing
 from benchmarks.processes import BenchmarkError
 from benchmarks.quiet import wait_for_quiet
-from benchmarks.results import Bound, Quantity, Ratio, Results
+from benchmarks.results import Claimed, Quantity, Results
 from benchmarks.server import Server
 
 
@@ -26,10 +26,13 @@ class Effort:
     samples: int  # of latency, a round
     command_jobs: int
     quiet_s: float
+    jobs_s: float  # each kind of jobs
+    idle_s: float
+    largest_backlog: int
 
 
-FULL = Effort(3, 2.5, 0.7, 0.7, 80, 300, 3.0)
-QUICK = Effort(1, 1.5, 0.4, 0.4, 50, 100, 0.3)
+FULL = Effort(3, 2.0, 0.5, 0.7, 80, 300, 3.0, 0.8, 4.0, 1_000_000)
+QUICK = Effort(1, 1.2, 0.3, 0.3, 40, 100, 0.3, 0.6, 2.0, 50_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Group(Protocol):
 
     name: str
     quantities: tuple[Quantity, ...]
-    claims: tuple[Ratio | Bound, ...]
+    claims: tuple[Claimed, ...]
 
     def runs(self, bench: Bench) -> list[Run]:
         """What is run each round, in this order or reversed."""
@@ -88,7 +91,10 @@ class Bench:
         try:
             found = run.measure()
         except BenchmarkError as error:
-            self._remark(f"{group.name}: {run.row} could not be measured: {error}")
+            self.results.is_incomplete = True
+            why, *more = str(error).splitlines()
+            self._remark(f"{group.name}: {run.row} could not be measured: {why}")
+            print(*more, sep="\n", file=sys.stderr)
             return
         told = []
         for quantity in group.quantities:

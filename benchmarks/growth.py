@@ -256,7 +256,7 @@ def main() -> int:
     found = []
     try:
         with _quietly(), started_server() as server:
-            around = surroundings(server.version())
+            around = {**surroundings(), "server": server.version()}
             print("\n".join(f"{name:<9} {value}" for name, value in around.items()))
             print(f"\n{_HEAD}\n{'-' * len(_HEAD)}")
             for case in cases(0.1 if options.quick else 1.0):

@@ -11,10 +11,12 @@ from typing import Any
 import matplotlib as mpl
 
 from benchmarks.labels import BARE, RQD
+from benchmarks.page import picture_of
 from benchmarks.report import Document
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "rqd"  # the same figures make the same file
+mpl.rcParams["svg.fonttype"] = "none"  # text stays text
 
 from matplotlib import pyplot as plt  # noqa: E402 - it settles on a backend when imported
 
@@ -36,7 +38,7 @@ def draw(document: Document, folder: Path, suffix: str = "svg") -> list[Path]:
         figure = chart(quantities)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         figure.text(0.01, 0.01, f"{around['machine']}, {around['date'][:10]}", fontsize=7)
-        path = folder / f"{quantities[0]['name'].replace('.', '-')}.{suffix}"
+        path = folder / f"{picture_of(quantities[0]['name'])}.{suffix}"
         figure.savefig(path, dpi=110, metadata={"Date": None} if suffix == "svg" else None)
         plt.close(figure)
         made.append(path)

@@ -19,7 +19,7 @@ class BenchmarkError(Exception):
 
 @contextmanager
 def running(
-    command: Sequence[str], env: Mapping[str, str], log: Path, stop_s: float = 3.0
+    command: Sequence[str], env: Mapping[str, str], log: Path, stop_s: float = 1.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The program while the block runs; afterwards it gets TERM, and its tree KILL if it stays.
 

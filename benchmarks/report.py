@@ -30,13 +30,13 @@ _PACKAGES = (
 )
 
 
-def surroundings(server_version: str) -> dict[str, str]:
-    """Machine, versions and date: without them a figure says nothing."""
+def surroundings() -> dict[str, str]:
+    """Machine, versions and date: without them a figure says nothing. The server adds itself."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{len(os.sched_getaffinity(0))} cores, {_cpu_model()}",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "server": f"{server_version}, TCP on loopback, nothing saved",
+        "server": "none",
         "packages": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
     }
 
@@ -81,14 +81,16 @@ def text_report(document: Document) -> str:
     return "\n".join(lines)
 
 
-def markdown_report(document: Document) -> str:
-    """The same for a page."""
+def machine_lines(document: Document) -> list[str]:
+    """For a page: what was measured on and with, and who was left out."""
     lines = [f"- {name}: {value}" for name, value in document["surroundings"].items()]
-    lines += [f"- remark: {remark}" for remark in document["remarks"]]
-    for head, *rows in tables(document):
-        marks = ["---", *("---" if cell in _TEXTS else "---:" for cell in head[1:])]
-        lines += ["", *("| " + " | ".join(row) + " |" for row in (head, tuple(marks), *rows))]
-    return "\n".join(lines)
+    return lines + [f"- remark: {' '.join(remark.split())}" for remark in document["remarks"]]
+
+
+def markdown(table: Sequence[Row]) -> list[str]:
+    """A table for a page."""
+    marks = ["---", *("---" if cell in _TEXTS else "---:" for cell in table[0][1:])]
+    return ["| " + " | ".join(row) + " |" for row in (table[0], tuple(marks), *table[1:])]
 
 
 def tables(document: Document) -> Iterator[list[Row]]:
@@ -100,8 +102,7 @@ def tables(document: Document) -> Iterator[list[Row]]:
         rows = dict.fromkeys(row for one in quantities for row in one["rows"])
         head = (title, *(str(one["column"]) for one in quantities), *by_round)
         yield [head, *(_figures(row, quantities, bool(by_round)) for row in rows)]
-    if document["claims"]:
-        yield [_CLAIMS_HEAD, *map(_claim, document["claims"])]
+    yield [_CLAIMS_HEAD, *map(_claim, document["claims"])]
 
 
 _TEXTS = ("", "by round")  # heads of columns that aren't figures

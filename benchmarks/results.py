@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 Rows = Mapping[str, Sequence[float]]
 
@@ -29,6 +30,7 @@ class Results:
 
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    is_incomplete: bool = False  # as something failed
     others_share: list[float] = field(default_factory=list)  # of the processors, before each run
 
     def add(self, quantity: str, row: str, figure: float) -> None:
@@ -103,6 +105,29 @@ class Bound:
             return None
         middle, spread = statistics.median(found), (min(found), max(found))
         return Claim(self.text, middle, self.to_reach, self.unit, self.at_most, spread)
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """To be claimed: from `first` on, no row of a quantity falls too far below an earlier one."""
+
+    text: str
+    quantity: str
+    to_reach: float
+    first: str | None = None
+
+    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
+        """None if fewer than two were measured."""
+        rows = list(figures.get(self.quantity, {}))
+        chosen = rows[rows.index(self.first) if self.first in rows else 0 :]
+        if len(chosen) < 2:
+            return None
+        middles = [statistics.median(figures[self.quantity][row]) for row in chosen]
+        falls = [before / after for before, after in combinations(middles, 2)]
+        return Claim(self.text, max(falls), self.to_reach, "x", at_most=True)
+
+
+Claimed = Ratio | Bound | Flat
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

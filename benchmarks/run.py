@@ -13,11 +13,11 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.bench import FULL, QUICK, Bench, Group
+from benchmarks.bench import FULL, QUICK, Bench, Effort, Group
 from benchmarks.groups import GROUPS
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Document, document_of, surroundings, text_report
-from benchmarks.results import Claim
+from benchmarks.results import Claim, Results
 from benchmarks.server import started_server
 from rqd.exceptions import RqdError
 
@@ -34,11 +34,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     # So that TERM, too, ends what was started on its way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     groups = [group for group in GROUPS if group.name in options.only]
+    results, around = Results(), surroundings()
+    status = _measure(groups, effort, results, around)
+    if status != EXIT_OK:
+        results.remarks.append("ended early: not all was measured")
+    claims = _claims(groups, results)
+    quantities = {group.name: group.quantities for group in groups}
+    _tell(document_of(around, results, quantities, claims), options.json, options.plots)
+    if status != EXIT_OK or results.is_incomplete:
+        return status or EXIT_BROKEN
+    return EXIT_OK if all(claim.is_kept for claim in claims) else EXIT_MISSED
+
+
+def _measure(
+    groups: Sequence[Group], effort: Effort, results: Results, around: dict[str, str]
+) -> int:
+    """Fills in what it finds, up to where it fails."""
     try:
         with started_server() as server:
-            around = surroundings(server.version())
-            bench = Bench(server, effort)
-            bench.run(groups)
+            around["server"] = f"{server.version()}, TCP on loopback, nothing saved"
+            Bench(server, effort, results).run(groups)
     except (BenchmarkError, RqdError, redis.RedisError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_BROKEN
@@ -47,16 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 - the interpreter's status 1 would say that a floor was missed
         traceback.print_exc()
         return EXIT_BROKEN
-    quantities = {group.name: group.quantities for group in groups}
-    claims = _claims(groups, bench)
-    document = document_of(around, bench.results, quantities, claims)
-    _tell(document, options.json, options.plots)
-    return EXIT_OK if all(claim.is_kept for claim in claims) else EXIT_MISSED
+    return EXIT_OK
 
 
-def _claims(groups: Sequence[Group], bench: Bench) -> list[Claim]:
-    figures = bench.results.figures
-    made = [claim.claim(figures) for group in groups for claim in group.claims]
+def _claims(groups: Sequence[Group], results: Results) -> list[Claim]:
+    made = [claim.claim(results.figures) for group in groups for claim in group.claims]
     return [claim for claim in made if claim is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,18 @@ class Watch:
         if not self.seen or count > self.seen[-1][1]:
             self.seen.append((time.perf_counter(), count))
         return count >= self.target
+
+    def steady_rate(self, first: int, last: int, at_once: int) -> float:
+        """The same where so many jobs end at once: a whole batch counts at either end."""
+        began = [self._when(number) for number in range(first, first + at_once)]
+        ended = [self._when(number) for number in range(last - at_once + 1, last + 1)]
+        passed_s = statistics.mean(ended) - statistics.mean(began)
+        if passed_s <= 0:
+            raise BenchmarkError(f"{self.contender.label}: over before it was seen")
+        return (last - first - at_once + 1) / passed_s
+
+    def _when(self, number: int) -> float:
+        return next(when for when, count in self.seen if count >= number)
 
     def rate(self, first: int, last: int) -> float:
         """Jobs a second between those two numbers of finished jobs."""

@@ -25,6 +25,7 @@ class Rqd:
     jobs_per_child: int = 1
     preload: str = "benchmarks.tasks"
     queues: tuple[str, ...] = ("default",)
+    options: tuple[str, ...] = ()
     label: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Rqd:
         start = [str(SCRIPTS / "rqd"), "start", "--url", self.server.url]
         start += ["--namespace", _NAMESPACE, "--queues", ",".join(self.queues)]
         start += ["--workers", str(self.workers), "--jobs-per-child", str(self.jobs_per_child)]
-        return start + (["--preload", self.preload] if self.preload else [])
+        return [*start, "--preload", self.preload, *self.options]
 
     def enqueue(self, function: Callable[..., Any], *args: float) -> Any:
         return self._queues[0].enqueue(function, *args)
@@ -55,7 +56,16 @@ class Rqd:
 
     def finished(self) -> int:
         """By one command if it has one queue."""
-        return sum(self.server.count("ZCARD", key) for key in self._finished)
+        if len(self._finished) == 1:
+            return self.server.count("ZCARD", self._finished[0])
+        with self.server.client.pipeline(transaction=False) as pipe:
+            for key in self._finished:
+                pipe.zcard(key)
+            return sum(pipe.execute())
+
+    def started(self) -> int:
+        """How many jobs run, of the first queue."""
+        return self.server.count("ZCARD", Keys(_NAMESPACE).index(self.queues[0], "started"))
 
     def result(self, handle: Any) -> Any:
         return handle.return_value()

@@ -16,7 +16,7 @@ from benchmarks.labels import RQ as RQ_LABEL
 from benchmarks.labels import RQD as RQD_LABEL
 from benchmarks.monitor import monitored
 from benchmarks.processes import running, wait_for
-from benchmarks.results import Bound, Quantity, Ratio
+from benchmarks.results import Claimed, Quantity, Ratio
 from benchmarks.server import Server
 from benchmarks.throughput import jobs_for
 from benchmarks.usage import PARTS, cpu_seconds
@@ -42,7 +42,7 @@ class Commands:
         *(Quantity(f"cpu.{part}", _CPU, part, chart="stacked") for part in PARTS),
         Quantity("cpu", _CPU, "all"),
     )
-    claims: tuple[Ratio | Bound, ...] = (
+    claims: tuple[Claimed, ...] = (
         Ratio("Redis commands a job: rqd / RQ", "commands", RQD_LABEL, (RQ_LABEL,), 0.1, True),
         Ratio("bytes a job: rqd / RQ", "bytes", RQD_LABEL, (RQ_LABEL,), 0.1, True),
         Ratio("cpu time a job: rqd / RQ", "cpu", RQD_LABEL, (RQ_LABEL,), 0.1, True),

@@ -11,7 +11,7 @@ from benchmarks.bench import Bench, Run
 from benchmarks.contenders import PYTHON_PEERS, RQD
 from benchmarks.contenders.base import BULK, Contender
 from benchmarks.labels import CELERY, DRAMATIQ, HUEY, TASKIQ
-from benchmarks.results import Bound, Quantity, Ratio
+from benchmarks.results import Bound, Claimed, Quantity, Ratio
 
 _BETWEEN_LOOKS = 50  # single enqueues from one look at the clock to the next
 _TITLE = "one producer enqueues, jobs/s"
@@ -27,7 +27,7 @@ class Enqueue:
         Quantity("enqueue", _TITLE, "singly"),
         Quantity("bulk", _TITLE, "many at once"),
     )
-    claims: tuple[Ratio | Bound, ...] = (
+    claims: tuple[Claimed, ...] = (
         Ratio("enqueue: rqd / RQ", "enqueue", "rqd", ("rq",), 3),
         Ratio("enqueue: rqd / Huey", "enqueue", "rqd", ("huey",), 1),
         Bound("enqueue_many: rqd", "bulk", "rqd", 50_000, "jobs/s", at_most=False),

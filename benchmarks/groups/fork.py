@@ -14,7 +14,7 @@ from benchmarks.contenders.rqd import Rqd
 from benchmarks.contenders.ruby import resque
 from benchmarks.labels import BARE, RESQUE, RQ, RQD
 from benchmarks.processes import BenchmarkError, running
-from benchmarks.results import Bound, Quantity, Ratio
+from benchmarks.results import Claimed, Quantity, Ratio
 from benchmarks.throughput import backlog_rate
 
 _GUESS = 100.0
@@ -30,7 +30,7 @@ class Fork:
         Quantity(f"fork.{workers}", "a process a job, no-ops, jobs/s", f"{workers} at a time")
         for workers in _AT_A_TIME
     )
-    claims: tuple[Ratio | Bound, ...] = tuple(
+    claims: tuple[Claimed, ...] = tuple(
         Ratio(f"fork per job, {workers}: rqd / {what}", f"fork.{workers}", RQD, (row,), floor)
         for workers in _AT_A_TIME
         for what, row, floor in (

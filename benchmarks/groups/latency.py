@@ -13,7 +13,7 @@ from benchmarks.contenders import PEERS, REUSING, RQ, RQD
 from benchmarks.contenders.base import WORKERS, Contender
 from benchmarks.labels import RQD as RQD_LABEL
 from benchmarks.processes import BenchmarkError, running, wait_for
-from benchmarks.results import Bound, Quantity, Ratio, percentile
+from benchmarks.results import Bound, Claimed, Quantity, percentile
 
 _PAUSE_S = 0.025
 _JITTER_S = 0.010  # so that samples don't fall in step with anyone's polling
@@ -34,7 +34,7 @@ class Latency:
         Quantity("loaded.p50", _TITLE, "half busy, p50", 2),
         Quantity("loaded.p99", _TITLE, "half busy, p99", 2),
     )
-    claims: tuple[Ratio | Bound, ...] = (
+    claims: tuple[Claimed, ...] = (
         Bound("idle, enqueue to first line: p50", "idle.p50", RQD_LABEL, 1, "ms"),
         Bound("idle, enqueue to first line: p99", "idle.p99", RQD_LABEL, 4, "ms"),
         Bound("half loaded, enqueue to first line: p99", "loaded.p99", RQD_LABEL, 10, "ms"),
@@ -42,11 +42,10 @@ class Latency:
 
     def runs(self, bench: Bench) -> list[Run]:
         """rqd in each round, its peers in the first; RQ's pool can't fork often enough for load."""
-        ours = bench.available(RQD) + bench.available(REUSING)
-        runs = [Run(one.label, partial(_measure, bench, one)) for one in ours]
+        peers = bench.available(PEERS) + bench.available(REUSING)
         return [
-            *runs,
-            *(Run(one.label, partial(_measure, bench, one), 1) for one in bench.available(PEERS)),
+            *(Run(one.label, partial(_measure, bench, one)) for one in bench.available(RQD)),
+            *(Run(one.label, partial(_measure, bench, one), 1) for one in peers),
             *(
                 Run(one.label, partial(_measure, bench, one, loaded=False), 1)
                 for one in bench.available(RQ)

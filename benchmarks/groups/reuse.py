@@ -8,7 +8,7 @@ from benchmarks.bench import Bench, Run
 from benchmarks.contenders import PEERS, REUSING
 from benchmarks.contenders.base import Contender
 from benchmarks.labels import PYTHON_PEERS, REUSED, SIDEKIQ
-from benchmarks.results import Bound, Quantity, Ratio
+from benchmarks.results import Claimed, Quantity, Ratio
 from benchmarks.throughput import backlog_rate
 
 GUESS = 1500.0
@@ -21,7 +21,7 @@ class Reuse:
     quantities: tuple[Quantity, ...] = (
         Quantity("reuse", "processes reused, 4 of them, no-ops", "jobs/s"),
     )
-    claims: tuple[Ratio | Bound, ...] = (
+    claims: tuple[Claimed, ...] = (
         Ratio("reused: rqd / the fastest Python peer", "reuse", REUSED, PYTHON_PEERS, 4),
         Ratio("reused: rqd / Sidekiq", "reuse", REUSED, (SIDEKIQ,), 1),
     )
