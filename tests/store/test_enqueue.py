@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
+from rqd.model.limits import RateLimit
+from rqd.model.terms import dump_terms
 from rqd.store.packing import INLINE_LIMIT_BYTES, PORTION_JOBS
 from tests.store.driving import Driver, ids, job
 
@@ -295,6 +297,7 @@ def test_text_that_has_no_utf8_does_not_keep_a_job_from_redis(rqd: Driver) -> No
     [
         {},
         {"priority": -7, "retries": 2, "retry_intervals": (1, 60)},
+        {"terms": dump_terms({"limit": RateLimit("k", 1).term()})},
         {"meta": b"m", "signature": "s", "meta_signature": "ms", "payload": b"x" * 60_000},
     ],
 )
