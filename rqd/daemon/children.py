@@ -233,15 +233,16 @@ class Children:
         for fd in ready:
             if worker := self.places.by_channel.get(fd):
                 more = self.workers.push(worker)
-                heard = self.workers.hear(worker, now)
+                heard = self.workers.hear(worker, now, is_alive=True)
                 if heard:
                     zygote = self.places.parents.get(worker.number)
                     ended.append(self._end(worker, zygote, *heard))
                     self.places.send(worker, now)
-                child = worker.child
+                child, run = worker.child, worker.run
                 # A child that has said its last needs no more watching: its exit is reported, and
                 # the end of its channel would wake us for nothing.
-                if child and not child.is_deaf and (worker.run or child.jobs_left):
+                is_at_work = run is not None and run.sent_at is not None
+                if child and not child.is_deaf and (is_at_work or child.jobs_left):
                     self._loop.watch_again(fd, writable=more)
             else:
                 self._outputs.hear(fd)
@@ -347,7 +348,8 @@ class Children:
             self.places.drop_child(worker)
         if worker.wanted and is_old:
             self.places.fill(worker)
-        report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
+        if output_bytes or stack:
+            report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
         return Ended(run, report)
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:

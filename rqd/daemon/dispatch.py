@@ -267,10 +267,6 @@ class Dispatch:
             self._link.complain("claim refused by redis", refusal, now)
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
-        for one, verdict in zip(ended, answer.verdicts, strict=True):
-            log_ending(self._log, one.run, one.report, verdict)
-            self._advise(one)
-            self._children.note_ending(one)
         if asked := len(turn.free_workers) + len(turn.ahead):
             # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
             if len(answer.claims) == asked:
@@ -286,6 +282,11 @@ class Dispatch:
             self._start(claim, now)
             if at < len(turn.free_workers):
                 self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
+        # Last, as nobody waits for it.
+        for one, verdict in zip(ended, answer.verdicts, strict=True):
+            log_ending(self._log, one.run, one.report, verdict)
+            self._advise(one)
+            self._children.note_ending(one)
 
     def _advise(self, ended: Ended) -> None:
         """Says once for each module that its import is paid by every job."""

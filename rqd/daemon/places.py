@@ -93,7 +93,7 @@ class Places:
         if run is not None and run.sent_at is None and (group := self._group_of(worker)):
             self._hold(group, run)
         had_started = run is None or run.sent_at is not None
-        if child is not None and not had_started:
+        if child is not None and not had_started and worker.ended_at != now:
             # What has come since the last end is of a process that is gone by now, and no job's.
             self._outputs.take(worker, None)
         has_more = self._workers.send(worker, now)

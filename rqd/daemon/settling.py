@@ -83,6 +83,8 @@ def settlement(run: Run, report: Report, host: str = "") -> Settlement:
 def decide_for(run: Run, report: Report) -> Decision:
     """The decision for this attempt under its job's retries."""
     claim = run.claim
+    if not claim.terms and isinstance(report.outcome, Succeeded):
+        return Finish()  # there is nothing to weigh, and most end so
     terms = read_terms(claim.terms)
     budget = RetryBudget(
         claim.retries_left,

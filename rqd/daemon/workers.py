@@ -22,7 +22,7 @@ from rqd.model.outcome import Raised, Report, Stopped, TimedOut
 from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
-_MOST_READS = 16
+_MOST_READS, _READ_BYTES = 16, 256 * 1024
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
@@ -45,12 +45,14 @@ class Workers:
         self._early_s: dict[tuple[str, int], float] = {}
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
+        self._knows_suspects = False  # one was held since this was looked at
 
     def take_over(self, workers: Iterable[Worker], now: float) -> None:
         """The places of the master that was executed before in this process."""
         self.by_number = {worker.number: worker for worker in workers}
         for worker in self:
             worker.ahead = [*worker.ahead]  # what is handed over has no lists
+        self._knows_suspects = True
         runs = self.runs()
         self.limited = [run for run in runs if run.limits]
         self.telling = [run for run in runs if run.news]
@@ -145,7 +147,10 @@ class Workers:
 
     def has_suspect(self) -> bool:
         """True while a worker holds a job that has to run alone."""
-        return any(run.claim.is_suspect for run in self.runs())
+        # Most often there was none, and this is asked at each start.
+        if self._knows_suspects:
+            self._knows_suspects = any(run.claim.is_suspect for run in self.held())
+        return self._knows_suspects and any(run.claim.is_suspect for run in self.runs())
 
     def attach(self, forked: Forked, zygote: int = 0) -> Worker:
         """A child has arrived in its place."""
@@ -159,6 +164,7 @@ class Workers:
         worker = self.by_number[claim.worker]
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
         limits = self.limits.of_job(claim.terms)
+        self._knows_suspects = self._knows_suspects or claim.is_suspect
         run = Run(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
         if worker.run is None:
             worker.run = run
@@ -270,6 +276,8 @@ class Workers:
 
     def _may_start(self, run: Run) -> bool:
         """A suspect starts when no other job is here but suspects that wait as it does."""
+        if not self._knows_suspects:
+            return True
         others = [other for other in self.runs() if other is not run]
         if run.claim.is_suspect:
             return all(o.claim.is_suspect and o.sent_at is None for o in others)
@@ -289,13 +297,18 @@ class Workers:
             child.outbox = memoryview(b"")
         return bool(child.outbox)
 
-    def hear(self, worker: Worker, now: float) -> tuple[Run, Report] | None:
-        """Reads a child's channel to its end; the job it answered for, if it did."""
+    def hear(
+        self, worker: Worker, now: float, is_alive: bool = False
+    ) -> tuple[Run, Report] | None:
+        """Reads a child's channel to its end; the job it answered for, if it did.
+
+        `is_alive`: as far as anybody knows, and what is left would wake us.
+        """
         child, run = worker.child, worker.run
         if child is None or child.is_broken:
             return None
         try:
-            heard = _read_frames(child)
+            heard = _read_frames(child, is_alive)
         except FrameError as error:
             _give_up(child, run, error, now)
             return None
@@ -405,14 +418,14 @@ def _job_frame(claim: Claim, limit_s: float) -> bytes:
     )
 
 
-def _read_frames(child: Child) -> list[frames.Frame]:
+def _read_frames(child: Child, is_alive: bool) -> list[frames.Frame]:
     """What has come on a child's channel; notes its end. Raises FrameError on nonsense."""
     heard: list[frames.Frame] = []
     # Not for as long as somebody writes: what is left is heard at the next wake. What a dead child
     # has left is never more.
     for _ in range(_MOST_READS):
         try:
-            data = child.channel.recv(262144)
+            data = child.channel.recv(_READ_BYTES)
         except BlockingIOError:
             return heard
         except ConnectionResetError:
@@ -422,6 +435,8 @@ def _read_frames(child: Child) -> list[frames.Frame]:
             child.is_deaf = True
             return heard
         heard += child.reader.feed(data)
+        if is_alive and len(data) < _READ_BYTES:
+            return heard  # all there was; if the channel has ended, the next wake says so
     return heard
 
 

@@ -8,6 +8,7 @@ text.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from rqd.store.exchange import Settlement, Turn
 from rqd.store.packing import INLINE_LIMIT_BYTES
@@ -30,10 +31,18 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
     told = (one.id, one.token, one.worker, one.decision, one.delay_us, staged_as)
-    fields = [value for pair in one.fields for value in pair]
+    fields: list[bytes] = []
+    for name, value in one.fields:
+        fields += (_name(name), _text(value))
     if result is not None:
-        fields += ("result", result)
-    return _list([*map(_text, told), _texts(fields)])
+        fields += (_name("result"), _text(result))
+    return _list([*map(_text, told), _list(fields)])
+
+
+@cache
+def _name(name: str) -> bytes:
+    """The fields of an outcome have few names."""
+    return _text(name)
 
 
 def _texts(values: Iterable[object]) -> bytes:
