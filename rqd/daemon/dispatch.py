@@ -26,9 +26,6 @@ from rqd.store.connection import RedisError, RedisGone
 from rqd.store.exchange import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
-# With a backlog, an outcome waits this long at most for the next child, so that one turn settles
-# and claims for several workers. A fork takes about this long; nobody could start a job earlier.
-_GATHER_S = 0.002
 _SLOW_LOAD_S = 0.05
 
 
@@ -52,6 +49,7 @@ class Dispatch:
         self._log = log
         self._host = socket.gethostname()
         self._ended: list[Ended] = []
+        self._gather_since: float | None = None
         self._gather_until: float | None = None
         self._advised: set[str] = set()
         self._pending: tuple[Turn, list[Ended]] | None = None
@@ -214,11 +212,11 @@ class Dispatch:
             ahead = self._ahead(len(free))
         if not ended and not free and not ahead:
             return None
-        if (free or ahead) and self._gathers(free, now):
+        if (free or ahead) and self._gathers(now):
             return None
         if any(one.run.news for one in ended) and not self._reporting.write(now):
             return None  # what a job told last comes before its outcome
-        self._ended, self._gather_until = [], None
+        self._ended, self._gather_since, self._gather_until = [], None, None
         if free or ahead:
             self._look = False  # what is announced while the turn is under way may have missed it
         return self._turn(ended, free, ahead), ended
@@ -239,14 +237,13 @@ class Dispatch:
             pids=workers.waiting_pids(free),
         )
 
-    def _gathers(self, free: list[int], now: float) -> bool:
-        """True while the turn is better put off: there is a backlog, and nobody could begin."""
-        workers = self._children.workers
-        could_begin = workers.has_waiting_child() if free else workers.is_short()
-        if not self._look or could_begin:
+    def _gathers(self, now: float) -> bool:
+        """True while a turn is better put off: there is a backlog, and nobody to begin with it."""
+        wait_s = self._children.workers.need_jobs_in_s() if self._look else 0.0
+        if not wait_s:
             return False
-        if self._gather_until is None:
-            self._gather_until = now + _GATHER_S
+        self._gather_since = now if self._gather_since is None else self._gather_since
+        self._gather_until = self._gather_since + wait_s
         return now < self._gather_until
 
     def _part(self, refusal: Refused, now: float) -> None:

@@ -26,6 +26,10 @@ _MOST_READS, _READ_BYTES = 16, 256 * 1024
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
+# A fork takes about so long.
+_FORK_S = 0.002
+# With something ahead of all workers, an outcome is recorded so soon at the latest.
+_TURN_S = 0.005
 # What a worker holds ahead goes back after so long, for whoever is free.
 _WAITS_AHEAD_S = 0.05
 # Whoever follows says so again in less.
@@ -110,12 +114,14 @@ class Workers:
         rounds = range(max(wanted.values()))
         return [number for turn in rounds for number, count in wanted.items() if turn < count]
 
-    def is_short(self) -> bool:
-        """True if a worker has no job ahead whose process could begin with it at once."""
-        return any(
-            not worker.ahead and worker.child and worker.child.jobs_left > 0 and worker.ahead_wanted
-            for worker in self
-        )
+    def need_jobs_in_s(self) -> float:
+        """When there will be a process with nothing to do, as far as can be told; 0 for now."""
+        if any(worker.wanted and worker.run is None for worker in self):
+            return 0.0 if self.has_waiting_child() else _FORK_S
+        short = [worker for worker in self if not worker.ahead and worker.ahead_wanted]
+        if any(worker.child and worker.child.jobs_left > 0 for worker in short):
+            return 0.0
+        return _FORK_S if short else _TURN_S
 
     def drop_lost(self, ids: Collection[str]) -> None:
         """Forgets those of these jobs that nothing has begun with."""
@@ -297,9 +303,7 @@ class Workers:
             child.outbox = memoryview(b"")
         return bool(child.outbox)
 
-    def hear(
-        self, worker: Worker, now: float, is_alive: bool = False
-    ) -> tuple[Run, Report] | None:
+    def hear(self, worker: Worker, now: float, is_alive: bool = False) -> tuple[Run, Report] | None:
         """Reads a child's channel to its end; the job it answered for, if it did.
 
         `is_alive`: as far as anybody knows, and what is left would wake us.

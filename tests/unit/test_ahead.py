@@ -163,10 +163,17 @@ def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
     assert [run.limit_s for run in place.workers.held()] == [before[0], before[1] + 100]
 
 
-def test_only_a_process_that_takes_more_jobs_can_run_short(place: Place) -> None:
+def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place) -> None:
     place.worker.pace_s = 0.001
-    assert place.workers.is_short()
+    child = place.worker.child
+    assert child is not None
+    assert place.workers.need_jobs_in_s() == 0
 
-    assert place.worker.child is not None
-    place.worker.child.jobs_left = 0
-    assert not place.workers.is_short()
+    child.jobs_left = 0
+    assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # its next one is forked first
+
+    place.workers.assign(claim_of("b"), now=1.0)
+    assert place.workers.need_jobs_in_s() == pytest.approx(0.005)
+
+    place.workers.by_number[2] = Worker(2)
+    assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # free, but without a process
