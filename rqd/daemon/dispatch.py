@@ -300,9 +300,9 @@ class Dispatch:
     def _start(self, claim: Claim, now: float) -> None:
         self._log.debug("job claimed", **about(claim), worker=claim.worker)
         if not self._claims:
-            self._refuse(claim, Report(Released("its daemon starts no more jobs")))
+            self._refuse(claim, Report(Released("its daemon starts no more jobs", is_usual=True)))
         elif not self._children.workers.by_number[claim.worker].wanted:
-            self._refuse(claim, Report(Released("its worker was taken away")))
+            self._refuse(claim, Report(Released("its worker was taken away", is_usual=True)))
         elif claim.payload is not None:
             self._admit(claim, now)
         else:

@@ -136,7 +136,8 @@ class Workers:
         for worker in self:
             if worker.ahead and now >= worker.ahead[0].claimed_at + _WAITS_AHEAD_S:
                 freed += worker.ahead
-                worker.ahead = []
+                # Not so quick after all: nothing more until another job was.
+                worker.ahead, worker.pace_s = [], math.inf
             elif not worker.wanted and worker.child is None:
                 freed += worker.free_unsent()
         return freed

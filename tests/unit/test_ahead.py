@@ -101,6 +101,16 @@ def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
     assert place.workers.next_waiting_due() == float("inf")
 
 
+def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
+    end(place, "a", at=1.001)
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    place.workers.send(place.worker, 1.001)
+    place.workers.free_waiting(1.1)
+
+    assert place.workers.ahead_numbers() == []
+
+
 def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
