@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
 
 # How the interpreter divides memory among its objects (its Objects/obmalloc.c): into pools of
 # blocks of one size, whose free ones it hands out before it begins another pool.
@@ -11,7 +10,6 @@ _BLOCK_BYTES, _LARGEST_BLOCK_BYTES = 16, 512
 _POOL_BYTES, _POOL_HEADER_BYTES = 16384, 48
 _EMPTY_BYTES = sys.getsizeof(b"")
 _MOST_HOLES = 2000  # of a size: where memory is divided in another way no end is seen
-_MALLOC_HOLES, _LOCKS = 100, 16
 
 
 def fill_holes() -> list[object]:
@@ -27,10 +25,6 @@ def fill_holes() -> list[object]:
             kept.append(block)
             if id(block) % _POOL_BYTES == _POOL_HEADER_BYTES and _is_alone(block, size, kept):
                 break
-    # The interpreter makes its locks anew at each fork: out of pieces that lie side by side, too.
-    kept.append([allocate_lock() for _ in range(_MALLOC_HOLES)])
-    spare = [allocate_lock() for _ in range(_LOCKS)]
-    del spare
     return kept
 
 
