@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,7 @@ def test_a_shared_key_of_another_type_is_told_of_and_all_goes_on_once_it_is_gone
     ended(ready)
     redis_client.delete(P + key)
     redis_client.set(P + key, "not rqd's")
+    daemon.signal(signal.SIGCONT)  # a heartbeat at once: some of them nothing else looks at
     Path(fifo).write_text("")
     eventually(lambda: f"{P}{key} holds something that is not rqd's" in daemon.log(), 8.0)
     assert daemon.log().count("holds something") < 10
