@@ -190,13 +190,13 @@ def test_the_loop_never_stands_still_for_long_while_the_master_is_silent(
     assert took_s < 0.6
 
 
-@pytest.mark.parametrize("command", [["info"], ["start"], ["enqueue", "tasks.f"]])
-def test_a_wrong_service_is_one_line(watched: Watched, command: list[str]) -> None:
-    ran = rqd(*command, url=watched.url.replace(f"/{SERVICE}", "/jbos"))
+def test_a_wrong_service_is_one_line(watched: Watched) -> None:
+    for command in (["info"], ["start"], ["enqueue", "tasks.f"]):
+        ran = rqd(*command, url=watched.url.replace(f"/{SERVICE}", "/jbos"))
 
-    assert ran.status == EX_UNAVAILABLE
-    assert "no service 'jbos' is known there" in ran.err
-    assert ran.err.count("\n") == 1
+        assert ran.status == EX_UNAVAILABLE, command
+        assert "no service 'jbos' is known there" in ran.err, command
+        assert ran.err.count("\n") == 1, command
 
 
 @pytest.mark.parametrize("command", [["info"], ["start"], ["enqueue", "tasks.f"]])
