@@ -214,6 +214,7 @@ def watched_service(sentinels: int = 3) -> Iterator[Watched]:
             replica.admin.replicaof("127.0.0.1", master.port)
         eventually(lambda: master.admin.info("replication")["connected_slaves"] == 2, FORM_S)
         for sentinel in watchers:
+            set_periods(sentinel.admin, 200, 200)
             watch(sentinel.admin, master.port)
 
         def knows_all(one: Node) -> bool:
@@ -222,7 +223,18 @@ def watched_service(sentinels: int = 3) -> Iterator[Watched]:
             return int(seen["num-slaves"]) == 2 and others == sentinels - 1
 
         eventually(lambda: all(map(knows_all, watchers)), FORM_S, "the sentinels to meet")
+        for sentinel in watchers:
+            set_periods(sentinel.admin, 2_000, 10_000)  # as they are by themselves
         yield Watched(members, watchers)
+
+
+def set_periods(sentinel: Any, tells_ms: int, asks_ms: int) -> None:
+    """How often it tells others of itself, and asks a master for its replicas."""
+    try:
+        periods = ("PUBLISH-PERIOD", tells_ms, "INFO-PERIOD", asks_ms)
+        sentinel.execute_command("SENTINEL", "DEBUG", *periods)
+    except redis.ResponseError:  # before Redis 7
+        return
 
 
 def watch(sentinel: Any, port: int, quorum: int = 2) -> None:
