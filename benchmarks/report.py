@@ -126,10 +126,10 @@ def _claim(claim: Mapping[str, Any]) -> Row:
         spread = " .. ".join(f"{end:,.2f}" for end in claim["spread"])
     return (
         claim["text"],
-        f"{claim['measured']:,.2f} {unit}".rstrip(),
+        "none" if claim["measured"] is None else f"{claim['measured']:,.2f} {unit}".rstrip(),
         spread,
         f"{sign} {claim['to_reach']:,g} {unit}".rstrip(),
-        "ok" if claim["ok"] else "MISSED",
+        {True: "ok", False: "MISSED", None: "not measured"}[claim["ok"]],
     )
 
 

@@ -40,18 +40,23 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A floor (or, for `at_most`, a ceiling) and what was measured; `spread` over the rounds."""
+    """A floor (or, for `at_most`, a ceiling) and what was measured; `spread` over the rounds.
+
+    `measured` is None where someone it takes could not be had.
+    """
 
     text: str
-    measured: float
+    measured: float | None
     to_reach: float
     unit: str
     at_most: bool = False
     spread: tuple[float, float] | None = None
 
     @property
-    def is_kept(self) -> bool:
-        """True if the floor was reached, or the ceiling not passed."""
+    def is_kept(self) -> bool | None:
+        """True if the floor was reached, or the ceiling not passed; None if not measured."""
+        if self.measured is None:
+            return None
         return self.measured <= self.to_reach if self.at_most else self.measured >= self.to_reach
 
 
@@ -71,13 +76,13 @@ class Ratio:
     at_most: bool = False
     of_others: str | None = None
 
-    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
-        """None if one of the two wasn't measured."""
+    def claim(self, figures: Mapping[str, Rows]) -> Claim:
+        """Not measured if one of the two wasn't."""
         ours = figures.get(self.quantity, {}).get(self.row)
         theirs = figures.get(self.of_others or self.quantity, {})
         measured = {name: theirs[name] for name in self.others if theirs.get(name)}
         if not ours or not measured:
-            return None
+            return Claim(self.text, None, self.to_reach, "x", self.at_most)
         best = min if self.at_most else max
         rival = best(measured, key=lambda name: statistics.median(measured[name]))
         # zip, as one that failed in a round has a figure fewer.
@@ -98,11 +103,11 @@ class Bound:
     unit: str
     at_most: bool = True
 
-    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
-        """None if it wasn't measured."""
+    def claim(self, figures: Mapping[str, Rows]) -> Claim:
+        """Not measured if it wasn't."""
         found = figures.get(self.quantity, {}).get(self.row)
         if not found:
-            return None
+            return Claim(self.text, None, self.to_reach, self.unit, self.at_most)
         middle, spread = statistics.median(found), (min(found), max(found))
         return Claim(self.text, middle, self.to_reach, self.unit, self.at_most, spread)
 
@@ -116,12 +121,12 @@ class Flat:
     to_reach: float
     first: str | None = None
 
-    def claim(self, figures: Mapping[str, Rows]) -> Claim | None:
-        """None if fewer than two were measured."""
+    def claim(self, figures: Mapping[str, Rows]) -> Claim:
+        """Not measured if fewer than two rows were."""
         rows = list(figures.get(self.quantity, {}))
         chosen = rows[rows.index(self.first) if self.first in rows else 0 :]
         if len(chosen) < 2:
-            return None
+            return Claim(self.text, None, self.to_reach, "x", at_most=True)
         middles = [statistics.median(figures[self.quantity][row]) for row in chosen]
         falls = [before / after for before, after in combinations(middles, 2)]
         return Claim(self.text, max(falls), self.to_reach, "x", at_most=True)

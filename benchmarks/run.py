@@ -17,7 +17,7 @@ from benchmarks.bench import FULL, QUICK, Bench, Effort, Group
 from benchmarks.groups import GROUPS
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Document, document_of, surroundings, text_report
-from benchmarks.results import Claim, Results
+from benchmarks.results import Results
 from benchmarks.server import started_server
 from rqd.exceptions import RqdError
 
@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _measure(groups, effort, results, around)
     if status != EXIT_OK:
         results.remarks.append("ended early: not all was measured")
-    claims = _claims(groups, results)
+    claims = [claim.claim(results.figures) for group in groups for claim in group.claims]
     quantities = {group.name: group.quantities for group in groups}
     _tell(document_of(around, results, quantities, claims), options.json, options.plots)
     if status != EXIT_OK or results.is_incomplete:
         return status or EXIT_BROKEN
-    return EXIT_OK if all(claim.is_kept for claim in claims) else EXIT_MISSED
+    return EXIT_MISSED if any(claim.is_kept is False for claim in claims) else EXIT_OK
 
 
 def _measure(
@@ -63,11 +63,6 @@ def _measure(
         traceback.print_exc()
         return EXIT_BROKEN
     return EXIT_OK
-
-
-def _claims(groups: Sequence[Group], results: Results) -> list[Claim]:
-    made = [claim.claim(results.figures) for group in groups for claim in group.claims]
-    return [claim for claim in made if claim is not None]
 
 
 def _tell(document: Document, json_to: Path | None, plots_to: Path | None) -> None:
