@@ -64,8 +64,7 @@ class Claim:
 class Ratio:
     """To be claimed: one of two divided by the other, round by round.
 
-    Of several others the best is taken: the highest, or for `at_most` the lowest. `of_others` is
-    the quantity they are compared in, None for the same.
+    Of several others the best is taken: the highest, or for `at_most` the lowest.
     """
 
     text: str
@@ -74,12 +73,11 @@ class Ratio:
     others: tuple[str, ...]
     to_reach: float
     at_most: bool = False
-    of_others: str | None = None
 
     def claim(self, figures: Mapping[str, Rows]) -> Claim:
         """Not measured if one of the two wasn't."""
         ours = figures.get(self.quantity, {}).get(self.row)
-        theirs = figures.get(self.of_others or self.quantity, {})
+        theirs = figures.get(self.quantity, {})
         measured = {name: theirs[name] for name in self.others if theirs.get(name)}
         if not ours or not measured:
             return Claim(self.text, None, self.to_reach, "x", self.at_most)

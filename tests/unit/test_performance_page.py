@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from benchmarks.groups import GROUPS
+from benchmarks.labels import RESQUE, SIDEKIQ
 from benchmarks.page import BEGIN, END, KEPT, PICTURES, filled, picture_of, texts
 from benchmarks.report import Document
 from benchmarks.results import Bound, Flat, Quantity, Ratio, Results
@@ -30,6 +32,18 @@ def test_figures_stand_between_marks_and_need_them() -> None:
     assert filled(f"a\n{BEGIN}old\n{END}\nb", "new") == f"a\n{BEGIN}\nnew\n\n{END}\nb"
     with pytest.raises(ValueError, match="figures"):
         filled("a page", "new")
+
+
+def test_each_claim_is_of_something_that_its_group_measures(kept: Document) -> None:
+    rows = {one["name"]: one["rows"] for one in kept["measured"]}
+    for group in GROUPS:
+        names = {quantity.name for quantity in group.quantities}
+        for claim in group.claims:
+            assert claim.quantity in names, claim.text
+            if isinstance(claim, Ratio | Bound):
+                assert claim.row in rows[claim.quantity], claim.text
+            if isinstance(claim, Ratio) and not set(claim.others) <= {RESQUE, SIDEKIQ}:
+                assert set(claim.others) & set(rows[claim.quantity]), claim.text
 
 
 def test_claims_divide_within_a_round_and_take_the_best_peer() -> None:
