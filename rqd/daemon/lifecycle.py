@@ -104,6 +104,7 @@ class Lifecycle:
             return
         self._dispatch.is_paused = is_paused
         if is_paused:
+            self._dispatch.take(self._children.release_unsent("paused"))
             running = len(self._children.workers.runs())
             how = f"rqd undrain, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
@@ -116,6 +117,7 @@ class Lifecycle:
         if is_suspended != self.is_suspended:
             self.is_suspended = is_suspended
             if is_suspended:
+                self._dispatch.take(self._children.release_unsent("suspended"))
                 self._log.info("suspended")
             else:
                 self._log.info("resumed")

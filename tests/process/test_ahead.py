@@ -51,6 +51,24 @@ def test_no_job_waits_behind_a_long_one_while_another_worker_is_free(
     assert attempts([*quick, lasting]) == {1}
 
 
+def test_a_pause_puts_back_what_was_held_ahead(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    quick, lasting = backlog(queue, tmp_path / "history", fifo)
+    daemon = start_daemon(*REUSED, workers=1)
+    started(lasting, tmp_path / "history")
+
+    daemon.signal(signal.SIGTSTP)
+    eventually(lambda: "paused" in daemon.log())
+    release(fifo)
+
+    eventually(lambda: status(lasting) is JobStatus.FINISHED)
+    eventually(lambda: queue.get_job_ids() == [job.id for job in quick[40:]])
+    daemon.signal(signal.SIGCONT)
+    eventually(lambda: {status(job) for job in quick} == {JobStatus.FINISHED})
+    assert attempts(quick) == {1}
+
+
 @pytest.mark.parametrize("how", [FORKED, REUSED])
 def test_a_stop_puts_back_what_was_held_ahead_in_its_order(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, how: tuple[str, ...]
