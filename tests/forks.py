@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from tests.processes import bound_to_pytest
 from tests.stem import LARGEST_BYTES
 
 ROOT = Path(__file__).parent.parent
@@ -55,8 +54,9 @@ class Fork:
         self._told, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its, _one_stem:
             socket.send_fds(_stem()[0], [asked], [out, err, its.fileno()])
-        pid, (self._pidfd,), _, _ = socket.recv_fds(self._told, 100, 1)
-        self.pid = int(pid)
+        pid, fds, _, _ = socket.recv_fds(self._told, 100, 1)
+        assert pid, "the stem is gone"
+        self.pid, self._pidfd = int(pid), fds[0]
 
     def poll(self) -> int | None:
         """As Popen's: None while it runs."""
@@ -89,7 +89,10 @@ class Fork:
 
 @cache
 def _stem() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """The door to this run's stem, which ends when pytest has; and its process."""
+    """The door to this run's stem, which ends when pytest has; and its process.
+
+    It sees that by the door: the kernel's word would come at the end of the thread that asks first.
+    """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         stem = subprocess.Popen(
@@ -97,6 +100,5 @@ def _stem() -> tuple[socket.socket, subprocess.Popen[bytes]]:
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[its.fileno()],
-            preexec_fn=bound_to_pytest(),
         )
     return ours, stem
