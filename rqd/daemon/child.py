@@ -35,7 +35,15 @@ _REHEARSALS = 64
 _DIGITS = tuple(f"{number:02}" for number in range(60))  # not formatted in each child
 # Most jobs fit into the first, which is none of malloc's, whose free pieces lie in many pages.
 _FEW_BYTES, _MUCH_BYTES = 448, 65536
+# What recv waits for at most: a timeval of two longs. In a backlog the first job comes sooner.
+_LONG_BYTES = 8 if sys.maxsize > 2**32 else 4
+_FOR_EVER = bytes(2 * _LONG_BYTES)
+_SOON = bytes(_LONG_BYTES) + (5000).to_bytes(_LONG_BYTES, sys.byteorder)
 _NOWHERE = _socket.socket.__new__(_socket.socket)  # closed
+
+
+_NO_OP_CALL = PickleSerializer.dumps(("builtins.bool", None, (), {}))
+_NO_OP_JOB = (b"id", b"1:n", b"1", b"q", b"builtins.bool", _NO_OP_CALL, b"pickle", b"60")
 
 
 class Child:
@@ -52,7 +60,7 @@ class Child:
         self._jobs = jobs
         self._set_title = set_title
         self._trust = trust
-        self._inbox = _Inbox(_NOWHERE)
+        self._inbox = _Inbox(_NOWHERE, self._warm_up)
         self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
@@ -133,6 +141,15 @@ class Child:
         if self._seed is not None:
             self._seed()
 
+    def _warm_up(self) -> None:
+        """A job that does nothing, while there is no other: what it touches is copied by then, and
+        the first line of the real one comes sooner.
+        """
+        set_title, around, current.around = self._set_title, current.around, None
+        self._set_title = _keep_title
+        self._perform(0, list(_NO_OP_JOB))
+        self._set_title, current.around = set_title, around
+
     def _perform(self, worker: int, fields: list[bytes]) -> bytes:
         job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
         id_text, queue_text, name_text = job_id.decode(), queue.decode(), func_name.decode()
@@ -160,19 +177,26 @@ class Child:
         return f"{_DIGITS[minutes // 60 % 24]}:{_DIGITS[minutes % 60]}:{_DIGITS[seconds]}"
 
 
+def be_impatient(channel: _socket.socket) -> None:
+    """A child that waits there for its first job finds out that it has nothing to do."""
+    channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _SOON)
+
+
+def _keep_title(_title: str) -> None:
+    pass
+
+
 def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
     """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
 
     The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
     after the fork is a page to copy in every child.
     """
-    payload = PickleSerializer.dumps(("builtins.bool", None, (), {}))
-    fields = (b"id", b"1:n", b"1", b"q", b"builtins.bool", payload, b"pickle", b"60")
-    frame = encode_frame(JOB, *fields)
+    frame = encode_frame(JOB, *_NO_OP_JOB)
     life_read, life_write = os.pipe()
     stack_fd = os.dup(stack_at_fd)
     pipes = Pipes(2, life_read, stack_fd, stack_at_fd)
-    child = Child(jobs, lambda _title: None, trust)
+    child = Child(jobs, _keep_title, trust)
     for _ in range(_REHEARSALS):
         near, far = _socket.socketpair()
         near.sendall(frame)
@@ -188,7 +212,7 @@ def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
 
 def serve_inline(channel: _socket.socket, trust: Trust) -> None:
     """Runs one job from the channel in this process, which is no child: see inline.py."""
-    Child(1, lambda _title: None, trust).serve(0, channel)
+    Child(1, _keep_title, trust).serve(0, channel)
 
 
 class Pipes:
@@ -217,10 +241,12 @@ class Pipes:
 class _Inbox:
     """What the master sends: jobs, and to the running one more time, or its record."""
 
-    __slots__ = ("_reader", "_taken", "ask_more", "channel", "token")
+    __slots__ = ("_reader", "_taken", "ask_more", "channel", "token", "when_idle")
 
-    def __init__(self, channel: _socket.socket) -> None:
+    def __init__(self, channel: _socket.socket, when_idle: Callable[[], None]) -> None:
+        """`when_idle` is called once if no job comes for a while: see `be_impatient`."""
         self.channel = channel
+        self.when_idle = when_idle
         self.ask_more = self.granted_s  # bound once
         self._reader = FrameReader()
         self._taken: list[frames.Frame] = []
@@ -235,7 +261,12 @@ class _Inbox:
                 if kind == JOB:
                     self.token = fields[1]
                     return fields
-            data = self.channel.recv(size)
+            try:
+                data = self.channel.recv(size)
+            except BlockingIOError:
+                self.channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _FOR_EVER)
+                self.when_idle()
+                continue
             if not data:
                 return None
             self._taken = self._reader.feed(data)

@@ -145,9 +145,12 @@ class Master:
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
-            # Between a turn's answer and the next turn is the one moment for a beat under load.
             self._dispatch.hear_turn(ready, now)
             self._commands.catch_up(now)
+            # Between a turn's answer and the next turn is the one moment for a beat under load.
+            # Else the turn goes first, as somebody may wait for it.
+            if now < self._duties.next_due(Duty.BEAT):
+                self._dispatch.settle_and_claim(now)
             self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
             self._dispatch.arm_waiter(now)

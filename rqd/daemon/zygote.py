@@ -24,7 +24,7 @@ from time import monotonic
 
 from rqd import __version__
 from rqd.daemon import frames
-from rqd.daemon.child import Child, Pipes, rehearse
+from rqd.daemon.child import Child, Pipes, be_impatient, rehearse
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.memory import fill_holes
 from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
@@ -218,6 +218,7 @@ class Zygote:
         live, pipes, control_fd = self._live, place.pipes, self._control_fd
         try:
             ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+            be_impatient(theirs)
         except OSError as error:
             self._report_failure(number, error)
             return

@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from rqd.daemon import frames
-from rqd.daemon.child import _Inbox
+from rqd.daemon.child import _Inbox, be_impatient
 from rqd.daemon.frames import Frame, FrameReader, encode_frame
 from rqd.daemon.news import News
 from rqd.daemon.telling import Teller
@@ -136,9 +136,27 @@ def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
         news.take(some[:1], b"7:n", 2.0)
 
 
+def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
+    near, far = socket.socketpair()
+    be_impatient(near)
+    idle_at: list[int] = []
+
+    def when_idle() -> None:
+        idle_at.append(len(idle_at))
+        far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
+
+    inbox = _Inbox(near, when_idle)
+
+    assert inbox.next_job() == [b"id", b"7:n"]
+    assert idle_at == [0]
+    assert not any(near.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+    near.close()
+    far.close()
+
+
 def test_what_the_master_sends_a_running_job_is_told_apart() -> None:
     near, far = socket.socketpair()
-    inbox = _Inbox(near)
+    inbox = _Inbox(near, when_idle=lambda: None)
     far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
     assert inbox.next_job() == [b"id", b"7:n"]
     far.sendall(encode_frame(frames.RECORD, b"6:n", b"of", b"another"))
