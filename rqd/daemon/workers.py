@@ -118,7 +118,7 @@ class Workers:
         """When there will be a process with nothing to do, as far as can be told; 0 for now."""
         if any(worker.wanted and worker.run is None for worker in self):
             return 0.0 if self.has_waiting_child() else _FORK_S
-        short = [worker for worker in self if not worker.ahead and worker.ahead_wanted]
+        short = [worker for worker in self if worker.ahead_wanted > len(worker.ahead)]
         if any(worker.child and worker.child.jobs_left > 0 for worker in short):
             return 0.0
         return _FORK_S if short else _TURN_S

@@ -182,7 +182,9 @@ def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place
     child.jobs_left = 0
     assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # its next one is forked first
 
-    place.workers.assign(claim_of("b"), now=1.0)
+    for name in ("b", "c", "d", "e"):  # half of what it may hold
+        assert place.workers.need_jobs_in_s() == pytest.approx(0.002)
+        place.workers.assign(claim_of(name), now=1.0)
     assert place.workers.need_jobs_in_s() == pytest.approx(0.005)
 
     place.workers.by_number[2] = Worker(2)
