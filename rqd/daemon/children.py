@@ -133,7 +133,8 @@ class Children:
 
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
-        ended: list[Ended] = []
+        # Before any of it starts: after a suspension of this process it may be another's by now.
+        ended = self.release_waiting(now)
         self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
             if not zygote.is_dismissed and zygote.control_fd in ready:
@@ -157,9 +158,12 @@ class Children:
         return [Ended(run, released) for run in unsent]
 
     def release_waiting(self, now: float) -> list[Ended]:
-        """Takes back what waits behind a job that takes longer than was thought."""
+        """Takes back what waits behind a job that takes longer than was thought; and all that
+        waits for a process while no zygote can make one.
+        """
         released = Report(Released("its worker has no time for it", is_usual=True))
-        return [Ended(run, released) for run in self.workers.free_waiting(now)]
+        waiting = [Ended(run, released) for run in self.workers.free_waiting(now)]
+        return waiting if self.is_ready else waiting + self.release_unsent("there is no zygote")
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason."""

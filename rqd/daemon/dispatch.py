@@ -12,7 +12,7 @@ from typing import Any
 
 from rqd.daemon.admission import Admission
 from rqd.daemon.children import Children, Ended
-from rqd.daemon.config import Config
+from rqd.daemon.config import MAX_WORKERS, Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, about
 from rqd.daemon.precedence import Precedence
@@ -27,6 +27,9 @@ from rqd.store.exchange import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
+# What a turn asks for, as much as it may be for free workers alone: more would keep Redis for too
+# long, and Lua from listing it.
+_MOST_CLAIMS = MAX_WORKERS
 
 
 class Dispatch:
@@ -103,6 +106,8 @@ class Dispatch:
     def take(self, ended: list[Ended]) -> None:
         """These attempts are over: the next turn records them."""
         self._ended += ended
+        if self._claims_left is not None:
+            self._claims_left += sum(map(_has_not_begun, ended))
 
     def look(self) -> None:
         """There may be work: the next turn claims, if anybody is free."""
@@ -211,6 +216,7 @@ class Dispatch:
             free = self._free()
             ahead = self._ahead(len(free))
         if not ended and not free and not ahead:
+            self._gather_since = self._gather_until = None
             return None
         if (free or ahead) and self._gathers(now):
             return None
@@ -327,7 +333,7 @@ class Dispatch:
             self._refuse(claim, Report(refusal))
 
     def _refuse(self, claim: Claim, report: Report) -> None:
-        self._ended.append(Ended(Run(claim, claim.worker), report))
+        self.take([Ended(Run(claim, claim.worker), report)])
 
     @property
     def may_claim_no_more(self) -> bool:
@@ -342,5 +348,10 @@ class Dispatch:
         return self._children.workers.free_numbers()[: self._claims_left]
 
     def _ahead(self, free: int) -> list[int]:
-        numbers = self._children.workers.ahead_numbers()
-        return numbers if self._claims_left is None else numbers[: self._claims_left - free]
+        most = _MOST_CLAIMS if self._claims_left is None else min(self._claims_left, _MOST_CLAIMS)
+        return self._children.workers.ahead_numbers()[: max(0, most - free)]
+
+
+def _has_not_begun(ended: Ended) -> bool:
+    """True for a job that goes back as if it had not been claimed."""
+    return ended.run.sent_at is None and isinstance(ended.report.outcome, Released)

@@ -66,7 +66,10 @@ def settlement(run: Run, report: Report, host: str = "") -> Settlement:
     claim = run.claim
     decision = decide_for(run, report)
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
-    fields = [] if isinstance(decision, PutBack) else _fields(run, report, host)
+    fields = _fields(run, report, host)
+    if isinstance(decision, PutBack):
+        # What is bound to its wait, such as its time to live, goes on if it has not begun.
+        fields = [("began", 0)] if run.sent_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
     return Settlement(

@@ -61,13 +61,13 @@ class Stops:
         """Stops what was claimed in a turn whose answer came after the order."""
         if not self._early:
             return []
-        held = {run.claim.token for run in self._children.workers.runs()}
+        held = {run.claim.token for run in self._children.workers.held()}
         due = [stop for token, stop in self._early.items() if token in held]
         return [ended for stop in due for ended in self._stop(stop, now)]
 
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
-        runs = self._children.workers.runs()
-        run = next((run for run in runs if run.claim.token == stop.token), None)
+        held = self._children.workers.held()
+        run = next((run for run in held if run.claim.token == stop.token), None)
         if run is None:
             self._early[stop.token] = stop
             if len(self._early) > _MOST_EARLY:
@@ -77,7 +77,7 @@ class Stops:
         self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
         if run.sent_at is None:
-            self._children.workers.by_number[run.worker].end_run()
+            self._children.workers.by_number[run.worker].let_go(run)
             return [Ended(run, Report(verdict))]
         child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s)
         if stop.grace_s <= 0:

@@ -154,6 +154,13 @@ class Worker:
         self.ahead = []
         return unsent
 
+    def let_go(self, run: Run) -> None:
+        """Forgets one of its jobs that no child has got."""
+        if run is self.run:
+            self.end_run()
+        else:
+            self.ahead = [other for other in self.ahead if other is not run]
+
     def end_run(self, now: float | None = None) -> None:
         """Its job has ended here: the next one it holds, if any, is its job from now on.
 

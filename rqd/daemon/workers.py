@@ -58,7 +58,7 @@ class Workers:
             worker.ahead = [*worker.ahead]  # what is handed over has no lists
         self._knows_suspects = True
         runs = self.runs()
-        self.limited = [run for run in runs if run.limits]
+        self.limited = [run for run in self.held() if run.limits]
         self.telling = [run for run in runs if run.news]
         self.asking = [run for run in runs if run.news.asks_record]
         self.followed = {run.worker: run for run in runs if run.followed_until > now}
@@ -127,6 +127,9 @@ class Workers:
         """Forgets those of these jobs that nothing has begun with."""
         for worker in self:
             worker.ahead = [run for run in worker.ahead if run.claim.id not in ids]
+            run = worker.run
+            if run is not None and run.sent_at is None and run.claim.id in ids:
+                worker.end_run()
 
     def free_waiting(self, now: float) -> list[Run]:
         """Lets go of what waits behind a job that takes longer than was thought, or in a place that

@@ -87,3 +87,34 @@ def test_a_stop_puts_back_what_was_held_ahead_in_its_order(
     assert queue.get_job_ids() == [job.id for job in left]
     assert attempts(left) == {0}
     assert "job put back" not in daemon.log()
+
+
+def test_what_goes_back_counts_as_none_of_the_jobs_before_the_end(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    quick, lasting = backlog(queue, tmp_path / "history", fifo)
+    daemon = start_daemon(*REUSED, "--max-jobs", "50", workers=1)
+    started(lasting, tmp_path / "history")
+    eventually(lambda: queue.count == 20)
+
+    release(fifo)
+
+    assert daemon.wait() == 0
+    assert [status(job) is JobStatus.FINISHED for job in quick] == [True] * 49 + [False] * 11
+
+
+def test_no_job_is_held_while_the_application_can_not_be_imported(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    module = tmp_path / "shop.py"
+    module.write_text("def sell(): pass\n")
+    daemon = start_daemon(*REUSED, "--preload", "shop", workers=1, cwd=tmp_path)
+    module.write_text("raise ImportError\n")
+    queue.enqueue_many([queue.prepare_data("shop.sell") for _ in range(3000)])
+    eventually(lambda: queue.finished_job_registry.count > 100)
+
+    daemon.zygote().kill()
+    eventually(lambda: "can't be imported" in daemon.log())
+
+    eventually(lambda: queue.started_job_registry.count == 0)
+    assert queue.count + queue.finished_job_registry.count == 3000

@@ -307,6 +307,7 @@ def test_what_stands_in_the_place_of_a_turns_answer_makes_room(rqd: Driver, kind
         ("retries_used", "-1"),
         ("attempt", "x"),
         ("losses", "9" * 20),
+        ("losses", "0" * 5000),
         ("origin", None),
         ("func_name", None),
     ],
@@ -419,3 +420,13 @@ def test_a_claim_for_later_that_finds_too_little_wakes_nobody(rqd: Driver) -> No
     rqd.turn(ahead=[1, 1], busy=[1], nudge=True)
 
     assert not rqd.redis.exists(rqd.keys.wake_master("m"))
+
+
+def test_more_jobs_than_lua_lists_at_once_are_claimed_with_their_leases(rqd: Driver) -> None:
+    count = 4100
+    rqd.enqueue(*(job(f"j{number}") for number in range(count)))
+
+    claims = rqd.turn(ahead=[1] * count).claims
+
+    assert len(claims) == count
+    assert rqd.redis.zcard(rqd.keys.leases) == count

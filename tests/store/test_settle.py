@@ -424,3 +424,19 @@ def test_an_ending_of_its_own_ends_the_row_of_losses(rqd: Driver) -> None:
 
     assert rqd.record("a").losses == 1
     assert rqd.status("a") == "queued"
+
+
+def test_a_job_that_goes_back_before_it_began_waits_no_longer_than_it_may(rqd: Driver) -> None:
+    rqd.enqueue(job("a", ttl_s=30, payload=b"x" * 200_000))
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
+    for key in (rqd.keys.job("a"), rqd.keys.payload("a")):
+        assert 29 < rqd.ttl_s(key) <= 30
+
+    claim = rqd.claim_one()
+    assert rqd.ttl_s(rqd.keys.job("a")) == -1
+    rqd.redis.hincrby(rqd.keys.job("a"), "enqueued_at", -20_000_000)
+    rqd.settle(claim, "put_back", began=0)
+    assert 9 < rqd.ttl_s(rqd.keys.job("a")) <= 10
+
+    rqd.settle(rqd.claim_one(), "put_back")  # it had begun
+    assert rqd.ttl_s(rqd.keys.job("a")) == -1

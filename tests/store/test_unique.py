@@ -87,6 +87,18 @@ def test_a_key_until_the_start_is_free_from_then_on(rqd: Driver) -> None:
     rqd.enqueue(unique("c", "started"))
 
 
+def test_a_key_until_the_start_is_had_again_by_a_job_that_did_not_begin(rqd: Driver) -> None:
+    rqd.enqueue(unique("a", "started"))
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
+    assert refused(rqd, unique("b", "started")) == "a"
+
+    first = rqd.claim_one()
+    rqd.enqueue(unique("b", "started"))
+    rqd.settle(first, "put_back", began=0)
+
+    assert refused(rqd, unique("c", "started")) == "b"
+
+
 def test_a_window_is_kept_by_what_has_ended_and_ends_by_itself(rqd: Driver) -> None:
     rqd.enqueue(unique("a", 60, result_ttl_s=0))
     rqd.settle(rqd.claim_one())

@@ -12,6 +12,7 @@ from rqd.daemon.worker import Worker
 from rqd.daemon.workers import Workers
 from rqd.model.outcome import Succeeded
 from rqd.model.records import Claim
+from rqd.model.resources import ResourceLimits
 from tests.unit.test_workers import Place, a_claim
 
 ALWAYS = 1000
@@ -189,3 +190,34 @@ def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place
 
     place.workers.by_number[2] = Worker(2)
     assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # free, but without a process
+
+
+def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    end(place, "a", at=1.001)
+
+    place.workers.drop_lost({"b"})
+
+    assert held(place.workers) == ["c"]
+    assert place.worker.run is not None
+
+
+def test_a_job_that_waits_is_let_go_by_itself(place: Place) -> None:
+    _, b, c = [place.workers.held()[0], *(place.workers.assign(claim_of(n), 1.0) for n in "bc")]
+
+    place.worker.let_go(b)
+    assert held(place.workers) == ["a", "c"]
+
+    end(place, "a", at=1.001)
+    place.worker.let_go(c)
+    assert held(place.workers) == []
+
+
+def test_the_next_master_of_the_process_knows_the_limits_of_what_waits(place: Place) -> None:
+    place.workers.assign(claim_of("b"), now=1.0).limits = ResourceLimits(memory_bytes=1)
+    taken = Workers(ALWAYS)
+
+    taken.take_over(place.workers, 1.0)
+
+    assert [run.claim.id for run in taken.limited] == ["b"]

@@ -8,6 +8,8 @@ local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 't
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
 local ROUNDS = 100
+-- Lua can't hand on some 8,000 values at once.
+local PORTION = 1000
 -- Masters may serve different queues: so many of those with work left get their marker again.
 Claim.MARKERS = 16
 -- With so few queues that have work, each is looked up in the precedence; with more, the precedence
@@ -75,9 +77,9 @@ function Claim.set_aside(id, queue, terms, cause, by, now)
   Ending.end_job(id, queue, 'failed', held[2], now, { 'cause', cause, 'origin', queue })
 end
 
--- A number that the master can read: no hexadecimal, which Lua takes for one.
+-- A number that the master can read: no hexadecimal, which Lua takes for one, nor thousands of zeros.
 function Claim.is_plain(text, pattern)
-  return sound(text) ~= nil and string.find(text, pattern) ~= nil
+  return sound(text) ~= nil and #text <= 32 and string.find(text, pattern) ~= nil
 end
 
 local WHOLE, DECIMAL = '^%d+$', '^[%d.eE+-]+$'
@@ -171,7 +173,7 @@ function Claim.from_queue(queue, claims, workers, fence, by, now)
   local ready, started = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':started'
   if is_foreign(ready, 'zset') or is_foreign(started, 'zset') then return fence, false end
   for _ = 1, ROUNDS do
-    local ids = redis.call('ZRANGE', ready, 0, by.upto - #claims - 1)
+    local ids = redis.call('ZRANGE', ready, 0, math.min(by.upto - #claims, PORTION) - 1)
     if not ids[1] then return fence, false end
     local leases, starts = {}, {}
     by.limits = {}

@@ -74,7 +74,9 @@ end
 
 -- What endings have written since Ledger.open().
 function Ending.close_ledger(now)
-  for key, number in pairs(Ledger.close()) do Ending.forget_expired(key, now, 2 * number) end
+  for key, number in pairs(Ledger.close()) do
+    Ending.forget_expired(key, now, math.min(2 * number, 1000)) -- as many as Lua hands on at once
+  end
 end
 
 -- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash; `held`: its

@@ -78,14 +78,28 @@ function Settle.refused(job, id, token)
   return held[3] == token and 'already' or 'stale'
 end
 
+-- The job was claimed for later, and has not begun: what holds until its start does so again. (One that
+-- has begun waits without an end, as what it did must not be forgotten.)
+function Settle.wait_on(id, job, terms, now)
+  local held = redis.call('HMGET', job, 'ttl', 'enqueued_at')
+  local ttl_s, since = sound(held[1]), sound(held[2]) or now
+  local left_s = ttl_s and math.max(0, ttl_s - (now - since) / 1000000)
+  Ready.arm_ttl(id, left_s)
+  if terms then Unique.take_back(terms, id, left_s) end
+end
+
 -- An attempt that was none: back to its place, or there later.
 function Settle.uncharged(one, job, queue, now)
   redis.call('HDEL', job, 'lease')
   Ready.uncharge(job)
   redis.call('HSET', job, 'settled', one.token)
   if one.decision == 'put_back' then
-    local held = redis.call('HMGET', job, 'score', 'priority', 'attempt', 'failure_ttl')
-    Ending.enter_queue(one.id, queue, Ready.place_again(held[1], held[2]), held[3], held[4], now)
+    local held = redis.call('HMGET', job, 'score', 'priority', 'attempt', 'failure_ttl', 'terms')
+    local score = Ready.place_again(held[1], held[2])
+    local is_ready = Ending.enter_queue(one.id, queue, score, held[3], held[4], now)
+    if is_ready and Settle.field_of(one.fields, 'began') == '0' then
+      Settle.wait_on(one.id, job, held[5], now)
+    end
   else
     redis.call('HSET', job, 'cause', Settle.cause_of(one.fields) or '')
     Ready.schedule(one.id, queue, now + one.delay_us)

@@ -68,6 +68,14 @@ function Unique.start(terms, id)
   redis.call(unique.scope == 'started' and 'DEL' or 'PERSIST', unique.key)
 end
 
+-- The job has not started after all: it has its key again, unless another took it meanwhile.
+function Unique.take_back(terms, id, ttl_s)
+  local unique = Unique.of(terms)
+  if not unique or unique.scope == 'window' or is_foreign(unique.key, 'string') then return end
+  local holder = Unique.holder_of(unique)
+  if not holder or holder.id == id then Unique.hold(unique, id, ttl_s) end
+end
+
 -- A job that waits a limited time does so from now on.
 function Unique.expire_with_wait(terms, id, ttl_s)
   local unique, ttl_ms = Unique.of(terms), Ready.in_ms(sound(ttl_s))
