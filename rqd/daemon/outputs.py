@@ -19,16 +19,19 @@ class Outputs:
         self._loop = loop
         self._log = log
         self._by_fd: dict[int, Worker] = {}
+        self._fds: dict[int, list[int]] = {}  # by worker; of more than one zygote during a reload
 
     def watch(self, fd: int, worker: Worker) -> None:
         """What comes there is this worker's from now on."""
         self._by_fd[fd] = worker
+        self._fds.setdefault(worker.number, []).append(fd)
         self._loop.watch(fd)
 
     def forget(self, fd: int) -> None:
         """Nothing comes there any more."""
         self._loop.forget(fd)
-        self._by_fd.pop(fd, None)
+        if worker := self._by_fd.pop(fd, None):
+            self._fds[worker.number].remove(fd)
 
     def hear(self, fd: int) -> None:
         """Reads a piece, if the descriptor is one of these pipes."""
@@ -40,7 +43,7 @@ class Outputs:
 
         `run` is whose it is.
         """
-        for fd in [fd for fd, owner in self._by_fd.items() if owner is worker]:
+        for fd in self._fds.get(worker.number, ()):
             # Not for ever: what the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
                 if not self._read(worker, fd, run):

@@ -88,20 +88,19 @@ class Places:
     def send(self, worker: Worker, now: float) -> None:
         """Gives a waiting child its worker's job, if both are there."""
         run, child = worker.run, worker.child
-        if run is not None and child is not None and run.limits.cpu_s is not None:
+        is_sent = run is not None and run.sent_at is not None
+        if run is None or is_sent or child is None or child.jobs_left < 1:
+            return
+        if run.limits.cpu_s is not None:
             run.cpu_before_s = cpu_s([child.pid])
-        if run is not None and run.sent_at is None and (group := self._group_of(worker)):
+        if group := self._group_of(worker):
             self._hold(group, run)
-        had_started = run is None or run.sent_at is not None
-        if child is not None and not had_started and worker.ended_at != now:
+        if worker.ended_at != now:
             # What has come since the last end is of a process that is gone by now, and no job's.
             self._outputs.take(worker, None)
-        has_more = self._workers.send(worker, now)
-        if run is None or child is None:
-            return
-        if has_more:
+        if self._workers.send(worker, now):
             self._loop.watch_again(child.channel.fileno(), writable=True)
-        if run.sent_at is not None and not had_started:
+        if run.sent_at is not None:
             self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
 
     def push(self, worker: Worker) -> None:
