@@ -434,9 +434,17 @@ def test_a_job_that_goes_back_before_it_began_waits_no_longer_than_it_may(rqd: D
 
     claim = rqd.claim_one()
     assert rqd.ttl_s(rqd.keys.job("a")) == -1
-    rqd.redis.hincrby(rqd.keys.job("a"), "enqueued_at", -20_000_000)
     rqd.settle(claim, "put_back", began=0)
+    rqd.redis.pexpire(rqd.keys.job("a"), 10_000)
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
     assert 9 < rqd.ttl_s(rqd.keys.job("a")) <= 10
 
-    rqd.settle(rqd.claim_one(), "put_back")  # it had begun
+
+def test_a_job_that_began_once_waits_without_an_end(rqd: Driver) -> None:
+    rqd.enqueue(job("a", ttl_s=30))
+    rqd.settle(rqd.claim_one(), "put_back")
+    assert rqd.ttl_s(rqd.keys.job("a")) == -1
+
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
+
     assert rqd.ttl_s(rqd.keys.job("a")) == -1

@@ -99,6 +99,14 @@ def test_a_key_until_the_start_is_had_again_by_a_job_that_did_not_begin(rqd: Dri
     assert refused(rqd, unique("c", "started")) == "b"
 
 
+def test_a_job_that_began_has_its_key_until_the_start_no_more(rqd: Driver) -> None:
+    rqd.enqueue(unique("a", "started"))
+    rqd.settle(rqd.claim_one(), "put_back")
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
+
+    rqd.enqueue(unique("b", "started"))
+
+
 def test_a_window_is_kept_by_what_has_ended_and_ends_by_itself(rqd: Driver) -> None:
     rqd.enqueue(unique("a", 60, result_ttl_s=0))
     rqd.settle(rqd.claim_one())

@@ -152,11 +152,17 @@ function Claim.start(id, queue, fence, worker, by, now)
   attempt = (tonumber(attempt) or 0) + 1
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
     'attempt', attempt, 'worker', by.master .. ':' .. worker.number)
+  local left_ms = held[6] and redis.call('PTTL', job) or -1
   if held[6] then
     redis.call('PERSIST', job)
     redis.call('PERSIST', job .. ':payload')
   end
-  if terms then Unique.start(terms, id) end
+  local had_key = terms and Unique.start(terms, id)
+  if had_key or left_ms >= 0 then
+    -- What its wait had, if this claim is to be as if it had not been (Settle.wait_on).
+    local ends_at = left_ms >= 0 and int(now + left_ms * 1000) or ''
+    redis.call('HSET', job, 'waited', token .. ' ' .. ends_at .. ' ' .. (had_key and 'key' or ''))
+  end
   -- A worker without a pid takes it behind another job, which its row still shows.
   if worker.pid then
     Claim.write_worker(by.master, worker.number, by.lease_us, 'state', 'busy', 'job', id, 'func_name',

@@ -78,14 +78,15 @@ function Settle.refused(job, id, token)
   return held[3] == token and 'already' or 'stale'
 end
 
--- The job was claimed for later, and has not begun: what holds until its start does so again. (One that
--- has begun waits without an end, as what it did must not be forgotten.)
-function Settle.wait_on(id, job, terms, now)
-  local held = redis.call('HMGET', job, 'ttl', 'enqueued_at')
-  local ttl_s, since = sound(held[1]), sound(held[2]) or now
-  local left_s = ttl_s and math.max(0, ttl_s - (now - since) / 1000000)
-  Ready.arm_ttl(id, left_s)
-  if terms then Unique.take_back(terms, id, left_s) end
+-- The job was claimed for later, and has not begun: what its wait had until this claim it has again.
+function Settle.wait_on(one, job, terms, now)
+  local waited = redis.call('HGET', job, 'waited')
+  local token, ends_at, key = string.match(waited or '', '^(%S+) (%d*) (%l*)$')
+  if token ~= one.token then return end
+  ends_at = sound(ends_at)
+  local left_s = ends_at and math.max(0, (ends_at - now) / 1000000)
+  Ready.arm_ttl(one.id, left_s)
+  if key == 'key' and terms then Unique.take_back(terms, one.id, left_s) end
 end
 
 -- An attempt that was none: back to its place, or there later.
@@ -98,7 +99,7 @@ function Settle.uncharged(one, job, queue, now)
     local score = Ready.place_again(held[1], held[2])
     local is_ready = Ending.enter_queue(one.id, queue, score, held[3], held[4], now)
     if is_ready and Settle.field_of(one.fields, 'began') == '0' then
-      Settle.wait_on(one.id, job, held[5], now)
+      Settle.wait_on(one, job, held[5], now)
     end
   else
     redis.call('HSET', job, 'cause', Settle.cause_of(one.fields) or '')

@@ -61,11 +61,12 @@ function Unique.release(terms, id, is_dropped)
 end
 
 -- The job starts: what goes back to its queue later does so without its key, if that was until its
--- start.
+-- start. True if it had a key that its wait concerns.
 function Unique.start(terms, id)
   local unique = Unique.of(terms)
-  if not unique or unique.scope == 'window' or not Unique.holds(unique, id) then return end
+  if not unique or unique.scope == 'window' or not Unique.holds(unique, id) then return false end
   redis.call(unique.scope == 'started' and 'DEL' or 'PERSIST', unique.key)
+  return true
 end
 
 -- The job has not started after all: it has its key again, unless another took it meanwhile.
