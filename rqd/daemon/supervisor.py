@@ -281,7 +281,7 @@ class Master:
             lifecycle.stop(Shutdown.IMMEDIATE, now)
         self._children.workers.drop_lost(answer.lost)
         for job in self._children.workers.runs():
-            if job.claim.id in answer.lost:
+            if job.claim.token in answer.lost:
                 self._log.error("lease lost, killing the job", **about(job.claim))
                 self._children.kill(job, Released("its lease was lost"), now)
         self._presence.report_reaped(answer.reaped)

@@ -123,12 +123,12 @@ class Workers:
             return 0.0
         return _FORK_S if short else _TURN_S
 
-    def drop_lost(self, ids: Collection[str]) -> None:
-        """Forgets those of these jobs that nothing has begun with."""
+    def drop_lost(self, tokens: Collection[str]) -> None:
+        """Forgets those of these attempts that nothing has begun with."""
         for worker in self:
-            worker.ahead = [run for run in worker.ahead if run.claim.id not in ids]
+            worker.ahead = [run for run in worker.ahead if run.claim.token not in tokens]
             run = worker.run
-            if run is not None and run.sent_at is None and run.claim.id in ids:
+            if run is not None and run.sent_at is None and run.claim.token in tokens:
                 worker.end_run()
 
     def free_waiting(self, now: float) -> list[Run]:

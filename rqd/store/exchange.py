@@ -103,7 +103,7 @@ Loss = tuple[str, int, str]
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """`lost`: ids whose lease is another's by now.
+    """`lost`: tokens of attempts whose lease is another's by now.
 
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
     another master has the name by now, and nothing was done. `is_suspended`: nobody claims.

@@ -180,7 +180,7 @@ class AnyOrder(RuleBasedStateMachine):
         for place, claim in mine.items():
             known = self.model.get(claim.id)
             is_lost = known is None or known.token != claim.token
-            assert (claim.id in answer.lost) == is_lost
+            assert (claim.token in answer.lost) == is_lost
             if is_lost:
                 self.old.append(self.places.pop(place))
         assert answer.reaped == ()

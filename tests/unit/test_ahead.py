@@ -143,7 +143,7 @@ def test_a_lost_lease_of_a_job_that_has_not_begun_is_only_forgotten(place: Place
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
 
-    place.workers.drop_lost({"a", "b"})
+    place.workers.drop_lost({"7:a", "7:b"})
 
     assert held(place.workers) == ["a", "c"]
 
@@ -197,7 +197,7 @@ def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -
         place.workers.assign(claim_of(name), now=1.0)
     end(place, "a", at=1.001)
 
-    place.workers.drop_lost({"b"})
+    place.workers.drop_lost({"7:b"})
 
     assert held(place.workers) == ["c"]
     assert place.worker.run is not None
@@ -221,3 +221,12 @@ def test_the_next_master_of_the_process_knows_the_limits_of_what_waits(place: Pl
     taken.take_over(place.workers, 1.0)
 
     assert [run.claim.id for run in taken.limited] == ["b"]
+
+
+def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(place: Place) -> None:
+    place.workers.assign(replace(claim_of("b"), token="8:b"), now=1.0)
+    place.workers.assign(replace(claim_of("b"), token="9:b"), now=1.0)
+
+    place.workers.drop_lost({"8:b"})
+
+    assert [run.claim.token for run in place.workers.held()] == ["7:a", "9:b"]

@@ -3,7 +3,7 @@
 -- ARGV     master, its boot id, lease in us, time to live of the rows in s, id of the last command
 --          obeyed; number of running jobs, then for each: id, token; number of the master's fields and
 --          values, those; number of workers, then for each: number, count of fields and values, those
--- returns  {now us, ids of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
+-- returns  {now us, tokens of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
 --          when the first cron entry is due ('' for none)}
@@ -30,7 +30,7 @@ for _, one in ipairs(running) do
   if redis.pcall('HGET', P .. 'job:' .. id, 'lease') == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
   else
-    lost[#lost + 1] = id
+    lost[#lost + 1] = token
   end
 end
 
