@@ -448,3 +448,16 @@ def test_a_job_that_began_once_waits_without_an_end(rqd: Driver) -> None:
     rqd.settle(rqd.claim_one(), "put_back", began=0)
 
     assert rqd.ttl_s(rqd.keys.job("a")) == -1
+
+
+@pytest.mark.parametrize("tally", ['{"x":1e999}', '{"x":NaN,"repeats":3}', "[[[]],null]", "{"])
+def test_a_damaged_tally_keeps_no_job_of_its_turn_from_its_end(rqd: Driver, tally: str) -> None:
+    rqd.enqueue("a", "b")
+    a, b = rqd.claim(2)
+    rqd.redis.hset(rqd.keys.job("b"), "tally", tally)
+
+    answer = rqd.turn(settlement(a), settlement(b, "repeat"))
+
+    assert answer.verdicts == ("settled", "settled")
+    assert rqd.redis.zscore(rqd.keys.index("low", "finished"), "a") is not None
+    assert b'"repeats":' in rqd.redis.hget(rqd.keys.job("b"), "tally")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from rqd.daemon import frames
+from rqd.daemon.stops import Stops
 from rqd.daemon.worker import Worker
 from rqd.daemon.workers import Workers
-from rqd.model.outcome import Succeeded
+from rqd.model.outcome import Stopped, Succeeded
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits
 from tests.unit.test_workers import Place, a_claim
@@ -230,3 +232,15 @@ def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(plac
     place.workers.drop_lost({"8:b"})
 
     assert [run.claim.token for run in place.workers.held()] == ["7:a", "9:b"]
+
+
+def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> None:
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+    silent = SimpleNamespace(info=lambda *_, **__: None)
+    stops = Stops(SimpleNamespace(workers=place.workers), silent)  # type: ignore[arg-type]
+
+    (ended,) = stops.obey({"do": "stop_job", "token": "7:c", "by": "ops"}, 1.0)
+
+    assert (ended.run.claim.id, ended.report.outcome) == ("c", Stopped("ops"))
+    assert held(place.workers) == ["a", "b"]

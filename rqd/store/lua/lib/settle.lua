@@ -46,6 +46,9 @@ end
 function Settle.add_to_tally(job, what)
   local is_whole, tally = pcall(cjson.decode, redis.call('HGET', job, 'tally') or '{}')
   if not is_whole or type(tally) ~= 'table' then tally = {} end
+  for name, count in pairs(tally) do
+    if type(name) ~= 'string' or not sound(count) then tally[name] = nil end -- JSON has no infinity
+  end
   tally[what] = (sound(tally[what]) or 0) + 1
   redis.call('HSET', job, 'tally', cjson.encode(tally))
 end
