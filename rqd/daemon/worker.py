@@ -136,6 +136,11 @@ class Worker:
         return self.wanted or self.run is not None
 
     @property
+    def began_at(self) -> float:
+        """Since when it has to do with the job it runs; where it has none, its latest one's end."""
+        return self.ended_at if self.run is None else max(self.run.claimed_at, self.ended_at)
+
+    @property
     def ahead_wanted(self) -> int:
         """How many more jobs it may hold behind the one it runs: as many as it has soon run, by the
         latest one, so that none of them waits here while another master has nothing to do.
@@ -167,6 +172,6 @@ class Worker:
         `now` where it has ended by itself, so that the next one may take as long.
         """
         if self.run is not None and now is not None:
-            self.pace_s = now - max(self.run.claimed_at, self.ended_at)
+            self.pace_s = now - self.began_at
             self.ended_at = now
         self.run = self.ahead.pop(0) if self.ahead else None

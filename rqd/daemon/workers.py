@@ -143,6 +143,8 @@ class Workers:
                 worker.ahead, worker.pace_s = [], math.inf
             elif not worker.wanted and worker.child is None:
                 freed += worker.free_unsent()
+            elif worker.run is not None and now >= worker.began_at + _WAITS_AHEAD_S:
+                worker.pace_s = math.inf  # nor behind this one
         return freed
 
     def next_waiting_due(self) -> float:

@@ -114,6 +114,18 @@ def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
     assert place.workers.ahead_numbers() == []
 
 
+def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> None:
+    end(place, "a", at=1.001)
+    place.workers.assign(claim_of("b"), now=1.002)
+    place.workers.send(place.worker, 1.002)
+
+    place.workers.free_waiting(1.051)
+    assert len(place.workers.ahead_numbers()) == 8
+    place.workers.free_waiting(1.053)
+
+    assert place.workers.ahead_numbers() == []
+
+
 def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
