@@ -1,0 +1,76 @@
+"""When a master's next turn goes, and what it asks for; no server is asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rqd.daemon.config import MAX_WORKERS, Config
+from rqd.daemon.dispatch import Dispatch
+from rqd.daemon.worker import Worker
+from rqd.daemon.workers import Workers
+from rqd.store.exchange import Turn
+from tests.unit.test_ahead import claim_of
+
+
+class Link:
+    """In place of a connection to Redis that answers nothing yet."""
+
+    def __init__(self) -> None:
+        self.retry_at = 0.0
+        self.turns = SimpleNamespace(is_under_way=False, ask=lambda *_: None)
+        self.waiter = SimpleNamespace(is_armed=True, hears_queues=False)
+        self.store = SimpleNamespace(request_id=lambda: "r", turn_command=self.note)
+        self.sent: list[Turn] = []
+
+    def note(self, turn: Turn) -> list[Any]:
+        self.sent.append(turn)
+        return []
+
+
+@pytest.fixture
+def link() -> Link:
+    return Link()
+
+
+@pytest.fixture
+def workers() -> Workers:
+    return Workers(jobs_per_child=1000)
+
+
+@pytest.fixture
+def dispatch(link: Link, workers: Workers) -> Dispatch:
+    others: Any = SimpleNamespace(name="m", workers=workers, is_ready=True)
+    config = Config(url="redis://", queues=("low",))
+    return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]
+
+
+def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
+    dispatch: Dispatch, workers: Workers
+) -> None:
+    workers.by_number[1] = Worker(1)  # free, without a process
+    dispatch.settle_and_claim(1.0)
+    assert dispatch.next_due == pytest.approx(1.002)
+
+    dispatch.is_paused = True
+    dispatch.settle_and_claim(1.001)
+
+    assert dispatch.next_due == float("inf")
+
+
+def test_a_turn_asks_for_no_more_jobs_than_one_may(
+    dispatch: Dispatch, workers: Workers, link: Link
+) -> None:
+    for number in range(1, 501):
+        workers.by_number[number] = Worker(number, pace_s=0.001)
+        workers.assign(claim_of(f"j{number}", worker=number), now=1.0)
+    workers.by_number[501] = Worker(501)
+
+    dispatch.settle_and_claim(1.0)
+    dispatch.settle_and_claim(1.1)
+
+    (turn,) = link.sent
+    assert turn.free_workers == (501,)
+    assert len(turn.ahead) == MAX_WORKERS - 1
