@@ -218,7 +218,7 @@ class Dispatch:
         if not ended and not free and not ahead:
             self._gather_since = self._gather_until = None
             return None
-        if (free or ahead) and self._gathers(now):
+        if may_claim and self._gathers(now):
             return None
         if any(one.run.news for one in ended) and not self._reporting.write(now):
             return None  # what a job told last comes before its outcome
