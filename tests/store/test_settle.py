@@ -461,3 +461,19 @@ def test_a_damaged_tally_keeps_no_job_of_its_turn_from_its_end(rqd: Driver, tall
     assert answer.verdicts == ("settled", "settled")
     assert rqd.redis.zscore(rqd.keys.index("low", "finished"), "a") is not None
     assert b'"repeats":' in rqd.redis.hget(rqd.keys.job("b"), "tally")
+
+
+def test_without_memory_an_outcome_is_recorded_all_the_same_and_none_before_it_is_lost(
+    rqd: Driver,
+) -> None:
+    rqd.turn(settlement(claimed(rqd, retries=1), "retry"))
+    claim = rqd.claim_one()
+
+    rqd.redis.config_set("maxmemory", 1)
+    try:
+        verdict = rqd.settle(claim)
+    finally:
+        rqd.redis.config_set("maxmemory", 0)
+
+    assert verdict == "settled"
+    assert [one.type for one in rqd.views.attempts("a")] == ["successful", "retried"]

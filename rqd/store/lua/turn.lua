@@ -94,6 +94,9 @@ else
       return redis.error_reply('ERR the staged result of job ' .. one.id .. ' is gone: send it again')
     end
   end
+  -- Whether there is memory Redis asks at a script's first write, if that needs some. By one that needs
+  -- none, what has ended is recorded however little is left; the memo is written anew below.
+  if settles[1] then redis.call('DEL', memo_key) end
   Ledger.open()
   for i, one in ipairs(settles) do
     verdicts[i] = Settle.attempt(one, now)

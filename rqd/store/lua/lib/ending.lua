@@ -121,10 +121,11 @@ function Ending.record(id, kind, attempt, fields, now)
       'type', kind, 'attempt', sound(attempt) or 0, 'ended_us', int(now), unpack(fields))
   end
   local added = add()
-  if type(added) == 'table' and added.err then
-    redis.call('DEL', key) -- no stream of ours: the outcome matters more
-    add()
-  end
+  if type(added) ~= 'table' or not added.err then return end
+  -- At a script's first write: nothing is done yet.
+  if string.find(added.err, 'OOM', 1, true) then error(added.err) end
+  redis.call('DEL', key) -- no stream of ours: the outcome matters more
+  add()
 end
 
 -- By whom this attempt of a job was told to stop; nil if it was not. `stop` as in the job's hash: the
