@@ -84,6 +84,7 @@ def test_a_claim_shows_at_once_with_the_pid_that_runs_it(
     daemon = start_daemon()
     for _ in range(3):  # each has a process of its own
         assert queue.enqueue(jobs.multiply, 1, 1).latest_result(timeout=WAIT_S)
+    daemon.titled("rqd: worker 1 idle")  # the next one waits by now
     job = queue.enqueue(jobs.hold, fifo)
     child = daemon.titled("rqd: worker 1 tests.jobs.hold")
     (worker,) = info(redis_url)["workers"]
