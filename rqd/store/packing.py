@@ -8,6 +8,7 @@ from struct import Struct
 from typing import Any
 
 from rqd.model.records import NewJob, Template
+from rqd.store.messagepack import packed_list, packed_text
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
@@ -125,6 +126,5 @@ def _with_length(text: bytes) -> bytes:
 
 
 def _array(texts: Sequence[bytes]) -> bytes:
-    """An array of MessagePack, which the server takes apart in one step."""
-    head = b"\xdc" + len(texts).to_bytes(2, "big")
-    return head + b"".join(b"\xdb" + _with_length(text) for text in texts)
+    """In a form that the server takes apart in one step."""
+    return packed_list([packed_text(raw) for raw in texts])

@@ -1,8 +1,7 @@
 """A turn's outcomes and free workers on their way into `turn.lua`: packed in one string, as the
 client library spends more on an argument than the server on a job.
 
-The packing is MessagePack's, which Lua has in Redis, with nothing but its longest forms of list and
-text.
+How is in messagepack.py.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from rqd.store.exchange import Settlement, Turn
+from rqd.store.messagepack import packed_list, packed_text
 from rqd.store.packing import INLINE_LIMIT_BYTES
 
 
@@ -26,7 +26,7 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
         settlements.append(_settlement(one, name, result))
     workers = [_texts((number, turn.pids.get(number, 0))) for number in turn.free_workers]
     workers += [_texts((number, "")) for number in turn.ahead]
-    return _list([_list(settlements), _list(workers), _texts(turn.busy)]), staged
+    return packed_list([packed_list(settlements), packed_list(workers), _texts(turn.busy)]), staged
 
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
@@ -36,7 +36,7 @@ def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
         fields += (_name(name), _text(value))
     if result is not None:
         fields += (_name("result"), _text(result))
-    return _list([*map(_text, told), _list(fields)])
+    return packed_list([*map(_text, told), packed_list(fields)])
 
 
 @cache
@@ -46,14 +46,9 @@ def _name(name: str) -> bytes:
 
 
 def _texts(values: Iterable[object]) -> bytes:
-    return _list([_text(value) for value in values])
-
-
-def _list(packed: list[bytes]) -> bytes:
-    return b"\xdd%b%b" % (len(packed).to_bytes(4, "big"), b"".join(packed))
+    return packed_list([_text(value) for value in values])
 
 
 def _text(value: object) -> bytes:
     # A lone surrogate of a job's message must not keep its outcome from Redis.
-    text = value if isinstance(value, bytes) else str(value).encode(errors="replace")
-    return b"\xdb%b%b" % (len(text).to_bytes(4, "big"), text)
+    return packed_text(value if isinstance(value, bytes) else str(value).encode(errors="replace"))

@@ -250,7 +250,7 @@ def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> No
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
     silent = SimpleNamespace(info=lambda *_, **__: None)
-    stops = Stops(SimpleNamespace(workers=place.workers), silent)  # type: ignore[arg-type]
+    stops = Stops(SimpleNamespace(workers=place.workers), silent)  # type: ignore[arg-type]  # stand-ins
 
     (ended,) = stops.obey({"do": "stop_job", "token": "7:c", "by": "ops"}, 1.0)
 

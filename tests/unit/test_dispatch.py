@@ -44,7 +44,7 @@ def workers() -> Workers:
 def dispatch(link: Link, workers: Workers) -> Dispatch:
     others: Any = SimpleNamespace(name="m", workers=workers, is_ready=True)
     config = Config(url="redis://", queues=("low",))
-    return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]
+    return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]  # all it asks
 
 
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(

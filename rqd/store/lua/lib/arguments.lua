@@ -34,7 +34,7 @@ local function take_fields()
   return fields
 end
 
--- A list packed as MessagePack, whose lists and texts the client packs as well (packing.py): it spends
+-- A list packed as MessagePack, whose lists and texts the client packs as well (messagepack.py): it spends
 -- more on an argument than the server on a job.
 local function take_packed()
   local is_whole, list = pcall(cmsgpack.unpack, take())
