@@ -45,14 +45,9 @@ timeout_option = click.option(
 )
 
 
-def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--name` and `--host`: which masters are meant."""
-    return _name(_host(command))
-
-
 def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--name`, `--host` and `--json`."""
-    return choice_options(as_json(command))
+    """`--name` and `--host`, which masters are meant, and `--json`."""
+    return _name(_host(as_json(command)))
 
 
 @dataclass(slots=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from rqd.cli.masters import choice_options, chosen, no_wait_option, tell
+from rqd.cli.masters import Row, Told, asking_options, chosen, close, no_wait_option, tell
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.connection import Backend
@@ -17,13 +19,14 @@ _POLL_S = 0.05
 
 @click.command(name="reload")
 @redis_options
-@choice_options
+@asking_options
 @no_wait_option
 def command(
     url: str | None,
     namespace: str | None,
     name: str | None,
     hosts: tuple[str, ...],
+    as_json: bool,
     no_wait: bool,
 ) -> int:
     """Have masters take the application's code anew.
@@ -32,35 +35,71 @@ def command(
     can't be imported: the old one serves on.
     """
     with backend(url, namespace) as there:
-        request, told = tell(there, chosen(there, name, hosts), "reload")
-        for master in told:
-            click.echo(f"{master}: told to reload")
-        return 0 if no_wait else wait(there, request, set(told), "reloaded")
+        return carry_out(there, chosen(there, name, hosts), "reload", "reloaded", as_json, no_wait)
 
 
-def wait(there: Backend, request: str, masters: set[str], done: str) -> int:
-    """Waits until each master has done it, which is told so, or has refused; the exit status."""
-    began, status = time.monotonic(), 0
-    while masters:
+def carry_out(
+    there: Backend, rows: Sequence[Row], do: str, done: str, as_json: bool, no_wait: bool
+) -> int:
+    """Tells masters to reload or to upgrade, and waits until each of them has done it, which is
+    told as `done`, or has refused; the exit status.
+    """
+    request, names = tell(there, rows, do)
+    left = {name: row.get("host", "") for row in rows if (name := row["name"]) in names}
+    if not as_json:
+        for master in left:
+            click.echo(f"{master}: told to {do}")
+    if no_wait:
+        close([Told(master, host, None) for master, host in left.items()], as_json)
+        return 0
+    return close(_wait(there, request, left, done, quiet=as_json), as_json)
+
+
+def _wait(
+    there: Backend, request: str, left: dict[str, str], done: str, *, quiet: bool
+) -> list[Told]:
+    """What became of each of the masters that are left, by name with their hosts."""
+    began, ended = time.monotonic(), []
+    while left:
         rows = {row["name"]: row for row in there.views.masters()}
-        for master in sorted(masters):
+        for master in sorted(left):
             row = rows.get(master)
-            if row is None:
-                click.echo(f"{master}: gone")
-            elif _is_open(row, request):
+            if row is not None and _is_open(row, request):
                 continue
-            elif row.get("reload") == "done":
-                click.echo(f"{master}: {done.format(**row)} in {time.monotonic() - began:.1f} s")
-            else:
-                click.echo(f"{master}: refused, the old code serves on:")
-                click.echo(textwrap.indent(plain(row.get("reload_error", "")).rstrip(), "    "))
-            masters.discard(master)
-            status = max(status, int(row is None or row.get("reload") != "done"))
-        if masters:
+            one = Told(master, left.pop(master), _answer(row), _became(row, done))
+            ended.append(one)
+            if not quiet:
+                _show(one, time.monotonic() - began)
+        if left:
             time.sleep(_POLL_S)  # a boot ends when it ends; a dead master's row just expires
-    return status
+    return ended
 
 
-def _is_open(row: dict[str, str], request: str) -> bool:
+def _is_open(row: Row, request: str) -> bool:
     """Whether a master has not heard of the request yet, or its zygote is still booting."""
     return request not in row.get("reload_requests", "").split() or row.get("reload") == "booting"
+
+
+def _answer(row: Row | None) -> dict[str, Any] | None:
+    """What a master's row says, in the form of the answers to other commands."""
+    if row is None:
+        return None
+    told: dict[str, Any] = {"state": row.get("state", "")}
+    told |= {name: int(row.get(name) or 0) for name in ("busy", "workers")}
+    return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
+
+
+def _became(row: Row | None, done: str) -> str:
+    if row is None:
+        return "gone"
+    return done.format(**row) if row.get("reload") == "done" else "refused"
+
+
+def _show(one: Told, took_s: float) -> None:
+    if one.is_well:
+        click.echo(f"{one.master}: {plain(one.became)} in {took_s:.1f} s")
+    elif one.answer is None:
+        click.echo(f"{one.master}: {one.became}")
+    else:
+        click.echo(f"{one.master}: {one.became}, the old code serves on:")
+        click.echo(textwrap.indent(plain(one.answer["error"]).rstrip(), "    "))

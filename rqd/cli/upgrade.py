@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import click
 
-from rqd.cli.masters import choice_options, chosen, no_wait_option, tell
+from rqd.cli.masters import asking_options, chosen, no_wait_option
 from rqd.cli.options import backend, redis_options
-from rqd.cli.reload import wait
+from rqd.cli.reload import carry_out
 
 
 @click.command(name="upgrade")
 @redis_options
-@choice_options
+@asking_options
 @no_wait_option
 def command(
     url: str | None,
     namespace: str | None,
     name: str | None,
     hosts: tuple[str, ...],
+    as_json: bool,
     no_wait: bool,
 ) -> int:
     """Have masters go on as the rqd installed by now.
@@ -26,7 +27,5 @@ def command(
     1, and shows why, where the new version is refused: the old one serves on.
     """
     with backend(url, namespace) as there:
-        request, told = tell(there, chosen(there, name, hosts), "upgrade")
-        for master in told:
-            click.echo(f"{master}: told to upgrade")
-        return 0 if no_wait else wait(there, request, set(told), "upgraded to rqd {version}")
+        rows = chosen(there, name, hosts)
+        return carry_out(there, rows, "upgrade", "upgraded to rqd {version}", as_json, no_wait)

@@ -25,6 +25,7 @@ class Masters:
         self.asleep: set[str] = set()
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.refusal = ""
+        self.dies = False
         for name, host in HOSTS.items():
             row: dict[str, Any] = {"host": host, "state": "idle", "workers": 1}
             self.there.store.hello(name, "boot", 60, row)
@@ -50,13 +51,21 @@ class Masters:
         answer: dict[str, Any] = {"state": state, "busy": 0, "workers": 3}
         if command["do"] == "scale":
             answer["were"] = 1
+        if command["do"] in ("reload", "upgrade"):
+            self._reload(name, command)
         if self.refusal:
             answer = {"error": self.refusal}
         store.answer(command["id"], name, json.dumps(answer), 60)
-        if command["do"] == "stop":
+        if command["do"] == "stop" or self.dies:
             store.bye(name, "boot", 1)
         else:
             store.redis.hset(store.keys.master(name), "state", state)
+
+    def _reload(self, name: str, command: dict[str, Any]) -> None:
+        redis: Any = self.there.store.redis
+        row: dict[str, Any] = {"reload_requests": command["id"], "version": "9.9.9\x1b[2J"}
+        row |= {"reload": "refused" if self.refusal else "done", "reload_error": self.refusal}
+        redis.hset(self.there.store.keys.master(name), mapping=row)
 
 
 @pytest.fixture
@@ -135,6 +144,52 @@ def test_a_drain_waits_and_says_who_was_resumed_or_is_not_done(
     assert ran.status == 1
     assert "a: not done in time\n" in ran.out
     assert run("drain", "--no-wait", "--name", "a").status == 0
+
+
+@pytest.mark.parametrize(
+    ("do", "done"), [("reload", "reloaded"), ("upgrade", "upgraded to rqd 9.9.9\x1b[2J")]
+)
+def test_a_reload_is_told_as_json_in_the_form_of_other_commands(
+    masters: Masters, run: Callable[..., Ran], do: str, done: str
+) -> None:
+    standing = {"state": "idle", "busy": 0, "workers": 1}
+
+    ran = run(do, "--json", "--host", "web1")
+
+    assert (ran.status, ran.err) == (0, "")
+    assert json.loads(ran.out) == [
+        {"master": "a", "host": "web1", "answer": standing, "became": done},
+        {"master": "b", "host": "web1", "answer": standing, "became": done},
+    ]
+    told_only = run(do, "--json", "--no-wait", "--name", "c")
+    assert told_only.status == 0
+    assert json.loads(told_only.out) == [
+        {"master": "c", "host": "web2", "answer": None, "became": ""}
+    ]
+    shown = run(do, "--name", "c").out.splitlines()
+    assert shown[0] == f"c: told to {do}"
+    assert shown[1].startswith(f"c: {done} in ".replace("\x1b", "\\x1b"))
+
+    masters.refusal = "SyntaxError: \x1b[2J"
+    refused = run(do, "--json", "--name", "a")
+    assert refused.status == 1
+    (row,) = json.loads(refused.out)
+    assert row["answer"] == {**standing, "error": masters.refusal}
+    assert row["became"] == "refused"
+    assert "a: refused, the old code serves on:\n    SyntaxError: \\x1b[2J\n" in run(do).out
+
+
+def test_a_master_that_dies_at_its_reload_is_told_as_gone(
+    masters: Masters, run: Callable[..., Ran]
+) -> None:
+    masters.dies = True
+
+    ran = run("reload", "--json", "--name", "a")
+
+    assert ran.status == 1
+    assert json.loads(ran.out) == [
+        {"master": "a", "host": "web1", "answer": None, "became": "gone"}
+    ]
 
 
 @pytest.fixture
