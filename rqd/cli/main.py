@@ -12,6 +12,7 @@ import click
 
 import rqd
 from rqd.cli.near import NearGroup, NoSuchNameError
+from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,
     InvalidCallError,
@@ -86,6 +87,7 @@ class LazyGroup(NearGroup):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Job queues for Python on Redis, run by a forking supervisor daemon."""
+    warn_of_slips()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -51,7 +51,7 @@ class Masters:
         answer: dict[str, Any] = {"state": state, "busy": 0, "workers": 3}
         if command["do"] == "scale":
             answer["were"] = 1
-        if command["do"] in ("reload", "upgrade"):
+        if command["do"] in ("reload", "upgrade") and not self.dies:
             self._reload(name, command)
         if self.refusal:
             answer = {"error": self.refusal}

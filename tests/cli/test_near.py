@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from rqd import Queue
 from rqd.cli.main import cli
+from rqd.cli.variables import slips
 from rqd.connection import Backend, backend_for
 from rqd.store.exchange import Beat
 from tests.cli.running import Ran, rqd
@@ -134,3 +136,35 @@ def test_workers_are_shown_by_their_queue_and_one_by_its_name(there: Backend) ->
     assert json.loads(rqd("worker", "m:2", "--json", url=there.url).out)["pid"] == 2
     assert "pid:          2" in rqd("worker", "m:2", url=there.url).out
     assert "m:1" in rqd("worker", url=there.url).out
+
+
+def test_a_mistyped_variable_is_named_and_costs_no_command_its_success(
+    there: Backend, tmp_path: Path
+) -> None:
+    env = {"RQD_WORKER": "4", "RQD_NAMESPCE": "x", "RQD_PORT_6379_TCP": "tcp://10.0.0.1:6379"}
+    warned = (
+        "rqd: RQD_NAMESPCE is ignored: did you mean RQD_NAMESPACE?\n"
+        "rqd: RQD_WORKER is ignored: did you mean RQD_WORKERS?\n"
+    )
+
+    ran = rqd("info", "--json", "-Q", url=there.url, env=env)
+
+    assert (ran.status, ran.err) == (0, warned)
+    assert json.loads(ran.out)["queues"]
+    options = ("--burst", "--log-file", str(tmp_path / "log"))
+    assert rqd("start", *options, url=there.url, env=env).err == warned
+    # An upgrade's trial and its master go on from one that has warned.
+    assert rqd("info", url=there.url, env={**env, "RQD_HANDOVER": "9"}).err == ""
+
+
+def test_variables_of_others_are_no_slips() -> None:
+    ours = ["RQD_URL", "RQD_SIGNING_KEY_FILE", "RQD_JOBS_PER_CHILD", "RQD_CONFIG", "RQD_OPTIONS"]
+    # What Kubernetes makes of a Service rqd-worker, what has our prefix by chance, and what hasn't.
+    others = ["RQD_WORKER_PORT", "RQD_WORKER_SERVICE_HOST", "RQD_PYTHON", "RQD_IMAGE", "WORKER"]
+
+    assert slips([*ours, *others]) == {}
+    assert slips(["RQD_SIGNINGKEY", "RQD_USR", "RQD_MAX_MEM"]) == {
+        "RQD_MAX_MEM": "RQD_MAX_MEMORY",
+        "RQD_SIGNINGKEY": "RQD_SIGNING_KEY",
+        "RQD_USR": "RQD_USER",
+    }
