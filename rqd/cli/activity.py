@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 
-from rqd.cli.table import plain
+from rqd.cli.table import mebibytes, plain
 from rqd.store.views import Views
 
-HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MB", "told")
+HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
 _MOST_TOLD_CHARS = 40
 _LATEST_US = 2**53
 
@@ -83,8 +83,8 @@ def ordered(found: Sequence[Activity], by: str) -> list[Activity]:
 def cells(one: Activity) -> tuple[object, ...]:
     """What stands under HEADS."""
     told = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
-    memory = None if one.memory_bytes is None else f"{one.memory_bytes / 1e6:.1f}"
-    cpu = None if one.cpu_percent is None else f"{one.cpu_percent:.0f}"
+    memory = None if one.memory_bytes is None else mebibytes(one.memory_bytes)
+    cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
         one.id, one.function, one.queue, one.worker, one.host, one.pid, duration(one.for_s),
         cpu, memory, told[:_MOST_TOLD_CHARS],
@@ -119,7 +119,7 @@ def screen(
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    numbers = ("pid", "for", "cpu %", "memory MB")
+    numbers = ("pid", "for", "cpu %", "memory MiB")
     return [
         cell.rjust(width) if head in numbers else cell.ljust(width)
         for cell, head, width in zip(line, HEADS, widths, strict=True)

@@ -14,7 +14,7 @@ from rqd.cli.completing import complete_queues
 from rqd.cli.near import check_queues, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import pause_of, state_of
-from rqd.cli.table import echo_table, plain
+from rqd.cli.table import echo_table, mebibytes, plain
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
 from rqd.store.views import Views
@@ -180,35 +180,35 @@ def _show_refused_reloads(masters: list[dict[str, Any]]) -> None:
 
 def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
     heads = (
-        "master", "host", "pid", "version", "queues", "state", "busy", "rss MB", "cpu %", "beat",
+        "master", "host", "pid", "version", "queues", "state", "busy", "rss MiB", "cpu %", "beat",
     )  # fmt: skip
     rows = [
         (
             row["name"], row.get("host"), row.get("pid", 0), row.get("version"),
             ",".join(row["queues"]), row.get("state"), f"{row['busy']}/{row.get('wanted', 0)}",
-            _megabytes(row), row.get("cpu_percent", 0.0), ago(row.get("heartbeat"), now_us),
+            _rss(row), row.get("cpu_percent", 0.0), ago(row.get("heartbeat"), now_us),
         )
         for row in masters
     ]  # fmt: skip
-    echo_table("Masters", heads, rows, ("version", "host", "beat", "cpu %", "rss MB", "pid"))
+    echo_table("Masters", heads, rows, ("version", "host", "beat", "cpu %", "rss MiB", "pid"))
 
 
 def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
     """The table of workers."""
     heads = (
         "worker", "pid", "state", "for", "job", "function", "queue", "progress", "done", "failed",
-        "rss MB", "cpu %", "last error",
+        "rss MiB", "cpu %", "last error",
     )  # fmt: skip
     rows = [
         (
             f"{row['master']}:{row['number']}", row.get("pid") or None, row.get("state"),
             ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
             row.get("queue"), share(row), row.get("done", 0), row.get("failed", 0),
-            _megabytes(row), row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
+            _rss(row), row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
         )
         for row in workers
     ]  # fmt: skip
-    least = ("cpu %", "done", "failed", "rss MB", "last error", "progress", "pid", "queue", "for")
+    least = ("cpu %", "done", "failed", "rss MiB", "last error", "progress", "pid", "queue", "for")
     echo_table("Workers", heads, rows, least)
 
 
@@ -258,8 +258,8 @@ def _decimal(text: str) -> float:
         return 0.0
 
 
-def _megabytes(row: dict[str, Any]) -> float:
-    return round(int(row.get("rss_bytes", 0)) / 1e6, 1)
+def _rss(row: dict[str, Any]) -> float:
+    return mebibytes(row.get("rss_bytes", 0))
 
 
 def ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:

@@ -13,7 +13,7 @@ from rqd.cli.job_actions import ACTIONS, Asked, act
 from rqd.cli.masters import serving
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import Paused, pause_of, state_of
-from rqd.cli.table import echo_field, plain
+from rqd.cli.table import echo_field, mebibytes, plain
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import signal_name
@@ -217,8 +217,7 @@ def _duration(duration_s: float | None) -> str | None:
 def _own_memory(size_bytes: int | None) -> str | None:
     if size_bytes is None:
         return None
-    # In the unit of limits, and of the cause where one was exceeded.
-    return f"{size_bytes / 2**20:,.1f} MiB of its own, besides what it shares with the zygote"
+    return f"{mebibytes(size_bytes):,} MiB of its own, besides what it shares with the zygote"
 
 
 def _iso(instant: datetime | None) -> str | None:

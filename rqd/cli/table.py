@@ -92,6 +92,11 @@ def echo_field(name: str, value: str, margin: str = "") -> None:
     click.echo(f"{margin}{name + ':':<14}{click.style(plain(value), fg=COLOURS.get(value))}")
 
 
+def mebibytes(size_bytes: int) -> float:
+    """What a column of MiB shows: the unit of limits, where 512M are 512 MiB."""
+    return round(size_bytes / 2**20, 1)
+
+
 def plain(text: str) -> str:
     """Text out of Redis with its control characters spelt out: who wrote it shall not steer the
     reader's terminal.

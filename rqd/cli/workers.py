@@ -12,7 +12,7 @@ from rqd.cli.info import ago, look, share, show_workers
 from rqd.cli.masters import chosen
 from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_field
+from rqd.cli.table import echo_field, mebibytes
 
 
 @click.command(name="workers")
@@ -84,7 +84,7 @@ def _show(name: str, row: dict[str, Any], now_us: int) -> None:
         "function": row.get("func_name"),
         "queue": row.get("queue"),
         "progress": share(row),
-        "rss": f"{row['rss_bytes'] / 1e6:,.1f} MB" if row.get("rss_bytes") else None,
+        "rss": f"{mebibytes(row['rss_bytes']):,} MiB" if row.get("rss_bytes") else None,
         "cpu": f"{row['cpu_percent']:.1f} %" if "cpu_percent" in row else None,
         "done": f"{row['done']:,}",
         "failed": f"{row['failed']:,}",

@@ -97,7 +97,7 @@ def _memory(told: dict[str, Any]) -> list[Finding]:
     limit, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
     if not limit:
         return []
-    seen = f"{used / 1e6:,.0f} of {limit / 1e6:,.0f} MB"
+    seen = f"{used / 2**20:,.0f} of {limit / 2**20:,.0f} MiB"
     advice = "when it is full no job can be enqueued, and outcomes wait: raise maxmemory"
     return [judged("redis memory", seen, fine=used < _FULL_SHARE * limit, advice=advice)]
 

@@ -84,10 +84,10 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
     worker: dict[str, Any] = {
         "state": "idle",
         "pid": 8,
-        "rss_bytes": 5_000_000,
+        "rss_bytes": 5 * 2**20 + 90_000,
         "cpu_percent": "1.5",
     }
-    backend.store.beat(Beat("m", "boot", 15_000_000, 15, "", (), row, {1: worker}))
+    backend.store.beat(Beat("m", "boot", 15 * 2**20 + 90_000, 15, "", (), row, {1: worker}))
 
     told = json.loads(rqd("info", "--json", url=redis_url).out)
 
@@ -107,12 +107,13 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
     assert "boot" not in master
     (shown,) = told["workers"]
     assert (shown["master"], shown["number"], shown["pid"]) == ("m", 1, 8)
-    assert (shown["rss_bytes"], shown["cpu_percent"]) == (5_000_000, 1.5)
+    assert (shown["rss_bytes"], shown["cpu_percent"]) == (5 * 2**20 + 90_000, 1.5)
 
     table = rqd("info", url=redis_url).out
     assert "\x1b" not in table
-    for word in ("low", "m:1", "5.0", "idle"):
+    for word in ("low", "m:1", "rss MiB", "5.1", "idle"):
         assert word in table
+    assert "rss:          5.1 MiB\n" in rqd("workers", "m:1", url=redis_url).out
 
 
 def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: str) -> None:

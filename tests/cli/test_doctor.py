@@ -27,16 +27,19 @@ def own_server() -> Iterator[RedisServer]:
 def test_a_server_that_loses_jobs_is_seen(own_server: RedisServer, tmp_path: Path) -> None:
     own_server.command("CONFIG SET appendonly no")
     own_server.command("CONFIG SET maxmemory-policy allkeys-lru")
+    own_server.command("CONFIG SET maxmemory 512mb")
     ran = rqd("doctor", "--json", url=own_server.url, folder=tmp_path)
     assert ran.status == 0, ran
     found = seen(ran)
     assert found["redis persistence"][0] == Verdict.WARNING
     assert "appendonly yes" in found["redis persistence"][2]
     assert found["redis eviction"][:2] == (Verdict.WARNING, "allkeys-lru")
+    assert found["redis memory"][1].endswith(" of 512 MiB")
     assert found["redis version"][0] == found["redis permissions"][0] == Verdict.OK
 
     own_server.command("CONFIG SET appendonly yes")
     own_server.command("CONFIG SET maxmemory-policy noeviction")
+    own_server.command("CONFIG SET maxmemory 0")
     found = seen(rqd("doctor", "--json", url=own_server.url, folder=tmp_path))
     assert found["redis persistence"][0] == found["redis eviction"][0] == Verdict.OK
 

@@ -37,7 +37,7 @@ def run_two(url: str) -> None:
         Queue(queue, connection=url).enqueue("tests.client.work.echo", job_id=job_id)
     claim(there, "low", "high", count=2)
     stale = {"measured": "another", "memory_bytes": 1, "cpu_percent": "1"}
-    fresh = {"measured": "first", "memory_bytes": 123_000_000, "cpu_percent": "45.6"}
+    fresh = {"measured": "first", "memory_bytes": 123 * 2**20, "cpu_percent": "45.6"}
     workers: dict[int, dict[str, Any]] = {1: {"pid": 81, **fresh}, 2: {"pid": 82, **stale}}
     there.store.beat(Beat("m", "boot", 15_000_000, 15, "", (), row, workers))
 
@@ -57,11 +57,14 @@ def test_ps_lists_the_running_jobs_of_all_hosts(redis_url: str) -> None:
         "host": "web1",
         "pid": 81,
     }
-    assert (first["cpu_percent"], first["memory_bytes"]) == (45.6, 123_000_000)
+    assert (first["cpu_percent"], first["memory_bytes"]) == (45.6, 123 * 2**20)
     # What the row has is of the job before it.
     assert (second["id"], second["cpu_percent"], second["memory_bytes"]) == ("second", None, None)
     _, heads, *rows = rqd("ps", "--sort", "queue", url=redis_url).out.splitlines()
     assert heads.split()[:3] == ["job", "function", "queue"]
+    assert heads.split()[-5:] == ["cpu", "%", "memory", "MiB", "told"]
+    assert rows[1].split()[-3:] == ["46", "123.0", "-"]
+    assert heads.index("memory MiB") + len("memory MiB") == rows[1].index("123.0") + len("123.0")
     assert [row.split()[0] for row in rows] == ["second", "first"]
     assert "123.0" in rows[1]
 

@@ -9,7 +9,7 @@ import pytest
 from rqd.cli.activity import Activity, duration, ordered, screen
 
 ONE = Activity(
-    "one", "app.f", "low", "m:1", "web1", 11, "2026-01-01T00:00:00+00:00", 5.0, 1.0, 30_000_000,
+    "one", "app.f", "low", "m:1", "web1", 11, "2026-01-01T00:00:00+00:00", 5.0, 1.0, 30 * 2**20,
     None, "",
 )  # fmt: skip
 TWO = replace(ONE, id="two", queue="high", host="web2", for_s=70.0, cpu_percent=None)
