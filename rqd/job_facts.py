@@ -196,6 +196,20 @@ class JobFacts(Generic[R]):
         return self._record.attempt
 
     @property
+    def was_put_back(self) -> bool:
+        """True if it waits in its place again since a claim that was not charged to it."""
+        enqueued_us, started_us = self._record.enqueued_us, self._record.started_us
+        if self._record.status is not JobStatus.QUEUED or started_us is None:
+            return False
+        # What makes a job ready otherwise notes when; a scheduled one may be claimed that moment.
+        return enqueued_us is None or started_us >= enqueued_us
+
+    @property
+    def losses(self) -> int:
+        """How often in a row it was lost with its zygote, master or host; at three it fails."""
+        return self._record.losses
+
+    @property
     def worker_name(self) -> str | None:
         """The worker of its latest attempt, `master:number`."""
         return self._record.worker or None

@@ -79,7 +79,7 @@ def command(
 
 
 def _show(told: dict[str, Any]) -> None:
-    for name, value in told.items():
+    for name, value in (told | _way_back(told)).items():
         if name == "callbacks":
             for made in value:
                 echo_field("callback", f"{made['status']}  {made['id']}  {made['description']}")
@@ -90,6 +90,13 @@ def _show(told: dict[str, Any]) -> None:
             echo_field(name, _in_words(name, value) + held)
     for attempt in reversed(told["attempts"]):
         _echo_attempt(attempt)
+
+
+def _way_back(told: dict[str, Any]) -> dict[str, str | None]:
+    """How it came to its place again without an attempt of its own, for people."""
+    back = f"uncharged, from {told['worker']}" if told["put_back"] else None
+    lost = f"{told['losses']} in a row with what ran it, a third fails it"
+    return {"put_back": back, "losses": lost if told["losses"] else None}
 
 
 def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
@@ -109,6 +116,8 @@ def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, 
         "created": _iso(job.created_at),
         "due": _iso(job.due_at),
         "enqueued": _iso(job.enqueued_at),
+        "put_back": job.was_put_back,
+        "losses": job.losses,
         "started": _iso(job.started_at),
         "ended": _iso(job.ended_at),
         "worker": job.worker_name,

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -232,6 +232,43 @@ def test_job_shows_all_that_is_known(redis_url: str) -> None:
     text = rqd("job", job_id, url=redis_url).out
     assert "status:       finished" in text
     assert "ran:          500.0 ms" in text
+
+
+def test_job_shows_that_it_was_put_back_and_how_often_it_was_lost(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job_id = rqd("enqueue", "tests.client.work.multiply", ":6", url=redis_url).out.strip()
+
+    def standing() -> tuple[str, bool, int]:
+        told = json.loads(rqd("job", job_id, "--json", url=redis_url).out)
+        return told["status"], told["put_back"], told["losses"]
+
+    assert standing() == ("queued", False, 0)
+    (held,) = claim(backend)
+    assert standing() == ("started", False, 0)
+    settle(backend, held, "put_back")
+    assert standing() == ("queued", True, 0)
+    assert "put_back:     uncharged, from m:1\n" in rqd("job", job_id, url=redis_url).out
+    (held,) = claim(backend)
+    settle(backend, held, "lose", cause="lost with m:1")
+    assert standing() == ("queued", True, 1)
+    assert "losses:       1 in a row with what ran it" in rqd("job", job_id, url=redis_url).out
+    (held,) = claim(backend)
+    assert standing() == ("started", False, 1)
+    settle(backend, held, "retry")
+    assert standing() == ("queued", False, 0)
+    assert "losses" not in rqd("job", job_id, url=redis_url).out
+
+
+def test_a_scheduled_job_that_was_put_back_says_so(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    job = Queue(connection=redis_url).enqueue_in(timedelta(), "tests.client.work.multiply", 6)
+    claims = eventually(lambda: claim(backend))  # due and claimed in one turn: at the same instant
+    settle(backend, claims[0], "put_back")
+
+    job.refresh()
+
+    assert job.started_at == job.enqueued_at
+    assert job.was_put_back
 
 
 def test_job_shows_a_traceback_and_the_output(redis_url: str) -> None:
