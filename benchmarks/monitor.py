@@ -24,7 +24,7 @@ def monitored(server: Server) -> Iterator[Counter[str]]:
     """Counts by name what clients send till the end of the block; our looks don't count."""
     ours = {b"lua"}
     for client in (server.client, server.results):
-        info: dict[str, str] = client.client_info()  # type: ignore[assignment]
+        info: dict[str, str] = client.client_info()  # type: ignore[assignment]  # not awaited
         ours.add(info["addr"].encode())
     seen: Counter[str] = Counter()
     with socket.create_connection(server.address) as connection:

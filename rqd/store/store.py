@@ -292,7 +292,7 @@ class Store:
         """
         last = limit_bytes - 1
         try:
-            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]
+            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]  # as in Views
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise

@@ -142,7 +142,7 @@ def test_what_is_refused_is_refused_as_elsewhere(backend: Backend) -> None:
         Queue(is_async=False)
     for url in ("redis+sentinel://localhost:1/name", "redis+cluster://localhost:1"):
         with pytest.raises(ConfigurationError, match="one server"):
-            run(lambda url=url: Queue(connection=url).enqueue(work.multiply, 1))  # type: ignore[misc]
+            run(lambda url=url: Queue(connection=url).enqueue(work.multiply, 1))  # type: ignore[misc]  # bound now
 
 
 def test_results_are_signed_and_checked_there_too(redis_url: str) -> None:
@@ -211,7 +211,7 @@ def test_an_enqueue_whose_answer_is_lost_is_sent_again_and_makes_one_job(
 def test_each_event_loop_has_connections_of_its_own(backend: Backend) -> None:
     queue = Queue()
     for number in range(3):
-        job = run(lambda number=number: queue.enqueue(work.multiply, number))  # type: ignore[misc]
+        job = run(lambda number=number: queue.enqueue(work.multiply, number))  # type: ignore[misc]  # bound now
         perform(backend)
         assert run(job.return_value) == number
 

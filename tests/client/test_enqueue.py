@@ -319,7 +319,7 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Queue().enqueue(work.echo, depends_on="a b"), ConfigurationError, "job id 'a b'"),
     (lambda: Queue().enqueue(work.echo, depends_on="a"), NoSuchJobError, "depends on 'a', and"),
     (lambda: Dependency([]), InvalidCallError, "a Dependency on no job"),
-    (lambda: Dependency("a", on_failure="run"), InvalidCallError, "'run': write 'wait' or 'c"),  # type: ignore[arg-type]
+    (lambda: Dependency("a", on_failure="run"), InvalidCallError, "'run': write 'wait' or 'c"),  # type: ignore[arg-type]  # what is tried here
     (lambda: Dependency("a", True, False, "cancel"), InvalidCallError, "can't have on_failure="),
     (
         lambda: Queue().enqueue(work.echo, depends_on=[f"a{number}" for number in range(1001)]),

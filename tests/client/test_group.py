@@ -86,7 +86,7 @@ def test_what_a_group_cannot_do_is_said(backend: Backend) -> None:
     with pytest.raises(ConfigurationError, match="group name 'a b'"):
         Group(name="a b")
     with pytest.raises(InvalidCallError, match="takes what Queue"):
-        Group().enqueue_many(Queue(), [work.echo])  # type: ignore[list-item]
+        Group().enqueue_many(Queue(), [work.echo])  # type: ignore[list-item]  # what is tried
     elsewhere = Backend(Store(backend.store.redis, "elsewhere"), backend.url)
     with pytest.raises(InvalidCallError, match="is in namespace 'rqd'"):
         Group(name="g").enqueue_many(Queue(connection=elsewhere), [])

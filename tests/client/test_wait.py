@@ -121,7 +121,7 @@ def test_only_a_job_itself_tells_its_progress(backend: Backend) -> None:
     rqd.progress(0.5, "nobody hears it")
     for share in (40, -1, float("nan"), "half"):
         with pytest.raises(InvalidCallError, match="write a share from 0 to 1"):
-            rqd.progress(share)  # type: ignore[arg-type]
+            rqd.progress(share)  # type: ignore[arg-type]  # what is tried here
     for seconds in (0, -1, "soon"):
         with pytest.raises(ConfigurationError):
             rqd.extend_timeout(seconds)

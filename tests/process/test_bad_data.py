@@ -146,7 +146,7 @@ def test_damaged_retry_intervals_are_none(
         redis_client.hset(f"{P}job:{job.id}", "retry_intervals", intervals)
     daemon = start_daemon()
     for job, intervals in zip(damaged, every, strict=True):
-        eventually(lambda job=job: job.is_failed, WAIT_S, intervals)  # type: ignore[misc]
+        eventually(lambda job=job: job.is_failed, WAIT_S, intervals)  # type: ignore[misc]  # bound now
     assert works(queue)
     assert is_well(daemon)
 

@@ -189,7 +189,7 @@ def test_a_reload_while_the_zygote_before_the_last_has_not_left_ends_nothing(
     for number in (1, 2):
         application.deploy(f"version {number}")
         daemon.signal(signal.SIGHUP)
-        eventually(lambda n=number: reloads(daemon) == n, message=daemon.log)  # type: ignore[misc]
+        eventually(lambda n=number: reloads(daemon) == n, message=daemon.log)  # type: ignore[misc]  # bound now
     assert queue.enqueue("shop.version").wait(10).return_value() == "version 2"
     eventually(lambda: old not in zygotes(daemon), 10.0)
     assert daemon.stop() == 0
@@ -209,7 +209,7 @@ def test_a_place_that_is_taken_away_and_given_back_lets_its_old_job_run_on(
     eventually(lambda: reloads(daemon) == 1, message=daemon.log)
     for signum, count in ((signal.SIGTTOU, 1), (signal.SIGTTIN, 2)):
         daemon.signal(signum)
-        eventually(lambda c=count: f"workers resized workers={c}" in daemon.log())  # type: ignore[misc]
+        eventually(lambda c=count: f"workers resized workers={c}" in daemon.log())  # type: ignore[misc]  # bound now
     for writer in writers:
         writer.close()
     assert [job.wait(10).return_value() for job in jobs] == ["one", "one"]

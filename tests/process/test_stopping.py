@@ -136,7 +136,7 @@ def test_a_put_back_job_runs_under_the_next_daemon(
     first.wait()
     start_daemon()
     release(fifo)
-    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert job.wait(WAIT_S).return_value() == "done"
     job.refresh()
     assert job.attempt == 1
 
@@ -159,7 +159,7 @@ def test_ttin_and_ttou_change_the_number_of_workers(
     for _ in range(3):  # never below one
         daemon.signal(signal.SIGTTOU)
     eventually(lambda: idle_children() == 1)
-    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+    assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
     assert daemon.stop() == 0
 
 
@@ -176,9 +176,9 @@ def test_ttou_lets_a_busy_worker_finish_its_job(
     eventually(lambda: "workers resized workers=1" in daemon.log())
     release(fifo)
     release(str(other))
-    assert first.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
-    assert second.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
-    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+    assert first.wait(WAIT_S).return_value() == "done"
+    assert second.wait(WAIT_S).return_value() == "done"
+    assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
 
 
 def spawn(queue: Queue, tmp_path: Path, fifo: str) -> tuple[psutil.Process, psutil.Process]:
@@ -251,7 +251,7 @@ def test_a_lost_zygote_is_replaced_and_its_jobs_put_back_uncharged(
     eventually(lambda: "zygote lost" in daemon.log())
     eventually(lambda: (tmp_path / "history").read_text().count("started") == 2)
     release(fifo)
-    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert job.wait(WAIT_S).return_value() == "done"
     job.refresh()
     assert job.attempt == 1
     assert daemon.running
@@ -291,7 +291,7 @@ def test_a_job_survives_an_outage_of_redis_and_is_settled_after_it(
     eventually(lambda: "redis is gone" in daemon.log(), 8.0)
     release(fifo)
     own_server.thaw()
-    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert job.wait(WAIT_S).return_value() == "done"
     eventually(lambda: "redis is back" in daemon.log())
     assert (tmp_path / "history").read_text().count("started") == 1
 
@@ -323,7 +323,7 @@ def test_an_idle_daemon_survives_a_restart_of_redis(
     daemon = start_daemon(url=own_server.url)
     own_server.restart()
     job = lonely().enqueue(jobs.multiply, 3, 3)
-    assert job.latest_result(timeout=WAIT_S).return_value == 9  # type: ignore[union-attr]
+    assert job.wait(WAIT_S).return_value() == 9
     assert daemon.stop() == 0
 
 
@@ -339,7 +339,7 @@ def test_a_dead_masters_jobs_run_again_under_another(
     second = start_daemon()
     eventually(lambda: (tmp_path / "history").read_text().count("started") == 2, WAIT_S)
     release(fifo)
-    assert job.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert job.wait(WAIT_S).return_value() == "done"
     job.refresh()
     assert job.attempt == 1
     assert "job of a lost master taken back" in second.log()
@@ -353,7 +353,7 @@ def test_a_job_whose_lease_is_anothers_is_killed(
     job.delete()
     eventually(lambda: "lease lost" in daemon.log(), WAIT_S)
     eventually(lambda: "outcome refused" in daemon.log(), WAIT_S)
-    assert queue.enqueue(jobs.multiply, 2, 2).latest_result(timeout=WAIT_S).return_value == 4  # type: ignore[union-attr]
+    assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
 
 
 def test_a_master_without_free_descriptors_keeps_its_zygote_and_its_jobs(
@@ -370,7 +370,7 @@ def test_a_master_without_free_descriptors_keeps_its_zygote_and_its_jobs(
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, usual)
     assert all(job.latest_result(timeout=WAIT_S) for job in quick)
     release(fifo)
-    assert long.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
+    assert long.wait(WAIT_S).return_value() == "done"
     assert (tmp_path / "history").read_text().count("started") == 1
     assert "zygote lost" not in daemon.log()
 
@@ -387,8 +387,8 @@ def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(
     after = [queue.enqueue(jobs.multiply, n, n) for n in range(4)]
     assert all(job.get_status() is JobStatus.QUEUED for job in after)
     release(fifo)
-    assert neighbour.latest_result(timeout=WAIT_S).return_value == "done"  # type: ignore[union-attr]
-    assert [job.latest_result(timeout=WAIT_S).return_value for job in after] == [0, 1, 4, 9]  # type: ignore[union-attr]
+    assert neighbour.wait(WAIT_S).return_value() == "done"
+    assert [job.wait(WAIT_S).return_value() for job in after] == [0, 1, 4, 9]
     poison.refresh()
     assert poison.is_failed
     assert f"job failed, abandoned job_id={poison.id}" in daemon.log()

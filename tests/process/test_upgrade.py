@@ -144,7 +144,7 @@ def test_the_master_goes_on_as_the_new_version_and_its_jobs_run_on(
     # What an operator has told it still holds.
     for signum, done in ((signal.SIGTTIN, "workers resized workers=3"), (signal.SIGUSR2, "paused")):
         daemon.signal(signum)
-        eventually(lambda d=done: d in daemon.log())  # type: ignore[misc]
+        eventually(lambda d=done: d in daemon.log())  # type: ignore[misc]  # bound now
     installed.edit("__init__.py", '"9.9.9"', '"10.0.0"')
     again = rqd("upgrade", url=redis_url)
     assert "upgraded to rqd 10.0.0 in" in again.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from rqd.model.limits import RateLimit
@@ -114,11 +115,11 @@ class Scene:
             "member",
             *JOBS[-2:],
         ):
-            every[f"cancel {name}"] = lambda name=name: store.cancel(name)  # type: ignore[misc]
-            every[f"delete {name}"] = lambda name=name: store.delete(name)  # type: ignore[misc]
-            every[f"requeue {name}"] = lambda name=name: store.requeue(name)  # type: ignore[misc]
-            every[f"stop {name}"] = lambda name=name: store.stop(name, "1", "a", 5)  # type: ignore[misc]
-            every[f"note {name}"] = lambda name=name: store.save_meta(name, b"m")  # type: ignore[misc]
+            every[f"cancel {name}"] = partial(store.cancel, name)
+            every[f"delete {name}"] = partial(store.delete, name)
+            every[f"requeue {name}"] = partial(store.requeue, name)
+            every[f"stop {name}"] = partial(store.stop, name, "1", "a", 5)
+            every[f"note {name}"] = partial(store.save_meta, name, b"m")
         return every
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rqd.model.records import Claim
 from rqd.store.keys import ALL_QUEUES
 from tests.store.driving import Driver, ids, job
 from tests.store.scenes import misplaced
@@ -66,12 +67,12 @@ def lose(rqd: Driver) -> None:
     rqd.beat(master="other", boot="c")
 
 
-WAYS: dict[str, Callable[[Driver], object]] = {
-    "put back": lambda rqd: rqd.settle(rqd.started, "put_back"),  # type: ignore[attr-defined]
-    "retried": lambda rqd: rqd.settle(rqd.started, "retry", cause="x"),  # type: ignore[attr-defined]
-    "lost": lose,
-    "requeued": lambda rqd: (rqd.settle(rqd.started, "fail"), rqd.store.requeue("a")),  # type: ignore[attr-defined]
-    "mended": lambda rqd: (rqd.settle(rqd.started, "put_back"), rqd.beat()),  # type: ignore[attr-defined]
+WAYS: dict[str, Callable[[Driver, Claim], object]] = {
+    "put back": lambda rqd, held: rqd.settle(held, "put_back"),
+    "retried": lambda rqd, held: rqd.settle(held, "retry", cause="x"),
+    "lost": lambda rqd, _: lose(rqd),
+    "requeued": lambda rqd, held: (rqd.settle(held, "fail"), rqd.store.requeue("a")),
+    "mended": lambda rqd, held: (rqd.settle(held, "put_back"), rqd.beat()),
 }
 
 
@@ -81,11 +82,11 @@ def test_whatever_way_a_job_comes_back_its_queue_stays_quiet(
 ) -> None:
     rqd.store.hello("m", "b", 15, {})
     rqd.enqueue(job("a", retries=3))
-    rqd.started = rqd.claim_one()  # type: ignore[attr-defined]
+    held = rqd.claim_one()
     rqd.take_marker()
     rqd.store.pause(what)
 
-    WAYS[way](rqd)
+    WAYS[way](rqd, held)
 
     assert rqd.ready() == ["a"]
     assert is_quiet(rqd)

@@ -12,6 +12,7 @@ functions and under TYPE_CHECKING count as any other: the law is about who knows
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -241,6 +242,20 @@ def test_every_module_keeps_the_import_law(law: Law) -> None:
     broken = law(PACKAGE)
 
     assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize("folder", ["rqd", "tests", "benchmarks", "examples"])
+def test_every_ignore_has_its_reason_beside_it(folder: str) -> None:
+    bare = re.compile(r"# (type: ignore\[[\w, -]+\]|noqa: [A-Z0-9, ]+)$")
+    without = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        before = ""
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if bare.search(line) and not before.lstrip().startswith("# "):
+                without.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+            before = line
+
+    assert not without, "\n".join(without)
 
 
 @pytest.mark.parametrize("folder", ["model", "store", "daemon", "cli", "web"])
