@@ -377,6 +377,20 @@ def say_and_die(text: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def say_and_fail(text: str) -> None:
+    """By Python, by the descriptor, and by another program."""
+    print(text)
+    sys.stdout.flush()
+    os.write(2, b"and here\n")
+    os.system("echo and there")
+    raise ValueError(text)
+
+
+def append_and_die(path: str, word: str) -> None:
+    append(path, word)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def say_as_told(fifo: str) -> str:
     """Prints what comes through the pipe, until that ends with `end`."""
     while not (words := read(fifo)).endswith("end"):

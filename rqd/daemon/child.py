@@ -13,12 +13,13 @@ import sys
 from fcntl import fcntl
 from os import _exit, close, dup2, getpid, set_blocking, setpgid
 from resource import RUSAGE_SELF, getrusage
-from select import POLLIN, poll
+from select import poll
 from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
 from rqd.daemon import frames
 from rqd.daemon.attempt import run_call
-from rqd.daemon.frames import JOB, SUCCEEDED, FrameReader, encode_frame
+from rqd.daemon.frames import JOB, SUCCEEDED, encode_frame, mark_of
+from rqd.daemon.inbox import SOON, Inbox
 from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
 from rqd.model.current import current
@@ -31,14 +32,9 @@ if TYPE_CHECKING:
 
 EX_SOFTWARE = 70
 _F_SETOWN_EX, _F_OWNER_PGRP = 15, 2  # fcntl.h; Python has no names for them
+_NOTHING_USED = (b"0",) * frames.USED_FIELDS
 _REHEARSALS = 64
 _DIGITS = tuple(f"{number:02}" for number in range(60))  # not formatted in each child
-# Most jobs fit into the first, which is none of malloc's, whose free pieces lie in many pages.
-_FEW_BYTES, _MUCH_BYTES = 448, 65536
-# What recv waits for at most: a timeval of two longs. In a backlog the first job comes sooner.
-_LONG_BYTES = 8 if sys.maxsize > 2**32 else 4
-_FOR_EVER = bytes(2 * _LONG_BYTES)
-_SOON = bytes(_LONG_BYTES) + (5000).to_bytes(_LONG_BYTES, sys.byteorder)
 _NOWHERE = _socket.socket.__new__(_socket.socket)  # closed
 
 
@@ -53,14 +49,14 @@ class Child:
     name is looked up in, a generator, a list comprehension.
     """
 
-    __slots__ = ("_inbox", "_jobs", "_seed", "_set_title", "_teller", "_trust", "_utc_offset_s")
+    __slots__ = ("_inbox", "_seed", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
 
     def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
         """`jobs`: so many one takes."""
-        self._jobs = jobs
+        self.jobs = jobs
         self._set_title = set_title
         self._trust = trust
-        self._inbox = _Inbox(_NOWHERE, self._warm_up)
+        self._inbox = Inbox(_NOWHERE, self._warm_up)
         self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
@@ -74,29 +70,42 @@ class Child:
         self._utc_offset_s = localtime().tm_gmtoff
 
     def live(
-        self, worker: int, channel: _socket.socket, pipes: Pipes, control_fd: int, far_fd: int
+        self,
+        worker: int,
+        channel: _socket.socket,
+        mailbox: _socket.socket | None,
+        pipes: Pipes,
+        others: tuple[int, ...],
     ) -> None:
-        """Runs jobs from the channel and exits the process; never returns.
+        """Runs jobs from its mailbox, or the channel if it has none, and exits the process; never
+        returns.
 
-        `control_fd` and `far_fd`, the channel's other end, are not its own: they are closed.
+        `others` are not its own, such as the channel's other end: they are closed.
         """
         status = EX_SOFTWARE
         try:
-            close(control_fd)
-            close(far_fd)
+            for fd in others:
+                close(fd)
             self.set_up(worker, pipes)
-            status = self.serve(worker, channel)
+            status = self.serve(worker, channel, mailbox, pipes.output_fd)
         except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
             sys.excepthook(*sys.exc_info())
             _flush()
         finally:
             _exit(status)
 
-    def serve(self, worker: int, channel: _socket.socket) -> int:
-        """Runs jobs from the channel; the status to exit with."""
+    def serve(
+        self,
+        worker: int,
+        channel: _socket.socket,
+        mailbox: _socket.socket | None = None,
+        output_fd: int = -1,
+    ) -> int:
+        """Runs jobs from the mailbox, or the channel; the status to exit with."""
         pid = getpid()
-        jobs, inbox, teller = self._jobs, self._inbox, self._teller
+        jobs, inbox, teller = self.jobs, self._inbox, self._teller
         inbox.channel = teller.channel = channel
+        inbox.mailbox = mailbox
         teller.pid = pid
         outputs = _outputs() if jobs > 1 else None
         for left in range(jobs, 0, -1):
@@ -104,6 +113,9 @@ class Child:
             if fields is None:
                 return 0  # the master closed the channel: no more work here
             teller.begin(inbox.token)
+            if inbox.start_by and not _begins_behind(inbox, output_fd):
+                teller.answer(encode_frame(frames.TOO_LATE, inbox.token, *_NOTHING_USED))
+                continue
             answer = self._perform(worker, fields)
             _flush()
             if getpid() != pid:
@@ -177,9 +189,9 @@ class Child:
         return f"{_DIGITS[minutes // 60 % 24]}:{_DIGITS[minutes % 60]}:{_DIGITS[seconds]}"
 
 
-def be_impatient(channel: _socket.socket) -> None:
+def be_impatient(inbox: _socket.socket) -> None:
     """A child that waits there for its first job finds out that it has nothing to do."""
-    channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _SOON)
+    inbox.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, SOON)
 
 
 def _keep_title(_title: str) -> None:
@@ -238,75 +250,18 @@ class Pipes:
         self.poll_life(0)
 
 
-class _Inbox:
-    """What the master sends: jobs, and to the running one more time, or its record."""
-
-    __slots__ = ("_reader", "_taken", "ask_more", "channel", "token", "when_idle")
-
-    def __init__(self, channel: _socket.socket, when_idle: Callable[[], None]) -> None:
-        """`when_idle` is called once if no job comes for a while: see `be_impatient`."""
-        self.channel = channel
-        self.when_idle = when_idle
-        self.ask_more = self.granted_s  # bound once
-        self._reader = FrameReader()
-        self._taken: list[frames.Frame] = []
-        self.token = b""
-
-    def next_job(self) -> list[bytes] | None:
-        """Waits for a job; None if there will be none."""
-        size = _FEW_BYTES
-        while True:
-            while self._taken:
-                kind, fields = self._taken.pop(0)
-                if kind == JOB:
-                    self.token = fields[1]
-                    return fields
-            try:
-                data = self.channel.recv(size)
-            except BlockingIOError:
-                self.channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _FOR_EVER)
-                self.when_idle()
-                continue
-            if not data:
-                return None
-            self._taken = self._reader.feed(data)
-            size = _MUCH_BYTES
-
-    def granted_s(self) -> float:
-        """Seconds that the running job has got more; called by its alarm, so it may not wait."""
-        self._take_what_came()
-        granted = [frame for frame in self._taken if frame[0] == frames.EXTEND]
-        self._taken = [frame for frame in self._taken if frame[0] != frames.EXTEND]
-        return sum(float(fields[1]) for _, fields in granted if fields[0] == self.token)
-
-    def record(self, patience_s: float) -> dict[bytes, bytes] | None:
-        """The running job's hash, once the master has sent it; None if it does not in this time."""
-        give_up_at = monotonic() + patience_s
-        watch = poll()
-        watch.register(self.channel, POLLIN)
-        while True:
-            for frame in self._taken:
-                if frame[0] == frames.RECORD and frame[1][0] == self.token:
-                    self._taken.remove(frame)
-                    return dict(zip(frame[1][1::2], frame[1][2::2], strict=True))
-            left_s = give_up_at - monotonic()
-            if left_s <= 0 or not watch.poll(left_s * 1000):
-                return None
-            timer.is_held = True  # its alarm reads here, too
-            try:
-                if not self._take_what_came():
-                    return None
-            finally:
-                timer.let_go()
-
-    def _take_what_came(self) -> bool:
-        """False if the master is gone."""
-        try:
-            data = self.channel.recv(_MUCH_BYTES, _socket.MSG_DONTWAIT)
-        except OSError:
-            return True  # nothing came
-        self._taken += self._reader.feed(data)
-        return bool(data)
+def _begins_behind(inbox: Inbox, output_fd: int) -> bool:
+    """Marks where the output of the job before ends; False if it is too late to begin with it: a
+    master that stood still may have lost it to another one.
+    """
+    if monotonic() > inbox.start_by:
+        return False
+    try:
+        set_blocking(output_fd, True)  # as in `set_up`
+        os.write(output_fd, mark_of(inbox.token))
+    except OSError:
+        pass  # the job before has closed it
+    return True
 
 
 def _join_group(join_fd: int) -> None:

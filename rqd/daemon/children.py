@@ -7,6 +7,7 @@ read to its end, so that a success is never taken for a crash.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -66,7 +67,7 @@ class ChildrenState:
     def fds(self) -> list[int]:
         """The descriptors of all of them."""
         children = [worker.child for worker in self.workers if worker.child is not None]
-        fds = [fd for child in children for fd in (child.channel.fileno(), child.pidfd)]
+        fds = [fd for child in children for fd in child.fds]
         zygotes = (self.zygotes.serving, *self.zygotes.leaving)
         return [*fds, *(fd for zygote in zygotes for fd in zygote.fds)]
 
@@ -84,6 +85,9 @@ class Children:
         self.workers = Workers(config.jobs_per_child, config.limits)
         self._outputs = Outputs(loop, log)
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
+        self.ahead = self.places.ahead
+        self._hear_at = math.inf  # those that are quiet
+        self._caught: list[Ended] = []  # that was heard between two calls of `collect`
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
@@ -106,6 +110,8 @@ class Children:
 
     def hand_over(self) -> ChildrenState:
         """What `take_over` needs."""
+        for worker in self.workers:
+            worker.recall()  # of what was begun the payload is not handed over
         return ChildrenState(
             zygotes=self.zygotes.hand_over(),
             workers=tuple(self.workers),
@@ -134,7 +140,8 @@ class Children:
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
         # Before any of it starts: after a suspension of this process it may be another's by now.
-        ended = self.release_waiting(now)
+        caught, self._caught = self._caught, []
+        ended = caught + self.release_waiting(now)
         self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
             if not zygote.is_dismissed and zygote.control_fd in ready:
@@ -152,7 +159,7 @@ class Children:
         self.places.send(self.workers.by_number[claim.worker], now)
 
     def release_unsent(self, reason: str) -> list[Ended]:
-        """Takes back the jobs that no child has got yet."""
+        """Takes back the jobs that no child has begun; and what is known of the others by then."""
         unsent = [run for worker in self.workers for run in worker.free_unsent()]
         released = Report(Released(reason, is_usual=True))
         return [Ended(run, released) for run in unsent]
@@ -162,20 +169,36 @@ class Children:
         waits for a process while no zygote can make one.
         """
         released = Report(Released("its worker has no time for it", is_usual=True))
-        waiting = [Ended(run, released) for run in self.workers.free_waiting(now)]
+        waiting = [Ended(run, released) for run in self.ahead.free_waiting(now)]
         return waiting if self.is_ready else waiting + self.release_unsent("there is no zygote")
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
-        """Has a running job's whole group killed, for this reason."""
-        self._kills.kill(run, verdict, now)
+        """Has a running job's whole group killed, for this reason; not if it has ended by itself,
+        or has not begun.
+        """
+        if self.pin(run, now) and run.sent_at is not None:
+            self._kills.kill(run, verdict, now)
+
+    def pin(self, run: Run, now: float) -> bool:
+        """Makes sure that nothing follows this attempt in its process for now; False if it has
+        ended.
+        """
+        worker = self.workers.by_number[run.worker]
+        worker.recall()
+        if worker.goes_on:  # its child has begun the next one: the answer is there
+            self._caught += self._hear(worker, now)
+        return self.workers.holds(run)
 
     def pid_of(self, run: Run) -> int:
         """The process of a running job; 0 if it is gone."""
         child = self.workers.by_number[run.worker].child
         return child.pid if child is not None else 0
 
-    def extend(self, job_id: str, fence: int, seconds: float) -> bool:
+    def extend(self, job_id: str, fence: int, seconds: float, now: float) -> bool:
         """More time for a running attempt; False if it does not run here, or is being killed."""
+        for run in self.workers.held():
+            if (run.claim.id, run.claim.fence) == (job_id, fence):
+                self.pin(run, now)
         worker = self.workers.extend(job_id, fence, seconds)
         if worker is None or worker.run is None or worker.run.killed_at is not None:
             return False
@@ -213,8 +236,10 @@ class Children:
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
-        ours = self._kills.next_due(), self.zygotes.next_due(), self.workers.next_waiting_due()
-        return min(*ours, *self.places.refill_at.values())
+        if self._caught:
+            return 0.0
+        ours = self._kills.next_due(), self.zygotes.next_due(), self.ahead.next_due()
+        return min(*ours, self._hear_at, *self.places.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 where there is none."""
@@ -236,21 +261,38 @@ class Children:
         ended: list[Ended] = []
         for fd in ready:
             if worker := self.places.by_channel.get(fd):
-                more = self.workers.push(worker)
-                heard = self.workers.hear(worker, now, is_alive=True)
-                if heard:
-                    zygote = self.places.parents.get(worker.number)
-                    ended.append(self._end(worker, zygote, *heard))
-                    self.places.send(worker, now)
-                child, run = worker.child, worker.run
-                # A child that has said its last needs no more watching: its exit is reported, and
-                # the end of its channel would wake us for nothing.
-                is_at_work = run is not None and run.sent_at is not None
-                if child and not child.is_deaf and (is_at_work or child.jobs_left):
-                    self._loop.watch_again(fd, writable=more)
+                ended += self._hear_child(worker, now)
             else:
                 self._outputs.hear(fd)
+        if now >= self._hear_at:
+            self._hear_at = math.inf
+            for worker in self.workers:
+                if worker.is_quiet:
+                    ended += self._hear_child(worker, now)
         return ended
+
+    def _hear_child(self, worker: Worker, now: float) -> list[Ended]:
+        more = self.workers.push(worker)
+        ended = self._hear(worker, now, is_alive=True)
+        if ended:
+            self.places.send(worker, now)
+        child, run = worker.child, worker.run
+        was_quiet, worker.is_quiet = worker.is_quiet, worker.goes_on
+        if worker.is_quiet:
+            # One wake for all that several children have said, and not one for each job.
+            self._hear_at = min(self._hear_at, now + self.ahead.hear_in_s())
+        if was_quiet:
+            self._outputs.listen(worker)
+        # A child that has said its last needs no more watching: its exit is reported, and
+        # the end of its channel would wake us for nothing.
+        is_at_work = run is not None and run.sent_at is not None
+        if child and not child.is_deaf and (is_at_work or child.jobs_left) and not worker.is_quiet:
+            self._loop.watch_again(child.channel.fileno(), writable=more)
+        return ended
+
+    def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
+        heard = self.workers.hear(worker, now, is_alive)
+        return self._end_all(worker, self.places.parents.get(worker.number), heard)
 
     def _boot(self, now: float) -> None:
         if self.zygotes.is_reloading and self.zygotes.following is None:
@@ -317,9 +359,10 @@ class Children:
             self.places.stop_hearing(child)
         had_job = worker.run is not None
         heard = self.workers.bury(exited, zygote.rss_bytes, now)
-        if exited.status != 0 and heard is not None:
+        if exited.status != 0 and heard:
+            run, report = heard.pop()
             group = zygote.groups.get(worker.number)
-            heard = heard[0], explain(*heard, group, self.oom_counter, now)
+            heard.append((run, explain(run, report, group, self.oom_counter, now)))
         if worker.child is None:
             self.places.parents.pop(worker.number, None)
         if worker.wanted and not serves:
@@ -340,12 +383,30 @@ class Children:
                     traceback=stack,
                 )
                 self.places.refill_at[worker.number] = now + 0.5
-        return [self._end(worker, zygote, *heard)] if heard else []
+        return self._end_all(worker, zygote, heard)
 
-    def _end(self, worker: Worker, zygote: ZygoteProcess | None, run: Run, report: Report) -> Ended:
+    def _end_all(
+        self, worker: Worker, zygote: ZygoteProcess | None, heard: list[tuple[Run, Report]]
+    ) -> list[Ended]:
+        """What one process did, in its order."""
+        ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
+        # What there is of stacks may be those of a job that it has begun since.
+        return ended + [
+            self._end(worker, zygote, *one, is_latest=not worker.goes_on) for one in heard[-1:]
+        ]
+
+    def _end(
+        self,
+        worker: Worker,
+        zygote: ZygoteProcess | None,
+        run: Run,
+        report: Report,
+        *,
+        is_latest: bool,
+    ) -> Ended:
         tail, output_bytes = self._outputs.take(worker, run)
         stack = ""
-        if zygote is not None:
+        if zygote is not None and is_latest:
             stack = zygote.stacks[worker.number].take(run.stack_from)
         is_old = self.places.parents.get(worker.number) in self.zygotes.leaving
         if not worker.wanted or is_old:
@@ -386,15 +447,15 @@ class Children:
                 continue
             # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
             kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
+            worker.recall()
             heard = self.workers.hear(worker, now)
             run = worker.run
-            if heard is None and run is not None and run.sent_at is not None:
+            if run is not None and run.sent_at is not None:
                 worker.end_run()
                 verdict = run.verdict or Lost("its zygote died")
-                heard = run, Report(verdict, pid=child.pid, zygote=child.zygote)
+                heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
             self.places.drop_child(worker)
-            if heard is not None:
-                ended.append(self._end(worker, zygote, *heard))
+            ended += self._end_all(worker, zygote, heard)
         return ended
 
 

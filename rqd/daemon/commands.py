@@ -135,7 +135,7 @@ def obey_for_job(command: dict[str, Any], children: Children, now: float, log: L
             seconds = _time_s(command.get("seconds"))
             if seconds is None:
                 return False
-            is_here = children.extend(job_id, fence, seconds)
+            is_here = children.extend(job_id, fence, seconds, now)
             log.info("job extended", job_id=job_id, by_s=seconds, runs_here=is_here)
         case "follow":
             children.workers.follow(job_id, fence, command.get("first") is True, now)

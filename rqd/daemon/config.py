@@ -26,9 +26,9 @@ HIGHEST_WEIGHT = 1000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 JOB_OUTPUTS = ("plain", "prefix", "none")
-# A worker's place has pipes, its child a channel and a pidfd; and some for a reload, when two
-# zygotes have places.
-_FDS_A_WORKER, _FDS_BESIDE = 8, 64
+# A worker's place has pipes, its child a channel, a mailbox and a pidfd; and some for a reload,
+# when two zygotes have places.
+_FDS_A_WORKER, _FDS_BESIDE = 10, 64
 _HIGHEST_NICE = 19
 _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 

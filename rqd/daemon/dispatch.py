@@ -12,7 +12,7 @@ from typing import Any
 
 from rqd.daemon.admission import Admission
 from rqd.daemon.children import Children, Ended
-from rqd.daemon.config import MAX_WORKERS, Config
+from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, about
 from rqd.daemon.precedence import Precedence
@@ -27,9 +27,8 @@ from rqd.store.exchange import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
-# What a turn asks for, as much as it may be for free workers alone: more would keep Redis for too
-# long, and Lua from listing it.
-_MOST_CLAIMS = MAX_WORKERS
+# With those that it claims ahead a turn is no longer than this: it keeps Redis for 5 ms or so.
+_MOST_WITH_AHEAD = 128
 
 
 class Dispatch:
@@ -245,7 +244,7 @@ class Dispatch:
 
     def _gathers(self, now: float) -> bool:
         """True while a turn is better put off: there is a backlog, and nobody to begin with it."""
-        wait_s = self._children.workers.need_jobs_in_s() if self._look else 0.0
+        wait_s = self._children.ahead.need_jobs_in_s() if self._look else 0.0
         if not wait_s:
             return False
         self._gather_since = now if self._gather_since is None else self._gather_since
@@ -348,8 +347,9 @@ class Dispatch:
         return self._children.workers.free_numbers()[: self._claims_left]
 
     def _ahead(self, free: int) -> list[int]:
-        most = _MOST_CLAIMS if self._claims_left is None else min(self._claims_left, _MOST_CLAIMS)
-        return self._children.workers.ahead_numbers()[: max(0, most - free)]
+        left = self._claims_left
+        most = _MOST_WITH_AHEAD if left is None else min(left, _MOST_WITH_AHEAD)
+        return self._children.ahead.numbers()[: max(0, most - free)]
 
 
 def _has_not_begun(ended: Ended) -> bool:

@@ -23,7 +23,7 @@ KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that chil
 # zygote -> master
 READY = 10  # pid, version, rss in bytes
 BOOT_FAILED = 11  # traceback
-FORKED = 12  # worker, pid [+ channel, pidfd]
+FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error
 EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
 # master -> zygote, in a file, before its boot
@@ -33,6 +33,12 @@ JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout i
 # if it has any
 EXTEND = 21  # token, seconds: so much more time, read when it is over
 RECORD = 22  # token, then the names and values of the job's hash: to ASK
+# in its mailbox, where it has one: a JOB, or
+NEXT = (
+    23  # id, token, until when it is to begin (monotonic s), attempt and so on as in JOB: what the
+)
+# the child runs behind another one
+LARGE = 24  # id, token: the JOB is in the channel, as it is too large for here
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
 SUCCEEDED = 30  # result, preview, a signature where there are keys, and what it used
@@ -40,6 +46,8 @@ RAISED = 31  # exception type, message, traceback, its ancestors by line, and wh
 TIMED_OUT = 32  # traceback, and what it used
 REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
+TOO_LATE = 35  # to NEXT: it was not begun; and what it used, nothing
+ANSWERS = frozenset((SUCCEEDED, RAISED, TIMED_OUT, REFUSED, ASKED_AGAIN, TOO_LATE))
 # master -> child, without a frame: raise JobStoppedException in the job, which is this child's last
 STOP_SIGNAL = SIGRTMIN + 1
 # As this one: write the stacks of all threads into the place's file; no thread has to run for it.
@@ -75,6 +83,11 @@ def encode_frame(kind: int, *fields: bytes) -> bytes:
         parts.append(field)
     parts[0] = body_bytes.to_bytes(4, "big")
     return b"".join(parts)
+
+
+def mark_of(token: bytes) -> bytes:
+    """What stands in a child's output before that of a job that it ran behind another one."""
+    return b"\0%b\0" % token
 
 
 class FrameReader:

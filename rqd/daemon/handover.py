@@ -20,7 +20,9 @@ from rqd.daemon.children import ChildrenState
 from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameReader
+from rqd.daemon.mailbox import Mailbox
 from rqd.daemon.news import News
+from rqd.daemon.segments import Segments
 from rqd.daemon.worker import Child, Run, Worker
 from rqd.daemon.zygote_process import ZygoteState
 from rqd.daemon.zygotes import Reload, ZygotesState
@@ -31,7 +33,7 @@ from rqd.model.resources import ResourceLimits
 
 # To be raised when a master of this version can't go on with what an earlier one has: the meaning
 # of what is handed over has changed, or what masters, zygotes and children tell one another.
-FORMAT = 1
+FORMAT = 2
 _VARIABLE = "RQD_HANDOVER"
 _READ_ANEW = {"crons"}
 
@@ -68,7 +70,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
             ZygoteState,
             Reload,
         ),
-        *(Worker, Child, Tail, Run, News, Claim, Envelope),
+        *(Worker, Child, Tail, Segments, Run, News, Claim, Envelope),
         *(Crashed, Lost, OutOfMemory, Raised, Released, Stopped, TimedOut),
         *(bytearray, memoryview),
     )
@@ -134,6 +136,8 @@ def _plain(value: Any) -> dict[str, Any]:
         return told
     if isinstance(value, bytes | bytearray | memoryview):
         return {"is": type(value).__name__, "base64": base64.b64encode(value).decode()}
+    if isinstance(value, Mailbox):
+        return {"is": "Mailbox", "fds": value.fds}
     if isinstance(value, socket.socket):
         return {"is": "socket", "fd": value.fileno()}
     if isinstance(value, FrameReader):
@@ -157,6 +161,8 @@ def _object(told: dict[str, Any], socket_of: Callable[[int], Any]) -> Any:
             return Keyring(told["secrets"])
         case "socket":
             return socket_of(told["fd"])
+        case "Mailbox":
+            return Mailbox(*told["fds"]) if socket_of is _socket_of else None
         case "FrameReader":
             reader = FrameReader(told["most"])
             reader.feed(told["rest"])

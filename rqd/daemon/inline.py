@@ -185,7 +185,7 @@ class _Attendant:
             watch.register(self._channel, POLLIN | (POLLOUT if has_more else 0))
             watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
             has_more = has_more and workers.push(worker)
-            self.ended = workers.hear(worker, time.monotonic())
+            self.ended = next(iter(workers.hear(worker, time.monotonic())), None)
             if run.news.asks_record:
                 workers.answer_ask(run, self._master.job_fields(run))
                 has_more = workers.push(worker)

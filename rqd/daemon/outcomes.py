@@ -37,6 +37,8 @@ def report_of_answer(frame: frames.Frame, run: Run, child: Child) -> Report:
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:
         raise OverflowError
+    if kind == frames.TOO_LATE and not run.is_behind:
+        raise ValueError(kind)
     outcome = _outcome(kind, said, run.limit_s)
     child.cpu_us += cpu_us
     usage = Usage(
@@ -67,7 +69,8 @@ def report_of_death(
     if outcome is None:
         # A frame it never read, or that was never fully sent: the job did not start.
         unread = child.unread or bool(child.outbox) or child.has_unread()
-        is_not_taken = unread and not run.is_taken
+        # What was posted and is not in its mailbox any more was taken.
+        is_not_taken = unread and not (run.is_taken or run.is_posted)
         outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
@@ -101,6 +104,8 @@ def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
     if kind == frames.REFUSED:
         (reason,) = fields
         return Refused(reason.decode(errors="replace"))
+    if kind == frames.TOO_LATE:
+        return Released("its master had stood still", is_usual=True)
     raise ValueError(kind)
 
 

@@ -25,7 +25,7 @@ class Outputs:
         """What comes there is this worker's from now on."""
         self._by_fd[fd] = worker
         self._fds.setdefault(worker.number, []).append(fd)
-        self._loop.watch(fd)
+        self._loop.watch_once(fd)
 
     def forget(self, fd: int) -> None:
         """Nothing comes there any more."""
@@ -37,6 +37,15 @@ class Outputs:
         """Reads a piece, if the descriptor is one of these pipes."""
         if (worker := self._by_fd.get(fd)) is not None:
             self._read(worker, fd, worker.run)
+            if not worker.is_quiet:
+                self._loop.watch_again(fd)
+
+    def listen(self, worker: Worker) -> None:
+        """Reads a piece of each of a worker's; what comes next is heard at once, if it is not
+        quiet any more.
+        """
+        for fd in self._fds.get(worker.number, ()):
+            self.hear(fd)
 
     def take(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
         """The last of a worker's output so far, and how many bytes there were; it begins anew.
@@ -55,11 +64,14 @@ class Outputs:
 
     def _read(self, worker: Worker, fd: int, run: Run | None) -> bool:
         """Reads a piece of it, which is this attempt's; True if there may be more."""
-        try:
-            data = os.read(fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        if data and (lines := worker.tail.feed(data)):
+        data, mark = b"", run.mark if run is not None else b""
+        if not worker.segments.has_whole(mark):
+            try:
+                data = os.read(fd, _READ_BYTES)
+            except BlockingIOError:
+                pass
+        told = worker.segments.feed(data, mark)
+        if told and (lines := worker.tail.feed(told)):
             self._log_lines(lines, worker, run)
         return len(data) == _READ_BYTES
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from itertools import islice
 
+from rqd.daemon.ahead import Ahead
 from rqd.daemon.cgroups import PlaceGroup
 from rqd.daemon.log import Log, about
 from rqd.daemon.loop import Loop
@@ -30,6 +30,7 @@ class Places:
         self._outputs = outputs
         self._loop = loop
         self._log = log
+        self.ahead = Ahead(workers)
         self.by_channel: dict[int, Worker] = {}
         self.refill_at: dict[int, float] = {}  # by worker
         self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
@@ -70,9 +71,8 @@ class Places:
     def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
         """A child has arrived; True if it is the first one in its place."""
         if zygote is not self._zygotes.serving:
-            forked.channel.close()  # it crossed with a reload: at its channel's end it leaves
-            os.close(forked.pidfd)
-            return False
+            Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
+            return False  # it crossed with a reload, and leaves
         worker = self._workers.attach(forked, zygote.generation)
         self.parents[worker.number] = zygote
         is_first, worker.has_lived = not worker.has_lived, True
@@ -86,7 +86,13 @@ class Places:
         return is_first
 
     def send(self, worker: Worker, now: float) -> None:
-        """Gives a waiting child its worker's job, if both are there."""
+        """Gives a waiting child its worker's job, if both are there, and one of many what is held
+        behind it.
+        """
+        self._send(worker, now)
+        self.ahead.post(worker)
+
+    def _send(self, worker: Worker, now: float) -> None:
         run, child = worker.run, worker.child
         is_sent = run is not None and run.sent_at is not None
         if run is None or is_sent or child is None or child.jobs_left < 1:
@@ -141,6 +147,7 @@ class Places:
             for zygote in self._zygotes.leaving:
                 if not zygote.is_dismissed:
                     zygote.empty(worker.number)
+            worker.recall()
             if worker.run is None or worker.run.sent_at is None:
                 self.drop_child(worker)
                 self.refill_at.pop(worker.number, None)
@@ -159,6 +166,7 @@ class Places:
         self.refill_at.pop(worker.number, None)
         if self._zygotes.serving is not None:
             self._zygotes.serving.empty(worker.number)
+        worker.recall()
         if worker.run is None:
             self.drop_child(worker)
 

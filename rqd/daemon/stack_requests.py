@@ -92,7 +92,7 @@ class StackRequests:
                 return {"error": "its attempt has just ended"}
             why = "its attempt does not run here" if run is None else "it waits for its process"
             return {"error": why} if is_late else None
-        if not request.is_asked:
+        if not request.is_asked and self._children.pin(run, now):
             start = self._children.stacks.show(run)
             if start is None:
                 return {"error": "its process is another program by now, or takes the signal away"}

@@ -68,6 +68,8 @@ class Stops:
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._children.workers.held()
         run = next((run for run in held if run.claim.token == stop.token), None)
+        if run is not None and not self._children.pin(run, now):
+            return []  # it has just ended
         if run is None:
             self._early[stop.token] = stop
             if len(self._early) > _MOST_EARLY:

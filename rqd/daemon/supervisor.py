@@ -279,7 +279,7 @@ class Master:
             self._log.error("another master has this name by now", master=self._instance.name)
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
-        self._children.workers.drop_lost(answer.lost)
+        self._children.ahead.drop_lost(answer.lost)
         for job in self._children.workers.runs():
             if job.claim.token in answer.lost:
                 self._log.error("lease lost, killing the job", **about(job.claim))

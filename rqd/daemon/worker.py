@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import socket
 import termios
+import time
 from dataclasses import dataclass, field
 
+from rqd.daemon import frames
 from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FrameReader
+from rqd.daemon.frames import FrameReader, encode_frame, mark_of
+from rqd.daemon.mailbox import Mailbox
 from rqd.daemon.news import News
+from rqd.daemon.segments import Segments
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.outcome import Outcome
 from rqd.model.records import Claim
@@ -19,7 +24,7 @@ from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 HARD_KILL_AFTER_S = 5.0
 # A worker that has much to do holds so many more jobs, for about so long: the next one starts as
 # soon as there is a process for it, and a turn settles and claims many.
-_MOST_AHEAD = 8
+_MOST_AHEAD = 24
 _AHEAD_S = 0.02
 # What a process may take to write its stacks, before it is killed.
 _STACK_BEFORE_KILL_S = 0.2
@@ -52,6 +57,8 @@ class Run:
     published_bytes: int = 0  # so much of that is there
     shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
     is_taken: bool = False  # its child has read it, as far as is known
+    is_posted: bool = False  # it was put into its child's mailbox
+    is_behind: bool = False  # and was behind another one there
     claimed_at: float = 0.0
 
     @property
@@ -77,6 +84,50 @@ class Run:
         self.sent_at = now
         self.set_deadline()
 
+    def frame(self, kind: int, *more: bytes) -> bytes:
+        """What its child is sent: a JOB, or a NEXT with its own field more."""
+        claim = self.claim
+        return encode_frame(
+            kind,
+            claim.id.encode(),
+            claim.token.encode(),
+            *more,
+            b"%d" % claim.attempt,
+            claim.queue.encode(),
+            claim.func_name.encode(),
+            claim.payload or b"",
+            claim.serializer.encode(),
+            b"%f" % self.limit_s,
+            *((claim.terms.encode(errors="replace"),) if claim.terms else ()),
+        )
+
+    def large_frame(self) -> bytes:
+        """What its child finds in its mailbox where the job itself does not fit there."""
+        return encode_frame(frames.LARGE, self.claim.id.encode(), self.claim.token.encode())
+
+    @property
+    def is_given(self) -> bool:
+        """True if its child has it, or finds it in its mailbox."""
+        return self.is_posted or self.sent_at is not None
+
+    @property
+    def is_free(self) -> bool:
+        """True for a job that nothing holds to: its process may have more to do behind it, and it
+        may be behind another one.
+        """
+        is_to_end = self.verdict is not None or self.killed_at is not None
+        return not (is_to_end or self.limits or self.stop_by < math.inf)
+
+    @property
+    def mark(self) -> bytes:
+        """What stands before its output; empty if it was given to its child behind no other."""
+        return mark_of(self.claim.token.encode()) if self.is_behind else b""
+
+    def take_back(self) -> None:
+        """Its child has not begun it, and never will: as if it had not been given to it."""
+        self.sent_at = self.deadline = self.killed_at = self.verdict = None
+        self.is_posted = self.is_behind = self.is_stack_asked = False
+
     def set_deadline(self) -> None:
         """As its limit says by now."""
         if self.claim.timeout_s > 0 and self.sent_at is not None:
@@ -94,6 +145,7 @@ class Child:
     pidfd: int
     jobs_left: int
     zygote: int = 0  # which one of the master's it is of
+    mailbox: Mailbox | None = None
     reader: FrameReader = field(default_factory=lambda: FrameReader(_LONGEST_ANSWER_BYTES))
     outbox: memoryview = field(default_factory=lambda: memoryview(b""))
     unread: bool = False  # it died with a job's frame in its socket
@@ -112,6 +164,23 @@ class Child:
         unread = fcntl.ioctl(self.channel, termios.TIOCOUTQ, bytes(4))
         return any(unread)
 
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All descriptors of its master's ends."""
+        ends = self.mailbox.fds if self.mailbox is not None else ()
+        return self.channel.fileno(), self.pidfd, *ends
+
+    def end_jobs(self) -> None:
+        """It gets no more of them: it reads that where it waits for one, and leaves."""
+        (self.channel if self.mailbox is None else self.mailbox.near).shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Lets go of it: once its job is done, it leaves."""
+        self.channel.close()
+        os.close(self.pidfd)
+        if self.mailbox is not None:
+            self.mailbox.close()
+
 
 @dataclass(slots=True)
 class Worker:
@@ -122,11 +191,13 @@ class Worker:
     child: Child | None = None
     has_lived: bool = False  # it had a child once
     is_shown: bool = False  # its row names a process
+    is_quiet: bool = False  # its child goes on by itself: it is heard when it is time to
     run: Run | None = None
     ahead: list[Run] = field(default_factory=list)  # what it runs next; empty where `run` is None
     ended_at: float = 0.0  # its latest job
     pace_s: float = math.inf  # what that one took in all, with the process it waited for
     tail: Tail = field(default_factory=Tail)
+    segments: Segments = field(default_factory=Segments)  # of what comes from its children
     last_error: str = ""
     worked_s: float = 0.0
 
@@ -150,21 +221,54 @@ class Worker:
         soon = int(_AHEAD_S / max(self.pace_s, _AHEAD_S / _MOST_AHEAD))
         return max(0, soon - len(self.ahead))
 
+    @property
+    def goes_on(self) -> bool:
+        """True if its child has more to do behind the job that it runs."""
+        return bool(self.ahead) and self.ahead[0].is_posted
+
+    def held(self) -> list[Run]:
+        """All its jobs: the one it runs, and those behind it."""
+        return [self.run, *self.ahead] if self.run is not None else []
+
+    def recall(self) -> None:
+        """Takes back from its child what that has not begun with.
+
+        What stays posted was begun; if it is behind another one, that one's answer is there to be
+        read.
+        """
+        child = self.child
+        if child is None or child.mailbox is None or not any(run.is_posted for run in self.held()):
+            return
+        tokens = child.mailbox.take_back()
+        unread = [run for run in self.held() if run.is_posted and run.claim.token in tokens]
+        for run in unread:
+            self.segments.forget(run.mark)
+            run.take_back()
+        for run in self.held():
+            run.is_taken = run.is_taken or run.is_posted
+        child.jobs_left += len(unread)
+        # The child may have got one between two that were taken back.
+        self._hold(sorted(self.held(), key=lambda run: not run.is_given))
+        if self.run is not None and self.run.is_posted and self.run.sent_at is None:
+            self.run.start(time.monotonic())
+
     def free_unsent(self) -> list[Run]:
-        """Lets go of the jobs that no child of it has got; they are nobody's then."""
-        unsent = [*self.ahead]
-        if self.run is not None and self.run.sent_at is None:
-            unsent.insert(0, self.run)
-            self.run = None
-        self.ahead = []
-        return unsent
+        """Lets go of the jobs that no child of it has begun; they are nobody's then."""
+        self.recall()
+        held = self.held()
+        self._hold([run for run in held if run.is_given])
+        return [run for run in held if not run.is_given]
+
+    def free_ahead(self) -> list[Run]:
+        """As `free_unsent`, but for the job that is next where it has none that runs."""
+        self.recall()
+        waiting = [run for run in self.ahead if not run.is_given]
+        self.ahead = [run for run in self.ahead if run.is_given]
+        return waiting
 
     def let_go(self, run: Run) -> None:
         """Forgets one of its jobs that no child has got."""
-        if run is self.run:
-            self.end_run()
-        else:
-            self.ahead = [other for other in self.ahead if other is not run]
+        self._hold([other for other in self.held() if other is not run])
 
     def end_run(self, now: float | None = None) -> None:
         """Its job has ended here: the next one it holds, if any, is its job from now on.
@@ -175,3 +279,8 @@ class Worker:
             self.pace_s = now - self.began_at
             self.ended_at = now
         self.run = self.ahead.pop(0) if self.ahead else None
+        if self.run is not None and self.run.is_posted and now is not None:
+            self.run.start(now)  # its child has gone on by itself
+
+    def _hold(self, runs: list[Run]) -> None:
+        self.run, self.ahead = (runs[0], runs[1:]) if runs else (None, [])

@@ -7,14 +7,12 @@ the claim then waits here for the child, and the fork's cost stays off the path.
 
 from __future__ import annotations
 
-import math
-import os
-import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameError, encode_frame
+from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES
 from rqd.daemon.outcomes import as_told, report_of_answer, report_of_death
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
 from rqd.daemon.zygote_events import Exited, Forked
@@ -26,12 +24,6 @@ _MOST_READS, _READ_BYTES = 16, 256 * 1024
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
-# A fork takes about so long.
-_FORK_S = 0.002
-# With something ahead of all workers, an outcome is recorded so soon at the latest.
-_TURN_S = 0.005
-# What a worker holds ahead goes back after so long, for whoever is free.
-_WAITS_AHEAD_S = 0.05
 # Whoever follows says so again in less.
 _FOLLOWED_S = 10.0
 
@@ -56,6 +48,7 @@ class Workers:
         self.by_number = {worker.number: worker for worker in workers}
         for worker in self:
             worker.ahead = [*worker.ahead]  # what is handed over has no lists
+            worker.is_quiet = False
         self._knows_suspects = True
         runs = self.runs()
         self.limited = [run for run in self.held() if run.limits]
@@ -96,61 +89,12 @@ class Workers:
 
     def held(self) -> list[Run]:
         """All jobs that are leased to this master: those that run, and those behind them."""
-        return [run for worker in self for run in (worker.run, *worker.ahead) if run is not None]
+        return [run for worker in self for run in worker.held()]
 
     def holds(self, run: Run) -> bool:
         """True until this attempt has ended here."""
         worker = self.by_number[run.worker]
         return worker.run is run or run in worker.ahead
-
-    def ahead_numbers(self) -> list[int]:
-        """Workers for which further jobs may be claimed, each as often as it takes one; none beside
-        a suspect.
-        """
-        wanted = {worker.number: worker.ahead_wanted for worker in self}
-        if not any(wanted.values()) or self.has_suspect():
-            return []
-        # Those of all workers in turn, so that few jobs are not all behind one.
-        rounds = range(max(wanted.values()))
-        return [number for turn in rounds for number, count in wanted.items() if turn < count]
-
-    def need_jobs_in_s(self) -> float:
-        """When there will be a process with nothing to do, as far as can be told; 0 for now."""
-        if any(worker.wanted and worker.run is None for worker in self):
-            return 0.0 if self.has_waiting_child() else _FORK_S
-        short = [worker for worker in self if worker.ahead_wanted > len(worker.ahead)]
-        if any(worker.child and worker.child.jobs_left > 0 for worker in short):
-            return 0.0
-        return _FORK_S if short else _TURN_S
-
-    def drop_lost(self, tokens: Collection[str]) -> None:
-        """Forgets those of these attempts that nothing has begun with."""
-        for worker in self:
-            worker.ahead = [run for run in worker.ahead if run.claim.token not in tokens]
-            run = worker.run
-            if run is not None and run.sent_at is None and run.claim.token in tokens:
-                worker.end_run()
-
-    def free_waiting(self, now: float) -> list[Run]:
-        """Lets go of what waits behind a job that takes longer than was thought, or in a place that
-        was taken away.
-        """
-        freed: list[Run] = []
-        for worker in self:
-            if worker.ahead and now >= worker.ahead[0].claimed_at + _WAITS_AHEAD_S:
-                freed += worker.ahead
-                # Not so quick after all: nothing more until another job was.
-                worker.ahead, worker.pace_s = [], math.inf
-            elif not worker.wanted and worker.child is None:
-                freed += worker.free_unsent()
-            elif worker.run is not None and now >= worker.began_at + _WAITS_AHEAD_S:
-                worker.pace_s = math.inf  # nor behind this one
-        return freed
-
-    def next_waiting_due(self) -> float:
-        """When `free_waiting` has something to do, at the latest."""
-        waiting = (worker.ahead[0].claimed_at for worker in self if worker.ahead)
-        return min(waiting, default=math.inf) + _WAITS_AHEAD_S
 
     def run_of(self, job_id: str, fence: int) -> Run | None:
         """The attempt with this fence, if a worker holds it."""
@@ -168,7 +112,9 @@ class Workers:
         """A child has arrived in its place."""
         worker = self.by_number[forked.worker]
         jobs = self.jobs_per_child
-        worker.child = Child(forked.pid, forked.channel, forked.pidfd, jobs, zygote)
+        mailbox = forked.mailbox
+        worker.child = Child(forked.pid, forked.channel, forked.pidfd, jobs, zygote, mailbox)
+        worker.segments.clear()
         return worker
 
     def assign(self, claim: Claim, now: float = 0.0) -> Run:
@@ -220,10 +166,16 @@ class Workers:
             return False
         if not self._may_start(run):
             return False
+        frame = run.frame(frames.JOB)
+        if child.mailbox is not None:
+            is_large = len(frame) > LONGEST_MESSAGE_BYTES
+            if not child.mailbox.post(run.large_frame() if is_large else frame):
+                return False
+            run.is_posted = not is_large
         run.start(now)
-        claim = run.claim
         child.jobs_left -= 1
-        child.outbox = memoryview(_job_frame(claim, run.limit_s))
+        if not run.is_posted:
+            child.outbox = memoryview(frame)
         return self.push(worker)
 
     def follow(self, job_id: str, fence: int, is_first: bool, now: float) -> bool:
@@ -309,18 +261,41 @@ class Workers:
             child.outbox = memoryview(b"")
         return bool(child.outbox)
 
-    def hear(self, worker: Worker, now: float, is_alive: bool = False) -> tuple[Run, Report] | None:
-        """Reads a child's channel to its end; the job it answered for, if it did.
+    def hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[tuple[Run, Report]]:
+        """Reads a child's channel to its end; the jobs it answered for, in their order.
 
         `is_alive`: as far as anybody knows, and what is left would wake us.
         """
-        child, run = worker.child, worker.run
+        child, ended = worker.child, list[tuple[Run, Report]]()
         if child is None or child.is_broken:
-            return None
+            return ended
         try:
             heard = _read_frames(child, is_alive)
         except FrameError as error:
-            _give_up(child, run, error, now)
+            _give_up(child, worker.run, error, now)
+            return ended
+        began_at = worker.began_at
+        for told in _by_answer(heard):
+            report, run = self._hear_one(worker, child, told, now), worker.run
+            if run is None or report is None:
+                continue
+            worker.end_run(now)
+            ended.append((run, report))
+        if ended:
+            worker.pace_s = (now - began_at) / len(ended)
+            if child.jobs_left < 1 and not (worker.run and worker.run.is_posted):
+                if child.expects_more:
+                    child.end_jobs()
+                # It exits by itself; but if it was not the child that answered, it may never.
+                child.leave_by = now + HARD_KILL_AFTER_S
+        return ended
+
+    def _hear_one(
+        self, worker: Worker, child: Child, heard: list[frames.Frame], now: float
+    ) -> Report | None:
+        """Takes what may be of the job that runs; how that ended, if it has."""
+        run = worker.run
+        if child.is_broken:
             return None
         if run is None or run.sent_at is None:
             self._note_strange(child, None, len(heard), now)
@@ -330,7 +305,7 @@ class Workers:
         if self._note_strange(child, run, told - len(heard), now):
             return None
         try:
-            answers = self._take_news(child, run, heard, now)
+            answers = self._take_news(worker, child, run, heard, now)
         except (ValueError, OverflowError) as error:
             _give_up(child, run, f"no news of ours: {error}", now)
             return None
@@ -341,14 +316,11 @@ class Workers:
         except (ValueError, OverflowError):
             _give_up(child, run, f"frame of kind {answers[0][0]}", now)
             return None
-        worker.end_run(now)
-        report = as_told(report, run)
-        if child.jobs_left < 1:
-            if child.expects_more:
-                child.channel.shutdown(socket.SHUT_WR)
-            # It exits by itself; but if it was not the child that answered, it may never.
-            child.leave_by = now + HARD_KILL_AFTER_S
-        return run, report
+        if answers[0][0] == frames.TOO_LATE:
+            worker.segments.forget(run.mark)
+            run.take_back()
+            return report
+        return as_told(report, run)
 
     def _note_strange(self, child: Child, run: Run | None, count: int, now: float) -> bool:
         """Counts frames that are nobody's; True if they are too many to be a mistake."""
@@ -359,12 +331,13 @@ class Workers:
         return False
 
     def _take_news(
-        self, child: Child, run: Run, heard: list[frames.Frame], now: float
+        self, worker: Worker, child: Child, run: Run, heard: list[frames.Frame], now: float
     ) -> list[frames.Frame]:
         """What is left of the frames; raises ValueError for news that are none."""
         run.is_taken = run.is_taken or bool(heard)
         others = [frame for frame in heard if frame[0] != frames.LAST]
         if len(others) < len(heard):
+            worker.recall()  # it takes no more of them
             heard, child.jobs_left = others, 0
         answers = run.news.take(heard, run.claim.token.encode(), now - (run.sent_at or now))
         if len(answers) < len(heard):
@@ -385,47 +358,35 @@ class Workers:
 
     def make_last(self, run: Run) -> Child | None:
         """The child that runs this job takes no other one after it."""
-        child = self.by_number[run.worker].child
+        worker = self.by_number[run.worker]
+        worker.recall()
+        child = worker.child
         if child is not None and child.jobs_left > 0:
             child.jobs_left = 0
             child.expects_more = True
         return child
 
-    def bury(self, exited: Exited, baseline_bytes: int, now: float) -> tuple[Run, Report] | None:
-        """A child is gone: reads what it still said, closes its channel; the job that ended so."""
+    def bury(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
+        """A child is gone: reads what it still said, closes its channel; the jobs that ended so."""
         worker = self.by_number[exited.worker]
         child = worker.child
         if child is None or child.pid != exited.pid:
-            return None
+            return []
+        worker.recall()
         ended = self.hear(worker, now)
         run = worker.run
-        if ended is None and run is not None and run.sent_at is not None:
+        if run is not None and run.sent_at is not None:
             worker.end_run()
-            ended = run, report_of_death(exited, run, child, baseline_bytes, now)
+            ended.append((run, report_of_death(exited, run, child, baseline_bytes, now)))
         self.detach(worker)
         return ended
 
     def detach(self, worker: Worker) -> None:
         """Forgets a worker's child."""
         if worker.child is not None:
-            worker.child.channel.close()
-            os.close(worker.child.pidfd)
+            worker.recall()
+            worker.child.close()
             worker.child = None
-
-
-def _job_frame(claim: Claim, limit_s: float) -> bytes:
-    return encode_frame(
-        frames.JOB,
-        claim.id.encode(),
-        claim.token.encode(),
-        b"%d" % claim.attempt,
-        claim.queue.encode(),
-        claim.func_name.encode(),
-        claim.payload or b"",
-        claim.serializer.encode(),
-        b"%f" % limit_s,
-        *((claim.terms.encode(errors="replace"),) if claim.terms else ()),
-    )
 
 
 def _read_frames(child: Child, is_alive: bool) -> list[frames.Frame]:
@@ -448,6 +409,16 @@ def _read_frames(child: Child, is_alive: bool) -> list[frames.Frame]:
         if is_alive and len(data) < _READ_BYTES:
             return heard  # all there was; if the channel has ended, the next wake says so
     return heard
+
+
+def _by_answer(heard: list[frames.Frame]) -> list[list[frames.Frame]]:
+    """The frames in groups, each of which but the last one ends with a job's answer."""
+    groups: list[list[frames.Frame]] = [[]]
+    for frame in heard:
+        groups[-1].append(frame)
+        if frame[0] in frames.ANSWERS:
+            groups.append([])
+    return groups if groups[-1] else groups[:-1]
 
 
 def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:

@@ -16,7 +16,7 @@ import os
 import sys
 from _frozen_importlib_external import PathFinder
 from _signal import SIGKILL
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socketpair
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socketpair
 from fcntl import F_SETFL, fcntl
 from os import close, fork, killpg, pidfd_open, setpgid, wait4
 from select import POLLIN, poll
@@ -141,6 +141,7 @@ class Zygote:
         self._control_fd = control.fileno()
         self._child = child
         self._live = child.live  # bound once
+        self._has_mailbox = child.jobs > 1
         self._stack_at_fd = stack_at_fd
         self._kept = kept
         self._reader = FrameReader()
@@ -215,24 +216,28 @@ class Zygote:
 
     def _fork(self, number: int) -> None:
         place = self._places[number]
-        live, pipes, control_fd = self._live, place.pipes, self._control_fd
+        live, pipes, near, mailbox = self._live, place.pipes, None, None
         try:
             ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
-            be_impatient(theirs)
+            if self._has_mailbox:
+                near, mailbox = socketpair(AF_UNIX, SOCK_SEQPACKET)
+            be_impatient(mailbox or theirs)
         except OSError as error:
             self._report_failure(number, error)
             return
-        ours_fd = ours.detach()
+        far_fds = (ours.detach(), near.detach()) if near else (ours.detach(),)
+        others = (self._control_fd, *far_fds)
         try:
             pid = fork()
         except OSError as error:
-            close(ours_fd)
+            for fd in far_fds:
+                close(fd)
             theirs.close()
             self._report_failure(number, error)
             return
         if pid == 0:
             # By local names alone: what is looked up here was never rehearsed.
-            live(number, theirs, pipes, control_fd, ours_fd)
+            live(number, theirs, mailbox, pipes, others)
         theirs.close()
         try:
             setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
@@ -243,7 +248,9 @@ class Zygote:
         self._by_pidfd[place.pidfd] = number
         self._poller.register(place.pidfd, POLLIN)
         self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
-        self._report_fds += [ours_fd, place.pidfd]
+        self._report_fds += [far_fds[0], place.pidfd, *far_fds[1:]]
+        if mailbox:
+            self._report_fds.append(mailbox.detach())
         if len(self._report_fds) >= _MOST_REPORTED_FDS:
             self._send_reports()
 
@@ -299,7 +306,7 @@ class Zygote:
         pidfds = self._by_pidfd
         for fd in fds:
             if fd not in pidfds:
-                close(fd)  # our copy of a child's channel: only master and child hold it now
+                close(fd)  # our copy of a child's sockets: only master and child hold them now
 
     def _reap_strangers(self) -> None:
         """Reaps what jobs left behind and was given to us as the nearest subreaper."""

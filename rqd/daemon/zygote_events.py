@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from rqd.daemon.mailbox import Mailbox
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -30,6 +32,7 @@ class Forked:
     pid: int
     channel: socket.socket
     pidfd: int
+    mailbox: Mailbox | None = None
 
 
 @dataclass(frozen=True, slots=True)

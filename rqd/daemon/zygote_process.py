@@ -14,6 +14,7 @@ from rqd.daemon.adopted import AdoptedProcess
 from rqd.daemon.cgroups import PlaceGroup, Subtree
 from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.mailbox import Mailbox
 from rqd.daemon.stacks import StackFile
 from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed, Ready, ZygoteEvent
 from rqd.daemon.zygote_spawn import ZygoteSettings, spawn
@@ -39,6 +40,7 @@ class ZygoteState:
     stacks: tuple[tuple[int, int], ...]  # worker, the file
     output_fd: int
     printed: Tail
+    has_mailboxes: bool
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -72,6 +74,7 @@ class ZygoteProcess:
         self._kept_fds: list[int] = []
         self.rss_bytes = 0
         self.generation = 0  # which one of its master's it is, from 1
+        self._has_mailboxes = settings.jobs_per_child > 1  # its children
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         # Not ours: a reader that hangs would hold up what prints there.
@@ -108,6 +111,7 @@ class ZygoteProcess:
         zygote._process = AdoptedProcess(told.pid)
         zygote.pid, zygote.pidfd = told.pid, told.pidfd
         zygote.output_fd, zygote._printed = told.output_fd, told.printed
+        zygote._has_mailboxes = told.has_mailboxes
         return zygote
 
     def hand_over(self) -> ZygoteState:
@@ -126,6 +130,7 @@ class ZygoteProcess:
             stacks=tuple((number, stacks.fd) for number, stacks in self.stacks.items()),
             output_fd=self.output_fd,
             printed=self._printed,
+            has_mailboxes=self._has_mailboxes,
         )
 
     @property
@@ -255,11 +260,7 @@ class ZygoteProcess:
 
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:
-            if len(self._fds) < 2:
-                return self._forked_in_vain(int(fields[0]), int(fields[1]))
-            channel = socket.socket(fileno=self._fds.pop(0))
-            channel.setblocking(False)
-            return Forked(int(fields[0]), int(fields[1]), channel, self._fds.pop(0))
+            return self._forked(int(fields[0]), int(fields[1]))
         if kind == frames.EXITED:
             worker, pid, status, cpu_us, rss_kib = map(int, fields)
             return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
@@ -271,6 +272,16 @@ class ZygoteProcess:
         if kind == frames.FORK_FAILED:
             return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
         raise FrameError(f"a report of kind {kind}")
+
+    def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:
+        count = 4 if self._has_mailboxes else 2
+        if len(self._fds) < count:
+            return self._forked_in_vain(worker, pid)
+        channel_fd, pidfd, *mailbox_fds = self._fds[:count]
+        del self._fds[:count]
+        channel = socket.socket(fileno=channel_fd)
+        channel.setblocking(False)
+        return Forked(worker, pid, channel, pidfd, Mailbox(*mailbox_fds) if mailbox_fds else None)
 
     def _forked_in_vain(self, worker: int, pid: int) -> ForkFailed:
         """A child whose descriptors did not arrive can't be given a job: it goes.

@@ -74,19 +74,19 @@ def test_workers_get_the_open_files_that_they_need_or_are_refused(
     start_daemon: StartDaemon, queue: Queue, redis_url: str
 ) -> None:
     # What 20 workers need; a process has 100 by itself.
-    daemon = start_daemon(within=("prlimit", "--nofile=100:224"))
+    daemon = start_daemon(within=("prlimit", "--nofile=100:264"))
     assert rqd("scale", "20", url=redis_url).status == 0
     eventually(lambda: sum(" idle" in title for title in daemon.titles()) == 20, 20, daemon.log)
     daemon.signal(signal.SIGHUP)
     eventually(lambda: "reloaded" in daemon.log(), message=daemon.log)
     for too_many in (rqd("scale", "21", url=redis_url), rqd("scale", "+80", url=redis_url)):
         assert too_many.status == 1
-        assert "open files, 224 are allowed: ulimit -Hn" in too_many.out
+        assert "open files, 264 are allowed: ulimit -Hn" in too_many.out
     daemon.signal(signal.SIGTTIN)
     eventually(lambda: daemon.log().count("workers not resized") == 3, message=daemon.log)
     assert queue.enqueue("os.getpid").wait(10).return_value()
     assert "lost" not in daemon.log()
 
-    daemon = start_daemon(workers=21, within=("prlimit", "--nofile=100:224"))
+    daemon = start_daemon(workers=21, within=("prlimit", "--nofile=100:264"))
     assert daemon.wait() == 64, daemon.log()
-    assert "--workers 21: they need 232 open files, 224 are allowed" in daemon.log()
+    assert "--workers 21: they need 274 open files, 264 are allowed" in daemon.log()

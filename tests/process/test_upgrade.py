@@ -32,6 +32,9 @@ def hold(fifo):
 def version():
     import rqd
     return rqd.__version__
+def note(path, word):
+    with open(path, "a") as file:
+        file.write(word + "\\n")
 """
 # At the place where no handler stands yet, and nothing was taken over.
 WAITING = """
@@ -80,9 +83,12 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def start(start_daemon: StartDaemon, installed: Installed, **env: str) -> Daemon:
+def start(start_daemon: StartDaemon, installed: Installed, *options: str, **env: str) -> Daemon:
     return start_daemon(
-        *("--preload", "shop"), workers=2, cwd=installed.folder, env={**installed.env, **env}
+        *("--preload", "shop", *options),
+        workers=2,
+        cwd=installed.folder,
+        env={**installed.env, **env},
     )
 
 
@@ -162,7 +168,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     for file, good, bad, why in (
         ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
         ("daemon/child.py", "import sys", "import no_such_module", "no_such_module"),
-        ("daemon/handover.py", "FORMAT = 1", "FORMAT = 2", "(formats 2 and 1): restart the daemon"),
+        ("daemon/handover.py", "FORMAT = 2", "FORMAT = 3", "(formats 3 and 2): restart the daemon"),
         ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
     ):
         installed.edit(file, good, bad)
@@ -271,3 +277,20 @@ def test_a_paused_master_is_paused_after_an_upgrade(
     assert waiting.get_status() is JobStatus.QUEUED
     daemon.signal(signal.SIGCONT)
     assert waiting.wait(10).return_value() == "9.0.0"
+
+
+def test_what_children_were_given_ahead_runs_once_across_an_upgrade(
+    start_daemon: StartDaemon, installed: Installed, queue: Queue, tmp_path: Path, redis_url: str
+) -> None:
+    start(start_daemon, installed, "--jobs-per-child", "1000")
+    notes = tmp_path / "notes"
+    queue.enqueue_many(
+        [queue.prepare_data("shop.note", (str(notes), str(number))) for number in range(8000)]
+    )
+    eventually(notes.exists)
+
+    assert rqd("upgrade", url=redis_url).status == 0
+
+    assert queue.count > 0
+    eventually(lambda: queue.finished_job_registry.count == 8000, 20)
+    assert sorted(map(int, notes.read_text().split())) == [*range(8000)]

@@ -40,7 +40,7 @@ def end(place: Place, name: str, at: float) -> list[str]:
     place.far.sendall(
         frames.encode_frame(frames.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
     )
-    heard = place.workers.hear(place.worker, at)
+    heard = place.hear(at)
     assert heard is not None
     assert isinstance(heard[1].outcome, Succeeded)
     return [heard[0].claim.id, *held(place.workers)]
@@ -51,20 +51,20 @@ def held(workers: Workers) -> list[str]:
 
 
 def test_nothing_is_held_ahead_until_a_job_was_quick(place: Place) -> None:
-    assert place.workers.ahead_numbers() == []
+    assert place.ahead.numbers() == []
 
     end(place, "a", at=1.001)
     place.workers.assign(claim_of("b"), now=1.002)
 
-    assert place.workers.ahead_numbers() == [1] * 8
+    assert place.ahead.numbers() == [1] * 20
 
 
-@pytest.mark.parametrize(("took_s", "wanted"), [(0.0001, 8), (0.005, 4), (0.019, 1), (0.021, 0)])
+@pytest.mark.parametrize(("took_s", "wanted"), [(0.0001, 24), (0.005, 4), (0.019, 1), (0.021, 0)])
 def test_as_many_are_held_as_are_soon_run(place: Place, took_s: float, wanted: int) -> None:
     end(place, "a", at=1.0 + took_s)
     place.workers.assign(claim_of("b"), now=2.0)
 
-    assert len(place.workers.ahead_numbers()) == wanted
+    assert len(place.ahead.numbers()) == wanted
 
 
 def test_the_next_one_is_the_workers_as_soon_as_one_has_ended(place: Place) -> None:
@@ -88,20 +88,20 @@ def test_idle_time_is_not_taken_for_a_jobs_pace(place: Place) -> None:
     end(place, "b", at=500.001)
     place.workers.assign(claim_of("c"), now=500.002)
 
-    assert len(place.workers.ahead_numbers()) == 8
+    assert len(place.ahead.numbers()) == 20
 
 
 def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
-    assert place.workers.next_waiting_due() == pytest.approx(1.05)
+    assert place.ahead.next_due() == pytest.approx(1.05)
 
-    assert place.workers.free_waiting(1.049) == []
-    freed = place.workers.free_waiting(1.051)
+    assert place.ahead.free_waiting(1.049) == []
+    freed = place.ahead.free_waiting(1.051)
 
     assert [run.claim.id for run in freed] == ["b", "c"]
     assert held(place.workers) == ["a"]
-    assert place.workers.next_waiting_due() == float("inf")
+    assert place.ahead.next_due() == float("inf")
 
 
 def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
@@ -109,9 +109,9 @@ def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
     place.workers.send(place.worker, 1.001)
-    place.workers.free_waiting(1.1)
+    place.ahead.free_waiting(1.1)
 
-    assert place.workers.ahead_numbers() == []
+    assert place.ahead.numbers() == []
 
 
 def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> None:
@@ -119,11 +119,11 @@ def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> Non
     place.workers.assign(claim_of("b"), now=1.002)
     place.workers.send(place.worker, 1.002)
 
-    place.workers.free_waiting(1.051)
-    assert len(place.workers.ahead_numbers()) == 8
-    place.workers.free_waiting(1.053)
+    place.ahead.free_waiting(1.051)
+    assert len(place.ahead.numbers()) == 20
+    place.ahead.free_waiting(1.053)
 
-    assert place.workers.ahead_numbers() == []
+    assert place.ahead.numbers() == []
 
 
 def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
@@ -133,7 +133,7 @@ def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
     end(place, "a", at=1.001)
     place.workers.detach(place.worker)
 
-    freed = place.workers.free_waiting(1.001)
+    freed = place.ahead.free_waiting(1.001)
 
     assert [run.claim.id for run in freed] == ["b", "c"]
     assert not place.worker.is_present
@@ -157,7 +157,7 @@ def test_a_lost_lease_of_a_job_that_has_not_begun_is_only_forgotten(place: Place
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
 
-    place.workers.drop_lost({"7:a", "7:b"})
+    place.ahead.drop_lost({"7:a", "7:b"})
 
     assert held(place.workers) == ["a", "c"]
 
@@ -168,7 +168,7 @@ def test_few_jobs_are_not_all_behind_one_worker(place: Place) -> None:
     for worker in place.workers:
         worker.pace_s = 0.01
 
-    assert place.workers.ahead_numbers() == [1, 2, 1, 2]
+    assert place.ahead.numbers() == [1, 2, 1, 2]
 
 
 def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
@@ -176,7 +176,7 @@ def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
     place.workers.by_number[2] = Worker(2)
     place.workers.assign(claim_of("x", worker=2, losses=2), now=1.0)
 
-    assert place.workers.ahead_numbers() == []
+    assert place.ahead.numbers() == []
 
 
 def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
@@ -189,21 +189,21 @@ def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
 
 
 def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place) -> None:
-    place.worker.pace_s = 0.001
+    place.worker.pace_s = 0.0025
     child = place.worker.child
     assert child is not None
-    assert place.workers.need_jobs_in_s() == 0
+    assert place.ahead.need_jobs_in_s() == 0
 
     child.jobs_left = 0
-    assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # its next one is forked first
+    assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)  # its next one is forked first
 
     for name in ("b", "c", "d", "e"):  # half of what it may hold
-        assert place.workers.need_jobs_in_s() == pytest.approx(0.002)
+        assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)
         place.workers.assign(claim_of(name), now=1.0)
-    assert place.workers.need_jobs_in_s() == pytest.approx(0.005)
+    assert place.ahead.need_jobs_in_s() == pytest.approx(0.005)
 
     place.workers.by_number[2] = Worker(2)
-    assert place.workers.need_jobs_in_s() == pytest.approx(0.002)  # free, but without a process
+    assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)  # free, but without a process
 
 
 def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -> None:
@@ -211,7 +211,7 @@ def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -
         place.workers.assign(claim_of(name), now=1.0)
     end(place, "a", at=1.001)
 
-    place.workers.drop_lost({"7:b"})
+    place.ahead.drop_lost({"7:b"})
 
     assert held(place.workers) == ["c"]
     assert place.worker.run is not None
@@ -241,7 +241,7 @@ def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(plac
     place.workers.assign(replace(claim_of("b"), token="8:b"), now=1.0)
     place.workers.assign(replace(claim_of("b"), token="9:b"), now=1.0)
 
-    place.workers.drop_lost({"8:b"})
+    place.ahead.drop_lost({"8:b"})
 
     assert [run.claim.token for run in place.workers.held()] == ["7:a", "9:b"]
 
@@ -250,7 +250,7 @@ def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> No
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
     silent = SimpleNamespace(info=lambda *_, **__: None)
-    stops = Stops(SimpleNamespace(workers=place.workers), silent)  # type: ignore[arg-type]  # stand-ins
+    stops = Stops(SimpleNamespace(workers=place.workers, pin=lambda *_: True), silent)  # type: ignore[arg-type]  # stand-ins
 
     (ended,) = stops.obey({"do": "stop_job", "token": "7:c", "by": "ops"}, 1.0)
 

@@ -87,7 +87,7 @@ def test_a_duty_is_due_once_an_interval() -> None:
         ({"jobs_per_child": 0}, "--jobs-per-child 0"),
         ({"grace_s": -1}, "--grace -1"),
         ({"nice": -1}, "--nice -1"),
-        ({"max_files": 95}, "--max-files 95: with 4 workers write 96 or more"),
+        ({"max_files": 103}, "--max-files 103: with 4 workers write 104 or more"),
         ({"max_files": 2**40}, "--max-files 1099511627776: this process may have"),
         ({"path": ("/no/such/folder",)}, "--path /no/such/folder"),
         ({"preload": ("a-b",)}, "--preload a-b"),

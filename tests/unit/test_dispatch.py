@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rqd.daemon.config import MAX_WORKERS, Config
+from rqd.daemon.ahead import Ahead
+from rqd.daemon.config import Config
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.worker import Worker
 from rqd.daemon.workers import Workers
@@ -42,7 +43,8 @@ def workers() -> Workers:
 
 @pytest.fixture
 def dispatch(link: Link, workers: Workers) -> Dispatch:
-    others: Any = SimpleNamespace(name="m", workers=workers, is_ready=True)
+    ahead = Ahead(workers)
+    others: Any = SimpleNamespace(name="m", workers=workers, ahead=ahead, is_ready=True)
     config = Config(url="redis://", queues=("low",))
     return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]  # all it asks
 
@@ -73,4 +75,4 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
 
     (turn,) = link.sent
     assert turn.free_workers == (501,)
-    assert len(turn.ahead) == MAX_WORKERS - 1
+    assert len(turn.ahead) == 127

@@ -42,7 +42,7 @@ DOORS = {
 }
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
-ZYGOTE_SIDE = {"attempt", "child", "frames", "memory", "telling", "timer", "zygote"}
+ZYGOTE_SIDE = {"attempt", "child", "frames", "inbox", "memory", "telling", "timer", "zygote"}
 # These run users' code, in processes that are not the master.
 BESIDE_MASTER = {*ZYGOTE_SIDE, "imports"}
 

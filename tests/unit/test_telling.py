@@ -11,8 +11,9 @@ from time import monotonic
 import pytest
 
 from rqd.daemon import frames
-from rqd.daemon.child import _Inbox, be_impatient
+from rqd.daemon.child import be_impatient
 from rqd.daemon.frames import Frame, FrameReader, encode_frame
+from rqd.daemon.inbox import Inbox
 from rqd.daemon.news import News
 from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
@@ -145,7 +146,7 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
         idle_at.append(len(idle_at))
         far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
 
-    inbox = _Inbox(near, when_idle)
+    inbox = Inbox(near, when_idle)
 
     assert inbox.next_job() == [b"id", b"7:n"]
     assert idle_at == [0]
@@ -156,7 +157,7 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
 
 def test_what_the_master_sends_a_running_job_is_told_apart() -> None:
     near, far = socket.socketpair()
-    inbox = _Inbox(near, when_idle=lambda: None)
+    inbox = Inbox(near, when_idle=lambda: None)
     far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
     assert inbox.next_job() == [b"id", b"7:n"]
     far.sendall(encode_frame(frames.RECORD, b"6:n", b"of", b"another"))

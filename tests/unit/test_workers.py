@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon import frames
+from rqd.daemon.ahead import Ahead
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.places import Places
 from rqd.daemon.settling import settlement
-from rqd.daemon.worker import HARD_KILL_AFTER_S, Worker
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.workers import Workers
 from rqd.daemon.zygote_events import Exited, Forked
-from rqd.model.outcome import Crashed, Raised, Released, Stopped, Succeeded, TimedOut
+from rqd.model.outcome import Crashed, Raised, Released, Report, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
 from tests.fuzzing import fuzz
 
@@ -32,6 +33,7 @@ class Place:
     def __init__(self, jobs_per_child: int = 1) -> None:
         self.ends: list[socket.socket] = []
         self.workers = Workers(jobs_per_child)
+        self.ahead = Ahead(self.workers)
         self.worker = self.workers.by_number[1] = Worker(1)
         self.far = self.fork(100)
 
@@ -52,6 +54,12 @@ class Place:
         self.workers.assign(claim or a_claim())
         self.workers.send(self.worker, now)
 
+    def hear(self, now: float) -> tuple[Run, Report] | None:
+        return only(self.workers.hear(self.worker, now))
+
+    def bury(self, exited: Exited, baseline: int, now: float) -> tuple[Run, Report] | None:
+        return only(self.workers.bury(exited, baseline, now))
+
     def answer(self, kind: int, *fields: bytes) -> None:
         self.far.sendall(encode_frame(kind, b"7:n", *fields))
 
@@ -59,6 +67,11 @@ class Place:
         self.far.close()
         cpu_us, rss = usage.get("cpu_us", 0), usage.get("max_rss_bytes", 0)
         return Exited(1, pid, status, cpu_us, rss)
+
+
+def only(ended: list[tuple[Run, Report]]) -> tuple[Run, Report] | None:
+    assert len(ended) < 2
+    return ended[0] if ended else None
 
 
 def can_read(end: socket.socket) -> bool:
@@ -94,7 +107,7 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
     assert kind == frames.JOB
     assert fields[:6] == [b"id", b"7:n", b"1", b"q", b"f", b"call"]
     place.answer(frames.SUCCEEDED, b"result", b"preview", b"1500000", b"200000", b"1000", b"4096")
-    heard = place.workers.hear(place.worker, 11.5)
+    heard = place.hear(11.5)
     assert heard is not None
     run, report = heard
     assert run.claim.id == "id"
@@ -107,14 +120,14 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
 def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> None:
     place.give()
     place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
-    place.workers.hear(place.worker, 1.0)
+    place.hear(1.0)
     assert place.workers.free_numbers() == [1]
     assert not place.workers.has_waiting_child()
     place.workers.assign(a_claim())
     place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
     assert place.worker.run is not None
     assert place.worker.run.sent_at is None
-    place.workers.bury(place.exit(), 0, 2.0)
+    place.bury(place.exit(), 0, 2.0)
     far = place.fork(101)
     place.workers.send(place.worker, 3.0)
     assert far.recv(65536)
@@ -132,7 +145,7 @@ def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Pl
     assert place.workers.free_numbers() == []
 
     place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
-    place.workers.hear(place.worker, 1.0)
+    place.hear(1.0)
     for worker in (2, 3):
         place.workers.send(place.workers.by_number[worker], 2.0)
 
@@ -144,7 +157,7 @@ def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
     place.give()
     place.far.recv(65536)
     place.answer(frames.SUCCEEDED, b"result", b"", b"1", b"1", b"1", b"0")
-    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"result", "")
 
@@ -153,7 +166,7 @@ def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) ->
     place.give(now=1.0)
     place.far.recv(65536)
     gone = place.exit(status=139, cpu_us=2_000_000, max_rss_bytes=30 * MEGABYTE)
-    ended = place.workers.bury(gone, 12 * MEGABYTE, 3.5)
+    ended = place.bury(gone, 12 * MEGABYTE, 3.5)
     assert ended is not None
     outcome, usage = ended[1].outcome, ended[1].usage
     assert outcome == Crashed(signal=11, exit_status=0, core_dumped=True)
@@ -163,7 +176,7 @@ def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) ->
 
 def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> None:
     place.give()
-    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -174,7 +187,7 @@ def test_a_job_unread_at_its_childs_death_is_not_charged_though_its_channel_is_h
     """By a process that an earlier job of the child has left, say."""
     lasting_place.ends.append(lasting_place.far.dup())
     lasting_place.give()
-    ended = lasting_place.workers.bury(lasting_place.exit(status=0), 0, 1.0)
+    ended = lasting_place.bury(lasting_place.exit(status=0), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -186,7 +199,7 @@ def test_more_time_that_a_job_never_read_does_not_make_it_one_that_never_started
     place.far.recv(65536)
     assert place.workers.extend("id", 7, 5.0) is place.worker
     place.workers.push(place.worker)
-    ended = place.workers.bury(place.exit(status=11), 0, 1.0)
+    ended = place.bury(place.exit(status=11), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Crashed(signal=11, exit_status=0)
 
@@ -196,12 +209,12 @@ def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: P
     lasting_place.far.recv(65536)
     lasting_place.answer(frames.LAST)
     lasting_place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
-    assert lasting_place.workers.hear(lasting_place.worker, 1.0) is not None
+    assert lasting_place.hear(1.0) is not None
     assert lasting_place.workers.free_numbers() == [1]
     assert not lasting_place.workers.has_waiting_child()
     lasting_place.give()
     assert not can_read(lasting_place.far)
-    assert lasting_place.workers.bury(lasting_place.exit(), 0, 1.0) is None
+    assert lasting_place.bury(lasting_place.exit(), 0, 1.0) is None
     lasting_place.far = lasting_place.fork(101)
     lasting_place.workers.send(lasting_place.worker, 2.0)
     assert can_read(lasting_place.far)
@@ -211,7 +224,7 @@ def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> Non
     place.workers.assign(a_claim(b"x" * 5 * MEGABYTE))
     assert place.workers.send(place.worker, 0.0)  # bytes are left: the socket is full
     place.far.recv(65536)
-    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -234,7 +247,7 @@ def test_a_killed_jobs_outcome_is_why_it_was_killed(place: Place) -> None:
     place.far.recv(65536)
     assert place.worker.run is not None
     place.worker.run.verdict = TimedOut(60, killed=True)
-    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == TimedOut(60, killed=True)
 
@@ -245,7 +258,7 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     assert place.worker.run is not None
     place.worker.run.verdict = Released("the daemon stops")
     place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
-    ended = place.workers.bury(place.exit(status=9), 0, 1.0)
+    ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"r", "")
 
@@ -269,7 +282,7 @@ def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
     place.give()
     place.far.recv(65536)
     place.far.sendall(nonsense)
-    ended = place.workers.hear(place.worker, 1.0) or place.workers.bury(place.exit(9), 0, 1.0)
+    ended = place.hear(1.0) or place.bury(place.exit(9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Raised)
     assert "broke its channel" in ended[1].outcome.message
@@ -281,16 +294,16 @@ def test_what_an_earlier_job_of_the_process_left_does_not_answer_for_a_later_one
     place.give()
     late = b"6:earlier", b"r", b"", b"1", b"1", b"1", b"0"
     place.far.sendall(encode_frame(frames.SUCCEEDED, *late))
-    assert place.workers.hear(place.worker, 1.0) is None
+    assert place.hear(1.0) is None
     place.answer(frames.SUCCEEDED, b"its own", b"", b"1", b"1", b"1", b"0")
-    heard = place.workers.hear(place.worker, 1.0)
+    heard = place.hear(1.0)
     assert heard is not None
     assert heard[1].outcome == Succeeded(b"its own", "")
 
 
 def test_the_exit_of_an_earlier_child_is_not_this_ones(place: Place) -> None:
     place.give()
-    assert place.workers.bury(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
+    assert place.bury(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
     assert place.worker.run is not None
 
 
@@ -331,7 +344,7 @@ def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
         assert place.workers.has_waiting_child()
         place.give()
         place.answer(frames.SUCCEEDED, b"", b"", b"1", cpu, b"1", b"0")
-        assert place.workers.hear(place.worker, 1.0)
+        assert place.hear(1.0)
     assert not place.workers.has_waiting_child()
 
 
@@ -339,11 +352,11 @@ def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: 
     place = lasting_place
     place.give()
     place.answer(frames.SUCCEEDED, b"", b"", b"1", b"300000", b"1", b"0")
-    place.workers.hear(place.worker, 1.0)
+    place.hear(1.0)
     place.far.recv(65536)
     place.give()
     place.far.recv(65536)
-    ended = place.workers.bury(place.exit(9, cpu_us=800_000), 0, 2.0)
+    ended = place.bury(place.exit(9, cpu_us=800_000), 0, 2.0)
     assert ended is not None
     assert ended[1].usage.cpu_s == 0.5
 
@@ -363,7 +376,7 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
         place.give()
         place.far.recv(65536)
         place.far.sendall(encode_frame(kind, *token, *fields) + garbage)
-        ended = place.workers.hear(place.worker, 1.0) or place.workers.bury(place.exit(9), 0, 1.0)
+        ended = place.hear(1.0) or place.bury(place.exit(9), 0, 1.0)
         assert ended is not None
         assert place.workers.runs() == []
         assert settlement(*ended).decision in ("finish", "fail")
@@ -385,11 +398,11 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
     assert run.deadline == 5.0
     assert not place.workers.has_waiting_child()  # it was this child's last job
     if kind is None:
-        ended = place.workers.bury(place.exit(11), 0, 1.0)
+        ended = place.bury(place.exit(11), 0, 1.0)
     else:
         shown = (b"t", b"m", b"stack", b"") if kind == frames.RAISED else (b"stack",)
         place.answer(kind, *shown, b"1", b"1", b"1", b"0")
-        ended = place.workers.hear(place.worker, 1.0)
+        ended = place.hear(1.0)
     assert ended is not None
     assert ended[1].outcome == Stopped("ops", traceback="stack" if kind else "")
     assert settlement(*ended).decision == "stop"
@@ -400,7 +413,7 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
     assert place.worker.run is not None
     place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0)
     place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
-    ended = place.workers.hear(place.worker, 1.0)
+    ended = place.hear(1.0)
     assert ended is not None
     assert settlement(*ended).decision == "finish"
 

@@ -1,0 +1,315 @@
+"""What a child was given ahead: who has which job, whenever its master takes it back."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqd.daemon import frames
+from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.worker import Run
+from rqd.daemon.zygote_events import Forked
+from rqd.model.outcome import Crashed, Released, Report, Stopped, Succeeded
+from rqd.model.resources import ResourceLimits
+from tests.fuzzing import fuzz
+from tests.unit.test_ahead import ALWAYS, claim_of, held
+from tests.unit.test_workers import Place
+
+USED = (b"1", b"1", b"1", b"0")
+
+
+class Box(Place):
+    """A place whose child has a mailbox; the test is the child."""
+
+    def fork(self, pid: int, worker: int = 1) -> socket.socket:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        post, self.letters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mailbox = Mailbox(post.detach(), os.dup(self.letters.fileno()))
+        self.ends += [far, self.letters]
+        null = os.open(os.devnull, os.O_RDONLY)
+        self.workers.attach(Forked(worker, pid, near, null, mailbox))
+        return far
+
+    def begin(self, *names: str) -> None:
+        """The first one is the worker's job, the others are behind it."""
+        for name in names:
+            self.workers.assign(claim_of(name), now=1.0)
+        self.workers.send(self.worker, 1.0)
+        self.ahead.post(self.worker)
+
+    def take(self) -> str:
+        """The child takes the next job; its name, empty for none."""
+        try:
+            message = self.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return ""
+        ((_, fields),) = FrameReader().feed(message)
+        return fields[0].decode()
+
+    def succeed(self, name: str) -> None:
+        token = b"7:%b" % name.encode()
+        self.far.sendall(encode_frame(frames.SUCCEEDED, token, b"", b"", *USED))
+
+    def heard(self, at: float = 2.0) -> list[str]:
+        return names(self.workers.hear(self.worker, at))
+
+    @property
+    def jobs_left(self) -> int:
+        assert self.worker.child is not None
+        return self.worker.child.jobs_left
+
+
+def names(ended: list[tuple[Run, Report]]) -> list[str]:
+    return [run.claim.id for run, _ in ended]
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    made = Box(ALWAYS)
+    yield made
+    made.close()
+
+
+def test_a_child_goes_on_by_itself_and_all_its_answers_are_heard_together(box: Box) -> None:
+    box.begin("a", "b", "c")
+    for name in "abc":
+        assert box.take() == name
+        box.succeed(name)
+
+    assert box.heard() == ["a", "b", "c"]
+    assert held(box.workers) == []
+    assert box.jobs_left == ALWAYS - 3
+    assert box.worker.pace_s == pytest.approx(1 / 3)
+
+
+def test_the_one_that_follows_runs_from_the_answer_before_it_on(box: Box) -> None:
+    box.begin("a", "b")
+    box.take()
+    box.succeed("a")
+
+    box.heard(at=2.0)
+
+    assert box.worker.run is not None
+    assert (box.worker.run.claim.id, box.worker.run.sent_at) == ("b", 2.0)
+    assert box.worker.run.deadline == pytest.approx(67)
+
+
+def test_what_the_child_has_not_read_is_taken_back(box: Box) -> None:
+    box.begin("a", "b", "c")
+    box.take()
+
+    assert names_of(box.worker.free_unsent()) == ["b", "c"]
+
+    assert box.take() == ""
+    assert held(box.workers) == ["a"]
+    assert box.jobs_left == ALWAYS - 1
+
+
+def names_of(runs: list[Run]) -> list[str]:
+    return [run.claim.id for run in runs]
+
+
+def test_what_the_child_has_read_is_not_though_its_master_has_not_heard_of_it(box: Box) -> None:
+    box.begin("a", "b", "c")
+    box.take()
+    box.succeed("a")
+    box.take()
+
+    assert names_of(box.worker.free_unsent()) == ["c"]
+    assert box.heard() == ["a"]
+    assert held(box.workers) == ["b"]
+
+
+def test_a_job_that_was_not_begun_is_begun_again_as_if_it_had_never_been_given(box: Box) -> None:
+    box.begin("a")
+
+    box.worker.recall()
+
+    run = box.worker.run
+    assert run is not None
+    assert (run.sent_at, run.deadline, run.is_posted) == (None, None, False)
+    box.workers.send(box.worker, 3.0)
+    assert (box.take(), run.sent_at) == ("a", 3.0)
+
+
+def test_the_child_may_take_one_between_two_that_are_taken_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.begin("a", "b", "c")
+    monkeypatch.setattr(Mailbox, "take_back", lambda _self: {"7:a", "7:c"})
+
+    box.worker.recall()
+
+    assert held(box.workers) == ["b", "a", "c"]
+    assert box.worker.run is not None
+    assert box.worker.run.sent_at is not None
+    assert not any(run.is_given for run in box.worker.ahead)
+
+
+def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
+    box.begin("a", "b", "c")
+    box.take()
+    box.succeed("a")
+    box.take()
+
+    ended = box.workers.bury(box.exit(status=9), 0, 2.0)
+
+    assert names(ended) == ["a", "b"]
+    assert [type(report.outcome) for _, report in ended] == [Succeeded, Crashed]
+    assert held(box.workers) == ["c"]
+    box.fork(101)
+    box.workers.send(box.worker, 3.0)
+    assert box.take() == "c"
+
+
+def test_a_child_that_dies_before_it_took_its_job_charges_nothing(box: Box) -> None:
+    box.begin("a", "b")
+
+    assert box.workers.bury(box.exit(status=9), 0, 2.0) == []
+    assert held(box.workers) == ["a", "b"]
+
+
+def test_a_child_that_takes_no_more_jobs_leaves_the_others(box: Box) -> None:
+    box.begin("a", "b")
+    box.take()
+    box.far.sendall(encode_frame(frames.LAST, b"7:a"))
+    box.succeed("a")
+
+    assert box.heard() == ["a"]
+
+    assert box.jobs_left == 0
+    assert box.take() == ""
+    assert held(box.workers) == ["b"]
+    assert box.worker.run is not None
+    assert box.worker.run.sent_at is None
+
+
+def test_a_child_gets_no_more_jobs_than_it_takes() -> None:
+    box = Box(jobs_per_child=2)
+    try:
+        box.begin("a", "b", "c")
+        assert [box.take(), box.take(), box.take()] == ["a", "b", ""]
+        for name in "ab":
+            box.succeed(name)
+        assert box.heard() == ["a", "b"]
+        assert box.worker.child is not None
+        assert box.worker.child.leave_by is not None
+    finally:
+        box.close()
+
+
+def test_what_came_too_late_was_not_begun(box: Box) -> None:
+    box.begin("a", "b")
+    box.take()
+    box.succeed("a")
+    box.take()
+    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:b", *[b"0"] * frames.USED_FIELDS))
+
+    _, (run, report) = box.workers.hear(box.worker, 2.0)
+
+    assert isinstance(report.outcome, Released)
+    assert run.sent_at is None
+
+
+def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
+    box.begin("a")
+    box.take()
+    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:a", *[b"0"] * frames.USED_FIELDS))
+
+    assert box.heard() == []
+    assert box.worker.child is not None
+    assert box.worker.child.is_broken
+
+
+def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) -> None:
+    box.workers.assign(replace(claim_of("a"), payload=bytes(LONGEST_MESSAGE_BYTES)), now=1.0)
+    box.begin("b")
+    assert held(box.workers) == ["a", "b"]
+
+    ((kind, _),) = FrameReader().feed(box.letters.recv(LONGEST_MESSAGE_BYTES))
+    assert kind == frames.LARGE
+    ((kind, fields),) = FrameReader().feed(box.far.recv(2 * LONGEST_MESSAGE_BYTES))
+    assert (kind, fields[0]) == (frames.JOB, b"a")
+    assert box.take() == ""
+
+    box.worker.recall()
+    assert box.worker.run is not None
+    assert box.worker.run.sent_at is not None
+
+
+def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> None:
+    box.begin("a")
+    run = box.worker.run
+    assert run is not None
+    box.take()
+    box.workers.stop_soon(run, Stopped("ops"), 5.0)
+
+    box.begin("b")
+
+    assert box.take() == ""
+    assert held(box.workers) == ["a", "b"]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_job_with_a_limit_runs_alone_in_its_process(box: Box, at: int) -> None:
+    for number, name in enumerate("ab"):
+        run = box.workers.assign(claim_of(name), now=1.0)
+        run.limits = ResourceLimits(memory_bytes=1) if number == at else run.limits
+    box.begin()
+
+    assert [box.take(), box.take()] == ["a", ""]
+
+
+def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
+    box.workers.assign(claim_of("a"), now=1.0)
+    box.workers.assign(claim_of("b", losses=2), now=1.0)
+    box.begin()
+
+    assert [box.take(), box.take()] == ["a", ""]
+
+
+STEPS = st.lists(st.sampled_from(["take", "answer", "hear", "recall", "post", "die"]), max_size=40)
+
+
+@fuzz(200)
+@given(STEPS)
+def test_whatever_happens_each_job_ends_once_and_is_begun_once_at_most(steps: list[str]) -> None:
+    box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
+    begun: list[str] = []
+    answered: list[str] = []
+    ended: list[str] = []
+    try:
+        box.begin(*jobs)
+        for step in [*steps, "hear"]:
+            is_idle = len(begun) == len(answered)
+            if step == "take" and is_idle and (name := box.take()):
+                begun.append(name)
+            elif step == "answer" and not is_idle:
+                box.succeed(begun[-1])
+                answered.append(begun[-1])
+            elif step == "hear":
+                ended += box.heard()
+            elif step == "recall":
+                box.worker.recall()
+            elif step == "post":
+                box.workers.send(box.worker, 2.0)
+                box.ahead.post(box.worker)
+            elif step == "die":
+                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                if not is_idle:
+                    answered.append(begun[-1])  # by its death
+                box.far = box.fork(100)
+        left = held(box.workers)
+        assert sorted([*ended, *left]) == jobs
+        assert ended == answered
+        assert begun == jobs[: len(begun)]  # in their order
+    finally:
+        box.close()
