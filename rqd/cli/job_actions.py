@@ -44,6 +44,7 @@ def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
         click.echo(json.dumps({"id": job.id, "was": was, "status": status}, indent=2))
     else:
         told = {"stop": "told to stop" if status == "started" else status, "requeue": "requeued"}
+        told["extend"] = f"extended by {asked.by}"
         click.echo(f"{job.id}: {plain(told.get(action, status))}")
     return EX_STILL_RUNS if action == "stop" and asked.wait and status == "started" else 0
 

@@ -29,4 +29,5 @@ def command(url: str | None, namespace: str | None, as_json: bool, sort: str) ->
     if as_json:
         click.echo(json.dumps(list(map(asdict, found)), indent=2))
     else:
-        echo_table("Running jobs", HEADS, list(map(cells, found)))
+        least = ("told", "pid", "host", "queue", "worker")
+        echo_table("Running jobs", HEADS, list(map(cells, found)), least)

@@ -85,7 +85,8 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
     if row is None:
         return None
     told: dict[str, Any] = {"state": row.get("state", "")}
-    told |= {name: int(row.get(name) or 0) for name in ("busy", "workers")}
+    # Its row counts in `workers` those that are on their way out, too.
+    told |= {name: int(row.get(of) or 0) for name, of in (("busy", "busy"), ("workers", "wanted"))}
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
 
 

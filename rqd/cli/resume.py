@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import as_json, backend, redis_options
 from rqd.suspension import resume
 
 
 @click.command(name="resume")
 @redis_options
-def command(url: str | None, namespace: str | None) -> None:
+@as_json
+def command(url: str | None, namespace: str | None, as_json: bool) -> None:
     """Have jobs started again after `rqd suspend`.
 
     Paused queues and masters stay so.
@@ -18,5 +21,7 @@ def command(url: str | None, namespace: str | None) -> None:
     with backend(url, namespace) as there:
         resume(there)
         paused = sorted(there.views.paused())
-        left = f"; still paused: {', '.join(paused)}" if paused else ""
-        click.echo(f"resumed{left}")
+    if as_json:
+        click.echo(json.dumps({"done": "resumed", "still_paused": paused}, indent=2))
+    else:
+        click.echo(f"resumed; still paused: {', '.join(paused)}" if paused else "resumed")

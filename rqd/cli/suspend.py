@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from rqd.cli.options import backend, redis_options
-from rqd.cli.pauses import read_for
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.pauses import pause_of, read_for
+from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import suspend
 
 
 @click.command(name="suspend")
 @redis_options
+@as_json
 @click.option("--for", "for_", metavar="TIME", help="It ends by itself then: 30, 10m, 2h.")
-def command(url: str | None, namespace: str | None, for_: str | None) -> None:
+def command(url: str | None, namespace: str | None, as_json: bool, for_: str | None) -> None:
     """Have no jobs started, of any queue.
 
     Until `rqd resume`, or for a time; those that run go on.
@@ -20,4 +24,6 @@ def command(url: str | None, namespace: str | None, for_: str | None) -> None:
     """
     with backend(url, namespace) as there:
         suspend(there, read_for(for_))
-        click.echo(f"suspended{f' for {for_}' if for_ else ', until rqd resume'}")
+        paused = pause_of(ALL_QUEUES, there.views.paused())
+    done = f"suspended{f' for {for_}' if for_ else ', until rqd resume'}"
+    click.echo(json.dumps({"done": done, **paused}, indent=2) if as_json else done)

@@ -49,11 +49,11 @@ class _Column:
             return [text]
         return textwrap.wrap(text, self.width, break_on_hyphens=False)  # --options stay whole
 
-    def padded(self, text: str) -> str:
-        """The text in the column's width, shortened if it must be; coloured by what it says."""
+    def padded(self, text: str, colour: str | None = None) -> str:
+        """The text in the column's width, shortened if it must be."""
         shown = text if len(text) <= self.width else text[: self.width - 1] + "…"
         blanks = " " * (self.width - len(shown))
-        styled = click.style(shown, fg=COLOURS.get(text)) if shown else ""
+        styled = click.style(shown, fg=colour) if shown else ""
         return blanks + styled if self.is_numeric else styled + blanks
 
 
@@ -80,7 +80,10 @@ def echo_table(
     for number in range(len(rows)):
         cells = [column.pieces(number, wraps) for column in columns]
         for pieces in zip_longest(*cells, fillvalue=""):
-            padded = [column.padded(text) for column, text in zip(columns, pieces, strict=True)]
+            padded = [
+                column.padded(text, COLOURS.get(text))
+                for column, text in zip(columns, pieces, strict=True)
+            ]
             click.echo(_line(padded))
     if dropped:
         told = ", ".join(head for head in heads if head in dropped)

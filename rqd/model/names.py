@@ -78,7 +78,7 @@ def parse_duration_s(value: float | str | None, what: str) -> float | None:
         if match and (seconds := float(match[1]) * _UNIT_S[match[2]]) < _LONGEST_S:
             return seconds
     raise ConfigurationError(
-        f"{what} {value!r} is no duration: write seconds, or '30s', '23m', '1h', '2d', or -1"
+        f"{what} {value!r} is no duration: write seconds, or '30s', '23m', '1h', '2d'"
     )
 
 

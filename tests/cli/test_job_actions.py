@@ -42,6 +42,15 @@ def test_a_running_job_is_stopped_and_waited_for(redis_url: str) -> None:
     assert again.err == "rqd: job a is stopped: only a running job can be stopped\n"
 
 
+def test_a_job_is_told_to_have_more_time(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    backend.store.hello("m", "boot", 60, {"host": "h"})
+    enqueue(redis_url)
+    claim(backend)
+
+    assert rqd("job", "a", "extend", "--by", "10m", url=redis_url).out == "a: extended by 10m\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [

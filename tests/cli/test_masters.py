@@ -27,7 +27,7 @@ class Masters:
         self.refusal = ""
         self.dies = False
         for name, host in HOSTS.items():
-            row: dict[str, Any] = {"host": host, "state": "idle", "workers": 1}
+            row: dict[str, Any] = {"host": host, "state": "idle", "workers": 2, "wanted": 1}
             self.there.store.hello(name, "boot", 60, row)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._work)

@@ -77,6 +77,7 @@ def test_the_script_for_a_shell_is_printed(shell: str) -> None:
 
     assert (ran.status, ran.err) == (0, "")
     assert f"_RQD_COMPLETE={shell}_complete" in ran.out
+    refused(rqd("completion", "tcsh"), EX_USAGE, "Invalid value for 'SHELL': 'tcsh' is not one")
 
 
 def test_the_list_of_commands_says_each_in_one_whole_line() -> None:

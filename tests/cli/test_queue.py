@@ -1,6 +1,7 @@
 """`rqd queue`, `rqd suspend`, `rqd resume`: what they do, show and refuse."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -64,6 +65,18 @@ def test_everything_is_suspended_and_resumed(redis_url: str, low: Queue) -> None
 
     assert rqd("resume", url=redis_url).out == "resumed; still paused: low\n"
     assert not is_suspended(redis_url)
+
+
+def test_a_suspension_and_its_end_are_told_as_json(redis_url: str, low: Queue) -> None:
+    told = json.loads(rqd("suspend", "--json", "--for", "1h", url=redis_url).out)
+    assert (told["done"], told["paused"]) == ("suspended for 1h", True)
+    assert told["paused_until"] > datetime.now(UTC).isoformat()
+    told = json.loads(rqd("suspend", "--json", url=redis_url).out)
+    assert (told["done"], told["paused_until"]) == ("suspended, until rqd resume", None)
+    low.pause()
+
+    told = json.loads(rqd("resume", "--json", url=redis_url).out)
+    assert told == {"done": "resumed", "still_paused": ["low"]}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import termios
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 
+from rqd.cli.ps import command
 from rqd.connection import backend_for
 from rqd.queue import Queue
 from rqd.store.exchange import Beat
@@ -67,6 +69,20 @@ def test_ps_lists_the_running_jobs_of_all_hosts(redis_url: str) -> None:
     assert heads.index("memory MiB") + len("memory MiB") == rows[1].index("123.0") + len("123.0")
     assert [row.split()[0] for row in rows] == ["second", "first"]
     assert "123.0" in rows[1]
+
+
+def test_ps_leaves_columns_out_before_it_shortens_names(
+    redis_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_two(redis_url)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    command.main(["--url", redis_url], standalone_mode=False)
+
+    shown = click.unstyle(capsys.readouterr().out)
+    assert "tests.client.work.echo" in shown
+    assert "(too narrow for " in shown
 
 
 class Terminal:

@@ -42,6 +42,18 @@ def test_what_is_shown_steers_no_terminal() -> None:
     assert plain("a\x1b[31mb\r\x07\n\tüß") == "a\\x1b[31mb\\r\\x07\n\tüß"
 
 
+def test_what_says_a_state_is_coloured_but_for_a_heads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    echo_table("Queues", ("state", "failed"), [("failed", 0)])
+
+    red = click.style("failed", fg="red")
+    _, heads, row = capsys.readouterr().out.splitlines()
+    assert red not in heads
+    assert red in row
+
+
 def test_a_narrow_terminal_is_shown_less_and_no_line_wraps(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
