@@ -161,14 +161,14 @@ class Greeting:
         return cls(Owner(*map(read_text, told)))
 
 
-def read_enqueued(answer: list[Any], jobs: Sequence[NewJob]) -> int:
+def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
     """Redis' time in microseconds; writes into the jobs that were left out who has their key.
 
     Raises DuplicateJobError, NoSuchJobError.
     """
+    if isinstance(answer, bytes):
+        return int(answer)
     outcome, told, *more = answer
-    if outcome == b"ok" and not more:
-        return int(told)  # as most are
     match outcome:
         case b"ok":
             left_out = more[0]

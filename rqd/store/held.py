@@ -2,7 +2,7 @@
 
 On redis-py's own way, its pool, the checks before each command and the packing of each argument
 cost more than the round trip itself. What is not the ordinary is left to redis-py here too:
-connecting, login, trying again, every answer but the shortest, and every error.
+connecting, login, trying again, every answer but an enqueue's, and every error.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _FRESH_S = 1.0
 # What is larger is sent by itself: to join it with the rest would cost a copy.
 _LARGE_BYTES = 8 * 1024
 _KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection)
-# An array of two short strings, as an enqueue's answer is.
-_LONGEST_BYTES = 128
-_two_texts = re.compile(rb"\*2\r\n\$\d+\r\n([^\r\n]*)\r\n\$\d+\r\n([^\r\n]*)\r\n").fullmatch
+# What an enqueue answers: its time, in microseconds.
+_instant = re.compile(rb"\$16\r\n(\d{16})\r\n").fullmatch
+_INSTANT_BYTES = len(b"$16\r\n1732559999123456\r\n")
 
 
 def can_hold(pool: redis.ConnectionPool) -> bool:
@@ -85,26 +85,26 @@ class HeldConnections:
 
     def _exchange(self, connection: Any, packed: Sequence[bytes]) -> Any:
         connection.send_packed_command(packed)
-        if self._can_peek and (answer := _short_answer(connection)):
+        if self._can_peek and (answer := _instant_answered(connection)):
             return answer
         return connection.read_response()
 
 
-def _short_answer(connection: Any) -> list[bytes] | None:
-    """An answer of two short strings; None for any other, which is left where it is."""
+def _instant_answered(connection: Any) -> bytes | None:
+    """The answer, if it is an instant; None for any other, which is left where it is."""
     # The touch of redis-py's inside that saves its parser, half of what is left of its cost.
     sock: socket.socket = connection._sock
     try:
-        seen = sock.recv(_LONGEST_BYTES, socket.MSG_PEEK)
+        seen = sock.recv(_INSTANT_BYTES, socket.MSG_PEEK)
     except TimeoutError:
         connection.disconnect()
         raise redis.TimeoutError("Timeout reading from socket") from None
     except OSError:
         return None  # redis-py meets it, too, and has a name for it
-    if (texts := _two_texts(seen)) is None:
+    if (instant := _instant(seen)) is None:
         return None
     os.read(sock.fileno(), len(seen))  # it is there: nothing has to be waited for
-    return list(texts.groups())
+    return instant[1]
 
 
 def _is_stale(connection: Any) -> bool:

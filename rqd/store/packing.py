@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Any
 
 from rqd.model.records import NewJob, Template
-from rqd.store.messagepack import packed_list, packed_text
+from rqd.store.texts import packed_list, packed_text
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
@@ -108,7 +108,7 @@ def _template(like: Template, func_name: str) -> bytes:
         [text.encode() for pair in like.hash_fields(func_name).items() for text in pair]
     )
     told = (like.queue, front, str(like.priority), due, like.wait_limit())
-    return b"".join(map(_with_length, (*(text.encode() for text in told), fields)))
+    return b"".join(map(packed_text, (*(text.encode() for text in told), fields)))
 
 
 def _more_fields(job: NewJob) -> bytes:
@@ -119,10 +119,6 @@ def _more_fields(job: NewJob) -> bytes:
         b"meta_signature": job.meta_signature.encode(),
     }
     return _array([text for pair in more.items() if pair[1] for text in pair])
-
-
-def _with_length(text: bytes) -> bytes:
-    return _length(len(text)) + text
 
 
 def _array(texts: Sequence[bytes]) -> bytes:

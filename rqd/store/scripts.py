@@ -31,7 +31,7 @@ end
 
 
 # Parts that every script speaks with: their functions are plain locals.
-_PLAIN = ("names", "arguments", "one_job")
+_PLAIN = ("names", "texts", "arguments", "one_job")
 
 # Each run of a script would make a hundred functions, a third of what an enqueue costs the server:
 # a part's are made when one of them, or a field of its table, is first asked for.

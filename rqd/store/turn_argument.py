@@ -1,7 +1,7 @@
 """A turn's outcomes and free workers on their way into `turn.lua`: packed in one string, as the
 client library spends more on an argument than the server on a job.
 
-How is in messagepack.py.
+How is in texts.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from functools import cache
 
 from rqd.store.exchange import Settlement, Turn
-from rqd.store.messagepack import packed_list, packed_text
 from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.texts import packed_list, packed_text
 
 
 def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
@@ -26,7 +26,8 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
         settlements.append(_settlement(one, name, result))
     workers = [_texts((number, turn.pids.get(number, 0))) for number in turn.free_workers]
     workers += [_texts((number, "")) for number in turn.ahead]
-    return packed_list([packed_list(settlements), packed_list(workers), _texts(turn.busy)]), staged
+    parts = (b"".join(settlements), b"".join(workers), _texts(turn.busy))
+    return b"".join(map(packed_text, parts)), staged
 
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
@@ -36,7 +37,7 @@ def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
         fields += (_name(name), _text(value))
     if result is not None:
         fields += (_name("result"), _text(result))
-    return packed_list([*map(_text, told), packed_list(fields)])
+    return packed_text(packed_list([*map(_text, told), *fields]))
 
 
 @cache
@@ -46,7 +47,7 @@ def _name(name: str) -> bytes:
 
 
 def _texts(values: Iterable[object]) -> bytes:
-    return packed_list([_text(value) for value in values])
+    return b"".join(map(_text, values))
 
 
 def _text(value: object) -> bytes:

@@ -3,6 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
+from rqd.store.exchange import Turn
 from rqd.store.packing import INLINE_LIMIT_BYTES
 from tests.store.driving import LEASE_US, Driver, ids, job, settlement
 
@@ -283,13 +284,43 @@ def test_a_key_that_is_not_rqds_refuses_a_turn_before_its_first_write(
     assert rqd.dump() == before
 
 
-@pytest.mark.parametrize("kind", ["list", "text"])
-def test_what_stands_in_the_place_of_a_turns_answer_makes_room(rqd: Driver, kind: str) -> None:
+NO_WORKERS = b"\0\0\0\0" * 2
+GARBLED = (
+    b"",
+    b"\0\0\0\0",
+    b"\0\0\0\xffab",
+    b"\0\0\0\x04\0\0\0\x02" + NO_WORKERS,  # a settle without its texts
+    b"\0\0\0\x04\xff\xff\xff\xff" + NO_WORKERS,
+    b"\0\0\0\x09\0\0\0\x01\0\0\0\x01a" + NO_WORKERS,  # with one of seven
+    b"\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0",  # a worker with no pid
+)
+
+
+@pytest.mark.parametrize("packed", GARBLED)
+def test_a_turn_whose_argument_is_garbled_does_nothing(rqd: Driver, packed: bytes) -> None:
     rqd.enqueue("a")
-    if kind == "list":
+    rqd.turn()  # the server knows the script by now
+    before = rqd.dump()
+    command = rqd.store.turn_command(Turn("r", "m", LEASE_US, (), (1,), ("low",)))
+    assert command[0] == "EVALSHA"
+
+    with pytest.raises(ResponseError):
+        rqd.redis.execute_command(*command[:8], packed, *command[9:])
+
+    assert rqd.dump() == before
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"\xc1not ours", b"r", b"r ", b"r \xc1", b"r \x81\xa1a\x01"]
+)
+def test_what_stands_in_the_place_of_a_turns_answer_makes_room(
+    rqd: Driver, text: bytes | None
+) -> None:
+    rqd.enqueue("a")
+    if text is None:
         rqd.redis.rpush("{rqd}:turn:m", "not ours")
     else:
-        rqd.redis.set("{rqd}:turn:m", b"\xc1not ours")
+        rqd.redis.set("{rqd}:turn:m", text)
 
     answer = rqd.turn(free=1, request="r")
 

@@ -30,6 +30,10 @@ ANSWERS = (
     "{'$1\\r\\na', '\\r\\n'}",
     f"{{'{LONG}', 'b'}}",
     "'a'",
+    "'1732559999123456'",
+    "'173255999912345'",
+    "'17325599991234567'",
+    "'1732559999123456\\r\\n'",
     "17",
     "false",
     "redis.status_reply('fine')",
@@ -148,7 +152,7 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(held, "_short_answer", interrupt)
+        patched.setattr(held, "_instant_answered", interrupt)
         with pytest.raises(KeyboardInterrupt):
             driver.enqueue("b")
 

@@ -1,20 +1,20 @@
 -- enqueue: new jobs become ready, scheduled or deferred; all of them or none.
 -- KEYS[1]  {ns}:queues
--- ARGV     request id; all templates, then all jobs, each kind in one string: texts with their lengths
---          before them, in four bytes, big endian. A template is what jobs have in common, six texts:
---          queue, '1' for at front, priority, due in us ('' for now, '+N' for N us from now), ttl in s
---          ('' for none), names and values of the job's hash, as MessagePack. A job is seven: id,
---          number of its template, staged payload's name and size in bytes ('' for none), payload (''
---          if staged), description, further names and values of its hash likewise ('' for none)
--- returns  {'ok', now us}, where unique keys had other jobs left in their place followed by {number
---          of the job, id of the other, ..}; {'duplicate', id} (a live job has this id, or the batch
+-- ARGV     request id; all templates, then all jobs, each kind in one string of packed texts (texts.lua). A
+--          template is what jobs have in common, six texts: queue, '1' for at front, priority, due in us
+--          ('' for now, '+N' for N us from now), ttl in s ('' for none), list of names and values of the
+--          job's hash. A job is seven: id, number of its template, staged payload's name and size in bytes
+--          ('' for none), payload ('' if staged), description, list of further names and values of its
+--          hash ('' for none)
+-- returns  now us, as most often; where unique keys had other jobs left in their place {'ok', now us,
+--          {number of the job, id of the other, ..}}; {'duplicate', id} (a live job has this id, or the batch
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
 --          parent is neither in Redis nor before it in the batch); {'parent left out', id, parent,
 --          holder's id, unique key}; {'awaited', id} (others wait for this id, and it would wait too);
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names one_job arguments ready terms unique limits ledger ending callbacks dependents groups
+--@ names texts one_job arguments ready terms unique limits ledger ending callbacks dependents groups
 local request, told, packed = take(), take(), take()
 local refused = garbled()
 if refused then return refused end
@@ -26,7 +26,7 @@ while from <= #told do
   local queue, front, priority, due, ttl, packed_fields
   queue, front, priority, due, ttl, packed_fields, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', told, from)
-  local after, fields = sound(string.match(due, '^%+?(.*)$')), texts_of(packed_fields)
+  local after, fields = sound(string.match(due, '^%+?(.*)$')), texts_in(packed_fields)
   local template = { queue = queue, front = front == '1', priority = sound(priority), due = due,
     ttl = sound(ttl), fields = fields, is_plain = false }
   if (due ~= '' and not after) or (ttl ~= '' and not template.ttl) or #fields % 2 == 1
@@ -60,7 +60,7 @@ while from <= #packed do
   id, like, staged, size, payload, description, more, from =
     struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0I4c0', packed, from)
   local new = { id = id, like = templates[tonumber(like)], staged = staged, size = size,
-    payload = payload, description = description, more = more == '' and NONE or texts_of(more),
+    payload = payload, description = description, more = more == '' and NONE or texts_in(more),
     is_again = false }
   if not new.like then return redis.error_reply("ERR these are none of this script's arguments") end
   jobs[#jobs + 1] = new
@@ -190,7 +190,7 @@ for number, new in ipairs(jobs) do
     kept[#kept + 1] = new
   end
 end
-if done_at then return { 'ok', done_at } end
+if done_at then return done_at end
 refused = refusal(touched)
 if refused then return refused end
 if not kept[1] then return { 'ok', int(now_us()), left_out } end
@@ -309,6 +309,6 @@ for queue, has in pairs(queues) do
   end
   if has.ready[1] then Ready.announce(queue, not is_any_paused) end
 end
-if not left_out[1] then return { 'ok', stamp } end
+if not left_out[1] then return stamp end
 redis.call('SET', memo_key, cmsgpack.pack({ stamp, left_out }), 'EX', Ready.REPLAY_S)
 return { 'ok', stamp, left_out }

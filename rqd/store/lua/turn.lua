@@ -1,11 +1,11 @@
 -- turn: a master's one round trip: settles what ended, promotes what is due, claims for free workers.
 -- KEYS[1]  {ns}:queues
 -- ARGV     request id, master, lease in us, '1' to write the master's own wake marker if a worker
---          stays free; packed together (see take_packed): of each settle {job id, token, worker,
---          decision (finish | repeat | fail | retry | put_back | park | lose | stop), delay in us,
---          staged result's name, {further field, its value, ..}}; of each free worker {number, pid of
---          its waiting process or 0}, and of those that take a job behind the one they have {number,
---          ''}; numbers of workers that have a job; the name of the precedence of queues ('' without free
+--          stays free; packed together (texts.lua), three texts: of each settle a list of job id, token,
+--          worker, decision (finish | repeat | fail | retry | put_back | park | lose | stop), delay in us,
+--          staged result's name, and further fields with their values; of each free worker number, pid
+--          of its waiting process or 0, and of those that take a job behind the one they have number,
+--          ''; numbers of workers that have a job. The name of the precedence of queues ('' without free
 --          workers), and behind it, with a space between them, its order and the order's state if it
 --          is not strict (lib/orders.lua); number of its queues (0 if it was told before), those in
 --          order, each with its weight and a space before it if the order is weighted
@@ -14,25 +14,35 @@
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
 -- request id; a replay returns the verdicts, and the claims it still holds.
---@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap settle claim orders
+--@ names texts arguments ready pause terms unique limits ledger ending callbacks dependents groups reap settle claim orders
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
 local STAYS = { put_back = true, park = true, lose = true, stop = true }
 local request, master, lease_us, nudge = take(), take(), take_number(1), take() == '1'
-local packed = take_packed()
+local settled, offered, occupied = struct.unpack('>I4c0I4c0I4c0', take())
 local settles, workers, free, busy = {}, {}, 0, {}
-for i, told in ipairs(list_in(packed[1])) do
-  local one = Settle.read(told)
+local from = 1
+while from <= #settled do
+  local told
+  told, from = struct.unpack('>I4c0', settled, from)
+  local one = Settle.read(unpacked(told))
   if not one then is_garbled = true end
-  settles[i] = one
+  settles[#settles + 1] = one
 end
-for i, told in ipairs(list_in(packed[2])) do
-  local number, pid = unpack(texts_in(told, 2))
-  if not (number and string.find(number, '^%d+$')) then is_garbled = true end
-  workers[i] = { number = number, pid = pid ~= '' and pid }
+from = 1
+while from <= #offered do
+  local number, pid
+  number, pid, from = struct.unpack('>I4c0I4c0', offered, from)
+  if not string.find(number, '^%d+$') then is_garbled = true end
+  workers[#workers + 1] = { number = number, pid = pid ~= '' and pid }
   if pid ~= '' then free = free + 1 end
 end
-for _, number in ipairs(texts_in(packed[3])) do busy[number] = true end
+from = 1
+while from <= #occupied do
+  local number
+  number, from = struct.unpack('>I4c0', occupied, from)
+  busy[number] = true
+end
 local precedence, ranked = take(), {}
 local order, state = nil, nil
 if string.find(precedence, ' ', 1, true) then
@@ -48,9 +58,11 @@ for i = 1, take_count() do
   ranked[2 * i - 1], ranked[2 * i] = rank, queue
 end
 
--- The last turn as it was kept; nil if somebody wrote something else there.
-local function remembered(packed)
-  local is_whole, kept = pcall(cmsgpack.unpack, packed)
+-- The last turn as it was kept behind its request, if that is this one: its verdicts and its claims, of
+-- each {id, token, queue, worker}; nil if somebody wrote something else there.
+local function remembered(memo)
+  if type(memo) ~= 'string' or string.sub(memo, 1, #request + 1) ~= request .. ' ' then return nil end
+  local is_whole, kept = pcall(cmsgpack.unpack, string.sub(memo, #request + 2))
   if is_whole and type(kept) == 'table' and type(kept.verdicts) == 'table'
     and type(kept.claims) == 'table' then return kept end
 end
@@ -69,19 +81,19 @@ elseif workers[1] and redis.call('EXISTS', precedence) == 0 then
   return redis.error_reply('NOPRECEDENCE tell the queues again')
 end
 local now = now_us()
-local memo = redis.pcall('GET', memo_key)
-memo = type(memo) == 'string' and remembered(memo)
+local memo = remembered(redis.pcall('GET', memo_key))
 local verdicts, claims, next_due = {}, {}, nil
 
-if memo and memo.request == request then
+if memo then
   verdicts = memo.verdicts
   for _, one in ipairs(memo.claims) do
-    local job = redis.pcall('HMGET', P .. 'job:' .. one.id, 'lease', 'func_name', 'payload',
+    local id, token, queue, worker = unpack(one)
+    local job = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
       'signature', 'terms', 'tally')
-    if job[1] == one.token
+    if job[1] == token
       and Claim.is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
-      claims[#claims + 1] = { one.id, one.token, tonumber(job[9]), one.queue, one.worker, job[2],
+      claims[#claims + 1] = { id, token, tonumber(job[9]), queue, worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0', job[12] or '' }
       Claim.add_rest(claims[#claims], job[11], job[13])
@@ -117,9 +129,9 @@ else
   else
     claims = Claim.for_workers(workers, precedence, by, now)
   end
-  local kept = { request = request, verdicts = verdicts, claims = {} }
+  local kept = { verdicts = verdicts, claims = {} }
   for i, one in ipairs(claims) do
-    kept.claims[i] = { id = one[1], token = one[2], queue = one[4], worker = one[5] }
+    kept.claims[i] = { one[1], one[2], one[4], one[5] }
     busy[one[5]] = true
   end
   for _, one in ipairs(settles) do
@@ -128,7 +140,9 @@ else
         'queue', '', 'since', int(now))
     end
   end
-  if settles[1] or claims[1] then redis.call('SET', memo_key, cmsgpack.pack(kept), 'EX', 3600) end
+  if settles[1] or claims[1] then
+    redis.call('SET', memo_key, request .. ' ' .. cmsgpack.pack(kept), 'EX', 3600)
+  end
 end
 
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen

@@ -34,33 +34,6 @@ local function take_fields()
   return fields
 end
 
--- A list packed as MessagePack, whose lists and texts the client packs as well (messagepack.py): it spends
--- more on an argument than the server on a job.
-local function take_packed()
-  local is_whole, list = pcall(cmsgpack.unpack, take())
-  if is_whole and type(list) == 'table' then return list end
-  is_garbled = true
-  return {}
-end
-
-local function list_in(list)
-  if type(list) == 'table' then return list end
-  is_garbled = true
-  return {}
-end
-
--- The list, if it has nothing but texts among the first so many, or among all; else an empty one.
-local function texts_in(list, number)
-  list = list_in(list)
-  for i = 1, number or #list do
-    if type(list[i]) ~= 'string' then
-      is_garbled = true
-      return {}
-    end
-  end
-  return list
-end
-
 local function garbled()
   if is_garbled or at ~= #ARGV + 1 then
     return redis.error_reply("ERR these are none of this script's arguments")

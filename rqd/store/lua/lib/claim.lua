@@ -44,14 +44,18 @@ end
 
 -- When the next scheduled job is due; '' if none is, or at no time that a clock will show.
 function Claim.next_due_time()
-  local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
+  return Claim.due_time_of(redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES'))
+end
+
+function Claim.due_time_of(first)
   return sound(first[2]) and int(tonumber(first[2])) or ''
 end
 
 -- The same, after those that are due by now were promoted.
 function Claim.promote_and_look(now)
   local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')
-  if first[2] and tonumber(first[2]) <= now then Claim.promote(now, 100) end
+  if not first[2] or tonumber(first[2]) > now then return Claim.due_time_of(first) end
+  Claim.promote(now, 100)
   return Claim.next_due_time()
 end
 
@@ -85,8 +89,8 @@ end
 local WHOLE, DECIMAL = '^%d+$', '^[%d.eE+-]+$'
 function Claim.is_usable(func_name, serializer, timeout, left, used, attempt, losses)
   return func_name and serializer and Claim.is_plain(timeout, DECIMAL)
-    and Claim.is_plain(left or '0', WHOLE) and Claim.is_plain(used or '0', WHOLE)
-    and Claim.is_plain(attempt or '0', WHOLE) and Claim.is_plain(losses or '0', WHOLE)
+    and (not left or Claim.is_plain(left, WHOLE)) and (not used or Claim.is_plain(used, WHOLE))
+    and (not attempt or Claim.is_plain(attempt, WHOLE)) and (not losses or Claim.is_plain(losses, WHOLE))
 end
 
 -- A signed job's claim has what else its signature binds, as it stands in the hash; and where
@@ -151,7 +155,7 @@ function Claim.start(id, queue, fence, worker, by, now)
   local token = int(fence) .. ':' .. by.nonce
   attempt = (tonumber(attempt) or 0) + 1
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
-    'attempt', attempt, 'worker', by.master .. ':' .. worker.number)
+    'attempt', int(attempt), 'worker', by.master .. ':' .. worker.number)
   local left_ms = held[6] and redis.call('PTTL', job) or -1
   if held[6] then
     redis.call('PERSIST', job)

@@ -117,8 +117,8 @@ end
 function Ending.record(id, kind, attempt, fields, now)
   local key = P .. 'job:' .. id .. ':results'
   local function add()
-    return redis.pcall('XADD', key, 'MAXLEN', 10, '*',
-      'type', kind, 'attempt', sound(attempt) or 0, 'ended_us', int(now), unpack(fields))
+    return redis.pcall('XADD', key, 'MAXLEN', '10', '*',
+      'type', kind, 'attempt', int(sound(attempt) or 0), 'ended_us', int(now), unpack(fields))
   end
   local added = add()
   if type(added) ~= 'table' or not added.err then return end

@@ -12,12 +12,12 @@ local AGAIN = { ['repeat'] = true, retry = true, put_back = true, park = true }
 Settle.DECISIONS = { finish = true, ['repeat'] = true, fail = true, retry = true, put_back = true,
   park = true, lose = true, stop = true }
 
--- An attempt's outcome as `turn` is told of it; nil if it is none.
-function Settle.read(told)
-  local id, token, worker, decision, delay_us, staged = unpack(texts_in(told, 6))
-  local fields = staged and texts_in(told[7])
+-- An attempt's outcome as `turn` is told of it, in texts and the place where they end; nil if it is none.
+function Settle.read(id, token, worker, decision, delay_us, staged, ...)
+  local fields = { ... }
+  fields[#fields] = nil
   delay_us = sound(delay_us)
-  if not fields or #fields % 2 == 1 or not delay_us or delay_us < 0 then return nil end
+  if type(staged) ~= 'string' or #fields % 2 == 1 or not delay_us or delay_us < 0 then return nil end
   return Settle.DECISIONS[decision] and { id = id, token = token, worker = worker, decision = decision,
     delay_us = delay_us, staged = staged, fields = fields }
 end
@@ -149,7 +149,7 @@ function Settle.attempt(one, now)
     return 'settled'
   end
   if cause_before then redis.call('HDEL', job, 'cause') end
-  local more = { 'lease', '', 'settled', token, 'losses', 0 }
+  local more = { 'lease', '', 'settled', token, 'losses', '0' }
   if one.staged ~= '' then
     redis.call('RENAME', P .. 'staged:' .. one.staged, job .. ':result')
     redis.call('PERSIST', job .. ':result')
