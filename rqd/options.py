@@ -285,5 +285,5 @@ def time_limit_s(value: float | str | None, what: str) -> float | None:
 def _time_to_wait_s(value: float | str | None) -> float | None:
     seconds = parse_duration_s(value, "ttl")
     if seconds == 0:
-        raise ConfigurationError("ttl 0 would let the job expire at once: write seconds, or None")
+        raise ConfigurationError("ttl 0 would let the job expire at once: write seconds, or -1")
     return None if seconds == -1 else seconds

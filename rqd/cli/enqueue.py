@@ -183,10 +183,15 @@ def _limit(text: str | None) -> RateLimit | None:
     count, slash, per = number.partition("/")
     if not key or not count.isdecimal() or len(count) > _DIGITS:
         raise ConfigurationError(f"--limit {text}: write KEY:N, or KEY:N/1m for N starts in 1m")
-    if not slash:
-        return RateLimit(key, int(count))
-    per_s = parse_duration_s(f"1{per}" if per.isalpha() else per, f"--limit {text}:")
-    return RateLimit(key, rate=int(count), per=per_s or 0)
+    per = f"1{per}" if per.isalpha() else per
+    per_s = parse_duration_s(per, f"--limit {text}:") if slash else None
+    try:
+        if per_s is None:
+            return RateLimit(key, int(count))
+        return RateLimit(key, rate=int(count), per=per_s)
+    except ConfigurationError as error:
+        why = str(error)
+        raise ConfigurationError(f"--limit {text}: {why.partition('): ')[2] or why}") from error
 
 
 def _split(argument: str) -> tuple[str | None, str, str]:

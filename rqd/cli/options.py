@@ -44,7 +44,9 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def as_typed() -> Iterator[None]:
-    """Errors that begin with the name of an argument in Python name the option that was typed."""
+    """Errors that begin with the name of an argument in Python name the option that was typed: that
+    one can't be, whatever kind of error it was.
+    """
     try:
         yield
     except (ConfigurationError, InvalidCallError) as error:
@@ -60,7 +62,7 @@ def as_typed() -> Iterator[None]:
         word = told.partition(" ")[0]
         if word not in flags:
             raise
-        raise type(error)(told.replace(word, flags[word], 1)) from error
+        raise ConfigurationError(told.replace(word, flags[word], 1)) from error
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def parse_memory(value: int | str | None, what: str) -> int | None:
         return -1
     size_bytes = parse_size_bytes(text, what)
     if size_bytes < _LEAST_BYTES:
-        raise ConfigurationError(f"{what} {text} is {size_bytes:,} bytes: write 1M or more, or -1")
+        raise ConfigurationError(f"{what} {text} is less than 1 MiB: write 1M or more, or -1")
     return size_bytes
 
 
