@@ -84,7 +84,8 @@ def use_redis(
     `REDIS_URL`, then localhost:6379; `namespace` None is `RQD_NAMESPACE` or `rqd`.
     `signing_keys`: the first one signs, all verify; None for `RQD_SIGNING_KEY`, then
     `RQD_SIGNING_KEY_FILE`; an empty list for none. Nothing is connected before the first use.
-    Raises ConfigurationError for a URL that can't be read, and for keys that are none.
+    Raises ConfigurationError for a URL that can't be read, for a client that can't be used, and for
+    keys that are none.
     """
     _connections.default = _open(connection, namespace, signing_keys)
 
@@ -102,7 +103,11 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
         if (opened := _connections.by_url.get(key)) is None:
             opened = _connections.by_url[key] = _open(connection, None)
         return opened
-    if (known := _connections.by_client.get(connection)) is None:
+    try:
+        known = _connections.by_client.get(connection)
+    except TypeError:  # a number, a dict: what it lacks is said when it is opened
+        known = None
+    if known is None:
         known = _connections.by_client[connection] = _open(connection, None)
     return known
 

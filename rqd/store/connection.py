@@ -106,7 +106,8 @@ def client_connection(target: str | Client | None) -> redis.Redis:
 
     A call waits 5 s at most for an answer, or as long as the URL or client says, and is sent again:
     twice, or for some seconds where sentinels or a cluster may name another server meanwhile. Every
-    script is safe to send twice. Raises ConfigurationError for a URL that can't be read.
+    script is safe to send twice. Raises ConfigurationError for a URL that can't be read, and for
+    what is neither that nor a client.
     """
     if target is None or isinstance(target, str):
         url = default_url() if target is None else target
@@ -114,6 +115,7 @@ def client_connection(target: str | Client | None) -> redis.Redis:
         pool = _pool_of_url(read)
         pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
     else:
+        _check_client(target)
         url = url_of(target)
         read, pool = _pool_like(target)
         if read.kind:
@@ -165,6 +167,19 @@ def _read(url: str) -> Target:
         raise
     except ValueError as error:
         raise ConfigurationError(f"URL {hide_password(url)!r}: {error}") from error
+
+
+def _check_client(given: object) -> None:
+    """By what is read of it: another library's client may do."""
+    if isinstance(given, redis.RedisCluster):
+        return
+    pool = getattr(given, "connection_pool", None)
+    if pool is None or inspect.iscoroutinefunction(pool.disconnect):
+        kind = type(given)
+        raise ConfigurationError(
+            f"connection: a {kind.__module__}.{kind.__qualname__} is none: write a URL, or hand in"
+            " a redis.Redis (to rqd.aio, too)"
+        )
 
 
 def _plain_client(url: str, pool: redis.ConnectionPool, **settings: Any) -> PlainClient:

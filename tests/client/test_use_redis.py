@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 
+import rqd.aio
 from rqd import Job, Queue, Worker, use_redis
 from rqd.connection import _connections, backend_for
 from rqd.exceptions import ConfigurationError, ServerUnavailableError
@@ -140,3 +143,15 @@ def test_a_workers_queues_are_named_once_and_bring_their_redis(redis_url: str) -
     assert worker.queues[1].connection is queue.connection
     with pytest.raises(ConfigurationError, match="name at least one queue"):
         Worker([])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [7, {"host": "h"}, b"redis://h", object(), redis.asyncio.Redis(), redis.ConnectionPool()],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_neither_a_url_nor_a_client_is_refused_with_its_type(given: Any) -> None:
+    kind = f"connection: a {type(given).__module__}.{type(given).__qualname__} is none: write a URL"
+    for use in (use_redis, partial(Queue, "low"), partial(rqd.aio.Queue, "low")):
+        with pytest.raises(ConfigurationError, match=kind):
+            use(given)
