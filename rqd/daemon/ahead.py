@@ -30,23 +30,23 @@ class Ahead:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
 
-    def numbers(self) -> list[int]:
+    def numbers(self, now: float) -> list[int]:
         """Workers for which further jobs may be claimed, each as often as it takes one; none beside
         a suspect.
         """
-        wanted = {worker.number: worker.ahead_wanted for worker in self._workers}
+        wanted = {worker.number: worker.ahead_wanted(now) for worker in self._workers}
         if not any(wanted.values()) or self._workers.has_suspect():
             return []
         # Those of all workers in turn, so that few jobs are not all behind one.
         rounds = range(max(wanted.values()))
         return [number for turn in rounds for number, count in wanted.items() if turn < count]
 
-    def need_jobs_in_s(self) -> float:
+    def need_jobs_in_s(self, now: float) -> float:
         """When there will be a process with nothing to do, as far as can be told; 0 for now."""
         workers = self._workers
         if any(worker.wanted and worker.run is None for worker in workers):
             return 0.0 if workers.has_waiting_child() else _FORK_S
-        short = [worker for worker in workers if worker.ahead_wanted > len(worker.ahead)]
+        short = [worker for worker in workers if worker.ahead_wanted(now) > len(worker.ahead)]
         if any(worker.child and worker.child.jobs_left > 0 for worker in short):
             return 0.0
         return _FORK_S if short else _TURN_S

@@ -87,6 +87,7 @@ class Children:
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
         self.ahead = self.places.ahead
         self._hear_at = math.inf  # those that are quiet
+        self._assigned: dict[int, Worker] = {}  # those that have got jobs since
         self._caught: list[Ended] = []  # that was heard between two calls of `collect`
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
@@ -154,9 +155,17 @@ class Children:
         return ended
 
     def assign(self, claim: Claim, now: float) -> None:
-        """Gives a claimed job to its worker; it is sent when a child waits there."""
+        """Gives a claimed job to its worker: see `start_assigned`."""
         self.workers.assign(claim, now)
-        self.places.send(self.workers.by_number[claim.worker], now)
+        self._assigned[claim.worker] = self.workers.by_number[claim.worker]
+
+    def start_assigned(self, now: float) -> None:
+        """Sends what was assigned to the children that wait for it: all of a worker's at once, as
+        one that works already need not be woken for the next.
+        """
+        for worker in self._assigned.values():
+            self.places.send(worker, now)
+        self._assigned.clear()
 
     def release_unsent(self, reason: str) -> list[Ended]:
         """Takes back the jobs that no child has begun; and what is known of the others by then."""

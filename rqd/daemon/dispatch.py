@@ -51,6 +51,7 @@ class Dispatch:
         self._log = log
         self._host = socket.gethostname()
         self._ended: list[Ended] = []
+        self._recorded: list[tuple[Ended, str]] = []  # with its verdict
         self._gather_since: float | None = None
         self._gather_until: float | None = None
         self._advised: set[str] = set()
@@ -154,6 +155,14 @@ class Dispatch:
         (turn, ended), self._pending = self._pending, None
         self._apply(turn, ended, TurnAnswer.parse(answer), now)
 
+    def tell_recorded(self) -> None:
+        """Logs what has been recorded: nobody waits for it, but Redis may be at the next turn."""
+        recorded, self._recorded = self._recorded, []
+        for one, verdict in recorded:
+            log_ending(self._log, one.run, one.report, verdict)
+            self._advise(one)
+            self._children.note_ending(one)
+
     def settle_and_claim(self, now: float) -> None:
         """Sends a turn, if there is anything to record, or a reason to look for work."""
         link = self._link
@@ -213,7 +222,7 @@ class Dispatch:
         ahead: list[int] = []
         if may_claim and (self._look or ended):
             free = self._free()
-            ahead = self._ahead(len(free))
+            ahead = self._ahead(len(free), now)
         if not ended and not free and not ahead:
             self._gather_since = self._gather_until = None
             return None
@@ -244,7 +253,7 @@ class Dispatch:
 
     def _gathers(self, now: float) -> bool:
         """True while a turn is better put off: there is a backlog, and nobody to begin with it."""
-        wait_s = self._children.ahead.need_jobs_in_s() if self._look else 0.0
+        wait_s = self._children.ahead.need_jobs_in_s(now) if self._look else 0.0
         if not wait_s:
             return False
         self._gather_since = now if self._gather_since is None else self._gather_since
@@ -284,11 +293,8 @@ class Dispatch:
             self._start(claim, now)
             if at < len(turn.free_workers):
                 self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
-        # Last, as nobody waits for it.
-        for one, verdict in zip(ended, answer.verdicts, strict=True):
-            log_ending(self._log, one.run, one.report, verdict)
-            self._advise(one)
-            self._children.note_ending(one)
+        self._children.start_assigned(now)
+        self._recorded += zip(ended, answer.verdicts, strict=True)
 
     def _advise(self, ended: Ended) -> None:
         """Says once for each module that its import is paid by every job."""
@@ -314,6 +320,7 @@ class Dispatch:
             self._start_large(claim, now)
 
     def _start_large(self, claim: Claim, now: float) -> None:
+        self._children.start_assigned(now)  # they need not wait for this one
         store, limit = self._link.store, self._config.payload_limit_bytes
         payload = self._link.attempt(lambda: store.fetch_payload(claim.id, limit + 1), now)
         if payload is None:
@@ -346,10 +353,10 @@ class Dispatch:
     def _free(self) -> list[int]:
         return self._children.workers.free_numbers()[: self._claims_left]
 
-    def _ahead(self, free: int) -> list[int]:
+    def _ahead(self, free: int, now: float) -> list[int]:
         left = self._claims_left
         most = _MOST_WITH_AHEAD if left is None else min(left, _MOST_WITH_AHEAD)
-        return self._children.ahead.numbers()[: max(0, most - free)]
+        return self._children.ahead.numbers(now)[: max(0, most - free)]
 
 
 def _has_not_begun(ended: Ended) -> bool:

@@ -211,12 +211,13 @@ class Worker:
         """Since when it has to do with the job it runs; where it has none, its latest one's end."""
         return self.ended_at if self.run is None else max(self.run.claimed_at, self.ended_at)
 
-    @property
-    def ahead_wanted(self) -> int:
-        """How many more jobs it may hold behind the one it runs: as many as it has soon run, by the
-        latest one, so that none of them waits here while another master has nothing to do.
+    def ahead_wanted(self, now: float) -> int:
+        """How many more jobs it may hold behind the one it runs, or gets: as many as it has soon
+        run, by the latest ones, so that none of them waits here while another master has nothing
+        to do.
         """
-        if not self.wanted or self.run is None:
+        has_rested = self.run is None and now > self.ended_at + _AHEAD_S
+        if not self.wanted or has_rested:
             return 0
         soon = int(_AHEAD_S / max(self.pace_s, _AHEAD_S / _MOST_AHEAD))
         return max(0, soon - len(self.ahead))

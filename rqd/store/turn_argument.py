@@ -51,5 +51,8 @@ def _texts(values: Iterable[object]) -> bytes:
 
 
 def _text(value: object) -> bytes:
+    if type(value) is bytes:
+        return packed_text(value)
+    text = str(value)
     # A lone surrogate of a job's message must not keep its outcome from Redis.
-    return packed_text(value if isinstance(value, bytes) else str(value).encode(errors="replace"))
+    return packed_text(text.encode() if text.isascii() else text.encode(errors="replace"))

@@ -51,12 +51,21 @@ def held(workers: Workers) -> list[str]:
 
 
 def test_nothing_is_held_ahead_until_a_job_was_quick(place: Place) -> None:
-    assert place.ahead.numbers() == []
+    assert place.ahead.numbers(1.0) == []
 
     end(place, "a", at=1.001)
     place.workers.assign(claim_of("b"), now=1.002)
 
-    assert place.ahead.numbers() == [1] * 20
+    assert place.ahead.numbers(1.0) == [1] * 20
+
+
+def test_a_worker_that_has_just_run_dry_gets_more_than_one_job_and_one_that_rests_does_not(
+    place: Place,
+) -> None:
+    end(place, "a", at=1.001)
+
+    assert place.ahead.numbers(1.002) == [1] * 20
+    assert place.ahead.numbers(1.03) == []
 
 
 @pytest.mark.parametrize(("took_s", "wanted"), [(0.0001, 24), (0.005, 4), (0.019, 1), (0.021, 0)])
@@ -64,7 +73,7 @@ def test_as_many_are_held_as_are_soon_run(place: Place, took_s: float, wanted: i
     end(place, "a", at=1.0 + took_s)
     place.workers.assign(claim_of("b"), now=2.0)
 
-    assert len(place.ahead.numbers()) == wanted
+    assert len(place.ahead.numbers(1.0)) == wanted
 
 
 def test_the_next_one_is_the_workers_as_soon_as_one_has_ended(place: Place) -> None:
@@ -88,7 +97,7 @@ def test_idle_time_is_not_taken_for_a_jobs_pace(place: Place) -> None:
     end(place, "b", at=500.001)
     place.workers.assign(claim_of("c"), now=500.002)
 
-    assert len(place.ahead.numbers()) == 20
+    assert len(place.ahead.numbers(1.0)) == 20
 
 
 def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
@@ -111,7 +120,7 @@ def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
     place.workers.send(place.worker, 1.001)
     place.ahead.free_waiting(1.1)
 
-    assert place.ahead.numbers() == []
+    assert place.ahead.numbers(1.0) == []
 
 
 def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> None:
@@ -120,10 +129,10 @@ def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> Non
     place.workers.send(place.worker, 1.002)
 
     place.ahead.free_waiting(1.051)
-    assert len(place.ahead.numbers()) == 20
+    assert len(place.ahead.numbers(1.0)) == 20
     place.ahead.free_waiting(1.053)
 
-    assert place.ahead.numbers() == []
+    assert place.ahead.numbers(1.0) == []
 
 
 def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
@@ -168,7 +177,7 @@ def test_few_jobs_are_not_all_behind_one_worker(place: Place) -> None:
     for worker in place.workers:
         worker.pace_s = 0.01
 
-    assert place.ahead.numbers() == [1, 2, 1, 2]
+    assert place.ahead.numbers(1.0) == [1, 2, 1, 2]
 
 
 def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
@@ -176,7 +185,7 @@ def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
     place.workers.by_number[2] = Worker(2)
     place.workers.assign(claim_of("x", worker=2, losses=2), now=1.0)
 
-    assert place.ahead.numbers() == []
+    assert place.ahead.numbers(1.0) == []
 
 
 def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
@@ -192,18 +201,18 @@ def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place
     place.worker.pace_s = 0.0025
     child = place.worker.child
     assert child is not None
-    assert place.ahead.need_jobs_in_s() == 0
+    assert place.ahead.need_jobs_in_s(1.0) == 0
 
     child.jobs_left = 0
-    assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)  # its next one is forked first
+    assert place.ahead.need_jobs_in_s(1.0) == pytest.approx(0.002)  # its next one is forked first
 
     for name in ("b", "c", "d", "e"):  # half of what it may hold
-        assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)
+        assert place.ahead.need_jobs_in_s(1.0) == pytest.approx(0.002)
         place.workers.assign(claim_of(name), now=1.0)
-    assert place.ahead.need_jobs_in_s() == pytest.approx(0.005)
+    assert place.ahead.need_jobs_in_s(1.0) == pytest.approx(0.005)
 
     place.workers.by_number[2] = Worker(2)
-    assert place.ahead.need_jobs_in_s() == pytest.approx(0.002)  # free, but without a process
+    assert place.ahead.need_jobs_in_s(1.0) == pytest.approx(0.002)  # free, but without a process
 
 
 def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -> None:
