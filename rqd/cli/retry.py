@@ -126,7 +126,7 @@ def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
             click.echo(f"rqd: {error}", err=True)
         else:
             if not as_json:
-                click.echo(f"{job_id}: {told[job_id]}")
+                click.echo(f"{job_id}: requeued")  # it may run already, or have ended
     if as_json:
         click.echo(json.dumps({"jobs": told}, indent=2))
     return status

@@ -48,7 +48,7 @@ def test_all_jobs_run_again_and_json_names_them(redis_url: str) -> None:
 def test_jobs_run_again_by_id_and_what_is_none_is_said(redis_url: str) -> None:
     ran = rqd("retry", "b", "nobody", "c", url=redis_url)
 
-    assert (ran.status, ran.out) == (1, "b: queued\nc: queued\n")
+    assert (ran.status, ran.out) == (1, "b: requeued\nc: requeued\n")
     assert ran.err.startswith("rqd: no job 'nobody'")
     assert queued(redis_url) == ["b", "c"]
     assert rqd("retry", "nobody", url=redis_url).status == 66
