@@ -29,6 +29,7 @@ class Ahead:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+        self._due = 0.0  # nothing has waited for too long before
 
     def numbers(self, now: float) -> list[int]:
         """Workers for which further jobs may be claimed, each as often as it takes one; none beside
@@ -91,21 +92,21 @@ class Ahead:
         """Lets go of what waits behind a job that takes longer than was thought, or in a place that
         was taken away.
         """
+        if now < self._due and all(worker.wanted for worker in self._workers):
+            return []
         freed: list[Run] = []
         for worker in self._workers:
             if now >= _waits_since(worker) + _WAITS_S:
                 freed += worker.free_ahead()
-                # Not so quick after all: nothing more until another job was.
-                worker.pace_s = math.inf
             elif not worker.wanted and worker.child is None:
                 freed += worker.free_unsent()
-            elif worker.run is not None and now >= worker.began_at + _WAITS_S:
-                worker.pace_s = math.inf  # nor behind this one
+        # What is claimed from now on has its time, too.
+        self._due = min([now, *map(_waits_since, self._workers)]) + _WAITS_S
         return freed
 
     def next_due(self) -> float:
-        """When `free_waiting` has something to do, at the latest."""
-        return min(map(_waits_since, self._workers), default=math.inf) + _WAITS_S
+        """When `free_waiting` has something to do, at the earliest."""
+        return self._due if any(worker.ahead for worker in self._workers) else math.inf
 
 
 def _waits_since(worker: Worker) -> float:

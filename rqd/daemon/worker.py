@@ -195,7 +195,7 @@ class Worker:
     run: Run | None = None
     ahead: list[Run] = field(default_factory=list)  # what it runs next; empty where `run` is None
     ended_at: float = 0.0  # its latest job
-    pace_s: float = math.inf  # what that one took in all, with the process it waited for
+    pace_s: float = math.inf  # what one takes by now, with the process that it waits for
     tail: Tail = field(default_factory=Tail)
     segments: Segments = field(default_factory=Segments)  # of what comes from its children
     last_error: str = ""
@@ -219,7 +219,8 @@ class Worker:
         has_rested = self.run is None and now > self.ended_at + _AHEAD_S
         if not self.wanted or has_rested:
             return 0
-        soon = int(_AHEAD_S / max(self.pace_s, _AHEAD_S / _MOST_AHEAD))
+        pace_s = self.pace_s if self.run is None else max(self.pace_s, now - self.began_at)
+        soon = int(_AHEAD_S / max(pace_s, _AHEAD_S / _MOST_AHEAD))
         return max(0, soon - len(self.ahead))
 
     @property
@@ -277,11 +278,14 @@ class Worker:
         `now` where it has ended by itself, so that the next one may take as long.
         """
         if self.run is not None and now is not None:
-            self.pace_s = now - self.began_at
             self.ended_at = now
         self.run = self.ahead.pop(0) if self.ahead else None
         if self.run is not None and self.run.is_posted and now is not None:
             self.run.start(now)  # its child has gone on by itself
+
+    def note_pace(self, took_s: float) -> None:
+        """So long a job has taken. A quick one after others may only have been heard of late."""
+        self.pace_s = took_s if self.pace_s == math.inf else max(took_s, self.pace_s / 2)
 
     def _hold(self, runs: list[Run]) -> None:
         self.run, self.ahead = (runs[0], runs[1:]) if runs else (None, [])

@@ -282,7 +282,7 @@ class Workers:
             worker.end_run(now)
             ended.append((run, report))
         if ended:
-            worker.pace_s = (now - began_at) / len(ended)
+            worker.note_pace((now - began_at) / len(ended))
             if child.jobs_left < 1 and not (worker.run and worker.run.is_posted):
                 if child.expects_more:
                     child.end_jobs()

@@ -279,7 +279,7 @@ class ZygoteProcess:
             return self._forked_in_vain(worker, pid)
         channel_fd, pidfd, *mailbox_fds = self._fds[:count]
         del self._fds[:count]
-        channel = socket.socket(fileno=channel_fd)
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel_fd)
         channel.setblocking(False)
         return Forked(worker, pid, channel, pidfd, Mailbox(*mailbox_fds) if mailbox_fds else None)
 

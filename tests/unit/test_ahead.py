@@ -103,9 +103,9 @@ def test_idle_time_is_not_taken_for_a_jobs_pace(place: Place) -> None:
 def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
-    assert place.ahead.next_due() == pytest.approx(1.05)
 
     assert place.ahead.free_waiting(1.049) == []
+    assert place.ahead.next_due() == pytest.approx(1.05)
     freed = place.ahead.free_waiting(1.051)
 
     assert [run.claim.id for run in freed] == ["b", "c"]
@@ -118,9 +118,19 @@ def test_nothing_is_held_again_behind_a_long_job(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
     place.workers.send(place.worker, 1.001)
-    place.ahead.free_waiting(1.1)
+    assert place.ahead.free_waiting(1.1)
+    assert place.ahead.numbers(1.1) == []
 
-    assert place.ahead.numbers(1.0) == []
+    end(place, "b", at=1.101)
+    place.workers.assign(claim_of("d"), now=1.102)
+    place.workers.send(place.worker, 1.102)
+    assert place.ahead.numbers(1.102) == []  # its pace is not that of the latest one alone
+
+    for at in range(103, 113, 2):
+        end(place, "d", at=1 + at / 1000)
+        place.workers.assign(claim_of("d"), now=1.001 + at / 1000)
+        place.workers.send(place.worker, 1.001 + at / 1000)
+    assert len(place.ahead.numbers(1.112)) > 5
 
 
 def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> None:
@@ -128,11 +138,9 @@ def test_nothing_is_claimed_behind_a_job_that_runs_for_long(place: Place) -> Non
     place.workers.assign(claim_of("b"), now=1.002)
     place.workers.send(place.worker, 1.002)
 
-    place.ahead.free_waiting(1.051)
-    assert len(place.ahead.numbers(1.0)) == 20
-    place.ahead.free_waiting(1.053)
-
-    assert place.ahead.numbers(1.0) == []
+    assert len(place.ahead.numbers(1.003)) == 20
+    assert len(place.ahead.numbers(1.0115)) == 2
+    assert place.ahead.numbers(1.053) == []
 
 
 def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:

@@ -71,7 +71,7 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
     workers.by_number[501] = Worker(501)
 
     dispatch.settle_and_claim(1.0)
-    dispatch.settle_and_claim(1.1)
+    dispatch.settle_and_claim(1.006)
 
     (turn,) = link.sent
     assert turn.free_workers == (501,)
