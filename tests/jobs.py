@@ -465,3 +465,8 @@ def keep_the_gil(fifo: str = "") -> None:
 
 def become_a_shell(script: str) -> None:
     os.execvp("sh", ["sh", "-c", script])
+
+
+def append_slowly(path: str, word: str, seconds: float) -> None:
+    time.sleep(seconds)
+    append(path, word)

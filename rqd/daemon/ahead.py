@@ -52,12 +52,12 @@ class Ahead:
             return 0.0
         return _FORK_S if short else _TURN_S
 
-    def hear_in_s(self) -> float:
-        """When to hear what has become of them, at the latest: before one of the children that go
-        on by themselves has nothing more to do.
+    def hear_in_s(self, worker: Worker, now: float) -> float:
+        """When to hear what has become of them, at the latest: before a child that goes on by
+        itself has nothing more to do; ever less often where a job takes longer than the others did.
         """
-        going_on = (worker for worker in self._workers if worker.goes_on)
-        return min([_TURN_S, *(one.pace_s * len(one.ahead) / 2 for one in going_on)])
+        done_in_s = worker.pace_s * len(worker.ahead) / 2
+        return min(_TURN_S, max(done_in_s, (now - worker.began_at) / 2))
 
     def post(self, worker: Worker) -> None:
         """Gives a child what its worker holds, behind the job that it runs."""

@@ -167,11 +167,12 @@ class Children:
             self.places.send(worker, now)
         self._assigned.clear()
 
-    def release_unsent(self, reason: str) -> list[Ended]:
-        """Takes back the jobs that no child has begun; and what is known of the others by then."""
+    def release_unsent(self, reason: str, now: float) -> list[Ended]:
+        """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
+        ended = [one for worker in self.workers for one in self._pin(worker, now)]
         unsent = [run for worker in self.workers for run in worker.free_unsent()]
         released = Report(Released(reason, is_usual=True))
-        return [Ended(run, released) for run in unsent]
+        return ended + [Ended(run, released) for run in unsent]
 
     def release_waiting(self, now: float) -> list[Ended]:
         """Takes back what waits behind a job that takes longer than was thought; and all that
@@ -179,7 +180,9 @@ class Children:
         """
         released = Report(Released("its worker has no time for it", is_usual=True))
         waiting = [Ended(run, released) for run in self.ahead.free_waiting(now)]
-        return waiting if self.is_ready else waiting + self.release_unsent("there is no zygote")
+        if not self.is_ready:
+            waiting += self.release_unsent("there is no zygote", now)
+        return waiting
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason; not if it has ended by itself,
@@ -192,11 +195,19 @@ class Children:
         """Makes sure that nothing follows this attempt in its process for now; False if it has
         ended.
         """
-        worker = self.workers.by_number[run.worker]
-        worker.recall()
-        if worker.goes_on:  # its child has begun the next one: the answer is there
-            self._caught += self._hear(worker, now)
+        self._caught += self._pin(self.workers.by_number[run.worker], now)
         return self.workers.holds(run)
+
+    def pin_all(self, now: float) -> list[Run]:
+        """As `pin`; the jobs that run by then, or wait for their processes."""
+        for worker in self.workers:
+            self._caught += self._pin(worker, now)
+        return self.workers.runs()
+
+    @property
+    def has_caught(self) -> bool:
+        """True while `collect` has something to tell that has been heard already."""
+        return bool(self._caught)
 
     def pid_of(self, run: Run) -> int:
         """The process of a running job; 0 if it is gone."""
@@ -289,7 +300,7 @@ class Children:
         was_quiet, worker.is_quiet = worker.is_quiet, worker.goes_on
         if worker.is_quiet:
             # One wake for all that several children have said, and not one for each job.
-            self._hear_at = min(self._hear_at, now + self.ahead.hear_in_s())
+            self._hear_at = min(self._hear_at, now + self.ahead.hear_in_s(worker, now))
         if was_quiet:
             self._outputs.listen(worker)
         # A child that has said its last needs no more watching: its exit is reported, and
@@ -298,6 +309,13 @@ class Children:
         if child and not child.is_deaf and (is_at_work or child.jobs_left) and not worker.is_quiet:
             self._loop.watch_again(child.channel.fileno(), writable=more)
         return ended
+
+    def _pin(self, worker: Worker, now: float) -> list[Ended]:
+        worker.recall()
+        if not worker.goes_on:
+            return []
+        # Its child has begun the next one, so the answer of the one before is there.
+        return self._hear(worker, now)
 
     def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
         heard = self.workers.hear(worker, now, is_alive)
@@ -366,7 +384,6 @@ class Children:
         if child is not None and child.pid == exited.pid:
             # Closing the channel takes it out of the epoll; until then its end would wake us.
             self.places.stop_hearing(child)
-        had_job = worker.run is not None
         heard = self.workers.bury(exited, zygote.rss_bytes, now)
         if exited.status != 0 and heard:
             run, report = heard.pop()
@@ -379,7 +396,7 @@ class Children:
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
             # replaced at once; one that died idle would do so again and again.
-            if had_job:
+            if heard:
                 self.places.fill(worker)
             else:
                 number, status = worker.number, exited.status
@@ -392,6 +409,8 @@ class Children:
                     traceback=stack,
                 )
                 self.places.refill_at[worker.number] = now + 0.5
+                released = Report(Released("its process died before it took the job"))
+                return [Ended(run, released) for run in worker.free_unsent()]
         return self._end_all(worker, zygote, heard)
 
     def _end_all(
@@ -418,10 +437,11 @@ class Children:
         if zygote is not None and is_latest:
             stack = zygote.stacks[worker.number].take(run.stack_from)
         is_old = self.places.parents.get(worker.number) in self.zygotes.leaving
-        if not worker.wanted or is_old:
+        is_last = worker.run is None or not worker.run.is_given  # nothing was begun behind it
+        if is_last and (is_old or not worker.wanted):
             self.places.drop_child(worker)
-        if worker.wanted and is_old:
-            self.places.fill(worker)
+            if worker.wanted:
+                self.places.fill(worker)
         if output_bytes or stack:
             report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
         return Ended(run, report)
@@ -458,8 +478,7 @@ class Children:
             kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
             worker.recall()
             heard = self.workers.hear(worker, now)
-            run = worker.run
-            if run is not None and run.sent_at is not None:
+            while (run := worker.run) is not None and run.is_given:
                 worker.end_run()
                 verdict = run.verdict or Lost("its zygote died")
                 heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))

@@ -90,7 +90,7 @@ class Dispatch:
     @property
     def has_unfinished(self) -> bool:
         """True while something is to be recorded, or a claim's answer is unknown."""
-        return bool(self._ended) or self._pending is not None
+        return bool(self._ended) or self._pending is not None or self._children.has_caught
 
     @property
     def next_due(self) -> float:

@@ -71,6 +71,11 @@ _read_int = int.from_bytes  # bound once
 class FrameError(Exception):
     """Bytes that are no frame: the other side is broken, or not ours."""
 
+    def __init__(self, why: str, before: list[Frame] | None = None) -> None:
+        """`before`: the whole ones that came with them."""
+        super().__init__(why)
+        self.before = before or []
+
 
 def encode_frame(kind: int, *fields: bytes) -> bytes:
     """The frame's bytes."""
@@ -110,7 +115,9 @@ class FrameReader:
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Takes some bytes, returns the frames they complete. Raises FrameError on nonsense."""
+        """Takes some bytes, returns the frames they complete. Raises FrameError on nonsense, with
+        the frames before it.
+        """
         if self._buffer:
             self._buffer += data
             frames, taken = self._read(self._buffer)
@@ -128,23 +135,27 @@ class FrameReader:
         while size - start >= 4:
             body_bytes = _read_int(data[start : start + 4], "big")
             if not 1 <= body_bytes <= self.max_bytes:
-                raise FrameError(f"a frame of {body_bytes} bytes")
+                raise FrameError(f"a frame of {body_bytes} bytes", frames)
             end = start + 4 + body_bytes
             if size < end:
                 break
-            frames.append(_decode_body(data, start + 4, end))
+            frame = _decode_body(data, start + 4, end)
+            if frame is None:
+                raise FrameError("a field reaches past the end of its frame", frames)
+            frames.append(frame)
             start = end
         return frames, start
 
 
-def _decode_body(data: bytes | bytearray, start: int, end: int) -> Frame:
+def _decode_body(data: bytes | bytearray, start: int, end: int) -> Frame | None:
+    """None for nonsense."""
     kind = data[start]
     at = start + 1
     fields: list[bytes] = []
     while at < end:
         field_end = at + 4 + _read_int(data[at : at + 4], "big")
         if at + 4 > end or field_end > end:
-            raise FrameError(f"a field reaches past the end of a frame of kind {kind}")
+            return None
         fields.append(bytes(data[at + 4 : field_end]))
         at = field_end
     return kind, fields

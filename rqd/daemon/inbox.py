@@ -65,10 +65,10 @@ class Inbox:
         if not message:
             return None
         ((kind, fields),) = self._letters.feed(message)
+        self.start_by = float(fields.pop(2)) if kind == frames.NEXT else 0.0
         if kind == frames.LARGE:
             return self._next_in_channel()
         self.token = fields[1]
-        self.start_by = float(fields.pop(2)) if kind == frames.NEXT else 0.0
         return fields
 
     def _next_in_channel(self) -> list[bytes] | None:

@@ -104,7 +104,7 @@ class Lifecycle:
             return
         self._dispatch.is_paused = is_paused
         if is_paused:
-            self._dispatch.take(self._children.release_unsent("paused"))
+            self._dispatch.take(self._children.release_unsent("paused", now))
             running = len(self._children.workers.runs())
             how = f"rqd undrain, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
@@ -117,7 +117,7 @@ class Lifecycle:
         if is_suspended != self.is_suspended:
             self.is_suspended = is_suspended
             if is_suspended:
-                self._dispatch.take(self._children.release_unsent("suspended"))
+                self._dispatch.take(self._children.release_unsent("suspended", now))
                 self._log.info("suspended")
             else:
                 self._log.info("resumed")
@@ -146,7 +146,7 @@ class Lifecycle:
         self._on_stop()
         self._dispatch.is_open = False
         children.places.retire_all()
-        self._dispatch.take(children.release_unsent("the daemon stops"))
+        self._dispatch.take(children.release_unsent("the daemon stops", now))
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)
         if level is Shutdown.IMMEDIATE:
@@ -202,6 +202,6 @@ class Lifecycle:
             self._give_up_at = now + _LAST_SETTLES_S
 
     def _release_all(self, reason: str, now: float) -> None:
-        self._dispatch.take(self._children.release_unsent(reason))
+        self._dispatch.take(self._children.release_unsent(reason, now))
         for job in self._children.workers.runs():
             self._children.kill(job, Released(reason), now)

@@ -90,7 +90,7 @@ class Stops:
 
     def _kill(self, worker: object, now: float) -> None:
         """As if they had crashed by SIGKILL; those of one worker, or of all."""
-        for run in self._children.workers.runs():
+        for run in self._children.pin_all(now):
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:
                 self._log.warning("job is killed as asked", **about(run.claim))

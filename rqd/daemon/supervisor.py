@@ -281,7 +281,7 @@ class Master:
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
         self._children.ahead.drop_lost(answer.lost)
-        for job in self._children.workers.runs():
+        for job in self._children.workers.held():
             if job.claim.token in answer.lost:
                 self._log.error("lease lost, killing the job", **about(job.claim))
                 self._children.kill(job, Released("its lease was lost"), now)

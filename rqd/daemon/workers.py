@@ -16,7 +16,7 @@ from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES
 from rqd.daemon.outcomes import as_told, report_of_answer, report_of_death
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
 from rqd.daemon.zygote_events import Exited, Forked
-from rqd.model.outcome import Raised, Report, Stopped, TimedOut
+from rqd.model.outcome import Lost, Raised, Report, Stopped, TimedOut
 from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
@@ -269,11 +269,7 @@ class Workers:
         child, ended = worker.child, list[tuple[Run, Report]]()
         if child is None or child.is_broken:
             return ended
-        try:
-            heard = _read_frames(child, is_alive)
-        except FrameError as error:
-            _give_up(child, worker.run, error, now)
-            return ended
+        heard, error = _read_frames(child, is_alive)
         began_at = worker.began_at
         for told in _by_answer(heard):
             report, run = self._hear_one(worker, child, told, now), worker.run
@@ -281,6 +277,10 @@ class Workers:
                 continue
             worker.end_run(now)
             ended.append((run, report))
+        if error is not None:
+            _give_up(worker, child, error, now)
+        elif worker.ahead and worker.ahead[0].is_taken:
+            _give_up(worker, child, "it went on to its next job without an answer", now)
         if ended:
             worker.note_pace((now - began_at) / len(ended))
             if child.jobs_left < 1 and not (worker.run and worker.run.is_posted):
@@ -298,37 +298,29 @@ class Workers:
         if child.is_broken:
             return None
         if run is None or run.sent_at is None:
-            self._note_strange(child, None, len(heard), now)
+            _note_strange(worker, child, len(heard), now)
             return None
         told = len(heard)
         heard = [frame for frame in heard if not _is_of_another_job(frame, run)]
-        if self._note_strange(child, run, told - len(heard), now):
+        if _note_strange(worker, child, told - len(heard), now):
             return None
         try:
             answers = self._take_news(worker, child, run, heard, now)
         except (ValueError, OverflowError) as error:
-            _give_up(child, run, f"no news of ours: {error}", now)
+            _give_up(worker, child, f"no news of ours: {error}", now)
             return None
         if not answers:
             return None
         try:
             report = report_of_answer(answers[0], run, child)
         except (ValueError, OverflowError):
-            _give_up(child, run, f"frame of kind {answers[0][0]}", now)
+            _give_up(worker, child, f"frame of kind {answers[0][0]}", now)
             return None
         if answers[0][0] == frames.TOO_LATE:
             worker.segments.forget(run.mark)
             run.take_back()
             return report
         return as_told(report, run)
-
-    def _note_strange(self, child: Child, run: Run | None, count: int, now: float) -> bool:
-        """Counts frames that are nobody's; True if they are too many to be a mistake."""
-        child.strange += count
-        if child.strange > _MOST_STRANGE:
-            _give_up(child, run, f"{child.strange} frames of no job", now)
-            return True
-        return False
 
     def _take_news(
         self, worker: Worker, child: Child, run: Run, heard: list[frames.Frame], now: float
@@ -378,6 +370,10 @@ class Workers:
         if run is not None and run.sent_at is not None:
             worker.end_run()
             ended.append((run, report_of_death(exited, run, child, baseline_bytes, now)))
+        while (run := worker.run) is not None and run.is_given:  # none of ours has begun two
+            worker.end_run()
+            why = Lost("another job broke the channel of its process")
+            ended.append((run, Report(why, pid=child.pid, zygote=child.zygote)))
         self.detach(worker)
         return ended
 
@@ -389,8 +385,8 @@ class Workers:
             worker.child = None
 
 
-def _read_frames(child: Child, is_alive: bool) -> list[frames.Frame]:
-    """What has come on a child's channel; notes its end. Raises FrameError on nonsense."""
+def _read_frames(child: Child, is_alive: bool) -> tuple[list[frames.Frame], FrameError | None]:
+    """What has come on a child's channel, and the nonsense behind it, if any; notes its end."""
     heard: list[frames.Frame] = []
     # Not for as long as somebody writes: what is left is heard at the next wake. What a dead child
     # has left is never more.
@@ -398,17 +394,20 @@ def _read_frames(child: Child, is_alive: bool) -> list[frames.Frame]:
         try:
             data = child.channel.recv(_READ_BYTES)
         except BlockingIOError:
-            return heard
+            break
         except ConnectionResetError:
             child.unread = child.is_deaf = True
-            return heard
+            break
         if not data:
             child.is_deaf = True
-            return heard
-        heard += child.reader.feed(data)
+            break
+        try:
+            heard += child.reader.feed(data)
+        except FrameError as error:
+            return heard + error.before, error
         if is_alive and len(data) < _READ_BYTES:
-            return heard  # all there was; if the channel has ended, the next wake says so
-    return heard
+            break  # all there was; if the channel has ended, the next wake says so
+    return heard, None
 
 
 def _by_answer(heard: list[frames.Frame]) -> list[list[frames.Frame]]:
@@ -428,13 +427,24 @@ def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
     return bool(colon) and fence.isdigit() and token != run.claim.token.encode()
 
 
-def _give_up(child: Child, run: Run | None, why: object, now: float) -> None:
+def _note_strange(worker: Worker, child: Child, count: int, now: float) -> bool:
+    """Counts frames that are nobody's; True if they are too many to be a mistake."""
+    child.strange += count
+    if child.strange > _MOST_STRANGE:
+        _give_up(worker, child, f"{child.strange} frames of no job", now)
+        return True
+    return False
+
+
+def _give_up(worker: Worker, child: Child, why: object, now: float) -> None:
     """What comes from this child can't be told apart any more: it is to be killed.
 
     Its job ends with it, not before: until then it may run on.
     """
+    worker.recall()
     child.jobs_left, child.is_broken, child.is_deaf = 0, True, True
     if child.leave_by is None:
         child.leave_by = now
-    if run is not None and run.verdict is None:
+    run = worker.run
+    if run is not None and run.sent_at is not None and run.verdict is None:
         run.verdict = Raised("rqd.FrameError", f"the job broke its channel: {why}", "")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from rqd import Queue
-from rqd.job import JobStatus
-from tests import jobs
-from tests.daemons import StartDaemon
+from rqd.job import Job, JobStatus
+from tests import hostile_jobs, jobs
+from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
 
 REUSED = ("--jobs-per-child", "1000")
@@ -51,3 +56,115 @@ def test_a_death_amid_quick_jobs_is_its_own_jobs_alone(
     assert {job.attempt for job in made} == {1}
     assert all("SIGKILL" in (made[at].exc_info or "") for at in died)
     assert sorted(map(int, notes.read_text().split())) == [*range(400)]
+
+
+def slow_ones(queue: Queue, notes: Path, count: int) -> list[Job[Any]]:
+    calls = [(str(notes), str(number), 0.004) for number in range(count)]
+    return queue.enqueue_many([queue.prepare_data(jobs.append_slowly, call) for call in calls])
+
+
+def begun(notes: Path) -> list[int]:
+    return [*map(int, notes.read_text().split())] if notes.exists() else []
+
+
+def finished(made: list[Job[Any]]) -> list[int]:
+    done = JobStatus.FINISHED
+    return [at for at, job in enumerate(made) if job.get_status(refresh=True) is done]
+
+
+def test_a_graceful_stop_lets_the_job_end_that_was_begun_behind_another(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    made = slow_ones(queue, notes, 600)
+    daemon = start_daemon(*REUSED, workers=4)
+    eventually(lambda: len(begun(notes)) > 100)
+
+    assert daemon.stop(5.0) == 0
+
+    assert queue.started_job_registry.count == 0
+    assert sorted(begun(notes)) == finished(made)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGQUIT, signal.SIGUSR1])
+def test_a_kill_of_all_meets_the_job_that_was_begun_behind_another(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, signum: int
+) -> None:
+    notes = tmp_path / "notes"
+    slow_ones(queue, notes, 600)
+    daemon = start_daemon(*REUSED, workers=4)
+    eventually(lambda: len(begun(notes)) > 100)
+
+    daemon.signal(signum)
+    eventually(lambda: "killing the running jobs" in daemon.log() or not daemon.running)
+
+    assert (daemon.wait(5.0) if signum == signal.SIGQUIT else daemon.stop(5.0)) == 0
+    assert queue.started_job_registry.count == 0
+
+
+def tells_so_often(daemon: Daemon, event: str, number: int) -> None:
+    eventually(lambda: daemon.log().count(event) >= number)
+
+
+def reload_often(daemon: Daemon) -> None:
+    for number in range(1, 4):
+        daemon.signal(signal.SIGHUP)
+        tells_so_often(daemon, " reloaded", number)
+
+
+def resize_often(daemon: Daemon) -> None:
+    for number in range(1, 9):
+        daemon.signal(signal.SIGTTOU if number % 2 else signal.SIGTTIN)
+        tells_so_often(daemon, "workers resized", number)
+
+
+@pytest.mark.parametrize("disturb", [reload_often, resize_often])
+def test_no_job_is_lost_or_run_twice_where_children_come_and_go(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, disturb: Callable[[Daemon], None]
+) -> None:
+    notes = tmp_path / "notes"
+    slow_ones(queue, notes, 1000)
+    daemon = start_daemon(*REUSED, workers=4)
+    eventually(lambda: len(begun(notes)) > 50)
+
+    disturb(daemon)
+
+    eventually(lambda: queue.finished_job_registry.count == 1000, WAIT_S)
+    assert sorted(begun(notes)) == [*range(1000)]
+
+
+def test_a_job_that_breaks_its_channel_fails_alone(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    breaks = queue.prepare_data(hostile_jobs.write_to_channel, (b"\xff" * 20, fifo))
+    quick = [queue.prepare_data(jobs.multiply, (2, 3)) for _ in range(100)]
+    made = queue.enqueue_many([*quick[:50], breaks, *quick[50:]])
+    start_daemon(*REUSED, workers=1)
+
+    for job in made:
+        job.wait(WAIT_S)
+
+    assert "the job broke its channel" in (made[50].exc_info or "")
+    assert [job.return_value() for job in made] == [6] * 50 + [None] + [6] * 50
+
+
+def test_a_job_goes_back_if_the_processes_die_that_are_to_begin_it(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "deadly.py").write_text(
+        "import os\n"
+        "def die():\n"
+        "    if os.path.exists('die'):\n"
+        "        os._exit(3)\n"
+        "os.register_at_fork(after_in_child=die)\n"
+    )
+    (tmp_path / "die").touch()
+    daemon = start_daemon(*REUSED, "--preload", "deadly", workers=1, cwd=tmp_path)
+    eventually(lambda: "an idle child died" in daemon.log())
+
+    job = queue.enqueue("builtins.bool")
+
+    eventually(lambda: daemon.log().count("its process died before it took the job") > 1)
+    assert daemon.log().count("an idle child died") < 20
+    (tmp_path / "die").unlink()
+    assert job.wait(WAIT_S).return_value() is False

@@ -273,3 +273,15 @@ def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> No
 
     assert (ended.run.claim.id, ended.report.outcome) == ("c", Stopped("ops"))
     assert held(place.workers) == ["a", "b"]
+
+
+def test_a_child_that_is_at_a_longer_job_is_heard_ever_less_often(place: Place) -> None:
+    end(place, "a", at=1.00001)  # so quick are the latest ones
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.00001)
+
+    heard, now = 0, 1.00001
+    while now < 1.05:
+        heard, now = heard + 1, now + place.ahead.hear_in_s(place.worker, now)
+
+    assert heard < 50

@@ -76,3 +76,13 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
     (turn,) = link.sent
     assert turn.free_workers == (501,)
     assert len(turn.ahead) == 127
+
+
+def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
+    children: Any = SimpleNamespace(workers=workers, has_caught=True)
+    config = Config(url="redis://", queues=("low",))
+    dispatch = Dispatch(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+
+    assert dispatch.has_unfinished
+    children.has_caught = False
+    assert not dispatch.has_unfinished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from rqd.daemon import frames
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.inbox import Inbox
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.worker import Run
 from rqd.daemon.zygote_events import Forked
-from rqd.model.outcome import Crashed, Released, Report, Stopped, Succeeded
+from rqd.model.outcome import Crashed, Lost, Raised, Released, Report, Stopped, Succeeded
 from rqd.model.resources import ResourceLimits
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import ALWAYS, claim_of, held
@@ -245,6 +247,27 @@ def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) 
     assert box.worker.run.sent_at is not None
 
 
+def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> None:
+    master, channel = _socket.socketpair()
+    post, letters = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    inbox = Inbox(channel, lambda: None)
+    inbox.mailbox = letters
+    rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
+    try:
+        post.send(encode_frame(frames.NEXT, b"a", b"7:a", b"12.5", *rest))
+        assert inbox.next_job() == [b"a", b"7:a", *rest]
+        assert inbox.start_by == 12.5
+
+        post.send(encode_frame(frames.LARGE, b"b", b"8:b"))
+        master.send(encode_frame(frames.JOB, b"b", b"8:b", *rest))
+
+        assert inbox.next_job() == [b"b", b"8:b", *rest]
+        assert (inbox.token, inbox.start_by) == (b"8:b", 0)
+    finally:
+        for end in (master, channel, post, letters):
+            end.close()
+
+
 def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> None:
     box.begin("a")
     run = box.worker.run
@@ -276,11 +299,94 @@ def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
     assert [box.take(), box.take()] == ["a", ""]
 
 
-STEPS = st.lists(st.sampled_from(["take", "answer", "hear", "recall", "post", "die"]), max_size=40)
+STEPS_OF_A_CHILD = ["take", "answer", "hear", "recall", "post", "die"]
+NONSENSE = b"\xff" * 20
+
+
+def test_what_was_answered_before_nonsense_came_counts(box: Box) -> None:
+    box.begin("a", "b")
+    for name in "ab":
+        box.take()
+        if name == "a":
+            box.succeed(name)
+    box.far.sendall(NONSENSE)
+
+    ((run, report),) = box.workers.hear(box.worker, 2.0)
+
+    assert (run.claim.id, type(report.outcome)) == ("a", Succeeded)
+    assert box.worker.run is not None
+    assert box.worker.run.claim.id == "b"
+    assert isinstance(box.worker.run.verdict, Raised)  # it has broken the channel
+
+
+def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> None:
+    box.begin("a", "b", "c")
+    box.take()
+    box.far.sendall(NONSENSE)
+    box.take()  # before its master sees that
+
+    assert box.heard() == []
+    assert (box.take(), box.jobs_left) == ("", 0)
+    (_, first), (second, lost) = box.workers.bury(box.exit(9), 0, 2.0)
+
+    assert isinstance(first.outcome, Raised)
+    assert (second.claim.id, type(lost.outcome)) == ("b", Lost)
+    assert held(box.workers) == ["c"]
+    assert box.worker.run is not None
+    assert not box.worker.run.is_given
+
+
+def test_a_child_that_goes_on_without_an_answer_is_to_be_killed(box: Box) -> None:
+    box.begin("a", "b")
+    box.take()
+    box.take()
+
+    box.worker.recall()
+    assert box.heard(at=2.0) == []
+
+    child, run = box.worker.child, box.worker.run
+    assert child is not None
+    assert run is not None
+    assert (child.is_broken, child.leave_by) == (True, 2.0)
+    assert isinstance(run.verdict, Raised)
+
+
+LIES = [*STEPS_OF_A_CHILD, "nonsense"]
 
 
 @fuzz(200)
-@given(STEPS)
+@given(st.lists(st.sampled_from(LIES), max_size=40))
+def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
+    box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
+    ended: list[str] = []
+    name = ""
+    try:
+        box.begin(*jobs)
+        for step in [*steps, "die"]:
+            if step == "take":
+                name = box.take() or name
+            elif step == "answer" and name:
+                box.succeed(name)
+            elif step == "nonsense":
+                box.far.sendall(NONSENSE)
+            elif step == "hear":
+                ended += box.heard()
+            elif step == "recall":
+                box.worker.recall()
+            elif step == "post":
+                box.workers.send(box.worker, 2.0)
+                box.ahead.post(box.worker)
+            elif step == "die":
+                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                assert not any(run.is_given for run in box.worker.held())
+                name, box.far = "", box.fork(100)
+        assert sorted([*ended, *held(box.workers)]) == jobs
+    finally:
+        box.close()
+
+
+@fuzz(200)
+@given(st.lists(st.sampled_from(STEPS_OF_A_CHILD), max_size=40))
 def test_whatever_happens_each_job_ends_once_and_is_begun_once_at_most(steps: list[str]) -> None:
     box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
     begun: list[str] = []
