@@ -254,14 +254,12 @@ def _begins_behind(inbox: Inbox, output_fd: int) -> bool:
     """Marks where the output of the job before ends; False if it is too late to begin with it: a
     master that stood still may have lost it to another one.
     """
-    if monotonic() > inbox.start_by:
-        return False
     try:
         set_blocking(output_fd, True)  # as in `set_up`
         os.write(output_fd, mark_of(inbox.token))
     except OSError:
         pass  # the job before has closed it
-    return True
+    return monotonic() <= inbox.start_by  # by now: a full pipe waits for the master, too
 
 
 def _join_group(join_fd: int) -> None:

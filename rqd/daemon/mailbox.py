@@ -56,5 +56,6 @@ class Mailbox:
 
     def close(self) -> None:
         """As `end`, and forgets it. What is there the child still takes: see `take_back`."""
+        self.end()
         self.near.close()
         self.far.close()

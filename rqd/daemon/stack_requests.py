@@ -92,13 +92,8 @@ class StackRequests:
                 return {"error": "its attempt has just ended"}
             why = "its attempt does not run here" if run is None else "it waits for its process"
             return {"error": why} if is_late else None
-        if not request.is_asked and self._children.pin(run, now):
-            start = self._children.stacks.show(run)
-            if start is None:
-                return {"error": "its process is another program by now, or takes the signal away"}
-            request.is_asked, request.start = True, start
-            request.give_up_at = request.changed_at = now + _LONGEST_S
-            return None
+        if not request.is_asked:
+            return self._ask(request, run, now)
         text = self._children.stacks.read(run, request.start)
         if len(text) != request.seen_bytes:
             request.seen_bytes, request.changed_at = len(text), now
@@ -106,6 +101,18 @@ class StackRequests:
         if not (is_whole(text) or is_quiet or is_late):
             return None
         return self._tell(run, text)
+
+    def _ask(self, request: _Request, run: Run, now: float) -> dict[str, Any] | None:
+        if not self._children.pin(run, now):
+            return {"error": "its attempt has just ended"}
+        if run.sent_at is None:
+            return None  # its process had not begun it, and gets it anew
+        start = self._children.stacks.show(run)
+        if start is None:
+            return {"error": "its process is another program by now, or takes the signal away"}
+        request.is_asked, request.start = True, start
+        request.give_up_at = request.changed_at = now + _LONGEST_S
+        return None
 
     def _tell(self, run: Run, text: str) -> dict[str, Any]:
         pid = self._children.pid_of(run)

@@ -172,10 +172,15 @@ class Child:
 
     def end_jobs(self) -> None:
         """It gets no more of them: it reads that where it waits for one, and leaves."""
-        (self.channel if self.mailbox is None else self.mailbox.near).shutdown(socket.SHUT_WR)
+        if self.mailbox is None:
+            self.channel.shutdown(socket.SHUT_WR)
+        else:
+            self.mailbox.end()
 
     def close(self) -> None:
         """Lets go of it: once its job is done, it leaves."""
+        # A child that was forked before these ends had reached us has copies of them.
+        self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         os.close(self.pidfd)
         if self.mailbox is not None:

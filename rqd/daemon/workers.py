@@ -317,8 +317,7 @@ class Workers:
             _give_up(worker, child, f"frame of kind {answers[0][0]}", now)
             return None
         if answers[0][0] == frames.TOO_LATE:
-            worker.segments.forget(run.mark)
-            run.take_back()
+            run.sent_at = None  # though its mark is there
             return report
         return as_told(report, run)
 

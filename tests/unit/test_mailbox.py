@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon import frames
-from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.child import _begins_behind
+from rqd.daemon.frames import FrameReader, encode_frame, mark_of
 from rqd.daemon.inbox import Inbox
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.worker import Run
 from rqd.daemon.zygote_events import Forked
 from rqd.model.outcome import Crashed, Lost, Raised, Released, Report, Stopped, Succeeded
@@ -221,6 +228,45 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
     assert run.sent_at is None
 
 
+def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) -> None:
+    box.begin("a", "b", "c")
+    marks = [run.mark for run in box.worker.ahead]
+    box.take()
+    box.succeed("a")
+    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:b", *[b"0"] * frames.USED_FIELDS))
+    box.succeed("c")
+    data = b"".join((b"of a", marks[0], marks[1], b"of c"))
+
+    told = []
+    for run, _ in box.workers.hear(box.worker, 2.0):
+        told.append(box.worker.segments.feed(data, run.mark))
+        data = b""
+
+    assert told == [b"of a", b"", b"of c"]
+
+
+def test_a_child_that_waited_to_write_its_mark_may_be_too_late() -> None:
+    read_fd, write_fd = os.pipe()
+    inbox = Inbox(_socket.socket.__new__(_socket.socket), lambda: None)
+    inbox.token = b"7:b"
+    try:
+        size = fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(write_fd, bytes(size))
+        inbox.start_by = time.monotonic() + 0.05
+        late = threading.Timer(0.2, os.read, (read_fd, size))
+        late.start()
+
+        assert not _begins_behind(inbox, write_fd)
+
+        late.join()
+        assert os.read(read_fd, size) == mark_of(b"7:b")
+        inbox.start_by = time.monotonic() + 60
+        assert _begins_behind(inbox, write_fd)
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+
+
 def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
     box.begin("a")
     box.take()
@@ -229,6 +275,23 @@ def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
     assert box.heard() == []
     assert box.worker.child is not None
     assert box.worker.child.is_broken
+
+
+def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_masters_ends(
+    box: Box,
+) -> None:
+    child = box.worker.child
+    assert child is not None
+    # A child that the zygote forked before it had passed them on has copies.
+    copies = [os.dup(fd) for fd in child.fds]
+    try:
+        box.workers.detach(box.worker)
+
+        assert box.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT) == b""
+        assert box.far.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT) == b""
+    finally:
+        for fd in copies:
+            os.close(fd)
 
 
 def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) -> None:
@@ -297,6 +360,50 @@ def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
     box.begin()
 
     assert [box.take(), box.take()] == ["a", ""]
+
+
+def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
+    """With whose process was asked, and the errors that were told."""
+    asked: list[str] = []
+    errors: list[str] = []
+
+    def pin(run: Run, now: float) -> bool:
+        box.worker.recall()
+        box.heard(now)
+        return box.workers.holds(run)
+
+    def show(run: Run) -> int:
+        asked.append(run.claim.id)
+        return 0
+
+    children: Any = SimpleNamespace(workers=box.workers, pin=pin, stacks=SimpleNamespace(show=show))
+    answers: Any = SimpleNamespace(give=lambda _command, told, _now: errors.append(told["error"]))
+    return StackRequests(children, answers), asked, errors
+
+
+def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: Box) -> None:
+    requests, asked, errors = asks_for_stacks(box)
+    box.begin("a")
+
+    requests.take({"job": "a", "fence": 7}, 2.0)
+    assert asked == []
+
+    box.workers.send(box.worker, 2.01)
+    box.take()
+    requests.perform(2.02)
+    assert (asked, errors) == (["a"], [])
+
+
+def test_who_asks_for_the_stack_of_a_job_that_has_just_ended_gets_no_others(box: Box) -> None:
+    requests, asked, errors = asks_for_stacks(box)
+    box.begin("a", "b")
+    box.take()
+    box.succeed("a")
+    box.take()
+
+    requests.take({"job": "a", "fence": 7}, 2.0)
+
+    assert (asked, errors) == ([], ["its attempt has just ended"])
 
 
 STEPS_OF_A_CHILD = ["take", "answer", "hear", "recall", "post", "die"]
