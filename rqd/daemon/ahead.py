@@ -18,6 +18,9 @@ from rqd.daemon.workers import Workers
 _FORK_S = 0.002
 # With something ahead of all workers, an outcome is recorded so soon at the latest.
 _TURN_S = 0.005
+# A child that leaves after its job tells nothing more that somebody waits for: of that the zygote
+# tells. But before that it may have told how far it is.
+_LEAVES_S = 0.02
 # What a worker holds ahead goes back after so long, for whoever is free.
 _WAITS_S = 0.05
 # And is not begun after so long, should the master have stood still: far less than its lease.
@@ -53,9 +56,11 @@ class Ahead:
         return _FORK_S if short else _TURN_S
 
     def hear_in_s(self, worker: Worker, now: float) -> float:
-        """When to hear what has become of them, at the latest: before a child that goes on by
-        itself has nothing more to do; ever less often where a job takes longer than the others did.
+        """When to hear a quiet one, at the latest: before a child that goes on by itself has done
+        all; ever less often where a job takes longer than the others did.
         """
+        if not worker.goes_on:
+            return _LEAVES_S
         done_in_s = worker.pace_s * len(worker.ahead) / 2
         return min(_TURN_S, max(done_in_s, (now - worker.began_at) / 2))
 

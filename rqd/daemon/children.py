@@ -292,23 +292,18 @@ class Children:
         return ended
 
     def _hear_child(self, worker: Worker, now: float) -> list[Ended]:
-        more = self.workers.push(worker)
+        self.workers.push(worker)
         ended = self._hear(worker, now, is_alive=True)
         if ended:
             self.places.send(worker, now)
-        child, run = worker.child, worker.run
-        was_quiet, worker.is_quiet = worker.is_quiet, worker.goes_on
+        self._listen(worker, now)
+        return ended
+
+    def _listen(self, worker: Worker, now: float) -> None:
+        self.places.listen(worker)
         if worker.is_quiet:
             # One wake for all that several children have said, and not one for each job.
             self._hear_at = min(self._hear_at, now + self.ahead.hear_in_s(worker, now))
-        if was_quiet:
-            self._outputs.listen(worker)
-        # A child that has said its last needs no more watching: its exit is reported, and
-        # the end of its channel would wake us for nothing.
-        is_at_work = run is not None and run.sent_at is not None
-        if child and not child.is_deaf and (is_at_work or child.jobs_left) and not worker.is_quiet:
-            self._loop.watch_again(child.channel.fileno(), writable=more)
-        return ended
 
     def _pin(self, worker: Worker, now: float) -> list[Ended]:
         worker.recall()
@@ -350,6 +345,7 @@ class Children:
             case Forked():
                 if self.places.attach(zygote, event, now):
                     self.has_news = True
+                self._listen(self.workers.by_number[event.worker], now)
             case Exited():
                 return self._bury(zygote, event, now)
             case ForkFailed(number, error) if zygote is self.zygotes.serving:

@@ -47,8 +47,9 @@ class Places:
                 self._outputs.watch(fd, self._workers.by_number[number])
         for worker in self._workers:
             if worker.child is not None:
-                self._hear(worker, worker.child)
+                worker.child.is_watched = False
                 self.push(worker)
+                self.listen(worker)
 
     def fill(self, worker: Worker) -> None:
         """Asks for a child in this place."""
@@ -76,14 +77,26 @@ class Places:
         worker = self._workers.attach(forked, zygote.generation)
         self.parents[worker.number] = zygote
         is_first, worker.has_lived = not worker.has_lived, True
-        if worker.child is not None:
-            self._hear(worker, worker.child)
         self._zygotes.note_forked()
         if worker.wanted or worker.run is not None:
             self.send(worker, now)
         else:
             self.drop_child(worker)  # retired while it was forked: it leaves at EOF
         return is_first
+
+    def listen(self, worker: Worker) -> None:
+        """Hears its child at once from now on, if it may not be quiet; its outputs too."""
+        was_quiet, worker.is_quiet = worker.is_quiet, worker.may_be_quiet
+        child = worker.child
+        if worker.is_quiet:
+            return
+        if was_quiet:
+            self._outputs.listen(worker)
+        # A child that has said its last needs no more watching: its exit is reported, and
+        # the end of its channel would wake us for nothing.
+        is_at_work = worker.run is not None and worker.run.sent_at is not None
+        if child is not None and not child.is_deaf and (is_at_work or child.jobs_left):
+            self._watch(worker, child)
 
     def send(self, worker: Worker, now: float) -> None:
         """Gives a waiting child its worker's job, if both are there, and one of many what is held
@@ -105,14 +118,14 @@ class Places:
             # What has come since the last end is of a process that is gone by now, and no job's.
             self._outputs.take(worker, None)
         if self._workers.send(worker, now):
-            self._loop.watch_again(child.channel.fileno(), writable=True)
+            self._watch(worker, child)
         if run.sent_at is not None:
             self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
 
     def push(self, worker: Worker) -> None:
         """Writes what its child is to be told; the rest when there is room."""
         if self._workers.push(worker) and worker.child is not None:
-            self._loop.watch_again(worker.child.channel.fileno(), writable=True)
+            self._watch(worker, worker.child)
 
     def drop_child(self, worker: Worker) -> None:
         """Closes an idle child's channel: it reads the end, and leaves."""
@@ -170,10 +183,14 @@ class Places:
         if worker.run is None:
             self.drop_child(worker)
 
-    def _hear(self, worker: Worker, child: Child) -> None:
-        fd = child.channel.fileno()
-        self.by_channel[fd] = worker
-        self._loop.watch_once(fd)
+    def _watch(self, worker: Worker, child: Child) -> None:
+        fd, has_more = child.channel.fileno(), bool(child.outbox)
+        if not child.is_watched:
+            child.is_watched, self.by_channel[fd] = True, worker
+            self._loop.watch_once(fd)
+            if not has_more:
+                return
+        self._loop.watch_again(fd, writable=has_more)
 
     def _group_of(self, worker: Worker) -> PlaceGroup | None:
         zygote = self.parents.get(worker.number)

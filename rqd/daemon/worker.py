@@ -156,6 +156,7 @@ class Child:
     expects_more: bool = False  # jobs, which it will not get: that is told after its last
     is_overdue: bool = False  # its zygote was asked to kill it
     leave_by: float | None = None  # it has said its last: when it has to be gone
+    is_watched: bool = False  # its channel is in the loop
 
     def has_unread(self) -> bool:
         """True if something that was sent there is unread, though a process that the child has left
@@ -196,7 +197,7 @@ class Worker:
     child: Child | None = None
     has_lived: bool = False  # it had a child once
     is_shown: bool = False  # its row names a process
-    is_quiet: bool = False  # its child goes on by itself: it is heard when it is time to
+    is_quiet: bool = False  # its child is heard when it is time to: see `may_be_quiet`
     run: Run | None = None
     ahead: list[Run] = field(default_factory=list)  # what it runs next; empty where `run` is None
     ended_at: float = 0.0  # its latest job
@@ -232,6 +233,16 @@ class Worker:
     def goes_on(self) -> bool:
         """True if its child has more to do behind the job that it runs."""
         return bool(self.ahead) and self.ahead[0].is_posted
+
+    @property
+    def may_be_quiet(self) -> bool:
+        """True if nothing is to be done when its job ends: its child has more to do; or leaves, and
+        the next job waits for that, which the zygote tells of.
+        """
+        child, run = self.child, self.run
+        if child is None or run is None or run.sent_at is None or child.outbox or not self.ahead:
+            return False
+        return self.goes_on or child.jobs_left < 1
 
     def held(self) -> list[Run]:
         """All its jobs: the one it runs, and those behind it."""
