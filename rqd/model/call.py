@@ -7,7 +7,7 @@ functions travel by name, bound methods as their instance and the method's name.
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import lru_cache, partial
 
 from rqd.model.errors import ConfigurationError, InvalidCallError, PayloadTooLargeError
 from rqd.model.serializers import resolve_serializer
@@ -152,6 +152,7 @@ def _check_dotted(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=256)
 def _check_function(module: str | None, qualname: str) -> str:
     if "<lambda>" in qualname:
         raise InvalidCallError("a lambda has no name to find it by: write a function in a module")

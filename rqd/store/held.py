@@ -42,7 +42,8 @@ class HeldConnections:
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
-        self._can_peek = not issubclass(pool.connection_class, redis.SSLConnection)
+        # Else what goes over its socket is not what is said.
+        self._is_bare = not issubclass(pool.connection_class, redis.SSLConnection)
         self._idle: list[tuple[Any, float]] = []
         self._pid = os.getpid()
 
@@ -84,10 +85,24 @@ class HeldConnections:
         return connection
 
     def _exchange(self, connection: Any, packed: Sequence[bytes]) -> Any:
-        connection.send_packed_command(packed)
-        if self._can_peek and (answer := _instant_answered(connection)):
-            return answer
-        return connection.read_response()
+        if not self._is_bare:
+            connection.send_packed_command(packed)
+            return connection.read_response()
+        _send(connection, packed)
+        return _instant_answered(connection) or connection.read_response()
+
+
+def _send(connection: Any, packed: Sequence[bytes]) -> None:
+    """The kernel mostly takes all of it at once; redis-py asks beforehand whether it will."""
+    if connection._sock is not None and len(packed) == 1 and not connection.health_check_interval:
+        try:
+            sent = os.write(connection._sock.fileno(), packed[0])
+        except OSError:
+            sent = 0  # redis-py meets it, too, and has a name for it
+        if sent == len(packed[0]):
+            return
+        packed = [packed[0][sent:]]
+    connection.send_packed_command(packed)
 
 
 def _instant_answered(connection: Any) -> bytes | None:
@@ -131,9 +146,15 @@ def _packed(command: Sequence[Any]) -> list[bytes] | None:
             pieces += (b"".join((*small, b"$%d\r\n" % len(text))), text)
             small = [b"\r\n"]
         else:
-            small += (b"$%d\r\n" % len(text), text, b"\r\n")
+            small += (_size(len(text)), text, b"\r\n")
     pieces.append(b"".join(small))
     return pieces
+
+
+@lru_cache(maxsize=1024)
+def _size(size_bytes: int) -> bytes:
+    """What stands before a text of this size; those of one producer have few sizes."""
+    return b"$%d\r\n" % size_bytes
 
 
 @lru_cache(maxsize=256)

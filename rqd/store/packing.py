@@ -20,6 +20,9 @@ PORTION_BYTES = 64 * 1024 * 1024
 _TERMS_WEIGHT = 64
 
 _length = Struct(">I").pack
+_NO_TEXT = packed_text(b"")
+_NOT_BESIDE = _NO_TEXT * 2
+_FIRST = packed_text(b"1")
 
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
@@ -56,10 +59,10 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
     if len(jobs) == 1:
         (job,) = jobs
         like = _template(job.template, job.func_name)
-        return [request, like, b"".join(_packed(job, 1, request, staged))], staged
-    numbers: dict[tuple[Template, str], int] = {}
+        return [request, like, b"".join(_packed(job, _FIRST, request, staged))], staged
+    numbers: dict[tuple[Template, str], bytes] = {}
     # To hash a template takes longer than all the rest, and most often it is one and the same.
-    known: dict[tuple[int, str], int] = {}
+    known: dict[tuple[int, str], bytes] = {}
     templates: list[bytes] = []
     packed: list[bytes] = []
     for job in jobs:
@@ -68,33 +71,33 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
         if number is None:
             shared = (job.template, job.func_name)
             if shared not in numbers:
-                numbers[shared] = len(numbers) + 1
+                numbers[shared] = packed_text(b"%d" % (len(numbers) + 1))
                 templates.append(_template(*shared))
             number = known[seen] = numbers[shared]
         packed += _packed(job, number, request, staged)
     return [request, b"".join(templates), b"".join(packed)], staged
 
 
-def _packed(job: NewJob, number: int, request: str, staged: dict[str, bytes]) -> list[bytes]:
+def _packed(
+    job: NewJob, number: bytes, request: str, staged: dict[str, bytes]
+) -> tuple[bytes, ...]:
     """The job's own texts, each after its length; a large payload is put among the staged ones."""
-    payload, name = job.payload, ""
-    size = b""  # where it is not the payload's own
+    # Written out, not in a loop: it is a tenth of what an enqueue costs.
+    job_id, payload, beside = job.id.encode(), job.payload, _NOT_BESIDE
     if len(payload) > INLINE_LIMIT_BYTES:
-        name, size = f"{request}:{job.id}", b"%d" % len(payload)
+        name = f"{request}:{job.id}"
+        beside = packed_text(name.encode()) + packed_text(b"%d" % len(payload))
         staged[name], payload = payload, b""
-    packed: list[bytes] = []
-    for text in (
-        job.id.encode(),
-        b"%d" % number,
-        name.encode(),
-        size,
-        payload,
-        # A lone surrogate of the user's must not keep the job from Redis.
-        job.description.encode(errors="replace"),
-        _more_fields(job) if job.meta or job.signature else b"",
-    ):
-        packed += (_length(len(text)), text)
-    return packed
+    # A lone surrogate of the user's must not keep the job from Redis.
+    description = job.description.encode("utf-8", "replace")
+    return (
+        *(_length(len(job_id)), job_id),
+        number,
+        beside,
+        *(_length(len(payload)), payload),
+        *(_length(len(description)), description),
+        packed_text(_more_fields(job)) if job.meta or job.signature else _NO_TEXT,
+    )
 
 
 @lru_cache(maxsize=256)

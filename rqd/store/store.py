@@ -335,11 +335,14 @@ class Store:
         """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
         keeps Redis from taking a write.
         """
-        with as_users_are_told():
+        try:
             if not wait:
                 return self._run(name, *args)
             command = (1, self.keys.queues, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
+        except ResponseError:
+            with as_users_are_told():  # only here: to enter it costs all that have no error
+                raise
 
     def _script(self, name: str) -> Script:
         return load_script(name, self._is_guarded)
