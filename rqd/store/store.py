@@ -51,6 +51,7 @@ class Store:
     def __init__(self, connection: redis.Redis, namespace: str = "rqd") -> None:
         self.redis = connection
         self.keys = Keys(namespace)
+        self._declared_key = self.keys.queues  # each script's
         self._is_guarded = moves_with_a_slot(connection, self.keys)
         self._origin = os.urandom(8).hex()
         self._sequence = itertools.count(1)
@@ -110,9 +111,9 @@ class Store:
         self._stage(staged)
         script = self._script("turn")
         if self._knows_turn:
-            return ["EVALSHA", script.sha, 1, self.keys.queues, *args]
+            return ["EVALSHA", script.sha, 1, self._declared_key, *args]
         self._knows_turn = True
-        return ["EVAL", script.source, 1, self.keys.queues, *args]
+        return ["EVAL", script.source, 1, self._declared_key, *args]
 
     def has_forgotten(self, error: Exception) -> bool:
         """True if the server does not know (any more) what the command of a turn referred to: its
@@ -310,7 +311,7 @@ class Store:
         args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():
             pipe.set(self.keys.staged(name), payload, ex=STAGED_TTL_S)
-        pipe.eval(self._script("enqueue").source, 1, self.keys.queues, *args)
+        pipe.eval(self._script("enqueue").source, 1, self._declared_key, *args)
 
     def _enqueue(
         self, jobs: Sequence[NewJob], request: str, durability: Durability
@@ -338,7 +339,7 @@ class Store:
         try:
             if not wait:
                 return self._run(name, *args)
-            command = (1, self.keys.queues, *args)
+            command = (1, self._declared_key, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError:
             with as_users_are_told():  # only here: to enter it costs all that have no error
@@ -350,9 +351,9 @@ class Store:
     def _run(self, name: str, *args: Any) -> Any:
         script = self._script(name)
         try:
-            return self.redis.execute_command("EVALSHA", script.sha, 1, self.keys.queues, *args)
+            return self.redis.execute_command("EVALSHA", script.sha, 1, self._declared_key, *args)
         except NoScriptError:
-            return self.redis.execute_command("EVAL", script.source, 1, self.keys.queues, *args)
+            return self.redis.execute_command("EVAL", script.source, 1, self._declared_key, *args)
 
 
 @cache

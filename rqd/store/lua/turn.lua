@@ -93,7 +93,7 @@ if memo then
       'signature', 'terms', 'tally')
     if job[1] == token
       and Claim.is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
-      claims[#claims + 1] = { id, token, tonumber(job[9]), queue, worker, job[2],
+      claims[#claims + 1] = { id, token, job[9] or '0', queue, worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
         job[10] or '0', job[12] or '' }
       Claim.add_rest(claims[#claims], job[11], job[13])

@@ -153,9 +153,9 @@ function Claim.start(id, queue, fence, worker, by, now)
   end
   if terms and not Claim.is_let_in(id, queue, terms, by, now) then return nil end
   local token = int(fence) .. ':' .. by.nonce
-  attempt = (tonumber(attempt) or 0) + 1
+  attempt = int((tonumber(attempt) or 0) + 1)
   redis.call('HSET', job, 'status', 'started', 'started_at', int(now), 'lease', token,
-    'attempt', int(attempt), 'worker', by.master .. ':' .. worker.number)
+    'attempt', attempt, 'worker', by.master .. ':' .. worker.number)
   local left_ms = held[6] and redis.call('PTTL', job) or -1
   if held[6] then
     redis.call('PERSIST', job)
