@@ -175,7 +175,8 @@ class Workers:
         run.start(now)
         child.jobs_left -= 1
         if not run.is_posted:
-            child.outbox = memoryview(frame)
+            # Behind what an earlier one has asked for and not read, if anything.
+            child.outbox = memoryview(bytes(child.outbox) + frame)
         return self.push(worker)
 
     def follow(self, job_id: str, fence: int, is_first: bool, now: float) -> bool:

@@ -60,6 +60,8 @@ class Box(Place):
             message = self.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return ""
+        if not message:
+            return ""
         ((_, fields),) = FrameReader().feed(message)
         return fields[0].decode()
 
@@ -277,6 +279,15 @@ def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
     assert box.worker.child.is_broken
 
 
+def test_a_child_that_is_let_go_leaves_what_it_has_not_begun(box: Box) -> None:
+    box.begin("a", "b")
+
+    box.workers.detach(box.worker)
+
+    assert box.take() == ""
+    assert not any(run.is_given for run in box.worker.held())
+
+
 def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_masters_ends(
     box: Box,
 ) -> None:
@@ -329,6 +340,29 @@ def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> No
     finally:
         for end in (master, channel, post, letters):
             end.close()
+
+
+def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box: Box) -> None:
+    box.begin("a")
+    run = box.worker.run
+    assert run is not None
+    box.take()
+    box.workers.answer_ask(run, {b"meta": bytes(1_000_000)})
+    assert box.workers.push(box.worker)  # there is no room for all of it
+    box.succeed("a")
+    box.heard()
+
+    box.workers.assign(replace(claim_of("b"), payload=bytes(LONGEST_MESSAGE_BYTES)), now=1.0)
+    box.workers.send(box.worker, 2.0)
+
+    reader, told = FrameReader(), list[frames.Frame]()
+    while len(told) < 2:
+        told += reader.feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
+        box.workers.push(box.worker)
+    assert [(kind, fields[0]) for kind, fields in told] == [
+        (frames.RECORD, b"7:a"),
+        (frames.JOB, b"b"),
+    ]
 
 
 def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> None:
