@@ -168,3 +168,16 @@ def test_a_job_goes_back_if_the_processes_die_that_are_to_begin_it(
     assert daemon.log().count("an idle child died") < 20
     (tmp_path / "die").unlink()
     assert job.wait(WAIT_S).return_value() is False
+
+
+def test_a_job_larger_than_the_channel_comes_whole_behind_another_one(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    sizes = [1, 1_000_000] * 5
+    made = queue.enqueue_many([queue.prepare_data(len, (bytes(size),)) for size in sizes])
+    start_daemon(*REUSED)
+
+    for job in made:
+        job.wait(WAIT_S)
+
+    assert [job.return_value() for job in made] == sizes
