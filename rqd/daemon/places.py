@@ -48,8 +48,8 @@ class Places:
         for worker in self._workers:
             if worker.child is not None:
                 worker.child.is_watched = False
-                self.push(worker)
-                self.listen(worker)
+                self._workers.push(worker)
+                self._watch(worker, worker.child)  # even if it may be quiet: no timer runs yet
 
     def fill(self, worker: Worker) -> None:
         """Asks for a child in this place."""

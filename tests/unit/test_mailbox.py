@@ -22,6 +22,7 @@ from rqd.daemon.child import _begins_behind
 from rqd.daemon.frames import FrameReader, encode_frame, mark_of
 from rqd.daemon.inbox import Inbox
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.places import Places
 from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.worker import Run
 from rqd.daemon.zygote_events import Forked
@@ -394,6 +395,25 @@ def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
     box.begin()
 
     assert [box.take(), box.take()] == ["a", ""]
+
+
+def test_a_new_master_hears_whom_the_one_before_had_left_quiet(box: Box) -> None:
+    box.begin("a", "b")
+    child = box.worker.child
+    assert child is not None
+    box.take()
+    box.worker.recall()
+    child.jobs_left, box.worker.is_quiet = 0, True
+    assert box.worker.may_be_quiet
+    watched: list[int] = []
+    stand_in: Any = SimpleNamespace(watch_once=watched.append)
+    nobody: Any = ()
+
+    box.workers.take_over([box.worker], 2.0)
+    Places(box.workers, nobody, stand_in, stand_in, stand_in).take_over((), ())
+
+    assert watched == [child.channel.fileno()]
+    assert not box.worker.is_quiet
 
 
 def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
