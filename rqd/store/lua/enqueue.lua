@@ -255,16 +255,15 @@ for _, new in ipairs(jobs) do
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
     if is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
   end
-  local fields = { 'description', new.description, unpack(like.fields) }
-  for i = 1, #new.more, 2 do add(fields, new.more[i], new.more[i + 1]) end
+  local fields
   if new.staged == '' then
-    add(fields, 'payload', new.payload)
+    fields = { 'description', new.description, 'payload', new.payload, unpack(like.fields) }
   else
     redis.call('RENAME', P .. 'staged:' .. new.staged, job .. ':payload')
     redis.call('PERSIST', job .. ':payload')
-    add(fields, 'beside', 1)
-    add(fields, 'payload_bytes', new.size)
+    fields = { 'description', new.description, 'beside', 1, 'payload_bytes', new.size, unpack(like.fields) }
   end
+  for i = 1, #new.more, 2 do add(fields, new.more[i], new.more[i + 1]) end
   if is_deferred then
     add(fields, 'status', 'deferred')
     if like.front then add(fields, 'front', 1) end
@@ -281,8 +280,7 @@ for _, new in ipairs(jobs) do
       score = Ready.next_score(like.priority, like.front)
     end
     if like.dependency then add(fields, 'enqueued_at', stamp) end
-    add(fields, 'score', score)
-    redis.call('HSET', job, unpack(fields))
+    redis.call('HSET', job, 'score', score, unpack(fields)) -- to add it would have the table grow
     add(queues[like.queue].ready, score, id)
     if like.ttl then
       Ready.arm_ttl(id, like.ttl)
