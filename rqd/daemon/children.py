@@ -7,13 +7,13 @@ read to its end, so that a success is never taken for a crash.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rqd.daemon.cgroups import GroupLimits, enter_subtree_if_asked
 from rqd.daemon.config import Config
 from rqd.daemon.frames import FrameError
+from rqd.daemon.hearing import Ended, Hearing
 from rqd.daemon.instance import Instance
 from rqd.daemon.job_stacks import JobStacks
 from rqd.daemon.kills import Kills
@@ -44,14 +44,6 @@ from rqd.model.records import Claim
 
 # What leaves a worker no error to show.
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An attempt that is over, to be settled."""
-
-    run: Run
-    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +78,8 @@ class Children:
         self._outputs = Outputs(loop, log)
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
         self.ahead = self.places.ahead
-        self._hear_at = math.inf  # those that are quiet
+        self._hearing = Hearing(self.workers, self.places, self.zygotes, self._outputs)
         self._assigned: dict[int, Worker] = {}  # those that have got jobs since
-        self._caught: list[Ended] = []  # that was heard between two calls of `collect`
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
         self.has_news = False  # a place has come to life: worth a heartbeat of its own
@@ -141,14 +132,13 @@ class Children:
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
         # Before any of it starts: after a suspension of this process it may be another's by now.
-        caught, self._caught = self._caught, []
-        ended = caught + self.release_waiting(now)
+        ended = self._hearing.take_caught() + self.release_waiting(now)
         self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
             if not zygote.is_dismissed and zygote.control_fd in ready:
                 for event in self._reports(zygote):
                     ended += self._apply(zygote, event, now)
-        ended += self._hear_children(ready, now)
+        ended += self._hearing.hear(ready, now)
         for zygote in self.zygotes:
             if zygote.pidfd in ready:
                 ended += self._lose_zygote(zygote, now)
@@ -169,7 +159,7 @@ class Children:
 
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
         """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
-        ended = [one for worker in self.workers for one in self._pin(worker, now)]
+        ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]
         unsent = [run for worker in self.workers for run in worker.free_unsent()]
         released = Report(Released(reason, is_usual=True))
         return ended + [Ended(run, released) for run in unsent]
@@ -195,19 +185,19 @@ class Children:
         """Makes sure that nothing follows this attempt in its process for now; False if it has
         ended.
         """
-        self._caught += self._pin(self.workers.by_number[run.worker], now)
+        self._hearing.catch_up(self.workers.by_number[run.worker], now)
         return self.workers.holds(run)
 
     def pin_all(self, now: float) -> list[Run]:
         """As `pin`; the jobs that run by then, or wait for their processes."""
         for worker in self.workers:
-            self._caught += self._pin(worker, now)
+            self._hearing.catch_up(worker, now)
         return self.workers.runs()
 
     @property
     def has_caught(self) -> bool:
         """True while `collect` has something to tell that has been heard already."""
-        return bool(self._caught)
+        return self._hearing.has_caught
 
     def pid_of(self, run: Run) -> int:
         """The process of a running job; 0 if it is gone."""
@@ -256,10 +246,8 @@ class Children:
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
-        if self._caught:
-            return 0.0
         ours = self._kills.next_due(), self.zygotes.next_due(), self.ahead.next_due()
-        return min(*ours, self._hear_at, *self.places.refill_at.values())
+        return min(*ours, self._hearing.next_due, *self.places.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 where there is none."""
@@ -276,45 +264,6 @@ class Children:
             self.places.drop_child(worker)
         self.zygotes.close()
         kill_descendants(but)
-
-    def _hear_children(self, ready: set[int], now: float) -> list[Ended]:
-        ended: list[Ended] = []
-        for fd in ready:
-            if worker := self.places.by_channel.get(fd):
-                ended += self._hear_child(worker, now)
-            else:
-                self._outputs.hear(fd)
-        if now >= self._hear_at:
-            self._hear_at = math.inf
-            for worker in self.workers:
-                if worker.is_quiet:
-                    ended += self._hear_child(worker, now)
-        return ended
-
-    def _hear_child(self, worker: Worker, now: float) -> list[Ended]:
-        self.workers.push(worker)
-        ended = self._hear(worker, now, is_alive=True)
-        if ended:
-            self.places.send(worker, now)
-        self._listen(worker, now)
-        return ended
-
-    def _listen(self, worker: Worker, now: float) -> None:
-        self.places.listen(worker)
-        if worker.is_quiet:
-            # One wake for all that several children have said, and not one for each job.
-            self._hear_at = min(self._hear_at, now + self.ahead.hear_in_s(worker, now))
-
-    def _pin(self, worker: Worker, now: float) -> list[Ended]:
-        worker.recall()
-        if not worker.goes_on:
-            return []
-        # Its child has begun the next one, so the answer of the one before is there.
-        return self._hear(worker, now)
-
-    def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
-        heard = self.workers.hear(worker, now, is_alive)
-        return self._end_all(worker, self.places.parents.get(worker.number), heard)
 
     def _boot(self, now: float) -> None:
         if self.zygotes.is_reloading and self.zygotes.following is None:
@@ -345,7 +294,7 @@ class Children:
             case Forked():
                 if self.places.attach(zygote, event, now):
                     self.has_news = True
-                self._listen(self.workers.by_number[event.worker], now)
+                self._hearing.listen(self.workers.by_number[event.worker], now)
             case Exited():
                 return self._bury(zygote, event, now)
             case ForkFailed(number, error) if zygote is self.zygotes.serving:
@@ -407,40 +356,7 @@ class Children:
                 self.places.refill_at[worker.number] = now + 0.5
                 released = Report(Released("its process died before it took the job"))
                 return [Ended(run, released) for run in worker.free_unsent()]
-        return self._end_all(worker, zygote, heard)
-
-    def _end_all(
-        self, worker: Worker, zygote: ZygoteProcess | None, heard: list[tuple[Run, Report]]
-    ) -> list[Ended]:
-        """What one process did, in its order."""
-        ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
-        # What there is of stacks may be those of a job that it has begun since.
-        return ended + [
-            self._end(worker, zygote, *one, is_latest=not worker.goes_on) for one in heard[-1:]
-        ]
-
-    def _end(
-        self,
-        worker: Worker,
-        zygote: ZygoteProcess | None,
-        run: Run,
-        report: Report,
-        *,
-        is_latest: bool,
-    ) -> Ended:
-        tail, output_bytes = self._outputs.take(worker, run)
-        stack = ""
-        if zygote is not None and is_latest:
-            stack = zygote.stacks[worker.number].take(run.stack_from)
-        is_old = self.places.parents.get(worker.number) in self.zygotes.leaving
-        is_last = worker.run is None or not worker.run.is_given  # nothing was begun behind it
-        if is_last and (is_old or not worker.wanted):
-            self.places.drop_child(worker)
-            if worker.wanted:
-                self.places.fill(worker)
-        if output_bytes or stack:
-            report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
-        return Ended(run, report)
+        return self._hearing.end_all(worker, zygote, heard)
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """The zygote is gone: its children are killed, what they had is put back."""
@@ -479,7 +395,7 @@ class Children:
                 verdict = run.verdict or Lost("its zygote died")
                 heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
             self.places.drop_child(worker)
-            ended += self._end_all(worker, zygote, heard)
+            ended += self._hearing.end_all(worker, zygote, heard)
         return ended
 
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from rqd.daemon.admission import Admission
-from rqd.daemon.children import Children, Ended
+from rqd.daemon.children import Children
 from rqd.daemon.config import Config
+from rqd.daemon.hearing import Ended
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import Log, about
 from rqd.daemon.precedence import Precedence

@@ -9,7 +9,8 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from rqd.daemon.children import Children, Ended
+from rqd.daemon.children import Children
+from rqd.daemon.hearing import Ended
 from rqd.daemon.log import Log, about
 from rqd.daemon.pidfd_signals import stop_by_pidfd
 from rqd.model.outcome import Crashed, Report, Stopped
