@@ -7,7 +7,7 @@ read to its end, so that a success is never taken for a crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from rqd.daemon.cgroups import GroupLimits, enter_subtree_if_asked
@@ -180,6 +180,16 @@ class Children:
         """
         if self.pin(run, now) and run.sent_at is not None:
             self._kills.kill(run, verdict, now)
+
+    def lose(self, tokens: Collection[str], now: float) -> list[Run]:
+        """The leases of these attempts were lost: forgets what has not begun, and has killed what
+        runs, which it returns.
+        """
+        self.ahead.drop_lost(tokens)
+        lost = [run for run in self.workers.held() if run.claim.token in tokens]
+        for run in lost:
+            self.kill(run, Released("its lease was lost"), now)
+        return [run for run in lost if run.killed_at is not None]
 
     def pin(self, run: Run, now: float) -> bool:
         """Makes sure that nothing follows this attempt in its process for now; False if it has

@@ -69,8 +69,7 @@ def report_of_death(
     if outcome is None:
         # A frame it never read, or that was never fully sent: the job did not start.
         unread = child.unread or bool(child.outbox) or child.has_unread()
-        # What was posted and is not in its mailbox any more was taken.
-        is_not_taken = unread and not (run.is_taken or run.is_posted)
+        is_not_taken = unread and not run.is_taken
         outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:
         outcome = crash_from_status(exited.status)

@@ -39,7 +39,6 @@ from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timetable import Timetable
 from rqd.daemon.upgrade import Upgrade
 from rqd.model.errors import ConfigurationError, RqdError
-from rqd.model.outcome import Released
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded
 from rqd.store.exchange import BeatAnswer
@@ -280,11 +279,8 @@ class Master:
             self._log.error("another master has this name by now", master=self._instance.name)
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
-        self._children.ahead.drop_lost(answer.lost)
-        for job in self._children.workers.held():
-            if job.claim.token in answer.lost:
-                self._log.error("lease lost, killing the job", **about(job.claim))
-                self._children.kill(job, Released("its lease was lost"), now)
+        for job in self._children.lose(answer.lost, now):
+            self._log.error("lease lost, killing the job", **about(job.claim))
         self._presence.report_reaped(answer.reaped)
         self._timetable.note(answer.next_cron_us, answer.now_us, now)
         if answer.next_expiry_us is not None:

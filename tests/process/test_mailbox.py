@@ -181,3 +181,17 @@ def test_a_job_larger_than_the_channel_comes_whole_behind_another_one(
         job.wait(WAIT_S)
 
     assert [job.return_value() for job in made] == sizes
+
+
+def test_a_job_that_prints_much_behind_others_is_read_to_its_end(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    quick = [queue.prepare_data(jobs.print_here) for _ in range(50)]
+    made = queue.enqueue_many([*quick, queue.prepare_data(jobs.flood, (3_000_000,))])
+    start_daemon(*REUSED)
+
+    made[-1].wait(WAIT_S)
+
+    result = made[-1].latest_result()
+    assert result is not None
+    assert len(result.output) == 65536

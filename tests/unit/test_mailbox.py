@@ -19,14 +19,18 @@ from hypothesis import strategies as st
 
 from rqd.daemon import frames
 from rqd.daemon.child import _begins_behind
+from rqd.daemon.children import Children
+from rqd.daemon.config import Config
 from rqd.daemon.frames import FrameReader, encode_frame, mark_of
+from rqd.daemon.hearing import Ended
 from rqd.daemon.inbox import Inbox
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.places import Places
 from rqd.daemon.stack_requests import StackRequests
-from rqd.daemon.worker import Run
+from rqd.daemon.stops import Stops
+from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.zygote_events import Forked
-from rqd.model.outcome import Crashed, Lost, Raised, Released, Report, Stopped, Succeeded
+from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Report, Stopped, Succeeded
 from rqd.model.resources import ResourceLimits
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import ALWAYS, claim_of, held
@@ -395,6 +399,165 @@ def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
     box.begin()
 
     assert [box.take(), box.take()] == ["a", ""]
+
+
+class Silent:
+    """In place of what has no part in a test."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args, **_named: None
+
+
+@pytest.fixture
+def children(box: Box, monkeypatch: pytest.MonkeyPatch) -> Children:
+    """Those of a master without a zygote, whose only worker is the box's."""
+    monkeypatch.setattr("rqd.daemon.children.become_subreaper", lambda: None)
+    silent: Any = Silent()
+    config = Config(url="redis://", queues=("low",), jobs_per_child=ALWAYS)
+    made = Children(config, silent, silent, silent)
+    made.workers.by_number = box.workers.by_number
+    return made
+
+
+def began_behind(box: Box, *names: str) -> tuple[Run, Run]:
+    """The child has answered for the first one, and runs the second one; nobody has heard of it."""
+    box.begin(*names)
+    box.take()
+    box.succeed(names[0])
+    box.take()
+    first, second, *_ = box.worker.held()
+    return first, second
+
+
+def told(ended: list[Ended]) -> list[tuple[str, type[Outcome]]]:
+    return [(one.run.claim.id, type(one.report.outcome)) for one in ended]
+
+
+def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, children: Children) -> None:
+    _, second = began_behind(box, "a", "b", "c")
+
+    children.kill(second, Released("killed"), 2.0)
+
+    assert second.killed_at == 2.0
+    assert children.has_caught
+    assert told(children.collect(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
+
+
+def test_a_kill_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: Children) -> None:
+    first, second = began_behind(box, "a", "b")
+
+    children.kill(first, Released("killed"), 2.0)
+
+    assert (first.killed_at, second.killed_at) == (None, None)
+
+
+def test_what_is_released_leaves_those_that_run(box: Box, children: Children) -> None:
+    began_behind(box, "a", "b", "c")
+
+    ended = children.release_unsent("paused", 2.0)
+
+    assert told(ended) == [("a", Succeeded), ("c", Released)]
+    (run,) = children.workers.runs()
+    assert (run.claim.id, run.sent_at) == ("b", 2.0)
+
+
+def test_a_job_that_was_begun_behind_another_gets_its_time(box: Box, children: Children) -> None:
+    _, second = began_behind(box, "a", "b")
+
+    assert children.extend("b", 7, 30.0, 2.0)
+
+    assert second.deadline == 2.0 + 60 + 30 + HARD_KILL_AFTER_S
+    ((kind, fields),) = FrameReader().feed(box.far.recv(65536))
+    assert (kind, fields) == (frames.EXTEND, [b"7:b", b"30.000000"])
+
+
+def test_all_that_run_are_killed_at_an_operators_word(box: Box, children: Children) -> None:
+    _, second = began_behind(box, "a", "b")
+
+    Stops(children, Silent()).obey({"do": "kill_jobs"}, 2.0)  # type: ignore[arg-type]  # stand-in
+
+    assert isinstance(second.verdict, Crashed)
+
+
+def test_a_stop_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: Children) -> None:
+    began_behind(box, "a", "b")
+
+    Stops(children, Silent()).obey({"do": "stop_job", "token": "7:a"}, 2.0)  # type: ignore[arg-type]  # stand-in
+
+    assert [run.verdict for run in children.workers.runs()] == [None]
+
+
+def test_a_job_whose_lease_was_lost_is_killed_or_never_begins(box: Box, children: Children) -> None:
+    _, second = began_behind(box, "a", "b", "c", "d")
+
+    assert children.lose({"7:b", "7:c"}, 2.0) == [second]
+
+    assert second.killed_at == 2.0
+    assert held(children.workers) == ["b", "d"]
+    assert box.take() == ""
+
+
+def test_what_is_handed_over_has_not_begun_or_is_not_in_the_mailbox(
+    box: Box, children: Children
+) -> None:
+    box.begin("a", "b")
+    children.zygotes = Silent()  # type: ignore[assignment]  # nothing there
+
+    (worker,) = children.hand_over().workers
+
+    assert [run.is_given for run in worker.held()] == [False, False]
+    assert box.take() == ""
+
+
+def test_at_a_reload_no_job_begins_in_an_old_process(box: Box, children: Children) -> None:
+    box.begin("a", "b")
+
+    children.places.change_over()
+
+    assert box.worker.child is None
+    assert box.take() == ""
+    assert held(children.workers) == ["a", "b"]
+
+
+def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, children: Children) -> None:
+    box.begin("a", "b")
+    box.take()
+
+    children.places.retire_all()
+
+    assert box.take() == ""
+    assert held(children.workers) == ["a", "b"]
+
+
+def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
+    box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_behind(box, "a", "b", "c")
+    monkeypatch.setattr("rqd.daemon.children.kill_orphan", lambda *_: None)
+    zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
+
+    ended = children._end_orphans(zygote, [box.worker], 2.0)
+
+    assert told(ended) == [("a", Succeeded), ("b", Lost)]
+    assert held(children.workers) == ["c"]
+
+
+def test_nothing_is_put_behind_another_one_while_a_suspect_waits(box: Box) -> None:
+    box.workers.by_number[2] = Worker(2)
+    box.workers.assign(claim_of("suspect", worker=2, losses=2), now=1.0)
+
+    box.begin("a", "b")
+
+    assert [box.take(), box.take()] == ["a", ""]
+
+
+def test_a_job_behind_another_one_is_to_begin_within_a_second_of_its_claim(box: Box) -> None:
+    box.begin("a", "b")
+    box.take()
+
+    ((kind, fields),) = FrameReader().feed(box.letters.recv(LONGEST_MESSAGE_BYTES))
+
+    assert (kind, float(fields[2])) == (frames.NEXT, 2.0)
 
 
 def test_a_new_master_hears_whom_the_one_before_had_left_quiet(box: Box) -> None:
