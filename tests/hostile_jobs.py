@@ -21,6 +21,20 @@ def write_to_channel(data: bytes, fifo: str = "") -> str:
     return Path(fifo).read_text() if fifo else "done"
 
 
+def turn_the_channel() -> str:
+    """Puts another socket, that nobody reads, in the place of each of the process's channels."""
+    near, far = socket.socketpair()
+    for fd in _sockets():
+        if fd not in (near.fileno(), far.fileno()):
+            with socket.socket(fileno=os.dup(fd)) as found:
+                is_channel = found.type == socket.SOCK_STREAM
+            if is_channel:
+                os.dup2(near.fileno(), fd)
+    near.detach()
+    far.detach()
+    return "turned"
+
+
 def answer_from_a_grandchild(fields: tuple[bytes, ...], fifo: str) -> str:
     """A process it forked answers for it, and it itself runs on."""
     frame = sys._getframe()
@@ -75,11 +89,20 @@ def die_each_time(path: str) -> None:
 
 
 def _write_to_sockets(data: bytes) -> None:
-    for name in os.listdir("/proc/self/fd"):
+    for fd in _sockets():
         try:
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                continue
-            with socket.socket(fileno=os.dup(int(name))) as end:
+            with socket.socket(fileno=os.dup(fd)) as end:
                 end.sendall(data)
         except OSError:
             continue
+
+
+def _sockets() -> list[int]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found

@@ -195,3 +195,18 @@ def test_a_job_that_prints_much_behind_others_is_read_to_its_end(
     result = made[-1].latest_result()
     assert result is not None
     assert len(result.output) == 65536
+
+
+def test_a_job_that_turns_its_channel_fails_and_holds_up_nobody(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    turns = queue.prepare_data(hostile_jobs.turn_the_channel, timeout=-1)
+    quick = [queue.prepare_data(jobs.multiply, (2, 3), timeout=-1) for _ in range(100)]
+    made = queue.enqueue_many([*quick[:50], turns, *quick[50:]])
+    start_daemon(*REUSED, workers=1)
+
+    for job in made:
+        job.wait(WAIT_S)
+
+    assert "the job broke its channel" in (made[50].exc_info or "")
+    assert [job.return_value() for job in made] == [6] * 50 + [None] + [6] * 50

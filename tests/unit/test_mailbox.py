@@ -579,6 +579,26 @@ def test_a_new_master_hears_whom_the_one_before_had_left_quiet(box: Box) -> None
     assert not box.worker.is_quiet
 
 
+def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) -> None:
+    heard: list[Worker] = []
+    outputs: Any = SimpleNamespace(listen=heard.append)
+    nobody: Any = ()
+    silent: Any = Silent()
+    places = Places(box.workers, nobody, outputs, silent, silent)
+    box.begin("a", "b")
+    box.take()
+    places.listen(box.worker)
+    states = [box.worker.is_quiet]
+
+    box.succeed("a")
+    box.take()
+    box.heard()
+    places.listen(box.worker)
+
+    assert [*states, box.worker.is_quiet] == [True, False]
+    assert heard == [box.worker]
+
+
 def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
     """With whose process was asked, and the errors that were told."""
     asked: list[str] = []
