@@ -5,6 +5,8 @@ Where the zygote does not hear in a second, the master sends SIGKILL itself.
 
 from __future__ import annotations
 
+import math
+
 from rqd.daemon.job_stacks import JobStacks
 from rqd.daemon.pidfd_signals import kill_by_pidfd
 from rqd.daemon.places import Places
@@ -49,6 +51,8 @@ class Kills:
         return min(due, default=float("inf"))
 
     def _end_in_time(self, run: Run, now: float) -> None:
+        if now >= min(run.stack_due, run.deadline or math.inf) and self._has_ended(run):
+            return
         if now >= run.stack_due:
             run.is_stack_asked, run.stack_from = True, self._stacks.show(run) or 0
             run.put_kill_off(now)
@@ -59,6 +63,14 @@ class Kills:
             if child is not None:
                 kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
             run.killed_at = now
+
+    def _has_ended(self, run: Run) -> bool:
+        """True if its process is at the next job: the answer of this one is there to be heard."""
+        worker = self._workers.by_number[run.worker]
+        if not worker.goes_on:
+            return False
+        worker.recall()
+        return worker.run is run and worker.goes_on
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
         """Has a child killed that has said its last and is still there."""

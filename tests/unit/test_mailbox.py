@@ -451,6 +451,38 @@ def test_a_kill_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: 
     assert (first.killed_at, second.killed_at) == (None, None)
 
 
+def test_a_deadline_meets_no_job_that_was_begun_behind_its_own(
+    box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = began_behind(box, "a", "b")
+    monkeypatch.setattr(children.stacks, "show", lambda _run: pytest.fail("asked for its stack"))
+    first.deadline = 1.9
+
+    children.perform(2.0)
+
+    assert (first.killed_at, second.killed_at) == (None, None)
+
+
+def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
+    box: Box, children: Children
+) -> None:
+    killed: list[int] = []
+    zygote: Any = SimpleNamespace(
+        kill=lambda _worker, pid: killed.append(pid), stacks={1: None}, groups={}
+    )
+    children.places.parents[1] = zygote
+    box.begin("a")
+    run = box.worker.run
+    assert run is not None
+    run.deadline, run.is_stack_asked = 1.9, True
+
+    children.perform(2.0)
+
+    assert killed == [100]
+    assert box.workers.bury(box.exit(9), 0, 2.1) == []
+    assert (run.sent_at, run.verdict) == (None, None)  # it is not to blame
+
+
 def test_what_is_released_leaves_those_that_run(box: Box, children: Children) -> None:
     began_behind(box, "a", "b", "c")
 
