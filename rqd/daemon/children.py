@@ -241,6 +241,10 @@ class Children:
         """What is due: jobs that waited for others, hard kills, kills that went unheard, places to
         fill, a zygote to start.
         """
+        for worker in self.workers:
+            if worker.has_begun_two:
+                # The answer of the first one is there, or never comes: nothing else may wake us.
+                self._hearing.catch_up(worker, now)
         self._kills.perform(now)
         for worker in self.workers:
             if worker.run is not None and worker.run.sent_at is None:

@@ -67,7 +67,7 @@ class Kills:
     def _has_ended(self, run: Run) -> bool:
         """True if its process is at the next job: the answer of this one is there to be heard."""
         worker = self._workers.by_number[run.worker]
-        if not worker.goes_on:
+        if not worker.goes_on or worker.child is None or worker.child.is_broken:
             return False
         worker.recall()
         return worker.run is run and worker.goes_on

@@ -235,6 +235,13 @@ class Worker:
         return bool(self.ahead) and self.ahead[0].is_posted
 
     @property
+    def has_begun_two(self) -> bool:
+        """True if its child is known to have begun the next one, though it was not heard yet that
+        the one before has ended.
+        """
+        return bool(self.ahead) and self.ahead[0].is_taken
+
+    @property
     def may_be_quiet(self) -> bool:
         """True if nothing is to be done when its job ends: its child has more to do; or leaves, and
         the next job waits for that, which the zygote tells of.

@@ -280,7 +280,7 @@ class Workers:
             ended.append((run, report))
         if error is not None:
             _give_up(worker, child, error, now)
-        elif worker.ahead and worker.ahead[0].is_taken:
+        elif worker.has_begun_two:
             _give_up(worker, child, "it went on to its next job without an answer", now)
         if ended:
             worker.note_pace((now - began_at) / len(ended))

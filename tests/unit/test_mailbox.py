@@ -463,6 +463,25 @@ def test_a_deadline_meets_no_job_that_was_begun_behind_its_own(
     assert (first.killed_at, second.killed_at) == (None, None)
 
 
+def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wakes_its_master(
+    box: Box, children: Children
+) -> None:
+    box.begin("a", "b")
+    box.take()
+    box.take()
+    first = box.worker.run
+    assert first is not None
+    first.deadline = 1.9
+
+    children.perform(2.0)  # it can't be seen whose deadline that is
+    children.perform(2.0)
+
+    child = box.worker.child
+    assert child is not None
+    assert (child.is_broken, child.is_overdue) == (True, True)
+    assert isinstance(first.verdict, Raised)
+
+
 def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
     box: Box, children: Children
 ) -> None:
