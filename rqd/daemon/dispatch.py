@@ -28,8 +28,9 @@ from rqd.store.exchange import Turn, TurnAnswer
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
-# With those that it claims ahead a turn is no longer than this: it keeps Redis for 5 ms or so.
-_MOST_WITH_AHEAD = 128
+# With those that it claims ahead a turn is no longer than this: so Redis is at one half of the jobs
+# while children are at the other one, and is never kept for long.
+_MOST_WITH_AHEAD = 48
 
 
 class Dispatch:

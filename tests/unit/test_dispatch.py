@@ -75,7 +75,7 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
 
     (turn,) = link.sent
     assert turn.free_workers == (501,)
-    assert len(turn.ahead) == 127
+    assert len(turn.ahead) == 47
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
