@@ -34,10 +34,8 @@ JOB = 20  # id, token, attempt, queue, func_name, payload, serializer, timeout i
 EXTEND = 21  # token, seconds: so much more time, read when it is over
 RECORD = 22  # token, then the names and values of the job's hash: to ASK
 # in its mailbox, where it has one: a JOB, or
-NEXT = (
-    23  # id, token, until when it is to begin (monotonic s), attempt and so on as in JOB: what the
-)
-# the child runs behind another one
+NEXT = 23  # id, token, until when (monotonic s) it may begin, attempt and so on as in JOB: it was
+# given to the child behind another one
 LARGE = 24  # id, token: the JOB is in the channel, as it is too large for here
 # child -> master; each begins with its job's token: what an earlier job left running can't answer
 # for a later one of the same process
@@ -48,20 +46,20 @@ REFUSED = 33  # reason, and what it used
 ASKED_AGAIN = 34  # how often and when, as JSON; why, and what it used
 TOO_LATE = 35  # to NEXT: it was not begun; and what it used, nothing
 ANSWERS = frozenset((SUCCEEDED, RAISED, TIMED_OUT, REFUSED, ASKED_AGAIN, TOO_LATE))
+USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
+# while the job runs; each begins with its token
+PROGRESS = 40  # from 0 to 1, message
+META = 41  # the serialized meta, its signature where there are keys
+EXTENDED = 42  # by how many seconds the job itself has put its time limit off, in all
+ASK = 43  # for the RECORD
+# before its answer
+LAST = 44  # its process takes no other job
 # master -> child, without a frame: raise JobStoppedException in the job, which is this child's last
 STOP_SIGNAL = SIGRTMIN + 1
 # As this one: write the stacks of all threads into the place's file; no thread has to run for it.
 STACK_SIGNAL = SIGRTMIN + 2
 # As these: raise JobTimeoutException, as its cpu time is over.
 CPU_SIGNAL = SIGRTMIN + 3
-USED_FIELDS = 4  # at the end of each: wall us, cpu us, us until the call was loaded, bytes grown
-# while it runs; each begins with its token
-PROGRESS = 40  # from 0 to 1, message
-META = 41  # the serialized meta, its signature where there are keys
-ASK = 43  # for the RECORD
-EXTENDED = 42  # by how many seconds the job itself has put its time limit off, in all
-# before its answer
-LAST = 44  # its process takes no other job
 
 Frame = tuple[int, list[bytes]]
 
