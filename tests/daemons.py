@@ -164,11 +164,8 @@ class Daemon:
         """The living processes of the tree, the master among them, by their titles."""
         found: dict[str, psutil.Process] = {}
         for process in [*([psutil.Process(self.pid)] if self.running else []), *self.tree()]:
-            try:
-                # A process that is just dying has no command line any more.
-                found[process.cmdline()[0]] = process
-            except (psutil.Error, IndexError):
-                continue
+            if title := _title(process):  # one that is just dying has none any more
+                found[title] = process
         return found
 
     def titled(self, start: str) -> psutil.Process:
@@ -240,7 +237,8 @@ class Daemon:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        # In words where the title fills the place of the first command line to the last byte.
+        return " ".join(process.cmdline()).rstrip()
     except psutil.Error:
         return ""
 
