@@ -88,10 +88,10 @@ class Places:
         """Hears its child at once from now on, if it may not be quiet; its outputs too."""
         was_quiet, worker.is_quiet = worker.is_quiet, worker.may_be_quiet
         child = worker.child
+        if was_quiet:
+            self._outputs.listen(worker)  # or else its job waits where its pipe is full
         if worker.is_quiet:
             return
-        if was_quiet:
-            self._outputs.listen(worker)
         # A child that has said its last needs no more watching: its exit is reported, and
         # the end of its channel would wake us for nothing.
         is_at_work = worker.run is not None and worker.run.sent_at is not None
