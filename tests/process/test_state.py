@@ -189,7 +189,7 @@ def test_two_masters_share_the_work_and_one_name_is_one_masters(
     assert len(parents) == 2
 
 
-def test_a_gentle_client_needs_no_more_commands_than_a_job_that_comes_alone(
+def test_a_gentle_client_needs_three_commands_a_job_at_most(
     start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
 ) -> None:
     start_daemon()
@@ -197,15 +197,16 @@ def test_a_gentle_client_needs_no_more_commands_than_a_job_that_comes_alone(
     redis_client.config_resetstat()
     count = 50
     for _ in range(count):
-        queue.enqueue(jobs.multiply, 1, 1)
+        # It works for long enough that the next one is there before it is settled.
+        queue.enqueue(jobs.nap, 0.02)
         eventually(queue.is_empty)
     eventually(lambda: redis_client.zcard("{rqd}:queue:default:finished") == count + 1)
     stats = redis_client.info("commandstats")
     sent = sum(
         stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "bzpopmin")
     )
-    # The enqueue, the wake, the turn that claims it, and the one that settles it.
-    assert sent / count <= 4
+    # One EVALSHA of these is the client's enqueue.
+    assert sent / count <= 3.5
 
 
 def test_a_master_that_slept_until_its_name_was_given_away_leaves(
