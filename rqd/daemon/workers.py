@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon import frames
-from rqd.daemon.frames import FrameError, encode_frame
+from rqd.daemon.channel import by_answer, is_of_another_job, read_frames
+from rqd.daemon.frames import encode_frame
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES
 from rqd.daemon.outcomes import as_told, report_of_answer, report_of_death
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
@@ -20,7 +21,6 @@ from rqd.model.outcome import Lost, Raised, Report, Stopped, TimedOut
 from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
-_MOST_READS, _READ_BYTES = 16, 256 * 1024
 # Late words of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 _MOST_EARLY = 100
@@ -270,9 +270,9 @@ class Workers:
         child, ended = worker.child, list[tuple[Run, Report]]()
         if child is None or child.is_broken:
             return ended
-        heard, error = _read_frames(child, is_alive)
+        heard, error = read_frames(child, is_alive)
         began_at = worker.began_at
-        for told in _by_answer(heard):
+        for told in by_answer(heard):
             report, run = self._hear_one(worker, child, told, now), worker.run
             if run is None or report is None:
                 continue
@@ -302,7 +302,7 @@ class Workers:
             _note_strange(worker, child, len(heard), now)
             return None
         told = len(heard)
-        heard = [frame for frame in heard if not _is_of_another_job(frame, run)]
+        heard = [frame for frame in heard if not is_of_another_job(frame, run)]
         if _note_strange(worker, child, told - len(heard), now):
             return None
         try:
@@ -383,48 +383,6 @@ class Workers:
             worker.recall()
             worker.child.close()
             worker.child = None
-
-
-def _read_frames(child: Child, is_alive: bool) -> tuple[list[frames.Frame], FrameError | None]:
-    """What has come on a child's channel, and the nonsense behind it, if any; notes its end."""
-    heard: list[frames.Frame] = []
-    # Not for as long as somebody writes: what is left is heard at the next wake. What a dead child
-    # has left is never more.
-    for _ in range(_MOST_READS):
-        try:
-            data = child.channel.recv(_READ_BYTES)
-        except BlockingIOError:
-            break
-        except ConnectionResetError:
-            child.unread = child.is_deaf = True
-            break
-        if not data:
-            child.is_deaf = True
-            break
-        try:
-            heard += child.reader.feed(data)
-        except FrameError as error:
-            return heard + error.before, error
-        if is_alive and len(data) < _READ_BYTES:
-            break  # all there was; if the channel has ended, the next wake says so
-    return heard, None
-
-
-def _by_answer(heard: list[frames.Frame]) -> list[list[frames.Frame]]:
-    """The frames in groups, each of which but the last one ends with a job's answer."""
-    groups: list[list[frames.Frame]] = [[]]
-    for frame in heard:
-        groups[-1].append(frame)
-        if frame[0] in frames.ANSWERS:
-            groups.append([])
-    return groups if groups[-1] else groups[:-1]
-
-
-def _is_of_another_job(frame: frames.Frame, run: Run) -> bool:
-    """True for the answer of a job that this process had before, which is nobody's any more."""
-    token = frame[1][0] if frame[1] else b""
-    fence, colon, _ = token.partition(b":")
-    return bool(colon) and fence.isdigit() and token != run.claim.token.encode()
 
 
 def _note_strange(worker: Worker, child: Child, count: int, now: float) -> bool:
