@@ -94,14 +94,15 @@ class Consumption:
             self._children.kill(run, OutOfMemory(used_bytes, limit_bytes), now)
         elif child.jobs_left and (own_bytes(*group, limit_bytes // 2) or 0) > limit_bytes // 2:
             # What it leaves in its process would count for the next job there.
-            self._children.workers.make_last(run)
+            self._children.workers.make_last(run, now)
 
     def _judge_cpu(self, run: Run, child: Child, used_s: float, now: float) -> None:
         limit_s = run.limits.cpu_s
         if limit_s is None or used_s < limit_s or now < run.told_at + _REPEAT_S:
             return
         if run.told_at < 0:
-            over = TimedOut(limit_s, killed=False, is_cpu=True)
-            self._children.workers.stop_soon(run, over, now + HARD_KILL_AFTER_S)
+            over, kill_at = TimedOut(limit_s, killed=False, is_cpu=True), now + HARD_KILL_AFTER_S
+            if self._children.workers.stop_soon(run, over, kill_at, now) is None:
+                return  # what ran there was not this job
         run.told_at = now
         tell_cpu_limit_by_pidfd(child.pidfd)

@@ -82,7 +82,7 @@ class Stops:
         if run.sent_at is None:
             self._children.workers.by_number[run.worker].let_go(run)
             return [Ended(run, Report(verdict))]
-        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s)
+        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s, now)
         if stop.grace_s <= 0:
             self._children.kill(run, verdict, now)
         elif child is not None:

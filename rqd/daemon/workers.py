@@ -340,23 +340,36 @@ class Workers:
             run.set_deadline()
         return answers
 
-    def stop_soon(self, run: Run, verdict: Stopped | TimedOut, kill_at: float) -> Child | None:
-        """A running job is to stop, or be killed then; its child, which takes no more jobs."""
+    def stop_soon(
+        self, run: Run, verdict: Stopped | TimedOut, kill_at: float, now: float
+    ) -> Child | None:
+        """A running job is to stop, or be killed then; its child, which takes no more jobs, or None
+        if no child has begun it.
+        """
+        child = self.make_last(run, now)
+        if child is None:
+            return None
         if run.killed_at is None and not isinstance(run.verdict, Stopped):
             run.verdict = verdict
         run.stop_by = min(kill_at, run.stop_by)
         run.set_deadline()
-        return self.make_last(run)
+        return child
 
-    def make_last(self, run: Run) -> Child | None:
-        """The child that runs this job takes no other one after it."""
+    def make_last(self, run: Run, now: float) -> Child | None:
+        """The child that runs this job takes no other one after it; None if it has not begun it,
+        and leaves without it.
+        """
         worker = self.by_number[run.worker]
         worker.recall()
         child = worker.child
         if child is not None and child.jobs_left > 0:
             child.jobs_left = 0
-            child.expects_more = True
-        return child
+            # Told after its answer, if there is to be one: nothing else would have it leave.
+            child.expects_more = run.sent_at is not None
+            if run.sent_at is None:
+                child.end_jobs()
+                child.leave_by = now + HARD_KILL_AFTER_S
+        return child if run.sent_at is not None else None
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
         """A child is gone: reads what it still said, closes its channel; the jobs that ended so."""

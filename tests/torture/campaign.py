@@ -58,7 +58,9 @@ def run(settings: Settings) -> None:
         arena.stop_producers()
         arena.history.note("by clock", runs=arena.system.end_timetable(arena.url, first_run))
         drained = _drain(arena, any(fault.inject is clock_forward_and_back for fault in able))
-        arena.history.note("drained", done=drained, seconds=round(time.time() - began, 1))
+        left = [] if drained else _left(arena)
+        seconds = round(time.time() - began, 1)
+        arena.history.note("drained", done=drained, left=left, seconds=seconds)
         arena.stop_masters()
         _take_stock(arena)
 
@@ -200,6 +202,13 @@ def _drain(arena: Arena, turns_clock: bool) -> bool:
                 fewest, deadline = waiting, time.monotonic() + arena.system.drain_s
         time.sleep(0.1)
     return False
+
+
+def _left(arena: Arena) -> list[str]:
+    try:
+        return arena.system.left(arena.server.client(2.0))
+    except redis.RedisError as error:
+        return [f"unknown: {error}"]
 
 
 def _take_stock(arena: Arena) -> None:

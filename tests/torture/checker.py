@@ -333,6 +333,7 @@ def _check_drain(story: Story, verdict: Verdict) -> None:
     elif not all(end["done"] for end in ends):
         keys = len(verdict.wrong.pop(STRAYS, ()))
         told = f"jobs were left, {keys} keys and leases with them"
+        told += "".join(f"; {job}" for end in ends for job in end.get("left", ()))
         if verdict.put_back:
             told += f"; {verdict.put_back} starts of what the masters put back at their stop"
         verdict.wrong[UNFINISHED].append(told)

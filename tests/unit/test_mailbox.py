@@ -30,7 +30,17 @@ from rqd.daemon.stack_requests import StackRequests
 from rqd.daemon.stops import Stops
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.zygote_events import Forked
-from rqd.model.outcome import Crashed, Lost, Outcome, Raised, Released, Report, Stopped, Succeeded
+from rqd.model.outcome import (
+    Crashed,
+    Lost,
+    Outcome,
+    Raised,
+    Released,
+    Report,
+    Stopped,
+    Succeeded,
+    TimedOut,
+)
 from rqd.model.resources import ResourceLimits
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import ALWAYS, claim_of, held
@@ -69,6 +79,12 @@ class Box(Place):
             return ""
         ((_, fields),) = FrameReader().feed(message)
         return fields[0].decode()
+
+    def is_told_to_leave(self) -> bool:
+        try:
+            return not self.letters.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
 
     def succeed(self, name: str) -> None:
         token = b"7:%b" % name.encode()
@@ -383,12 +399,36 @@ def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> N
     run = box.worker.run
     assert run is not None
     box.take()
-    box.workers.stop_soon(run, Stopped("ops"), 5.0)
+    box.workers.stop_soon(run, Stopped("ops"), 5.0, 1.0)
 
     box.begin("b")
 
     assert box.take() == ""
     assert held(box.workers) == ["a", "b"]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
+    box: Box, is_stopped: bool
+) -> None:
+    box.begin("a")
+    run, child = box.worker.run, box.worker.child
+    assert run is not None
+    assert child is not None
+
+    if is_stopped:
+        box.workers.stop_soon(run, TimedOut(1.0, killed=False, is_cpu=True), 9.0, 2.0)
+    else:
+        box.workers.make_last(run, 2.0)
+
+    assert box.take() == ""
+    assert box.is_told_to_leave()
+    assert child.leave_by == 2.0 + HARD_KILL_AFTER_S
+    assert box.bury(box.exit(), 0, 3.0) is None
+    box.far = box.fork(101)
+    box.begin()
+    assert box.take() == "a"
+    assert run.deadline == run.claim.timeout_s + 1.0 + HARD_KILL_AFTER_S
 
 
 @pytest.mark.parametrize("at", [0, 1])

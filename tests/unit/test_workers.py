@@ -394,7 +394,7 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
     run = place.worker.run
     assert run is not None
 
-    place.workers.stop_soon(run, Stopped("ops"), 5.0)
+    place.workers.stop_soon(run, Stopped("ops"), 5.0, 1.0)
 
     assert run.deadline == 5.0
     assert not place.workers.has_waiting_child()  # it was this child's last job
@@ -412,7 +412,7 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
 def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Place) -> None:
     place.give()
     assert place.worker.run is not None
-    place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0)
+    place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0, 1.0)
     place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.hear(1.0)
     assert ended is not None

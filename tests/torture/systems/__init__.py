@@ -97,6 +97,10 @@ class System(Protocol):
         """How many jobs are not at their end: queued, scheduled and running."""
         ...
 
+    def left(self, client: redis.Redis) -> list[str]:
+        """Some of those, and where they are."""
+        ...
+
     def breaches(self, client: redis.Redis) -> list[str]:
         """What contradicts the system's own rules in this moment."""
         ...

@@ -105,6 +105,9 @@ class Rq:
         asked += [("llen", f"rq:queue:{queue}:intermediate") for queue in QUEUES]
         return _sum(client, asked)
 
+    def left(self, _client: redis.Redis) -> list[str]:
+        return []
+
     def breaches(self, _client: redis.Redis) -> list[str]:
         return []
 

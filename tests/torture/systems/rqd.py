@@ -28,6 +28,13 @@ _READY = re.compile(r"\bready queues=")
 _REFUSED = re.compile(r"outcome refused .*verdict=stale")
 _SCRIPTS = ("turn", "enqueue", "beat", "hello", "bye")
 _MARK = "planted-"
+# Where jobs are that have not come to their end.
+_UNENDED = (
+    "{rqd}:leases",
+    "{rqd}:scheduled",
+    *(f"{{rqd}}:queue:{q}{i}" for q in QUEUES for i in ("", ":deferred", ":limited")),
+)
+_MOST_TOLD = 5  # of each
 _ENTRY, _EVERY_S = "torture", 5
 
 # Read only: a lease without a started job that has a token, a job started without a lease, too many
@@ -164,12 +171,20 @@ class Rqd:
         return int(count)
 
     def waiting(self, client: redis.Redis) -> int:
-        keys = ["{rqd}:leases", "{rqd}:scheduled", *(f"{{rqd}}:queue:{q}" for q in QUEUES)]
-        keys += [f"{{rqd}}:queue:{q}:{i}" for q in QUEUES for i in ("deferred", "limited")]
         pipe = client.pipeline(transaction=True)
-        for key in keys:
+        for key in _UNENDED:
             pipe.zcard(key)
         return sum(pipe.execute())
+
+    def left(self, client: redis.Redis) -> list[str]:
+        told = []
+        for key in _UNENDED:
+            first: Any = client.zrange(key, 0, _MOST_TOLD)
+            for job_id in (member.decode() for member in first):
+                fields: Any = client.hmget(f"{{rqd}}:job:{job_id}", "func_name", "worker")
+                what, worker = (field.decode() if field else "" for field in fields)
+                told.append(f"{job_id} {what.rpartition('.')[2]} in {key} {worker}".rstrip())
+        return told
 
     def breaches(self, client: redis.Redis) -> list[str]:
         found: Any = client.eval(_LOOK, 0, "{rqd}:", _MARK, LIMIT)
