@@ -856,3 +856,66 @@ def test_whatever_happens_each_job_ends_once_and_is_begun_once_at_most(steps: li
         assert begun == jobs[: len(begun)]  # in their order
     finally:
         box.close()
+
+
+@fuzz(200)
+@given(
+    st.lists(st.sampled_from([*STEPS_OF_A_CHILD, "last", "make last", "stop soon"]), max_size=40)
+)
+def test_whatever_has_happened_all_jobs_come_to_their_end(steps: list[str]) -> None:
+    box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
+    ended: list[str] = []
+    child = HonestChild(box)
+    try:
+        box.begin(*jobs)
+        for step in steps:
+            if step in ("take", "answer", "last"):
+                child.does(step)
+            elif step == "hear":
+                ended += box.heard()
+            elif step == "die":
+                ended += child.dies()
+            elif (run := box.worker.run) is not None and step == "make last":
+                box.workers.make_last(run, 2.0)
+            elif run is not None and step == "stop soon":
+                box.workers.stop_soon(run, Stopped("ops"), 9.0, 2.0)
+            else:
+                box.master_does(step)
+        for _ in range(3 * len(jobs)):
+            child.does("answer")
+            ended += box.heard()
+            assert box.worker.child is not None
+            if child.has_left or box.worker.child.leave_by is not None:
+                ended += child.dies()
+            box.master_does("post")
+            child.does("take")
+        assert sorted(ended) == jobs
+    finally:
+        box.close()
+
+
+class HonestChild:
+    """Does one job after the other, and leaves when it is told to, or has said so."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.name = ""
+        self.has_left = False
+
+    def does(self, step: str) -> None:
+        if self.has_left:
+            return
+        if step == "take" and not self.name:
+            self.name = self.box.take()
+            self.has_left = not self.name and self.box.is_told_to_leave()
+        elif step != "take" and self.name:
+            if step == "last":
+                self.box.far.sendall(encode_frame(frames.LAST, b"7:%b" % self.name.encode()))
+            self.box.succeed(self.name)
+            self.name, self.has_left = "", step == "last"
+
+    def dies(self) -> list[str]:
+        """What has ended by that; the next one is there."""
+        ended = names(self.box.workers.bury(self.box.exit(9), 0, 2.0))
+        self.name, self.has_left, self.box.far = "", False, self.box.fork(100)
+        return ended
