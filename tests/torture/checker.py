@@ -106,7 +106,7 @@ RULES = (
 def check(events: Iterable[Event]) -> Verdict:
     """The verdict on a campaign with these events."""
     story = tell(events)
-    faults = Faults(story.others["fault"])
+    faults = Faults(story.others["fault"], story.others["died"])
     verdict = Verdict(jobs=len(story.acked), faults=len(faults.all))
     verdict.starts = sum(map(len, story.runs.values()))
     verdict.unknown = len(story.others["unknown"])

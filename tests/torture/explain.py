@@ -7,7 +7,7 @@ while it ran or before its outcome could be recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.torture.history import Event
@@ -21,6 +21,7 @@ ASKED = "asked"
 # A job that ended so much later did so while the server's clock was forward.
 _AN_AGE_S = 1800
 _ON_MASTER = ("master", "zygote")
+_STOPS = ("SIGTERM of a master", "signal storm")
 
 
 @dataclass(slots=True)
@@ -57,9 +58,11 @@ class Fault:
 class Faults:
     """The faults of a campaign, found by what they hit."""
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    def __init__(self, events: Iterable[Event], deaths: Iterable[Event]) -> None:
+        """`deaths`: of masters."""
+        died_at = {death["master"]: death["t"] for death in deaths}
         self.all = [
-            Fault(e["name"], e["level"], e["master"], e["pid"], e["begin"], e["end"])
+            Fault(e["name"], e["level"], e["master"], e["pid"], e["begin"], _end_of(e, died_at))
             for e in events
         ]
         self._on_master: dict[str, list[Fault]] = {}
@@ -81,6 +84,12 @@ class Faults:
     def on_child(self, pid: int, since: float, until: float) -> Fault | None:
         """A fault of this child."""
         return _latest_of(self._on_pid.get(pid, ()), since, until)
+
+
+def _end_of(fault: Event, died_at: Mapping[str, float]) -> float:
+    """What stops a master goes on until that is gone: its grace may have to end first."""
+    end: float = fault["end"]
+    return max(end, died_at.get(fault["master"], end)) if fault["name"] in _STOPS else end
 
 
 def _latest_of(faults: Iterable[Fault], since: float, until: float) -> Fault | None:

@@ -109,6 +109,21 @@ def test_a_job_of_an_unknown_enqueue_that_is_there_must_come_to_its_end() -> Non
     assert wrong(offer("j1"), unknown, *RAN) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "is_explained"), [("SIGTERM of a master", True), ("reload", False)]
+)
+def test_a_stop_explains_what_was_put_back_until_its_master_was_gone(
+    name: str, is_explained: bool
+) -> None:
+    begun_late = [start("j1", 6.0, A), end("j1", 6.1, A)]
+    again = [start("j1", 6.3, B, master="m2.1"), end("j1", 6.4, B), job("j1", B)]
+    death: Event = {"ev": "died", "t": 6.2, "master": "m1.1", "status": 0}
+
+    told = wrong(offer("j1"), ack("j1"), *begun_late, *again, fault(name, 4.0, 4.0), death)
+
+    assert [*told] == ([] if is_explained else [DOUBLES])
+
+
 CALLED = [offer("j1", "called"), ack("j1"), *RAN[:2]]
 AFTER = [start("c1", 3.0, B), end("c1", 3.1, B), job("c1", B)]
 
