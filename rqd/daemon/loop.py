@@ -34,6 +34,12 @@ class Loop:
         """Those too that were blocked while this program was executed: they have handlers now."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
+    def hold_signals(self, signals: Iterable[signal.Signals]) -> None:
+        """Lets none of these come any more: as an interpreter ends, it takes its handlers away, and
+        the next one would end the process with its own status.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
     def watch(self, fd: int) -> None:
         """Reports `fd` from now on when it is readable, closed or broken."""
         self._epoll.register(fd, select.EPOLLIN)

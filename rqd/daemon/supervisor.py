@@ -132,6 +132,7 @@ class Master:
         finally:
             if self._embedded is not None:
                 self._embedded.stop()
+        self._loop.hold_signals(HANDLED)
         return self._lifecycle.exit_status
 
     def _work(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_term_lets_the_running_job_finish_and_claims_no_more(
     assert running.return_value() == "done"
     assert waiting.get_status() is JobStatus.QUEUED
     assert not daemon.leftovers()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_that_come_until_a_daemon_is_gone_do_not_end_it(
+    start_daemon: StartDaemon, signum: int
+) -> None:
+    daemon = start_daemon(python=sys.executable)  # whose interpreter ends in its own time
+    daemon.signal(signal.SIGTERM)
+    eventually(lambda: "master stopped" in daemon.log(), 10.0)
+
+    while daemon.running:
+        daemon.signal(signum)
+
+    assert daemon.wait() == 0
 
 
 def test_an_idle_daemon_stops_at_once(start_daemon: StartDaemon) -> None:

@@ -34,6 +34,7 @@ _TERMINAL = ("finished", "failed", "canceled", "stopped")
 # A master told to stop may leave with 75 if Redis is not there to take its last outcomes, and one
 # that is started while Redis is away, or its name is taken, with 69.
 _GOOD_EXITS = (0, 69, 75)
+_EX_CONFIG = 78
 _SHOWN = 5
 
 
@@ -320,9 +321,11 @@ def _check_surroundings(story: Story, faults: Faults, verdict: Verdict) -> None:
         for event in others[kind]:
             verdict.wrong[rule].append(" ".join(str(event[name]) for name in fields))
     for death in others["died"]:
-        hit = faults.on_master(death["master"], death["t"] - 60, death["t"])
-        if death["status"] not in _GOOD_EXITS and not (hit and death["status"] < 0):
-            verdict.wrong[DEATHS].append(f"{death['master']}: exit status {death['status']}")
+        master, status, t = death["master"], death["status"], death["t"]
+        is_killed = status < 0 and faults.on_master(master, t - 60, t)
+        is_refused = status == _EX_CONFIG and faults.of_deploy(master, t)
+        if status not in _GOOD_EXITS and not is_killed and not is_refused:
+            verdict.wrong[DEATHS].append(f"{master}: exit status {status}")
 
 
 def _check_drain(story: Story, verdict: Verdict) -> None:

@@ -21,6 +21,7 @@ ASKED = "asked"
 # A job that ended so much later did so while the server's clock was forward.
 _AN_AGE_S = 1800
 _ON_MASTER = ("master", "zygote")
+_BROKEN = "reload to a broken deploy"
 _STOPS = ("SIGTERM of a master", "signal storm")
 
 
@@ -76,6 +77,12 @@ class Faults:
     def on_master(self, master: str, since: float, until: float) -> Fault | None:
         """A fault of this master or its zygote that overlaps this time."""
         return _latest_of(self._on_master.get(master, ()), since, until)
+
+    def of_deploy(self, master: str, at: float) -> Fault | None:
+        """One that keeps this master, or another of its name, from importing the application."""
+        name, _, _ = master.partition(".")
+        broken = [f for f in self.all if f.name == _BROKEN and f.master.startswith(f"{name}.")]
+        return _latest_of(broken, at, at)
 
     def of_clock(self, since: float, until: float) -> Fault | None:
         """A fault of the clock that due times are reckoned by."""

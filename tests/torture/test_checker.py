@@ -367,6 +367,18 @@ def test_what_is_wrong_around_the_jobs_is_seen(event: Event, rule: str) -> None:
     assert [*wrong(offer("j1"), ack("j1"), *RAN, event)] == [rule]
 
 
+@pytest.mark.parametrize(("at", "is_explained"), [(4.5, True), (9.0, False)])
+def test_a_master_that_starts_amid_a_broken_deploy_may_say_so(
+    at: float, is_explained: bool
+) -> None:
+    broken = fault("reload to a broken deploy", 4.0, 5.0, level="job")
+    death: Event = {"ev": "died", "t": at, "master": "m1.2", "status": 78}
+
+    told = wrong(offer("j1"), ack("j1"), *RAN, broken, death)
+
+    assert [*told] == ([] if is_explained else ["masters that died of themselves"])
+
+
 def test_a_campaign_that_did_not_come_to_its_end_is_not_valid() -> None:
     assert [*wrong(offer("j1"), ack("j1"), *RAN, drained=False)] == [
         "campaign did not come to its end"
