@@ -3,6 +3,7 @@
 import pytest
 
 from rqd.store.exchange import Owner
+from rqd.store.keys import ALL_QUEUES
 from tests.store.driving import LEASE_US, Driver, ids, job
 from tests.waiting import eventually
 
@@ -337,6 +338,21 @@ def test_what_was_deleted_of_the_shared_sets_is_found_again(rqd: Driver) -> None
     assert rqd.redis.zscore(rqd.keys.leases, "running") > rqd.views.now_us()
     assert ids(rqd.claim()) == ["ready"]
     assert rqd.settle(claim) == "settled"
+
+
+@pytest.mark.parametrize("what", ["low", ALL_QUEUES])
+def test_a_pause_for_a_time_ends_though_its_end_was_deleted(rqd: Driver, what: str) -> None:
+    rqd.enqueue("a")
+    ends_at = rqd.store.pause(what, 3600)
+    rqd.store.pause("other")
+    rqd.redis.delete(rqd.keys.scheduled)
+
+    rqd.beat()
+
+    assert rqd.turn(free=1).next_due_us == ends_at
+    rqd.redis.zadd(rqd.keys.scheduled, {f":resume:{what}": 1})
+    assert ids(rqd.claim()) == ["a"]
+    assert rqd.views.paused() == {"other": None}
 
 
 def test_an_index_loses_what_is_no_job_any_more(rqd: Driver) -> None:

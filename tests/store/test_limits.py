@@ -218,6 +218,22 @@ def test_a_waiter_that_expired_is_passed_over(rqd: Driver) -> None:
     assert rqd.ready() == ["d"]
 
 
+@pytest.mark.parametrize(("queue", "key"), [("low", "other"), ("high", "k")])
+def test_who_waits_anew_under_the_id_of_a_waiter_that_expired_is_not_forgotten(
+    rqd: Driver, queue: str, key: str
+) -> None:
+    rqd.enqueue(limited("a"), limited("b", ttl_s=900), limited("c", key="other"))
+    held = {one.id: one for one in rqd.claim(3)}
+    rqd.redis.delete(rqd.keys.job("b"))
+    rqd.enqueue(limited("b", queue=queue, key=key))
+    assert rqd.claim(1, "low", "high") == []
+
+    rqd.settle(held["a"])
+    rqd.settle(held["c"])
+
+    assert ids(rqd.claim(1, "low", "high")) == ["b"]
+
+
 def test_who_expires_when_let_on_holds_nobody_up(rqd: Driver) -> None:
     rqd.enqueue(*(limited(name) for name in "abcd"), limited("e", queue="high"))
     assert ids(rqd.claim_for(range(1, 9), "low", "high")) == ["a"]

@@ -8,7 +8,7 @@
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
 --          when the first cron entry is due ('' for none)}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
---@ names arguments ready terms unique limits ledger ending callbacks dependents groups reap mend crons
+--@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
 for i = 1, take_count() do running[i] = { take(), take() } end
@@ -73,6 +73,7 @@ local may, reap_after = Reap.may_reap(now, lease_us)
 if may then reaped = Reap.expired(now, 100) end
 local has_told_all = Dependents.catch_up(now)
 Mend.groups(now)
+Mend.pauses()
 Ending.forget_expired(P .. 'groups', now, 100)
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.

@@ -97,17 +97,15 @@ function Limits.let_one(key, queue, now)
     local id = first[1]
     if not id then break end
     local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'score', 'priority')
-    if held.err or not held[1] then
-      redis.call('ZREM', Limits.waiting_of(queue, key), id)
-      redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id)
-    else
+    if held[1] == 'queued' and held[2] == queue and held[3] == key then
       Limits.leave_waiting(id, queue, key)
-      if held[1] == 'queued' and held[2] == queue and held[3] == key then
-        Ready.enter(id, queue, Ready.place_again(held[4], held[5]))
-        Limits.look_again_when_gone(key, id, now)
-        return
-      end
+      Ready.enter(id, queue, Ready.place_again(held[4], held[5]))
+      Limits.look_again_when_gone(key, id, now)
+      return
     end
+    -- It is gone; or its id is another job's by now, which may wait elsewhere.
+    redis.call('ZREM', Limits.waiting_of(queue, key), id)
+    if held[2] ~= queue or not held[3] then redis.pcall('ZREM', P .. 'queue:' .. queue .. ':limited', id) end
   end
   if redis.call('EXISTS', Limits.waiting_of(queue, key)) == 0 then
     redis.pcall('SREM', Limits.queues_of(key), queue)

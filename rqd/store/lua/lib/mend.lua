@@ -24,6 +24,15 @@ function Mend.queue(queue, now, lease_us)
   end
 end
 
+-- Pauses for a time whose end nobody would see any more.
+function Mend.pauses()
+  local found = redis.pcall('ZRANDMEMBER', P .. 'paused', 10, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local ends, due = Pause.RESUME .. found[i], sound(found[i + 1])
+    if due and not redis.call('ZSCORE', P .. 'scheduled', ends) then Ready.note_due(ends, due) end
+  end
+end
+
 -- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
 -- sees; and what a mistake took out of Redis is put in again.
 function Mend.deferred(queue, now)
