@@ -185,12 +185,17 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
     rows = [
         (
             row["name"], row.get("host"), row.get("pid", 0), row.get("version"),
-            ",".join(row["queues"]), row.get("state"), f"{row['busy']}/{row.get('wanted', 0)}",
+            ",".join(row["queues"]), row.get("state"), f"{row['busy']}/{_places(row)}",
             _rss(row), row.get("cpu_percent", 0.0), ago(row.get("heartbeat"), now_us),
         )
         for row in masters
     ]  # fmt: skip
     echo_table("Masters", heads, rows, ("version", "host", "beat", "cpu %", "rss MiB", "pid"))
+
+
+def _places(master: dict[str, Any]) -> int:
+    """How many workers it has: those that it is to have, or more that are still at their jobs."""
+    return max(int(master["busy"]), int(master.get("wanted", 0)))
 
 
 def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:

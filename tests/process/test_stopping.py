@@ -20,6 +20,7 @@ from rqd.job import Job, JobStatus
 from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests import jobs
+from tests.cli.running import rqd
 from tests.daemons import StartDaemon, alive
 from tests.servers import RedisServer
 from tests.waiting import eventually
@@ -131,12 +132,12 @@ def test_a_second_int_a_second_later_is_quit(
 
 
 def test_quit_after_term_does_not_wait_for_the_grace(
-    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, redis_url: str
 ) -> None:
     daemon = start_daemon()
     job = hold(queue, tmp_path, fifo)
     daemon.signal(signal.SIGTERM)
-    eventually(lambda: "stopping" in daemon.log())
+    eventually(lambda: " stopping  1/1 " in rqd("info", url=redis_url).out)
     daemon.signal(signal.SIGQUIT)
     assert daemon.wait(2.0) == 0
     assert_put_back(job, queue)
