@@ -19,6 +19,7 @@ from rqd.store.connection import (
     daemon_connection,
     hide_password,
     is_foreign_key,
+    is_full,
     is_refusal,
 )
 from rqd.store.store import Store
@@ -38,9 +39,10 @@ _WAIT_OVERDUE_S = 35.0
 
 
 class Refused(Exception):
-    """Redis can't carry this call out: a key is of a wrong type, a script failed.
+    """Redis can't carry this call out: a key is of a wrong type, a script failed, it is full.
 
-    `will_pass`: nothing was done, and it can be carried out once that key is gone.
+    `will_pass`: nothing was done, and it can be carried out once that key is gone, or there is
+    memory.
     """
 
     def __init__(self, why: str, will_pass: bool = False) -> None:
@@ -107,8 +109,8 @@ class RedisLink:
 
         Raises Refused if Redis is there, and the call itself is what it can't carry out.
         """
-        if is_refusal(error):
-            raise Refused(str(error), is_foreign_key(error)) from error
+        if is_refusal(error) or is_full(error):
+            raise Refused(str(error), is_foreign_key(error) or is_full(error)) from error
         if self.is_up:
             self.is_up = False
             self._lost_at = now

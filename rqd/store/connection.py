@@ -21,6 +21,7 @@ from rqd.store.keys import Keys
 from rqd.store.refusals import RedisGone as RedisGone
 from rqd.store.refusals import explained as explained
 from rqd.store.refusals import is_foreign_key as is_foreign_key
+from rqd.store.refusals import is_full as is_full
 from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
 from rqd.store.urls import DEFAULT_URL, Target, read_url

@@ -84,6 +84,11 @@ def is_foreign_key(error: Exception) -> bool:
     return str(error).startswith("WRONGTYPE") and "holds something" in str(error)
 
 
+def is_full(error: Exception) -> bool:
+    """True if Redis has no memory for this call, which has done nothing; others need none."""
+    return isinstance(error, exceptions.OutOfMemoryError) or "> 'maxmemory'" in str(error)
+
+
 @contextmanager
 def explained(url: str) -> Iterator[None]:
     """Turns redis-py's errors into one line with what to do: ServerUnavailableError, or

@@ -318,3 +318,15 @@ def fail(rqd: Driver, job_id: str, ending: str) -> None:
             rqd.redis.zrem(rqd.keys.ready("low"), job_id)
             for _ in range(20):
                 rqd.beat()
+
+
+def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_not_lost(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(job("child", ttl_s=900), "parent")
+    rqd.redis.delete(rqd.keys.job("child"))
+    rqd.enqueue(job("child", terms=waits_for("parent", on_failure="run")))
+    rqd.redis.hdel(rqd.keys.job("parent"), "func_name")
+
+    assert ids(rqd.claim(2)) == ["child"]
+    assert rqd.status("parent") == "failed"

@@ -24,6 +24,8 @@ local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
 if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '' } end
+-- A first write that needs no memory, as in a turn: who lives is known, and obeys, if there is none left.
+redis.call('ZREM', P .. 'masters', '')
 local lost = {}
 for _, one in ipairs(running) do
   local id, token = one[1], one[2]

@@ -31,8 +31,8 @@ if held[1] and held[1] == predecessor then
 elseif held[1] and held[1] ~= boot then
   return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
 end
+redis.call('DEL', P .. 'control:' .. master) -- needs no memory, as in a turn
 redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 5))
 redis.call('PEXPIRE', row, Ready.in_ms(row_ttl_s))
 redis.call('ZADD', P .. 'masters', int(now), master)
-redis.call('DEL', P .. 'control:' .. master)
 return { 'ok', int(now), reaped }

@@ -19,6 +19,8 @@ for i = 1, take_count() do told[i] = { take(), take(), take(), take(), take(), t
 local refused = garbled()
 if refused then return refused end
 local now = now_us()
+-- A first write that needs no memory, as in a turn: the outcomes of those that told something wait for it.
+redis.call('ZREM', P .. 'leases', '')
 for i = 1, math.min(#told, 100) do
   local id, token, progress, from, piece, fields = unpack(told[i])
   local job = P .. 'job:' .. id

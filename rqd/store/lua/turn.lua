@@ -72,7 +72,8 @@ local refused = refusal({ P .. 'nonempty', 'set', P .. 'counters', 'hash', P .. 
   P .. 'scheduled', 'zset', precedence, 'zset' }) or garbled()
 if refused then return refused end
 if ranked[1] then
-  -- Named by its content: whoever wrote it wrote the same.
+  -- Named by its content: whoever wrote it wrote the same. To delete it needs no memory: see below.
+  redis.call('DEL', precedence)
   for i = 1, #ranked, 1000 do
     redis.call('ZADD', precedence, unpack(ranked, i, math.min(i + 999, #ranked)))
   end

@@ -185,6 +185,9 @@ function Claim.from_queue(queue, claims, workers, fence, by, now)
   for _ = 1, ROUNDS do
     local ids = redis.call('ZRANGE', ready, 0, math.min(by.upto - #claims, PORTION) - 1)
     if not ids[1] then return fence, false end
+    -- Before any of them starts: one that can't may end, and another come back in its place. And a first
+    -- write that needs no memory: where there is none, to run what waits is what makes some.
+    redis.call('ZREM', ready, unpack(ids))
     local leases, starts = {}, {}
     by.limits = {}
     for _, id in ipairs(ids) do
@@ -196,12 +199,10 @@ function Claim.from_queue(queue, claims, workers, fence, by, now)
         starts[#starts + 1], starts[#starts + 2] = int(now), id
       end
     end
-    redis.call('ZREM', ready, unpack(ids))
     if leases[1] then
       redis.call('ZADD', P .. 'leases', unpack(leases))
       redis.call('ZADD', started, unpack(starts))
     end
-    -- Not before those of this round have left the queue: one of them may be let on.
     for _, limit in ipairs(by.limits) do Limits.go_on(limit, now) end
     if #claims == by.upto then break end
   end
