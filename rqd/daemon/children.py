@@ -313,8 +313,8 @@ class Children:
                 return self._bury(zygote, event, now)
             case ForkFailed(number, error) if zygote is self.zygotes.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
-                self.places.refill_at[number] = now + 0.5
                 worker = self.workers.by_number[number]
+                self.places.fill_later(worker, now)
                 released = Report(Released(f"no process for it: {error}"))
                 return [Ended(run, released) for run in worker.free_unsent()]
             case Ready():
@@ -367,7 +367,7 @@ class Children:
                     status=status,
                     traceback=stack,
                 )
-                self.places.refill_at[worker.number] = now + 0.5
+                self.places.fill_later(worker, now)
                 released = Report(Released("its process died before it took the job"))
                 return [Ended(run, released) for run in worker.free_unsent()]
         return self._hearing.end_all(worker, zygote, heard)

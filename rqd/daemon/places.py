@@ -18,6 +18,8 @@ from rqd.daemon.zygote_events import Forked
 from rqd.daemon.zygote_process import ZygoteProcess
 from rqd.daemon.zygotes import Zygotes
 
+_TRY_AGAIN_S = 0.5
+
 
 class Places:
     """Keeps a child of the zygote that serves in the place of each worker that is wanted."""
@@ -62,6 +64,11 @@ class Places:
             zygote.group_error = ""
         if output_fd is not None:
             self._outputs.watch(output_fd, worker)
+
+    def fill_later(self, worker: Worker, now: float) -> None:
+        """Asks again in a moment, if the worker was not taken away meanwhile."""
+        if worker.wanted:
+            self.refill_at[worker.number] = now + _TRY_AGAIN_S
 
     def fill_due(self, now: float) -> None:
         """Asks again where it was to be tried again by now."""

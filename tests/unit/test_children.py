@@ -1,0 +1,518 @@
+"""The master's side of its processes, with zygotes and children that the test plays: from whatever
+has happened to them, all jobs come to their end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import time
+from dataclasses import replace
+from socket import MSG_DONTWAIT, MSG_PEEK
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rqd import __version__
+from rqd.daemon import frames
+from rqd.daemon.children import Children
+from rqd.daemon.config import Config
+from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.hearing import Ended
+from rqd.daemon.loop import Loop
+from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.worker import Run
+from rqd.daemon.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
+from rqd.model.outcome import Released, Stopped, Succeeded
+from tests.fuzzing import fuzz
+from tests.unit.test_ahead import claim_of
+from tests.unit.test_mailbox import USED, Silent
+
+KILLED, DIED = 9, 3 << 8
+
+
+class Signalless(Loop):
+    """A loop that takes no signals."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wake_read, self._wake_write = socket.socketpair()
+
+    def close(self) -> None:
+        self._epoll.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+
+class Process:
+    """A child that does one job after the other, as the real one."""
+
+    def __init__(self, pid: int, jobs: int, channel: socket.socket, letters: socket.socket | None):
+        self.pid, self.jobs = pid, jobs
+        self.channel, self.letters = channel, letters
+        self.job: bytes = b""  # its token
+        self.status: int | None = None
+        self.hangs = False
+
+    def step(self, is_last: bool = False) -> None:
+        """Answers for its job, or takes the next."""
+        if self.status is not None or self.hangs:
+            return
+        if not self.job:
+            self._take()
+            return
+        last = encode_frame(frames.LAST, self.job) if is_last and self.jobs else b""
+        answer = encode_frame(frames.SUCCEEDED, self.job, b"", b"", *USED)
+        self.job = b""
+        self.channel.sendall(last + answer)
+        if last or not self.jobs:
+            self.end(0)
+
+    def end(self, status: int) -> None:
+        if self.status is None:
+            self.status = status
+            self.channel.close()
+            if self.letters is not None:
+                self.letters.close()
+
+    def _take(self) -> None:
+        source = self.channel if self.letters is None else self.letters
+        try:
+            found = FrameReader().feed(source.recv(LONGEST_MESSAGE_BYTES, MSG_DONTWAIT | MSG_PEEK))
+        except BlockingIOError:
+            return
+        if self.letters is not None and found:
+            self.letters.recv(LONGEST_MESSAGE_BYTES)
+        if self.letters is None or (found and found[0][0] == frames.LARGE):
+            found = self._take_from_channel()
+        if not found:
+            self.end(0)
+            return
+        self.jobs -= 1
+        self.job = found[0][1][1]
+
+    def _take_from_channel(self) -> list[frames.Frame]:
+        reader, found = FrameReader(), list[frames.Frame]()
+        while not found and (data := self.channel.recv(2**20)):
+            found = reader.feed(data)
+        return found
+
+
+class Zygote:
+    """Both ends of one: what its master asks of it, and what it does about that in its time."""
+
+    pids = itertools.count(2**22 + 1)  # nobody's
+
+    def __init__(self, jobs: int, by_pidfd: dict[int, Process]) -> None:
+        self.jobs = jobs
+        self._by_pidfd = by_pidfd
+        self.pid = next(self.pids)
+        self._control, self._far = socket.socketpair()
+        self._control.setblocking(False)
+        self.control_fd = self._control.fileno()
+        self.pidfd, self._end_fd = os.pipe()
+        self.output_fd, self._said_fd = os.pipe()
+        self.is_dismissed = False
+        self.rss_bytes = self.generation = 0
+        self.group_error = ""
+        self.groups: dict[int, Any] = {}
+        self.stacks: dict[int, Any] = {}
+        self.outputs: dict[int, int] = {}
+        self._prints: list[int] = []
+        self.is_booted = False
+        self.status: int | None = None
+        self.asked: list[tuple[int, ...]] = []
+        self._events: list[ZygoteEvent] = []
+        self.wanted: dict[int, bool] = {}
+        self.processes: dict[int, Process] = {}
+        self.forks = 0
+        self.fork_fails = False
+
+    # -- the master's end
+
+    def fill(self, worker: int) -> int | None:
+        self.asked.append((frames.FILL, worker))
+        if worker in self.outputs:
+            return None
+        self.stacks[worker] = SimpleNamespace(take=lambda *_: "", written_bytes=0)
+        self.outputs[worker], write = os.pipe()
+        os.set_blocking(self.outputs[worker], False)
+        self._prints.append(write)
+        return self.outputs[worker]
+
+    def empty(self, worker: int) -> None:
+        self.asked.append((frames.EMPTY, worker))
+
+    def kill(self, worker: int, pid: int) -> None:
+        self.asked.append((frames.KILL, worker, pid))
+
+    def receive(self) -> list[ZygoteEvent]:
+        try:
+            self._control.recv(2**16)
+        except BlockingIOError:
+            pass
+        events, self._events = self._events, []
+        return events
+
+    def read_output(self) -> tuple[bytes, bool]:
+        return b"", True
+
+    def exit_status(self) -> int | None:
+        return self.status
+
+    def end(self) -> None:
+        self.dies(-KILLED)
+
+    def dismiss(self) -> None:
+        self.is_dismissed = True
+        self._control.close()
+
+    def close(self, _timeout_s: float = 0.0) -> None:
+        self.dies(0)
+        self._control.close()
+        self._far.close()
+        for fd in (self.pidfd, self.output_fd, self._said_fd, *self._prints):
+            os.close(fd)
+        for fd in self.outputs.values():
+            os.close(fd)
+
+    def flush(self) -> None:
+        pass
+
+    # -- the process
+
+    def step(self) -> None:
+        """Boots, or buries who has ended and obeys one word."""
+        if self.status is not None:
+            return
+        if self.is_dismissed:
+            self.dies(0)
+            return
+        if not self.is_booted:
+            self.is_booted = True
+            self._tell(Ready(self.pid, __version__, 0))
+            return
+        for worker, process in [*self.processes.items()]:
+            if process.status is not None:
+                self._bury(worker, process.status)
+        if self.asked:
+            self._obey(*self.asked.pop(0))
+
+    def dies(self, status: int) -> None:
+        if self.status is None:
+            self.status = status
+            os.close(self._end_fd)
+            if status == 0:
+                for process in self.processes.values():
+                    process.end(KILLED)
+
+    def _obey(self, kind: int, worker: int, pid: int = 0) -> None:
+        process = self.processes.get(worker)
+        if kind == frames.FILL:
+            self.wanted[worker] = True
+            if process is None:
+                self._fork(worker)
+        elif kind == frames.EMPTY:
+            self.wanted[worker] = False
+        elif process is not None and process.pid == pid:
+            process.end(KILLED)
+
+    def _bury(self, worker: int, status: int) -> None:
+        process = self.processes.pop(worker)
+        self._tell(Exited(worker, process.pid, status, 0, 0))
+        if self.wanted[worker] and status == 0:
+            self._fork(worker)
+
+    def _fork(self, worker: int) -> None:
+        if self.fork_fails:
+            self.fork_fails = False
+            self._tell(ForkFailed(worker, "no memory"))
+            return
+        self.forks += 1
+        pid, pidfd = next(self.pids), os.open(os.devnull, os.O_RDONLY)
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        mailbox = letters = None
+        if self.jobs > 1:
+            post, letters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            mailbox = Mailbox(post.detach(), os.dup(letters.fileno()))
+        process = self.processes[worker] = Process(pid, self.jobs, far, letters)
+        self._by_pidfd[pidfd] = process
+        self._tell(Forked(worker, pid, near, pidfd, mailbox))
+
+    def _tell(self, event: ZygoteEvent) -> None:
+        self._events.append(event)
+        if not self.is_dismissed:
+            self._far.send(b"x")
+
+
+T = TypeVar("T")
+
+
+def one_of(some: list[T], at: int) -> list[T]:
+    """One of them, if there are any."""
+    return [some[at % len(some)]] if some else []
+
+
+class Stage:
+    """A master with its processes, and the jobs that are there for it."""
+
+    def __init__(self, jobs_per_child: int, workers: int, jobs: int) -> None:
+        self.loop, silent = Signalless(), Silent()
+        self.config = Config(
+            url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
+        )
+        anybody: Any = silent
+        self.children = Children(self.config, anybody, self.loop, anybody)
+        self.by_pidfd: dict[int, Process] = {}
+        self.zygotes: list[Zygote] = []
+        self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
+        self.now = time.monotonic()
+        self.names = [f"j{number}" for number in range(jobs)]
+        self.waiting = [*self.names]
+        self.ended: list[str] = []
+        self._fences = itertools.count(1)
+        self.children.start(self.now)
+
+    def close(self) -> None:
+        self.children.zygotes.close()
+        for worker in self.children.workers:
+            self.children.places.drop_child(worker)
+        for process in self.by_pidfd.values():
+            process.end(KILLED)
+        self.loop.close()
+
+    def _spawn(self) -> Zygote:
+        children = self.children
+        config = children._next_config if children.zygotes.is_ready else children.config
+        self.zygotes.append(Zygote(config.jobs_per_child, self.by_pidfd))
+        return self.zygotes[-1]
+
+    def kill_by_pidfd(self, pidfd: int) -> None:
+        self.by_pidfd[pidfd].end(KILLED)
+
+    def kill_orphan(self, pid: int, _pidfd: int) -> None:
+        for process in self.by_pidfd.values():
+            if process.pid == pid:
+                process.end(KILLED)
+
+    @property
+    def alive(self) -> list[Zygote]:
+        return [zygote for zygote in self.zygotes if zygote.status is None]
+
+    @property
+    def processes(self) -> list[Process]:
+        return [one for zygote in self.zygotes for one in zygote.processes.values()]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for run in self.children.workers.runs() if run.sent_at is not None]
+
+    def take(self, ended: list[Ended]) -> None:
+        for one in ended:
+            name = one.run.claim.id
+            assert name not in self.waiting
+            assert name not in self.ended
+            is_done = isinstance(one.report.outcome, Succeeded)
+            (self.ended if is_done else self.waiting).append(name)
+
+    def claim(self, count: int = 100) -> None:
+        workers = self.children.workers
+        if not self.children.is_ready:
+            return
+        numbers = [*workers.free_numbers(), *self.children.ahead.numbers(self.now)]
+        for number in numbers[:count]:
+            if self.waiting:
+                self._assign(self.waiting.pop(0), number)
+        self.children.start_assigned(self.now)
+
+    def _assign(self, name: str, worker: int) -> None:
+        at = int(name[1:])
+        token = f"{next(self._fences)}:{name}"
+        claim = replace(claim_of(name, worker, losses=2 if at % 5 == 3 else 0), token=token)
+        if at % 5 == 4:
+            claim = replace(claim, payload=bytes(LONGEST_MESSAGE_BYTES))
+        self.children.assign(claim, self.now)
+
+    def turn(self) -> bool:
+        """One of its loop; False if nothing was ready."""
+        ready, children = self.loop.wait(0), self.children
+        self.take(children.collect(ready, self.now))
+        self.take(children.release_waiting(self.now))
+        children.perform(self.now)
+        return bool(ready)
+
+    def do(self, step: str, at: int) -> None:
+        """A step of STEPS; `at` says of whom, or how many."""
+        getattr(self, f"_{step.replace(' ', '_')}")(at)
+
+    def _claim(self, at: int) -> None:
+        self.claim(at + 1)
+
+    def _turn(self, _at: int) -> None:
+        self.turn()
+
+    def _later(self, at: int) -> None:
+        self.now += (0.001, 0.03, 0.6, 6.0)[at % 4]
+
+    def _zygote(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.step()
+
+    def _lose_zygote(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.dies(-KILLED)
+
+    def _fork_fails(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.fork_fails = True
+
+    def _child(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.step()
+
+    def _last(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.step(is_last=True)
+
+    def _die(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.end(DIED)
+
+    def _hang(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.hangs = True
+
+    def _resize(self, at: int) -> None:
+        self.children.places.resize_to(at % 3 + 1)
+
+    def _reload(self, at: int) -> None:
+        jobs = (1, 2, 1000)[at % 3]
+        self.children.reload("", replace(self.config, jobs_per_child=jobs), self.now)
+
+    def _pause(self, _at: int) -> None:
+        self.take(self.children.release_unsent("paused", self.now))
+
+    def _recall(self, _at: int) -> None:
+        for worker in self.children.workers:
+            worker.recall()
+
+    def _kill(self, at: int) -> None:
+        for run in one_of(self.runs, at):
+            self.children.kill(run, Released("killed"), self.now)
+
+    def _stop(self, at: int) -> None:
+        for run in one_of(self.runs, at):
+            if self.children.pin(run, self.now) and run.sent_at is not None:
+                self.children.workers.stop_soon(run, Stopped("ops"), self.now + 5, self.now)
+
+    def _make_last(self, at: int) -> None:
+        for run in one_of(self.runs, at):
+            self.children.workers.make_last(run, self.now)
+
+    def go_on(self) -> None:
+        """Until all jobs have ended, as those do whom nobody disturbs."""
+        give_up_at, rounds = self.now + 400, 0
+        while sorted(self.ended) != self.names:
+            assert self.now < give_up_at, self._told()
+            self.claim()
+            before = len(self.ended), len(self.waiting)
+            is_moving = self._all_step()
+            is_moving = self.turn() or is_moving or before != (len(self.ended), len(self.waiting))
+            rounds += 1
+            assert rounds < 3000, f"busy with nothing: {self._told()}"
+            if not is_moving:
+                self.now = max(self.now, min(self.children.next_due(), self.now + 1.0)) + 1e-6
+
+    def rests(self) -> None:
+        """With nothing to do, its processes wait: nothing is forked, nobody wakes up."""
+        for _ in range(50):
+            self._all_step()
+            self.turn()
+        self.now += 40  # what was to leave has left, what was lost is there again
+        for _ in range(50):
+            self._all_step()
+            self.turn()
+        forks = sum(zygote.forks for zygote in self.zygotes)
+        for _ in range(20):
+            self._all_step()
+            assert not self.turn()
+        assert sum(zygote.forks for zygote in self.zygotes) == forks
+        assert self.children.next_due() > self.now, self._told()
+        for worker in self.children.workers:
+            assert (worker.child is not None) == worker.wanted
+
+    def _all_step(self) -> bool:
+        def seen() -> list[Any]:
+            return [
+                (z.is_booted, z.status, len(z.asked), z.forks, len(z.processes))
+                for z in self.zygotes
+            ] + [(p.job, p.status) for p in self.by_pidfd.values()]
+
+        before = seen()
+        for zygote in self.zygotes:
+            zygote.step()
+        for process in self.processes:
+            process.step()
+        return seen() != before
+
+    def _told(self) -> str:
+        held = [
+            (
+                worker.number,
+                worker.wanted,
+                worker.child and (worker.child.pid, worker.child.jobs_left, worker.child.leave_by),
+                [(r.claim.token, r.sent_at, r.is_posted, r.deadline) for r in worker.held()],
+            )
+            for worker in self.children.workers
+        ]
+        return f"waiting {self.waiting}, held {held}, due {self.children.next_due() - self.now}"
+
+
+STEPS = [
+    *("claim", "turn", "turn", "zygote", "zygote", "child", "child", "last", "die"),
+    *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
+    *("fork fails", "lose zygote", "hang"),
+]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rqd.daemon.children.become_subreaper", lambda: None)
+
+
+def play(jobs_per_child: int, workers: int, steps: list[tuple[str, int]]) -> None:
+    """These steps; then nobody disturbs any more."""
+    stage = Stage(jobs_per_child, workers, jobs=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rqd.daemon.kills.kill_by_pidfd", stage.kill_by_pidfd)
+        patch.setattr("rqd.daemon.children.kill_orphan", stage.kill_orphan)
+        try:
+            for step, at in steps:
+                stage.do(step, at)
+            stage.go_on()
+            stage.rests()
+        finally:
+            stage.close()
+
+
+@fuzz(150)
+@given(
+    jobs_per_child=st.sampled_from([1, 2, 1000]),
+    workers=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), max_size=80),
+)
+def test_from_whatever_has_happened_to_processes_all_jobs_come_to_their_end(
+    jobs_per_child: int, workers: int, steps: list[tuple[str, int]]
+) -> None:
+    play(jobs_per_child, workers, steps)
+
+
+def test_a_worker_that_is_taken_away_as_its_fork_fails_gets_no_process() -> None:
+    """It would leave, and the next one be forked, for ever."""
+    play(1, 2, [("zygote", 0), ("zygote", 0), ("fork fails", 0), ("resize", 0)])
