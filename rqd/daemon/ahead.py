@@ -103,7 +103,7 @@ class Ahead:
         for worker in self._workers:
             if now >= _waits_since(worker) + _WAITS_S:
                 freed += worker.free_ahead()
-            elif not worker.wanted and worker.child is None:
+            elif not worker.wanted:
                 freed += worker.free_unsent()
         # What is claimed from now on has its time, too.
         self._due = min([now, *map(_waits_since, self._workers)]) + _WAITS_S

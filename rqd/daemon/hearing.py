@@ -129,7 +129,7 @@ class Hearing:
             stack = zygote.stacks[worker.number].take(run.stack_from)
         is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
         is_last = worker.run is None or not worker.run.is_given  # nothing was begun behind it
-        if is_last and (is_old or not worker.wanted):
+        if is_last and is_old:
             self._places.drop_child(worker)
             if worker.wanted:
                 self._places.fill(worker)

@@ -90,7 +90,7 @@ class Lifecycle:
         except ConfigurationError as error:
             self._log.warning("workers not resized", error=error)
             return str(error)
-        self._children.places.resize_to(count)
+        self._children.places.resize_to(count, now)
         self._log.info("workers resized", workers=count)
         self._duties.hasten(Duty.BEAT, now)
         self._dispatch.look()
@@ -145,7 +145,7 @@ class Lifecycle:
             self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
         self._on_stop()
         self._dispatch.is_open = False
-        children.places.retire_all()
+        children.places.retire_all(now)
         self._dispatch.take(children.release_unsent("the daemon stops", now))
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)

@@ -85,10 +85,10 @@ class Places:
         self.parents[worker.number] = zygote
         is_first, worker.has_lived = not worker.has_lived, True
         self._zygotes.note_forked()
-        if worker.wanted or worker.run is not None:
+        if worker.wanted:
             self.send(worker, now)
         else:
-            self.drop_child(worker)  # retired while it was forked: it leaves at EOF
+            self._workers.give_no_more(worker, now)  # retired while it was forked
         return is_first
 
     def listen(self, worker: Worker) -> None:
@@ -145,7 +145,7 @@ class Places:
         """Its channel is about to be closed."""
         self.by_channel.pop(child.channel.fileno(), None)
 
-    def resize_to(self, count: int) -> None:
+    def resize_to(self, count: int, now: float) -> None:
         """So many workers, at least one: more in the lowest free places, fewer from the highest."""
         wanted = {worker.number for worker in self._workers if worker.wanted}
         free = (number for number in range(1, count + 1) if number not in wanted)
@@ -154,12 +154,12 @@ class Places:
             worker.wanted = True
             self.fill(worker)
         for number in sorted(wanted)[max(1, count) :]:
-            self._retire(self._workers.by_number[number])
+            self._retire(self._workers.by_number[number], now)
 
-    def retire_all(self) -> None:
+    def retire_all(self, now: float) -> None:
         """No new children; idle ones leave, busy ones once their job has ended."""
         for worker in self._workers:
-            self._retire(worker)
+            self._retire(worker, now)
 
     def change_over(self) -> None:
         """Another zygote serves: idle children of the old one leave, busy ones after their job."""
@@ -181,14 +181,13 @@ class Places:
         zygote = self.parents.get(number)
         return zygote.stacks[number] if zygote is not None else None
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: Worker, now: float) -> None:
         worker.wanted = False
         self.refill_at.pop(worker.number, None)
         if self._zygotes.serving is not None:
             self._zygotes.serving.empty(worker.number)
-        worker.recall()
-        if worker.run is None:
-            self.drop_child(worker)
+        # Not forgotten before it is gone: the place may be wanted again, and has no room till then.
+        self._workers.give_no_more(worker, now)
 
     def _watch(self, worker: Worker, child: Child) -> None:
         fd, has_more = child.channel.fileno(), bool(child.outbox)

@@ -225,7 +225,7 @@ class Master:
         if old.queues != config.queues:
             self._dispatch.stop_waiting()
         if old.workers != config.workers:
-            self._children.places.resize_to(config.workers)
+            self._children.places.resize_to(config.workers, now)
         if old.crons != config.crons:
             self._timetable.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):

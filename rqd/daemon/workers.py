@@ -360,16 +360,21 @@ class Workers:
         and leaves without it.
         """
         worker = self.by_number[run.worker]
+        self.give_no_more(worker, now)
+        return worker.child if run.sent_at is not None else None
+
+    def give_no_more(self, worker: Worker, now: float) -> None:
+        """A worker's child takes no other job than the one that it has begun, and has to leave."""
         worker.recall()
-        child = worker.child
-        if child is not None and child.jobs_left > 0:
-            child.jobs_left = 0
-            # Told after its answer, if there is to be one: nothing else would have it leave.
-            child.expects_more = run.sent_at is not None
-            if run.sent_at is None:
-                child.end_jobs()
-                child.leave_by = now + HARD_KILL_AFTER_S
-        return child if run.sent_at is not None else None
+        child, run = worker.child, worker.run
+        if child is None or child.jobs_left < 1:
+            return
+        child.jobs_left = 0
+        # Told after its answer, if there is to be one: nothing else would have it leave.
+        child.expects_more = run is not None and run.sent_at is not None
+        if not child.expects_more:
+            child.end_jobs()
+            child.leave_by = now + HARD_KILL_AFTER_S
 
     def bury(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
         """A child is gone: reads what it still said, closes its channel; the jobs that ended so."""

@@ -389,7 +389,7 @@ class Stage:
             process.hangs = True
 
     def _resize(self, at: int) -> None:
-        self.children.places.resize_to(at % 3 + 1)
+        self.children.places.resize_to(at % 3 + 1, self.now)
 
     def _reload(self, at: int) -> None:
         jobs = (1, 2, 1000)[at % 3]
@@ -516,3 +516,11 @@ def test_from_whatever_has_happened_to_processes_all_jobs_come_to_their_end(
 def test_a_worker_that_is_taken_away_as_its_fork_fails_gets_no_process() -> None:
     """It would leave, and the next one be forked, for ever."""
     play(1, 2, [("zygote", 0), ("zygote", 0), ("fork fails", 0), ("resize", 0)])
+
+
+@pytest.mark.parametrize("jobs_per_child", [1, 1000])
+def test_a_worker_that_is_taken_away_and_given_back_gets_rid_of_a_process_that_hangs(
+    jobs_per_child: int,
+) -> None:
+    booted = [*[("zygote", 0)] * 3, ("turn", 0)]
+    play(jobs_per_child, 2, [*booted, ("hang", 1), ("resize", 0), ("resize", 1)])

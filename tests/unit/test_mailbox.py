@@ -622,7 +622,7 @@ def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, children: Chi
     box.begin("a", "b")
     box.take()
 
-    children.places.retire_all()
+    children.places.retire_all(2.0)
 
     assert box.take() == ""
     assert held(children.workers) == ["a", "b"]

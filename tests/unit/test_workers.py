@@ -439,22 +439,22 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
     workers.by_number[2].wanted = False
     filled: list[int] = []
     monkeypatch.setattr(places, "fill", lambda worker: filled.append(worker.number))
-    monkeypatch.setattr(places, "_retire", lambda worker: setattr(worker, "wanted", False))
+    monkeypatch.setattr(places, "_retire", lambda worker, _now: setattr(worker, "wanted", False))
 
     def wanted() -> list[int]:
         return sorted(worker.number for worker in workers if worker.wanted)
 
-    places.resize_to(3)
+    places.resize_to(3, 1.0)
     assert (wanted(), filled) == ([1, 3, 4], [])
-    places.resize_to(5)
+    places.resize_to(5, 1.0)
     assert (wanted(), filled) == ([1, 2, 3, 4, 5], [2, 5])
     gc.collect()  # of all that other tests have left here, which a master has not
     gc.disable()
     began_s = time.process_time()
-    places.resize_to(1000)
+    places.resize_to(1000, 1.0)
     took_s = time.process_time() - began_s
     gc.enable()
     assert took_s < 0.2, "the master does nothing else meanwhile"
     assert wanted() == [*range(1, 1001)]
-    places.resize_to(2)
+    places.resize_to(2, 1.0)
     assert wanted() == [1, 2]
