@@ -354,8 +354,8 @@ class Children:
             self.places.fill(worker)
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
-            # replaced at once; one that died idle would do so again and again.
-            if heard:
+            # replaced at once; one that had not begun any would die so again and again.
+            if heard and not _has_died_idle(*heard[-1]):
                 self.places.fill(worker)
             else:
                 number, status = worker.number, exited.status
@@ -369,7 +369,8 @@ class Children:
                 )
                 self.places.fill_later(worker, now)
                 released = Report(Released("its process died before it took the job"))
-                return [Ended(run, released) for run in worker.free_unsent()]
+                waiting = [Ended(run, released) for run in worker.free_unsent()]
+                return self._hearing.end_all(worker, zygote, heard) + waiting
         return self._hearing.end_all(worker, zygote, heard)
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
@@ -411,6 +412,11 @@ class Children:
             self.places.drop_child(worker)
             ended += self._hearing.end_all(worker, zygote, heard)
         return ended
+
+
+def _has_died_idle(run: Run, report: Report) -> bool:
+    """True for a job that its process has not read before it died; not for one that was killed."""
+    return isinstance(report.outcome, Released) and run.verdict is None
 
 
 def _held(config: Config) -> GroupLimits:

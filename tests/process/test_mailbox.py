@@ -148,8 +148,9 @@ def test_a_job_that_breaks_its_channel_fails_alone(
     assert [job.return_value() for job in made] == [6] * 50 + [None] + [6] * 50
 
 
+@pytest.mark.parametrize("options", [(), REUSED])
 def test_a_job_goes_back_if_the_processes_die_that_are_to_begin_it(
-    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     (tmp_path / "deadly.py").write_text(
         "import os\n"
@@ -159,12 +160,13 @@ def test_a_job_goes_back_if_the_processes_die_that_are_to_begin_it(
         "os.register_at_fork(after_in_child=die)\n"
     )
     (tmp_path / "die").touch()
-    daemon = start_daemon(*REUSED, "--preload", "deadly", workers=1, cwd=tmp_path)
+    daemon = start_daemon(*options, "--preload", "deadly", workers=1, cwd=tmp_path)
     eventually(lambda: "an idle child died" in daemon.log())
 
     job = queue.enqueue("builtins.bool")
 
     eventually(lambda: daemon.log().count("its process died before it took the job") > 1)
+    eventually(lambda: daemon.log().count("an idle child died") > 5)
     assert daemon.log().count("an idle child died") < 20
     (tmp_path / "die").unlink()
     assert job.wait(WAIT_S).return_value() is False

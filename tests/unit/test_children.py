@@ -501,6 +501,26 @@ def play(jobs_per_child: int, workers: int, steps: list[tuple[str, int]]) -> Non
             stage.close()
 
 
+@pytest.mark.parametrize("jobs_per_child", [1, 1000])
+def test_where_processes_die_before_they_take_their_job_they_are_not_forked_without_a_pause(
+    jobs_per_child: int,
+) -> None:
+    stage = Stage(jobs_per_child, 1, jobs=10)
+    try:
+        for _ in range(50):
+            stage.claim()
+            stage.do("zygote", 0)
+            stage.do("die", 0)
+            stage.turn()
+        assert stage.zygotes[0].forks == 1
+        stage.now += 0.5
+        for step in ("turn", "zygote", "turn", "child"):
+            stage.do(step, 0)
+        stage.go_on()
+    finally:
+        stage.close()
+
+
 @fuzz(150)
 @given(
     jobs_per_child=st.sampled_from([1, 2, 1000]),
