@@ -10,7 +10,6 @@ import select
 import socket
 import time
 from dataclasses import replace
-from socket import MSG_DONTWAIT, MSG_PEEK
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -22,7 +21,7 @@ from rqd import __version__
 from rqd.daemon import frames
 from rqd.daemon.children import Children
 from rqd.daemon.config import Config
-from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.frames import FrameReader, encode_frame, mark_of
 from rqd.daemon.hearing import Ended
 from rqd.daemon.loop import Loop
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
@@ -52,16 +51,22 @@ class Signalless(Loop):
 class Process:
     """A child that does one job after the other, as the real one."""
 
-    def __init__(self, pid: int, jobs: int, channel: socket.socket, letters: socket.socket | None):
+    def __init__(
+        self, pid: int, jobs: int, channel: socket.socket, letters: socket.socket | None, out: int
+    ) -> None:
         self.pid, self.jobs = pid, jobs
         self.channel, self.letters = channel, letters
-        self.job: bytes = b""  # its token
+        self.job = b""  # its token
         self.status: int | None = None
         self.hangs = False
+        self._out = out
+        self._unprinted = b""
+        self._reader = FrameReader()
+        self._reads_channel = letters is None
 
     def step(self, is_last: bool = False) -> None:
-        """Answers for its job, or takes the next."""
-        if self.status is not None or self.hangs:
+        """Answers for its job, or takes the next; if all that it printed found room."""
+        if self.status is not None or self.hangs or not self._can_print():
             return
         if not self.job:
             self._take()
@@ -73,6 +78,14 @@ class Process:
         if last or not self.jobs:
             self.end(0)
 
+    def prints(self, data: bytes) -> None:
+        if self.job:
+            self._unprinted += data
+
+    def talks_nonsense(self) -> None:
+        if self.status is None and self.job:
+            self.channel.sendall(b"\xff" * 20)
+
     def end(self, status: int) -> None:
         if self.status is None:
             self.status = status
@@ -80,27 +93,48 @@ class Process:
             if self.letters is not None:
                 self.letters.close()
 
-    def _take(self) -> None:
-        source = self.channel if self.letters is None else self.letters
+    def _can_print(self) -> bool:
         try:
-            found = FrameReader().feed(source.recv(LONGEST_MESSAGE_BYTES, MSG_DONTWAIT | MSG_PEEK))
+            while self._unprinted:
+                self._unprinted = self._unprinted[os.write(self._out, self._unprinted) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def _take(self) -> None:
+        try:
+            if not self._reads_channel:
+                self._take_letter()
+            if self._reads_channel:
+                self._take_from_channel()
         except BlockingIOError:
             return
-        if self.letters is not None and found:
-            self.letters.recv(LONGEST_MESSAGE_BYTES)
-        if self.letters is None or (found and found[0][0] == frames.LARGE):
-            found = self._take_from_channel()
-        if not found:
+
+    def _take_letter(self) -> None:
+        assert self.letters is not None
+        message = self.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        if not message:
             self.end(0)
             return
-        self.jobs -= 1
-        self.job = found[0][1][1]
+        ((kind, fields),) = FrameReader().feed(message)
+        self._reads_channel = kind == frames.LARGE
+        if not self._reads_channel:
+            self._begin(fields)
+        if kind == frames.NEXT:
+            self.prints(mark_of(self.job))
 
-    def _take_from_channel(self) -> list[frames.Frame]:
-        reader, found = FrameReader(), list[frames.Frame]()
-        while not found and (data := self.channel.recv(2**20)):
-            found = reader.feed(data)
-        return found
+    def _take_from_channel(self) -> None:
+        data = self.channel.recv(2**20, socket.MSG_DONTWAIT)
+        if not data:
+            self.end(0)
+        for kind, fields in self._reader.feed(data):
+            if kind == frames.JOB:
+                self._begin(fields)
+
+    def _begin(self, fields: list[bytes]) -> None:
+        self.jobs -= 1
+        self.job = fields[1]
+        self._reads_channel = self.letters is None
 
 
 class Zygote:
@@ -123,7 +157,7 @@ class Zygote:
         self.groups: dict[int, Any] = {}
         self.stacks: dict[int, Any] = {}
         self.outputs: dict[int, int] = {}
-        self._prints: list[int] = []
+        self._prints: dict[int, int] = {}
         self.is_booted = False
         self.status: int | None = None
         self.asked: list[tuple[int, ...]] = []
@@ -142,7 +176,8 @@ class Zygote:
         self.stacks[worker] = SimpleNamespace(take=lambda *_: "", written_bytes=0)
         self.outputs[worker], write = os.pipe()
         os.set_blocking(self.outputs[worker], False)
-        self._prints.append(write)
+        os.set_blocking(write, False)
+        self._prints[worker] = write
         return self.outputs[worker]
 
     def empty(self, worker: int) -> None:
@@ -176,7 +211,7 @@ class Zygote:
         self.dies(0)
         self._control.close()
         self._far.close()
-        for fd in (self.pidfd, self.output_fd, self._said_fd, *self._prints):
+        for fd in (self.pidfd, self.output_fd, self._said_fd, *self._prints.values()):
             os.close(fd)
         for fd in self.outputs.values():
             os.close(fd)
@@ -241,7 +276,9 @@ class Zygote:
         if self.jobs > 1:
             post, letters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             mailbox = Mailbox(post.detach(), os.dup(letters.fileno()))
-        process = self.processes[worker] = Process(pid, self.jobs, far, letters)
+        process = self.processes[worker] = Process(
+            pid, self.jobs, far, letters, self._prints[worker]
+        )
         self._by_pidfd[pidfd] = process
         self._tell(Forked(worker, pid, near, pidfd, mailbox))
 
@@ -273,7 +310,7 @@ class Stage:
         self.zygotes: list[Zygote] = []
         self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
         self.now = time.monotonic()
-        self.names = [f"j{number}" for number in range(jobs)]
+        self.names = [f"j{number:02}" for number in range(jobs)]
         self.waiting = [*self.names]
         self.ended: list[str] = []
         self._fences = itertools.count(1)
@@ -357,6 +394,13 @@ class Stage:
     def _turn(self, _at: int) -> None:
         self.turn()
 
+    def _round(self, at: int) -> None:
+        """As long as nobody disturbs; jobs take a while, at times."""
+        self.claim()
+        self._all_step()
+        self.now += 0.0002 if at else 0.01
+        self.turn()
+
     def _later(self, at: int) -> None:
         self.now += (0.001, 0.03, 0.6, 6.0)[at % 4]
 
@@ -387,6 +431,22 @@ class Stage:
     def _hang(self, at: int) -> None:
         for process in one_of(self.processes, at):
             process.hangs = True
+
+    def _print(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.prints(bytes(150_000))
+
+    def _nonsense(self, at: int) -> None:
+        for process in one_of(self.processes, at):
+            process.talks_nonsense()
+
+    def _extend(self, at: int) -> None:
+        for run in one_of(self.children.workers.held(), at):
+            self.children.extend(run.claim.id, run.claim.fence, 1.0, self.now)
+
+    def _record(self, at: int) -> None:
+        for run in one_of(self.runs, at):
+            self.children.answer_ask(run, {b"meta": bytes(150_000)})
 
     def _resize(self, at: int) -> None:
         self.children.places.resize_to(at % 3 + 1, self.now)
@@ -475,9 +535,23 @@ class Stage:
 
 
 STEPS = [
-    *("claim", "turn", "turn", "zygote", "zygote", "child", "child", "last", "die"),
+    *(
+        "round",
+        "round",
+        "round",
+        "round",
+        "claim",
+        "turn",
+        "turn",
+        "zygote",
+        "zygote",
+        "child",
+        "child",
+        "last",
+        "die",
+    ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
-    *("fork fails", "lose zygote", "hang"),
+    *("fork fails", "lose zygote", "hang", "print", "print", "nonsense", "extend", "record"),
 ]
 
 
@@ -488,7 +562,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def play(jobs_per_child: int, workers: int, steps: list[tuple[str, int]]) -> None:
     """These steps; then nobody disturbs any more."""
-    stage = Stage(jobs_per_child, workers, jobs=10)
+    stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rqd.daemon.kills.kill_by_pidfd", stage.kill_by_pidfd)
         patch.setattr("rqd.daemon.children.kill_orphan", stage.kill_orphan)
@@ -525,7 +599,7 @@ def test_where_processes_die_before_they_take_their_job_they_are_not_forked_with
 @given(
     jobs_per_child=st.sampled_from([1, 2, 1000]),
     workers=st.integers(1, 3),
-    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), max_size=80),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), max_size=100),
 )
 def test_from_whatever_has_happened_to_processes_all_jobs_come_to_their_end(
     jobs_per_child: int, workers: int, steps: list[tuple[str, int]]
