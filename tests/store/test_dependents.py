@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rqd.model.errors import DuplicateJobError, NoSuchJobError
+from rqd.model.errors import ConfigurationError, DuplicateJobError, NoSuchJobError
 from rqd.model.records import NewJob
-from tests.store.driving import Driver, ids, job, settlement, waits_for
+from tests.store.driving import Driver, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 
 
@@ -330,3 +330,22 @@ def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_no
 
     assert ids(rqd.claim(2)) == ["child"]
     assert rqd.status("parent") == "failed"
+
+
+@pytest.mark.parametrize("key", ["group:g", "group:g:dependents", "job:parent:dependents"])
+def test_a_key_of_a_parent_that_holds_something_else_stops_no_beat_and_no_enqueue_half_way(
+    rqd: Driver, key: str
+) -> None:
+    parents = ("parent", "group:g")
+    rqd.enqueue("parent", job("member", terms=in_group("g")))
+    rqd.enqueue(child("waits", *parents))
+    rqd.redis.delete(f"{{rqd}}:{key}")
+    rqd.redis.set(f"{{rqd}}:{key}", "something else")
+    before = rqd.dump()
+
+    with pytest.raises(ConfigurationError, match=f"WRONGTYPE {{rqd}}:{key} holds something"):
+        rqd.enqueue(child("other", *parents))
+    assert rqd.dump() == before
+
+    for _ in range(5):
+        rqd.beat()

@@ -135,6 +135,7 @@ local function unfit_to_wait(new)
     if parent == new.id or parent == own_group or not (Dependents.status_of(parent) or names[parent]) then
       return { 'orphan', new.id, parent }
     end
+    touch(Ready.parent_key(parent), 'hash')
     touch(Ready.parent_key(parent) .. ':dependents', 'zset')
     touch(Ready.parent_key(parent) .. ':dependents:any', 'zset')
   end

@@ -49,10 +49,11 @@ function Dependents.key_of(parent, on_failure)
   return Ready.parent_key(parent) .. ':dependents' .. (concerns_failure and ':any' or '')
 end
 
--- The parent's hash says that somebody waits, so that the end of any other job need not ask.
+-- The parent's hash says that somebody waits, so that the end of any other job need not ask. With pcall:
+-- what holds something else must not keep a beat from its other work.
 function Dependents.wait_for(id, parent, on_failure, place)
-  redis.call('HSET', Ready.parent_key(parent), 'dependents', 1)
-  redis.call('ZADD', Dependents.key_of(parent, on_failure), 'NX', int(place), id)
+  redis.pcall('HSET', Ready.parent_key(parent), 'dependents', 1)
+  redis.pcall('ZADD', Dependents.key_of(parent, on_failure), 'NX', int(place), id)
 end
 
 function Dependents.defer(id, queue, parents, on_failure, place, now)
