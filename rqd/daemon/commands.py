@@ -56,6 +56,10 @@ class Commands:
         if commands:
             self._answers.send(now)
 
+    def remind(self, stops: Sequence[dict[str, Any]], now: float) -> None:
+        """Stops those jobs whose orders have not come: Redis had lost this master's row, say."""
+        self._dispatch.take(self._stops.remind(stops, now))
+
     def catch_up(self, now: float) -> None:
         """Stops what was claimed in a turn whose answer came after the order."""
         self._dispatch.take(self._stops.catch_up(now))

@@ -6,6 +6,7 @@ The order names the attempt by its token: it can't stop a later one of the same 
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,17 @@ class Stops:
         held = {run.claim.token for run in self._children.workers.held()}
         due = [stop for token, stop in self._early.items() if token in held]
         return [ended for stop in due for ended in self._stop(stop, now)]
+
+    def remind(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Carries out those of these orders that were lost on their way."""
+        running = {run.claim.token: run for run in self._children.workers.held()}
+        ended: list[Ended] = []
+        for stop in map(Stop.read, orders):
+            run = running.get(stop.token)
+            is_known = run is None or isinstance(run.verdict, Stopped) or run.killed_at is not None
+            if not is_known:
+                ended += self._stop(stop, now)
+        return ended
 
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._children.workers.held()

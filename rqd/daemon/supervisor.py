@@ -290,6 +290,7 @@ class Master:
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
         lifecycle.suspend(answer.is_suspended, now)
         self._commands.obey(answer.commands, now)
+        self._commands.remind(answer.stops, now)
         if answer.commands:
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 

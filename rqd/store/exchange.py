@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,7 +108,8 @@ class BeatAnswer:
 
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
     another master has the name by now, and nothing was done. `is_suspended`: nobody claims.
-    `next_cron_us`: when the first cron entry is due.
+    `next_cron_us`: when the first cron entry is due. `stops`: commands for those that run and that
+    somebody wants stopped, told or not.
     """
 
     now_us: int
@@ -118,11 +120,12 @@ class BeatAnswer:
     is_replaced: bool = False
     is_suspended: bool = False
     next_cron_us: int | None = None
+    stops: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, answer: Any) -> BeatAnswer:
         """What `beat.lua` has answered."""
-        now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron = answer
+        now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron, stops = answer
         return cls(
             now_us=int(now),
             lost=tuple(map(read_text, lost)),
@@ -132,6 +135,7 @@ class BeatAnswer:
             is_replaced=bool(is_replaced),
             is_suspended=bool(is_suspended),
             next_cron_us=int(cron) if cron else None,
+            stops=tuple(map(_read_stop, stops)),
         )
 
 
@@ -258,6 +262,16 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
     command_id = told.get("id") if isinstance(told, dict) else None
     # The id goes back to Redis: it must have a form there.
     return told if isinstance(command_id, str) and command_id.isascii() else None
+
+
+def _read_stop(told: Sequence[bytes]) -> dict[str, Any]:
+    """As the command has it: who reads that knows that anybody may have written it."""
+    token, by, grace = map(read_text, told)
+    try:
+        grace_s = float(grace)
+    except ValueError:
+        grace_s = math.nan
+    return {"token": token, "by": by, "grace_s": grace_s}
 
 
 def read_claim(answer: Any) -> Claim | None:

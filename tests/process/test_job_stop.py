@@ -109,6 +109,21 @@ def test_a_stop_that_comes_before_the_job_begins_is_not_lost(
     assert not (tmp_path / "history").exists()
 
 
+def test_a_stop_that_a_master_was_not_told_of_comes_with_its_next_beat(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    daemon = start_daemon()
+    job = run(queue, tmp_path / "history", job_timeout=-1)
+    # As where Redis comes back after rows have run out.
+    redis = queue.connection.store.redis
+    redis.delete(*redis.keys("{rqd}:master:*"))
+
+    send_stop_job_command(queue.connection, job.id, by="the test")
+
+    assert stopped(job).return_value is None
+    assert daemon.log().count("job is to stop") == 1
+
+
 @pytest.mark.parametrize("how", ["master", "zygote", "daemon stops"])
 def test_whoever_is_lost_in_the_middle_of_a_stop_the_job_does_not_run_again(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path, how: str

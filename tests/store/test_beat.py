@@ -1,5 +1,7 @@
 """hello, beat, bye and command: who lives, what runs, and what becomes of a dead master's jobs."""
 
+import math
+
 import pytest
 
 from rqd.store.exchange import Owner
@@ -178,6 +180,38 @@ def test_the_rows_of_a_dead_master_vanish_by_themselves(rqd: Driver) -> None:
 
     assert [row["name"] for row in rqd.views.masters()] == ["alive"]
     assert not [name for name in rqd.names() if "dead" in name]
+
+
+def test_after_a_leap_of_the_clock_the_commands_of_a_master_that_may_live_stay(
+    rqd: Driver,
+) -> None:
+    an_hour_us = 3_600_000_000
+    rqd.beat(master="alive")
+    rqd.store.hello("late", "b", 15, {"workers": 1})
+    rqd.store.command({"id": "1", "do": "pause"}, ["late"])
+    before_us = rqd.views.now_us() - an_hour_us
+    rqd.redis.zadd(rqd.keys.masters, {"late": before_us})
+    rqd.counters(seen=before_us)
+
+    rqd.beat(master="alive")
+
+    assert [one["do"] for one in rqd.beat(master="late", boot="b").commands] == ["pause"]
+
+
+def test_a_beat_tells_a_master_of_a_stop_whose_command_was_lost(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    first, second = rqd.claim(2, master="m")
+    assert rqd.store.stop("a", "r1", "who has to", 1.5) == "started"  # the master has no row
+
+    answer = rqd.beat(first, second)
+
+    assert answer.commands == ()
+    (told,) = answer.stops
+    assert told == {"token": first.token, "by": "who has to", "grace_s": 1.5}
+    rqd.redis.hset(rqd.keys.job("a"), "stop", f"{first.token} r soon somebody")
+    assert math.isnan(rqd.beat(first, second).stops[0]["grace_s"])
+    rqd.settle(first, "put_back")
+    assert rqd.beat().stops == ()
 
 
 def test_a_beat_clears_the_indexes_of_queues_where_nothing_ends_any_more(rqd: Driver) -> None:

@@ -6,7 +6,8 @@
 -- returns  {now us, tokens of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
---          when the first cron entry is due ('' for none)}
+--          when the first cron entry is due ('' for none), of each running job that somebody wants
+--          stopped {token, by whom, grace in s}}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
 --@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
@@ -23,14 +24,17 @@ if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
-if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '' } end
+if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '', {} } end
 -- A first write that needs no memory, as in a turn: who lives is known, and obeys, if there is none left.
 redis.call('ZREM', P .. 'masters', '')
-local lost = {}
+local lost, stops = {}, {}
 for _, one in ipairs(running) do
   local id, token = one[1], one[2]
-  if redis.pcall('HGET', P .. 'job:' .. id, 'lease') == token then
+  local held = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'stop')
+  if held[1] == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
+    local by, grace_s = Ending.told_to_stop(held[2], token)
+    if by then stops[#stops + 1] = { token, by, grace_s } end
   else
     lost[#lost + 1] = token
   end
@@ -47,10 +51,14 @@ write_row(P .. 'master:' .. master, fields)
 for _, row in ipairs(rows) do write_row(row[1], row[2]) end
 if is_foreign(control, 'list') then redis.call('DEL', control) end
 redis.call('ZADD', P .. 'masters', int(now), master)
--- A dead master's rows vanish by their time to live; its name and control list go here.
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', int(now - row_ttl_s * 1000000), 'LIMIT', 0, 10)) do
-  redis.call('ZREM', P .. 'masters', dead)
-  redis.call('DEL', P .. 'control:' .. dead, P .. 'wake:master:' .. dead)
+local may, reap_after = Reap.may_reap(now, lease_us)
+-- A dead master's rows vanish by their time to live; its name and control list go here. Not as soon as
+-- the clock has made a leap: the commands of those that live would go, too.
+local silent_since = int(now - row_ttl_s * 1000000)
+local dead = may and redis.call('ZRANGEBYSCORE', P .. 'masters', '-inf', silent_since, 'LIMIT', 0, 10) or {}
+for _, name in ipairs(dead) do
+  redis.call('ZREM', P .. 'masters', name)
+  redis.call('DEL', P .. 'control:' .. name, P .. 'wake:master:' .. name)
 end
 
 -- What is no command would stand before the commands for ever: it goes with those that were obeyed.
@@ -71,7 +79,6 @@ end
 
 Reap.clamp_leases(now, lease_us)
 local reaped = {}
-local may, reap_after = Reap.may_reap(now, lease_us)
 if may then reaped = Reap.expired(now, 100) end
 local has_told_all = Dependents.catch_up(now)
 Mend.groups(now)
@@ -93,4 +100,5 @@ Mend.limits(now)
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
 local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', Ready.ALL)) == 'string'
-return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, Crons.next_due('-inf') }
+local next_cron = Crons.next_due('-inf')
+return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron, stops }

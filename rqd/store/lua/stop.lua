@@ -1,5 +1,5 @@
 -- stop: the master that runs a job is told to stop it. The job remembers it too: should that master be
--- lost, it does not run again.
+-- lost, it does not run again; should the command be lost, a beat tells the master.
 -- KEYS[1]  {ns}:queues
 -- ARGV     job id, request id, by whom, seconds from the exception in the job to the kill
 -- returns  the status found: started (told now), any other (nothing was done), '' (no such job)
@@ -13,7 +13,8 @@ if not grace_s or not string.find(request, '^%S+$') then return redis.error_repl
 local held = redis.call('HMGET', job, 'status', 'lease', 'worker', 'stop')
 if held[4] and string.match(held[4], '^%S+ (%S+)') == request then return 'started' end
 if held[1] ~= 'started' or (held[2] or '') == '' then return held[1] or '' end
-redis.call('HSET', job, 'stop', held[2] .. ' ' .. request .. ' ' .. by)
+local told = { held[2], request, string.format('%.6f', grace_s), by }
+redis.call('HSET', job, 'stop', table.concat(told, ' '))
 local master = string.match(held[3] or '', '^(.+):%d+$')
 if master then
   Tell.master(master, cjson.encode({ id = request, ['do'] = 'stop_job', token = held[2], by = by,

@@ -131,8 +131,8 @@ end
 -- By whom this attempt of a job was told to stop; nil if it was not. `stop` as in the job's hash: the
 -- attempt's token, the request, by whom.
 function Ending.told_to_stop(stop, token)
-  local told, by = string.match(stop or '', '^(%S+) %S+ (.*)$')
-  if told and told == token then return by end
+  local told, grace_s, by = string.match(stop or '', '^(%S+) %S+ (%S+) (.*)$')
+  if told and told == token then return by, grace_s end
 end
 
 -- Ready.enter, for a job that is in no place now: if its queue's key holds something else, it fails.
