@@ -128,8 +128,8 @@ function Ending.record(id, kind, attempt, fields, now)
   add()
 end
 
--- By whom this attempt of a job was told to stop; nil if it was not. `stop` as in the job's hash: the
--- attempt's token, the request, by whom.
+-- By whom this attempt of a job was told to stop, and with which grace in s; nil if it was not. `stop` as
+-- in the job's hash: the attempt's token, the request, the grace, by whom.
 function Ending.told_to_stop(stop, token)
   local told, grace_s, by = string.match(stop or '', '^(%S+) %S+ (%S+) (.*)$')
   if told and told == token then return by, grace_s end
