@@ -145,8 +145,10 @@ def test_without_the_guard_a_claim_would_be_done_by_halves(cluster: RedisCluster
     with pytest.raises(redis.ResponseError, match="non local key"):
         raw.eval(load_script("turn").source, 1, "{rqd}:queues", *arguments)
 
-    assert contents(move.source) != before
-    assert (driver.ready(), driver.status("a")) == (["a"], "started")
+    left = contents(move.source)
+    assert "{rqd}:queue:low" in before
+    assert "{rqd}:queue:low" not in left  # it is to be claimed no more, and nobody has it
+    assert driver.status("a") == "started"
     move.finish()
 
 
