@@ -108,8 +108,10 @@ class Dispatch:
     def take(self, ended: list[Ended]) -> None:
         """These attempts are over: the next turn records them."""
         self._ended += ended
-        if self._claims_left is not None:
-            self._claims_left += sum(map(_has_not_begun, ended))
+        if back := [one.run.claim for one in ended if _has_not_begun(one)]:
+            self._precedence.give_back(back)
+            if self._claims_left is not None:
+                self._claims_left += len(back)
 
     def look(self) -> None:
         """There may be work: the next turn claims, if anybody is free."""

@@ -29,6 +29,12 @@ class Precedence:
                 return f"round_robin {self._last_queue}"
         return f"{self._kind} {random.getrandbits(31)}"
 
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """These go back, as if not claimed: the first one's queue has its turn again."""
+        first = min(claims, key=lambda claim: claim.fence).queue
+        if self._kind == "round-robin" and first in self.queues:
+            self._last_queue = self.queues[self.queues.index(first) - 1]
+
     def note(self, claims: Sequence[Claim]) -> None:
         """What a turn has brought: the next one goes on from there."""
         if claims:

@@ -1,10 +1,14 @@
 """Which queues a daemon serves, in which order, by what its command line says."""
 
+from dataclasses import replace
+
 import pytest
 
 from rqd.cli.precedence import read_order
 from rqd.daemon.config import Config
+from rqd.daemon.precedence import Precedence
 from rqd.model.errors import ConfigurationError
+from tests.unit.test_ahead import claim_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,21 @@ def test_weighted_needs_weights() -> None:
 def test_a_weight_has_limits(weight: str) -> None:
     with pytest.raises(ConfigurationError, match="write weights from 1 to 1000"):
         Config(url="redis://x", **read_order((f"high:{weight}",), None))
+
+
+@pytest.mark.parametrize(("back", "last"), [("abc", "c"), ("bc", "a"), ("c", "b"), ("cb", "a")])
+def test_a_rotation_goes_on_where_jobs_were_claimed_that_go_back(back: str, last: str) -> None:
+    precedence = Precedence(
+        Config(url="redis://x", queues=("a", "b", "c"), precedence="round-robin")
+    )
+    claims = {
+        queue: replace(claim_of(queue), queue=queue, token=f"{fence}:n")
+        for fence, queue in enumerate("abc", 1)
+    }
+    precedence.note([*claims.values()])
+    assert precedence.order() == "round_robin c"
+
+    # In whatever order their workers let them go.
+    precedence.give_back([claims[queue] for queue in back])
+
+    assert precedence.order() == f"round_robin {last}"
