@@ -168,10 +168,10 @@ class Workers:
             return False
         frame = run.frame(frames.JOB)
         if child.mailbox is not None:
-            is_large = len(frame) > LONGEST_MESSAGE_BYTES
-            if not child.mailbox.post(run.large_frame() if is_large else frame):
+            # What has no room there, as hosts have less of it than usual, goes by the channel.
+            run.is_posted = len(frame) <= LONGEST_MESSAGE_BYTES and child.mailbox.post(frame)
+            if not run.is_posted and not child.mailbox.post(run.large_frame()):
                 return False
-            run.is_posted = not is_large
         run.start(now)
         child.jobs_left -= 1
         if not run.is_posted:

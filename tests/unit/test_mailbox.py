@@ -431,6 +431,23 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
     assert run.deadline == run.claim.timeout_s + 1.0 + HARD_KILL_AFTER_S
 
 
+def test_a_job_that_has_no_room_in_the_mailbox_goes_by_the_channel(box: Box) -> None:
+    assert box.worker.child is not None
+    assert box.worker.child.mailbox is not None
+    # As where net.core.wmem_default is set low.
+    box.worker.child.mailbox.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    claim = replace(claim_of("a"), payload=b"x" * 20_000)
+
+    box.workers.assign(claim, now=1.0)
+    box.workers.send(box.worker, 1.0)
+
+    assert box.take() == "a"  # that it is in the channel
+    ((kind, fields),) = FrameReader().feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
+    assert (kind, fields[0], fields[5]) == (frames.JOB, b"a", claim.payload)
+    assert box.worker.run is not None
+    assert not box.worker.run.is_posted
+
+
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_job_with_a_limit_runs_alone_in_its_process(box: Box, at: int) -> None:
     for number, name in enumerate("ab"):
