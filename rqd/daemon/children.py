@@ -161,15 +161,14 @@ class Children:
         """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
         ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]
         unsent = [run for worker in self.workers for run in worker.free_unsent()]
-        released = Report(Released(reason, is_usual=True))
-        return ended + [Ended(run, released) for run in unsent]
+        return ended + _put_back(unsent, Released(reason, is_usual=True))
 
     def release_waiting(self, now: float) -> list[Ended]:
         """Takes back what waits behind a job that takes longer than was thought; and all that
         waits for a process while no zygote can make one.
         """
-        released = Report(Released("its worker has no time for it", is_usual=True))
-        waiting = [Ended(run, released) for run in self.ahead.free_waiting(now)]
+        late = Released("its worker has no time for it", is_usual=True)
+        waiting = _put_back(self.ahead.free_waiting(now), late)
         if not self.is_ready:
             waiting += self.release_unsent("there is no zygote", now)
         return waiting
@@ -315,8 +314,7 @@ class Children:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self.workers.by_number[number]
                 self.places.fill_later(worker, now)
-                released = Report(Released(f"no process for it: {error}"))
-                return [Ended(run, released) for run in worker.free_unsent()]
+                return _put_back(worker.free_unsent(), Released(f"no process for it: {error}"))
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()
@@ -350,6 +348,7 @@ class Children:
             heard.append((run, explain(run, report, group, self.oom_counter, now)))
         if worker.child is None:
             self.places.parents.pop(worker.number, None)
+        waiting: list[Ended] = []
         if worker.wanted and not serves:
             self.places.fill(worker)
         elif worker.wanted and exited.status != 0:
@@ -368,10 +367,9 @@ class Children:
                     traceback=stack,
                 )
                 self.places.fill_later(worker, now)
-                released = Report(Released("its process died before it took the job"))
-                waiting = [Ended(run, released) for run in worker.free_unsent()]
-                return self._hearing.end_all(worker, zygote, heard) + waiting
-        return self._hearing.end_all(worker, zygote, heard)
+                died = Released("its process died before it took the job")
+                waiting = _put_back(worker.free_unsent(), died)
+        return self._hearing.end_all(worker, zygote, heard) + waiting
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """The zygote is gone: its children are killed, what they had is put back."""
@@ -412,6 +410,10 @@ class Children:
             self.places.drop_child(worker)
             ended += self._hearing.end_all(worker, zygote, heard)
         return ended
+
+
+def _put_back(runs: list[Run], why: Released) -> list[Ended]:
+    return [Ended(run, Report(why)) for run in runs]
 
 
 def _has_died_idle(run: Run, report: Report) -> bool:

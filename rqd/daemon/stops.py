@@ -69,14 +69,13 @@ class Stops:
 
     def remind(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
         """Carries out those of these orders that were lost on their way."""
-        running = {run.claim.token: run for run in self._children.workers.held()}
-        ended: list[Ended] = []
-        for stop in map(Stop.read, orders):
-            run = running.get(stop.token)
-            is_known = run is None or isinstance(run.verdict, Stopped) or run.killed_at is not None
-            if not is_known:
-                ended += self._stop(stop, now)
-        return ended
+        unasked = {
+            run.claim.token
+            for run in self._children.workers.held()
+            if run.killed_at is None and not isinstance(run.verdict, Stopped)
+        }
+        due = [stop for stop in map(Stop.read, orders) if stop.token in unasked]
+        return [ended for stop in due for ended in self._stop(stop, now)]
 
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._children.workers.held()
