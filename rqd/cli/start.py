@@ -164,7 +164,7 @@ def command(**settings: Any) -> int:
 
 def _end_trial(config: Config) -> int:
     """All that a master needs could be imported and read; raises where its log can't be opened."""
-    import rqd.daemon.zygote  # noqa: F401, PLC0415 - only to see that it can be
+    import rqd.daemon.zygote_boot  # noqa: F401, PLC0415 - only to see that it can be
     from rqd.daemon.log import open_log  # noqa: PLC0415 - as in `command`
 
     open_log(config.log)

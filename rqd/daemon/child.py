@@ -19,7 +19,7 @@ from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 from rqd.daemon import frames
 from rqd.daemon.attempt import run_call
 from rqd.daemon.frames import JOB, SUCCEEDED, encode_frame, mark_of
-from rqd.daemon.inbox import SOON, Inbox
+from rqd.daemon.inbox import Inbox
 from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
 from rqd.model.current import current
@@ -150,6 +150,7 @@ class Child:
         dup2(output_fd, 2)
         dup2(pipes.stack_fd, pipes.stack_at_fd, False)
         set_title(f"rqd: worker {worker} idle")
+        self._inbox.is_impatient = True
         if self._seed is not None:
             self._seed()
 
@@ -187,11 +188,6 @@ class Child:
     def _clock(self) -> str:
         minutes, seconds = divmod(int(time()) + self._utc_offset_s, 60)
         return f"{_DIGITS[minutes // 60 % 24]}:{_DIGITS[minutes % 60]}:{_DIGITS[seconds]}"
-
-
-def be_impatient(inbox: _socket.socket) -> None:
-    """A child that waits there for its first job finds out that it has nothing to do."""
-    inbox.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, SOON)
 
 
 def _keep_title(_title: str) -> None:

@@ -25,7 +25,7 @@ READY = 10  # pid, version, rss in bytes
 BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error
-EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB
+EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB: 0 for a status of 0
 # master -> zygote, in a file, before its boot
 TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child

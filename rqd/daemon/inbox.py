@@ -7,7 +7,6 @@ mailbox.py); one of a single job gets that by its channel, as all the rest.
 from __future__ import annotations
 
 import _socket
-import sys
 from select import POLLIN, poll
 from time import monotonic
 
@@ -21,15 +20,14 @@ if TYPE_CHECKING:
 
 # Most jobs fit into the first, which is none of malloc's, whose free pieces lie in many pages.
 _FEW_BYTES, _MUCH_BYTES = 448, 65536
-# What recv waits for at most: a timeval of two longs. In a backlog the first job comes sooner.
-_LONG_BYTES = 8 if sys.maxsize > 2**32 else 4
-_FOR_EVER = bytes(2 * _LONG_BYTES)
-SOON = bytes(_LONG_BYTES) + (5000).to_bytes(_LONG_BYTES, sys.byteorder)
+# In a backlog the first job comes sooner.
+_SOON_S = 0.005
 
 
 class Inbox:
     """Reads it, in the child's main thread. `token` is that of the latest job; `start_by` until
-    when that is to begin (monotonic seconds), 0 if it waited behind no other.
+    when that is to begin (monotonic seconds), 0 if it waited behind no other. While
+    `is_impatient`, `when_idle` is called if no job comes for a while, once.
     """
 
     __slots__ = (
@@ -38,6 +36,7 @@ class Inbox:
         "_taken",
         "ask_more",
         "channel",
+        "is_impatient",
         "mailbox",
         "start_by",
         "token",
@@ -45,7 +44,6 @@ class Inbox:
     )
 
     def __init__(self, channel: _socket.socket, when_idle: Callable[[], None]) -> None:
-        """`when_idle` is called once if no job comes for a while: see `be_impatient`."""
         self.channel = channel
         self.mailbox: _socket.socket | None = None
         self.when_idle = when_idle
@@ -55,6 +53,7 @@ class Inbox:
         self._taken: list[frames.Frame] = []
         self.token = b""
         self.start_by = 0.0
+        self.is_impatient = False
 
     def next_job(self) -> list[bytes] | None:
         """Waits for a job; None if there will be none."""
@@ -86,12 +85,20 @@ class Inbox:
             size = _MUCH_BYTES
 
     def _wait(self, source: _socket.socket, size: int) -> bytes:
-        while True:
-            try:
-                return source.recv(size)
-            except BlockingIOError:
-                source.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _FOR_EVER)
-                self.when_idle()
+        if not self.is_impatient:
+            return source.recv(size)
+        self.is_impatient = False
+        # Not by SO_RCVTIMEO, as `setsockopt` raises and catches two TypeErrors where it is passed
+        # a timeval: 20 us a fork.
+        source.settimeout(_SOON_S)
+        try:
+            return source.recv(size)
+        except TimeoutError:
+            pass
+        finally:
+            source.settimeout(None)
+        self.when_idle()
+        return source.recv(size)
 
     def granted_s(self) -> float:
         """Seconds that the running job has got more; called by its alarm, so it may not wait."""

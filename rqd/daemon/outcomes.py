@@ -75,13 +75,15 @@ def report_of_death(
         outcome = crash_from_status(exited.status)
     if isinstance(outcome, Stopped | TimedOut) and run.killed_at is not None:
         outcome = replace(outcome, killed=True)
-    # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
-    grown = max(0, exited.max_rss_bytes - baseline_bytes)
-    usage = Usage(
-        wall_s=now - (run.sent_at or now),
-        cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
-        peak_memory_bytes=max(grown, run.peak_bytes or 0),
-    )
+    usage = Usage(wall_s=now - (run.sent_at or now), peak_memory_bytes=run.peak_bytes)
+    if exited.status != 0:
+        # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
+        grown = max(0, exited.max_rss_bytes - baseline_bytes)
+        usage = replace(
+            usage,
+            cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
+            peak_memory_bytes=max(grown, run.peak_bytes or 0),
+        )
     death = crash_from_status(exited.status)
     return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)
 

@@ -45,7 +45,7 @@ class ForkFailed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A child is gone and its group with it."""
+    """A child is gone and its group with it. What it used isn't known if its status is 0."""
 
     worker: int
     pid: int

@@ -73,7 +73,7 @@ def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subproce
     arguments += [settings.middleware, settings.exception_handlers]
     # `-c` and not `-m`: runpy's own imports would be paid at every fork.
     start = (
-        f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote import main;"
+        f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote_boot import main;"
         f" main({', '.join(map(repr, arguments))})"
     )
     try:

@@ -11,7 +11,6 @@ from time import monotonic
 import pytest
 
 from rqd.daemon import frames
-from rqd.daemon.child import be_impatient
 from rqd.daemon.frames import Frame, FrameReader, encode_frame
 from rqd.daemon.inbox import Inbox
 from rqd.daemon.news import News
@@ -139,7 +138,6 @@ def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
 
 def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
     near, far = socket.socketpair()
-    be_impatient(near)
     idle_at: list[int] = []
 
     def when_idle() -> None:
@@ -147,10 +145,11 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
         far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
 
     inbox = Inbox(near, when_idle)
+    inbox.is_impatient = True
 
     assert inbox.next_job() == [b"id", b"7:n"]
     assert idle_at == [0]
-    assert not any(near.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+    assert near.gettimeout() is None
     near.close()
     far.close()
 

@@ -175,6 +175,16 @@ def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) ->
     assert place.worker.child is None
 
 
+def test_what_a_child_used_that_left_its_job_with_status_0_is_not_known(place: Place) -> None:
+    place.give(now=1.0)
+    place.far.recv(65536)
+    ended = place.bury(place.exit(status=0), 12 * MEGABYTE, 3.5)
+    assert ended is not None
+    assert ended[1].outcome == Crashed()
+    usage = ended[1].usage
+    assert (usage.wall_s, usage.cpu_s, usage.peak_memory_bytes) == (2.5, None, None)
+
+
 def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> None:
     place.give()
     ended = place.bury(place.exit(status=9), 0, 1.0)
