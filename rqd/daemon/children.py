@@ -19,8 +19,9 @@ from rqd.daemon.job_stacks import JobStacks
 from rqd.daemon.kills import Kills
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
+from rqd.daemon.losses import Losses
 from rqd.daemon.oom import OomCounter, explain
-from rqd.daemon.orphans import become_subreaper, kill_descendants, kill_orphan, reap_strangers
+from rqd.daemon.orphans import become_subreaper, kill_descendants, reap_strangers
 from rqd.daemon.outputs import Outputs
 from rqd.daemon.places import Places
 from rqd.daemon.worker import Run, Worker
@@ -79,6 +80,7 @@ class Children:
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
         self.ahead = self.places.ahead
         self._hearing = Hearing(self.workers, self.places, self.zygotes, self._outputs)
+        self._losses = Losses(self.workers, self.places, self._hearing)
         self._assigned: dict[int, Worker] = {}  # those that have got jobs since
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
@@ -139,6 +141,9 @@ class Children:
                 for event in self._reports(zygote):
                     ended += self._apply(zygote, event, now)
         ended += self._hearing.hear(ready, now)
+        for zygote in self.zygotes.leaving:
+            if zygote.stands_still:
+                ended += self._losses.end_unreported(zygote, now)
         for zygote in self.zygotes:
             if zygote.pidfd in ready:
                 ended += self._lose_zygote(zygote, now)
@@ -252,6 +257,10 @@ class Children:
         self.places.fill_due(now)
         if self.zygotes.is_restart_due(now):
             self._boot(now)
+        self.zygotes.look(now)
+        if self.zygotes.is_replacement_due(now) and any(worker.wanted for worker in self.workers):
+            self._next_config = self.config
+            self.zygotes.replace(now)
         self.zygotes.end_overdue(now)
         if self.zygotes.leaving:
             self.zygotes.let_go({parent.pid for parent in self.places.parents.values()}, now)
@@ -381,7 +390,7 @@ class Children:
             ended += self._apply(zygote, event, now)
         parents = self.places.parents
         lost = [worker for worker in self.workers if parents.get(worker.number) is zygote]
-        ended += self._end_orphans(zygote, lost, now)
+        ended += self._losses.end_orphans(zygote, now)
         for fd in zygote.outputs.values():
             self._outputs.forget(fd)
         if zygote is self.zygotes.serving:
@@ -391,24 +400,6 @@ class Children:
             if worker.wanted:
                 self.places.fill(worker)
         self.has_news = True
-        return ended
-
-    def _end_orphans(self, zygote: ZygoteProcess, workers: list[Worker], now: float) -> list[Ended]:
-        ended: list[Ended] = []
-        for worker in workers:
-            child = worker.child
-            if child is None:
-                continue
-            # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
-            kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
-            worker.recall()
-            heard = self.workers.hear(worker, now)
-            while (run := worker.run) is not None and run.is_given:
-                worker.end_run()
-                verdict = run.verdict or Lost("its zygote died")
-                heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
-            self.places.drop_child(worker)
-            ended += self._hearing.end_all(worker, zygote, heard)
         return ended
 
 

@@ -26,6 +26,8 @@ BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error
 EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB: 0 for a status of 0
+HERE = 16  # it goes round: told every HERE_S seconds
+HERE_S = 5.0
 # master -> zygote, in a file, before its boot
 TRUST = 15  # namespace, number of keys, those, patterns of what may be called
 # master -> child

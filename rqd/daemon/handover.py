@@ -33,7 +33,7 @@ from rqd.model.resources import ResourceLimits
 
 # To be raised when a master of this version can't go on with what an earlier one has: the meaning
 # of what is handed over has changed, or what masters, zygotes and children tell one another.
-FORMAT = 2
+FORMAT = 3
 _VARIABLE = "RQD_HANDOVER"
 _READ_ANEW = {"crons"}
 

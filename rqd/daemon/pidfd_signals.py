@@ -1,10 +1,18 @@
-"""Signals by pidfd: they reach this process or none, whatever became of its pid."""
+"""Processes by their pidfds: a signal reaches this one or none, whatever became of its pid."""
 
 from __future__ import annotations
 
+import select
 import signal
 
 from rqd.daemon import frames
+
+
+def has_ended(pidfd: int) -> bool:
+    """True if the process is gone, reaped or not."""
+    watch = select.poll()
+    watch.register(pidfd, select.POLLIN)
+    return bool(watch.poll(0))
 
 
 def kill_by_pidfd(pidfd: int) -> None:

@@ -24,7 +24,8 @@ from rqd.daemon.frames import FrameReader, encode_frame
 
 _BYTE_ORDER = sys.byteorder
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
-_IDLE_MS = 5000
+_IDLE_MS = int(frames.HERE_S * 1000)
+_HERE = encode_frame(frames.HERE)
 _MAX_FDS = 64
 _LOOK_ONLY = os.WEXITED | os.WNOWAIT
 _MOST_REPORTED_FDS = 200  # one message takes 253 (SCM_MAX_FD)
@@ -78,11 +79,12 @@ class Zygote:
                     self._bury(self._by_pidfd[fd])
             if is_told and not self._obey():
                 break
-            self._send_reports()
             if monotonic() >= self._reap_at:
                 self._reap_at = monotonic() + _IDLE_MS / 1000
                 self._reap_strangers()
                 self._child.look_at_clock()
+                self._reports.append(_HERE)
+            self._send_reports()
         self._sweep()
         os._exit(0)
 

@@ -54,4 +54,9 @@ class Exited:
     max_rss_bytes: int
 
 
-ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The zygote goes round."""
+
+
+ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited | Here

@@ -16,10 +16,20 @@ from rqd.daemon.forensics import Tail
 from rqd.daemon.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.mailbox import Mailbox
 from rqd.daemon.stacks import StackFile
-from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed, Ready, ZygoteEvent
+from rqd.daemon.zygote_events import (
+    BootFailed,
+    Exited,
+    Forked,
+    ForkFailed,
+    Here,
+    Ready,
+    ZygoteEvent,
+)
 from rqd.daemon.zygote_spawn import ZygoteSettings, spawn
 
 _MOST_READS = 16
+# Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
+_MOST_UNHEARD = 6
 _MAX_FDS = 253  # the kernel's limit for one message
 
 
@@ -34,7 +44,7 @@ class ZygoteState:
     said: FrameReader
     received_fds: tuple[int, ...]
     outputs: tuple[tuple[int, int], ...]  # worker, where its output is read
-    kept_fds: tuple[int, ...]
+    lives: tuple[tuple[int, int], ...]  # worker, the end whose closing kills what is in its place
     groups: tuple[tuple[int, dict[str, Any]], ...]  # by worker
     generation: int
     stacks: tuple[tuple[int, int], ...]  # worker, the file
@@ -45,15 +55,8 @@ class ZygoteState:
     @property
     def fds(self) -> tuple[int, ...]:
         """All of them."""
-        ours = (fd for _, fd in self.stacks)
-        return (
-            *ours,
-            self.control_fd,
-            self.pidfd,
-            self.output_fd,
-            *self.received_fds,
-            *self.kept_fds,
-        )
+        ours = (fd for _, fd in (*self.stacks, *self.outputs, *self.lives))
+        return (*ours, self.control_fd, self.pidfd, self.output_fd, *self.received_fds)
 
 
 class ZygoteProcess:
@@ -71,7 +74,8 @@ class ZygoteProcess:
         self._subtree = subtree
         self.groups: dict[int, PlaceGroup] = {}  # by worker
         self.stacks: dict[int, StackFile] = {}  # of the children in each worker's place
-        self._kept_fds: list[int] = []
+        self._lives: dict[int, int] = {}
+        self._unheard = 0
         self.rss_bytes = 0
         self.generation = 0  # which one of its master's it is, from 1
         self._has_mailboxes = settings.jobs_per_child > 1  # its children
@@ -102,7 +106,7 @@ class ZygoteProcess:
         zygote._control.setblocking(False)
         zygote._reader, zygote._fds, zygote._are_fds_cut = told.said, [*told.received_fds], False
         zygote._outbox, zygote.outputs = [], dict(told.outputs)
-        zygote._kept_fds = [*told.kept_fds]
+        zygote._lives, zygote._unheard = dict(told.lives), 0
         zygote.rss_bytes, zygote.is_dismissed = told.rss_bytes, False
         zygote.generation = told.generation
         zygote.stacks = {number: StackFile.take_over(fd) for number, fd in told.stacks}
@@ -124,7 +128,7 @@ class ZygoteProcess:
             said=self._reader,
             received_fds=tuple(self._fds),
             outputs=tuple(self.outputs.items()),
-            kept_fds=tuple(self._kept_fds),
+            lives=tuple(self._lives.items()),
             groups=tuple((number, group.hand_over()) for number, group in self.groups.items()),
             generation=self.generation,
             stacks=tuple((number, stacks.fd) for number, stacks in self.stacks.items()),
@@ -167,8 +171,7 @@ class ZygoteProcess:
         self.stacks[worker] = stacks = StackFile()
         fds = [output_write, life_read, stacks.share(), *self._open_group(worker)]
         self._send(encode_frame(frames.FILL, b"%d" % worker, b"%d" % len(fds)), fds)
-        self.outputs[worker] = output_read
-        self._kept_fds += [output_read, life_write]
+        self.outputs[worker], self._lives[worker] = output_read, life_write
         return output_read
 
     def _open_group(self, worker: int) -> list[int]:
@@ -192,6 +195,22 @@ class ZygoteProcess:
         """Asks for SIGKILL to the group of the child in this place, if it is still this child."""
         self._send(encode_frame(frames.KILL, b"%d" % worker, b"%d" % pid))
 
+    def kill_place(self, worker: int) -> None:
+        """Has the kernel kill the group of the child in this place, whether or not the zygote hears
+        anything; the place is of no use any more.
+        """
+        if (life_fd := self._lives.pop(worker, None)) is not None:
+            os.close(life_fd)
+
+    def look(self) -> None:
+        """One look more without a word of it, until `receive` brings one."""
+        self._unheard += 1
+
+    @property
+    def stands_still(self) -> bool:
+        """True if it has told nothing for long, as if it were stopped, or hung in a fork's hook."""
+        return self._unheard > _MOST_UNHEARD
+
     def receive(self) -> list[ZygoteEvent]:
         """What has been reported since the last call. Raises FrameError on nonsense."""
         events: list[ZygoteEvent] = []
@@ -206,6 +225,7 @@ class ZygoteProcess:
                 return events
             if not data:
                 return events  # its pidfd tells that it is gone
+            self._unheard = 0
             for _, _, packed in ancillary:
                 fds = array.array("i")
                 fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
@@ -243,8 +263,9 @@ class ZygoteProcess:
         for _, fds in self._outbox:
             _close_all(fds)
         self._outbox.clear()
-        _close_all(self._kept_fds)
-        self._kept_fds.clear()
+        _close_all([*self._lives.values(), *self.outputs.values()])
+        self._lives.clear()
+        self.outputs.clear()
         for stacks in self.stacks.values():
             stacks.close()
         try:
@@ -271,6 +292,8 @@ class ZygoteProcess:
             return BootFailed(fields[0].decode(errors="replace"))
         if kind == frames.FORK_FAILED:
             return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
+        if kind == frames.HERE:
+            return Here()
         raise FrameError(f"a report of kind {kind}")
 
     def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:

@@ -2,7 +2,8 @@
 
 A reload starts a fresh interpreter with the code as it is now. It serves once it has imported all;
 until then, and if it never does, the old one serves on. The old one leaves when its last job has
-ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole processes).
+ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole processes). So does
+one that stands still: another one follows it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rqd import __version__
+from rqd.daemon import frames
 from rqd.daemon.cgroups import Subtree
 from rqd.daemon.log import Log
 from rqd.daemon.loop import Loop
@@ -22,6 +24,8 @@ _LONGEST_BACKOFF_S = 30.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.
 _SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
 _SWEEP_LIMIT_S = 5.0
+# Where one that stands still could not be replaced, it is tried again in a minute.
+_REPLACE_AGAIN_S = 60.0
 _REQUESTS_KEPT = 10
 
 
@@ -61,6 +65,8 @@ class Zygotes:
         self._booting_since = 0.0
         self._boot_s = 0.0
         self._follow_by: float | None = None
+        self._look_at = 0.0
+        self._replace_at = 0.0
         self.serving: ZygoteProcess | None = None
         self.following: ZygoteProcess | None = None
         self.leaving: list[ZygoteProcess] = []
@@ -144,11 +150,29 @@ class Zygotes:
             else:
                 self._restart_at = now
             return
-        self._booting_since = now
-        self._follow_by = now + max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
-        self.following = self._start()
-        if self.following is None:
-            self._refuse("it can't be started")
+        self._follow(now)
+
+    def look(self, now: float) -> None:
+        """Takes note of who has said nothing since the last look, as all do that go round."""
+        if now < self._look_at:
+            return
+        # Looks are counted, and no time: the master may have stood still itself.
+        self._look_at = now + frames.HERE_S
+        for zygote in self:
+            if zygote is not self.following and self.is_ready:
+                zygote.look()
+
+    def is_replacement_due(self, now: float) -> bool:
+        """True when the one that serves stands still, and none is about to follow it."""
+        is_still = self.is_ready and self.serving is not None and self.serving.stands_still
+        return is_still and self.following is None and now >= self._replace_at
+
+    def replace(self, now: float) -> None:
+        """Has another one follow the one that stands still; its jobs run on, as far as they do."""
+        assert self.serving is not None
+        self._log.error("zygote stands still, starting another one", pid=self.serving.pid)
+        self._replace_at = now + _REPLACE_AGAIN_S
+        self._follow(now)
 
     def refuse(self, request: str, error: str) -> None:
         """Does not even begin a reload; one that is under way ends with it."""
@@ -261,6 +285,13 @@ class Zygotes:
         before = self.reload.requests if self.reload is not None else ()
         self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
 
+    def _follow(self, now: float) -> None:
+        self._booting_since = now
+        self._follow_by = now + max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
+        self.following = self._start()
+        if self.following is None:
+            self._refuse("it can't be started")
+
     def _start(self) -> ZygoteProcess | None:
         try:
             zygote = self._spawn()
@@ -279,11 +310,17 @@ class Zygotes:
 
     def _refuse(self, error: str) -> None:
         """The zygote that was to follow never will: what serves serves on."""
-        if self.reload is not None:
-            self.reload.state, self.reload.error = "refused", error
         *before, last = error.strip().split("\n")
         traceback = error if before else ""
-        self._log.error("reload refused, the old code serves on", error=last, traceback=traceback)
+        if self.reload is not None and self.is_reloading:
+            self.reload.state, self.reload.error = "refused", error
+            self._log.error(
+                "reload refused, the old code serves on", error=last, traceback=traceback
+            )
+        else:
+            self._log.error(
+                "no other zygote, trying again in a minute", error=last, traceback=traceback
+            )
         self._follow_by = None
         if (zygote := self.following) is not None:
             self.following = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
-from tests.processes import found_first
+from tests.installed import Installed
 from tests.waiting import eventually
 
 SHOP = """
@@ -44,33 +43,11 @@ if "RQD_HANDOVER" in os.environ and os.getpid() == {pid}:
 """
 
 
-class Installed:
-    """A folder with rqd and the application, where another rqd can be installed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.package = folder / "rqd"
-        (folder / "shop.py").write_text(SHOP)
-        shutil.copytree(Path(package.__file__).parent, self.package)
-        self.env = found_first(folder)
-
-    def upgrade(self, version: str) -> None:
-        """The same code under another version."""
-        self.edit("__init__.py", f'"{package.__version__}"', f'"{version}"')
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        """Another text in one of its files, which are replaced, as pip does it."""
-        path = self.package / file
-        text = path.read_text()
-        assert old in text
-        path.unlink()
-        path.write_text(text.replace(old, new, 1))
-
-
 @pytest.fixture
 def installed(tmp_path: Path) -> Installed:
     folder = tmp_path / "installed"
     folder.mkdir()
+    (folder / "shop.py").write_text(SHOP)
     return Installed(folder)
 
 
@@ -168,7 +145,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     for file, good, bad, why in (
         ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
         ("daemon/child.py", "import sys", "import no_such_module", "no_such_module"),
-        ("daemon/handover.py", "FORMAT = 2", "FORMAT = 3", "(formats 3 and 2): restart the daemon"),
+        ("daemon/handover.py", "FORMAT = 3", "FORMAT = 4", "(formats 4 and 3): restart the daemon"),
         ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
     ):
         installed.edit(file, good, bad)

@@ -158,7 +158,8 @@ class Zygote:
         self.stacks: dict[int, Any] = {}
         self.outputs: dict[int, int] = {}
         self._prints: dict[int, int] = {}
-        self.is_booted = False
+        self.is_booted = self.is_still = False
+        self._unheard = 0
         self.status: int | None = None
         self.asked: list[tuple[int, ...]] = []
         self._events: list[ZygoteEvent] = []
@@ -185,6 +186,18 @@ class Zygote:
 
     def kill(self, worker: int, pid: int) -> None:
         self.asked.append((frames.KILL, worker, pid))
+
+    def kill_place(self, worker: int) -> None:
+        if worker in self.processes:
+            self.processes[worker].end(KILLED)
+
+    def look(self) -> None:
+        """The real one tells each time that it goes round."""
+        self._unheard = self._unheard + 1 if self.is_still else 0
+
+    @property
+    def stands_still(self) -> bool:
+        return self._unheard > 6
 
     def receive(self) -> list[ZygoteEvent]:
         try:
@@ -223,7 +236,7 @@ class Zygote:
 
     def step(self) -> None:
         """Boots, or buries who has ended and obeys one word."""
-        if self.status is not None:
+        if self.status is not None or self.is_still:
             return
         if self.is_dismissed:
             self.dies(0)
@@ -338,6 +351,9 @@ class Stage:
             if process.pid == pid:
                 process.end(KILLED)
 
+    def has_ended(self, pidfd: int) -> bool:
+        return self.by_pidfd[pidfd].status is not None
+
     @property
     def alive(self) -> list[Zygote]:
         return [zygote for zygote in self.zygotes if zygote.status is None]
@@ -411,6 +427,14 @@ class Stage:
     def _lose_zygote(self, at: int) -> None:
         for zygote in one_of(self.alive, at):
             zygote.dies(-KILLED)
+
+    def _stand_still(self, at: int) -> None:
+        for zygote in one_of([one for one in self.alive if one.is_booted], at):
+            zygote.is_still = True
+
+    def _go_on(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.is_still = False
 
     def _fork_fails(self, at: int) -> None:
         for zygote in one_of(self.alive, at):
@@ -494,10 +518,11 @@ class Stage:
         for _ in range(50):
             self._all_step()
             self.turn()
-        self.now += 40  # what was to leave has left, what was lost is there again
-        for _ in range(50):
-            self._all_step()
-            self.turn()
+        for _ in range(20):  # what was to leave has left, what was lost is there again
+            self.now += 5
+            for _ in range(10):
+                self._all_step()
+                self.turn()
         forks = sum(zygote.forks for zygote in self.zygotes)
         for _ in range(20):
             self._all_step()
@@ -551,7 +576,8 @@ STEPS = [
         "die",
     ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
-    *("fork fails", "lose zygote", "hang", "print", "print", "nonsense", "extend", "record"),
+    *("fork fails", "lose zygote", "stand still", "go on", "hang", "print", "print"),
+    *("nonsense", "extend", "record"),
 ]
 
 
@@ -565,7 +591,8 @@ def play(jobs_per_child: int, workers: int, steps: list[tuple[str, int]]) -> Non
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rqd.daemon.kills.kill_by_pidfd", stage.kill_by_pidfd)
-        patch.setattr("rqd.daemon.children.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.losses.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.losses.has_ended", stage.has_ended)
         try:
             for step, at in steps:
                 stage.do(step, at)
@@ -618,3 +645,11 @@ def test_a_worker_that_is_taken_away_and_given_back_gets_rid_of_a_process_that_h
 ) -> None:
     booted = [*[("zygote", 0)] * 3, ("turn", 0)]
     play(jobs_per_child, 2, [*booted, ("hang", 1), ("resize", 0), ("resize", 1)])
+
+
+@pytest.mark.parametrize("jobs_per_child", [1, 1000])
+def test_no_job_waits_for_a_zygote_that_stands_still_nor_one_whose_process_dies_then(
+    jobs_per_child: int,
+) -> None:
+    at_work = [*[("zygote", 0)] * 3, ("turn", 0), ("claim", 5), ("child", 0), ("child", 1)]
+    play(jobs_per_child, 2, [*at_work, ("stand still", 0), ("die", 0)])

@@ -88,9 +88,9 @@ def state(channel: socket.socket, *, is_trial: bool) -> Handover:
     ]
     workers.append(Worker(len(VERDICTS) + 1, run=Run(CLAIM, len(VERDICTS) + 1)))
     groups = ((1, {"folder": "/sys/fs/cgroup/rqd-1-2-1"}),)
-    outputs, kept_fds = ((1, 10), (2, 12)), (10, 11, 12, 13)
+    outputs, lives = ((1, 10), (2, 12)), ((1, 11), (2, 13))
     zygote = ZygoteState(
-        30, 6, 7, 1000, half, (8, 9), outputs, kept_fds, groups, 2, ((1, 15),), 14, tail, True
+        30, 6, 7, 1000, half, (8, 9), outputs, lives, groups, 2, ((1, 15),), 14, tail, True
     )
     return Handover(
         format=FORMAT,

@@ -649,10 +649,11 @@ def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
     box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began_behind(box, "a", "b", "c")
-    monkeypatch.setattr("rqd.daemon.children.kill_orphan", lambda *_: None)
+    monkeypatch.setattr("rqd.daemon.losses.kill_orphan", lambda *_: None)
     zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
+    children.places.parents[1] = zygote
 
-    ended = children._end_orphans(zygote, [box.worker], 2.0)
+    ended = children._losses.end_orphans(zygote, 2.0)
 
     assert told(ended) == [("a", Succeeded), ("b", Lost)]
     assert held(children.workers) == ["c"]

@@ -14,13 +14,17 @@ class Fake:
 
     def __init__(self, pid: int) -> None:
         self.pid = self.pidfd = self.control_fd = self.output_fd = pid
-        self.is_dismissed = self.has_ended = self.is_closed = False
+        self.is_dismissed = self.has_ended = self.is_closed = self.stands_still = False
+        self.looks = 0
 
     def end(self) -> None:
         self.has_ended = True
 
     def close(self) -> None:
         self.is_closed = True
+
+    def look(self) -> None:
+        self.looks += 1
 
     def read_output(self) -> tuple[bytes, bool]:
         return b"", True
