@@ -260,10 +260,10 @@ def environment(name: str) -> str | None:
 
 def daemonize_and_hold(path: str, fifo: str) -> str:
     """Forks a process that leaves for a session of its own, and waits for ever."""
-    if (pid := os.fork()) == 0:
+    if os.fork() == 0:
         os.setsid()
+        append(path, str(os.getpid()))  # by now it is out of its group's reach
         signal.pause()
-    append(path, str(pid))
     return hold(fifo)
 
 

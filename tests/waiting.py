@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,3 +32,8 @@ def eventually(
             )
         time.sleep(min(max(POLL_S, waited_s * SHARE_OF_WAIT), LONGEST_POLL_S))
     return answer
+
+
+def has_text(path: Path) -> bool:
+    """True once something was written there, which is later than that the file exists."""
+    return path.exists() and path.stat().st_size > 0

@@ -17,7 +17,7 @@ from rqd.results import Result
 from tests import hungry_jobs, jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 20.0
 ENTER = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
@@ -77,7 +77,7 @@ def test_each_place_has_a_group_and_what_escapes_from_a_job_dies_with_it(
     daemon = start_daemon("--max-memory", "512M", within=within)
     told = tmp_path / "pid"
     job = queue.enqueue(hungry_jobs.leave_session_and_hold, str(told), fifo)
-    eventually(lambda: told.exists() and told.read_text(), WAIT_S)
+    eventually(lambda: has_text(told), WAIT_S)
     escaped, zygote = int(told.read_text()), daemon.zygote().pid
 
     leaf = group_of(daemon.pid)

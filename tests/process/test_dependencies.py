@@ -9,7 +9,7 @@ from rqd import Queue, chain
 from rqd.group import Group
 from tests import jobs
 from tests.daemons import StartDaemon
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
@@ -26,7 +26,7 @@ def test_what_waits_for_a_killed_masters_job_runs_once_when_that_has_run_again(
     then = Queue.prepare_data(jobs.append, [history, "then"])
     parent, *_, last = Group(queue.connection).enqueue_many(queue, calls, then=then)
     eventually(lambda: parent.is_started, WAIT_S)
-    eventually(Path(history).exists, WAIT_S)
+    eventually(lambda: has_text(Path(history)), WAIT_S)
     first.signal(signal.SIGKILL)
     first.wait()
     assert last.is_deferred

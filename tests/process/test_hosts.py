@@ -18,7 +18,7 @@ from rqd.job import JobStatus
 from tests import jobs
 from tests.cli.running import ROOT, rqd
 from tests.daemons import StartDaemon
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
@@ -49,7 +49,7 @@ def test_hosts_are_scaled_drained_and_stopped_from_anywhere(
 
     there_daemon = start_daemon("--name", "there", workers=2, within=other_host)
     running = queue.enqueue(jobs.note_and_hold, str(tmp_path / "history"), fifo)
-    eventually((tmp_path / "history").exists, WAIT_S)
+    eventually(lambda: has_text(tmp_path / "history"), WAIT_S)
 
     # More and fewer workers, which `rqd workers` lists at once.
     (scaled,) = told("scale", "+2", "--host", "web2")

@@ -12,7 +12,7 @@ from rqd.connection import Backend
 from rqd.suspension import resume, suspend
 from tests import jobs
 from tests.daemons import StartDaemon
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
@@ -25,7 +25,7 @@ def test_a_pause_during_a_backlog_stops_two_daemons_and_wakes_neither(
     for _ in range(2):
         start_daemon("--preload", "tests.jobs", queues="low,other", workers=2)
     queue.enqueue_many([Queue.prepare_data(jobs.append, [str(history), "x"]) for _ in range(300)])
-    eventually(history.exists, WAIT_S)
+    eventually(lambda: has_text(history), WAIT_S)
 
     queue.pause()
     eventually(lambda: not queue.started_job_registry.count, WAIT_S)

@@ -17,7 +17,7 @@ from rqd import Queue
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -56,7 +56,7 @@ def start_container(start_daemon: StartDaemon) -> StartContainer:
 def hold(queue: Queue, tmp_path: Path, fifo: str) -> Job[str]:
     history = tmp_path / "history"
     job = queue.enqueue(jobs.note_and_hold, str(history), fifo)
-    eventually(lambda: history.exists() and history.read_text(), WAIT_S)
+    eventually(lambda: has_text(history), WAIT_S)
     return job
 
 

@@ -17,7 +17,7 @@ from rqd.connection import Backend
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
@@ -38,7 +38,7 @@ def hear(systemd: socket.socket, status: str) -> None:
 
 def hold(queue: Queue, tmp_path: Path, fifo: str) -> Job[str]:
     job = queue.enqueue(jobs.note_and_hold, str(tmp_path / "history"), fifo)
-    eventually((tmp_path / "history").exists, WAIT_S)
+    eventually(lambda: has_text(tmp_path / "history"), WAIT_S)
     return job
 
 

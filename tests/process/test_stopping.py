@@ -23,14 +23,14 @@ from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon, alive
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
 
 def started(job: Job[Any], path: Path) -> None:
     """Waits until the job's own code runs."""
-    eventually(lambda: path.exists() and path.read_text(), WAIT_S, f"{job} to run")
+    eventually(lambda: has_text(path), WAIT_S, f"{job} to run")
 
 
 def release(fifo: str) -> None:

@@ -17,7 +17,7 @@ from rqd.connection import Backend
 from rqd.store.exchange import Turn
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 # From the new master's start to the job's second start; a lease would take up to fifteen.
@@ -115,7 +115,7 @@ def test_what_a_job_left_in_a_session_of_its_own_is_killed_before_its_job_runs_a
     first = start_daemon("--name", "alpha")
     noted = tmp_path / "pid"
     queue.enqueue(job, str(noted), fifo)
-    eventually(lambda: noted.exists() and noted.read_text(), WAIT_S)
+    eventually(lambda: has_text(noted), WAIT_S)
     stray = psutil.Process(int(noted.read_text().split()[-1]))
     kill_at_once(first)
     assert alive(stray)

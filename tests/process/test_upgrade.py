@@ -20,7 +20,7 @@ from rqd.store.store import Store
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
 from tests.installed import Installed
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 SHOP = """
 def hold(fifo):
@@ -264,7 +264,7 @@ def test_what_children_were_given_ahead_runs_once_across_an_upgrade(
     queue.enqueue_many(
         [queue.prepare_data("shop.note", (str(notes), str(number))) for number in range(8000)]
     )
-    eventually(notes.exists)
+    eventually(lambda: has_text(notes))
 
     assert rqd("upgrade", url=redis_url).status == 0
 

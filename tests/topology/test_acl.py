@@ -25,7 +25,7 @@ from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.servers import RedisServer
 from tests.store.driving import Driver, in_group, job, settlement, waits_for
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
 
@@ -224,7 +224,7 @@ def test_a_daemon_lives_through_a_change_of_its_permissions(
     history, fifo = tmp_path / "history", tmp_path / "fifo"
     os.mkfifo(fifo)
     held = queue.enqueue(jobs.note_and_hold, str(history), str(fifo))
-    eventually(history.exists, 10.0)
+    eventually(lambda: has_text(history), 10.0)
     admin: Any = redis.Redis.from_url(redis_url)
     admin.execute_command("ACL", "SETUSER", "rqd", "-evalsha", "-eval", "-bzpopmin")
 

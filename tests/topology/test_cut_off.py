@@ -17,7 +17,7 @@ from tests import jobs
 from tests.daemons import StartDaemon
 from tests.servers import RedisServer, running_server
 from tests.topology.networks import full_binary
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 PORT = 6379  # in namespaces of our own, which nobody else listens in
 LEASE_S = 15.0
@@ -95,7 +95,7 @@ def test_a_master_cut_off_past_its_lease_is_taken_from_and_recovers_by_itself(
     history, fifo = tmp_path / "history", tmp_path / "fifo"
     os.mkfifo(fifo)
     held = queue.enqueue(jobs.note_and_hold, str(history), str(fifo))
-    eventually(history.exists, 10.0, alpha.log)
+    eventually(lambda: has_text(history), 10.0, alpha.log)
     beta = start_daemon("--name", "beta", url=two.url, within=two.within, limit_s=LIMIT_S)
 
     one.cut_off()

@@ -21,7 +21,7 @@ from tests import jobs
 from tests.cli.running import Ran, rqd
 from tests.daemons import Daemon, StartDaemon
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 EX_UNAVAILABLE = 69
 # The aim is a second; the machine that runs the tests may have other things to do.
@@ -121,7 +121,7 @@ def hold(queue: Queue, folder: Path) -> Held:
     history, fifo = folder / "history", folder / "fifo"
     os.mkfifo(fifo)
     job = queue.enqueue(jobs.note_and_hold, str(history), str(fifo))
-    eventually(history.exists, 10.0, "the job to start")
+    eventually(lambda: has_text(history), 10.0, "the job to start")
     return Held(job, history, fifo)
 
 
