@@ -39,7 +39,7 @@ class Ahead:
         a suspect.
         """
         wanted = {worker.number: worker.ahead_wanted(now) for worker in self._workers}
-        if not any(wanted.values()) or self._workers.has_suspect():
+        if not any(wanted.values()) or self._workers.has_suspect(now):
             return []
         # Those of all workers in turn, so that few jobs are not all behind one.
         rounds = range(max(wanted.values()))
@@ -64,13 +64,13 @@ class Ahead:
         done_in_s = worker.pace_s * len(worker.ahead) / 2
         return min(_TURN_S, max(done_in_s, (now - worker.began_at) / 2))
 
-    def post(self, worker: Worker) -> None:
+    def post(self, worker: Worker, now: float) -> None:
         """Gives a child what its worker holds, behind the job that it runs."""
         child, run = worker.child, worker.run
         if not worker.ahead or child is None or child.mailbox is None or not worker.wanted:
             return
         is_free = run is not None and run.is_posted and run.is_free
-        if not is_free or self._workers.has_suspect():
+        if not is_free or self._workers.has_suspect(now):
             return
         for following in worker.ahead:
             if following.is_posted:

@@ -134,7 +134,7 @@ class Dispatch:
         if marker is None:
             return False
         queue, member = marker
-        if queue and not (self._claims and self._children.workers.free_numbers()):
+        if queue and not (self._claims and self._children.workers.free_numbers(now)):
             # It woke a master that has nobody free, or is paused: another one may have.
             key = self._link.store.keys.wake_queue(queue)
             self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
@@ -200,7 +200,7 @@ class Dispatch:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
-        listens = self._claims and not self.is_held and self._children.is_ready and self._free()
+        listens = self._claims and not self.is_held and self._children.is_ready and self._free(now)
         try:
             waiter.arm(self._instance.name, self._config.queues if listens else (), now)
         except (*RedisGone, RedisError) as error:
@@ -225,7 +225,7 @@ class Dispatch:
         free: list[int] = []
         ahead: list[int] = []
         if may_claim and (self._look or ended):
-            free = self._free()
+            free = self._free(now)
             ahead = self._ahead(len(free), now)
         if not ended and not free and not ahead:
             self._gather_since = self._gather_until = None
@@ -354,8 +354,8 @@ class Dispatch:
     def _claims(self) -> bool:
         return self.is_open and not self.is_paused
 
-    def _free(self) -> list[int]:
-        return self._children.workers.free_numbers()[: self._claims_left]
+    def _free(self, now: float) -> list[int]:
+        return self._children.workers.free_numbers(now)[: self._claims_left]
 
     def _ahead(self, free: int, now: float) -> list[int]:
         left = self._claims_left

@@ -110,7 +110,7 @@ class Places:
         behind it.
         """
         self._send(worker, now)
-        self.ahead.post(worker)
+        self.ahead.post(worker, now)
 
     def _send(self, worker: Worker, now: float) -> None:
         run, child = worker.run, worker.child

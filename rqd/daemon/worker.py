@@ -26,6 +26,9 @@ HARD_KILL_AFTER_S = 5.0
 # soon as there is a process for it, and a turn settles and claims many.
 _MOST_AHEAD = 24
 _AHEAD_S = 0.02
+# A suspect waits so long for others to end, and they for it once it has begun. A longer one, or one
+# without a limit, would keep a whole daemon from its work.
+ALONE_S = 60.0
 # What a process may take to write its stacks, before it is killed.
 _STACK_BEFORE_KILL_S = 0.2
 # The largest result, and room for what is said of it.
@@ -117,6 +120,11 @@ class Run:
         """
         is_to_end = self.verdict is not None or self.killed_at is not None
         return not (is_to_end or self.limits or self.stop_by < math.inf)
+
+    def is_to_be_alone(self, now: float) -> bool:
+        """True for a suspect, in the first minute that it waits and in the first that it runs."""
+        since = self.claimed_at if self.sent_at is None else self.sent_at
+        return self.claim.is_suspect and now < since + ALONE_S
 
     @property
     def mark(self) -> bytes:

@@ -59,9 +59,9 @@ class Workers:
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.by_number.values())
 
-    def free_numbers(self) -> list[int]:
+    def free_numbers(self, now: float) -> list[int]:
         """Workers that can take a job, those with a waiting child first; none beside a suspect."""
-        if self.has_suspect():
+        if self.has_suspect(now):
             return []
         free = [worker for worker in self if worker.wanted and worker.run is None]
         free.sort(key=lambda worker: worker.child is None or worker.child.jobs_left < 1)
@@ -101,12 +101,12 @@ class Workers:
         found = (run for run in self.runs() if (run.claim.id, run.claim.fence) == (job_id, fence))
         return next(found, None)
 
-    def has_suspect(self) -> bool:
+    def has_suspect(self, now: float) -> bool:
         """True while a worker holds a job that has to run alone."""
         # Most often there was none, and this is asked at each start.
         if self._knows_suspects:
             self._knows_suspects = any(run.claim.is_suspect for run in self.held())
-        return self._knows_suspects and any(run.claim.is_suspect for run in self.runs())
+        return self._knows_suspects and any(run.is_to_be_alone(now) for run in self.runs())
 
     def attach(self, forked: Forked, zygote: int = 0) -> Worker:
         """A child has arrived in its place."""
@@ -164,7 +164,7 @@ class Workers:
         run, child = worker.run, worker.child
         if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
             return False
-        if not self._may_start(run):
+        if not self._may_start(run, now):
             return False
         frame = run.frame(frames.JOB)
         if child.mailbox is not None:
@@ -239,14 +239,16 @@ class Workers:
         worker.child.outbox = memoryview(bytes(worker.child.outbox) + frame)
         return worker
 
-    def _may_start(self, run: Run) -> bool:
-        """A suspect starts when no other job is here but suspects that wait as it does."""
+    def _may_start(self, run: Run, now: float) -> bool:
+        """A suspect starts when no other job is here but suspects that wait as it does, or when it
+        has waited for long.
+        """
         if not self._knows_suspects:
             return True
         others = [other for other in self.runs() if other is not run]
-        if run.claim.is_suspect:
+        if run.is_to_be_alone(now):
             return all(o.claim.is_suspect and o.sent_at is None for o in others)
-        return not any(o.claim.is_suspect and o.sent_at is not None for o in others)
+        return not any(o.is_to_be_alone(now) and o.sent_at is not None for o in others)
 
     def push(self, worker: Worker) -> bool:
         """Writes more of a job's frame; True if bytes are left for when the channel is writable."""

@@ -378,7 +378,7 @@ class Stage:
         workers = self.children.workers
         if not self.children.is_ready:
             return
-        numbers = [*workers.free_numbers(), *self.children.ahead.numbers(self.now)]
+        numbers = [*workers.free_numbers(self.now), *self.children.ahead.numbers(self.now)]
         for number in numbers[:count]:
             if self.waiting:
                 self._assign(self.waiting.pop(0), number)

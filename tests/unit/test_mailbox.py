@@ -67,7 +67,7 @@ class Box(Place):
         for name in names:
             self.workers.assign(claim_of(name), now=1.0)
         self.workers.send(self.worker, 1.0)
-        self.ahead.post(self.worker)
+        self.ahead.post(self.worker, 1.0)
 
     def take(self) -> str:
         """The child takes the next job; its name, empty for none."""
@@ -96,7 +96,7 @@ class Box(Place):
             self.worker.recall()
         elif step == "post":
             self.workers.send(self.worker, 2.0)
-            self.ahead.post(self.worker)
+            self.ahead.post(self.worker, 2.0)
 
     def heard(self, at: float = 2.0) -> list[str]:
         return names(self.workers.hear(self.worker, at))

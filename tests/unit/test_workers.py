@@ -115,14 +115,14 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
     assert report.outcome == Succeeded(b"result", "preview")
     assert (report.usage.wall_s, report.usage.cpu_s) == (1.5, 0.2)
     assert (report.usage.load_s, report.usage.peak_memory_bytes) == (0.001, 4096)
-    assert place.workers.free_numbers() == [1]
+    assert place.workers.free_numbers(1.0) == [1]
 
 
 def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> None:
     place.give()
     place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
-    assert place.workers.free_numbers() == [1]
+    assert place.workers.free_numbers(1.0) == [1]
     assert not place.workers.has_waiting_child()
     place.workers.assign(a_claim())
     place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
@@ -143,7 +143,7 @@ def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Pl
         place.workers.assign(a_claim(worker=worker, losses=2))
         place.workers.send(place.workers.by_number[worker], 1.0)
     assert not can_read(second)
-    assert place.workers.free_numbers() == []
+    assert place.workers.free_numbers(1.0) == []
 
     place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
@@ -152,6 +152,27 @@ def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Pl
 
     assert can_read(second)
     assert not can_read(third)
+
+
+def test_a_suspect_waits_no_longer_than_a_minute_and_is_alone_no_longer(place: Place) -> None:
+    place.give(now=0.0)
+    place.workers.by_number[2], place.workers.by_number[3] = Worker(2), Worker(3)
+    second, third = place.fork(102, worker=2), place.fork(103, worker=3)
+    place.workers.assign(a_claim(worker=2, losses=2), now=1.0)
+    suspect, other = place.workers.by_number[2], place.workers.by_number[3]
+    place.workers.send(suspect, 60.9)
+    assert not can_read(second)
+    assert place.workers.free_numbers(60.9) == []
+
+    place.workers.send(suspect, 61.0)
+    assert can_read(second)
+    assert place.workers.free_numbers(120.9) == []
+    place.workers.assign(a_claim(worker=3), now=2.0)
+    place.workers.send(other, 120.9)
+    assert not can_read(third)
+
+    place.workers.send(other, 121.0)
+    assert can_read(third)
 
 
 def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
@@ -221,7 +242,7 @@ def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: P
     lasting_place.answer(frames.LAST)
     lasting_place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     assert lasting_place.hear(1.0) is not None
-    assert lasting_place.workers.free_numbers() == [1]
+    assert lasting_place.workers.free_numbers(1.0) == [1]
     assert not lasting_place.workers.has_waiting_child()
     lasting_place.give()
     assert not can_read(lasting_place.far)
