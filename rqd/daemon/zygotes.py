@@ -138,8 +138,9 @@ class Zygotes:
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
-        if self.following is not None:
+        if self.following is not None and self.is_reloading:
             self._refuse("another reload was asked for meanwhile")
+        self._end_following()
         self._note_request(request)
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
@@ -321,6 +322,9 @@ class Zygotes:
             self._log.error(
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )
+        self._end_following()
+
+    def _end_following(self) -> None:
         self._follow_by = None
         if (zygote := self.following) is not None:
             self.following = None

@@ -172,3 +172,43 @@ def test_who_asked_for_a_reload_that_another_overtook_hears_of_that(
     zygotes.note_ready(made[2], ready(made[2]), 12.0)
     assert zygotes.reload is not None
     assert (zygotes.reload.requests, zygotes.reload.state) == (("r1", ""), "done")
+
+
+def test_who_serves_or_leaves_is_looked_at_every_five_seconds(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.follow("r1", 10.0)
+    for now in (10.0, 14.9, 15.0, 100.0):
+        zygotes.look(now)
+    assert (made[0].looks, made[1].looks) == (3, 0)
+    zygotes.note_ready(made[1], ready(made[1]), 101.0)
+    zygotes.look(105.0)
+    assert (made[0].looks, made[1].looks) == (4, 1)
+
+
+def test_one_that_stands_still_is_followed_by_another_and_no_reload_is_told_of_it(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    assert not zygotes.is_replacement_due(10.0)
+    made[0].stands_still = True
+    assert zygotes.is_replacement_due(10.0)
+    zygotes.replace(10.0)
+    assert not zygotes.is_replacement_due(10.0)
+    zygotes.note_boot_failed(made[1], "Traceback\nImportError")
+    assert zygotes.reload is None
+    assert made[1].has_ended
+    assert not zygotes.is_replacement_due(69.9)
+    assert zygotes.is_replacement_due(70.0)
+    zygotes.replace(70.0)
+    assert zygotes.note_ready(made[2], ready(made[2]), 71.0)
+    assert (zygotes.serving, zygotes.leaving) == (made[2], [made[1], made[0]])
+
+
+def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -> None:
+    made[0].stands_still = True
+    zygotes.replace(10.0)
+    zygotes.follow("r1", 11.0)
+    assert made[1].has_ended
+    assert not zygotes.is_replacement_due(200.0)
+    assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
+    assert state(zygotes) == ("r1", "done", "")
