@@ -32,6 +32,7 @@ class Timetable:
         self._log = log
         self._crons = Crons(link.store)
         self._tick_at = self._load_at = float("inf")
+        self._refused = 0  # of the first that are due, since they were last tried
         self._returns = link.returns
         self.is_open = True  # until the daemon stops
 
@@ -92,20 +93,23 @@ class Timetable:
             self._load_at = now + _LOAD_PAUSE_S
 
     def _tick_due(self, now: float) -> None:
-        due = self._link.attempt(self._crons.due, now)
+        due = self._link.attempt(lambda: self._crons.due(self._refused), now)
         if due is None:
-            self._tick_at = self._link.next_try(now)
+            self._refused, self._tick_at = 0, self._link.next_try(now)
             return
         self.note(due.next_us, due.now_us, now)
-        try_again_at = now
+        is_last = self._tick_at > now
         for entry in due.entries:
             ticked = self._tick(entry, due.now_us, now)
             if ticked is not None:
                 self.note(ticked.next_us, ticked.now_us, now)
             else:
-                # Refused, for a key of its queue, say: that shall not hold up the others.
-                self._tick_at = try_again_at = self._link.next_try(now)
-        self._tick_at = max(self._tick_at, try_again_at)
+                self._refused += 1
+        # Refused, for a key of their queue, say: those behind them first, then all are tried again.
+        if self._refused:
+            self._tick_at = self._link.next_try(now) if is_last else now
+        if is_last:
+            self._refused = 0
 
     def _tick(self, entry: DueEntry, now_us: int, now: float) -> Ticked | None:
         # Late: a master without cron entries does without the library and the zones.

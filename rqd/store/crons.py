@@ -30,7 +30,7 @@ class DueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """`next_us`: when the first of all other entries is due, None for never."""
+    """`next_us`: when the first entry behind these is due, None for never."""
 
     now_us: int
     entries: tuple[DueEntry, ...]
@@ -83,9 +83,9 @@ class Crons:
         """False if there is no entry at all."""
         return bool(self._redis.zrange(self._store.keys.crons, 0, 0))
 
-    def due(self) -> Due:
-        """The entries whose run is due, twenty at most."""
-        now, entries, following = self._store.run("cron_due")
+    def due(self, passed_over: int = 0) -> Due:
+        """The entries whose run is due, twenty at most; the first ones are passed over."""
+        now, entries, following = self._store.run("cron_due", passed_over)
         found = tuple(
             DueEntry(read_text(name), read_text(version), int(due), read_text(schedule))
             for name, version, due, schedule in entries

@@ -72,6 +72,23 @@ def test_each_run_is_made_once_by_two_masters_of_which_one_is_killed(
     assert second.running
 
 
+def test_however_many_entries_are_refused_the_ones_behind_them_run(
+    start_daemon: StartDaemon, there: Backend
+) -> None:
+    redis, keys = there.store.redis, there.store.keys
+    redis.set(keys.ready("broken"), "not ours")
+    for n in range(45):
+        register(jobs.instant, "broken", cron="@yearly", name=f"broken-{n}", connection=there)
+        redis.zadd(keys.crons, {f"broken-{n}": 1})
+    register(jobs.instant, "default", interval=1, name="tick", connection=there)
+
+    start_daemon()
+
+    eventually(after_runs("tick", 2, there))
+    redis.delete(keys.ready("broken"))
+    eventually(lambda: redis.zcount(keys.crons, 1, 1) == 0)
+
+
 def test_a_daemon_loads_a_file_and_runs_what_is_signed_there(
     start_daemon: StartDaemon, there: Backend, tmp_path: Path
 ) -> None:

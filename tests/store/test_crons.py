@@ -304,6 +304,7 @@ def test_a_due_time_that_is_none_is_due_and_mended(
 ) -> None:
     crons.save(an_entry())
     rqd.redis.zadd(rqd.keys.crons, {"nightly": score})
+    assert rqd.beat().next_cron_us == 0
 
     (ticked,) = tick(crons)
 

@@ -100,5 +100,5 @@ Mend.limits(now)
 local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
 local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', Ready.ALL)) == 'string'
-local next_cron = Crons.next_due('-inf')
+local next_cron = Crons.next_due(0)
 return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron, stops }

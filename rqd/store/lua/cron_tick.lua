@@ -18,7 +18,7 @@ if refused then return refused end
 local held = redis.call('HMGET', key, 'version', 'queue', 'job.terms', 'job.ttl', 'job.priority')
 local score = redis.call('ZSCORE', P .. 'cron', name)
 if held[1] ~= version or not score or int(sound(score) or 0) ~= due or not held[2] then
-  return { 'stale', int(now_us()), 0, Crons.next_due('-inf') }
+  return { 'stale', int(now_us()), 0, Crons.next_due(0) }
 end
 refused = refusal(CronRuns.keys(held[2]))
 if refused then return refused end
@@ -34,4 +34,4 @@ for _, run in ipairs(runs) do
 end
 if wrong ~= '' then redis.call('HSET', key, 'error', wrong) end
 redis.call('ZADD', P .. 'cron', next_due == '' and '+inf' or next_due, name)
-return { 'ticked', int(now), made, Crons.next_due('-inf') }
+return { 'ticked', int(now), made, Crons.next_due(0) }

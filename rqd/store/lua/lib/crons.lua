@@ -1,8 +1,10 @@
 -- crons: cron entries by when they are due.
--- When the first entry from `low` on is due; '' if none is: what is paused is due at +inf.
-function Crons.next_due(low)
-  local first = redis.pcall('ZRANGEBYSCORE', P .. 'cron', low, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return sound(first[2]) and int(tonumber(first[2])) or ''
+-- When the first entry is due, behind so many; '' if none is: what is paused is due at +inf.
+function Crons.next_due(behind)
+  local first = redis.pcall('ZRANGE', P .. 'cron', int(behind), int(behind), 'WITHSCORES')
+  local due = tonumber(first[2] or '')
+  if due and not sound(due) and due < 0 then return '0' end -- see cron_due
+  return sound(due) and int(due) or ''
 end
 
 -- Where that may be earlier than any master has been told of, they ask again.
