@@ -53,7 +53,9 @@ class DuplicateJobError(RqdError):
 
 
 class InvalidJobOperation(RqdError):
-    """The job's state doesn't allow this, such as requeueing a job that runs."""
+    """The job's state doesn't allow this, such as requeueing a job that runs; or a new job would
+    wait for itself, by way of others.
+    """
 
 
 class DeserializationError(RqdError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.model.errors import DuplicateJobError, NoSuchJobError, RqdError
+from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 from rqd.model.terms import read_tally
 
@@ -168,7 +168,7 @@ class Greeting:
 def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
     """Redis' time in microseconds; writes into the jobs that were left out who has their key.
 
-    Raises DuplicateJobError, NoSuchJobError.
+    Raises DuplicateJobError, InvalidJobOperation, NoSuchJobError.
     """
     if isinstance(answer, bytes):
         return int(answer)
@@ -205,6 +205,8 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
                 " itself: choose another id, or requeue it",
                 told.decode(),
             )
+        case b"circle":
+            raise InvalidJobOperation(_circle(told.decode(), read_text(more[0])))
         case b"orphan":
             raise NoSuchJobError(
                 f"job {told.decode()!r} depends on {read_text(more[0])!r}, and there is no such"
@@ -212,6 +214,19 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
                 " batch"
             )
     raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+
+
+def _circle(job_id: str, awaited: str) -> str:
+    kind, _, group = awaited.partition(":")
+    if group:
+        return (
+            f"job {job_id} of {kind} {group} depends on what waits for this group: neither would"
+            " ever run"
+        )
+    return (
+        f"job {job_id} depends on {awaited}, in whose place it would come: it would never run;"
+        " leave out that parent, or the unique key"
+    )
 
 
 def read_requeued(found: str, job_id: str) -> str:

@@ -75,7 +75,8 @@ class Store:
         a pipeline of the user's, the script is queued there, and None returned. A job that is left
         out for the one that has its unique key gets that one's `holder_id`. Raises
         DuplicateJobError if one of the ids or keys belongs to a live job, or stands there twice;
-        NoSuchJobError if a job depends on one that is not there;
+        NoSuchJobError if a job depends on one that is not there; InvalidJobOperation if it would
+        wait for itself, by way of others;
         NotDurableError if the jobs are there, but not as durable as asked for.
         """
         if durability:

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from rqd.model.errors import ConfigurationError, DuplicateJobError, NoSuchJobError
+from rqd.model.errors import (
+    ConfigurationError,
+    DuplicateJobError,
+    InvalidJobOperation,
+    NoSuchJobError,
+)
 from rqd.model.records import NewJob
+from rqd.model.terms import dump_terms
+from rqd.model.unique import Unique
 from tests.store.driving import Driver, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 
@@ -238,6 +245,56 @@ def test_a_tree_of_cancels_is_bounded_and_complete(rqd: Driver) -> None:
     for _ in range(3):
         rqd.beat()
     assert len(rqd.views.index_ids("low", "canceled")) == 301
+    assert is_clean(rqd)
+
+
+def in_circle(job_id: str, *parents: str, group: str = "g", **fields: Any) -> NewJob:
+    return job(job_id, terms=waits_for(*parents, group=group), **fields)
+
+
+@pytest.mark.parametrize("parent", ["report", "mail", "group:h"])
+@pytest.mark.parametrize("is_one_batch", [False, True])
+def test_a_job_that_would_wait_for_its_own_group_by_way_of_others_is_refused(
+    rqd: Driver, parent: str, is_one_batch: bool
+) -> None:
+    report = in_circle("report", "group:g", group="h")
+    before = [job("member", terms=in_group("g")), report, child("mail", "report")]
+    late = [job("late"), in_circle("chained", "member"), in_circle("c", "chained", parent)]
+    refusal = "job (c of group g|report of group h) depends on what waits for this group: neither"
+    if is_one_batch:
+        with pytest.raises(InvalidJobOperation, match=refusal):
+            rqd.enqueue(*before, *late)
+        assert rqd.names() == []
+        rqd.enqueue(*before, *late[:2])
+    else:
+        rqd.enqueue(*before)
+        there = rqd.dump()
+        with pytest.raises(InvalidJobOperation, match=refusal):
+            rqd.enqueue(*late)
+        assert rqd.dump() == there
+        rqd.enqueue(*late[:2])
+    for names in (["member", "late"], ["chained"], ["report"], ["mail"]):
+        finish(rqd, *names)
+    assert is_clean(rqd)
+
+
+@pytest.mark.parametrize("parents", [["old"], ["other"], ["here"]])
+def test_a_job_that_would_wait_for_the_one_it_replaces_is_refused(
+    rqd: Driver, parents: list[str]
+) -> None:
+    key = {"unique": Unique("u", "finished", "replace").term()}
+    rqd.enqueue(job("old", terms=dump_terms(key)), child("other", "old"))
+    before = rqd.dump()
+    new = job("new", terms=dump_terms(key | {"depends_on": {"ids": parents}}))
+
+    with pytest.raises(
+        InvalidJobOperation, match="job new depends on old, in whose place it would"
+    ):
+        rqd.enqueue(child("here", "other"), new)
+
+    assert rqd.dump() == before
+    finish(rqd, "old")
+    finish(rqd, "other")
     assert is_clean(rqd)
 
 

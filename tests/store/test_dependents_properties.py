@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rqd.model.errors import DuplicateJobError, NoSuchJobError
+from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, in_group, job, settlement, waits_for
@@ -88,6 +88,10 @@ class Family(RuleBasedStateMachine):
             return
         if any(not self.status(parent) for parent in parents) or job_id in parents:
             with pytest.raises(NoSuchJobError):
+                send()
+            return
+        if is_member and any(self.waits_for_group(parent, job_id) for parent in parents):
+            with pytest.raises(InvalidJobOperation):
                 send()
             return
         self.twice(send)
@@ -200,6 +204,12 @@ class Family(RuleBasedStateMachine):
         assert not [name for name in self.rqd.names() if "awaited" in name or "dependents" in name]
 
     # -- the model
+
+    def waits_for_group(self, name: str, newcomer: str) -> bool:
+        """Whether it waits for the group's end, by way of others too."""
+        known = self.model.get(name)
+        awaited = known.waits_for if known and name != newcomer else set()
+        return GROUP in awaited or any(self.waits_for_group(one, newcomer) for one in awaited)
 
     def status(self, job_id: str) -> str:
         if job_id == GROUP:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from rqd.model.errors import DuplicateJobError, NoSuchJobError
+from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rqd.model.limits import RateLimit
 from rqd.model.records import Claim
 from rqd.model.terms import dump_terms
@@ -53,10 +53,12 @@ class Crowd(RuleBasedStateMachine):
         job_id=IDS,
         queue=st.sampled_from(QUEUES),
         limit=st.sampled_from([*LIMITS] + ["one"] * 2),
-        parents=st.sets(st.sampled_from([*NAMES, "group:g"]), max_size=1),
+        parents=st.sets(st.sampled_from([*NAMES, "group:g"]), max_size=2),
         on_failure=st.sampled_from(["", "run", "cancel"]),
         unique=st.sampled_from(["", "", "u", "v"]),
-        how=st.sampled_from([(), ("ttl",), ("ttl",), ("ttl", "late"), ("front",), ("group",)]),
+        how=st.sampled_from(
+            [(), ("ttl",), ("ttl",), ("ttl", "late"), ("front",), ("group",), ("group", "ttl")]
+        ),
     )
     def enqueue(
         self,
@@ -75,11 +77,10 @@ class Crowd(RuleBasedStateMachine):
         if there:
             failing = {"on_failure": on_failure} if on_failure else {}
             parts["depends_on"] = {"ids": there, **failing}
-        else:  # or else it might wait for the one that it replaces, or for who waits for its group
-            if unique:
-                parts["unique"] = Unique(unique, "finished", "replace").term()
-            if "group" in how:
-                parts["group"] = {"name": "g"}
+        if unique:
+            parts["unique"] = Unique(unique, "finished", "replace").term()
+        if "group" in how:
+            parts["group"] = {"name": "g"}
         new = job(
             job_id,
             queue,
@@ -91,7 +92,7 @@ class Crowd(RuleBasedStateMachine):
         )
         try:
             self.rqd.enqueue(new)
-        except (DuplicateJobError, NoSuchJobError):
+        except (DuplicateJobError, NoSuchJobError, InvalidJobOperation):
             pass
 
     @rule(master=MASTERS, queues=ANY_QUEUES, has_ahead=st.booleans())

@@ -11,10 +11,11 @@
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
 --          parent is neither in Redis nor before it in the batch); {'parent left out', id, parent,
 --          holder's id, unique key}; {'awaited', id} (others wait for this id, and it would wait too);
+--          {'circle', id, its group or the job it would replace} (by way of others it would wait for that);
 --          or {'unstaged', id} (the staged payload is gone: stage it and send again)
 -- Safe to send twice: a job that carries this request id was enqueued by the first sending, and
 -- the answer is the first one.
---@ names texts one_job arguments ready terms unique limits ledger ending callbacks dependents groups
+--@ names texts one_job arguments ready terms unique limits ledger ending callbacks dependents groups circles
 local request, told, packed = take(), take(), take()
 local refused = garbled()
 if refused then return refused end
@@ -192,7 +193,7 @@ for number, new in ipairs(jobs) do
   end
 end
 if done_at then return done_at end
-refused = refusal(touched)
+refused = refusal(touched) or Circles.find(kept)
 if refused then return refused end
 if not kept[1] then return { 'ok', int(now_us()), left_out } end
 jobs = kept
