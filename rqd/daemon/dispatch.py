@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
+from operator import not_
 from typing import Any
 
 from rqd.daemon.admission import Admission
@@ -25,6 +27,7 @@ from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
 from rqd.store.exchange import Turn, TurnAnswer
+from rqd.store.turn_argument import is_staged
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
@@ -58,6 +61,9 @@ class Dispatch:
         self._gather_until: float | None = None
         self._advised: set[str] = set()
         self._pending: tuple[Turn, list[Ended]] | None = None
+        self._sent = ""  # the request of the latest turn that may have been carried out
+        self._put_off: list[Ended] = []  # large results, for which Redis had no room
+        self._put_off_until = 0.0
         self._refused_until = 0.0  # a turn was refused: the next goes then
         self._deaf_until = 0.0  # as was the wait for a marker
         self._look = True  # something says that there may be work
@@ -87,12 +93,20 @@ class Dispatch:
     @property
     def outcomes_left(self) -> int:
         """How many attempts have ended and are not recorded yet."""
-        return len(self._ended) + (len(self._pending[1]) if self._pending else 0)
+        pending = len(self._pending[1]) if self._pending else 0
+        return pending + len(self._ended) + len(self._put_off)
+
+    @property
+    def unrecorded(self) -> list[Run]:
+        """The attempts that have ended, and whose leases have to last until that is recorded."""
+        pending = self._pending[1] if self._pending else []
+        return [one.run for one in (*pending, *self._ended, *self._put_off)]
 
     @property
     def has_unfinished(self) -> bool:
         """True while something is to be recorded, or a claim's answer is unknown."""
-        return bool(self._ended) or self._pending is not None or self._children.has_caught
+        is_answered = self._pending is None and not self._children.has_caught
+        return bool(self._ended or self._put_off) or not is_answered
 
     @property
     def next_due(self) -> float:
@@ -103,7 +117,8 @@ class Dispatch:
             return self._refused_until
         # As soon as it may be tried again: no marker would wake us.
         rearm_at = float("inf") if self._link.waiter.is_armed else self._deaf_until
-        return min(rearm_at, self.next_promotion_at, self._gather_until or float("inf"))
+        room_at = self._put_off_until if self._put_off else float("inf")
+        return min(rearm_at, room_at, self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
         """These attempts are over: the next turn records them."""
@@ -173,11 +188,16 @@ class Dispatch:
         if now < max(link.retry_at, self._refused_until) or link.turns.is_under_way:
             return
         if self._pending is None:
+            if self._put_off and now >= self._put_off_until:
+                self._ended.append(self._put_off.pop(0))  # one a turn: there may be room for one
             self._pending = self._compose(now)
         if self._pending is None:
             return
+        turn = self._pending[0]
         try:
-            link.turns.ask(now, *link.store.turn_command(self._pending[0]))
+            command = link.store.turn_command(turn)
+            self._sent = turn.request
+            link.turns.ask(now, *command)
         except (*RedisGone, RedisError) as error:
             self._hear_failure(error, now)
 
@@ -188,12 +208,15 @@ class Dispatch:
         try:
             self._link.failed(error, now)
         except Refused as refusal:
-            if refusal.will_pass:
+            if not refusal.will_pass:
+                self._part(refusal, now)
+                return
+            self._link.complain("turn refused by redis", refusal, now)
+            if self._put_large_off(now):
+                self.settle_and_claim(now)
+            else:
                 # Nothing was done: the outcomes stay, and the same turn goes again.
                 self._refused_until = now + REFUSED_PAUSE_S
-                self._link.complain("turn refused by redis", refusal, now)
-            else:
-                self._part(refusal, now)
 
     def arm_waiter(self, now: float) -> None:
         """Starts to wait for the next marker: the queues' too, while a worker is free."""
@@ -280,6 +303,23 @@ class Dispatch:
         else:
             self._refused_until = now + REFUSED_PAUSE_S
             self._link.complain("claim refused by redis", refusal, now)
+
+    def _put_large_off(self, now: float) -> bool:
+        """A full Redis has refused a large result, before its turn went: the others go without.
+
+        False for a turn that may have gone before: only as it was it brings its claims again.
+        """
+        assert self._pending is not None
+        turn, ended = self._pending
+        is_large = [*map(is_staged, turn.settlements)]
+        if turn.request == self._sent or not any(is_large):
+            return False
+        self._pending = None
+        self._put_off += compress(ended, is_large)
+        self._put_off_until = now + REFUSED_PAUSE_S
+        self._ended = [*compress(ended, map(not_, is_large)), *self._ended]
+        self._look = self._look or bool(turn.free_workers or turn.ahead)
+        return True
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         if asked := len(turn.free_workers) + len(turn.ahead):

@@ -19,6 +19,7 @@ from rqd.daemon.log import Log
 from rqd.daemon.notify import Notifier
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.rows import Gauge, master_row, worker_row
+from rqd.daemon.worker import Run
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import explained, hide_password
 from rqd.store.exchange import Beat, BeatAnswer, Loss, Owner
@@ -114,10 +115,13 @@ class Presence:
         )
         return owner.boot
 
-    def beat(self, state: str, children: Children, obeyed: str, now: float) -> BeatAnswer | None:
-        """One heartbeat; None if Redis is not there."""
+    def beat(
+        self, state: str, children: Children, unrecorded: list[Run], obeyed: str, now: float
+    ) -> BeatAnswer | None:
+        """One heartbeat, which renews all leases; None if Redis is not there."""
         workers = [worker for worker in children.workers if worker.is_present]
         gauge = self._gauge
+        held = children.workers.held() + unrecorded
         highest = max(children.workers.by_number)
         beat = Beat(
             master=self._instance.name,
@@ -125,7 +129,7 @@ class Presence:
             lease_us=LEASE_US,
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,
-            running=tuple((job.claim.id, job.claim.token) for job in children.workers.held()),
+            running=tuple((run.claim.id, run.claim.token) for run in held),
             row={
                 "boot": self._instance.boot,
                 **self._identity(),

@@ -266,9 +266,9 @@ class Master:
             self._beat(now)
 
     def _beat(self, now: float) -> None:
-        answer = self._presence.beat(
-            self._lifecycle.state, self._children, self._commands.obeyed, now
-        )
+        state, unrecorded = self._lifecycle.state, self._dispatch.unrecorded
+        obeyed = self._commands.obeyed
+        answer = self._presence.beat(state, self._children, unrecorded, obeyed, now)
         if answer is None:
             self._duties.hasten(Duty.BEAT, self._link.next_try(now))
         else:

@@ -13,21 +13,29 @@ from rqd.store.exchange import Settlement, Turn
 from rqd.store.packing import INLINE_LIMIT_BYTES
 from rqd.store.texts import packed_list, packed_text
 
+_WITH_RESULT = ("finish", "repeat")
+
 
 def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
     """The string, and the results to be staged by their names: those that are too large for it."""
     settlements: list[bytes] = []
     staged: dict[str, bytes] = {}
     for one in turn.settlements:
-        name, result = "", one.result if one.decision in ("finish", "repeat") else None
-        if result is not None and len(result) > INLINE_LIMIT_BYTES:
-            name = f"{turn.request}:{one.id}"
-            staged[name], result = result, None
+        name, result = "", one.result if one.decision in _WITH_RESULT else None
+        if is_staged(one):
+            # The same in each turn that brings this outcome: what was refused leaves no second one.
+            name = f"{one.token}:{one.id}"
+            staged[name], result = one.result, None
         settlements.append(_settlement(one, name, result))
     workers = [_texts((number, turn.pids.get(number, 0))) for number in turn.free_workers]
     workers += [_texts((number, "")) for number in turn.ahead]
     parts = (b"".join(settlements), b"".join(workers), _texts(turn.busy))
     return b"".join(map(packed_text, parts)), staged
+
+
+def is_staged(one: Settlement) -> bool:
+    """True if its result is too large for the script, and has to be in Redis before."""
+    return one.decision in _WITH_RESULT and len(one.result) > INLINE_LIMIT_BYTES
 
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:

@@ -172,6 +172,31 @@ def test_a_full_server_is_emptied_by_who_runs_what_waits_there(
     assert daemon.stop() == 0
 
 
+def test_a_large_result_that_waits_for_room_holds_up_no_other_outcome_and_is_recorded_once(
+    own_server: RedisServer, start_daemon: StartDaemon
+) -> None:
+    queue = Queue(connection=own_server.url)
+    large = [queue.enqueue(jobs.multiply, "x", 100_000 + n) for n in range(3)]
+    small = [queue.enqueue(jobs.multiply, n, 7) for n in range(20)]
+    FAULTS["OOM"].begin(own_server)
+
+    daemon = start_daemon("--workers", "4", url=own_server.url)
+
+    eventually(lambda: all(job.is_finished for job in small), 10.0, daemon.log)
+    it = admin(own_server)
+    lease = it.zscore("{rqd}:leases", large[0].id)
+    assert lease is not None
+    eventually(lambda: (it.zscore("{rqd}:leases", large[0].id) or 0) > lease, 10.0, daemon.log)
+    assert not it.keys("{rqd}:staged:*")
+    FAULTS["OOM"].heal(own_server)
+    eventually(lambda: all(job.is_finished for job in large), 10.0, daemon.log)
+    for n, job in enumerate(large):
+        assert job.attempt == 1
+        assert [one.return_value for one in job.results()] == ["x" * (100_000 + n)]
+    assert not it.keys("{rqd}:staged:*")
+    assert daemon.stop() == 0
+
+
 def test_an_outcome_is_recorded_by_a_full_server_whatever_that_has_refused(
     own_server: RedisServer, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:

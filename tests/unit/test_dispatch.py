@@ -6,13 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from rqd.daemon.ahead import Ahead
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import Dispatch
-from rqd.daemon.worker import Worker
+from rqd.daemon.hearing import Ended
+from rqd.daemon.redis_link import Refused
+from rqd.daemon.worker import Run, Worker
 from rqd.daemon.workers import Workers
+from rqd.model.outcome import Report, Succeeded
 from rqd.store.exchange import Turn
+from rqd.store.turn_argument import is_staged
 from tests.unit.test_ahead import claim_of
 
 
@@ -24,11 +29,21 @@ class Link:
         self.turns = SimpleNamespace(is_under_way=False, ask=lambda *_: None)
         self.waiter = SimpleNamespace(is_armed=True, hears_queues=False)
         self.store = SimpleNamespace(request_id=lambda: "r", turn_command=self.note)
+        self.store.has_forgotten = lambda _: False
         self.sent: list[Turn] = []
+        self.is_full = False
 
     def note(self, turn: Turn) -> list[Any]:
+        if self.is_full and any(map(is_staged, turn.settlements)):
+            raise OutOfMemoryError
         self.sent.append(turn)
         return []
+
+    def failed(self, error: Exception, now: float) -> None:  # noqa: ARG002 - as RedisLink's
+        raise Refused("full", will_pass=True) from error
+
+    def complain(self, *_: object) -> None:
+        """Nobody listens."""
 
 
 @pytest.fixture
@@ -76,6 +91,43 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
     (turn,) = link.sent
     assert turn.free_workers == (501,)
     assert len(turn.ahead) == 47
+
+
+def ended(name: str, result_bytes: int) -> Ended:
+    return Ended(Run(claim_of(name), 1), Report(Succeeded(b"x" * result_bytes)))
+
+
+def settled(turn: Turn) -> list[str]:
+    return [one.id for one in turn.settlements]
+
+
+def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
+    dispatch: Dispatch, link: Link
+) -> None:
+    link.is_full = dispatch.is_paused = True
+    dispatch.take([ended("a", 99_000), ended("b", 9), ended("c", 99_000)])
+
+    dispatch.settle_and_claim(1.0)
+
+    assert [settled(turn) for turn in link.sent] == [["b"]]
+    assert dispatch.outcomes_left == 3
+    assert [run.claim.id for run in dispatch.unrecorded] == ["b", "a", "c"]
+
+
+def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
+    dispatch: Dispatch, link: Link
+) -> None:
+    dispatch.is_paused = True
+    dispatch.take([ended("a", 99_000), ended("b", 9)])
+    dispatch.settle_and_claim(1.0)
+    link.is_full = True
+    dispatch.settle_and_claim(2.0)  # its answer was lost
+    link.is_full = False
+    dispatch.settle_and_claim(4.0)
+
+    first, again = link.sent
+    assert first is again
+    assert settled(again) == ["a", "b"]
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
