@@ -389,6 +389,20 @@ def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_no
     assert rqd.status("parent") == "failed"
 
 
+def test_who_comes_back_in_the_emptying_that_passed_over_its_expired_namesake_is_not_lost(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(job("child", ttl_s=900), "parent")
+    rqd.redis.delete(rqd.keys.job("child"))
+    rqd.enqueue(job("child", terms=waits_for("parent", on_failure="run")))
+
+    rqd.store.ask("empty", "low")  # its first portion
+
+    assert rqd.status("child") == "queued"
+    assert misplaced(rqd) == {}
+    assert rqd.store.empty("low") == 1
+
+
 @pytest.mark.parametrize("key", ["group:g", "group:g:dependents", "job:parent:dependents"])
 def test_a_key_of_a_parent_that_holds_something_else_stops_no_beat_and_no_enqueue_half_way(
     rqd: Driver, key: str

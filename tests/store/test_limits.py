@@ -15,6 +15,7 @@ from rqd.model.terms import dump_terms
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, ids, job, settlement
+from tests.store.scenes import misplaced
 from tests.waiting import eventually
 
 HOLDERS, STATE, LIMITS = "{rqd}:limit:holders:k", "{rqd}:limit:state:k", "{rqd}:limits"
@@ -206,6 +207,40 @@ def test_an_emptied_queue_leaves_nothing_of_its_limits(rqd: Driver) -> None:
     assert rqd.store.empty("low") == 2
 
     assert not [name for name in rqd.names() if ":limit" in name]
+
+
+def test_who_waits_goes_on_where_somebody_died_while_emptying_the_queue(rqd: Driver) -> None:
+    rqd.enqueue(*(limited(f"j{number}") for number in range(250)))
+    held = rqd.claim_one()
+    while rqd.ready():
+        rqd.claim(4)
+    rqd.settle(held)
+
+    rqd.store.ask("empty", "low")
+
+    left = 0
+    while claims := rqd.claim(4):
+        left += len(claims)
+        for claim in claims:
+            rqd.settle(claim)
+    assert left == 149
+    assert misplaced(rqd) == {}
+
+
+def test_an_emptied_queue_lets_on_who_waits_in_the_seventeenth_queue(rqd: Driver) -> None:
+    queues = [f"q{number}" for number in range(17)]
+    rqd.enqueue(limited("held"))
+    held = rqd.claim_one()
+    rqd.enqueue(*(limited(queue, queue=queue) for queue in queues))
+    rqd.claim(1, *queues)
+    rqd.settle(held)
+    let_on = [queue for queue in queues if rqd.ready(queue)]
+    assert len(let_on) == 16
+
+    for queue in let_on:
+        rqd.store.empty(queue)
+
+    assert len(rqd.claim(1, *queues)) == 1
 
 
 def test_a_waiter_that_expired_is_passed_over(rqd: Driver) -> None:

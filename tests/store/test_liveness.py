@@ -148,9 +148,12 @@ class Crowd(RuleBasedStateMachine):
                 self.rqd.redis.delete(self.rqd.keys.job(name))
                 self.has_expired = True
 
-    @rule(queue=st.sampled_from(QUEUES))
-    def empty(self, queue: str) -> None:
-        self.rqd.store.empty(queue)
+    @rule(queue=st.sampled_from(QUEUES), is_cut_short=st.booleans())
+    def empty(self, queue: str, is_cut_short: bool) -> None:
+        if is_cut_short:  # who asked for it dies after the first portion
+            self.rqd.store.ask("empty", queue)
+        else:
+            self.rqd.store.empty(queue)
 
     @rule(what=PAUSED, for_s=st.sampled_from([None, 10**6]))
     def pause(self, what: str, for_s: float | None) -> None:

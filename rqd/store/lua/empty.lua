@@ -10,12 +10,15 @@ local queue = ARGV[1]
 local ready, limited = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':limited'
 local refused = refusal({ ready, 'zset', P .. 'nonempty', 'set', limited, 'zset' })
 if refused then return refused end
-local ids = redis.call('ZRANGE', ready, 0, MOST - 1)
-local from = ids[1] and ready or limited
+-- Who waits for a limit goes before who was let on, so that nobody is left who waits for that one, if
+-- there is no next call.
+local ids, from = redis.call('ZRANGE', limited, 0, MOST - 1), limited
 if not ids[1] then
-  redis.call('SREM', P .. 'nonempty', queue)
-  ids = redis.call('ZRANGE', limited, 0, MOST - 1)
+  ids, from = redis.call('ZRANGE', ready, 0, MOST - 1), ready
 end
+-- Before any of them ends: another may come back in its place.
+if ids[1] then redis.call('ZREM', from, unpack(ids)) end
+if redis.call('EXISTS', ready) == 0 then redis.call('SREM', P .. 'nonempty', queue) end
 local deleted, limits, now = 0, {}, now_us()
 for _, id in ipairs(ids) do
   local held = redis.pcall('HMGET', P .. 'job:' .. id, 'status', 'origin', 'limited', 'terms')
@@ -27,6 +30,8 @@ for _, id in ipairs(ids) do
     if limit then limits[limit.key] = true end
   end
 end
-if ids[1] then redis.call('ZREM', from, unpack(ids)) end
-for key in pairs(limits) do Limits.note(key, now) end
+for key in pairs(limits) do
+  if from == ready then Limits.go_on_by_key(key, now) end
+  Limits.note(key, now)
+end
 return { deleted, #ids }
