@@ -95,14 +95,20 @@ class Family(RuleBasedStateMachine):
                 send()
             return
         self.twice(send)
+        self.join_or_leave_the_group(job_id, is_member)
         new = self.model[job_id] = Known("deferred", on_failure, set(parents), is_member)
-        if is_member:
-            self.members[job_id] = "open"
         for parent in sorted(parents):
             if new.status == "deferred":
                 self.hear_of(job_id, parent, self.status(parent))
         if not parents:
             new.status = "queued"
+
+    def join_or_leave_the_group(self, job_id: str, is_member: bool) -> None:
+        before = self.model.get(job_id)
+        if is_member:
+            self.members[job_id] = "open"
+        elif before is not None and before.is_member:
+            self.members.pop(job_id, None)
 
     @rule(ending=st.sampled_from(["finish", "fail", "lose for good"]), kept=st.booleans())
     def run_the_next(self, ending: str, kept: bool) -> None:

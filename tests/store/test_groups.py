@@ -158,6 +158,22 @@ def test_a_group_expires_once_none_of_its_records_stays_for_ever(rqd: Driver, ho
     assert counts(rqd).is_done
 
 
+@pytest.mark.parametrize("how", ["plain", "in_group h"])
+def test_a_group_forgets_a_job_whose_id_is_used_again_outside_of_it(rqd: Driver, how: str) -> None:
+    rqd.enqueue(job("a", terms=in_group("g"), failure_ttl_s=-1), job("b", terms=in_group("g")))
+    for claim in rqd.claim(2):
+        rqd.settle(claim, "fail")
+    assert rqd.ttl_s(rqd.keys.group("g")) == -1
+
+    rqd.enqueue(job("a", terms=in_group("h") if how == "in_group h" else ""))
+
+    assert rqd.views.group_job_ids("g") == ["b"]
+    assert rqd.ttl_s(rqd.keys.group("g")) > 0
+    rqd.store.delete("a")
+    rqd.store.delete("b")
+    assert not [name for name in rqd.names() if "group" in name]
+
+
 def test_nothing_is_left_of_a_group_whose_jobs_were_deleted(rqd: Driver) -> None:
     rqd.enqueue(member("a"), member("b"))
     rqd.settle(rqd.claim_one(), "fail")

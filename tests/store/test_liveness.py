@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -30,6 +32,7 @@ LIMITS = {
     "two": RateLimit("two", 2, rate=100_000, burst=2),
     "often": RateLimit("often", None, rate=100_000, burst=1),
 }
+UNIQUE = ["u", "v"]
 QUIET_ROUNDS = 4
 
 
@@ -55,9 +58,18 @@ class Crowd(RuleBasedStateMachine):
         limit=st.sampled_from([*LIMITS] + ["one"] * 2),
         parents=st.sets(st.sampled_from([*NAMES, "group:g"]), max_size=2),
         on_failure=st.sampled_from(["", "run", "cancel"]),
-        unique=st.sampled_from(["", "", "u", "v"]),
+        unique=st.sampled_from(["", "", *UNIQUE]),
         how=st.sampled_from(
-            [(), ("ttl",), ("ttl",), ("ttl", "late"), ("front",), ("group",), ("group", "ttl")]
+            [
+                (),
+                ("ttl",),
+                ("ttl",),
+                ("ttl", "late"),
+                ("front",),
+                ("group",),
+                ("group", "ttl"),
+                ("group", "kept"),
+            ]
         ),
     )
     def enqueue(
@@ -89,6 +101,7 @@ class Crowd(RuleBasedStateMachine):
             delay_us=10**9 if "late" in how else None,
             at_front="front" in how,
             retries=99,
+            **({"result_ttl_s": -1, "failure_ttl_s": -1} if "kept" in how else {}),
         )
         try:
             self.rqd.enqueue(new)
@@ -147,6 +160,9 @@ class Crowd(RuleBasedStateMachine):
             if self.rqd.ttl_s(self.rqd.keys.job(name)) > 0:
                 self.rqd.redis.delete(self.rqd.keys.job(name))
                 self.has_expired = True
+                for key in map(self.rqd.keys.unique, UNIQUE):  # expires with its job
+                    if self.rqd.ttl_s(key) > 0 and name.encode() in self.rqd.redis.get(key).split():
+                        self.rqd.redis.delete(key)
 
     @rule(queue=st.sampled_from(QUEUES), is_cut_short=st.booleans())
     def empty(self, queue: str, is_cut_short: bool) -> None:
@@ -184,10 +200,26 @@ class Crowd(RuleBasedStateMachine):
         assert set(self.live().values()) <= {"deferred"}, self.live()
         for _ in NAMES:  # one that has failed may be waited for, by one that is waited for
             for name in NAMES:
-                self.operate(name, "requeue", more=False)
+                self.requeue_or_make_room(name)
             self.drain()
         assert self.live() == {}
         assert self.has_expired or misplaced(self.rqd) == {}
+        for name in NAMES:
+            self.rqd.store.delete(name)
+        for _ in range(10):
+            self.rqd.beat(master="other", workers=0)
+        assert [name for name in self.rqd.names() if not self.may_stay(name)] == []
+
+    def may_stay(self, name: str) -> bool:
+        """Whether a key is none that all jobs' ends should have taken away, or goes by itself."""
+        return bool(_OF_NO_JOB.match(name)) or self.rqd.ttl_s(name) >= 0
+
+    def requeue_or_make_room(self, job_id: str) -> None:
+        """As an operator who is told that another job has its unique key, and may wait for it."""
+        try:
+            self.rqd.store.requeue(job_id)
+        except DuplicateJobError as error:
+            self.rqd.store.delete(error.job_id)
 
     def drain(self) -> None:
         """Masters turn until there is nothing left for them."""
@@ -221,6 +253,7 @@ class Crowd(RuleBasedStateMachine):
         return bool(self.rqd.redis.exists(f"{{rqd}}:{name}"))
 
 
+_OF_NO_JOB = re.compile(r"{rqd}:(queues|counters|masters|stats:\w+|(wake|control):.*)$")
 _MORE = {
     "cancel": "enqueue_dependents",
     "delete": "delete_dependents",

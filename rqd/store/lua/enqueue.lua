@@ -162,7 +162,7 @@ for number, new in ipairs(jobs) do
   -- That something is paused is asked with the rest: one command, and most often the answer is none.
   if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then
     new.is_again, is_any_paused = true, true
-    old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at')
+    old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at', 'terms')
     if old.err then return refusal({ job, 'hash' }) end
     local gone = not old[1] and redis.pcall('GET', job .. ':request')
     if type(gone) == 'string' then gone_at, gone_by = string.match(gone, '^(%d+) (.*)$') end
@@ -183,6 +183,7 @@ for number, new in ipairs(jobs) do
     elseif old[3] and Ending.INDEX[old[2]] then
       new.old_index = P .. 'queue:' .. old[3] .. ':' .. Ending.INDEX[old[2]]
       touch(new.old_index, 'zset')
+      new.old_group = old[5] and Groups.of(old[5])
     end
     local unfit = new.like.dependency and unfit_to_wait(new)
     if unfit then return unfit end
@@ -256,6 +257,7 @@ for _, new in ipairs(jobs) do
     if new.old_index then redis.call('ZREM', new.old_index, id) end
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
     if is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
+    if new.old_group and new.old_group ~= like.group then Groups.end_job(new.old_group, id, 'gone', now) end
   end
   local fields
   if new.staged == '' then
