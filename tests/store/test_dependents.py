@@ -310,6 +310,21 @@ def test_an_ended_id_used_again_is_what_its_dependents_wait_for(rqd: Driver, end
     assert misplaced(rqd) == {}
 
 
+@pytest.mark.parametrize("on_failure", ["", "run", "cancel"])
+@pytest.mark.parametrize("options", [{}, {"delay_us": 1}])
+def test_a_new_job_takes_the_part_of_a_parent_that_expired_before_anybody_saw_that(
+    rqd: Driver, on_failure: str, options: dict[str, Any]
+) -> None:
+    rqd.enqueue(job("a", ttl_s=900), child("b", "a", on_failure=on_failure))
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    rqd.enqueue(job("a", result_ttl_s=0, **options))
+    rqd.turn()
+    finish(rqd, "a")
+
+    assert rqd.ready() == ["b"]
+
+
 def test_sent_again_an_ending_and_an_enqueue_change_nothing(rqd: Driver) -> None:
     rqd.enqueue("a", request="first")
     rqd.enqueue(child("b", "a"), request="second")

@@ -160,7 +160,8 @@ for number, new in ipairs(jobs) do
   local job = P .. 'job:' .. new.id
   local old, gone_at, gone_by = NONE, nil, nil
   -- That something is paused is asked with the rest: one command, and most often the answer is none.
-  if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results', job .. ':dependents',
+    job .. ':dependents:any', P .. 'paused') > 0 then
     new.is_again, is_any_paused = true, true
     old = redis.pcall('HMGET', job, 'request', 'status', 'origin', 'created_at', 'terms')
     if old.err then return refusal({ job, 'hash' }) end

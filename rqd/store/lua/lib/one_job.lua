@@ -1,7 +1,8 @@
 -- one_job: what most enqueues are, one job with nothing special about it: for now, at the back, with no
 -- limit to its wait, no terms that mean something before its start, and no staged payload; nobody had
--- its id, nothing is paused, and each key is of its type. It writes what enqueue.lua would, at a third of the cost; it uses none of the parts
--- that are made when needed: it is done before those are set up.
+-- its id or waits for it, nothing is paused, and each key is of its type. It writes what enqueue.lua
+-- would, at a third of the cost; it uses none of the parts that are made when needed: it is done before
+-- those are set up.
 
 -- A template's fields may have terms: those that the claim or the end reads make no difference here.
 local function has_terms_of_wait(packed_fields)
@@ -27,7 +28,8 @@ local function enqueue_one(request, told, packed)
   local fields, few = texts_in(packed_fields), more ~= '' and texts_in(more) or nil
   local job, ready, wake = P .. 'job:' .. id, P .. 'queue:' .. queue, P .. 'wake:queue:' .. queue
   -- A read of each key is the look at its type, too; a queue with work is on the list of queues.
-  if redis.call('EXISTS', job, job .. ':request', job .. ':results', P .. 'paused') > 0 then return nil end
+  if redis.call('EXISTS', job, job .. ':request', job .. ':results', job .. ':dependents',
+    job .. ':dependents:any', P .. 'paused') > 0 then return nil end
   local waiting, has_work = redis.pcall('ZCARD', ready), redis.pcall('SISMEMBER', P .. 'nonempty', queue)
   local is_listed = waiting ~= 0 and has_work == 1 and 1 or redis.pcall('SISMEMBER', KEYS[1], queue)
   local marker = redis.pcall('ZSCORE', wake, 'look')
