@@ -84,7 +84,6 @@ class Places:
         worker = self._workers.attach(forked, zygote.generation)
         self.parents[worker.number] = zygote
         is_first, worker.has_lived = not worker.has_lived, True
-        self._zygotes.note_forked()
         if worker.wanted:
             self.send(worker, now)
         else:

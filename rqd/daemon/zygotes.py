@@ -8,6 +8,7 @@ one that stands still: another one follows it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from rqd.daemon.zygote_events import Ready
 from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 
 _LONGEST_BACKOFF_S = 30.0
+# One that has served for so long is replaced at once: whatever ended it does not end each.
+_SERVED_WELL_S = 5.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.
 _SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
 _SWEEP_LIMIT_S = 5.0
@@ -60,7 +63,8 @@ class Zygotes:
         self._loop = loop
         self._log = log
         self._restart_at: float | None = None
-        self._losses = 0
+        self._losses = 0  # in a row, of such as have not served well
+        self._ready_at = -math.inf
         self._generation = 0
         self._booting_since = 0.0
         self._boot_s = 0.0
@@ -200,7 +204,7 @@ class Zygotes:
                 f"rqd itself is {ready.version} by now, this master {__version__}: rqd upgrade"
             )
             return False
-        self._boot_s = now - self._booting_since
+        self._ready_at, self._boot_s = now, now - self._booting_since
         self._log.info(
             "zygote booted",
             pid=ready.pid,
@@ -232,18 +236,20 @@ class Zygotes:
             self.reload.state, self.reload.error = "refused", traceback
         self._log.error("the application can't be imported", traceback=traceback)
 
-    def note_forked(self) -> None:
-        """A child lives: whatever ended earlier zygotes is over."""
-        self._losses = 0
-
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
-        """A zygote is gone, and its children: the next one is started, if it served."""
+        """A zygote is gone, and its children: the next one is started, if it served; at once if it
+        served well, else after a pause that grows with each such loss.
+        """
         self._forget(zygote)
         if zygote is self.serving:
+            if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
+                self._losses = 0
             self.serving, self.is_ready = None, False
+            pause_s = self._schedule_restart(now)
             if not self.boot_error:
-                self._log.error("zygote lost", pid=zygote.pid, status=status)
-            self._schedule_restart(now)
+                self._log.error(
+                    "zygote lost", pid=zygote.pid, status=status, restart_in_s=round(pause_s, 1)
+                )
         elif zygote is self.following:
             self.following = None
             self._refuse(f"it died while it booted (status {status})")
@@ -346,7 +352,9 @@ class Zygotes:
             self._log.output(lines, zygote=zygote.pid)
         return is_open
 
-    def _schedule_restart(self, now: float) -> None:
+    def _schedule_restart(self, now: float) -> float:
+        """In how many seconds it is."""
         backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
         self._losses += 1
         self._restart_at = now + backoff_s
+        return backoff_s

@@ -153,6 +153,41 @@ def test_a_restart_that_waits_is_off_when_the_next_one_serves(
     assert list(zygotes) == [made[1]]
 
 
+def test_one_that_dies_soon_after_it_served_is_replaced_after_a_pause_that_grows(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    now, pauses = 1.0, []
+    for _ in range(12):
+        now += 0.05
+        zygotes.note_lost(made[-1], 6, now)
+        pauses.append(zygotes.next_due() - now)
+        now = zygotes.next_due()
+        assert zygotes.is_restart_due(now)
+        zygotes.boot(now)
+        now += 0.5
+        zygotes.note_ready(made[-1], ready(made[-1]), now)
+    assert pauses == pytest.approx([0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30])
+
+
+def test_one_that_has_served_well_is_replaced_at_once_whatever_was_before_it(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    for now in (1.1, 2.1):
+        zygotes.note_lost(made[-1], 6, now)
+        zygotes.boot(now + 0.2)
+        zygotes.note_ready(made[-1], ready(made[-1]), now + 0.9)
+    zygotes.note_lost(made[-1], -9, 8.1)
+    assert zygotes.is_restart_due(8.1)
+
+
+def test_one_that_boots_for_long_and_dies_has_not_served(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.note_lost(made[0], 1, 1.1)
+    zygotes.boot(1.1)
+    zygotes.note_lost(made[1], 1, 100.0)
+    assert not zygotes.is_restart_due(100.0)
+    assert zygotes.is_restart_due(100.3)
+
+
 def test_one_that_was_let_go_and_stays_is_ended(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.follow("", 10.0)
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
