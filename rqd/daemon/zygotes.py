@@ -21,7 +21,8 @@ from rqd.daemon.loop import Loop
 from rqd.daemon.zygote_events import Ready
 from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 
-_LONGEST_BACKOFF_S = 30.0
+# Before a zygote is replaced that was replaced a moment ago.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 30.0
 # One that has served for so long is replaced at once: whatever ended it does not end each.
 _SERVED_WELL_S = 5.0
 # What a new zygote may take to boot: a minute, or this many times what the one that serves took.
@@ -63,7 +64,7 @@ class Zygotes:
         self._loop = loop
         self._log = log
         self._restart_at: float | None = None
-        self._losses = 0  # in a row, of such as have not served well
+        self._pause_s = 0.0  # before the next restart
         self._ready_at = -math.inf
         self._generation = 0
         self._booting_since = 0.0
@@ -149,7 +150,7 @@ class Zygotes:
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
-            self._losses = 0
+            self._pause_s = 0.0
             if self.serving is not None:
                 self.serving.end()
             else:
@@ -243,7 +244,7 @@ class Zygotes:
         self._forget(zygote)
         if zygote is self.serving:
             if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
-                self._losses = 0
+                self._pause_s = 0.0
             self.serving, self.is_ready = None, False
             pause_s = self._schedule_restart(now)
             if not self.boot_error:
@@ -354,7 +355,7 @@ class Zygotes:
 
     def _schedule_restart(self, now: float) -> float:
         """In how many seconds it is."""
-        backoff_s = 0.0 if self._losses == 0 else min(_LONGEST_BACKOFF_S, 0.1 * 2**self._losses)
-        self._losses += 1
-        self._restart_at = now + backoff_s
-        return backoff_s
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        self._restart_at = now + pause_s
+        return pause_s

@@ -188,6 +188,17 @@ def test_one_that_boots_for_long_and_dies_has_not_served(zygotes: Zygotes, made:
     assert zygotes.is_restart_due(100.3)
 
 
+def test_an_application_that_can_not_be_imported_for_a_day_is_still_tried_again(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    now = 1.0
+    for _ in range(2 * 24 * 60):
+        zygotes.note_lost(made[-1], 1, now)
+        assert zygotes.next_due() - now <= 30
+        now = zygotes.next_due()
+        zygotes.boot(now)
+
+
 def test_one_that_was_let_go_and_stays_is_ended(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.follow("", 10.0)
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
