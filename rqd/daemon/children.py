@@ -322,6 +322,8 @@ class Children:
             case ForkFailed(number, error) if zygote is self.zygotes.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self.workers.by_number[number]
+                if not event.has_place:
+                    self.places.forget_pipes(zygote, worker)
                 self.places.fill_later(worker, now)
                 return _put_back(worker.free_unsent(), Released(f"no process for it: {error}"))
             case Ready():

@@ -65,6 +65,12 @@ class Places:
         if output_fd is not None:
             self._outputs.watch(output_fd, worker)
 
+    def forget_pipes(self, zygote: ZygoteProcess, worker: Worker) -> None:
+        """A new place has not come to its zygote: it is made anew when it is filled."""
+        if (output_fd := zygote.outputs.get(worker.number)) is not None:
+            self._outputs.forget(output_fd)
+            zygote.forget_place(worker.number)
+
     def fill_later(self, worker: Worker, now: float) -> None:
         """Asks again in a moment, if the worker was not taken away meanwhile."""
         if worker.wanted:

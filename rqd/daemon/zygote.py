@@ -111,12 +111,24 @@ class Zygote:
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 
-    def _fill(self, number: int, fds: int) -> None:
-        if number not in self._places:
-            self._places[number] = self._open_place([self._received_fds.pop(0) for _ in range(fds)])
+    def _fill(self, number: int, count: int) -> None:
+        if number not in self._places and not self._take_place(number, count):
+            return
         self._places[number].wanted = True
         if not self._places[number].pid:
             self._fork(number)
+
+    def _take_place(self, number: int, count: int) -> bool:
+        """False where the descriptors of a new place found no room here; then it is made anew."""
+        fds, self._received_fds = self._received_fds[:count], self._received_fds[count:]
+        if count and len(fds) == count:
+            self._places[number] = self._open_place(fds)
+            return True
+        for fd in fds:  # of a message the kernel keeps the first for which there is room
+            close(fd)
+        if count:  # else the master has not heard yet that they did not come
+            self._report_failure(number, "no room for its descriptors", b"no place")
+        return False
 
     def _open_place(self, fds: list[int]) -> Place:
         output_fd, life_fd, stack_fd, *group_fds = fds
@@ -201,10 +213,9 @@ class Zygote:
         if place.wanted and status == 0:
             self._fork(number)
 
-    def _report_failure(self, number: int, error: OSError) -> None:
-        self._reports.append(
-            encode_frame(frames.FORK_FAILED, b"%d" % number, str(error).encode(errors="replace"))
-        )
+    def _report_failure(self, number: int, error: object, *more: bytes) -> None:
+        why = str(error).encode(errors="replace")
+        self._reports.append(encode_frame(frames.FORK_FAILED, b"%d" % number, why, *more))
 
     def _send_reports(self) -> None:
         if not self._reports:

@@ -37,10 +37,13 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
-    """The system would not fork, or had no descriptors."""
+    """The system would not fork, or had no descriptors; `has_place` is False if the zygote lacks
+    those that all children in this place share.
+    """
 
     worker: int
     error: str
+    has_place: bool = True
 
 
 @dataclass(frozen=True, slots=True)

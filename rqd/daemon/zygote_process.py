@@ -187,6 +187,14 @@ class ZygoteProcess:
             self.group_error = str(error)
             return []
 
+    def forget_place(self, worker: int) -> None:
+        """Closes this place's pipes, as it has not got them: `fill` sends others."""
+        self.kill_place(worker)
+        os.close(self.outputs.pop(worker))
+        self.stacks.pop(worker).close()
+        if group := self.groups.pop(worker, None):
+            group.remove()
+
     def empty(self, worker: int) -> None:
         """Lets the place stay empty once its child has exited."""
         self._send(encode_frame(frames.EMPTY, b"%d" % worker))
@@ -291,7 +299,8 @@ class ZygoteProcess:
         if kind == frames.BOOT_FAILED:
             return BootFailed(fields[0].decode(errors="replace"))
         if kind == frames.FORK_FAILED:
-            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"))
+            has_place = len(fields) == 2
+            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"), has_place)
         if kind == frames.HERE:
             return Here()
         raise FrameError(f"a report of kind {kind}")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+import pytest
+
 from rqd import Queue
+from rqd.connection import Backend
 from tests import jobs
-from tests.daemons import StartDaemon
+from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
 
 WAIT_S = 15.0
@@ -32,3 +39,72 @@ def test_a_zygote_that_dies_whenever_it_has_forked_is_replaced_after_a_growing_p
     assert [float(told) for told in lost.findall(daemon.log())[:5]] == [0, 0.2, 0.4, 0.8, 1.6]
     (tmp_path / "die").unlink()
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
+def descriptors(pid: int) -> set[int]:
+    return set(map(int, os.listdir(f"/proc/{pid}/fd")))
+
+
+def leave_room(process: psutil.Process, count: int) -> Callable[[], object]:
+    """Lets a process open so many descriptors more; what takes that back."""
+    usual, used = process.rlimit(psutil.RLIMIT_NOFILE), descriptors(process.pid)
+    limit = 0
+    while limit in used or count:
+        count -= limit not in used
+        limit += 1
+    process.rlimit(psutil.RLIMIT_NOFILE, (limit, usual[1]))
+    return lambda: process.rlimit(psutil.RLIMIT_NOFILE, usual)
+
+
+def tells_so_often(daemon: Daemon, event: str, number: int) -> None:
+    eventually(lambda: daemon.log().count(event) >= number, WAIT_S, daemon.log)
+
+
+def add_workers(daemon: Daemon, count: int) -> None:
+    """More of them, one by one."""
+    before = daemon.log().count("workers resized")
+    for number in range(before + 1, before + count + 1):
+        daemon.signal(signal.SIGTTIN)
+        tells_so_often(daemon, "workers resized", number)
+
+
+def await_idle(daemon: Daemon, there: Backend, count: int) -> None:
+    """Until so many children are there, and their zygote has nothing more to do."""
+
+    def idle() -> int:
+        rows = there.views.workers(there.views.masters())
+        return sum(row.get("state") == "idle" and row.get("pid") != "0" for row in rows)
+
+    eventually(lambda: idle() == count, WAIT_S, daemon.log)
+    eventually(lambda: daemon.zygote().status() == psutil.STATUS_SLEEPING)
+
+
+@pytest.mark.parametrize("per_child", ["1", "100"])
+@pytest.mark.parametrize("room", [0, 1, 2, 3, 6])
+def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descriptors(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, room: int, per_child: str
+) -> None:
+    daemon = start_daemon("--preload", "tests.jobs", "--jobs-per-child", per_child)
+    zygote = daemon.zygote()
+    await_idle(daemon, there, 1)
+    counted = [(len(descriptors(zygote.pid)), len(descriptors(daemon.pid)))]
+    add_workers(daemon, 2)
+    await_idle(daemon, there, 3)
+    counted.append((len(descriptors(zygote.pid)), len(descriptors(daemon.pid))))
+
+    zygote.suspend()  # so that it finds several at once
+    add_workers(daemon, 2)  # which allows it more of them
+    allow_more = leave_room(zygote, room)
+    zygote.resume()
+    tells_so_often(daemon, "can't fork, trying again", 4)
+    allow_more()
+
+    await_idle(daemon, there, 5)
+    counted.append((len(descriptors(zygote.pid)), len(descriptors(daemon.pid))))
+    first, second, third = counted
+    assert [b - a for a, b in zip(second, third, strict=True)] == [
+        b - a for a, b in zip(first, second, strict=True)
+    ]
+    assert daemon.zygote() == zygote
+    jobs_made = [queue.enqueue(jobs.multiply, number, 1) for number in range(10)]
+    assert [job.wait(WAIT_S).return_value() for job in jobs_made] == [*range(10)]

@@ -166,13 +166,14 @@ class Zygote:
         self.wanted: dict[int, bool] = {}
         self.processes: dict[int, Process] = {}
         self.forks = 0
-        self.fork_fails = False
+        self.fork_fails = self.place_fails = False
 
     # -- the master's end
 
     def fill(self, worker: int) -> int | None:
-        self.asked.append((frames.FILL, worker))
-        if worker in self.outputs:
+        is_new = worker not in self.outputs
+        self.asked.append((frames.FILL, worker, int(is_new)))
+        if not is_new:
             return None
         self.stacks[worker] = SimpleNamespace(take=lambda *_: "", written_bytes=0)
         self.outputs[worker], write = os.pipe()
@@ -180,6 +181,11 @@ class Zygote:
         os.set_blocking(write, False)
         self._prints[worker] = write
         return self.outputs[worker]
+
+    def forget_place(self, worker: int) -> None:
+        os.close(self.outputs.pop(worker))
+        os.close(self._prints.pop(worker))
+        del self.stacks[worker]
 
     def empty(self, worker: int) -> None:
         self.asked.append((frames.EMPTY, worker))
@@ -259,15 +265,23 @@ class Zygote:
                 for process in self.processes.values():
                     process.end(KILLED)
 
-    def _obey(self, kind: int, worker: int, pid: int = 0) -> None:
+    def _obey(self, kind: int, worker: int, about: int = 0) -> None:
+        """`about`: to FILL whether the place is new; to KILL whom."""
         process = self.processes.get(worker)
         if kind == frames.FILL:
-            self.wanted[worker] = True
-            if process is None:
-                self._fork(worker)
+            if about and self.place_fails:
+                self.place_fails = False
+                self._tell(ForkFailed(worker, "no room", has_place=False))
+                return
+            if about or worker in self.wanted:
+                self.wanted[worker] = True
+                if process is None:
+                    self._fork(worker)
+        elif worker not in self.wanted:
+            return
         elif kind == frames.EMPTY:
             self.wanted[worker] = False
-        elif process is not None and process.pid == pid:
+        elif process is not None and process.pid == about:
             process.end(KILLED)
 
     def _bury(self, worker: int, status: int) -> None:
@@ -440,6 +454,10 @@ class Stage:
         for zygote in one_of(self.alive, at):
             zygote.fork_fails = True
 
+    def _place_fails(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.place_fails = True
+
     def _child(self, at: int) -> None:
         for process in one_of(self.processes, at):
             process.step()
@@ -577,7 +595,7 @@ STEPS = [
     ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
     *("fork fails", "lose zygote", "stand still", "go on", "hang", "print", "print"),
-    *("nonsense", "extend", "record"),
+    *("place fails", "nonsense", "extend", "record"),
 ]
 
 
@@ -653,3 +671,12 @@ def test_no_job_waits_for_a_zygote_that_stands_still_nor_one_whose_process_dies_
 ) -> None:
     at_work = [*[("zygote", 0)] * 3, ("turn", 0), ("claim", 5), ("child", 0), ("child", 1)]
     play(jobs_per_child, 2, [*at_work, ("stand still", 0), ("die", 0)])
+
+
+@pytest.mark.parametrize("resized_before_it_is_heard", [True, False])
+def test_a_worker_whose_place_did_not_come_to_its_zygote_is_given_another(
+    resized_before_it_is_heard: bool,
+) -> None:
+    heard = [] if resized_before_it_is_heard else [("turn", 0)]
+    resized = [("resize", 0), ("resize", 1)]
+    play(1, 2, [("zygote", 0), ("zygote", 0), ("place fails", 0), ("zygote", 0), *heard, *resized])
