@@ -155,10 +155,8 @@ class Zygote:
         try:
             pid = fork()
         except OSError as error:
-            for fd in far_fds:
-                close(fd)
             theirs.close()
-            self._report_failure(number, error)
+            self._give_up_fork(number, error, far_fds)
             return
         if pid == 0:
             # By local names alone: what is looked up here was never rehearsed.
@@ -168,8 +166,16 @@ class Zygote:
             setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
         except OSError:
             pass  # it did so itself, or is dead already; its pidfd will tell
+        try:
+            place.pidfd = pidfd_open(pid)
+        except OSError as error:
+            # Nobody would see it end: it goes before it is given a job.
+            _kill_group(pid)
+            os.kill(pid, SIGKILL)
+            waitpid(pid, 0)
+            self._give_up_fork(number, error, far_fds)
+            return
         place.pid = pid
-        place.pidfd = pidfd_open(pid)
         self._by_pidfd[place.pidfd] = number
         self._poller.register(place.pidfd, POLLIN)
         self._reports.append(encode_frame(frames.FORKED, b"%d" % number, b"%d" % pid))
@@ -178,6 +184,11 @@ class Zygote:
             self._report_fds.append(mailbox.detach())
         if len(self._report_fds) >= _MOST_REPORTED_FDS:
             self._send_reports()
+
+    def _give_up_fork(self, number: int, error: OSError, far_fds: tuple[int, ...]) -> None:
+        for fd in far_fds:
+            close(fd)
+        self._report_failure(number, error)
 
     def _bury(self, number: int) -> None:
         """A child has ended: kills what is left of its group, reaps, reports, forks the next."""

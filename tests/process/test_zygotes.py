@@ -108,3 +108,32 @@ def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descri
     assert daemon.zygote() == zygote
     jobs_made = [queue.enqueue(jobs.multiply, number, 1) for number in range(10)]
     assert [job.wait(WAIT_S).return_value() for job in jobs_made] == [*range(10)]
+
+
+@pytest.mark.parametrize("per_child", ["1", "100"])
+def test_a_child_that_its_zygote_can_not_watch_is_ended_and_forked_anew(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, per_child: str
+) -> None:
+    (tmp_path / "scarce.py").write_text(
+        "import os, resource\n"
+        "def leave_no_room():\n"
+        "    if os.path.exists('scarce'):\n"
+        "        resource.setrlimit(resource.RLIMIT_NOFILE, (3, usual[1]))\n"
+        "usual = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "os.register_at_fork(after_in_parent=leave_no_room)\n"
+    )
+    (tmp_path / "scarce").touch()
+    daemon = start_daemon("--preload", "scarce", "--jobs-per-child", per_child, cwd=tmp_path)
+    zygote = daemon.zygote()
+    tells_so_often(daemon, "can't fork, trying again", 1)
+    eventually(lambda: zygote.status() == psutil.STATUS_SLEEPING)
+    assert zygote.children() == []
+    before = len(descriptors(zygote.pid))
+
+    (tmp_path / "scarce").unlink()
+    zygote.rlimit(psutil.RLIMIT_NOFILE, (200, 200))
+
+    await_idle(daemon, there, 1)
+    assert len(descriptors(zygote.pid)) == before + 1  # by which it sees that its child ends
+    assert daemon.zygote() == zygote
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
