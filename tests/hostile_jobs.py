@@ -23,12 +23,21 @@ def write_to_channel(data: bytes, fifo: str = "") -> str:
 
 def turn_the_channel() -> str:
     """Puts another socket, that nobody reads, in the place of each of the process's channels."""
-    near, far = socket.socketpair()
+    return _turn(socket.SOCK_STREAM)
+
+
+def turn_the_mailbox() -> str:
+    """As `turn_the_channel`, with that by which a process gets its jobs."""
+    return _turn(socket.SOCK_SEQPACKET)
+
+
+def _turn(kind: int) -> str:
+    near, far = socket.socketpair(type=kind)
     for fd in _sockets():
         if fd not in (near.fileno(), far.fileno()):
             with socket.socket(fileno=os.dup(fd)) as found:
-                is_channel = found.type == socket.SOCK_STREAM
-            if is_channel:
+                is_it = found.type == kind
+            if is_it:
                 os.dup2(near.fileno(), fd)
     near.detach()
     far.detach()

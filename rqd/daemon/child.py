@@ -11,7 +11,7 @@ import _socket
 import os
 import sys
 from fcntl import fcntl
-from os import _exit, close, dup2, getpid, set_blocking, setpgid
+from os import _exit, close, dup2, fstat, getpid, set_blocking, setpgid
 from resource import RUSAGE_SELF, getrusage
 from select import poll
 from time import localtime, monotonic, monotonic_ns, process_time_ns, time
@@ -107,7 +107,8 @@ class Child:
         inbox.channel = teller.channel = channel
         inbox.mailbox = mailbox
         teller.pid = pid
-        outputs = _outputs() if jobs > 1 else None
+        outputs = _outputs(mailbox) if jobs > 1 else None
+        own = fstat(channel.fileno()).st_ino if jobs > 1 else 0
         for left in range(jobs, 0, -1):
             fields = inbox.next_job()
             if fields is None:
@@ -120,9 +121,12 @@ class Child:
             _flush()
             if getpid() != pid:
                 _exit(0)  # the job forked and returned in both: only the child itself answers
+            if own and fstat(channel.fileno()).st_ino != own:
+                # Of its answer nobody would hear, nor of its end while it waits for the next one.
+                raise OSError("the job has put something else in the place of its channel")
             # The job closed or turned them, or left a process that may write there: the next one
             # shall have its own. Said before the answer, at which the next one comes.
-            is_last = left > 1 and (_outputs() != outputs or _has_children())
+            is_last = left > 1 and (_outputs(mailbox) != outputs or _has_children())
             teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
             if is_last:
                 return 0
@@ -265,10 +269,13 @@ def _join_group(join_fd: int) -> None:
         pass  # the group is gone: the job is looked at by the master all the same
 
 
-def _outputs() -> tuple[int, int, bool, bool] | None:
-    """What tells a process's outputs from others; None where one is missing."""
+def _outputs(mailbox: _socket.socket | None) -> tuple[object, ...] | None:
+    """What tells a process's outputs, and where its jobs come from, from others; None where one is
+    missing.
+    """
+    source = fstat(mailbox.fileno()).st_ino if mailbox is not None else 0
     try:
-        return os.fstat(1).st_ino, os.fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
+        return source, fstat(1).st_ino, fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
     except (OSError, AttributeError):
         return None
 
