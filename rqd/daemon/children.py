@@ -329,7 +329,7 @@ class Children:
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()
-                    self.places.change_over()
+                    self.places.change_over(now)
                 self.has_news = True
             case BootFailed(traceback):
                 self.zygotes.note_boot_failed(zygote, traceback)

@@ -166,7 +166,7 @@ class Places:
         for worker in self._workers:
             self._retire(worker, now)
 
-    def change_over(self) -> None:
+    def change_over(self, now: float) -> None:
         """Another zygote serves: idle children of the old one leave, busy ones after their job."""
         for worker in self._workers:
             for zygote in self._zygotes.leaving:
@@ -178,8 +178,8 @@ class Places:
                 self.refill_at.pop(worker.number, None)
                 if worker.wanted:
                     self.fill(worker)
-            elif worker.child is not None:
-                worker.child.jobs_left = 0
+            else:
+                self._workers.give_no_more(worker, now)
 
     def stacks_of(self, number: int) -> StackFile | None:
         """Where the child in this place writes its stacks; None if there is no child."""

@@ -628,7 +628,7 @@ def test_what_is_handed_over_has_not_begun_or_is_not_in_the_mailbox(
 def test_at_a_reload_no_job_begins_in_an_old_process(box: Box, children: Children) -> None:
     box.begin("a", "b")
 
-    children.places.change_over()
+    children.places.change_over(2.0)
 
     assert box.worker.child is None
     assert box.take() == ""
