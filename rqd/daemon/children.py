@@ -293,7 +293,7 @@ class Children:
         if self.zygotes.boot(now) is not None:
             for worker in self.workers:
                 if worker.wanted and worker.child is None:
-                    self.places.fill(worker)
+                    self.places.fill(worker, now)
 
     def _spawn(self) -> ZygoteProcess:
         config = self._next_config if self.zygotes.is_ready else self.config
@@ -361,12 +361,12 @@ class Children:
             self.places.parents.pop(worker.number, None)
         waiting: list[Ended] = []
         if worker.wanted and not serves:
-            self.places.fill(worker)
+            self.places.fill(worker, now)
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
             # replaced at once; one that had not begun any would die so again and again.
             if heard and not _has_died_idle(*heard[-1]):
-                self.places.fill(worker)
+                self.places.fill(worker, now)
             else:
                 number, status = worker.number, exited.status
                 stack = zygote.stacks[worker.number].take()
@@ -380,7 +380,7 @@ class Children:
                 self.places.fill_later(worker, now)
                 died = Released("its process died before it took the job")
                 waiting = _put_back(worker.free_unsent(), died)
-        return self._hearing.end_all(worker, zygote, heard) + waiting
+        return self._hearing.end_all(worker, zygote, heard, now) + waiting
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """The zygote is gone: its children are killed, what they had is put back."""
@@ -400,7 +400,7 @@ class Children:
         self.zygotes.note_lost(zygote, status, now)
         for worker in lost:
             if worker.wanted:
-                self.places.fill(worker)
+                self.places.fill(worker, now)
         self.has_news = True
         return ended
 

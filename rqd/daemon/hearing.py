@@ -93,14 +93,21 @@ class Hearing:
         return self._hear(worker, now)
 
     def end_all(
-        self, worker: Worker, zygote: ZygoteProcess | None, heard: list[tuple[Run, Report]]
+        self,
+        worker: Worker,
+        zygote: ZygoteProcess | None,
+        heard: list[tuple[Run, Report]],
+        now: float,
     ) -> list[Ended]:
         """What one process did, in its order."""
         ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
         # What there is of stacks may be those of a job that it has begun since.
-        return ended + [
+        ended += [
             self._end(worker, zygote, *one, is_latest=not worker.goes_on) for one in heard[-1:]
         ]
+        if heard:
+            self._replace_old(worker, now)
+        return ended
 
     def _hear_child(self, worker: Worker, now: float) -> list[Ended]:
         self._workers.push(worker)
@@ -112,7 +119,7 @@ class Hearing:
 
     def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
         heard = self._workers.hear(worker, now, is_alive)
-        return self.end_all(worker, self._places.parents.get(worker.number), heard)
+        return self.end_all(worker, self._places.parents.get(worker.number), heard, now)
 
     def _end(
         self,
@@ -127,12 +134,15 @@ class Hearing:
         stack = ""
         if zygote is not None and is_latest:
             stack = zygote.stacks[worker.number].take(run.stack_from)
+        if output_bytes or stack:
+            report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
+        return Ended(run, report)
+
+    def _replace_old(self, worker: Worker, now: float) -> None:
+        """Lets go of a process whose zygote leaves, as its last job has ended."""
         is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
         is_last = worker.run is None or not worker.run.is_given  # nothing was begun behind it
         if is_last and is_old:
             self._places.drop_child(worker)
             if worker.wanted:
-                self._places.fill(worker)
-        if output_bytes or stack:
-            report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
-        return Ended(run, report)
+                self._places.fill(worker, now)

@@ -42,7 +42,7 @@ class Losses:
                 # Not by the pid, which may be another's should the zygote go on just now.
                 zygote.kill_place(worker.number)
                 if worker.wanted:
-                    self._places.fill(worker)
+                    self._places.fill(worker, now)
         return ended
 
     def _children_of(self, zygote: ZygoteProcess) -> list[tuple[Worker, Child]]:
@@ -60,4 +60,4 @@ class Losses:
             verdict = run.verdict or Lost(why)
             heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
         self._places.drop_child(worker)
-        return self._hearing.end_all(worker, zygote, heard)
+        return self._hearing.end_all(worker, zygote, heard, now)

@@ -53,12 +53,17 @@ class Places:
                 self._workers.push(worker)
                 self._watch(worker, worker.child)  # even if it may be quiet: no timer runs yet
 
-    def fill(self, worker: Worker) -> None:
-        """Asks for a child in this place."""
+    def fill(self, worker: Worker, now: float) -> None:
+        """Asks for a child in this place; again in a moment, if its pipes can't be had."""
         zygote = self._zygotes.serving
         if zygote is None or (worker.child and self.parents.get(worker.number) is not zygote):
             return  # nobody forks, or an old zygote's child is at its job: it is done at its end
-        output_fd = zygote.fill(worker.number)
+        try:
+            output_fd = zygote.fill(worker.number)
+        except OSError as error:
+            self._log.warning("can't fork, trying again", worker=worker.number, error=error)
+            self.fill_later(worker, now)
+            return
         if zygote.group_error:
             self._log.warning("a worker has no control group", error=zygote.group_error)
             zygote.group_error = ""
@@ -80,7 +85,7 @@ class Places:
         """Asks again where it was to be tried again by now."""
         for number in [n for n, at in self.refill_at.items() if now >= at]:
             del self.refill_at[number]
-            self.fill(self._workers.by_number[number])
+            self.fill(self._workers.by_number[number], now)
 
     def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
         """A child has arrived; True if it is the first one in its place."""
@@ -157,7 +162,7 @@ class Places:
         for number in islice(free, max(0, count - len(wanted))):
             worker = self._workers.by_number.setdefault(number, Worker(number))
             worker.wanted = True
-            self.fill(worker)
+            self.fill(worker, now)
         for number in sorted(wanted)[max(1, count) :]:
             self._retire(self._workers.by_number[number], now)
 
@@ -177,7 +182,7 @@ class Places:
                 self.drop_child(worker)
                 self.refill_at.pop(worker.number, None)
                 if worker.wanted:
-                    self.fill(worker)
+                    self.fill(worker, now)
             else:
                 self._workers.give_no_more(worker, now)
 

@@ -161,17 +161,28 @@ class ZygoteProcess:
         return lines, True
 
     def fill(self, worker: int) -> int | None:
-        """Asks for a child in this place; the first time, returns the place's output to read."""
+        """Asks for a child in this place; the first time, returns the place's output to read.
+
+        Raises OSError where what belongs to a new place can't be had.
+        """
         if worker in self.outputs:
             self._send(encode_frame(frames.FILL, b"%d" % worker))
             return None
-        output_read, output_write = os.pipe2(os.O_CLOEXEC)
-        life_read, life_write = os.pipe2(os.O_CLOEXEC)
+        made: list[int] = []
+        try:
+            made += (output := os.pipe2(os.O_CLOEXEC))
+            made += (life := os.pipe2(os.O_CLOEXEC))
+            stacks = StackFile()
+            made.append(stacks.fd)
+            fds = [output[1], life[0], stacks.share(), *self._open_group(worker)]
+        except OSError:
+            _close_all(made)
+            raise
+        output_read, life_write = output[0], life[1]
         os.set_blocking(output_read, False)
-        self.stacks[worker] = stacks = StackFile()
-        fds = [output_write, life_read, stacks.share(), *self._open_group(worker)]
         self._send(encode_frame(frames.FILL, b"%d" % worker, b"%d" % len(fds)), fds)
         self.outputs[worker], self._lives[worker] = output_read, life_write
+        self.stacks[worker] = stacks
         return output_read
 
     def _open_group(self, worker: int) -> list[int]:

@@ -110,6 +110,37 @@ def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descri
     assert [job.wait(WAIT_S).return_value() for job in jobs_made] == [*range(10)]
 
 
+@pytest.mark.parametrize("room", range(4))
+def test_a_master_without_room_for_the_places_of_a_new_zygote_makes_them_when_it_has(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, room: int
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, time\n"
+        "while os.path.exists('wait'):\n"
+        "    open('waits', 'w').close()\n"
+        "    time.sleep(0.01)\n"
+    )
+    daemon = start_daemon("--preload", "slow", workers=2, cwd=tmp_path)
+    await_idle(daemon, there, 2)
+    before = len(descriptors(daemon.pid))
+    (tmp_path / "wait").touch()
+    daemon.signal(signal.SIGHUP)
+    eventually((tmp_path / "waits").exists, WAIT_S)
+    master = psutil.Process(daemon.pid)
+    eventually(lambda: master.status() == psutil.STATUS_SLEEPING)
+
+    allow_more = leave_room(master, room)
+    (tmp_path / "wait").unlink()
+    tells_so_often(daemon, " reloaded", 1)
+    tells_so_often(daemon, "can't fork, trying again", 1)
+    allow_more()
+
+    tells_so_often(daemon, "zygote gone", 1)
+    await_idle(daemon, there, 2)
+    assert len(descriptors(daemon.pid)) == before
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
 @pytest.mark.parametrize("per_child", ["1", "100"])
 def test_a_child_that_its_zygote_can_not_watch_is_ended_and_forked_anew(
     start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, per_child: str

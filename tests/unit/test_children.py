@@ -166,12 +166,15 @@ class Zygote:
         self.wanted: dict[int, bool] = {}
         self.processes: dict[int, Process] = {}
         self.forks = 0
-        self.fork_fails = self.place_fails = False
+        self.fork_fails = self.place_fails = self.lacks_pipes = False
 
     # -- the master's end
 
     def fill(self, worker: int) -> int | None:
         is_new = worker not in self.outputs
+        if is_new and self.lacks_pipes:
+            self.lacks_pipes = False
+            raise OSError("too many open files")
         self.asked.append((frames.FILL, worker, int(is_new)))
         if not is_new:
             return None
@@ -457,6 +460,10 @@ class Stage:
     def _place_fails(self, at: int) -> None:
         for zygote in one_of(self.alive, at):
             zygote.place_fails = True
+
+    def _lacks_pipes(self, at: int) -> None:
+        for zygote in one_of(self.alive, at):
+            zygote.lacks_pipes = True
 
     def _child(self, at: int) -> None:
         for process in one_of(self.processes, at):

@@ -469,7 +469,7 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
         workers.by_number[number] = Worker(number)
     workers.by_number[2].wanted = False
     filled: list[int] = []
-    monkeypatch.setattr(places, "fill", lambda worker: filled.append(worker.number))
+    monkeypatch.setattr(places, "fill", lambda worker, _now: filled.append(worker.number))
     monkeypatch.setattr(places, "_retire", lambda worker, _now: setattr(worker, "wanted", False))
 
     def wanted() -> list[int]:
