@@ -174,6 +174,8 @@ class Children:
         """
         late = Released("its worker has no time for it", is_usual=True)
         waiting = _put_back(self.ahead.free_waiting(now), late)
+        for worker, error in self.places.take_unfilled():
+            waiting += _put_back(worker.free_unsent(), _no_process(error))
         if not self.is_ready:
             waiting += self.release_unsent("there is no zygote", now)
         return waiting
@@ -325,7 +327,7 @@ class Children:
                 if not event.has_place:
                     self.places.forget_pipes(zygote, worker)
                 self.places.fill_later(worker, now)
-                return _put_back(worker.free_unsent(), Released(f"no process for it: {error}"))
+                return _put_back(worker.free_unsent(), _no_process(error))
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()
@@ -407,6 +409,10 @@ class Children:
 
 def _put_back(runs: list[Run], why: Released) -> list[Ended]:
     return [Ended(run, Report(why)) for run in runs]
+
+
+def _no_process(error: object) -> Released:
+    return Released(f"no process for it: {error}")
 
 
 def _has_died_idle(run: Run, report: Report) -> bool:

@@ -35,6 +35,7 @@ class Places:
         self.ahead = Ahead(workers)
         self.by_channel: dict[int, Worker] = {}
         self.refill_at: dict[int, float] = {}  # by worker
+        self._unfilled: list[tuple[Worker, OSError]] = []
         self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
 
     def take_over(
@@ -63,6 +64,7 @@ class Places:
         except OSError as error:
             self._log.warning("can't fork, trying again", worker=worker.number, error=error)
             self.fill_later(worker, now)
+            self._unfilled.append((worker, error))
             return
         if zygote.group_error:
             self._log.warning("a worker has no control group", error=zygote.group_error)
@@ -80,6 +82,11 @@ class Places:
         """Asks again in a moment, if the worker was not taken away meanwhile."""
         if worker.wanted:
             self.refill_at[worker.number] = now + _TRY_AGAIN_S
+
+    def take_unfilled(self) -> list[tuple[Worker, OSError]]:
+        """The workers for whom no child could be asked since the last call, and why."""
+        unfilled, self._unfilled = self._unfilled, []
+        return unfilled
 
     def fill_due(self, now: float) -> None:
         """Asks again where it was to be tried again by now."""

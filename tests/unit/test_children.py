@@ -687,3 +687,19 @@ def test_a_worker_whose_place_did_not_come_to_its_zygote_is_given_another(
     heard = [] if resized_before_it_is_heard else [("turn", 0)]
     resized = [("resize", 0), ("resize", 1)]
     play(1, 2, [("zygote", 0), ("zygote", 0), ("place fails", 0), ("zygote", 0), *heard, *resized])
+
+
+def test_a_job_goes_back_where_its_worker_has_no_place_for_a_process() -> None:
+    stage = Stage(jobs_per_child=1, workers=1, jobs=1)
+    try:
+        stage.do("zygote", 0)
+        stage.do("turn", 0)
+        stage.claim()
+        stage.do("reload", 0)
+        stage.zygotes[1].lacks_pipes = True
+        stage.do("zygote", 1)
+        stage.do("turn", 0)
+        assert stage.waiting == ["j00"]
+        stage.go_on()
+    finally:
+        stage.close()
