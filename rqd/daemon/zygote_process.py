@@ -282,7 +282,8 @@ class ZygoteProcess:
         for _, fds in self._outbox:
             _close_all(fds)
         self._outbox.clear()
-        _close_all([*self._lives.values(), *self.outputs.values()])
+        _close_all([*self._fds, *self._lives.values(), *self.outputs.values()])
+        self._fds.clear()
         self._lives.clear()
         self.outputs.clear()
         for stacks in self.stacks.values():

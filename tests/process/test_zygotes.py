@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,9 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
+from rqd.daemon.forensics import Tail
+from rqd.daemon.frames import FrameReader
+from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
@@ -168,3 +174,27 @@ def test_a_child_that_its_zygote_can_not_watch_is_ended_and_forked_anew(
     assert len(descriptors(zygote.pid)) == before + 1  # by which it sees that its child ends
     assert daemon.zygote() == zygote
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
+def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
+    before = descriptors(os.getpid())
+    near, far = socket.socketpair()
+    with far, subprocess.Popen([sys.executable, "-c", ""]) as process:
+        told = ZygoteState(
+            pid=process.pid,
+            control_fd=near.detach(),
+            pidfd=os.pidfd_open(process.pid),
+            rss_bytes=0,
+            said=FrameReader(),
+            received_fds=(os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)),
+            outputs=(),
+            lives=(),
+            groups=(),
+            generation=1,
+            stacks=(),
+            output_fd=os.open(os.devnull, os.O_RDONLY),
+            printed=Tail(),
+            has_mailboxes=False,
+        )
+        ZygoteProcess.take_over(told, None).close(WAIT_S)
+    assert descriptors(os.getpid()) == before
