@@ -25,8 +25,10 @@ from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 30.0
 # One that has served for so long is replaced at once: whatever ended it does not end each.
 _SERVED_WELL_S = 5.0
-# What a new zygote may take to boot: a minute, or this many times what the one that serves took.
+# What a zygote may take to boot: a minute, or this many times what the one before it took; where
+# that isn't known, what no application takes that comes to an end of it.
 _SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
+_FIRST_BOOT_LIMIT_S = 600.0
 _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
 _REPLACE_AGAIN_S = 60.0
@@ -43,6 +45,14 @@ class Reload:
     requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
     state: str = "booting"  # then done or refused
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """An import of the application that is under way, and when it has to be done."""
+
+    since: float
+    ready_by: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +77,8 @@ class Zygotes:
         self._pause_s = 0.0  # before the next restart
         self._ready_at = -math.inf
         self._generation = 0
-        self._booting_since = 0.0
-        self._boot_s = 0.0
-        self._follow_by: float | None = None
+        self._boots: dict[int, Boot] = {}  # by pid
+        self._boot_s = 0.0  # what the latest one took; 0 for none
         self._look_at = 0.0
         self._replace_at = 0.0
         self.serving: ZygoteProcess | None = None
@@ -125,8 +134,7 @@ class Zygotes:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
         self._restart_at = None
         self.is_ready = False
-        self._booting_since = now
-        self.serving = self._start()
+        self.serving = self._start(now)
         if self.serving is None:
             self._schedule_restart(now)
         return self.serving
@@ -137,9 +145,11 @@ class Zygotes:
 
     def next_due(self) -> float:
         """When a restart is due, or a boot or a leave takes too long."""
-        leave_by = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
-        ours = [at for at in (self._restart_at, self._follow_by) if at is not None]
-        return min([*ours, *leave_by], default=float("inf"))
+        due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
+        due += [boot.ready_by for boot in self._boots.values()]
+        if self._restart_at is not None:
+            due.append(self._restart_at)
+        return min(due, default=math.inf)
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
@@ -186,15 +196,20 @@ class Zygotes:
         self._refuse(error)
 
     def end_overdue(self, now: float) -> None:
-        """Refuses a reload whose zygote does not come to the end of its boot; ends what stays
-        though it was told to go.
+        """Ends who does not come to the end of its boot, and refuses the reload that this was; and
+        who stays though it was told to go.
         """
         for zygote in self.leaving:
             if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
                 self._dismissed_at[zygote.pid] = now
                 zygote.end()
-        if self._follow_by is not None and now >= self._follow_by:
-            self._refuse(f"it was not ready after {now - self._booting_since:.0f} s")
+        for pid in [pid for pid, boot in self._boots.items() if now >= boot.ready_by]:
+            took_s = now - self._boots.pop(pid).since
+            if self.following is not None and pid == self.following.pid:
+                self._refuse(f"it was not ready after {took_s:.0f} s")
+            elif self.serving is not None:
+                self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
+                self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
         """A zygote has imported the application; True if it now serves instead of another."""
@@ -205,7 +220,9 @@ class Zygotes:
                 f"rqd itself is {ready.version} by now, this master {__version__}: rqd upgrade"
             )
             return False
-        self._ready_at, self._boot_s = now, now - self._booting_since
+        self._ready_at = now
+        if (boot := self._boots.pop(zygote.pid, None)) is not None:
+            self._boot_s = now - boot.since
         self._log.info(
             "zygote booted",
             pid=ready.pid,
@@ -216,8 +233,9 @@ class Zygotes:
         has_followed = zygote is self.following
         if has_followed:
             if self.serving is not None:
+                self._boots.pop(self.serving.pid, None)
                 self.leaving.append(self.serving)
-            self.serving, self.following, self._follow_by = zygote, None, None
+            self.serving, self.following = zygote, None
             self._restart_at = None  # if one was lost meanwhile: here it is
         is_over = has_followed or self.following is None
         if is_over and self.reload is not None and self.is_reloading:
@@ -294,13 +312,11 @@ class Zygotes:
         self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
 
     def _follow(self, now: float) -> None:
-        self._booting_since = now
-        self._follow_by = now + max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
-        self.following = self._start()
+        self.following = self._start(now)
         if self.following is None:
             self._refuse("it can't be started")
 
-    def _start(self) -> ZygoteProcess | None:
+    def _start(self, now: float) -> ZygoteProcess | None:
         try:
             zygote = self._spawn()
         except OSError as error:
@@ -308,6 +324,10 @@ class Zygotes:
             return None
         self._generation += 1
         zygote.generation = self._generation
+        limit_s = max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
+        if self.has_never_booted:
+            limit_s = _FIRST_BOOT_LIMIT_S
+        self._boots[zygote.pid] = Boot(now, now + limit_s)
         self._watch(zygote)
         return zygote
 
@@ -332,13 +352,14 @@ class Zygotes:
         self._end_following()
 
     def _end_following(self) -> None:
-        self._follow_by = None
         if (zygote := self.following) is not None:
             self.following = None
+            self._boots.pop(zygote.pid, None)
             zygote.end()
             self.leaving.append(zygote)  # until its pidfd says that it is gone
 
     def _forget(self, zygote: ZygoteProcess) -> None:
+        self._boots.pop(zygote.pid, None)
         if not zygote.is_dismissed:
             self._loop.forget(zygote.control_fd)
         self._loop.forget(zygote.pidfd)

@@ -1,4 +1,4 @@
-"""A zygote that stands still: another one follows it, what runs under it runs on."""
+"""A zygote that stands still, or never boots: another one follows it, and what runs runs on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.installed import Installed
 from tests.waiting import eventually
 
 SHOP = """
-import os, signal
+import os, pathlib, signal
+if (hindrance := pathlib.Path(__file__).with_name("hindrance")).exists():
+    hindrance.read_text()
 def hold(fifo, told):
     if not os.fork():
         while True:
@@ -94,9 +96,8 @@ def test_where_a_zygote_stands_still_another_one_follows_and_no_job_waits_for_it
     assert jobs[1].wait(10).return_value() != old
     eventually(lambda: len(killed.pids) == 2, message=daemon.log)
     assert members(first) == []
-    log = daemon.log()
-    assert log.count("zygote stands still, starting another one") == 1
-    assert "its zygote stood still" in log
+    eventually(lambda: "its zygote stood still" in daemon.log(), message=daemon.log)
+    assert daemon.log().count("zygote stands still, starting another one") == 1
     killed.job.refresh()
     assert killed.job.losses == 1
     killed.let_go("two")
@@ -123,3 +124,22 @@ def test_a_zygote_that_goes_on_before_it_is_given_up_serves_on(
         assert job.wait(10).return_value() == zygote
     assert "stands still" not in daemon.log()
     assert daemon.stop() == 0
+
+
+def test_a_zygote_that_hangs_at_its_import_is_ended_and_another_one_tried(
+    start_daemon: StartDaemon, queue: Queue, installed: Installed
+) -> None:
+    limit = "_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = "
+    installed.edit("daemon/zygotes.py", f"{limit}60.0, 10", f"{limit}0.5, 1")
+    daemon = start(start_daemon, installed)
+    hindrance = installed.folder / "hindrance"
+    os.mkfifo(hindrance)
+    daemon.zygote().kill()
+
+    eventually(lambda: daemon.log().count("zygote not ready, ending it") > 1, 10.0, daemon.log)
+    job = queue.enqueue("shop.nothing")
+    hindrance.unlink()
+
+    assert job.wait(10).return_value() == daemon.zygote().pid
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []

@@ -258,3 +258,26 @@ def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -
     assert not zygotes.is_replacement_due(200.0)
     assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
     assert state(zygotes) == ("r1", "done", "")
+
+
+def test_one_that_never_boots_is_ended_and_another_one_tried(made: list[Any]) -> None:
+    quiet: Any = Quiet()
+    zygotes = Zygotes(lambda: made[-1], quiet, quiet)
+    for pid, (now, limit_s) in enumerate(((0.0, 600.0), (1000.0, 600.0)), 1):
+        made.append(Fake(pid))
+        zygotes.boot(now)
+        assert zygotes.next_due() == now + limit_s
+        zygotes.end_overdue(now + limit_s - 0.1)
+        assert not made[-1].has_ended
+        zygotes.end_overdue(now + limit_s)
+        assert made[-1].has_ended
+        zygotes.note_lost(made[-1], -9, now + limit_s)
+    made.append(Fake(3))
+    zygotes.boot(2000.0)
+    zygotes.note_ready(made[-1], ready(made[-1]), 2001.0)
+    zygotes.note_ready(made[-1], ready(made[-1]), 2001.0)  # who tells it twice does no harm
+    assert zygotes.next_due() == float("inf")
+    zygotes.note_lost(made[-1], -9, 3000.0)
+    made.append(Fake(4))
+    zygotes.boot(3000.0)
+    assert zygotes.next_due() == 3060.0
