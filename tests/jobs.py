@@ -124,10 +124,12 @@ def shrug_off_one_timeout() -> None:
 
 def note_a_stop(path: str, rounds: int = 1) -> str:
     """Runs until it was told to stop `rounds` times; says in `path` what it hears."""
-    append(path, "started")
-    heard = 0
+    heard, has_begun = 0, False
     while True:
         try:
+            if not has_begun:
+                has_begun = True
+                append(path, "started")  # from then on it may be told
             signal.pause()
         except JobStoppedException:
             append(path, f"stopped-at-{time.monotonic()}")

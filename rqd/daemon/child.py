@@ -164,7 +164,9 @@ class Child:
         """
         set_title, around, current.around = self._set_title, current.around, None
         self._set_title = _keep_title
+        timer.is_held = True  # the job that an order to stop is for comes after it
         self._perform(0, list(_NO_OP_JOB))
+        timer.is_held = False
         self._set_title, current.around = set_title, around
 
     def _perform(self, worker: int, fields: list[bytes]) -> bytes:

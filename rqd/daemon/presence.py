@@ -122,6 +122,8 @@ class Presence:
         workers = [worker for worker in children.workers if worker.is_present]
         gauge = self._gauge
         held = children.workers.held() + unrecorded
+        ending = {run.worker: run for run in unrecorded}
+        busy = sum(one.run is not None or one.number in ending for one in workers)
         highest = max(children.workers.by_number)
         beat = Beat(
             master=self._instance.name,
@@ -133,9 +135,12 @@ class Presence:
             row={
                 "boot": self._instance.boot,
                 **self._identity(),
-                **master_row(state, workers, children.zygotes, gauge, now, highest),
+                **master_row(state, workers, busy, children.zygotes, gauge, now, highest),
             },
-            workers={one.number: worker_row(one, gauge, now, self._host) for one in workers},
+            workers={
+                one.number: worker_row(one, ending.get(one.number), gauge, now, self._host)
+                for one in workers
+            },
         )
         for one in workers:
             one.is_shown = one.child is not None

@@ -6,7 +6,7 @@ import os
 
 import psutil
 
-from rqd.daemon.worker import Worker
+from rqd.daemon.worker import Run, Worker
 from rqd.daemon.zygotes import Zygotes
 
 # Of a traceback: its end says what is wrong.
@@ -44,9 +44,12 @@ class Gauge:
         self._seen = {pid: seen for pid, seen in self._seen.items() if pid in pids}
 
 
-def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
-    """A worker's row: state, pid, host, rss and cpu, its last error; the memory of its job."""
-    child, run = worker.child, worker.run
+def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float, host: str) -> Row:
+    """A worker's row: state, pid, host, rss and cpu, its last error; the memory of its job.
+
+    It is busy until the end of its job is recorded: `unrecorded` is one for which that is left.
+    """
+    child, run = worker.child, worker.run or unrecorded
     row: Row = {
         "host": host,
         "state": "busy" if run else ("idle" if child else "starting"),
@@ -66,13 +69,19 @@ def worker_row(worker: Worker, gauge: Gauge, now: float, host: str) -> Row:
 
 
 def master_row(
-    state: str, workers: list[Worker], zygotes: Zygotes, gauge: Gauge, now: float, highest: int
+    state: str,
+    workers: list[Worker],
+    busy: int,
+    zygotes: Zygotes,
+    gauge: Gauge,
+    now: float,
+    highest: int,
 ) -> Row:
     """A master's row: state, busy workers, pids, rss and cpu, what became of its last reload."""
     serving, reload = zygotes.serving, zygotes.reload
     return {
         "state": state,
-        "busy": sum(worker.run is not None for worker in workers),
+        "busy": busy,
         "wanted": sum(worker.wanted for worker in workers),
         "workers": highest,
         "zygote_pid": serving.pid if serving else 0,

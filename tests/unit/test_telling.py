@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -17,6 +20,8 @@ from rqd.daemon.news import News
 from rqd.daemon.telling import Teller
 from rqd.daemon.timer import timer
 from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
 
 
 class Line:
@@ -152,6 +157,20 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
     assert near.gettimeout() is None
     near.close()
     far.close()
+
+
+WARM_UP = """
+from rqd.daemon.child import Child
+from rqd.daemon.timer import timer
+from rqd.model.trust import Trust
+timer.is_to_stop = True
+Child(1, lambda title: None, Trust())._warm_up()
+assert timer.is_to_stop and not timer.is_held and not timer.runs
+"""
+
+
+def test_an_order_to_stop_is_not_raised_in_what_a_waiting_child_runs_for_nobody() -> None:
+    subprocess.run([sys.executable, "-c", WARM_UP], check=True, timeout=20, cwd=ROOT)
 
 
 def test_what_the_master_sends_a_running_job_is_told_apart() -> None:

@@ -17,6 +17,7 @@ from rqd.daemon import frames
 from rqd.daemon.ahead import Ahead
 from rqd.daemon.frames import FrameReader, encode_frame
 from rqd.daemon.places import Places
+from rqd.daemon.rows import Gauge, worker_row
 from rqd.daemon.settling import settlement
 from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.workers import Workers
@@ -489,3 +490,12 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
     assert wanted() == [*range(1, 1001)]
     places.resize_to(2, 1.0)
     assert wanted() == [1, 2]
+
+
+def test_a_worker_is_busy_until_the_end_of_its_job_is_recorded() -> None:
+    worker, run = Worker(1), Run(a_claim(), 1, sent_at=1.0)
+
+    row = worker_row(worker, run, Gauge(), 2.0, "host")
+
+    assert (row["state"], row["job"]) == ("busy", "id")
+    assert worker_row(worker, None, Gauge(), 2.0, "host")["state"] == "starting"
