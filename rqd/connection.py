@@ -55,6 +55,19 @@ class Backend:
         """The namespace's name."""
         return self.store.keys.namespace
 
+    @property
+    def redis(self) -> Client:
+        """A client of this Redis, for keys of one's own; it answers in bytes."""
+        return self.store.redis
+
+    if not TYPE_CHECKING:  # or no mistyped name would be found
+
+        def __getattr__(self, name: str) -> Any:
+            """As `redis` has it: RQ's `queue.connection` is a client (`connection.ping()`)."""
+            if name.startswith("_"):  # what `copy` and others look for, before there is a store
+                raise AttributeError(name)
+            return getattr(self.redis, name)
+
 
 Connection = Backend | Client | str | None
 """What `connection=` takes everywhere; None is what `use_redis` set."""

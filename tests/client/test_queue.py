@@ -1,5 +1,6 @@
 """What a queue holds, and what is taken out of it."""
 
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -166,3 +167,17 @@ def test_a_batch_is_put_into_a_group_by_its_name(backend: Backend) -> None:
 
     assert [job.group_id for job in jobs] == ["letters", "letters"]
     assert Group.fetch("letters").get_jobs() == jobs
+
+
+def test_the_connection_of_a_queue_or_job_is_a_client_of_its_redis_too(backend: Backend) -> None:
+    queue = Queue()
+    job = queue.enqueue(work.multiply, 1)
+    client: Any = job.connection
+
+    assert queue.connection.redis is client.redis
+    assert client.ping()
+    assert client.incr("mine") == 1
+    assert client.pipeline().incr("mine").get("mine").execute() == [2, b"2"]
+    assert copy(queue.connection) == backend
+    with pytest.raises(AttributeError, match="no attribute 'pinng'"):
+        client.pinng()
