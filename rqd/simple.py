@@ -35,6 +35,15 @@ _INSTEAD = {
     "queue_class": "a worker needs no more of a queue than its name",
     "work_horse_killed_handler": "job.cause tells of a crash, on_failure= is called after one",
 }
+# What RQ's workers call on themselves, and so what their subclasses override.
+_HOOKS = frozenset(
+    {
+        *("bootstrap", "dequeue_job_and_maintain_ttl", "execute_job", "fork_work_horse"),
+        *("handle_exception", "handle_job_failure", "handle_job_success", "heartbeat"),
+        *("main_work_horse", "perform_job", "prepare_execution", "prepare_job_execution"),
+        *("register_birth", "register_death", "run_maintenance_tasks"),
+    }
+)
 
 
 def queues_given(
@@ -69,6 +78,15 @@ def check_rqs(given: dict[str, Any]) -> None:
             raise ConfigurationError(f"{name}=: {told}")
 
 
+def check_subclass(kind: type) -> None:
+    """Raises ConfigurationError for a class of workers with a method that nobody would call."""
+    for name in sorted(_HOOKS & vars(kind).keys()):
+        raise ConfigurationError(
+            f"{kind.__name__}.{name}() would never be called: a worker's jobs are run by the"
+            " daemon, not by its methods; write middleware=, or exception_handlers="
+        )
+
+
 class SimpleWorker:
     """Works on queues in this process, one job after the other (RQ's SimpleWorker).
 
@@ -93,6 +111,9 @@ class SimpleWorker:
             "exception_handlers": tuple(name_function(handler)[0] for handler in handlers),
             "middleware": tuple(name_function(layer)[0] for layer in middleware or ()),
         }
+
+    def __init_subclass__(cls) -> None:
+        check_subclass(cls)
 
     def queue_names(self) -> list[str]:
         """The names of its queues."""

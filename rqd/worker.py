@@ -19,7 +19,7 @@ from rqd.live import LiveWorker, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
-from rqd.simple import SimpleWorker, check_rqs, handlers_given, queues_given
+from rqd.simple import SimpleWorker, check_rqs, check_subclass, handlers_given, queues_given
 from rqd.store.signing_keys import KEY_VARIABLE
 
 __all__ = ["DequeueStrategy", "SimpleWorker", "Worker"]
@@ -68,6 +68,9 @@ class Worker:
         handlers = handlers_given(exception_handlers)
         self._own = [("--exception-handler", _name_of(handler)) for handler in handlers]
         self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
+
+    def __init_subclass__(cls) -> None:
+        check_subclass(cls)
 
     @classmethod
     def all(

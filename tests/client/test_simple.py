@@ -194,3 +194,13 @@ def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Bac
         for kind in kinds:
             with pytest.raises(ConfigurationError, match=f"{name}=: .*{why}"):
                 kind("low", **{name: "x"})
+
+
+def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> None:
+    kinds: list[type[Any]] = [SimpleWorker, Worker]
+    for kind in kinds:
+        with pytest.raises(
+            ConfigurationError, match=r"Own.perform_job\(\) would never be called.*"
+        ):
+            type("Own", (kind,), {"perform_job": print})
+        type("Own", (kind,), {"queue_names": print, "greet": print})
