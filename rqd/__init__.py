@@ -80,7 +80,9 @@ def __getattr__(name: str) -> object:
         import importlib  # noqa: PLC0415 - `import rqd` alone shall load nothing
 
         return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'rqd' has no attribute {name!r}")
+    from rqd.absent import absent  # noqa: PLC0415 - as above
+
+    raise absent("rqd", name)
 
 
 def __dir__() -> list[str]:

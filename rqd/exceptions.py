@@ -1,5 +1,6 @@
 """rqd's errors, at the path RQ's users know."""
 
+from rqd.absent import absent
 from rqd.model.errors import (
     AbandonedJobError,
     ConfigurationError,
@@ -23,6 +24,8 @@ from rqd.model.errors import (
     WaitTimeoutError,
 )
 
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+
 __all__ = [
     "AbandonedJobError",
     "ConfigurationError",
@@ -45,3 +48,9 @@ __all__ = [
     "SignatureError",
     "WaitTimeoutError",
 ]
+
+
+if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+
+    def __getattr__(name: str) -> object:
+        raise absent("rqd.exceptions", name)

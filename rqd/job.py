@@ -5,13 +5,15 @@ What it shows without asking is in `job_facts.py`; what it asks and does is in t
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rqd import job_actions, running
+from rqd.absent import absent
 from rqd.command import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency
@@ -26,9 +28,31 @@ from rqd.model.serializers import serializer_name
 from rqd.results import Result
 from rqd.store.following import Follower, as_text
 
+if TYPE_CHECKING:
+    from rqd.callbacks import Callback as Callback
+    from rqd.model.errors import NoSuchJobError as NoSuchJobError
+    from rqd.model.retry import Retry as Retry
+
 R = TypeVar("R")
 
-__all__ = ["Dependency", "Job", "JobStatus", "cancel_job", "get_current_job", "requeue_job"]
+# RQ's users import these from here, too. They are loaded for who does: the first one needs jobs.
+_ELSEWHERE = {
+    "Callback": "rqd.callbacks",
+    "NoSuchJobError": "rqd.model.errors",
+    "Retry": "rqd.model.retry",
+}
+
+__all__ = [
+    "Callback",
+    "Dependency",
+    "Job",
+    "JobStatus",
+    "NoSuchJobError",
+    "Retry",
+    "cancel_job",
+    "get_current_job",
+    "requeue_job",
+]
 
 
 class Job(JobFacts[R]):
@@ -46,6 +70,7 @@ class Job(JobFacts[R]):
         args: Sequence[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         connection: Connection = None,
+        *,
         id: str | None = None,  # noqa: A002 - RQ's name
         origin: str = "",
         serializer: str | Serializer | None = None,
@@ -119,6 +144,10 @@ class Job(JobFacts[R]):
         return self._backend.views.dependent_ids(self.id)
 
     # -- how it stands
+
+    def get_id(self) -> str:
+        """As `id` (RQ's older name)."""
+        return self.id
 
     @property
     def last_heartbeat(self) -> datetime | None:
@@ -370,16 +399,29 @@ def get_current_job(
 
 
 def cancel_job(
-    job_id: str, connection: Connection = None, enqueue_dependents: bool = False
+    job_id: str,
+    connection: Connection = None,
+    serializer: str | Serializer | None = None,
+    enqueue_dependents: bool = False,
 ) -> None:
     """Cancels a waiting job: `Job.cancel` by id."""
-    Job.fetch(job_id, connection).cancel(enqueue_dependents)
+    Job.fetch(job_id, connection, serializer).cancel(enqueue_dependents)
 
 
-def requeue_job(job_id: str, connection: Connection = None) -> Job[Any]:
+def requeue_job(
+    job_id: str, connection: Connection = None, serializer: str | Serializer | None = None
+) -> Job[Any]:
     """Runs an ended job again: `Job.requeue` by id."""
-    return Job.fetch(job_id, connection).requeue()
+    return Job.fetch(job_id, connection, serializer).requeue()
 
 
 def _insisted(serializer: str | Serializer | None) -> str | None:
     return None if serializer is None else serializer_name(serializer)
+
+
+if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+
+    def __getattr__(name: str) -> object:
+        if home := _ELSEWHERE.get(name):
+            return getattr(importlib.import_module(home), name)
+        raise absent("rqd.job", name)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
 
 _LONGEST_DIGITS = 16
+
+
+class WorkerStatus(StrEnum):
+    """What a worker's `state` is, under RQ's names. None is ever suspended: queues are."""
+
+    STARTED = "starting"
+    SUSPENDED = "suspended"
+    BUSY = "busy"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True)

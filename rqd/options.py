@@ -122,7 +122,7 @@ _KINDS = {
     "repeat": (Repeat, "Repeat(times=3)"),
     "rate_limit": (RateLimit, "RateLimit('key', concurrency=2)"),
 }
-_WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
+WAITS = frozenset(("wait_replicas", "wait_aof", "wait_timeout"))
 NO_OPTIONS = JobOptions()
 PLAINLY = Sending()
 
@@ -148,7 +148,7 @@ def split_call(
 
 def split_sending(kwargs: dict[str, Any]) -> Sending:
     """Takes `pipeline` and the `wait_` options out of the arguments. Raises ConfigurationError."""
-    waits = {name: kwargs.pop(name) for name in _WAITS & kwargs.keys()}
+    waits = {name: kwargs.pop(name) for name in WAITS & kwargs.keys()}
     pipeline = kwargs.pop("pipeline", None)
     return Sending(pipeline, read_waits(**waits)) if waits or pipeline is not None else PLAINLY
 
@@ -180,7 +180,7 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
         if name in _OPTION_NAMES:
             if value is not None:
                 given[name] = value
-        elif name in _WAITS:
+        elif name in WAITS:
             raise InvalidCallError(f"{name}= is the whole batch's: pass it to enqueue_many")
         else:
             raise InvalidCallError(f"there is no option {name}=")

@@ -25,6 +25,7 @@ from rqd.model.serializers import serializer_name
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     PLAINLY,
+    WAITS,
     EnqueueData,
     Sending,
     in_group,
@@ -80,6 +81,10 @@ class Queue:
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
         self._insisted_serializer = None if serializer is None else self.serializer
+        if unknown := waits.keys() - WAITS:
+            raise InvalidCallError(
+                f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
+            )
         self.durability = Durability(**read_waits(**waits))
         self._drafting = Drafting(
             self.name, self._backend, self.serializer, self.default_timeout, payload_limit_bytes
@@ -127,6 +132,7 @@ class Queue:
         args: Sequence[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         timeout: float | str | None = None,
+        *,
         pipeline: Any = None,
         **options: Any,
     ) -> Job[Any]:
@@ -172,13 +178,13 @@ class Queue:
         data, sending = split_call(f, args, kwargs)
         return self._enqueue([data], due_us=due_us, sending=sending)[0]
 
-    def enqueue_in(self, time_delta: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+    def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue after this time, by Redis' clock; at once if it is negative.
 
         Raises InvalidCallError for what is no timedelta.
         """
         delay_us = delay_us_of(time_delta)
-        data, sending = split_call(f, args, kwargs)
+        data, sending = split_call(func, args, kwargs)
         return self._enqueue([data], delay_us=delay_us, sending=sending)[0]
 
     @staticmethod
@@ -354,6 +360,9 @@ class Queue:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Queue) and other.name == self.name
+
+    def __lt__(self, other: Queue) -> bool:
+        return self.name < other.name
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -11,18 +11,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rqd.absent import absent
 from rqd.connection import Connection
 from rqd.daemon.foreground import run_in_foreground
-from rqd.live import LiveWorker, live_workers
+from rqd.live import LiveWorker, WorkerStatus, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
 from rqd.simple import SimpleWorker, check_rqs, check_subclass, handlers_given, queues_given
 from rqd.store.signing_keys import KEY_VARIABLE
 
-__all__ = ["DequeueStrategy", "SimpleWorker", "Worker"]
+__all__ = ["DequeueStrategy", "SimpleWorker", "Worker", "WorkerStatus"]
 
 
 class DequeueStrategy(StrEnum):
@@ -169,3 +170,9 @@ def _name_of(function: Callable[..., Any] | str) -> str:
     if instance is not None:
         raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
     return name
+
+
+if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+
+    def __getattr__(name: str) -> object:
+        raise absent("rqd.worker", name)

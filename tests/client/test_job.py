@@ -275,9 +275,9 @@ def test_a_failed_job_is_requeued_at_the_front_if_told(backend: Backend) -> None
 def test_by_id_as_by_handle(backend: Backend) -> None:
     job = Queue().enqueue(work.multiply, 1)
 
-    cancel_job(job.id)
+    cancel_job(job.get_id(), serializer="pickle")
     assert job.is_canceled
-    assert requeue_job(job.id).is_queued
+    assert requeue_job(job.id, serializer="json").is_queued
 
 
 @pytest.mark.parametrize(

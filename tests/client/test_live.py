@@ -6,6 +6,7 @@ from rqd import Queue, Worker
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.store.exchange import Beat, Turn
+from rqd.worker import WorkerStatus
 from tests.client import work
 from tests.client.performing import settle
 
@@ -38,6 +39,7 @@ def test_live_workers_are_listed_with_state_job_and_counters(backend: Backend) -
     assert (idle.successful_job_count, idle.failed_job_count) == (1, 0)
     assert idle.total_working_time == 1.5
     assert (busy.hostname, other.pid, other.queue_names()) == ("h", 1, ["other"])
+    assert [worker.state == WorkerStatus.BUSY for worker in (idle, busy)] == [False, True]
     assert busy.queues == [Queue("high"), queue]
     assert busy.birth_date is not None
     assert busy.last_heartbeat is not None

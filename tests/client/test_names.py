@@ -19,24 +19,28 @@ from rqd.options import JobOptions, job_options
 PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
 
 MODULES = {
-    "rqd": "Callback Queue RateLimit Repeat Retry SimpleWorker SpawnWorker Webhook Worker"
+    "rqd": "Callback Connection Queue RateLimit Repeat Retry SimpleWorker SpawnWorker VERSION"
+    " Webhook Worker get_current_connection get_failed_queue push_connection use_connection"
     " cancel_job get_current_job requeue_job",
     "rqd.command": "send_kill_horse_command send_shutdown_command send_stop_job_command",
     "rqd.cron": "register CronScheduler",
     "rqd.decorators": "job",
     "rqd.exceptions": "AbandonedJobError DeserializationError DuplicateJobError"
-    " InvalidJobDependency InvalidJobOperation NoSuchGroupError NoSuchJobError TimeoutFormatError",
+    " InvalidJobDependency InvalidJobOperation InvalidJobOperationError NoSuchGroupError"
+    " NoSuchJobError TimeoutFormatError",
     "rqd.group": "Group",
-    "rqd.job": "Dependency Job JobStatus cancel_job get_current_job requeue_job",
+    "rqd.job": "Callback Dependency Job JobStatus NoSuchJobError Retry cancel_job get_current_job"
+    " requeue_job",
     "rqd.queue": "EnqueueData Queue",
     "rqd.registry": "BaseRegistry CanceledJobRegistry DeferredJobRegistry FailedJobRegistry"
     " FinishedJobRegistry ScheduledJobRegistry StartedJobRegistry clean_registries",
     "rqd.results": "Result",
     "rqd.serializers": "DefaultSerializer JSONSerializer PickleSerializer resolve_serializer",
     "rqd.suspension": "is_suspended resume suspend",
-    "rqd.timeouts": "BaseTimeoutException JobTimeoutException",
+    "rqd.timeouts": "BaseDeathPenalty BaseTimeoutException JobTimeoutException"
+    " TimerDeathPenalty UnixSignalDeathPenalty",
     "rqd.worker": "DequeueStrategy HerokuWorker RandomWorker RoundRobinWorker SimpleWorker"
-    " SpawnWorker Worker",
+    " SpawnWorker Worker WorkerStatus",
     "rqd.worker_pool": "WorkerPool",
 }
 MEMBERS = {
@@ -45,11 +49,12 @@ MEMBERS = {
     " fetch_job finished_job_registry get_job_ids get_job_position get_jobs is_empty job_ids jobs"
     " prepare_data remove scheduled_job_registry started_job_registry",
     "rqd.job.Job": "args cancel create created_at delete dependency dependency_ids dependent_ids"
-    " description ended_at enqueued_at exc_info exists failure_ttl fetch fetch_many func func_name"
-    " get_meta get_position get_status group_id id is_canceled is_deferred is_failed is_finished"
-    " is_queued is_scheduled is_started is_stopped kwargs last_heartbeat latest_result meta origin"
-    " refresh repeats_left requeue result result_ttl results retries_left retry_intervals"
-    " return_value save save_meta started_at timeout ttl worker_name",
+    " description ended_at enqueued_at exc_info exists failure_ttl fetch fetch_many func"
+    " func_name get_id get_meta get_position get_status group_id id is_canceled is_deferred"
+    " is_failed is_finished is_queued is_scheduled is_started is_stopped kwargs last_heartbeat"
+    " latest_result meta origin refresh repeats_left requeue result result_ttl results"
+    " retries_left retry_intervals return_value save save_meta started_at timeout ttl"
+    " worker_name",
     "rqd.registry.FailedJobRegistry": "add cleanup count get_expiration_time get_job_count"
     " get_job_ids get_queue remove requeue __contains__ __len__",
     "rqd.registry.ScheduledJobRegistry": "get_scheduled_time",
@@ -66,6 +71,7 @@ PARAMETERS = {
     "rqd.Queue.enqueue_call": "func args kwargs timeout pipeline",
     "rqd.Queue.enqueue_many": "job_datas pipeline group_id",
     "rqd.Queue.enqueue_at": "datetime f",
+    "rqd.Queue.enqueue_in": "time_delta func",
     "rqd.Queue.enqueue_job": "job pipeline at_front",
     "rqd.Queue.get_jobs": "offset length",
     "rqd.Queue.delete": "delete_jobs",
@@ -76,6 +82,8 @@ PARAMETERS = {
     "rqd.job.Job.requeue": "at_front",
     "rqd.job.Job.latest_result": "timeout",
     "rqd.job.Job.return_value": "refresh",
+    "rqd.job.cancel_job": "job_id connection serializer enqueue_dependents",
+    "rqd.job.requeue_job": "job_id connection serializer",
     "rqd.registry.FailedJobRegistry": "name connection job_class queue serializer",
     "rqd.registry.FailedJobRegistry.get_job_ids": "start end desc cleanup",
     "rqd.registry.FailedJobRegistry.remove": "job delete_job",
@@ -95,6 +103,12 @@ OPTIONS = (
     " repeat on_success on_failure on_stopped rate_limit webhooks unique"
 )
 NOT_HERE = {
+    "rqd.Connection": "`Connection`",
+    "rqd.VERSION": "`VERSION`",
+    "rqd.get_current_connection": "`get_current_connection`",
+    "rqd.get_failed_queue": "`get_failed_queue`",
+    "rqd.push_connection": "`push_connection`",
+    "rqd.use_connection": "`use_connection`",
     "rqd.SpawnWorker": "`SpawnWorker`",
     "rqd.worker.SpawnWorker": "`SpawnWorker`",
     "rqd.worker.HerokuWorker": "`HerokuWorker`",
@@ -102,8 +116,12 @@ NOT_HERE = {
     "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
     "rqd.worker_pool": "`WorkerPool`",
     "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
+    "rqd.exceptions.InvalidJobOperationError": "`InvalidJobOperationError`",
     "rqd.exceptions.TimeoutFormatError": "`TimeoutFormatError`",
+    "rqd.timeouts.BaseDeathPenalty": "`BaseDeathPenalty`",
     "rqd.timeouts.BaseTimeoutException": "`BaseTimeoutException`",
+    "rqd.timeouts.TimerDeathPenalty": "`TimerDeathPenalty`",
+    "rqd.timeouts.UnixSignalDeathPenalty": "`UnixSignalDeathPenalty`",
 }
 
 
@@ -169,3 +187,20 @@ def test_all_lists_every_name_there_is() -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'rqd' has no attribute 'Nothing'"):
         _ = rqd.Nothing
+
+
+@pytest.mark.parametrize("name", [name for name in NOT_HERE if name != "rqd.worker_pool"])
+def test_who_imports_what_rq_alone_has_reads_what_to_write_instead(name: str) -> None:
+    module, _, short = name.rpartition(".")
+
+    with pytest.raises(ImportError, match=f"{module} has no {short}: .*(write|call|leave)"):
+        exec(f"from {module} import {short}", {})
+
+
+def test_names_that_rq_has_in_two_places_are_the_same_in_both() -> None:
+    import rqd.job
+    from rqd.exceptions import NoSuchJobError
+
+    assert rqd.job.Retry is rqd.Retry
+    assert rqd.job.Callback is rqd.Callback
+    assert rqd.job.NoSuchJobError is NoSuchJobError

@@ -8,7 +8,12 @@ import pytest
 
 from rqd import Job, Queue, Retry
 from rqd.connection import Backend, use_redis
-from rqd.exceptions import ConfigurationError, DuplicateJobError, NoSuchJobError
+from rqd.exceptions import (
+    ConfigurationError,
+    DuplicateJobError,
+    InvalidCallError,
+    NoSuchJobError,
+)
 from rqd.group import Group
 from tests.client import work
 from tests.client.performing import claim, perform
@@ -167,6 +172,32 @@ def test_a_batch_is_put_into_a_group_by_its_name(backend: Backend) -> None:
 
     assert [job.group_id for job in jobs] == ["letters", "letters"]
     assert Group.fetch("letters").get_jobs() == jobs
+
+
+def test_queues_are_in_the_order_of_their_names(backend: Backend) -> None:
+    assert sorted([Queue("low"), Queue("high")]) == [Queue("high"), Queue("low")]
+
+
+def test_an_option_that_a_queue_does_not_have_is_named(backend: Backend) -> None:
+    with pytest.raises(InvalidCallError, match=r"Queue has no option failure_ttl=: .* its enqueue"):
+        Queue("low", failure_ttl=600)
+
+
+def test_the_function_of_a_later_call_may_be_passed_by_name(backend: Backend) -> None:
+    job = Queue().enqueue_in(time_delta=timedelta(minutes=1), func=work.multiply, x=2)
+
+    assert job.is_scheduled
+    assert job.kwargs == {"x": 2}
+
+
+def test_an_option_in_the_place_of_an_argument_is_refused(backend: Backend) -> None:
+    enqueue_call: Any = Queue().enqueue_call
+    create: Any = Job.create
+    with pytest.raises(TypeError, match="positional arguments"):
+        enqueue_call(work.multiply, (1,), None, 60, 500)
+    with pytest.raises(TypeError, match="positional arguments"):
+        create(work.multiply, (1,), None, backend, 500)
+    assert Queue().is_empty()
 
 
 def test_the_connection_of_a_queue_or_job_is_a_client_of_its_redis_too(backend: Backend) -> None:

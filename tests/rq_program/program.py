@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 import rq
+import rq.job as job_module
 import tasks
 from redis import Redis
 from rq import (
@@ -47,7 +48,7 @@ from rq.registry import (
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.suspension import is_suspended, resume, suspend
-from rq.worker import DequeueStrategy
+from rq.worker import DequeueStrategy, WorkerStatus
 
 connection = Redis.from_url(os.environ["PROGRAM_REDIS"])
 folder = tempfile.mkdtemp()
@@ -454,12 +455,36 @@ def control():
         started.kill()
 
 
+def habits():
+    """As applications write it: older paths, the queue's and the job's own connection"""
+    low, high = Queue("low", connection=connection), Queue("high", connection=connection)
+    assert sorted([low, high]) == [high, low]
+    assert low.connection.ping()
+    retry = job_module.Retry(max=1)
+    job = high.enqueue(
+        tasks.count_up, "seen", retry=retry, on_success=job_module.Callback(tasks.noop)
+    )
+    later = low.enqueue_in(time_delta=timedelta(hours=1), func=tasks.count_up, key="seen")
+    cancel_job(later.id, connection=connection, serializer=low.serializer)
+    work(high, kind=Worker)
+    assert job.return_value() == 1
+    assert connection.get("seen") == b"1"
+    assert later.is_canceled
+    assert WorkerStatus.BUSY == "busy"
+    try:
+        requeue_job("nobody", connection=connection, serializer=None)
+    except job_module.NoSuchJobError:
+        pass
+    else:
+        raise AssertionError("requeued")
+
+
 if __name__ == "__main__":
     wanted = sys.argv[1:]
     sections = [
         queues, jobs, callables, many, decorated, retries, schedules, dependencies, callbacks,
         registries, exceptions, testing, serializers, groups, cron, strategies, limits, webhooks,
-        suspension, control,
+        suspension, control, habits,
     ]  # fmt: skip
     print(rq.__name__)
     for section in sections:

@@ -32,6 +32,14 @@ def note(path, text):
         out.write(f"{text}\n")
 
 
+def count_up(key):
+    return get_current_job().connection.incr(key)
+
+
+def noop(job, connection, result):
+    pass
+
+
 def who_am_i():
     job = get_current_job()
     job.meta["seen"] = True

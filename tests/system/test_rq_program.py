@@ -36,6 +36,7 @@ COVERED = [
     "Webhooks: told of a success and of a failure",
     "Suspension: suspend, is_suspended, resume",
     "Workers and control: all, count, states, a running job stopped, on_stopped, a shutdown",
+    "As applications write it: older paths, the queue's and the job's own connection",
 ]
 
 

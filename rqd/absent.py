@@ -1,0 +1,42 @@
+"""What RQ has, in whichever version, and rqd has not: who imports it reads what to write instead.
+
+docs/migrating-from-rq.md has the same names, with the reasons.
+"""
+
+from __future__ import annotations
+
+_CONNECTIONS = "call use_redis(..) once, or hand connection= to Queue, Worker and Job.fetch"
+_LIVES = "every daemon starts jobs from a clean process and stops in order: write Worker"
+_STRATEGY = "write Worker(..).work(dequeue_strategy=..)"
+_TIMEOUTS = "a job's time limit needs no class of its own: leave it out"
+
+_INSTEAD = {
+    "Connection": _CONNECTIONS,
+    "push_connection": _CONNECTIONS,
+    "use_connection": _CONNECTIONS,
+    "get_current_connection": "write get_current_job().connection",
+    "get_failed_queue": "write queue.failed_job_registry",
+    "VERSION": "write rqd.__version__",
+    "HerokuWorker": _LIVES,
+    "SpawnWorker": _LIVES,
+    "RandomWorker": _STRATEGY,
+    "RoundRobinWorker": _STRATEGY,
+    "BaseDeathPenalty": _TIMEOUTS,
+    "TimerDeathPenalty": _TIMEOUTS,
+    "UnixSignalDeathPenalty": _TIMEOUTS,
+    "BaseTimeoutException": "write JobTimeoutException",
+    "InvalidJobDependency": "write NoSuchJobError",
+    "InvalidJobOperationError": "write InvalidJobOperation",
+    "TimeoutFormatError": "write ConfigurationError",
+}
+
+
+def absent(module: str, name: str) -> Exception:
+    """The error to raise about a name that a module has not.
+
+    Of what RQ has, an ImportError: in the place of an AttributeError `from rqd import Connection`
+    would put one that says no more than that the name can't be imported.
+    """
+    if told := _INSTEAD.get(name):
+        return ImportError(f"{module} has no {name}: {told}", name=module)
+    return AttributeError(f"module {module!r} has no attribute {name!r}")
