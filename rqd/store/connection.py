@@ -174,12 +174,19 @@ def _check_client(given: object) -> None:
     """By what is read of it: another library's client may do."""
     if isinstance(given, redis.RedisCluster):
         return
-    pool = getattr(given, "connection_pool", None)
-    if pool is None or inspect.iscoroutinefunction(pool.disconnect):
+    pool: Any = getattr(given, "connection_pool", None)
+    connects = getattr(pool, "connection_class", None)  # of a mock it is no class
+    if not isinstance(connects, type) or inspect.iscoroutinefunction(pool.disconnect):
         kind = type(given)
         raise ConfigurationError(
             f"connection: a {kind.__module__}.{kind.__qualname__} is none: write a URL, or hand in"
             " a redis.Redis (to rqd.aio, too)"
+        )
+    if connects.__module__.partition(".")[0] == "fakeredis":
+        # Many tests of RQ's users hand it in, and what it answers to a script explains nothing.
+        raise ConfigurationError(
+            "connection: fakeredis can't run rqd's scripts: in tests use the server that"
+            " rqd.testing.embedded_server() gives, or pytest's fixture rqd_queue"
         )
 
 

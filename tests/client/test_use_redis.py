@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -147,7 +148,7 @@ def test_a_workers_queues_are_named_once_and_bring_their_redis(redis_url: str) -
 
 @pytest.mark.parametrize(
     "given",
-    [7, {"host": "h"}, b"redis://h", object(), redis.asyncio.Redis(), redis.ConnectionPool()],
+    [7, {}, b"redis://h", object(), Mock(), redis.asyncio.Redis(), redis.ConnectionPool()],
     ids=lambda given: type(given).__name__,
 )
 def test_what_is_neither_a_url_nor_a_client_is_refused_with_its_type(given: Any) -> None:
@@ -155,3 +156,12 @@ def test_what_is_neither_a_url_nor_a_client_is_refused_with_its_type(given: Any)
     for use in (use_redis, partial(Queue, "low"), partial(rqd.aio.Queue, "low")):
         with pytest.raises(ConfigurationError, match=kind):
             use(given)
+
+
+def test_fakeredis_is_refused_with_what_to_use_instead() -> None:
+    own: dict[str, Any] = {"__module__": "fakeredis._connection"}
+    kind = type("FakeConnection", (redis.Connection,), own)
+    client = redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind))
+
+    with pytest.raises(ConfigurationError, match=r"fakeredis can.t .*embedded_server.*rqd_queue"):
+        Queue("low", client)
