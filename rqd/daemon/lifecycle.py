@@ -128,19 +128,21 @@ class Lifecycle:
         self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
         self._release_all(reason, now)
 
-    def stop(self, level: Shutdown, now: float) -> None:
+    def stop(self, level: Shutdown, now: float, why: str | None = None) -> None:
         """Begins to stop, or stops harder; nothing if it already stops so."""
         if level > self.orders.shutdown:
             self.orders = Orders(level, self.orders.interrupted_at)
-            self.shut_down(now)
+            self.shut_down(now, why)
 
-    def shut_down(self, now: float) -> None:
-        """Carries out what the orders say by now."""
+    def shut_down(self, now: float, why: str | None = None) -> None:
+        """Carries out what the orders say by now; `why` is where nobody has given them."""
         level, children = self.orders.shutdown, self._children
         running = len(children.workers.runs())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
-        self._log.info("stopping", how=level.name.lower(), running=running, grace_s=grace_s)
+        self._log.info(
+            "stopping", how=level.name.lower(), why=why, running=running, grace_s=grace_s
+        )
         if waits and self.orders.interrupted_at is not None:
             self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
         self._on_stop()
@@ -172,13 +174,16 @@ class Lifecycle:
         if not self._children.is_ready or not is_idle or dispatch.is_paused:
             self.worked_at = now
             return
-        is_over = (
-            (config.burst and dispatch.found_nothing)
-            or dispatch.may_claim_no_more
-            or (config.max_idle_s is not None and now - self.worked_at >= config.max_idle_s)
-        )
-        if is_over and not dispatch.has_unfinished and not self.is_stopping:
-            self.stop(Shutdown.GRACEFUL, now)
+        if config.burst and dispatch.found_nothing:
+            why = "burst: the queues are empty"
+        elif dispatch.may_claim_no_more:
+            why = "max-jobs: all have run"
+        elif config.max_idle_s is not None and now - self.worked_at >= config.max_idle_s:
+            why = "max-idle: nothing has run for so long"
+        else:
+            return
+        if not dispatch.has_unfinished and not self.is_stopping:
+            self.stop(Shutdown.GRACEFUL, now, why)
 
     def is_done(self) -> bool:
         """True when there is nothing left to do for it."""

@@ -361,6 +361,32 @@ def test_burst_returns_when_the_queues_are_empty(start_daemon: StartDaemon, queu
     assert not daemon.leftovers()
 
 
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        (("--burst",), "burst: the queues are empty"),
+        (("--max-jobs", "1"), "max-jobs: all have run"),
+        (("--max-idle", "0.1"), "max-idle: nothing has run for so long"),
+    ],
+)
+def test_a_daemon_that_ends_by_itself_says_why(
+    start_daemon: StartDaemon, queue: Queue, option: tuple[str, ...], why: str
+) -> None:
+    job = queue.enqueue(jobs.multiply, 2, 3)
+    daemon = start_daemon(*option, workers=1)
+    assert daemon.wait() == 0
+    assert job.return_value() == 6
+    (stopping,) = [line for line in daemon.log().splitlines() if "stopping" in line]
+    assert why in stopping
+
+
+def test_a_daemon_that_is_stopped_gives_no_reason_of_its_own(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    assert daemon.stop() == 0
+    (stopping,) = [line for line in daemon.log().splitlines() if "stopping" in line]
+    assert "why" not in stopping
+
+
 def test_jobs_in_the_future_run_within_50_ms_of_their_time(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
