@@ -174,11 +174,13 @@ class Lifecycle:
         if not self._children.is_ready or not is_idle or dispatch.is_paused:
             self.worked_at = now
             return
-        if config.burst and dispatch.found_nothing:
+        has_looked = dispatch.found_nothing  # one that was never ready before has not
+        idle_s = now - self.worked_at
+        if config.burst and has_looked:
             why = "burst: the queues are empty"
         elif dispatch.may_claim_no_more:
             why = "max-jobs: all have run"
-        elif config.max_idle_s is not None and now - self.worked_at >= config.max_idle_s:
+        elif config.max_idle_s is not None and has_looked and idle_s >= config.max_idle_s:
             why = "max-idle: nothing has run for so long"
         else:
             return

@@ -380,6 +380,16 @@ def test_a_daemon_that_ends_by_itself_says_why(
     assert why in stopping
 
 
+def test_a_daemon_is_not_idle_before_it_has_looked_at_its_queues(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.4)\n")
+    job = queue.enqueue(jobs.multiply, 2, 3)
+    daemon = start_daemon("--max-idle", "0.1", "--preload", "slow", cwd=tmp_path)
+    assert daemon.wait() == 0
+    assert job.return_value() == 6
+
+
 def test_a_daemon_that_is_stopped_gives_no_reason_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     assert daemon.stop() == 0
