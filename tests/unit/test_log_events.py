@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +59,7 @@ def names_of(word: ast.keyword, named: dict[str, ast.expr]) -> set[str]:
     return JOB
 
 
+@cache
 def events() -> set[Event]:
     return (
         {

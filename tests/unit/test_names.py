@@ -118,7 +118,7 @@ def test_any_other_size_is_refused(text: str) -> None:
         parse_size_bytes(text, "--payload-limit")
 
 
-@fuzz(150)
+@fuzz(80)
 @given(ANYTHING)
 def test_anything_is_a_duration_in_its_bounds_or_is_refused(value: Any) -> None:
     try:
@@ -128,7 +128,7 @@ def test_anything_is_a_duration_in_its_bounds_or_is_refused(value: Any) -> None:
     assert seconds is None or seconds == -1 or 0 <= seconds < 10**10
 
 
-@fuzz(150)
+@fuzz(80)
 @given(ANYTHING)
 def test_anything_is_a_name_that_keeps_keys_apart_or_is_refused(name: Any) -> None:
     try:
@@ -142,7 +142,7 @@ def test_anything_is_a_name_that_keeps_keys_apart_or_is_refused(name: Any) -> No
     assert name.encode()
 
 
-@fuzz(150)
+@fuzz(80)
 @given(ANYTHING)
 def test_anything_is_a_job_id_or_is_refused(job_id: Any) -> None:
     try:

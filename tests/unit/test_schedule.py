@@ -76,7 +76,7 @@ def us(at: datetime) -> int:
 
 
 @pytest.mark.parametrize(("zone", "day"), JUMPS)
-@fuzz(8)
+@fuzz(5)
 @given(st.sampled_from(MINUTES), st.sampled_from(HOURS))
 def test_no_run_is_left_out_or_doubled_where_clocks_jump(
     zone: str, day: str, minute: str, hour: str
