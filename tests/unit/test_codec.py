@@ -22,7 +22,7 @@ MORE_VALUES = st.recursive(
 KEYWORDS = st.text(max_size=5)
 
 
-@fuzz(50)
+@fuzz(40)
 @given(st.lists(MORE_VALUES, max_size=4), st.dictionaries(KEYWORDS, MORE_VALUES, max_size=3))
 def test_any_call_comes_through_pickle(args: list[Any], kwargs: dict[str, Any]) -> None:
     name, payload = encode_call(add, tuple(args), kwargs)
@@ -30,14 +30,14 @@ def test_any_call_comes_through_pickle(args: list[Any], kwargs: dict[str, Any]) 
     assert decode_call(payload, "pickle") == (add, tuple(args), kwargs)
 
 
-@fuzz(50)
+@fuzz(40)
 @given(st.lists(VALUES, max_size=4), st.dictionaries(KEYWORDS, VALUES, max_size=3))
 def test_any_plain_call_comes_through_json(args: list[Any], kwargs: dict[str, Any]) -> None:
     _, payload = encode_call(add, tuple(args), kwargs, "json")
     assert decode_call(payload, "json") == (add, tuple(args), kwargs)
 
 
-@fuzz(50)
+@fuzz(40)
 @given(st.lists(VALUES, max_size=3), st.integers(1, 60), st.sampled_from(["pickle", "json"]))
 def test_a_payload_that_breaks_off_is_an_error(args: list[Any], lost: int, serializer: str) -> None:
     _, payload = encode_call(add, tuple(args), {}, serializer)
@@ -45,7 +45,7 @@ def test_a_payload_that_breaks_off_is_an_error(args: list[Any], lost: int, seria
         read_call(payload[: -min(lost, len(payload))], serializer)
 
 
-@fuzz(50)
+@fuzz(40)
 @given(st.binary(max_size=40) | VALUES.map(lambda v: repr(v).encode(errors="replace")))
 def test_what_is_no_payload_is_an_error(payload: bytes) -> None:
     # Not with pickle: bytes that are made up may do anything there.

@@ -12,7 +12,7 @@ from tests.fuzzing import fuzz
 frame = st.tuples(st.integers(0, 255), st.lists(st.binary(max_size=200), max_size=6))
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.lists(frame, max_size=8), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_frames_survive_any_cutting_of_the_stream(sent: list[Frame], cuts: list[int]) -> None:
     stream = b"".join(encode_frame(kind, *fields) for kind, fields in sent)
@@ -28,7 +28,7 @@ def test_frames_survive_any_cutting_of_the_stream(sent: list[Frame], cuts: list[
     assert reader.is_empty
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.lists(st.binary(max_size=300), max_size=10))
 def test_any_bytes_give_frames_or_a_frame_error(pieces: list[bytes]) -> None:
     reader = FrameReader(max_bytes=1000)
@@ -41,7 +41,7 @@ def test_any_bytes_give_frames_or_a_frame_error(pieces: list[bytes]) -> None:
         return
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.lists(frame, min_size=1, max_size=4), st.integers(1, 1000))
 def test_a_stream_that_breaks_off_gives_the_frames_before(sent: list[Frame], lost: int) -> None:
     whole = [encode_frame(kind, *fields) for kind, fields in sent]
@@ -52,7 +52,7 @@ def test_a_stream_that_breaks_off_gives_the_frames_before(sent: list[Frame], los
     assert len(got) == len(sent) or sum(map(len, whole[: len(got) + 1])) > len(stream)
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.lists(frame, max_size=3), st.integers(0, 300), st.binary(min_size=1, max_size=8))
 def test_a_stream_with_garbage_in_it_gives_frames_or_a_frame_error(
     sent: list[Frame], at: int, garbage: bytes

@@ -82,7 +82,7 @@ def test_no_run_is_left_out_or_doubled_where_clocks_jump(
     zone: str, day: str, minute: str, hour: str
 ) -> None:
     middle = datetime.fromisoformat(day).replace(tzinfo=UTC)
-    start, end = middle - timedelta(hours=30), middle + timedelta(hours=54)
+    start, end = middle - timedelta(hours=16), middle + timedelta(hours=40)
     schedule = Schedule(f"{minute} {hour} * * *", zone)
 
     found, at_us = [], us(start) - 1

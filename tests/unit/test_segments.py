@@ -57,7 +57,7 @@ def test_a_mark_that_never_came_ends_nothing() -> None:
     assert segments.feed(B + b"of b", B) == b"of b"
 
 
-@fuzz(200)
+@fuzz(100)
 @given(
     st.lists(st.binary(max_size=6) | st.sampled_from([A[:2], B[:3], b"\0", b""]), max_size=4),
     st.lists(st.integers(1, 9), max_size=30),
