@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rqd.model.current import current
+from rqd.model.errors import ConfigurationError
 from rqd.store.connection import (
     Client,
     client_connection,
@@ -87,7 +88,7 @@ _connections = _Connections()
 
 
 def use_redis(
-    connection: str | Client | None = None,
+    connection: Connection = None,
     namespace: str | None = None,
     signing_keys: Sequence[str] | None = None,
 ) -> None:
@@ -97,9 +98,18 @@ def use_redis(
     `REDIS_URL`, then localhost:6379; `namespace` None is `RQD_NAMESPACE` or `rqd`.
     `signing_keys`: the first one signs, all verify; None for `RQD_SIGNING_KEY`, then
     `RQD_SIGNING_KEY_FILE`; an empty list for none. Nothing is connected before the first use.
+    A queue's `connection` is taken as it is.
+
     Raises ConfigurationError for a URL that can't be read, for a client that can't be used, and for
     keys that are none.
     """
+    if isinstance(connection, Backend):
+        if namespace is not None or signing_keys is not None:
+            raise ConfigurationError(
+                "connection: a queue's has its namespace and keys already: leave those out"
+            )
+        _connections.default = connection
+        return
     _connections.default = _open(connection, namespace, signing_keys)
 
 

@@ -80,7 +80,8 @@ def check_rqs(given: dict[str, Any]) -> None:
 
 def check_subclass(kind: type) -> None:
     """Raises ConfigurationError for a class of workers with a method that nobody would call."""
-    for name in sorted(_HOOKS & vars(kind).keys()):
+    own = [one for one in kind.__mro__ if not one.__module__.startswith("rqd.")]
+    for name in sorted(_HOOKS & {name for one in own for name in vars(one)}):
         raise ConfigurationError(
             f"{kind.__name__}.{name}() would never be called: a worker's jobs are run by the"
             " daemon, not by its methods; write middleware=, or exception_handlers="
@@ -112,7 +113,8 @@ class SimpleWorker:
             "middleware": tuple(name_function(layer)[0] for layer in middleware or ()),
         }
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         check_subclass(cls)
 
     def queue_names(self) -> list[str]:

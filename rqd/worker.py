@@ -70,7 +70,8 @@ class Worker:
         self._own = [("--exception-handler", _name_of(handler)) for handler in handlers]
         self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         check_subclass(cls)
 
     @classmethod

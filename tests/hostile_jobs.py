@@ -31,17 +31,30 @@ def turn_the_mailbox() -> str:
     return _turn(socket.SOCK_SEQPACKET)
 
 
+def close_the_mailbox() -> str:
+    """Without a word to the object that has it."""
+    for fd in _sockets_of(socket.SOCK_SEQPACKET):
+        os.close(fd)
+    return "closed"
+
+
 def _turn(kind: int) -> str:
+    found = _sockets_of(kind)
     near, far = socket.socketpair(type=kind)
-    for fd in _sockets():
-        if fd not in (near.fileno(), far.fileno()):
-            with socket.socket(fileno=os.dup(fd)) as found:
-                is_it = found.type == kind
-            if is_it:
-                os.dup2(near.fileno(), fd)
+    for fd in found:
+        os.dup2(near.fileno(), fd)
     near.detach()
     far.detach()
     return "turned"
+
+
+def _sockets_of(kind: int) -> list[int]:
+    found = []
+    for fd in _sockets():
+        with socket.socket(fileno=os.dup(fd)) as one:
+            if one.type == kind:
+                found.append(fd)
+    return found
 
 
 def answer_from_a_grandchild(fields: tuple[bytes, ...], fifo: str) -> str:

@@ -275,8 +275,8 @@ def _outputs(mailbox: _socket.socket | None) -> tuple[object, ...] | None:
     """What tells a process's outputs, and where its jobs come from, from others; None where one is
     missing.
     """
-    source = fstat(mailbox.fileno()).st_ino if mailbox is not None else 0
     try:
+        source = fstat(mailbox.fileno()).st_ino if mailbox is not None else 0
         return source, fstat(1).st_ino, fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
     except (OSError, AttributeError):
         return None

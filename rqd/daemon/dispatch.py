@@ -117,7 +117,9 @@ class Dispatch:
             return self._refused_until
         # As soon as it may be tried again: no marker would wake us.
         rearm_at = float("inf") if self._link.waiter.is_armed else self._deaf_until
-        room_at = self._put_off_until if self._put_off else float("inf")
+        room_at = float("inf")
+        if self._put_off:
+            room_at = max(self._put_off_until, self._refused_until)
         return min(rearm_at, room_at, self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:

@@ -98,7 +98,7 @@ class Timetable:
             self._refused, self._tick_at = 0, self._link.next_try(now)
             return
         self.note(due.next_us, due.now_us, now)
-        is_last = self._tick_at > now
+        is_last, behind_at = self._tick_at > now, self._tick_at
         for entry in due.entries:
             ticked = self._tick(entry, due.now_us, now)
             if ticked is not None:
@@ -107,7 +107,7 @@ class Timetable:
                 self._refused += 1
         # Refused, for a key of their queue, say: those behind them first, then all are tried again.
         if self._refused:
-            self._tick_at = self._link.next_try(now) if is_last else now
+            self._tick_at = min(behind_at, self._link.next_try(now)) if is_last else now
         if is_last:
             self._refused = 0
 

@@ -13,6 +13,7 @@ import os
 import sys
 from _signal import SIGKILL
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socketpair
+from errno import ETOOMANYREFS
 from fcntl import F_SETFL, fcntl
 from os import P_PID, close, fork, killpg, pidfd_open, setpgid, wait4, waitid, waitpid
 from select import POLLIN, poll
@@ -25,6 +26,7 @@ from rqd.daemon.frames import FrameReader, encode_frame
 _BYTE_ORDER = sys.byteorder
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = int(frames.HERE_S * 1000)
+_AGAIN_MS = 50
 _HERE = encode_frame(frames.HERE)
 _MAX_FDS = 64
 _LOOK_ONLY = os.WEXITED | os.WNOWAIT
@@ -72,7 +74,7 @@ class Zygote:
         control_fd = self._control_fd
         while True:
             is_told = False
-            for fd, _ in self._poller.poll(_IDLE_MS):
+            for fd, _ in self._poller.poll(_AGAIN_MS if self._reports else _IDLE_MS):
                 if fd == control_fd:
                     is_told = True
                 else:
@@ -245,6 +247,12 @@ class Zygote:
                 self._control.sendall(data[sent:])
         except (BrokenPipeError, ConnectionResetError):
             pass  # the master is gone: the next read of the control socket ends the loop
+        except OSError as error:
+            if error.errno != ETOOMANYREFS:
+                raise
+            # Too many of this user's descriptors are on their way (unix(7)): they come to an end.
+            self._reports, self._report_fds = [data], fds
+            return
         pidfds = self._by_pidfd
         for fd in fds:
             if fd not in pidfds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import subprocess
@@ -359,6 +360,10 @@ class ZygoteProcess:
                 return
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it is gone, which its pidfd tells
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                return  # too many of this user's are on their way to others (unix(7))
             del self._outbox[0]
             _close_all(fds)
 

@@ -162,6 +162,7 @@ class Zygotes:
             # None serves: the next boot is the reload. One that boots may have read old code.
             self._pause_s = 0.0
             if self.serving is not None:
+                self._boots.pop(self.serving.pid, None)
                 self.serving.end()
             else:
                 self._restart_at = now
@@ -175,7 +176,7 @@ class Zygotes:
         # Looks are counted, and no time: the master may have stood still itself.
         self._look_at = now + frames.HERE_S
         for zygote in self:
-            if zygote is not self.following and self.is_ready:
+            if zygote.pid not in self._boots:
                 zygote.look()
 
     def is_replacement_due(self, now: float) -> bool:
@@ -209,20 +210,19 @@ class Zygotes:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
+                self._refuse_boot(f"it was not ready after {took_s:.0f} s")
                 self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
         """A zygote has imported the application; True if it now serves instead of another."""
-        if zygote in self.leaving:
-            return False  # it was refused a moment ago
+        if zygote.pid not in self._boots:
+            return False  # it was refused, or ended for a newer one, a moment ago
         if zygote is self.following and ready.version != __version__:
             self._refuse(
                 f"rqd itself is {ready.version} by now, this master {__version__}: rqd upgrade"
             )
             return False
-        self._ready_at = now
-        if (boot := self._boots.pop(zygote.pid, None)) is not None:
-            self._boot_s = now - boot.since
+        self._ready_at, self._boot_s = now, now - self._boots.pop(zygote.pid).since
         self._log.info(
             "zygote booted",
             pid=ready.pid,
@@ -251,16 +251,18 @@ class Zygotes:
             self._refuse(traceback)
             return
         self.boot_error = traceback
-        if self.reload is not None and self.is_reloading:
-            self.reload.state, self.reload.error = "refused", traceback
+        self._refuse_boot(traceback)
         self._log.error("the application can't be imported", traceback=traceback)
 
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
         """A zygote is gone, and its children: the next one is started, if it served; at once if it
         served well, else after a pause that grows with each such loss.
         """
+        was_booting = zygote.pid in self._boots  # and was not ended for a newer one
         self._forget(zygote)
         if zygote is self.serving:
+            if was_booting:
+                self._refuse_boot(f"it died while it booted (status {status})")
             if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
                 self._pause_s = 0.0
             self.serving, self.is_ready = None, False
@@ -350,6 +352,11 @@ class Zygotes:
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )
         self._end_following()
+
+    def _refuse_boot(self, error: str) -> None:
+        """The boot that was the reload, as none serves, has failed; another one is tried."""
+        if self.reload is not None and self.is_reloading:
+            self.reload.state, self.reload.error = "refused", error
 
     def _end_following(self) -> None:
         if (zygote := self.following) is not None:

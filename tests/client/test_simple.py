@@ -204,3 +204,5 @@ def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> Non
         ):
             type("Own", (kind,), {"perform_job": print})
         type("Own", (kind,), {"queue_names": print, "greet": print})
+        with pytest.raises(ConfigurationError, match=r"Own.execute_job\(\) would never be called"):
+            type("Own", (type("Mixin", (), {"execute_job": print}), kind), {})

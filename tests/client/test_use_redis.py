@@ -158,6 +158,18 @@ def test_what_is_neither_a_url_nor_a_client_is_refused_with_its_type(given: Any)
             use(given)
 
 
+def test_a_queues_connection_is_taken_with_its_namespace_and_keys(redis_url: str) -> None:
+    use_redis(redis_url, namespace="shop", signing_keys=["k" * 32])
+    there = Queue().connection
+    use_redis(redis_url)
+
+    use_redis(there)
+
+    assert Queue().connection is there
+    with pytest.raises(ConfigurationError, match="has its namespace and keys already"):
+        use_redis(there, namespace="other")
+
+
 def test_fakeredis_is_refused_with_what_to_use_instead() -> None:
     own: dict[str, Any] = {"__module__": "fakeredis._connection"}
     kind = type("FakeConnection", (redis.Connection,), own)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -355,12 +356,15 @@ def test_a_job_that_turns_its_channel_fails_as_a_crash_once_it_returns(
     assert is_well(daemon)
 
 
-def test_a_job_that_turns_what_brings_the_next_one_holds_up_nobody(
-    start_daemon: StartDaemon, queue: Queue
+@pytest.mark.parametrize(
+    ("function", "word"),
+    [(hostile_jobs.turn_the_mailbox, "turned"), (hostile_jobs.close_the_mailbox, "closed")],
+)
+def test_a_job_that_breaks_what_brings_the_next_one_holds_up_nobody(
+    start_daemon: StartDaemon, queue: Queue, function: Callable[[], str], word: str
 ) -> None:
     daemon = start_daemon("--jobs-per-child", "100")
-    turns = queue.enqueue(hostile_jobs.turn_the_mailbox, job_timeout=-1)
-    assert ended(turns).return_value == "turned"
+    assert ended(queue.enqueue(function, job_timeout=-1)).return_value == word
     assert works(queue)
     assert is_well(daemon)
 

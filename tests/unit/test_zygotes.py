@@ -1,11 +1,14 @@
 """Which zygote serves, and what a reload comes to, without a process."""
 
+import errno
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rqd import __version__
 from rqd.daemon.zygote_events import Ready
+from rqd.daemon.zygote_process import ZygoteProcess
 from rqd.daemon.zygotes import Zygotes
 
 
@@ -281,3 +284,55 @@ def test_one_that_never_boots_is_ended_and_another_one_tried(made: list[Any]) ->
     made.append(Fake(4))
     zygotes.boot(3000.0)
     assert zygotes.next_due() == 3060.0
+
+
+@pytest.mark.parametrize("how", ["hangs", "dies"])
+def test_a_reload_that_is_a_boot_is_refused_if_that_does_not_come_to_its_end(
+    zygotes: Zygotes, made: list[Any], how: str
+) -> None:
+    zygotes.note_lost(made[0], -11, 5.0)
+    zygotes.follow("r1", 6.0)
+    zygotes.boot(6.0)
+    if how == "hangs":
+        zygotes.end_overdue(66.0)
+        assert made[1].has_ended
+    zygotes.note_lost(made[1], -9, 66.0)
+    assert state(zygotes)[:2] == ("r1", "refused")
+    assert zygotes.is_restart_due(100.0)
+
+
+def test_who_was_ended_for_a_newer_code_is_not_ready_however_late_it_says_so(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.note_lost(made[0], -11, 5.0)
+    zygotes.boot(5.0)
+    zygotes.follow("r1", 6.0)
+    assert not zygotes.note_ready(made[1], ready(made[1]), 6.1)
+    assert (zygotes.is_ready, state(zygotes)[1]) == (False, "booting")
+
+
+def test_who_leaves_is_looked_at_while_none_is_ready(zygotes: Zygotes, made: list[Any]) -> None:
+    zygotes.follow("r1", 10.0)
+    zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    zygotes.note_lost(made[1], -11, 12.0)
+    zygotes.boot(12.0)
+    zygotes.look(13.0)
+    assert (made[0].looks, made[2].looks) == (1, 0)
+
+
+def test_what_the_system_does_not_take_for_now_is_sent_later() -> None:
+    process, refusals = ZygoteProcess.__new__(ZygoteProcess), [errno.ETOOMANYREFS, errno.EAGAIN]
+    sent: list[bytes] = []
+
+    def sendmsg(parts: list[bytes], _ancillary: object) -> None:
+        if refusals:
+            raise OSError(refusals.pop(), "not now")
+        sent.extend(parts)
+
+    control: Any = SimpleNamespace(sendmsg=sendmsg)
+    process._control, process.is_dismissed = control, False
+    process._outbox = [(b"one", []), (b"two", [])]
+    for left in (2, 2, 0):
+        process.flush()
+        assert len(process._outbox) == left
+    assert sent == [b"one", b"two"]
