@@ -13,6 +13,7 @@ as many that are dying, as long as a page of theirs is cached.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any
 
 from rqd.daemon.log import Log
 
+_DEATH_MS = 50
 _PREFIX = "rqd-"
 # What the kernel counts besides the job's own memory: page tables, sockets, dirty files.
 _ROOM_BYTES, _ROOM_SHARE = 16 * 1024 * 1024, 32
@@ -115,8 +117,17 @@ class PlaceGroup:
         """Kills what is left in it."""
         with suppress(OSError):
             (self.folder / "cgroup.kill").write_text("1")
+            self._await_end()
         with suppress(OSError):
             self.folder.rmdir()  # or who comes next does
+
+    def _await_end(self) -> None:
+        """Returns once what was killed is gone, or after a short while."""
+        with (self.folder / "cgroup.events").open() as events:
+            changes = select.poll()
+            changes.register(events, select.POLLPRI)
+            while "populated 1" in events.read() and changes.poll(_DEATH_MS):
+                events.seek(0)
 
     def _open(self, name: str) -> int:
         return os.open(self.folder / name, os.O_WRONLY | os.O_CLOEXEC)
