@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
+
+from rqd.daemon.pidfd_signals import has_ended
 
 
 class AdoptedProcess:
@@ -30,9 +31,7 @@ class AdoptedProcess:
         """Raises subprocess.TimeoutExpired if it has not ended after so many seconds."""
         if self.poll() is None:
             pidfd = os.pidfd_open(self.pid)
-            watch = select.poll()
-            watch.register(pidfd, select.POLLIN)
-            ended = watch.poll(None if timeout is None else timeout * 1000)
+            ended = has_ended(pidfd, None if timeout is None else timeout * 1000)
             os.close(pidfd)
             if not ended and timeout is not None:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)

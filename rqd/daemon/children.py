@@ -392,8 +392,7 @@ class Children:
             return ended
         for event in [] if zygote.is_dismissed else self._reports(zygote):
             ended += self._apply(zygote, event, now)
-        parents = self.places.parents
-        lost = [worker for worker in self.workers if parents.get(worker.number) is zygote]
+        lost = self.places.of(zygote)
         ended += self._losses.end_orphans(zygote, now)
         for fd in zygote.outputs.values():
             self._outputs.forget(fd)

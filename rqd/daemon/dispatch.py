@@ -93,8 +93,7 @@ class Dispatch:
     @property
     def outcomes_left(self) -> int:
         """How many attempts have ended and are not recorded yet."""
-        pending = len(self._pending[1]) if self._pending else 0
-        return pending + len(self._ended) + len(self._put_off)
+        return len(self.unrecorded)
 
     @property
     def unrecorded(self) -> list[Run]:

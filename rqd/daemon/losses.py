@@ -46,8 +46,7 @@ class Losses:
         return ended
 
     def _children_of(self, zygote: ZygoteProcess) -> list[tuple[Worker, Child]]:
-        parents = self._places.parents
-        of_it = [worker for worker in self._workers if parents.get(worker.number) is zygote]
+        of_it = self._places.of(zygote)
         return [(worker, worker.child) for worker in of_it if worker.child is not None]
 
     def _end(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 
 import psutil
+
+from rqd.daemon.pidfd_signals import has_ended
 
 _DEATH_MS = 50
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -38,9 +39,7 @@ def kill_orphan(pid: int, pidfd: int) -> None:
             send(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
-    watch = select.poll()
-    watch.register(pidfd, select.POLLIN)
-    watch.poll(_DEATH_MS)
+    has_ended(pidfd, _DEATH_MS)
 
 
 def kill_descendants(but: set[int]) -> None:

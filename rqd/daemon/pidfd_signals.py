@@ -8,11 +8,11 @@ import signal
 from rqd.daemon import frames
 
 
-def has_ended(pidfd: int) -> bool:
-    """True if the process is gone, reaped or not."""
+def has_ended(pidfd: int, within_ms: float | None = 0) -> bool:
+    """True if the process is gone, reaped or not; waits so long for that, None for without end."""
     watch = select.poll()
     watch.register(pidfd, select.POLLIN)
-    return bool(watch.poll(0))
+    return bool(watch.poll(within_ms))
 
 
 def kill_by_pidfd(pidfd: int) -> None:

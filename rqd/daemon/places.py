@@ -78,6 +78,11 @@ class Places:
             self._outputs.forget(output_fd)
             zygote.forget_place(worker.number)
 
+    def of(self, zygote: ZygoteProcess) -> list[Worker]:
+        """The workers in whose places are this zygote's children."""
+        parents = self.parents
+        return [worker for worker in self._workers if parents.get(worker.number) is zygote]
+
     def fill_later(self, worker: Worker, now: float) -> None:
         """Asks again in a moment, if the worker was not taken away meanwhile."""
         if worker.wanted:

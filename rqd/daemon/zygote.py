@@ -108,8 +108,7 @@ class Zygote:
                 if kind == frames.EMPTY:
                     place.wanted = False
                 elif kind == frames.KILL and place.pid == int(fields[1]):
-                    _kill_group(place.pid)
-                    os.kill(place.pid, SIGKILL)  # a job may have left its own group
+                    _kill_child(place.pid)
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 
@@ -172,8 +171,7 @@ class Zygote:
             place.pidfd = pidfd_open(pid)
         except OSError as error:
             # Nobody would see it end: it goes before it is given a job.
-            _kill_group(pid)
-            os.kill(pid, SIGKILL)
+            _kill_child(pid)
             waitpid(pid, 0)
             self._give_up_fork(number, error, far_fds)
             return
@@ -285,6 +283,11 @@ class Zygote:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
+
+
+def _kill_child(pid: int) -> None:
+    _kill_group(pid)
+    os.kill(pid, SIGKILL)  # a job may have left its own group
 
 
 def _kill_group(pid: int) -> None:

@@ -210,7 +210,7 @@ class Zygotes:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
-                self._refuse_boot(f"it was not ready after {took_s:.0f} s")
+                self._refuse_reload(f"it was not ready after {took_s:.0f} s")
                 self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
@@ -251,7 +251,7 @@ class Zygotes:
             self._refuse(traceback)
             return
         self.boot_error = traceback
-        self._refuse_boot(traceback)
+        self._refuse_reload(traceback)
         self._log.error("the application can't be imported", traceback=traceback)
 
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
@@ -262,7 +262,7 @@ class Zygotes:
         self._forget(zygote)
         if zygote is self.serving:
             if was_booting:
-                self._refuse_boot(f"it died while it booted (status {status})")
+                self._refuse_reload(f"it died while it booted (status {status})")
             if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
                 self._pause_s = 0.0
             self.serving, self.is_ready = None, False
@@ -342,8 +342,7 @@ class Zygotes:
         """The zygote that was to follow never will: what serves serves on."""
         *before, last = error.strip().split("\n")
         traceback = error if before else ""
-        if self.reload is not None and self.is_reloading:
-            self.reload.state, self.reload.error = "refused", error
+        if self._refuse_reload(error):
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
@@ -353,10 +352,12 @@ class Zygotes:
             )
         self._end_following()
 
-    def _refuse_boot(self, error: str) -> None:
-        """The boot that was the reload, as none serves, has failed; another one is tried."""
-        if self.reload is not None and self.is_reloading:
-            self.reload.state, self.reload.error = "refused", error
+    def _refuse_reload(self, error: str) -> bool:
+        """The boot that failed so was the reload's, if one is under way: False if none is."""
+        if self.reload is None or not self.is_reloading:
+            return False
+        self.reload.state, self.reload.error = "refused", error
+        return True
 
     def _end_following(self) -> None:
         if (zygote := self.following) is not None:

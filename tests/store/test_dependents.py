@@ -392,12 +392,17 @@ def fail(rqd: Driver, job_id: str, ending: str) -> None:
                 rqd.beat()
 
 
-def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_not_lost(
-    rqd: Driver,
-) -> None:
+def with_expired_namesake(rqd: Driver) -> None:
+    """A `child` expired and left its place; another one of its id waits for `parent`."""
     rqd.enqueue(job("child", ttl_s=900), "parent")
     rqd.redis.delete(rqd.keys.job("child"))
     rqd.enqueue(job("child", terms=waits_for("parent", on_failure="run")))
+
+
+def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_not_lost(
+    rqd: Driver,
+) -> None:
+    with_expired_namesake(rqd)
     rqd.redis.hdel(rqd.keys.job("parent"), "func_name")
 
     assert ids(rqd.claim(2)) == ["child"]
@@ -407,9 +412,7 @@ def test_who_comes_back_in_the_claim_that_passed_over_its_expired_namesake_is_no
 def test_who_comes_back_in_the_emptying_that_passed_over_its_expired_namesake_is_not_lost(
     rqd: Driver,
 ) -> None:
-    rqd.enqueue(job("child", ttl_s=900), "parent")
-    rqd.redis.delete(rqd.keys.job("child"))
-    rqd.enqueue(job("child", terms=waits_for("parent", on_failure="run")))
+    with_expired_namesake(rqd)
 
     rqd.store.ask("empty", "low")  # its first portion
 
