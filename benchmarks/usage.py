@@ -16,7 +16,10 @@ def cpu_seconds(root: int, server: int) -> dict[str, float]:
     """
     used = dict.fromkeys(PARTS, 0.0)
     for depth, process in _tree(psutil.Process(root)):
-        times = process.cpu_times()
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # reaped meanwhile: its parent has its times
         used[PARTS[min(depth, 2)]] += times.user + times.system
         used["jobs"] += times.children_user + times.children_system
     times = psutil.Process(server).cpu_times()

@@ -149,6 +149,10 @@ class Children:
                 ended += self._lose_zygote(zygote, now)
         return ended
 
+    def hear_quiet(self, now: float) -> list[Ended]:
+        """What has ended in the processes that were not heard at once, as they have more to do."""
+        return self._hearing.hear_quiet(now)
+
     def assign(self, claim: Claim, now: float) -> None:
         """Gives a claimed job to its worker: see `start_assigned`."""
         self.workers.assign(claim, now)

@@ -31,9 +31,8 @@ from rqd.store.turn_argument import is_staged
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
-# With those that it claims ahead a turn is no longer than this: so Redis is at one half of the jobs
-# while children are at the other one, and is never kept for long.
-_MOST_WITH_AHEAD = 48
+# With those that it claims ahead a turn is no longer than this: Redis is never kept for long.
+_MOST_WITH_AHEAD = 64
 
 
 class Dispatch:
@@ -157,8 +156,8 @@ class Dispatch:
         self._look = True
         return member == "command"
 
-    def hear_turn(self, ready: set[int], now: float) -> None:
-        """Takes the answer to the turn under way, if it came."""
+    def hear_turn(self, ready: set[int], now: float) -> bool:
+        """Takes the answer to the turn under way; True if it came."""
         turns = self._link.turns
         try:
             if turns.has_answer(ready):
@@ -166,14 +165,15 @@ class Dispatch:
             elif now >= turns.overdue_at():
                 raise TimeoutError("no answer to a turn")
             else:
-                return
+                return False
         except (*RedisGone, RedisError) as error:
             self._hear_failure(error, now)
-            return
+            return False
         assert self._pending is not None
         self._link.succeeded(now)
         (turn, ended), self._pending = self._pending, None
         self._apply(turn, ended, TurnAnswer.parse(answer), now)
+        return True
 
     def tell_recorded(self) -> None:
         """Logs what has been recorded: nobody waits for it, but Redis may be at the next turn."""

@@ -62,12 +62,13 @@ class Hearing:
                 ended += self._hear_child(worker, now)
             else:
                 self._outputs.hear(fd)
-        if now >= self._quiet_until:
-            self._quiet_until = math.inf
-            for worker in self._workers:
-                if worker.is_quiet:
-                    ended += self._hear_child(worker, now)
-        return ended
+        return ended + self.hear_quiet(now) if now >= self._quiet_until else ended
+
+    def hear_quiet(self, now: float) -> list[Ended]:
+        """Hears all quiet ones."""
+        self._quiet_until = math.inf
+        quiet = [worker for worker in self._workers if worker.is_quiet]
+        return [one for worker in quiet for one in self._hear_child(worker, now)]
 
     def listen(self, worker: Worker, now: float) -> None:
         """From now on a worker's child is heard at once, or when it is time to."""

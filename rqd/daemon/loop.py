@@ -24,6 +24,7 @@ class Loop:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
+        self._has_come = False
         self._epoll.register(self._wake_read.fileno(), select.EPOLLIN)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         for signum in signals:
@@ -64,6 +65,7 @@ class Loop:
     def wait(self, timeout_s: float) -> set[int]:
         """The descriptors that are ready within this time; empty when it is over."""
         ready = {fd for fd, _ in self._epoll.poll(max(0.0, timeout_s))}
+        self._has_come = self._wake_read.fileno() in ready
         ready.discard(self._wake_read.fileno())
         return ready
 
@@ -75,7 +77,9 @@ class Loop:
             return False
 
     def signals(self) -> list[int]:
-        """The signals that came since the last call, in order."""
+        """The signals that came before `wait` returned, in order."""
+        if not self._has_come:
+            return []  # one that came since then ends the next wait
         try:
             return list(self._wake_read.recv(4096))
         except BlockingIOError:

@@ -145,7 +145,9 @@ class Master:
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
-            self._dispatch.hear_turn(ready, now)
+            if self._dispatch.hear_turn(ready, now):
+                # The next turn goes now: with all that has ended by now.
+                self._dispatch.take(self._children.hear_quiet(now))
             self._commands.catch_up(now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             # Else the turn goes first, as somebody may wait for it.

@@ -24,7 +24,7 @@ from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 HARD_KILL_AFTER_S = 5.0
 # A worker that has much to do holds so many more jobs, for about so long: the next one starts as
 # soon as there is a process for it, and a turn settles and claims many.
-_MOST_AHEAD = 24
+_MOST_AHEAD = 48
 _AHEAD_S = 0.02
 # A suspect waits so long for others to end, and they for it once it has begun. A longer one, or one
 # without a limit, would keep a whole daemon from its work.

@@ -42,6 +42,9 @@ class Link:
     def failed(self, error: Exception, now: float) -> None:  # noqa: ARG002 - as RedisLink's
         raise Refused("full", will_pass=True) from error
 
+    def succeeded(self, now: float) -> None:
+        """It is there all the while."""
+
     def complain(self, *_: object) -> None:
         """Nobody listens."""
 
@@ -60,6 +63,7 @@ def workers() -> Workers:
 def dispatch(link: Link, workers: Workers) -> Dispatch:
     ahead = Ahead(workers)
     others: Any = SimpleNamespace(name="m", workers=workers, ahead=ahead, is_ready=True)
+    others.start_assigned = lambda _: None
     config = Config(url="redis://", queues=("low",))
     return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]  # all it asks
 
@@ -90,7 +94,22 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
 
     (turn,) = link.sent
     assert turn.free_workers == (501,)
-    assert len(turn.ahead) == 47
+    assert len(turn.ahead) == 63
+
+
+def test_whether_a_turn_was_answered_is_told(
+    dispatch: Dispatch, workers: Workers, link: Link
+) -> None:
+    workers.by_number[1] = Worker(1)
+    dispatch.settle_and_claim(1.0)
+    dispatch.settle_and_claim(1.006)
+    turns: Any = link.turns
+    turns.has_answer = lambda ready: 5 in ready
+    turns.answer = lambda: [b'["1000000",[],[],""]']
+    turns.overdue_at = lambda: 2.0
+
+    assert [dispatch.hear_turn(ready, 1.0) for ready in (set[int](), {5})] == [False, True]
+    assert dispatch.found_nothing
 
 
 def ended(name: str, result_bytes: int) -> Ended:

@@ -371,6 +371,23 @@ def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> No
             end.close()
 
 
+def test_a_child_lets_its_master_go_on_before_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    post, letters = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    letters.setblocking(False)  # to sleep is an error
+    inbox = Inbox(_socket.socket.__new__(_socket.socket), lambda: None)
+    inbox.mailbox = letters
+    rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
+    posted = encode_frame(frames.NEXT, b"a", b"7:a", b"12.5", *rest)
+    monkeypatch.setattr("rqd.daemon.inbox.sched_yield", lambda: post.send(posted))
+    try:
+        assert inbox.next_job() == [b"a", b"7:a", *rest]
+
+        monkeypatch.setattr("rqd.daemon.inbox.sched_yield", post.close)
+        assert inbox.next_job() is None
+    finally:
+        letters.close()
+
+
 def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box: Box) -> None:
     box.begin("a")
     run = box.worker.run
@@ -643,6 +660,20 @@ def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, children: Chi
 
     assert box.take() == ""
     assert held(children.workers) == ["a", "b"]
+
+
+def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(
+    box: Box, children: Children
+) -> None:
+    box.begin("a", "b", "c")
+    box.take()
+    children.places.listen(box.worker)
+    box.succeed("a")
+    box.take()
+
+    assert told(children._hearing.hear(set(), 1.0)) == []
+    assert told(children.hear_quiet(1.0)) == [("a", Succeeded)]
+    assert held(children.workers) == ["b", "c"]
 
 
 def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
