@@ -19,6 +19,7 @@ from rqd import __version__
 from rqd.daemon import frames
 from rqd.daemon.child import Child, rehearse
 from rqd.daemon.frames import FrameReader, encode_frame
+from rqd.daemon.huge_pages import use_huge_pages
 from rqd.daemon.memory import fill_holes
 from rqd.daemon.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
 from rqd.daemon.zygote import Zygote
@@ -92,6 +93,8 @@ def main(
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()
+    if preload:
+        use_huge_pages()
     kept = fill_holes()
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them

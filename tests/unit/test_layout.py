@@ -46,6 +46,7 @@ ZYGOTE_SIDE = {
     "attempt",
     "child",
     "frames",
+    "huge_pages",
     "inbox",
     "memory",
     "telling",
