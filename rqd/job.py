@@ -285,7 +285,7 @@ class Job(JobFacts[R]):
 
     # -- what can be done with it
 
-    def cancel(self, enqueue_dependents: bool = False, stop: bool = False) -> None:
+    def cancel(self, *, enqueue_dependents: bool = False, stop: bool = False) -> None:
         """Takes a waiting job out of its queue for good. A canceled one stays so.
 
         With `enqueue_dependents`, the jobs that wait for it go on as if it had finished. With
@@ -313,7 +313,7 @@ class Job(JobFacts[R]):
         self.refresh()
         return self
 
-    def delete(self, delete_dependents: bool = False) -> None:
+    def delete(self, *, delete_dependents: bool = False) -> None:
         """Deletes the job with all its records; if it runs, its outcome will be refused.
 
         What waits for it is canceled, as it never will finish; with `delete_dependents`, deleted.
@@ -405,7 +405,7 @@ def cancel_job(
     enqueue_dependents: bool = False,
 ) -> None:
     """Cancels a waiting job: `Job.cancel` by id."""
-    Job.fetch(job_id, connection, serializer).cancel(enqueue_dependents)
+    Job.fetch(job_id, connection, serializer).cancel(enqueue_dependents=enqueue_dependents)
 
 
 def requeue_job(

@@ -249,6 +249,19 @@ def test_an_id_that_cannot_be_one_is_refused_before_anything_is_asked(backend: B
 # -- operating
 
 
+@pytest.mark.parametrize("act", ["cancel", "delete"])
+def test_a_pipeline_in_rqs_place_is_not_taken_for_a_word_about_dependents(
+    backend: Backend, act: str
+) -> None:
+    parent = Queue().enqueue(work.multiply, 1)
+    child = Queue().enqueue(work.multiply, 2, depends_on=parent)
+
+    with pytest.raises(TypeError):
+        getattr(parent, act)(backend.store.redis.pipeline())
+
+    assert (parent.is_queued, child.is_deferred) == (True, True)
+
+
 def test_a_waiting_job_is_canceled_and_requeued(backend: Backend) -> None:
     job = Queue().enqueue(work.multiply, 3)
     job.cancel()
