@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from rqd.connection import Connection
@@ -17,6 +19,10 @@ R_co = TypeVar("R_co", covariant=True)
 J_co = TypeVar("J_co")
 
 
+# RQ's `delay` takes these for itself.
+_OF_DELAY = ("depends_on", "job_id", "at_front")
+
+
 class JobFunction(Protocol[P, R_co, J_co]):
     """The decorated function: call it to run it here, `delay` it to run it in a worker.
 
@@ -26,7 +32,11 @@ class JobFunction(Protocol[P, R_co, J_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[J_co]:
-        """Puts the call on the queue; takes exactly what the function takes."""
+        """Puts the call on the queue; takes what the function takes.
+
+        And as RQ's, which type checkers are not told, `depends_on`, `job_id` and `at_front` of
+        `enqueue`, unless the function has an argument of that name.
+        """
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Job[J_co]:
         """As `Queue.enqueue`: takes job options among the keyword arguments too."""
@@ -57,11 +67,17 @@ def job(
     chosen = job_options(timeout, options)
 
     def decorate(function: Callable[..., Any]) -> JobFunction[..., Any, Any]:
+        of_delay = [
+            name for name in _OF_DELAY if name not in inspect.signature(function).parameters
+        ]
+
         def target() -> Queue:
             return queue if isinstance(queue, Queue) else Queue(queue, connection)
 
         def delay(*args: Any, **kwargs: Any) -> Job[Any]:
-            return target().enqueue_many([EnqueueData(function, args, kwargs, chosen)])[0]
+            asked = {name: kwargs.pop(name) for name in of_delay if name in kwargs}
+            options = _with(chosen, asked) if asked else chosen
+            return target().enqueue_many([EnqueueData(function, args, kwargs, options)])[0]
 
         def enqueue(*args: Any, **kwargs: Any) -> Job[Any]:
             defaults = {name: getattr(chosen, name) for name in JobOptions.__dataclass_fields__}
@@ -73,3 +89,12 @@ def job(
         return cast("JobFunction[..., Any, Any]", function)
 
     return cast("JobDecorator", decorate)
+
+
+def _with(options: JobOptions, asked: dict[str, Any]) -> JobOptions:
+    """The decorator's options with those of one call, where these are not None."""
+    checked = job_options(None, asked)
+    return replace(
+        options,
+        **{name: getattr(checked, name) for name, value in asked.items() if value is not None},
+    )

@@ -1,5 +1,7 @@
 """`@job`: a function that can be called, or put on its queue."""
 
+from typing import Any
+
 import pytest
 
 from rqd import Queue
@@ -47,3 +49,24 @@ def test_a_queue_will_do_in_place_of_its_name(backend: Backend) -> None:
 def test_an_option_that_does_not_exist_is_refused_where_it_stands() -> None:
     with pytest.raises(InvalidCallError, match="no option colour="):
         job("emails", colour="red")
+
+
+def test_delay_takes_rqs_three_options_where_the_function_has_no_such_argument(
+    backend: Backend,
+) -> None:
+    asked: Any = work.decorated.delay
+    own: Any = work.decorated_with_an_id.delay
+
+    first = asked(1, job_id="first")
+    after = asked(2, word="b", depends_on=first, at_front=True)
+    given = own(job_id="7", at_front=True)
+
+    assert (first.id, first.kwargs, first.timeout) == ("first", {}, 300)
+    assert (after.dependency_ids, after.kwargs, after.meta) == (
+        ["first"],
+        {"word": "b"},
+        {"by": "decorator"},
+    )
+    assert given.id != "7"
+    assert given.kwargs == {"job_id": "7"}
+    assert Queue("emails").job_ids == [given.id, "first"]

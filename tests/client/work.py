@@ -122,6 +122,11 @@ def decorated(x: int, *, word: str = "a") -> str:
 
 
 @job("emails")
+def decorated_with_an_id(job_id: str) -> str:
+    return job_id
+
+
+@job("emails")
 async def decorated_later(x: int) -> int:
     return x
 
