@@ -79,13 +79,13 @@ def serializer_name(serializer: str | Serializer | None) -> str:
     """
     if serializer is None:
         return "pickle"
-    if isinstance(serializer, str):
-        resolve_serializer(serializer)
-        return serializer
+    # One of ours has one name, however it is written: a job's is compared with what is asked for.
+    given: Any = resolve_serializer(serializer) if isinstance(serializer, str) else serializer
     for name, known in _BY_NAME.items():
-        if serializer is known or serializer is sys.modules.get(name):
+        if given is known or given is sys.modules.get(name):
             return name
-    given: Any = serializer
+    if isinstance(serializer, str):
+        return serializer
     is_module = isinstance(given, type(sys))
     name = given.__name__ if is_module else f"{_module_of(given)}.{_name_of(given)}"
     if name.startswith("__main__.") or resolve_serializer(name) is not serializer:

@@ -49,3 +49,14 @@ def test_the_command_line_enqueues_json(backend: Backend) -> None:
     job = Job.fetch(ran.out.strip(), serializer="json")
     assert (job.args, job.kwargs) == (([1],), {})
     assert job.func is work.echo
+
+
+def test_a_serializer_of_ours_has_one_name_however_it_is_written(backend: Backend) -> None:
+    path = "rqd.serializers.JSONSerializer"
+    job = Queue(serializer=path).enqueue(work.echo, 1)
+
+    for asked in (path, "json", JSONSerializer):
+        assert Job.fetch(job.id, serializer=asked).args == (1,)
+    by_class = Queue(serializer=JSONSerializer).enqueue(work.echo, 2)
+    assert Job.fetch(by_class.id, serializer=path).args == (2,)
+    assert Queue(serializer="rqd.serializers.DefaultSerializer").serializer == "pickle"
