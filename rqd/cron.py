@@ -151,9 +151,9 @@ class CronScheduler:
     def __init__(self, connection: Connection = None) -> None:
         self._backend = backend_for(connection)
 
-    def register(self, func: Any, queue_name: str, **options: Any) -> CronJob:
+    def register(self, func: Any, queue_name: str, *in_place: Any, **options: Any) -> CronJob:
         """As `rqd.cron.register`."""
-        return register(func, queue_name, connection=self._backend, **options)
+        return register(func, queue_name, *in_place, connection=self._backend, **options)
 
     def get_jobs(self) -> list[CronJob]:
         """Every entry, by name."""

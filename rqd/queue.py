@@ -96,10 +96,16 @@ class Queue:
         return self._backend
 
     @classmethod
-    def all(cls, connection: Connection = None) -> list[Queue]:
-        """Every queue that ever had a job."""
+    def all(
+        cls,
+        connection: Connection = None,
+        job_class: Any = None,
+        serializer: str | Serializer | None = None,
+    ) -> list[Queue]:
+        """Every queue that ever had a job, with this serializer."""
         backend = backend_for(connection)
-        return [cls(name, backend) for name in backend.views.queue_names()]
+        same = {"job_class": job_class, "serializer": serializer}
+        return [cls(name, backend, **same) for name in backend.views.queue_names()]
 
     # -- putting jobs in
 

@@ -35,6 +35,7 @@ _INSTEAD = {
     "queue_class": "a worker needs no more of a queue than its name",
     "work_horse_killed_handler": "job.cause tells of a crash, on_failure= is called after one",
 }
+_PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
 # What RQ's workers call on themselves, and so what their subclasses override.
 _HOOKS = frozenset(
     {
@@ -68,6 +69,13 @@ def handlers_given(
     if isinstance(handlers, str) or callable(handlers):
         return [handlers]
     return list(handlers or ())
+
+
+def precedence_of(strategy: str) -> str:
+    """What `--precedence` calls RQ's `dequeue_strategy`. Raises ConfigurationError."""
+    if (found := _PRECEDENCES.get(strategy)) is None:
+        raise ConfigurationError(f"dequeue_strategy {strategy!r}: write {', '.join(_PRECEDENCES)}")
+    return found
 
 
 def check_rqs(given: dict[str, Any]) -> None:
@@ -121,11 +129,18 @@ class SimpleWorker:
         """The names of its queues."""
         return [queue.name for queue in self.queues]
 
-    def work(self, burst: bool = True, max_jobs: int | None = None, **rqs: Any) -> bool:
+    def work(
+        self,
+        burst: bool = True,
+        max_jobs: int | None = None,
+        max_idle_time: float | None = None,  # noqa: ARG002 - RQ's; it is never idle
+        dequeue_strategy: str = "default",
+        **rqs: Any,
+    ) -> bool:
         """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
 
-        `rqs` as for the class. Raises ConfigurationError for `burst=False`: what goes on for ever
-        is `Worker(..).work_forever()`, or `rqd start`.
+        `dequeue_strategy` as for `Worker.work`, `rqs` as for the class. Raises ConfigurationError
+        for `burst=False`: what goes on for ever is `Worker(..).work_forever()`, or `rqd start`.
         """
         check_rqs(rqs)
         if not burst:
@@ -134,7 +149,8 @@ class SimpleWorker:
                 " rqd start"
             )
         names, done = self.queue_names(), 0
-        with _master(self._backend, names, name=self.name, **self._own) as master:
+        settings = {**self._own, "precedence": precedence_of(dequeue_strategy)}
+        with _master(self._backend, names, name=self.name, **settings) as master:
             if not master.register():
                 raise MasterExistsError(f"a worker named {master.name!r} is alive")
             while (max_jobs is None or done < max_jobs) and master.run_next(names):

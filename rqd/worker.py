@@ -20,7 +20,14 @@ from rqd.live import LiveWorker, WorkerStatus, live_workers
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
-from rqd.simple import SimpleWorker, check_rqs, check_subclass, handlers_given, queues_given
+from rqd.simple import (
+    SimpleWorker,
+    check_rqs,
+    check_subclass,
+    handlers_given,
+    precedence_of,
+    queues_given,
+)
 from rqd.store.signing_keys import KEY_VARIABLE
 
 __all__ = ["DequeueStrategy", "SimpleWorker", "Worker", "WorkerStatus"]
@@ -32,10 +39,6 @@ class DequeueStrategy(StrEnum):
     DEFAULT = "default"
     ROUND_ROBIN = "round_robin"
     RANDOM = "random"
-
-
-# What `--precedence` calls them.
-_PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
 
 
 # The highest number of `logging` at which `--log-level` shows all that was asked for.
@@ -129,11 +132,7 @@ class Worker:
         return self._run([], dequeue_strategy)
 
     def _run(self, extra: list[str], dequeue_strategy: str) -> bool:
-        if (precedence := _PRECEDENCES.get(dequeue_strategy)) is None:
-            raise ConfigurationError(
-                f"dequeue_strategy {dequeue_strategy!r}: write {', '.join(_PRECEDENCES)}"
-            )
-        extra = ["--precedence", precedence, *extra]
+        extra = ["--precedence", precedence_of(dequeue_strategy), *extra]
         arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
         arguments += ["--namespace", self._backend.namespace, *extra]
         for module in self.preload:

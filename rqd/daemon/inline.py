@@ -23,6 +23,7 @@ from rqd.daemon import child
 from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
 from rqd.daemon.dispatch import LEASE_US
+from rqd.daemon.precedence import Precedence
 from rqd.daemon.presence import ROW_TTL_S
 from rqd.daemon.reporting import told_by
 from rqd.daemon.settling import settlement
@@ -50,6 +51,7 @@ class InlineMaster:
         self._store = store
         self._config = config
         self._admission = Admission(config)
+        self._precedence = Precedence(config)
         self._host = socket.gethostname()
         self._boot = secrets.token_hex(8)
         self.name = config.name or f"{self._host}-{os.getpid()}-{self._boot[:4]}"
@@ -70,8 +72,12 @@ class InlineMaster:
         """Runs the next job of these queues; False if there is none."""
         pids = {_NUMBER: os.getpid()}
         request = self._store.request_id()
-        turn = Turn(request, self.name, LEASE_US, (), (_NUMBER,), tuple(queues), pids=pids)
+        order = self._precedence.order()
+        turn = Turn(
+            request, self.name, LEASE_US, (), (_NUMBER,), tuple(queues), order=order, pids=pids
+        )
         claims = self._store.turn(turn).claims
+        self._precedence.note(claims)
         for claim in claims:
             self._run(claim)
         return bool(claims)

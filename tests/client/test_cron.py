@@ -73,6 +73,16 @@ def test_who_registers_a_name_again_changes_its_entry(backend: Backend) -> None:
     assert scheduler.get_jobs() == []
 
 
+def test_a_scheduler_takes_its_arguments_in_rqs_places(backend: Backend) -> None:
+    scheduler = cron.CronScheduler()
+
+    entry = scheduler.register(work.echo, "low", (5,), {"b": 1}, 30, name="fives")
+
+    assert (entry.queue_name, entry.interval, entry.cron) == ("low", 30, None)
+    job = entry.run()
+    assert (job.args, job.kwargs) == ((5,), {"b": 1})
+
+
 def test_pause_and_resume(backend: Backend) -> None:
     entry = cron.register(work.echo, cron="@hourly")
     entry.pause()

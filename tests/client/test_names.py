@@ -87,6 +87,8 @@ PARAMETERS = {
     "rqd.registry.FailedJobRegistry": "name connection job_class queue serializer",
     "rqd.registry.FailedJobRegistry.get_job_ids": "start end desc cleanup",
     "rqd.registry.FailedJobRegistry.remove": "job delete_job",
+    "rqd.Queue.all": "connection job_class serializer",
+    "rqd.SimpleWorker.work": "burst max_jobs max_idle_time dequeue_strategy",
     "rqd.Worker": "queues name connection exception_handlers",
     "rqd.Worker.work": "burst max_jobs max_idle_time",
     "rqd.Retry": "max interval",

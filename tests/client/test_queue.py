@@ -95,6 +95,17 @@ def test_delete_takes_the_queue_away_where_nothing_is_left_of_it(backend: Backen
     assert Queue.all() == [busy]
 
 
+def test_all_queues_have_the_serializer_that_is_asked_for(backend: Backend) -> None:
+    Queue("low", serializer="json").enqueue(work.multiply, 1)
+
+    (low,) = Queue.all(serializer="json")
+
+    assert low.serializer == "json"
+    assert [job.args for job in low.jobs] == [(1,)]
+    with pytest.raises(ConfigurationError, match="job_class="):
+        Queue.all(job_class=dict)
+
+
 def test_a_created_job_is_in_redis_once_it_is_enqueued(backend: Backend) -> None:
     made = [
         Job.create(work.multiply, (2,), {"y": 3}, id="a", origin="low", timeout=5, meta={"n": 1}),

@@ -13,6 +13,7 @@ from rqd import Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
 from rqd.connection import Backend
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from rqd.model.current import current
+from rqd.worker import DequeueStrategy
 from tests.client import work
 from tests.waiting import eventually
 
@@ -171,6 +172,20 @@ def test_a_simple_worker_runs_queues_in_order_and_returns_when_they_are_empty(
     assert Worker.all() == []
     with pytest.raises(ConfigurationError, match="until its queues are empty"):
         SimpleWorker("low").work(burst=False)
+
+
+def test_a_simple_worker_takes_queues_in_turn_if_it_is_told(backend: Backend) -> None:
+    for name, job_id in (("low", "l1"), ("low", "l2"), ("high", "h1"), ("high", "h2")):
+        Queue(name).enqueue(work.multiply, 1, job_id=job_id)
+    work.told.clear()
+
+    worker = SimpleWorker(["high", "low"], middleware=[work.note_call])
+    worker.work(dequeue_strategy="round_robin", max_idle_time=5)
+
+    assert work.told == ["h1", "l1", "h2", "l2"]
+    assert not SimpleWorker("low").work(dequeue_strategy=DequeueStrategy.RANDOM)
+    with pytest.raises(ConfigurationError, match="dequeue_strategy 'best': write default, round_"):
+        SimpleWorker("low").work(dequeue_strategy="best")
 
 
 def test_a_simple_worker_has_exception_handlers_and_middleware(backend: Backend) -> None:
