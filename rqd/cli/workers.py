@@ -13,6 +13,7 @@ from rqd.cli.masters import chosen
 from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_field, mebibytes
+from rqd.model.errors import ConfigurationError
 
 
 @click.command(name="workers")
@@ -29,6 +30,7 @@ from rqd.cli.table import echo_field, mebibytes
     shell_complete=complete_hosts,
     help="Of those on this host; can be given again.",
 )
+@click.option("--burst", "-b", "--with-scheduler", "-s", "of_rqs", is_flag=True, hidden=True)
 @click.argument("name", required=False)
 @click.argument("more", nargs=-1)
 def command(
@@ -37,6 +39,7 @@ def command(
     as_json: bool,
     queue: str | None,
     hosts: tuple[str, ...],
+    of_rqs: bool,
     name: str | None,
     more: tuple[str, ...],
 ) -> None:
@@ -44,6 +47,12 @@ def command(
 
     A NAME is master:number. This runs none: that is `rqd start`.
     """
+    if of_rqs:  # RQ's worker works
+        queues = ",".join([name or "default", *more])
+        raise ConfigurationError(
+            f"this shows workers: rqd start --queues {queues} runs some, with --burst until these"
+            " are empty"
+        )
     with backend(url, namespace) as there:
         if queue is not None:
             check_queues([queue], there.views)

@@ -110,6 +110,8 @@ def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -
     refused(rqd("info", "xyz", url=url), EX_NOINPUT, "'xyz': there are high, higher")
     refused(rqd("worker", "m:11", url=url), EX_NOINPUT, "'m:11' is alive: did you mean m:1?")
     refused(rqd("worker", "high", "low", url=url), EX_NOINPUT, "rqd start --queues high,low runs")
+    for typed in (("--burst", "high", "low"), ("high", "low", "-b"), ("--with-scheduler", "high")):
+        refused(rqd("worker", *typed, url=url), EX_USAGE, "rqd start --queues high")
     refused(rqd("job", "wai", url=url), EX_NOINPUT, "no job 'wai': did you mean waits-1?")
     refused(rqd("job", "nobody", url=url), EX_NOINPUT, "'nobody': it was deleted, or")
 
