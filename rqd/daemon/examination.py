@@ -125,12 +125,15 @@ def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
 def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[Finding]:
     """What `systemctl show` told of a unit, against the daemon's grace."""
     stop = settings.get("TimeoutStopUSec", "")
-    stop_s = read_timespan_s(stop)
     needed_s = grace_s + _STOP_RESERVE_S
+    # While jobs end the daemon asks for more time, where systemd listens to it.
+    is_heard = settings.get("NotifyAccess", "none") != "none"
+    fine = is_heard or read_timespan_s(stop) >= needed_s
     advice = (
-        f"systemd would kill jobs before --grace {grace_s:g} is over: TimeoutStopSec={needed_s:g}"
+        f"systemd would kill jobs before --grace {grace_s:g} is over, as it does not hear the"
+        f" daemon ask for more time: NotifyAccess=main, or TimeoutStopSec={needed_s:g}"
     )
-    yield judged(f"{unit}: TimeoutStopSec", stop, fine=stop_s >= needed_s, advice=advice)
+    yield judged(f"{unit}: TimeoutStopSec", stop, fine=fine, advice=advice)
     mode = settings.get("KillMode", "")
     advice = "SIGTERM is for the master alone: KillMode=mixed"
     yield judged(f"{unit}: KillMode", mode, fine=mode == "mixed", advice=advice)

@@ -72,13 +72,18 @@ def test_few_descriptors_for_many_workers_are_seen(redis_url: str, tmp_path: Pat
     assert (found["open files"][0] == Verdict.WARNING) is few
 
 
-def test_a_unit_that_kills_before_the_grace_is_over_is_seen() -> None:
-    good = {"TimeoutStopUSec": "45s", "KillMode": "mixed", "Type": "notify"}
+def test_a_unit_that_would_not_let_the_daemon_work_is_seen() -> None:
+    good = {"TimeoutStopUSec": "45s", "KillMode": "mixed", "NotifyAccess": "main", "Type": "notify"}
     assert {one.verdict for one in judge_unit("rqd.service", good, 30)} == {Verdict.OK}
-    bad = good | {"TimeoutStopUSec": "1min 30s", "KillMode": "control-group", "Type": "simple"}
+    bad = good | {"NotifyAccess": "none", "KillMode": "control-group", "Type": "simple"}
     found = list(judge_unit("rqd.service", bad, 85))
     assert [one.verdict for one in found] == [Verdict.WARNING] * 3
-    assert found[0].advice.endswith("TimeoutStopSec=95")
+    assert found[0].advice.endswith("NotifyAccess=main, or TimeoutStopSec=95")
+
+
+def test_a_grace_longer_than_the_units_timeout_is_well_where_the_daemon_may_ask_for_time() -> None:
+    unit = {"TimeoutStopUSec": "45s", "KillMode": "mixed", "NotifyAccess": "main", "Type": "notify"}
+    assert {one.verdict for one in judge_unit("rqd.service", unit, 600)} == {Verdict.OK}
 
 
 @pytest.mark.parametrize(
