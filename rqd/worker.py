@@ -150,7 +150,7 @@ class Worker:
         if self._backend.keyring is not None:
             secrets[KEY_VARIABLE] = ",".join(self._backend.keyring.secrets)
         status = run_in_foreground(arguments, secrets)
-        if status in (64, 69, 77, 78):
+        if status in (64, 69, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0
 

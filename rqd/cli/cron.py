@@ -66,9 +66,10 @@ def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
 @redis_options
 @click.argument("file")
 def load_file(url: str | None, namespace: str | None, file: str) -> None:
-    """Have Redis know the entries of a TOML FILE, and no longer those it had before.
+    """Take the entries of a TOML FILE as they stand there.
 
-    What is the same goes on as it was. Entries of other files, and those added by hand, stay.
+    What is the same goes on as it was; what came from this file and is there no more is removed.
+    Entries of other files, and those added by hand, stay.
     """
     with backend(url, namespace, signs=True) as there:
         changed, removed = load(file, there)

@@ -29,7 +29,11 @@ _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 @click.command(name="job")
 @redis_options
 @as_json
-@click.option("--grace", help="stop: time from the exception in the job to the kill.  [default: 5]")
+@click.option(
+    "--grace",
+    metavar="TIME",
+    help="stop: time from the exception in the job to the kill.  [default: 5]",
+)
 @click.option("--no-wait", is_flag=True, help="stop: don't wait for its end.")
 @click.option("--by", metavar="TIME", help="extend: by how much: 600, 10m.")
 @click.option("--at-front", is_flag=True, help="requeue: before all that wait.")

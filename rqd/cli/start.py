@@ -60,7 +60,13 @@ class _StartCommand(SettingsCommand):
 @click.option(
     "--jobs-per-child", type=int, default=1, show_default=True, help="Jobs a process may run."
 )
-@click.option("--grace", default="30", show_default=True, help="Time for jobs at a stop: 30, 5m.")
+@click.option(
+    "--grace",
+    default="30",
+    show_default=True,
+    metavar="TIME",
+    help="Time for jobs at a stop: 30, 5m.",
+)
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option("--max-jobs", type=int, help="Exit after so many jobs.")
 @click.option("--max-idle", metavar="TIME", help="Exit when nothing has run for so long: 30, 5m.")
@@ -83,6 +89,7 @@ class _StartCommand(SettingsCommand):
     "--payload-limit",
     default=f"{DEFAULT_PAYLOAD_LIMIT_BYTES // MIB}M",
     show_default=True,
+    metavar="SIZE",
     help="Refuse jobs with larger arguments: bytes, 64K, 16M.",
 )
 @click.option(
@@ -124,9 +131,10 @@ class _StartCommand(SettingsCommand):
 def command(**settings: Any) -> int:
     """Run jobs from the queues until told to stop.
 
-    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGUSR2 pauses,
-    SIGCONT resumes; SIGTTIN and SIGTTOU add and take away a worker, SIGHUP takes code and log
-    anew. Signing keys come from RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
+    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGUSR1 kills the
+    running jobs and puts them back; SIGUSR2 or Ctrl-Z pauses, SIGCONT resumes; SIGTTIN and SIGTTOU
+    add and take away a worker; SIGHUP takes code, settings and log anew. Signing keys come from
+    RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
     Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
     rqd.toml; `rqd config` shows what is in force.
     """

@@ -187,7 +187,7 @@ class Keys:
 # Named by the scripts alone:
 #   suspended         SET of queues that have work, instead of nonempty, while all are paused
 #   nonempty          SET of queues whose ready set has members
-#   counters          HASH: back, front (places), fence, seen, reap_after (us)
+#   counters          HASH: back, front (places), fence, seen, reap_after (us), behind (in endings)
 #   control:<master>  LIST of commands as JSON, until obeyed
 #   endings           LIST of ended jobs some of whose dependents were not told yet
 #   ended:<name>      ZSET of these dependents, until they were

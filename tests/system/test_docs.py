@@ -45,7 +45,7 @@ RUN_LANGUAGES = {"sh", "bash", "shell", "console", "python", "py"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 MARKER = re.compile(r"<!-- test: (.+) -->\n\Z")
 ID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,12 @@ def test_no_code_on_a_page_goes_unmarked(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_pages_links_lead_somewhere(page: Path) -> None:
-    broken = [to for to in LINK.findall(page.read_text()) if not (page.parent / to).exists()]
+    broken = [
+        f"{to}#{anchor}" if anchor else to
+        for to, anchor in LINK.findall(page.read_text())
+        if not (page.parent / to).exists()
+        or (anchor and anchor not in anchors_of(page.parent / to if to else page))
+    ]
 
     assert broken == []
 
@@ -186,6 +191,16 @@ def test_the_key_table_has_every_key_and_no_other() -> None:
     documented = re.findall(r"^\| `([a-z]+[^`]*)` \| ([A-Z]+) \|", page, re.M)
 
     assert dict(documented) == keys_in_code()
+
+
+def test_the_scripts_make_no_key_that_is_not_in_the_table() -> None:
+    scripts = "".join(path.read_text() for path in (ROOT / "rqd/store/lua").rglob("*.lua"))
+    code = re.sub(r"--.*", "", scripts)
+    made = set(re.findall(r"\bP \.\. '([^']+)'", code))
+    beginnings = {re.split("<", key)[0] for key in keys_in_code()}
+
+    # One script wakes whom it is told to.
+    assert made - {"wake:"} - beginnings == set()
 
 
 def test_the_state_diagram_has_every_status() -> None:
@@ -213,6 +228,16 @@ def test_every_decision_is_listed() -> None:
     for page in folder.glob("[0-9]*.md"):
         title = page.read_text().splitlines()[0].removeprefix("# ")
         assert f"[{title}]({page.name})" in listed
+
+
+def anchors_of(page: Path) -> set[str]:
+    """What a page's headings are called in links."""
+    text = FENCE.sub("", page.read_text())
+    shown = [
+        re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", head)
+        for head in re.findall(r"^#+ (.+)$", text, re.M)
+    ]
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in shown}
 
 
 def keys_in_code() -> dict[str, str]:
