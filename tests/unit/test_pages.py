@@ -17,6 +17,20 @@ from rqd.cli.job import _describe_attempt
 from rqd.cli.main import cli
 from rqd.cron import _IN_FILES
 from rqd.daemon.signals import HANDLED
+from rqd.model.outcome import (
+    AskedAgain,
+    Crashed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Parked,
+    Raised,
+    Refused,
+    Released,
+    Stopped,
+    TimedOut,
+    cause,
+)
 from rqd.options import WAITS, JobOptions
 from rqd.results import _DETAILS, Result
 
@@ -77,6 +91,15 @@ def test_the_architecture_page_lists_every_module_of_the_daemon_once() -> None:
     modules = {path.stem for path in (ROOT / "rqd" / "daemon").glob("*.py")} - {"__init__"}
 
     assert sorted(listed) == sorted(modules)
+
+
+def test_contributors_are_told_of_every_command_and_folder_of_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    programs = {f"bin/{path.name}" for path in (ROOT / "bin").iterdir() if not path.suffix}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+
+    assert {one for one in programs if f"`{one}`" not in page} == set()
+    assert {one for one in folders if not re.search(rf"\b{one} \(|\b{one},", page)} == set()
 
 
 def test_the_command_lines_page_names_every_command() -> None:
@@ -167,6 +190,30 @@ def test_the_forensics_page_lists_every_field_of_an_attempt() -> None:
     assert sorted(name for row in rows for name in quoted(row[0])) == sorted(
         _describe_attempt(attempt)
     )
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Raised("builtins.ValueError", "no", ""),
+        AskedAgain(3),
+        TimedOut(60, killed=True),
+        OutOfMemory(2**30, 2**29),
+        Crashed(signal=9),
+        Crashed(exit_status=3),
+        Released("its daemon stops"),
+        Lost("its zygote died"),
+        Refused("not signed"),
+        Parked("signed with another key", 30),
+        Stopped("ann"),
+    ],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_the_forensics_page_says_what_a_cause_means(outcome: Outcome) -> None:
+    rows = rows_of(text_of("docs/forensics.md"), "| a cause that begins with |")
+    beginnings = [name.rstrip(".") for row in rows for name in quoted(row[0])]
+
+    assert sum(cause(outcome).startswith(one) for one in beginnings) == 1
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/operating.md"])
