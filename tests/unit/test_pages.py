@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 
+from rqd import exceptions
 from rqd.cli.cron import command as cron
 from rqd.cli.job import _describe_attempt
 from rqd.cli.main import cli
@@ -132,6 +133,13 @@ def test_the_enqueueing_page_lists_every_option_of_enqueue() -> None:
     assert sorted(listed) == sorted(
         {*JobOptions.__dataclass_fields__, *WAITS, "pipeline"} - {"group_id"}
     )
+
+
+def test_the_enqueueing_page_lists_every_error() -> None:
+    rows = rows_of(text_of("docs/enqueueing.md"), "| error |")
+    listed = [name for row in rows for name in quoted(row[0])]
+
+    assert sorted([*listed, "RqdError"]) == sorted(exceptions.__all__)
 
 
 def test_the_enqueueing_page_names_every_option_of_the_command() -> None:
