@@ -5,6 +5,7 @@ tests/system/test_docs.py runs what they show.
 
 import ast
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ import pytest
 
 from rqd import exceptions
 from rqd.cli.cron import command as cron
+from rqd.cli.enqueue import EX_JOB_FAILED
 from rqd.cli.job import _describe_attempt
-from rqd.cli.main import cli
+from rqd.cli.job_actions import EX_STILL_RUNS
+from rqd.cli.main import _STATUS, cli
+from rqd.cli.retry import EX_REFUSED
 from rqd.cron import _IN_FILES
+from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
+from rqd.daemon.renewal import _FOR_A_START
 from rqd.daemon.signals import HANDLED
 from rqd.model.outcome import (
     AskedAgain,
@@ -157,6 +163,22 @@ def test_the_schedules_page_lists_what_an_entry_may_have() -> None:
 
     assert sorted(in_files) == sorted({*_IN_FILES, "[NAME]"})
     assert spelt == added - EVERYWHERE
+
+
+def test_the_command_lines_page_lists_every_exit_status() -> None:
+    rows = rows_of(text_of("docs/command-line.md"), "| status |")
+    listed = {int(status) for row in rows for status in row[0].split(", ")}
+    of_commands = {EX_JOB_FAILED, EX_STILL_RUNS, EX_REFUSED, *(code for _, code in _STATUS)}
+    of_start = {EX_TEMPFAIL, _EX_CONFIG, 128 + signal.SIGABRT}
+
+    assert listed == {0, *of_commands, *of_start, 128 + signal.SIGINT}
+
+
+def test_the_settings_page_says_which_settings_need_a_restart() -> None:
+    told = re.search(r"^- (`.*) need a restart", text_of("docs/settings.md"), re.M)
+
+    assert told is not None
+    assert {name.replace("-", "_") for name in quoted(told[1])} == set(_FOR_A_START)
 
 
 def test_the_settings_page_lists_every_other_variable_that_is_read() -> None:
