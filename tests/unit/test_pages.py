@@ -40,6 +40,7 @@ from rqd.model.outcome import (
 )
 from rqd.options import WAITS, JobOptions
 from rqd.results import _DETAILS, Result
+from tests.unit.test_layout import ZYGOTE_SIDE
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(
@@ -98,6 +99,8 @@ def test_the_architecture_page_lists_every_module_of_the_daemon_once() -> None:
     modules = {path.stem for path in (ROOT / "rqd" / "daemon").glob("*.py")} - {"__init__"}
 
     assert sorted(listed) == sorted(modules)
+    rows = rows_of(page, "| the zygote and its children |")
+    assert {name.removesuffix(".py") for row in rows for name in quoted(row[0])} == ZYGOTE_SIDE
 
 
 def test_contributors_are_told_of_every_command_and_folder_of_tests() -> None:
