@@ -48,7 +48,7 @@ class Ahead:
     def need_jobs_in_s(self, now: float) -> float:
         """When there will be a process with nothing to do, as far as can be told; 0 for now."""
         workers = self._workers
-        if any(worker.wanted and worker.run is None for worker in workers):
+        if any(worker.is_free for worker in workers):
             return 0.0 if workers.has_waiting_child() else _FORK_S
         short = [worker for worker in workers if worker.ahead_wanted(now) > len(worker.ahead)]
         if any(worker.child and worker.child.jobs_left > 0 for worker in short):

@@ -84,7 +84,7 @@ class Children:
         self._assigned: dict[int, Worker] = {}  # those that have got jobs since
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
-        self.has_news = False  # a place has come to life: worth a heartbeat of its own
+        self.has_news = False  # a place has come to life: worth a heartbeat of its own, and a look
         # Before anything is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
         self.oom_counter = OomCounter()

@@ -355,10 +355,13 @@ class Dispatch:
 
     def _start(self, claim: Claim, now: float) -> None:
         self._log.debug("job claimed", **about(claim), worker=claim.worker)
+        worker = self._children.workers.by_number[claim.worker]
         if not self._claims:
             self._refuse(claim, Report(Released("its daemon starts no more jobs", is_usual=True)))
-        elif not self._children.workers.by_number[claim.worker].wanted:
+        elif not worker.wanted:
             self._refuse(claim, Report(Released("its worker was taken away", is_usual=True)))
+        elif worker.lacks_child:
+            self._refuse(claim, Report(Released("no process for it", is_usual=True)))
         elif claim.payload is not None:
             self._admit(claim, now)
         else:

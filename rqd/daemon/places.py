@@ -84,9 +84,12 @@ class Places:
         return [worker for worker in self._workers if parents.get(worker.number) is zygote]
 
     def fill_later(self, worker: Worker, now: float) -> None:
-        """Asks again in a moment, if the worker was not taken away meanwhile."""
+        """Asks again in a moment, if the worker was not taken away meanwhile. No job is claimed for
+        it until it has a child: it would be put back each time that there is none.
+        """
         if worker.wanted:
             self.refill_at[worker.number] = now + _TRY_AGAIN_S
+            worker.lacks_child = True
 
     def take_unfilled(self) -> list[tuple[Worker, OSError]]:
         """The workers for whom no child could be asked since the last call, and why."""
@@ -100,18 +103,21 @@ class Places:
             self.fill(self._workers.by_number[number], now)
 
     def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
-        """A child has arrived; True if it is the first one in its place."""
+        """A child has arrived; True if it is the first one in its place, or one that could not be
+        had before.
+        """
         if zygote is not self._zygotes.serving:
             Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
             return False  # it crossed with a reload, and leaves
-        worker = self._workers.attach(forked, zygote.generation)
+        worker = self._workers.by_number[forked.worker]
+        is_news, worker.has_lived = worker.lacks_child or not worker.has_lived, True
+        self._workers.attach(forked, zygote.generation)
         self.parents[worker.number] = zygote
-        is_first, worker.has_lived = not worker.has_lived, True
         if worker.wanted:
             self.send(worker, now)
         else:
             self._workers.give_no_more(worker, now)  # retired while it was forked
-        return is_first
+        return is_news
 
     def listen(self, worker: Worker) -> None:
         """Hears its child at once from now on, if it may not be quiet; its outputs too."""

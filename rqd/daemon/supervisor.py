@@ -246,6 +246,7 @@ class Master:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)
             duties.hasten(Duty.PULSE, now)
+            self._dispatch.look()  # a worker may be free whose child could not be had before
         self._lifecycle.end_grace(now)
         if now >= self._dispatch.next_promotion_at:
             self._dispatch.next_promotion_at = float("inf")  # the turn's answer sets it anew

@@ -204,6 +204,7 @@ class Worker:
     wanted: bool = True
     child: Child | None = None
     has_lived: bool = False  # it had a child once
+    lacks_child: bool = False  # none could be had for it, so far
     is_shown: bool = False  # its row names a process
     is_quiet: bool = False  # its child is heard when it is time to: see `may_be_quiet`
     run: Run | None = None
@@ -221,6 +222,11 @@ class Worker:
         return self.wanted or self.run is not None
 
     @property
+    def is_free(self) -> bool:
+        """True if it can take a job: it holds none, and has a child or is about to."""
+        return self.wanted and self.run is None and not self.lacks_child
+
+    @property
     def began_at(self) -> float:
         """Since when it has to do with the job it runs; where it has none, its latest one's end."""
         return self.ended_at if self.run is None else max(self.run.claimed_at, self.ended_at)
@@ -231,7 +237,7 @@ class Worker:
         to do.
         """
         has_rested = self.run is None and now > self.ended_at + _AHEAD_S
-        if not self.wanted or has_rested:
+        if not self.wanted or has_rested or self.lacks_child:
             return 0
         pace_s = self.pace_s if self.run is None else max(self.pace_s, now - self.began_at)
         soon = int(_AHEAD_S / max(pace_s, _AHEAD_S / _MOST_AHEAD))

@@ -2,7 +2,8 @@
 
 Knows nothing of Redis and forks nothing (Pitchfork's child table): it is fed with events and says
 what ended. A worker is free while it holds no job, even if its next child is still being forked:
-the claim then waits here for the child, and the fork's cost stays off the path.
+the claim then waits here for the child, and the fork's cost stays off the path. One whose child
+could not be had is free again when it has one.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Workers:
         """Workers that can take a job, those with a waiting child first; none beside a suspect."""
         if self.has_suspect(now):
             return []
-        free = [worker for worker in self if worker.wanted and worker.run is None]
+        free = [worker for worker in self if worker.is_free]
         free.sort(key=lambda worker: worker.child is None or worker.child.jobs_left < 1)
         return [worker.number for worker in free]
 
@@ -114,6 +115,7 @@ class Workers:
         jobs = self.jobs_per_child
         mailbox = forked.mailbox
         worker.child = Child(forked.pid, forked.channel, forked.pidfd, jobs, zygote, mailbox)
+        worker.lacks_child = False
         worker.segments.clear()
         return worker
 

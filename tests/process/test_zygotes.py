@@ -116,6 +116,27 @@ def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descri
     assert [job.wait(WAIT_S).return_value() for job in jobs_made] == [*range(10)]
 
 
+def test_no_job_is_claimed_and_put_back_while_its_process_can_not_be_forked(
+    start_daemon: StartDaemon, there: Backend, queue: Queue
+) -> None:
+    daemon = start_daemon("--preload", "tests.jobs", "--log-level", "debug")
+    zygote = daemon.zygote()
+    await_idle(daemon, there, 1)
+    allow_more = leave_room(zygote, 0)
+    waiting = [queue.enqueue(jobs.multiply, number, 1) for number in range(10)]
+    waiting[0].wait(WAIT_S)
+    tells_so_often(daemon, "can't fork, trying again", 2)
+    claimed = daemon.log().count("job claimed")  # some on their way as the first fork failed
+    tells_so_often(daemon, "can't fork, trying again", 4)
+    assert daemon.log().count("job claimed") == claimed
+    assert len(queue) == 9
+
+    allow_more()
+    assert [job.wait(WAIT_S).return_value() for job in waiting] == [*range(10)]
+    await_idle(daemon, there, 1)
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
 @pytest.mark.parametrize("room", range(4))
 def test_a_master_without_room_for_the_places_of_a_new_zygote_makes_them_when_it_has(
     start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, room: int

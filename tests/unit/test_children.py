@@ -689,6 +689,44 @@ def test_a_worker_whose_place_did_not_come_to_its_zygote_is_given_another(
     play(1, 2, [("zygote", 0), ("zygote", 0), ("place fails", 0), ("zygote", 0), *heard, *resized])
 
 
+@pytest.mark.parametrize("jobs_per_child", [1, 1000])
+@pytest.mark.parametrize(
+    "failing",
+    [
+        [("fork fails", 0), ("zygote", 0)],
+        [("place fails", 0), ("zygote", 0)],
+        [("zygote", 0), ("turn", 0), ("die", 0), ("zygote", 0)],
+        [("reload", 0), ("lacks pipes", 1), ("zygote", 1)],
+    ],
+    ids=lambda steps: steps[-2][0],
+)
+def test_no_job_is_claimed_for_a_worker_whose_process_could_not_be_had_before_there_is_one(
+    jobs_per_child: int, failing: list[tuple[str, int]]
+) -> None:
+    stage = Stage(jobs_per_child, workers=1, jobs=1)
+    workers, ahead = stage.children.workers, stage.children.ahead
+    try:
+        stage.do("zygote", 0)
+        stage.do("turn", 0)
+        assert workers.free_numbers(stage.now) == [1]  # its process is on its way
+        workers.by_number[1].note_pace(0.001)
+        workers.by_number[1].ended_at = stage.now
+        for step, at in [*failing, ("turn", 0)]:
+            stage.do(step, at)
+        for wait_s in (0, 0.5):  # when it is asked for anew
+            assert [*workers.free_numbers(stage.now), *ahead.numbers(stage.now)] == []
+            stage.now += wait_s
+            stage.do("turn", 0)
+        stage.children.has_news = False
+        stage.do("zygote", len(stage.alive) - 1)
+        stage.do("turn", 0)
+        assert workers.free_numbers(stage.now) == [1]
+        assert stage.children.has_news  # at which a job is looked for
+        stage.go_on()
+    finally:
+        stage.close()
+
+
 def test_a_job_goes_back_where_its_worker_has_no_place_for_a_process() -> None:
     stage = Stage(jobs_per_child=1, workers=1, jobs=1)
     try:
