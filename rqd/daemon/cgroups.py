@@ -100,8 +100,16 @@ class PlaceGroup:
             self._limit_bytes = limit_bytes
 
     def open(self) -> list[int]:
-        """Descriptors by which to join it and to kill all in it; they are the caller's."""
-        return [self._open("cgroup.procs"), self._open("cgroup.kill")]
+        """Descriptors by which to join it and to kill all in it; they are the caller's.
+
+        Raises OSError.
+        """
+        join_fd = self._open("cgroup.procs")
+        try:
+            return [join_fd, self._open("cgroup.kill")]
+        except OSError:
+            os.close(join_fd)
+            raise
 
     def take_oom_kill(self) -> OomKill | None:
         """What the kernel has killed for in this group since the last call, if it has."""
@@ -143,11 +151,16 @@ class Subtree:
 
     def make_place(self, zygote: int, worker: int) -> PlaceGroup:
         """A group for this worker's children. Raises OSError."""
-        name = f"{_PREFIX}{os.getpid()}-{zygote}-{worker}"
-        group = PlaceGroup(self.folder / name, self.controllers)
-        if self.limits.processes is not None and "pids" in self.controllers:
-            group.limit_processes(self.limits.processes)
-        group.limit_memory(self.limits.memory_bytes)
+        folder = self.folder / f"{_PREFIX}{os.getpid()}-{zygote}-{worker}"
+        try:
+            group = PlaceGroup(folder, self.controllers)
+            if self.limits.processes is not None and "pids" in self.controllers:
+                group.limit_processes(self.limits.processes)
+            group.limit_memory(self.limits.memory_bytes)
+        except OSError:
+            with suppress(OSError):
+                folder.rmdir()  # it may be tried again
+            raise
         return group
 
 

@@ -32,6 +32,7 @@ _MOST_READS = 16
 # Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
 _MOST_UNHEARD = 6
 _MAX_FDS = 253  # the kernel's limit for one message
+_LACKS_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ class ZygoteProcess:
             made += (life := os.pipe2(os.O_CLOEXEC))
             stacks = StackFile()
             made.append(stacks.fd)
-            fds = [output[1], life[0], stacks.share(), *self._open_group(worker)]
+            made.append(shared_fd := stacks.share())
+            fds = [output[1], life[0], shared_fd, *self._open_group(worker)]
         except OSError:
             _close_all(made)
             raise
@@ -188,16 +190,24 @@ class ZygoteProcess:
 
     def _open_group(self, worker: int) -> list[int]:
         """Where its children join their control group, and by what all in it is killed; nothing
-        where there is none.
+        where there is none. Raises OSError where that may only be for a moment.
         """
         if self._subtree is None:
             return []
         try:
-            group = self.groups[worker] = self._subtree.make_place(self.pid, worker)
-            return group.open()
+            group = self._subtree.make_place(self.pid, worker)
+            try:
+                fds = group.open()
+            except OSError:
+                group.remove()
+                raise
         except OSError as error:
+            if error.errno in _LACKS_DESCRIPTORS:
+                raise
             self.group_error = str(error)
             return []
+        self.groups[worker] = group
+        return fds
 
     def forget_place(self, worker: int) -> None:
         """Closes this place's pipes, as it has not got them: `fill` sends others."""

@@ -11,12 +11,20 @@ import psutil
 import pytest
 
 from rqd import Queue
+from rqd.connection import Backend
 from rqd.daemon.cgroups import available_controllers, own_group
 from rqd.job import Job
 from rqd.results import Result
 from tests import hungry_jobs, jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
+from tests.process.test_zygotes import (
+    await_idle,
+    descriptors,
+    leave_room_at_reload,
+    tells_so_often,
+    write_slow,
+)
 from tests.waiting import eventually, has_text
 
 WAIT_S = 20.0
@@ -101,6 +109,28 @@ def test_each_place_has_a_group_and_what_escapes_from_a_job_dies_with_it(
     assert f"rqd-{daemon.pid}-{daemon.zygote().pid}-1" in other.return_value
     groups = [path.name for path in delegated.iterdir() if path.is_dir()]
     assert len(groups) == 2, groups
+
+
+@pytest.mark.parametrize("room", [4, 5])  # a place takes six, two of its group; a child leaves two
+def test_a_place_for_whose_group_descriptors_lack_is_made_when_there_are_some(
+    start_daemon: StartDaemon, there: Backend, within: list[str], tmp_path: Path, room: int
+) -> None:
+    write_slow(tmp_path)
+    limited = ("--max-memory", "512M")
+    daemon = start_daemon("--preload", "slow", *limited, cwd=tmp_path, within=within)
+    await_idle(daemon, there, 1)
+    before = len(descriptors(daemon.pid))
+
+    allow_more = leave_room_at_reload(daemon, tmp_path, room)
+    tells_so_often(daemon, "can't fork, trying again", 1)
+    allow_more()
+
+    tells_so_often(daemon, "zygote gone", 1)
+    await_idle(daemon, there, 1)
+    zygote = daemon.zygote()
+    (child,) = zygote.children()
+    assert group_of(child.pid) == f"{group_of(daemon.pid)}-{zygote.pid}-1"
+    assert len(descriptors(daemon.pid)) == before
 
 
 def test_a_group_with_other_processes_is_left_alone(

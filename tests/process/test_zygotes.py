@@ -85,6 +85,30 @@ def await_idle(daemon: Daemon, there: Backend, count: int) -> None:
     eventually(lambda: daemon.zygote().status() == psutil.STATUS_SLEEPING)
 
 
+def write_slow(folder: Path) -> None:
+    """A module `slow`, whose import waits as long as `wait` is there."""
+    (folder / "slow.py").write_text(
+        "import os, time\n"
+        "while os.path.exists('wait'):\n"
+        "    open('waits', 'w').close()\n"
+        "    time.sleep(0.01)\n"
+    )
+
+
+def leave_room_at_reload(daemon: Daemon, folder: Path, count: int) -> Callable[[], object]:
+    """Reloads a daemon whose application is `slow`; it can open so many descriptors more by the
+    time that its new zygote is ready. What takes that back.
+    """
+    (folder / "wait").touch()
+    daemon.signal(signal.SIGHUP)
+    eventually((folder / "waits").exists, WAIT_S)
+    master = psutil.Process(daemon.pid)
+    eventually(lambda: master.status() == psutil.STATUS_SLEEPING)
+    allow_more = leave_room(master, count)
+    (folder / "wait").unlink()
+    return allow_more
+
+
 @pytest.mark.parametrize("per_child", ["1", "100"])
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 6])
 def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descriptors(
@@ -141,23 +165,12 @@ def test_no_job_is_claimed_and_put_back_while_its_process_can_not_be_forked(
 def test_a_master_without_room_for_the_places_of_a_new_zygote_makes_them_when_it_has(
     start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, room: int
 ) -> None:
-    (tmp_path / "slow.py").write_text(
-        "import os, time\n"
-        "while os.path.exists('wait'):\n"
-        "    open('waits', 'w').close()\n"
-        "    time.sleep(0.01)\n"
-    )
+    write_slow(tmp_path)
     daemon = start_daemon("--preload", "slow", workers=2, cwd=tmp_path)
     await_idle(daemon, there, 2)
     before = len(descriptors(daemon.pid))
-    (tmp_path / "wait").touch()
-    daemon.signal(signal.SIGHUP)
-    eventually((tmp_path / "waits").exists, WAIT_S)
-    master = psutil.Process(daemon.pid)
-    eventually(lambda: master.status() == psutil.STATUS_SLEEPING)
 
-    allow_more = leave_room(master, room)
-    (tmp_path / "wait").unlink()
+    allow_more = leave_room_at_reload(daemon, tmp_path, room)
     tells_so_often(daemon, " reloaded", 1)
     tells_so_often(daemon, "can't fork, trying again", 1)
     allow_more()
