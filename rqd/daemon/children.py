@@ -27,7 +27,7 @@ from rqd.daemon.places import Places
 from rqd.daemon.worker import Run, Worker
 from rqd.daemon.workers import Workers
 from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed, Ready, ZygoteEvent
-from rqd.daemon.zygote_process import ZygoteProcess
+from rqd.daemon.zygote_process import ZygoteProcess, close_forked
 from rqd.daemon.zygote_spawn import settings_of_zygote
 from rqd.daemon.zygotes import Zygotes, ZygotesState
 from rqd.model.outcome import (
@@ -310,6 +310,7 @@ class Children:
             events = zygote.receive()
             strange = [e for e in events if getattr(e, "worker", 1) not in self.workers.by_number]
             if strange:
+                close_forked(events)
                 raise FrameError(f"a report of no worker of ours: {strange[0]}")
             return events
         except FrameError as error:

@@ -107,7 +107,7 @@ class Places:
         had before.
         """
         if zygote is not self._zygotes.serving:
-            Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
+            forked.close()
             return False  # it crossed with a reload, and leaves
         worker = self._workers.by_number[forked.worker]
         is_news, worker.has_lived = worker.lacks_child or not worker.has_lived, True

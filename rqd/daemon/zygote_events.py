@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ class Forked:
     channel: socket.socket
     pidfd: int
     mailbox: Mailbox | None = None
+
+    def close(self) -> None:
+        """Lets go of the child: it leaves."""
+        # A child that was forked before these ends had reached us has copies of them.
+        self.channel.shutdown(socket.SHUT_RDWR)
+        self.channel.close()
+        os.close(self.pidfd)
+        if self.mailbox is not None:
+            self.mailbox.close()
 
 
 @dataclass(frozen=True, slots=True)

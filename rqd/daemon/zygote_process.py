@@ -28,7 +28,7 @@ from rqd.daemon.zygote_events import (
 )
 from rqd.daemon.zygote_spawn import ZygoteSettings, spawn
 
-_MOST_READS = 16
+_MOST_READS, _READ_BYTES = 16, 65536
 # Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
 _MOST_UNHEARD = 6
 _MAX_FDS = 253  # the kernel's limit for one message
@@ -70,7 +70,7 @@ class ZygoteProcess:
         self._control.setblocking(False)
         self._reader = FrameReader()
         self._fds: list[int] = []
-        self._are_fds_cut = False  # in the message that is being read
+        self._are_fds_cut = False  # of the latest message that had some
         self._outbox: list[tuple[bytes, list[int]]] = []
         self.outputs: dict[int, int] = {}  # where what a worker's children print is read
         self._subtree = subtree
@@ -154,7 +154,7 @@ class ZygoteProcess:
         lines = b""
         for _ in range(_MOST_READS):
             try:
-                data = os.read(self.output_fd, 65536)
+                data = os.read(self.output_fd, _READ_BYTES)
             except BlockingIOError:
                 return lines, True
             if not data:
@@ -244,32 +244,43 @@ class ZygoteProcess:
     def receive(self) -> list[ZygoteEvent]:
         """What has been reported since the last call. Raises FrameError on nonsense."""
         events: list[ZygoteEvent] = []
-        while True:
+        try:
+            while self._receive(events):
+                pass
+        except FrameError:
+            close_forked(events)
+            raise
+        return events
+
+    def _receive(self, events: list[ZygoteEvent]) -> bool:
+        """Takes what one read brings; False if there is no more."""
+        # The rest of a message whose descriptors were cut is read frame by frame: not together with
+        # a next one, whose descriptors it would take.
+        most = _missing_bytes(self._reader.rest) if self._are_fds_cut else _READ_BYTES
+        try:
+            data, ancillary, flags, _ = self._control.recvmsg(
+                most, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        if not data:
+            return False  # its pidfd tells that it is gone
+        self._unheard = 0
+        for _, _, packed in ancillary:
+            fds = array.array("i")
+            fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
+            self._fds += fds
+        is_cut = bool(flags & socket.MSG_CTRUNC)
+        if ancillary or is_cut:  # else it goes on with the message before
+            self._are_fds_cut = is_cut
+        for kind, fields in self._reader.feed(data):
             try:
-                data, ancillary, flags, _ = self._control.recvmsg(
-                    65536, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                return events
-            except ConnectionResetError:
-                return events
-            if not data:
-                return events  # its pidfd tells that it is gone
-            self._unheard = 0
-            for _, _, packed in ancillary:
-                fds = array.array("i")
-                fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
-                self._fds += fds
-            self._are_fds_cut = bool(flags & socket.MSG_CTRUNC)
-            for kind, fields in self._reader.feed(data):
-                try:
-                    events.append(self._event(kind, fields))
-                except (ValueError, IndexError) as error:
-                    raise FrameError(f"a report of kind {kind} that is none") from error
-            while self._are_fds_cut and self._fds:
-                os.close(self._fds.pop())  # half of a pair
-            if len(data) < 65536 and not ancillary:
-                return events
+                events.append(self._event(kind, fields))
+            except (ValueError, IndexError) as error:
+                raise FrameError(f"a report of kind {kind} that is none") from error
+        while self._are_fds_cut and self._fds:
+            os.close(self._fds.pop())  # half of a pair
+        return self._are_fds_cut or bool(ancillary) or len(data) == _READ_BYTES
 
     def exit_status(self) -> int | None:
         """How it ended (negative: by that signal), None while it runs; reaps it."""
@@ -376,6 +387,20 @@ class ZygoteProcess:
                 return  # too many of this user's are on their way to others (unix(7))
             del self._outbox[0]
             _close_all(fds)
+
+
+def close_forked(events: list[ZygoteEvent]) -> None:
+    """Lets go of the children among what was reported: nobody takes them."""
+    for event in events:
+        if isinstance(event, Forked):
+            event.close()
+
+
+def _missing_bytes(begun: bytes) -> int:
+    """How many end a frame that has begun, or its length; no more than one reads."""
+    if len(begun) < 4:
+        return 4 - len(begun)
+    return min(4 + int.from_bytes(begun[:4], "big") - len(begun), _READ_BYTES)
 
 
 def _close_all(fds: list[int]) -> None:

@@ -8,16 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from resource import RLIMIT_NOFILE, prlimit
 
 import psutil
 import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
+from rqd.daemon import frames
 from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FrameReader
+from rqd.daemon.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.zygote_events import Forked, ForkFailed
 from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
@@ -48,18 +52,19 @@ def test_a_zygote_that_dies_whenever_it_has_forked_is_replaced_after_a_growing_p
 
 
 def descriptors(pid: int) -> set[int]:
-    return set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    listed = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    return {fd for fd in listed if os.path.lexists(f"/proc/{pid}/fd/{fd}")}  # not the listing's
 
 
 def leave_room(process: psutil.Process, count: int) -> Callable[[], object]:
     """Lets a process open so many descriptors more; what takes that back."""
-    usual, used = process.rlimit(psutil.RLIMIT_NOFILE), descriptors(process.pid)
+    usual, used = prlimit(process.pid, RLIMIT_NOFILE), descriptors(process.pid)
     limit = 0
     while limit in used or count:
         count -= limit not in used
         limit += 1
-    process.rlimit(psutil.RLIMIT_NOFILE, (limit, usual[1]))
-    return lambda: process.rlimit(psutil.RLIMIT_NOFILE, usual)
+    prlimit(process.pid, RLIMIT_NOFILE, (limit, usual[1]))
+    return lambda: prlimit(process.pid, RLIMIT_NOFILE, usual)
 
 
 def tells_so_often(daemon: Daemon, event: str, number: int) -> None:
@@ -210,8 +215,9 @@ def test_a_child_that_its_zygote_can_not_watch_is_ended_and_forked_anew(
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
 
 
-def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
-    before = descriptors(os.getpid())
+@contextmanager
+def far_end(*received_fds: int) -> Iterator[tuple[ZygoteProcess, socket.socket]]:
+    """A zygote at its master's end, and the socket on which the test plays it."""
     near, far = socket.socketpair()
     with far, subprocess.Popen([sys.executable, "-c", ""]) as process:
         told = ZygoteState(
@@ -220,7 +226,7 @@ def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
             pidfd=os.pidfd_open(process.pid),
             rss_bytes=0,
             said=FrameReader(),
-            received_fds=(os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)),
+            received_fds=received_fds,
             outputs=(),
             lives=(),
             groups=(),
@@ -230,5 +236,92 @@ def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
             printed=Tail(),
             has_mailboxes=False,
         )
-        ZygoteProcess.take_over(told, None).close(WAIT_S)
+        zygote = ZygoteProcess.take_over(told, None)
+        try:
+            yield zygote, far
+        finally:
+            zygote.close(WAIT_S)
+
+
+def forked(worker: int) -> bytes:
+    return encode_frame(frames.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
+
+
+def tell(far: socket.socket, workers: list[int], first_bytes: int = 1000) -> bytes:
+    """Tells of new children, with all descriptors in the first part; the rest is not sent yet.
+
+    Into each channel its worker's number is written.
+    """
+    report = b"".join(map(forked, workers))
+    fds = []
+    for worker in workers:
+        near, child = socket.socketpair()
+        child.sendall(b"%d" % worker)
+        child.close()
+        fds += [near.detach(), os.open(os.devnull, os.O_RDONLY)]
+    socket.send_fds(far, [report[:first_bytes]], fds)
+    for fd in fds:
+        os.close(fd)
+    return report[first_bytes:]
+
+
+def heard(zygote: ZygoteProcess) -> dict[int, bool]:
+    """By worker, whether its child has come, with its own channel."""
+    news = {}
+    for event in zygote.receive():
+        assert isinstance(event, Forked | ForkFailed)
+        news[event.worker] = isinstance(event, Forked)
+        if isinstance(event, Forked):
+            assert event.channel.recv(100) == b"%d" % event.worker
+            event.close()
+    return news
+
+
+@pytest.mark.parametrize("broken", [b"\xff" * 9, encode_frame(99), encode_frame(frames.EXITED)])
+def test_what_came_of_children_before_a_broken_report_is_closed(broken: bytes) -> None:
+    before = descriptors(os.getpid())
+    with far_end() as (zygote, far):
+        tell(far, [1, 2])
+        far.sendall(broken)
+        with pytest.raises(FrameError):
+            zygote.receive()
+    assert descriptors(os.getpid()) == before
+
+
+@pytest.mark.parametrize("first_bytes", [1, 20, 21, 22, 41])  # of twice 21
+def test_a_report_may_come_in_parts_with_all_descriptors_in_the_first(first_bytes: int) -> None:
+    with far_end() as (zygote, far):
+        rest = tell(far, [1, 2], first_bytes)
+        news = heard(zygote)
+        far.sendall(rest)
+        assert news | heard(zygote) == {1: True, 2: True}
+
+
+@pytest.mark.parametrize("room", [0, 1, 4, 5])
+@pytest.mark.parametrize("first_bytes", [1, 21, 45, 62])  # of three times 21
+def test_a_report_whose_descriptors_find_no_room_takes_none_of_the_next_one(
+    first_bytes: int, room: int
+) -> None:
+    before = descriptors(os.getpid())
+    with far_end() as (zygote, far):
+        rest = tell(far, [1, 2, 3], first_bytes)
+        allow_more = leave_room(psutil.Process(), room)
+        try:
+            news = heard(zygote)
+        finally:
+            allow_more()
+        far.sendall(rest)
+        tell(far, [4, 5])
+        news |= heard(zygote)
+    assert sorted(news) == [1, 2, 3, 4, 5]
+    assert not news[3]
+    assert news[4]
+    assert news[5]
+    assert descriptors(os.getpid()) == before
+
+
+def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
+    before = descriptors(os.getpid())
+    with far_end(os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)):
+        pass
     assert descriptors(os.getpid()) == before
