@@ -108,7 +108,7 @@ class Child:
         inbox.mailbox = mailbox
         teller.pid = pid
         outputs = _outputs(mailbox) if jobs > 1 else None
-        own = fstat(channel.fileno()).st_ino if jobs > 1 else 0
+        own = fstat(channel.fileno()).st_ino
         for left in range(jobs, 0, -1):
             fields = inbox.next_job()
             if fields is None:
@@ -121,7 +121,7 @@ class Child:
             _flush()
             if getpid() != pid:
                 _exit(0)  # the job forked and returned in both: only the child itself answers
-            if own and fstat(channel.fileno()).st_ino != own:
+            if fstat(channel.fileno()).st_ino != own:
                 # Of its answer nobody would hear, nor of its end while it waits for the next one.
                 raise OSError("the job has put something else in the place of its channel")
             # The job closed or turned them, or left a process that may write there: the next one

@@ -342,16 +342,15 @@ def test_a_job_that_closes_every_descriptor_fails_as_a_crash(
     assert is_well(daemon)
 
 
-@pytest.mark.parametrize(("per_child", "status"), [(1, 0), (2, 70), (100, 70)])
+@pytest.mark.parametrize("per_child", [1, 2, 100])
 @pytest.mark.parametrize("timeout", [-1, 60])
 def test_a_job_that_turns_its_channel_fails_as_a_crash_once_it_returns(
-    start_daemon: StartDaemon, queue: Queue, per_child: int, status: int, timeout: int
+    start_daemon: StartDaemon, queue: Queue, per_child: int, timeout: int
 ) -> None:
     daemon = start_daemon("--jobs-per-child", str(per_child))
     result = ended(queue.enqueue(hostile_jobs.turn_the_channel, job_timeout=timeout))
-    assert result.cause == f"crashed: exit status {status}"
-    said = "the job has put something else in the place of its channel" in result.output
-    assert said == (per_child > 1)
+    assert result.cause == "crashed: exit status 70"
+    assert "the job has put something else in the place of its channel" in result.output
     assert works(queue)
     assert is_well(daemon)
 
