@@ -68,14 +68,19 @@ class Lifecycle:
             return "paused"
         if self.is_suspended:
             return "suspended"
-        return "busy" if self._children.workers.runs() else "idle"
+        return "busy" if self.busy else "idle"
+
+    @property
+    def busy(self) -> int:
+        """How many of its workers are."""
+        return self._children.workers.busy(self._dispatch.unrecorded)
 
     def standing(self) -> dict[str, Any]:
         """How it stands, for who asked something of it."""
         workers = self._children.workers
         return {
             "state": self.state,
-            "busy": len(workers.runs()),
+            "busy": self.busy,
             "workers": sum(worker.wanted for worker in workers),
         }
 

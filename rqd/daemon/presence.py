@@ -123,7 +123,7 @@ class Presence:
         gauge = self._gauge
         held = children.workers.held() + unrecorded
         ending = {run.worker: run for run in unrecorded}
-        busy = sum(one.run is not None or one.number in ending for one in workers)
+        busy = children.workers.busy(unrecorded)
         highest = max(children.workers.by_number)
         beat = Beat(
             master=self._instance.name,
@@ -147,12 +147,10 @@ class Presence:
         gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
         return self._link.attempt(lambda: self._link.store.beat(beat), now)
 
-    def announce(self, state: str, children: Children, is_upgrading: bool) -> None:
+    def announce(self, state: str, busy: int, children: Children, is_upgrading: bool) -> None:
         """Title, STATUS and READY, whenever what they say has changed."""
         config = self._config
-        workers = children.workers
-        wanted = sum(worker.wanted for worker in workers)
-        busy = len(workers.runs())
+        wanted = sum(worker.wanted for worker in children.workers)
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
         if state == "starting":
             text = state

@@ -158,8 +158,8 @@ class Master:
             self._dispatch.tell_recorded()
             self._dispatch.arm_waiter(now)
             self._upgrade.perform(now)
-            state = self._lifecycle.state
-            self._presence.announce(state, self._children, self._upgrade.is_under_way)
+            state, busy = self._lifecycle.state, self._lifecycle.busy
+            self._presence.announce(state, busy, self._children, self._upgrade.is_under_way)
             self._lifecycle.end_by_itself(now)
 
     def _next_due(self) -> float:

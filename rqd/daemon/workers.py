@@ -8,7 +8,7 @@ could not be had is free again when it has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon import frames
@@ -87,6 +87,11 @@ class Workers:
     def runs(self) -> list[Run]:
         """The jobs that run, or start as soon as there is a child for them."""
         return [worker.run for worker in self if worker.run is not None]
+
+    def busy(self, unrecorded: Collection[Run]) -> int:
+        """How many workers have a job, or had one whose end is not recorded yet: one of these."""
+        ending = {run.worker for run in unrecorded}
+        return sum(one.run is not None or (one.wanted and one.number in ending) for one in self)
 
     def held(self) -> list[Run]:
         """All jobs that are leased to this master: those that run, and those behind them."""

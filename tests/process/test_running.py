@@ -18,6 +18,7 @@ from rqd.job import Job
 from rqd.results import Result
 from rqd.store.scripts import load_script
 from tests import jobs
+from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.relay import Relay
 from tests.servers import RedisServer
@@ -428,6 +429,28 @@ def test_an_outcome_that_redis_refuses_is_recorded_once_it_can_be(
     assert held.attempt == 1
     assert ended(queue.enqueue(jobs.multiply, 2, 4)).return_value == 8
     assert daemon.stop() == 0
+
+
+def test_a_worker_is_busy_until_the_end_of_its_job_is_recorded_wherever_that_is_told(
+    start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis, fifo: str
+) -> None:
+    daemon = start_daemon("--name", "web", workers=2)
+    state_home = {"XDG_STATE_HOME": str(daemon.log_path.parent / "state")}
+
+    def told(busy: int, state: str) -> bool:
+        daemon.signal(signal.SIGCONT)  # at which its state is shown on this host
+        health = rqd("healthcheck", env=state_home).out
+        return f"rqd: master [default] {busy}/2 busy" in daemon.titles() and state in health
+
+    held = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: held.is_started)
+    redis_client.set("{rqd}:leases", "no sorted set")
+    Path(fifo).write_text("")
+    eventually(lambda: "turn refused by redis" in daemon.log())
+    eventually(lambda: told(1, "web: busy"), 5.0, daemon.state)
+    redis_client.delete("{rqd}:leases")
+    assert ended(held).return_value == "done"
+    eventually(lambda: told(0, "web: idle"), 5.0, daemon.state)
 
 
 def test_a_job_sees_the_daemons_environment_and_nothing_of_the_zygotes(
