@@ -346,9 +346,13 @@ class Zygotes:
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
-        else:
+        elif self.serving is not None and self.serving.stands_still:
             self._log.error(
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
+            )
+        else:  # it has died since, and is restarted, or goes round again
+            self._log.error(
+                "the next zygote failed, none is to follow by now", error=last, traceback=traceback
             )
         self._end_following()
 

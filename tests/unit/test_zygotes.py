@@ -253,6 +253,26 @@ def test_one_that_stands_still_is_followed_by_another_and_no_reload_is_told_of_i
     assert (zygotes.serving, zygotes.leaving) == (made[2], [made[1], made[0]])
 
 
+@pytest.mark.parametrize("serving", ["stands still", "died", "goes round again"])
+def test_where_the_next_one_fails_only_one_that_stands_still_is_to_be_replaced_in_a_minute(
+    zygotes: Zygotes, made: list[Any], serving: str
+) -> None:
+    told: list[str] = []
+    log: Any = SimpleNamespace(
+        error=lambda event, **_: told.append(event), info=lambda *_, **_fields: None
+    )
+    zygotes._log = log
+    made[0].stands_still = True
+    zygotes.replace(10.0)
+    if serving == "died":
+        zygotes.note_lost(made[0], -9, 11.0)
+        zygotes.boot(11.0)
+    made[0].stands_still = serving == "stands still"
+    zygotes.note_boot_failed(made[1], "Traceback\nImportError")
+    assert ("trying again in a minute" in told[-1]) == zygotes.is_replacement_due(70.0)
+    assert ("trying again in a minute" in told[-1]) == (serving == "stands still")
+
+
 def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -> None:
     made[0].stands_still = True
     zygotes.replace(10.0)
