@@ -4,14 +4,17 @@ A frame is its body's length (4 bytes, big endian), a kind (1 byte) and fields, 
 bytes) and its bytes. Numbers travel as decimal text. There is nothing in it to execute, so the
 master can read what a job's process wrote. Imported by the zygote: it imports next to nothing.
 
-An upgraded master talks to zygotes and children of the version before: where a frame changes its
-meaning, so does the FORMAT in handover.py.
+An upgraded master talks to zygotes and children of the version before, and one that is not upgraded
+to a zygote that is restarted: where a frame changes its meaning, so does the FORMAT.
 """
 
 from __future__ import annotations
 
 from _signal import SIGRTMIN
 
+# To be raised when a master of this version can't go on with what an earlier one has: the meaning
+# of what is handed over has changed, or what masters, zygotes and children tell one another.
+FORMAT = 3
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 # master -> zygote
@@ -21,7 +24,7 @@ FILL = 1  # worker [at the first FILL of a worker: how many descriptors; + outpu
 EMPTY = 2  # worker: let the place be empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
 # zygote -> master
-READY = 10  # pid, version, rss in bytes
+READY = 10  # pid, version, rss in bytes, FORMAT
 BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error [+ `no place`, if the descriptors of its first FILL did not come]

@@ -19,7 +19,7 @@ from rqd import __version__
 from rqd.daemon.children import ChildrenState
 from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FrameReader
+from rqd.daemon.frames import FORMAT, FrameReader
 from rqd.daemon.mailbox import Mailbox
 from rqd.daemon.news import News
 from rqd.daemon.segments import Segments
@@ -31,9 +31,6 @@ from rqd.model.outcome import Crashed, Lost, OutOfMemory, Raised, Released, Stop
 from rqd.model.records import Claim, Envelope
 from rqd.model.resources import ResourceLimits
 
-# To be raised when a master of this version can't go on with what an earlier one has: the meaning
-# of what is handed over has changed, or what masters, zygotes and children tell one another.
-FORMAT = 3
 _VARIABLE = "RQD_HANDOVER"
 _READ_ANEW = {"crons"}
 

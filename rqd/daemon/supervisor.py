@@ -25,7 +25,8 @@ from rqd.daemon.consumption import Consumption
 from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.embedded import EmbeddedServer
-from rqd.daemon.handover import FORMAT, Handover
+from rqd.daemon.frames import FORMAT
+from rqd.daemon.handover import Handover
 from rqd.daemon.instance import Instance
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log import Log, about, open_log

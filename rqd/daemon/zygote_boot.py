@@ -99,7 +99,7 @@ def main(
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
-    _tell(control, encode_frame(frames.READY, *told))
+    _tell(control, encode_frame(frames.READY, *told, b"%d" % frames.FORMAT))
     Zygote(control, child, stack_at_fd, kept).run()
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 
+from rqd.daemon.frames import FORMAT
 from rqd.daemon.mailbox import Mailbox
 
 
@@ -16,6 +17,7 @@ class Ready:
     pid: int
     version: str
     rss_bytes: int
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)

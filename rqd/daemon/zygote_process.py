@@ -329,7 +329,8 @@ class ZygoteProcess:
             return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
         if kind == frames.READY:
             self.rss_bytes = int(fields[2])
-            return Ready(int(fields[0]), fields[1].decode(errors="replace"), self.rss_bytes)
+            version = fields[1].decode(errors="replace")
+            return Ready(int(fields[0]), version, self.rss_bytes, *map(int, fields[3:4]))
         if kind == frames.BOOT_FAILED:
             return BootFailed(fields[0].decode(errors="replace"))
         if kind == frames.FORK_FAILED:

@@ -217,10 +217,7 @@ class Zygotes:
         """A zygote has imported the application; True if it now serves instead of another."""
         if zygote.pid not in self._boots:
             return False  # it was refused, or ended for a newer one, a moment ago
-        if zygote is self.following and ready.version != __version__:
-            self._refuse(
-                f"rqd itself is {ready.version} by now, this master {__version__}: rqd upgrade"
-            )
+        if not self._may_serve(zygote, ready):
             return False
         self._ready_at, self._boot_s = now, now - self._boots.pop(zygote.pid).since
         self._log.info(
@@ -308,6 +305,37 @@ class Zygotes:
             zygote.close(max(0.0, give_up_at - time.monotonic()))
         self.serving = self.following = None
         self.leaving.clear()
+
+    def _may_serve(self, zygote: ZygoteProcess, ready: Ready) -> bool:
+        """False for one of an rqd that was installed meanwhile where the old code can serve on
+        instead, or that this master does not understand.
+
+        Where none serves there is no other: of the version that this master is there is no code.
+        """
+        is_understood = ready.format == frames.FORMAT
+        if is_understood and ready.version == __version__:
+            return True
+        why = f"rqd itself is {ready.version} by now, this master {__version__}"
+        if zygote is self.following and (self.is_reloading or not is_understood):
+            self._refuse(f"{why}: rqd upgrade")
+        elif not is_understood:
+            self._refuse_reload(f"{why}: restart the daemon")
+            self._log.error(
+                "zygote is of an rqd that its master can't work with: restart the daemon",
+                pid=ready.pid,
+                version=ready.version,
+                master=__version__,
+            )
+            zygote.end()  # another one is tried after a pause that grows
+        else:
+            self._log.warning(
+                "zygote is of another rqd than its master: rqd upgrade",
+                pid=ready.pid,
+                version=ready.version,
+                master=__version__,
+            )
+            return True
+        return False
 
     def _note_request(self, request: str) -> None:
         before = self.reload.requests if self.reload is not None else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -145,7 +146,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     for file, good, bad, why in (
         ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
         ("daemon/child.py", "import sys", "import no_such_module", "no_such_module"),
-        ("daemon/handover.py", "FORMAT = 3", "FORMAT = 4", "(formats 4 and 3): restart the daemon"),
+        ("daemon/frames.py", "FORMAT = 3", "FORMAT = 4", "(formats 4 and 3): restart the daemon"),
         ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
     ):
         installed.edit(file, good, bad)
@@ -161,6 +162,41 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     assert "upgraded" not in daemon.log()
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
+
+
+def test_a_zygote_lost_after_an_installation_is_followed_by_one_of_the_new_version_aloud(
+    start_daemon: StartDaemon, queue: Queue, redis_url: str, installed: Installed
+) -> None:
+    daemon = start(start_daemon, installed)
+    installed.upgrade("9.9.9")
+    daemon.zygote().kill()
+    assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
+    told = "zygote is of another rqd than its master: rqd upgrade pid="
+    assert daemon.log().count(told) == 1
+    assert f"version=9.9.9 master={package.__version__}" in daemon.log()
+
+    ran = rqd("upgrade", url=redis_url)
+    assert ran.status == 0, ran
+    assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
+    assert daemon.log().count(told) == 1
+
+
+def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
+    start_daemon: StartDaemon, queue: Queue, installed: Installed
+) -> None:
+    daemon = start(start_daemon, installed)
+    installed.upgrade("9.9.9")
+    installed.edit("daemon/frames.py", "FORMAT = 3", "FORMAT = 4")
+    daemon.zygote().kill()
+    job = queue.enqueue("shop.version")
+    told = "zygote is of an rqd that its master can't work with: restart the daemon pid="
+    eventually(lambda: daemon.log().count(told) == 3, 20.0, daemon.log)
+    pauses = re.findall(r"zygote lost .*restart_in_s=([\d.]+)", daemon.log())
+    assert pauses[:3] in (["0", "0.2", "0.4"], ["0.0", "0.2", "0.4"])  # and more each time
+    assert job.get_status() is JobStatus.QUEUED
+
+    installed.edit("daemon/frames.py", "FORMAT = 4", "FORMAT = 3")
+    assert job.wait(20).return_value() == "9.9.9"
 
 
 def test_the_trial_of_a_new_version_dies_with_its_master(

@@ -15,8 +15,8 @@ from rqd.daemon import handover
 from rqd.daemon.children import ChildrenState
 from rqd.daemon.config import Config
 from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.handover import FORMAT, Handover
+from rqd.daemon.frames import FORMAT, FrameReader, encode_frame
+from rqd.daemon.handover import Handover
 from rqd.daemon.instance import Instance
 from rqd.daemon.news import News
 from rqd.daemon.worker import Child, Run, Worker

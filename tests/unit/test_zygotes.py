@@ -1,12 +1,14 @@
 """Which zygote serves, and what a reload comes to, without a process."""
 
 import errno
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rqd import __version__
+from rqd.daemon.frames import FORMAT
 from rqd.daemon.zygote_events import Ready
 from rqd.daemon.zygote_process import ZygoteProcess
 from rqd.daemon.zygotes import Zygotes
@@ -128,6 +130,24 @@ def test_another_version_of_rqd_does_not_take_over(zygotes: Zygotes, made: list[
     assert state(zygotes)[1] == "refused"
     assert "rqd itself is 9.9 by now" in state(zygotes)[2]
     assert zygotes.serving == made[0]
+
+
+@pytest.mark.parametrize("is_understood", [True, False])
+@pytest.mark.parametrize("serving", ["stands still", "died"])
+def test_another_version_of_rqd_serves_where_no_other_can_if_it_is_understood(
+    zygotes: Zygotes, made: list[Any], serving: str, is_understood: bool
+) -> None:
+    if serving == "died":
+        zygotes.note_lost(made[0], -9, 10.0)
+        zygotes.boot(10.0)
+    else:
+        made[0].stands_still = True
+        zygotes.replace(10.0)
+    other = replace(ready(made[1], "9.9"), format=FORMAT + (not is_understood))
+    zygotes.note_ready(made[1], other, 11.0)
+    assert made[1].has_ended == (not is_understood)
+    assert zygotes.is_ready == (is_understood or serving == "stands still")
+    assert (zygotes.serving == made[1]) == (is_understood or serving == "died")
 
 
 def test_where_none_serves_the_next_boot_is_the_reload(zygotes: Zygotes, made: list[Any]) -> None:
