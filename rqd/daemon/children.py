@@ -356,6 +356,7 @@ class Children:
         child, serves = worker.child, zygote is self.zygotes.serving
         if not serves and self.places.parents.get(worker.number) is not zygote:
             return []  # what it had to say is known, and the place is the next one's
+        was_to_leave = child is not None and child.leave_by is not None
         if child is not None and child.pid == exited.pid:
             # Closing the channel takes it out of the epoll; until then its end would wake us.
             self.places.stop_hearing(child)
@@ -372,7 +373,7 @@ class Children:
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
             # replaced at once; one that had not begun any would die so again and again.
-            if heard and not _has_died_idle(*heard[-1]):
+            if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
                 self.places.fill(worker, now)
             else:
                 number, status = worker.number, exited.status

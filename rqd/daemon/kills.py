@@ -27,10 +27,14 @@ class Kills:
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason."""
-        if run.verdict is None:
-            run.verdict = verdict
-        run.killed_at = now
-        self._ask(self._workers.by_number[run.worker])
+        worker = self._workers.by_number[run.worker]
+        # Should it end by itself before that, its kill meets no other job.
+        self._workers.give_no_more(worker, now)
+        if run.sent_at is not None:
+            if run.verdict is None:
+                run.verdict = verdict
+            run.killed_at = now
+        self._ask(worker)
 
     def perform(self, now: float) -> None:
         """What is due: deadlines, and kills that went unheard."""

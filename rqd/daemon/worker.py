@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import select
 import socket
 import termios
 import time
@@ -172,6 +173,12 @@ class Child:
         """
         unread = fcntl.ioctl(self.channel, termios.TIOCOUTQ, bytes(4))
         return any(unread)
+
+    def has_hung_up(self) -> bool:
+        """True if nobody has the other end: what was unread there is counted no more."""
+        watch = select.poll()
+        watch.register(self.channel, 0)
+        return bool(watch.poll(0))
 
     @property
     def fds(self) -> tuple[int, ...]:

@@ -226,7 +226,10 @@ class Workers:
             run.set_deadline()
             if run.sent_at is not None and child is not None:
                 # What its child leaves unread is this frame then, and not the job.
-                run.is_taken = run.is_taken or not (child.outbox or child.has_unread())
+                is_taken = not (child.outbox or child.has_unread())
+                if child.has_hung_up():
+                    return worker  # how it ended is on its way
+                run.is_taken = run.is_taken or is_taken
                 told = encode_frame(frames.EXTEND, run.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
             return worker

@@ -13,7 +13,8 @@ from rqd import Queue
 from rqd.job import Job, JobStatus
 from tests import hostile_jobs, jobs
 from tests.daemons import Daemon, StartDaemon
-from tests.waiting import eventually
+from tests.process.test_stopping import release
+from tests.waiting import eventually, has_text
 
 REUSED = ("--jobs-per-child", "1000")
 WAIT_S = 20.0
@@ -212,3 +213,23 @@ def test_a_job_that_turns_its_channel_fails_and_holds_up_nobody(
 
     assert made[50].cause == "crashed: exit status 70"
     assert [job.return_value() for job in made] == [6] * 50 + [None] + [6] * 50
+
+
+def test_a_kill_that_comes_late_meets_no_job_but_the_one_it_was_meant_for(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    histories = [tmp_path / name for name in ("one", "next")]
+    meant, other = [queue.enqueue(jobs.note_and_hold, str(path), fifo) for path in histories]
+    daemon = start_daemon(*REUSED, workers=1)
+    eventually(lambda: has_text(histories[0]))
+
+    daemon.zygote().suspend()
+    daemon.signal(signal.SIGUSR1)
+    eventually(lambda: "killing the running jobs" in daemon.log())
+    release(fifo)
+    assert meant.wait(WAIT_S).is_finished
+    daemon.zygote().resume()
+    eventually(lambda: has_text(histories[1]))
+    release(fifo)
+
+    assert other.wait(WAIT_S).is_finished, other.cause

@@ -5,6 +5,7 @@ has happened to them, all jobs come to their end.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import select
 import socket
@@ -18,16 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd import __version__
-from rqd.daemon import frames
+from rqd.daemon import frames, handover
 from rqd.daemon.children import Children
 from rqd.daemon.config import Config
 from rqd.daemon.frames import FrameReader, encode_frame, mark_of
 from rqd.daemon.hearing import Ended
 from rqd.daemon.loop import Loop
 from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.worker import Run
+from rqd.daemon.worker import Child, Run
 from rqd.daemon.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
-from rqd.model.outcome import Released, Stopped, Succeeded
+from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import claim_of
 from tests.unit.test_mailbox import USED, Silent
@@ -162,7 +163,7 @@ class Zygote:
         self._unheard = 0
         self.status: int | None = None
         self.asked: list[tuple[int, ...]] = []
-        self._events: list[ZygoteEvent] = []
+        self.unheard: list[ZygoteEvent] = []
         self.wanted: dict[int, bool] = {}
         self.processes: dict[int, Process] = {}
         self.forks = 0
@@ -213,7 +214,7 @@ class Zygote:
             self._control.recv(2**16)
         except BlockingIOError:
             pass
-        events, self._events = self._events, []
+        events, self.unheard = self.unheard, []
         return events
 
     def read_output(self) -> tuple[bytes, bool]:
@@ -240,6 +241,15 @@ class Zygote:
 
     def flush(self) -> None:
         pass
+
+    is_at_rest = True
+
+    def hand_over(self) -> Zygote:
+        return self
+
+    @classmethod
+    def take_over(cls, told: Zygote, _subtree: object) -> Zygote:
+        return told
 
     # -- the process
 
@@ -313,7 +323,7 @@ class Zygote:
         self._tell(Forked(worker, pid, near, pidfd, mailbox))
 
     def _tell(self, event: ZygoteEvent) -> None:
-        self._events.append(event)
+        self.unheard.append(event)
         if not self.is_dismissed:
             self._far.send(b"x")
 
@@ -330,16 +340,18 @@ class Stage:
     """A master with its processes, and the jobs that are there for it."""
 
     def __init__(self, jobs_per_child: int, workers: int, jobs: int) -> None:
-        self.loop, silent = Signalless(), Silent()
+        self.loop = Signalless()
         self.config = Config(
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
-        anybody: Any = silent
+        anybody: Any = Silent()
+        self._anybody = anybody
         self.children = Children(self.config, anybody, self.loop, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
         self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
         self.now = time.monotonic()
+        self.is_open = True
         self.names = [f"j{number:02}" for number in range(jobs)]
         self.waiting = [*self.names]
         self.ended: list[str] = []
@@ -350,6 +362,9 @@ class Stage:
         self.children.zygotes.close()
         for worker in self.children.workers:
             self.children.places.drop_child(worker)
+        for zygote in self.zygotes:
+            for forked in [one for one in zygote.unheard if isinstance(one, Forked)]:
+                Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
         for process in self.by_pidfd.values():
             process.end(KILLED)
         self.loop.close()
@@ -380,12 +395,19 @@ class Stage:
         return [one for zygote in self.zygotes for one in zygote.processes.values()]
 
     @property
+    def _fell(self) -> set[bytes]:
+        """The jobs in which a process has died by itself."""
+        return {one.job for one in self.by_pidfd.values() if one.status == DIED}
+
+    @property
     def runs(self) -> list[Run]:
         return [run for run in self.children.workers.runs() if run.sent_at is not None]
 
     def take(self, ended: list[Ended]) -> None:
         for one in ended:
             name = one.run.claim.id
+            if isinstance(one.report.outcome, Crashed):
+                assert one.run.claim.token.encode() in self._fell, "charged with another's death"
             assert name not in self.waiting
             assert name not in self.ended
             is_done = isinstance(one.report.outcome, Succeeded)
@@ -393,7 +415,7 @@ class Stage:
 
     def claim(self, count: int = 100) -> None:
         workers = self.children.workers
-        if not self.children.is_ready:
+        if not self.children.is_ready or not self.is_open:
             return
         numbers = [*workers.free_numbers(self.now), *self.children.ahead.numbers(self.now)]
         for number in numbers[:count]:
@@ -507,6 +529,40 @@ class Stage:
     def _pause(self, _at: int) -> None:
         self.take(self.children.release_unsent("paused", self.now))
 
+    def _drain(self, at: int) -> None:
+        """Or undrains."""
+        self.is_open = bool(at % 2)
+        if not self.is_open:
+            self._pause(at)
+
+    def _lose(self, at: int) -> None:
+        """Leases: they are another master's by now, or soon."""
+        lost = [run for run in self.children.workers.held() if (at + len(run.claim.token)) % 2]
+        lost = [*one_of(self.children.workers.held(), at), *lost]
+        self.children.lose({run.claim.token for run in lost}, self.now)
+        held = self.children.workers.held()
+        self.waiting += {run.claim.id for run in lost if run not in held}
+
+    def _upgrade(self, _at: int) -> None:
+        """Once all is at rest; what is not handed over is lost."""
+        if not self.children.zygotes.is_settled or self.children.has_caught:
+            return
+        told = self.children.hand_over()
+        workers = read(json.dumps(told.workers, default=handover._plain))
+        for worker in told.workers:
+            if worker.child is not None:
+                worker.child.channel.detach()
+                if worker.child.mailbox is not None:
+                    worker.child.mailbox.near.detach()
+                    worker.child.mailbox.far.detach()
+        self.loop.close()
+        self.loop = Signalless()
+        config, anybody = self.children.config, self._anybody
+        self.children = Children(config, anybody, self.loop, anybody)
+        self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
+        self.children.take_over(replace(told, workers=tuple(workers)), self.now)
+        self.children.reload("", config, self.now)
+
     def _recall(self, _at: int) -> None:
         for worker in self.children.workers:
             worker.recall()
@@ -524,8 +580,28 @@ class Stage:
         for run in one_of(self.runs, at):
             self.children.workers.make_last(run, self.now)
 
+    def stop(self) -> None:
+        """Until none runs any more: each has ended, or waits again."""
+        self.is_open = False
+        for zygote in self.zygotes:
+            zygote.is_still = False
+        self.children.places.retire_all(self.now)
+        self._pause(0)
+        kill_at, give_up_at = self.now + 3, self.now + 30
+        while self.children.workers.runs() or self.children.has_caught:
+            assert self.now < give_up_at, self._told()
+            if self.now >= kill_at:
+                kill_at = give_up_at
+                self._pause(0)
+                for run in self.children.workers.runs():
+                    self.children.kill(run, Released("stopped"), self.now)
+            if not (self._all_step() | self.turn()):
+                self.now = max(self.now, min(self.children.next_due(), self.now + 1.0)) + 1e-6
+        assert sorted(self.ended + self.waiting) == self.names
+
     def go_on(self) -> None:
         """Until all jobs have ended, as those do whom nobody disturbs."""
+        self.is_open = True
         give_up_at, rounds = self.now + 400, 0
         while sorted(self.ended) != self.names:
             assert self.now < give_up_at, self._told()
@@ -601,6 +677,7 @@ STEPS = [
         "die",
     ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
+    *("drain", "drain", "lose", "upgrade"),
     *("fork fails", "lose zygote", "stand still", "go on", "hang", "print", "print"),
     *("place fails", "nonsense", "extend", "record"),
 ]
@@ -611,16 +688,26 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rqd.daemon.children.become_subreaper", lambda: None)
 
 
-def play(jobs_per_child: int, workers: int, steps: list[tuple[str, int]]) -> None:
-    """These steps; then nobody disturbs any more."""
+def read(told: str) -> Any:
+    return json.loads(told, object_hook=lambda one: handover._object(one, handover._socket_of))
+
+
+def play(
+    jobs_per_child: int, workers: int, steps: list[tuple[str, int]], *, is_stopped: bool = False
+) -> None:
+    """These steps; then it is stopped, or nobody disturbs any more."""
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rqd.daemon.kills.kill_by_pidfd", stage.kill_by_pidfd)
         patch.setattr("rqd.daemon.losses.kill_orphan", stage.kill_orphan)
         patch.setattr("rqd.daemon.losses.has_ended", stage.has_ended)
+        patch.setattr("rqd.daemon.zygotes.ZygoteProcess", Zygote)
         try:
             for step, at in steps:
                 stage.do(step, at)
+            if is_stopped:
+                stage.stop()
+                return
             stage.go_on()
             stage.rests()
         finally:
@@ -652,11 +739,18 @@ def test_where_processes_die_before_they_take_their_job_they_are_not_forked_with
     jobs_per_child=st.sampled_from([1, 2, 1000]),
     workers=st.integers(1, 3),
     steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), max_size=100),
+    is_stopped=st.booleans(),
 )
 def test_from_whatever_has_happened_to_processes_all_jobs_come_to_their_end(
-    jobs_per_child: int, workers: int, steps: list[tuple[str, int]]
+    jobs_per_child: int, workers: int, steps: list[tuple[str, int]], is_stopped: bool
 ) -> None:
-    play(jobs_per_child, workers, steps)
+    """Or go back, if it is stopped then."""
+    play(jobs_per_child, workers, steps, is_stopped=is_stopped)
+
+
+def test_a_death_before_the_job_was_read_is_not_its_own_though_it_was_given_more_time() -> None:
+    at_work = [*[("zygote", 0)] * 2, ("turn", 0), ("claim", 0)]
+    play(1, 1, [*at_work, ("die", 0), ("extend", 0)])
 
 
 def test_a_worker_that_is_taken_away_as_its_fork_fails_gets_no_process() -> None:
