@@ -12,7 +12,7 @@ import pytest
 from rqd import Queue
 from rqd.job import Job, JobStatus
 from tests import hostile_jobs, jobs
-from tests.daemons import Daemon, StartDaemon
+from tests.daemons import Daemon, StartDaemon, alive
 from tests.process.test_stopping import release
 from tests.waiting import eventually, has_text
 
@@ -171,6 +171,26 @@ def test_a_job_goes_back_if_the_processes_die_that_are_to_begin_it(
     assert daemon.log().count("an idle child died") < 20
     (tmp_path / "die").unlink()
     assert job.wait(WAIT_S).return_value() is False
+
+
+@pytest.mark.parametrize("options", [(), REUSED])
+def test_a_job_goes_back_that_was_given_more_time_after_the_death_of_its_process(
+    start_daemon: StartDaemon, queue: Queue, options: tuple[str, ...]
+) -> None:
+    daemon = start_daemon(*options, workers=1)
+    idle, zygote = daemon.titled("rqd: worker 1 idle"), daemon.zygote()
+    zygote.suspend()
+    idle.kill()
+    eventually(lambda: not alive(idle))
+
+    job = queue.enqueue(jobs.multiply, 6, 7)
+    eventually(lambda: job.get_status(refresh=True) is JobStatus.STARTED)
+    job.extend(60)
+    eventually(lambda: "job extended" in daemon.log())
+    zygote.resume()
+
+    assert job.wait(WAIT_S).return_value() == 42
+    assert job.attempt == 1
 
 
 def test_a_job_larger_than_the_channel_comes_whole_behind_another_one(
