@@ -18,7 +18,6 @@ from rqd.drafts import delay_us_of, due_us_of
 from rqd.job import JobStatus
 from rqd.job_lookup import no_such_job
 from rqd.model.errors import InvalidCallError, WaitTimeoutError
-from rqd.model.names import check_job_id
 from rqd.options import PLAINLY, EnqueueData, Sending, split_call
 from rqd.results import Result
 from rqd.store.aio import close_connections
@@ -41,7 +40,7 @@ class Job(Generic[R]):
     async def fetch(cls, job_id: str, connection: Connection = None) -> Job[Any]:
         """The job of this id. Raises NoSuchJobError if there is none."""
         backend = backend_for(connection)
-        record = await backend.awaiting.job(check_job_id(job_id))
+        record = await backend.awaiting.job(job_id)
         if record is None:
             raise no_such_job(job_id)
         return Job(rqd.job.Job(record, backend))

@@ -22,7 +22,6 @@ from rqd.job_lookup import ended_record, fetch_record, own_record
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
 from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
-from rqd.model.names import check_job_id
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
 from rqd.results import Result
@@ -112,13 +111,13 @@ class Job(JobFacts[R]):
         """
         insisted = _insisted(serializer)
         backend = backend_for(connection)
-        found = backend.views.jobs([check_job_id(job_id) for job_id in job_ids])
+        found = backend.views.jobs([*job_ids])
         return [Job(record, backend, insisted) if record else None for record in found]
 
     @classmethod
     def exists(cls, job_id: str, connection: Connection = None) -> bool:
         """True if there is a job of this id."""
-        return backend_for(connection).views.job(check_job_id(job_id)) is not None
+        return backend_for(connection).views.job(job_id) is not None
 
     # -- whom it waits for
 

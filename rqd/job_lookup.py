@@ -7,7 +7,6 @@ from dataclasses import replace
 from rqd.connection import Backend
 from rqd.model.current import current
 from rqd.model.errors import NoSuchJobError
-from rqd.model.names import check_job_id
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus
 
 # An attempt's type, where it was the last one.
@@ -20,7 +19,7 @@ _STATUS_AFTER = {
 
 def fetch_record(backend: Backend, job_id: str) -> JobRecord:
     """As it is in Redis. Raises NoSuchJobError if there is none."""
-    record = backend.views.job(check_job_id(job_id))
+    record = backend.views.job(job_id)
     if record is None:
         raise no_such_job(job_id)
     return record

@@ -284,7 +284,7 @@ class Queue:
 
     def fetch_job(self, job_id: str) -> Job[Any] | None:
         """The job of this id if it belongs to this queue, else None."""
-        record = self._backend.views.job(check_job_id(job_id))
+        record = self._backend.views.job(job_id)
         if record is None or record.origin != self.name:
             return None
         return Job(record, self._backend, self._insisted_serializer)

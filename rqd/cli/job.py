@@ -16,6 +16,7 @@ from rqd.cli.pauses import Paused, pause_of, state_of
 from rqd.cli.table import echo_field, mebibytes, plain
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError
+from rqd.model.names import check_job_id
 from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
 from rqd.results import Result
@@ -62,7 +63,7 @@ def command(
     """
     asked = Asked(grace, at_front, not no_wait, by)
     with backend(url, namespace) as there:
-        job = Job.fetch(job_id, there)
+        job = Job.fetch(check_job_id(job_id), there)
         if action is not None:
             return act(job, action, asked, as_json)
         if asked != Asked():

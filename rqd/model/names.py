@@ -29,6 +29,16 @@ def check_job_id(job_id: str, what: str = "job id") -> str:
     return job_id
 
 
+def is_job_id(job_id: str) -> bool:
+    """False for a text that is no job's, so that nobody need look for it.
+
+    Raises ConfigurationError for what is no text.
+    """
+    if not isinstance(job_id, str):
+        raise ConfigurationError(f"a job id is a text, not {job_id!r}")
+    return bool(_JOB_ID.match(job_id))
+
+
 def check_name(name: str, what: str) -> str:
     """Returns the name of a queue, namespace or master.
 

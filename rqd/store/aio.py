@@ -19,6 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.errors import ConfigurationError
+from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
 from rqd.store.client import PlainClient
 from rqd.store.endings import Step, block_slice_s, until_end
@@ -142,6 +143,8 @@ class AsyncStore:
 
     async def job(self, job_id: str) -> JobRecord | None:
         """As `Views.job`."""
+        if not is_job_id(job_id):
+            return None
         fields = await self._ask("HGETALL", self._keys.job(job_id))
         return JobRecord.parse(job_id, fields) if b"status" in fields else None
 

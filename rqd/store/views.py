@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import sleep
 from typing import Any
 
+from rqd.model.names import is_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.endings import Step, block_slice_s, until_end
@@ -73,18 +74,21 @@ class Views:
 
     def job(self, job_id: str) -> JobRecord | None:
         """The job, or None if there is none."""
+        if not is_job_id(job_id):
+            return None
         fields = self._redis.hgetall(self._keys.job(job_id))
         return JobRecord.parse(job_id, fields) if b"status" in fields else None
 
     def jobs(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """The jobs of these ids in one round trip, None for those that don't exist."""
+        asked = [job_id for job_id in job_ids if is_job_id(job_id)]
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
+            for job_id in asked:
                 pipe.hgetall(self._keys.job(job_id))
-            rows = pipe.execute()
+            rows = dict(zip(asked, pipe.execute(), strict=True))
         return [
-            JobRecord.parse(job_id, row) if b"status" in row else None
-            for job_id, row in zip(job_ids, rows, strict=True)
+            JobRecord.parse(job_id, row) if b"status" in (row := rows.get(job_id, {})) else None
+            for job_id in job_ids
         ]
 
     def payload(self, record: JobRecord) -> bytes:

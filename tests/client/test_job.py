@@ -240,10 +240,23 @@ def test_a_job_that_is_gone_is_called_so(backend: Backend, act: str) -> None:
     assert not Job.exists(job.id)
 
 
-def test_an_id_that_cannot_be_one_is_refused_before_anything_is_asked(backend: Backend) -> None:
-    for act in (Job.fetch, Job.exists, Queue().fetch_job, Queue().remove, cancel_job):
-        with pytest.raises(ConfigurationError, match="job id 'a:results'"):
+def test_a_text_that_is_no_jobs_id_finds_none(backend: Backend) -> None:
+    job = Queue().enqueue(work.multiply, 1, job_id="a")
+    assert Job.fetch_many(["a:results", "a", "a/b", "a"]) == [None, job, None, job]
+    assert not Job.exists("a:results")
+    assert Queue().fetch_job("no id\n") is None
+    for act in (Job.fetch, cancel_job):
+        with pytest.raises(NoSuchJobError, match="a:results"):
             act("a:results")
+
+
+def test_what_is_no_text_is_no_id(backend: Backend) -> None:
+    wrong: Any = None
+    for act in (Job.fetch, Job.exists, Queue().fetch_job, cancel_job):
+        with pytest.raises(ConfigurationError, match="a text, not None"):
+            act(wrong)
+    with pytest.raises(ConfigurationError, match="job id 'a:results'"):
+        Queue().remove("a:results")
 
 
 # -- operating
