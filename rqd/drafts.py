@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import MINYEAR, UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,9 @@ from rqd.options import NO_OPTIONS, EnqueueData, JobOptions, template_of
 from rqd.signatures import signed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Instants are microseconds in Redis' scores, which are exact up to 2^53: that is in June of 2255.
+_FURTHEST_US = (datetime(2255, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LONGEST_DELAY = timedelta(days=36_500)
 
 
 class Drafting:
@@ -112,19 +115,27 @@ def record_of(draft: NewJob, now_us: int | None) -> JobRecord:
 
 
 def due_us_of(when: datetime) -> int:
-    """Microseconds since 1970. Raises InvalidCallError for what is no datetime."""
+    """Microseconds since 1970, 0 for what was before. Raises InvalidCallError for what is no
+    datetime, or too far off to be stored.
+    """
     if not isinstance(when, datetime):
         raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
     try:
-        return (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-    except OverflowError:
-        raise InvalidCallError(f"enqueue_at({when}, ..): no time that UTC has") from None
+        due_us = (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except (OverflowError, ValueError):  # a local time at either end of what there is
+        due_us = 0 if when.year == MINYEAR else _FURTHEST_US
+    if due_us >= _FURTHEST_US:
+        raise InvalidCallError(f"enqueue_at({when}, ..): write a time before 2255")
+    return max(0, due_us)
 
 
 def delay_us_of(delay: timedelta) -> int:
-    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta."""
+    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta, or too long."""
     if not isinstance(delay, timedelta):
         raise InvalidCallError(f"enqueue_in({delay!r}, ..): write a timedelta")
+    if delay > _LONGEST_DELAY:
+        most = f"{_LONGEST_DELAY.days:,} days"
+        raise InvalidCallError(f"enqueue_in({delay}, ..): write {most} at most")
     return max(0, delay // timedelta(microseconds=1))
 
 

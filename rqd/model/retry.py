@@ -31,6 +31,8 @@ CAUSES = ("raised", "timeout", "crashed", "oom")
 ASKED = "asked"
 _Failure = Raised | TimedOut | OutOfMemory | Crashed
 _STEEPEST, _HIGHEST_POWER = 1000, 99
+# What Redis' scripts can count to. Who writes sys.maxsize means: always.
+_MOST = 2**53 - 1
 _LONGEST_BACKOFF_S = 86400.0
 
 
@@ -60,7 +62,7 @@ class Retry:
     ) -> None:
         if not _is_count(max) or max < 1:
             raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
-        self.max = max
+        self.max = min(max, _MOST)
         self.intervals = read_intervals(interval, "Retry")
         if not is_number(backoff) or not 1 <= backoff <= _STEEPEST:
             raise ConfigurationError(f"Retry(backoff={backoff!r}): write 1 to {_STEEPEST}")

@@ -184,6 +184,41 @@ def test_a_time_that_is_over_is_now(backend: Backend) -> None:
     assert (past.return_value(), negative.return_value()) == (3, 3)
 
 
+def test_the_first_time_there_is_was_over_long_ago(backend: Backend) -> None:
+    local = datetime.min  # noqa: DTZ901 - what is tried here
+    first = [local, local.replace(tzinfo=UTC)]
+    jobs = [Queue().enqueue_at(when, work.multiply, 3) for when in first]
+
+    perform(backend)
+
+    assert [job.return_value() for job in jobs] == [3, 3]
+
+
+def test_a_time_too_far_off_to_be_stored_is_refused_with_the_last_one(backend: Backend) -> None:
+    queue = Queue()
+    for year in (2255, 9999):
+        never = datetime(year, 1, 2, tzinfo=UTC)
+        with pytest.raises(InvalidCallError, match=r"enqueue_at\(.*: write a time before 2255"):
+            queue.enqueue_at(never, work.multiply, 1)
+    for too_long in (timedelta.max, timedelta(days=36_501)):
+        with pytest.raises(InvalidCallError, match=r"enqueue_in\(.*: write 36,500 days at most"):
+            queue.enqueue_in(too_long, work.multiply, 1)
+
+    last = queue.enqueue_at(datetime(2254, 12, 30, tzinfo=UTC), work.multiply, 1)
+    longest = queue.enqueue_in(timedelta(days=36_500), work.multiply, 1)
+
+    assert (last.get_status(), longest.get_status()) == ("scheduled", "scheduled")
+
+
+def test_more_retries_than_can_be_counted_are_as_many_as_can(backend: Backend) -> None:
+    job = Queue().enqueue(work.fail, "no", retry=Retry(max=sys.maxsize))
+
+    (held,) = claim(backend)
+
+    assert held.retries_left == 2**53 - 1
+    assert job.get_status() == "started"
+
+
 # -- one round trip
 
 
