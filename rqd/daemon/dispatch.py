@@ -23,6 +23,7 @@ from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.reporting import Reporting
 from rqd.daemon.settling import log_ending, settlement
 from rqd.daemon.worker import Run
+from rqd.model.names import module_of
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
@@ -344,7 +345,7 @@ class Dispatch:
     def _advise(self, ended: Ended) -> None:
         """Says once for each module that its import is paid by every job."""
         load_s = ended.report.usage.load_s or 0.0
-        module = ended.run.claim.func_name.rpartition(".")[0]
+        module = module_of(ended.run.claim.func_name)
         if load_s >= _SLOW_LOAD_S and module not in self._advised:
             self._advised.add(module)
             self._log.warning(

@@ -14,15 +14,21 @@ _ERROR_CHARS = 8 * 1024
 Row = dict[str, str | int | float]
 
 
+# Used time is told in hundredths of a second: over less than this they would say anything.
+_LEAST_S = 1.0
+
+
 class Gauge:
     """CPU use of processes between two looks; rss and cpu by psutil."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, float]] = {}
+        self._told: dict[int, float] = {}
 
     def read(self, pid: int, now: float, since: float | None = None) -> Row:
         """`rss_bytes` and `cpu_percent` of a process, {} if it is gone: since the last look, or
-        since it got something to do if it was not looked at before.
+        since it got something to do if it was not looked at before. What was told last, or 0, if
+        that is no second ago.
         """
         try:
             process = psutil.Process(pid)
@@ -30,18 +36,24 @@ class Gauge:
                 times = process.cpu_times()
                 rss = process.memory_info().rss
         except psutil.Error:
-            self._seen.pop(pid, None)
+            self._forget(pid)
             return {}
         used_s = times.user + times.system
         first = (now, used_s) if since is None else (since, 0.0)
-        before, before_s = self._seen.get(pid, first)
-        self._seen[pid] = (now, used_s)
-        percent = 100 * (used_s - before_s) / (now - before) if now > before else 0.0
-        return {"rss_bytes": rss, "cpu_percent": f"{percent:.1f}"}
+        before, before_s = self._seen.setdefault(pid, first)
+        if now - before >= _LEAST_S:
+            self._seen[pid] = (now, used_s)
+            self._told[pid] = 100 * (used_s - before_s) / (now - before)
+        return {"rss_bytes": rss, "cpu_percent": f"{self._told.get(pid, 0.0):.1f}"}
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drops what is known of other processes."""
-        self._seen = {pid: seen for pid, seen in self._seen.items() if pid in pids}
+        for pid in self._seen.keys() - pids:
+            self._forget(pid)
+
+    def _forget(self, pid: int) -> None:
+        self._seen.pop(pid, None)
+        self._told.pop(pid, None)
 
 
 def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float, host: str) -> Row:

@@ -193,7 +193,10 @@ def _find_attribute(found: Any, path: list[str], name: str) -> Callable[..., Any
             found = getattr(found, part)
         except AttributeError:
             where = getattr(found, "__file__", None) or getattr(found, "__name__", name)
-            raise InvalidCallError(f"there is no {part!r} in {where}, for {name!r}") from None
+            # Its file may have it by now: what is preloaded is as it was when it was imported.
+            raise InvalidCallError(
+                f"there is no {part!r} in {where}, for {name!r}: if it is new there, rqd reload"
+            ) from None
     if not callable(found):
         raise InvalidCallError(f"{name!r} is a {type(found).__name__}, not callable")
     return found  # type: ignore[no-any-return]  # callable() checked just above

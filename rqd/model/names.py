@@ -107,3 +107,11 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def module_of(func_name: str) -> str:
+    """A function's module as far as its name tells: what begins with a capital is a class."""
+    *names, _ = func_name.split(".")
+    while len(names) > 1 and names[-1][:1].isupper():
+        names.pop()
+    return ".".join(names)

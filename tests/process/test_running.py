@@ -391,6 +391,19 @@ def test_a_daemon_is_not_idle_before_it_has_looked_at_its_queues(
     assert job.return_value() == 6
 
 
+def test_who_imports_in_each_job_is_told_what_to_preload(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    text = "import time\ntime.sleep(0.1)\nclass Order:\n    @staticmethod\n    def ship(): pass\n"
+    (tmp_path / "slow.py").write_text(text)
+    job = queue.enqueue("slow.Order.ship")
+    daemon = start_daemon("--burst", workers=1, cwd=tmp_path)
+    assert daemon.wait() == 0
+    assert job.is_finished
+    (advice,) = [line for line in daemon.log().splitlines() if "imported its module" in line]
+    assert "preload=slow " in advice
+
+
 def test_a_daemon_that_is_stopped_gives_no_reason_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     assert daemon.stop() == 0

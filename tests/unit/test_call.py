@@ -150,7 +150,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (
             "apackage.fine.g",
             InvalidCallError,
-            "there is no 'g' in .*fine.py, for 'apackage.fine.g'",
+            "there is no 'g' in .*fine.py, for 'apackage.fine.g': if it is new there, rqd reload",
         ),
         ("apackage.fine.C.n", InvalidCallError, "there is no 'n' in C"),
         ("apackage.fine.value", InvalidCallError, "'apackage.fine.value' is a int, not callable"),

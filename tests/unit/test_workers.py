@@ -492,6 +492,23 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
     assert wanted() == [1, 2]
 
 
+def test_a_second_look_within_a_second_tells_the_cpu_of_the_last_one() -> None:
+    gauge, pid = Gauge(), os.getpid()
+    gauge.read(pid, 100.0)
+    began_s = time.process_time()
+    while time.process_time() - began_s < 0.05:
+        pass
+
+    told = gauge.read(pid, 110.0)["cpu_percent"]
+    while time.process_time() - began_s < 0.1:
+        pass
+    again = gauge.read(pid, 110.002)["cpu_percent"]
+
+    assert 0.4 <= float(told) <= 20
+    assert again == told
+    assert float(gauge.read(pid, 120.0)["cpu_percent"]) >= 0.4
+
+
 def test_a_worker_is_busy_until_the_end_of_its_job_is_recorded() -> None:
     worker, run = Worker(1), Run(a_claim(), 1, sent_at=1.0)
 
