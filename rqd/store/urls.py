@@ -65,6 +65,9 @@ def _form_of(parts: SplitResult) -> str | None:
         return kind if scheme in ("redis", "rediss") and kind in _PORT else None
     wanted = parts.path if scheme == "unix" else parts.hostname
     _ = parts.port
+    if parts.scheme in ("redis", "rediss"):
+        # redis-py takes database 0 where this is no number, and says nothing.
+        int(parts.path.strip("/") or 0)
     return "" if parts.scheme in _PLAIN and wanted else None
 
 

@@ -46,6 +46,7 @@ def test_the_namespace_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     "url",
     [
         *("", "localhost", "localhost:6379", "http://h", "redis://", "redis:///0", "unix://"),
+        *("redis://h/jobs", "rediss://h/0/1", "redis://h/-"),
         *("redis://h:port", "redis://h:99999", "redis://[::1", "redis://h/0?db=x", "rediss:h"),
         *("redis://h?socket_timeout=soon", "redis://h?health_check_interval=x"),
         *("redis+sentinel://h", "redis+sentinel:///jobs", "redis+sentinel://h,/jobs"),
