@@ -26,7 +26,7 @@ class Activity:
     queue: str
     worker: str  # master:number
     host: str
-    pid: int
+    pid: int  # 0 while its worker has no process
     since: str  # ISO 8601
     for_s: float
     cpu_percent: float | None
@@ -86,7 +86,7 @@ def cells(one: Activity) -> tuple[object, ...]:
     memory = None if one.memory_bytes is None else mebibytes(one.memory_bytes)
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
-        one.id, one.function, one.queue, one.worker, one.host, one.pid, duration(one.for_s),
+        one.id, one.function, one.queue, one.worker, one.host, one.pid or None, duration(one.for_s),
         cpu, memory, told[:_MOST_TOLD_CHARS],
     )  # fmt: skip
 

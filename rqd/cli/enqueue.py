@@ -113,8 +113,14 @@ def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     """On stderr, once: why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
         click.echo(f"rqd: {held}; waiting for that", err=True)
-    served = {name for row in there.views.masters() for name in row.get("queues", "").split(",")}
-    if queue not in served:
+    masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
+    serving = [row for queues, row in masters if queue in queues]
+    if serving and all(row.get("state") == "paused" for row in serving):
+        click.echo(
+            f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True
+        )
+    if not serving:
+        served = {name for queues, _ in masters for name in queues}
         near = did_you_mean(queue, served) or "; waiting for one"
         click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 

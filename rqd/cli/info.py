@@ -17,6 +17,7 @@ from rqd.cli.pauses import pause_of, state_of
 from rqd.cli.table import echo_table, mebibytes, plain
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
+from rqd.store.refusals import RedisGone
 from rqd.store.views import Views
 
 _NUMBERS = {
@@ -73,18 +74,33 @@ def command(
     parts = ("queues",) if only_queues else ("masters", "workers") if only_workers else _ALL
     with backend(url, namespace) as there:
         check_queues(queues, there.views)
+        seen: Seen | None = _of_queues(look(there.views), queues)
         while True:
-            seen = _of_queues(look(there.views), queues)
-            if interval is not None and not as_json:
-                click.clear()  # on a terminal; else nothing
-            if as_json:
-                shown = {part: getattr(seen, part) for part in parts}
-                click.echo(json.dumps(shown, indent=None if interval is not None else 2))
-            else:
-                _show(seen, parts)
+            if seen:
+                _tell(seen, parts, as_json, is_again=interval is not None)
             if interval is None:
                 return
             time.sleep(interval)
+            seen = _look_again(there.views, queues)
+
+
+def _tell(seen: Seen, parts: tuple[str, ...], as_json: bool, *, is_again: bool) -> None:
+    if as_json:
+        shown = {part: getattr(seen, part) for part in parts}
+        click.echo(json.dumps(shown, indent=None if is_again else 2))
+        return
+    if is_again:
+        click.clear()  # on a terminal; else nothing
+    _show(seen, parts)
+
+
+def _look_again(views: Views, queues: tuple[str, ...]) -> Seen | None:
+    """What is seen now; None, and told, while Redis is away."""
+    try:
+        return _of_queues(look(views), queues)
+    except RedisGone as error:
+        click.echo(f"rqd: Redis is away, trying again: {error}", err=True)
+        return None
 
 
 def look(views: Views) -> Seen:

@@ -106,7 +106,8 @@ def main() -> None:
     except click.ClickException as error:
         usage = isinstance(error, click.UsageError)
         hint = " (--help shows what there is)" if usage else ""
-        _leave(error.format_message() + hint, EX_USAGE)
+        # Click lists what may be chosen a line each.
+        _leave(error.format_message().replace("\n\t", " ") + hint, EX_USAGE)
     except RqdError as error:
         _leave(str(error), next(code for kind, code in _STATUS if isinstance(error, kind)))
     except BrokenPipeError:

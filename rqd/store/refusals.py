@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _PASSES = re.compile(
     r"|MISCONF|can't run this command|unauthenticated"
 )
 _UNAUTHENTICATED = "unauthenticated"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_WRITES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 
 
@@ -101,6 +103,8 @@ def explained(url: str) -> Iterator[None]:
     except ServerUnavailableError:
         raise
     except (redis.RedisError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise  # of our own output's file: a connection has no such error
         if str(error).startswith("WRONGTYPE"):
             # The script's own words name the key; a plain command's don't.
             foreign = "a key of this namespace holds something else"

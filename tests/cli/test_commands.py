@@ -1,6 +1,7 @@
 """What the commands print when all is well."""
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -200,6 +201,39 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     held = "rqd: queue default is paused (`rqd queue default resume` ends that); waiting for that\n"
     nobody = "rqd: no daemon serves queue default now; waiting for one\n"
     assert err == f"a\n{held}{nobody}the job is gone: canceled or deleted\n"
+
+
+def test_a_wait_for_daemons_that_are_all_paused_says_so(redis_url: str) -> None:
+    store = backend_for(redis_url).store
+    row: dict[str, Any] = {"host": "h", "pid": 7, "workers": 1, "queues": "default,low"}
+    for name, state in (("m", "paused"), ("n", "paused"), ("o", "idle")):
+        queues = "high" if name == "o" else row["queues"]
+        store.hello(name, "boot", 15, row | {"state": state, "queues": queues})
+    waiting = start("enqueue", "--wait", "--job-id", "a", "tests.client.work.fail", url=redis_url)
+    eventually(lambda: Job.exists("a", redis_url), 15)
+    Job.fetch("a", redis_url).cancel()
+
+    _, err = waiting.communicate(timeout=10)
+
+    paused = "rqd: all daemons of queue default are paused, `rqd undrain` ends that\n"
+    assert err == f"a\n{paused}the job is gone: canceled or deleted\n"
+
+
+def test_info_that_is_shown_again_and_again_outlives_an_outage(
+    server: RedisServer, redis_url: str
+) -> None:
+    shown = start("info", "-i", "0.1", "--json", url=redis_url)
+    with shown:
+        assert shown.stdout
+        assert shown.stderr
+        assert json.loads(shown.stdout.readline())["queues"] == []
+        server.stop()
+        assert "Redis is away, trying again: no Redis at" in shown.stderr.readline()
+        server.start()
+        Queue("back", connection=redis_url).enqueue("tasks.f")
+        assert any("back" in line for line in shown.stdout)
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(10) == 130
 
 
 def start(*arguments: str, url: str) -> "subprocess.Popen[str]":

@@ -46,6 +46,7 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["info", "--url", "embedded:" + "/x" * 100], EX_USAGE, "choose a shorter DIR"),
     (["info", "--namespace", "a b"], EX_USAGE, "namespace 'a b' must be 1 to 128"),
     (["job"], EX_USAGE, "Missing argument 'ID'"),
+    (["completion"], EX_USAGE, "Missing argument 'SHELL'. Choose from: bash, zsh, fish"),
     (["job", "a b"], EX_USAGE, "job id 'a b' may have"),
     (["enqueue"], EX_USAGE, "Missing argument"),
     (["enqueue", "nodots"], EX_DATAERR, "'nodots' is no dotted name"),
@@ -195,6 +196,17 @@ def test_a_reader_that_leaves_early_gets_no_complaint(redis_url: str) -> None:
     )
 
     assert ended.stderr.split() in (["0"], ["1"])
+
+
+def test_an_answer_that_finds_no_room_is_not_laid_to_redis(redis_url: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "rqd", "info", "--url", redis_url]
+        ran = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=20
+        )
+
+    told = "rqd: OSError: [Errno 28] No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (69, told)
 
 
 def test_an_error_that_finds_no_room_to_be_told_keeps_its_status(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ def test_a_screen_has_a_title_a_table_and_the_keys() -> None:
     assert screen(ALL, "time", 200, 10, "Redis is away")[-1] == "Redis is away"
 
 
+def test_a_job_whose_worker_has_no_process_yet_shows_no_pid() -> None:
+    (row,) = [line for line in screen([replace(ONE, pid=0)], "time", 200, 10) if "app.f" in line]
+    assert row.split()[5] == "-"
+
+
 @pytest.mark.parametrize("size", [(0, 0), (1, 1), (3, 2), (20, 3), (40, 4), (79, 24)])
 def test_a_screen_is_never_larger_than_the_terminal(size: tuple[int, int]) -> None:
     width, height = size
