@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ _DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
 _INTERNAL = {"boot", "measured"}
 _DIGITS = 17
+_ERROR_CHARS = 40
+_HOME_OF_CLASS = re.compile(r"\A(raised )(?:\w+\.)+(?=\w)")
 _HELD = ("suspended", "paused")  # states of masters in which idle workers get no jobs
 _ALL = ("queues", "masters", "workers")
 
@@ -225,12 +228,18 @@ def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
             f"{row['master']}:{row['number']}", row.get("pid") or None, row.get("state"),
             ago(row.get("since"), now_us, ""), str(row.get("job", ""))[:8], row.get("func_name"),
             row.get("queue"), share(row), row.get("done", 0), row.get("failed", 0),
-            _rss(row), row.get("cpu_percent", 0.0), str(row.get("last_error", ""))[:40],
+            _rss(row), row.get("cpu_percent", 0.0), _in_short(str(row.get("last_error", ""))),
         )
         for row in workers
     ]  # fmt: skip
     least = ("cpu %", "done", "failed", "rss MiB", "last error", "progress", "pid", "queue", "for")
     echo_table("Workers", heads, rows, least)
+
+
+def _in_short(error: str) -> str:
+    """An error's beginning, without its class's module: `raised DoesNotExist: no order..`"""
+    text = _HOME_OF_CLASS.sub(r"\1", error)
+    return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 2]}.."
 
 
 def _progress(told: Progress | None) -> dict[str, Any]:

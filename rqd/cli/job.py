@@ -59,7 +59,7 @@ def command(
 
     With an ACTION: `stop` a running job (an exception in it, then a kill), `cancel` a waiting one,
     `extend` its time limit, `requeue` one that has ended without success, or `delete` a job with
-    all its records.
+    all its records; one that runs is killed.
     """
     asked = Asked(grace, at_front, not no_wait, by)
     with backend(url, namespace) as there:

@@ -219,6 +219,25 @@ def test_a_wait_for_daemons_that_are_all_paused_says_so(redis_url: str) -> None:
     assert err == f"a\n{paused}the job is gone: canceled or deleted\n"
 
 
+def test_info_shows_of_a_workers_last_error_what_tells_it_from_others(redis_url: str) -> None:
+    store = backend_for(redis_url).store
+    row: dict[str, Any] = {"host": "h", "pid": 7, "workers": 2, "state": "idle"}
+    store.hello("m", "boot", 15, row)
+    error = "raised django.core.exceptions.ObjectDoesNotExist: no order 4711 of June"
+    errors = (error, "crashed: exit status 3")
+    workers: dict[int, dict[str, Any]] = {
+        number: {"state": "idle", "last_error": told} for number, told in enumerate(errors, 1)
+    }
+    store.beat(Beat("m", "boot", 15_000_000, 15, "", (), row, workers))
+
+    out = rqd("info", "-W", url=redis_url).out
+
+    assert "  raised ObjectDoesNotExist: no order 47.." in out
+    assert "  crashed: exit status 3" in out
+    told = json.loads(rqd("info", "-W", "--json", url=redis_url).out)
+    assert told["workers"][0]["last_error"] == error
+
+
 def test_info_that_is_shown_again_and_again_outlives_an_outage(
     server: RedisServer, redis_url: str
 ) -> None:
