@@ -13,11 +13,11 @@ import sys
 import time
 
 from benchmarks import tasks
-from rqd.daemon import frames
-from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.zygote_events import BootFailed, Exited, Forked, ForkFailed
-from rqd.daemon.zygote_process import ZygoteProcess
-from rqd.daemon.zygote_spawn import ZygoteSettings
+from rqd.daemon.processes.zygote_events import BootFailed, Exited, Forked, ForkFailed
+from rqd.daemon.processes.zygote_process import ZygoteProcess
+from rqd.daemon.processes.zygote_spawn import ZygoteSettings
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameReader, encode_frame
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, encode_call
 
 WARM_UP_SHARE = 0.05  # of the jobs, before the clock starts: as for everyone

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from rqd.daemon.log import Log
-from rqd.daemon.log_formats import Format, JournalFormat, JsonFormat, TextFormat
+from rqd.daemon.log.formats import Format, JournalFormat, JsonFormat, TextFormat
+from rqd.daemon.log.log import Log
 
 _ROUNDS, _LINES = 9, 20_000
 _JOB = {"job_id": "0b5c0f3e-8a4e-4c7b-9e3d-5b1f6a2c7d80", "func": "shop.tasks.send_mail"}

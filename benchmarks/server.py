@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from benchmarks.processes import running, wait_for
-from rqd.daemon.embedded import find_server_binary
+from rqd.daemon.host.embedded import find_server_binary
 
 
 @dataclass(frozen=True, slots=True)

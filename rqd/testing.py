@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any
 
 from rqd.connection import Connection
-from rqd.daemon.embedded import EmbeddedServer
+from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.daemon.trial import END, Step, run_trial
 from rqd.model.call import import_function
 from rqd.model.errors import ConfigurationError, RqdError

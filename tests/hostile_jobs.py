@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from rqd.daemon import frames
-from rqd.daemon.frames import encode_frame
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import encode_frame
 from rqd.exceptions import JobTimeoutException
 
 NOBODY = 65534

@@ -16,7 +16,7 @@ from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.cli.table import echo_table
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.examination import (
+from rqd.daemon.host.examination import (
     examine_application,
     examine_host,
     examine_limits,

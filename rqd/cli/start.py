@@ -139,10 +139,10 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
-    from rqd.daemon.autoreload import check_can_watch  # noqa: PLC0415 - see above
-    from rqd.daemon.handover import receive  # noqa: PLC0415 - see above
-    from rqd.daemon.open_files import open_standard_files  # noqa: PLC0415 - see above
-    from rqd.daemon.privileges import drop_to, find_account  # noqa: PLC0415 - see above
+    from rqd.daemon.host.open_files import open_standard_files  # noqa: PLC0415 - see above
+    from rqd.daemon.host.privileges import drop_to, find_account  # noqa: PLC0415 - see above
+    from rqd.daemon.reload.autoreload import check_can_watch  # noqa: PLC0415 - see above
+    from rqd.daemon.reload.handover import receive  # noqa: PLC0415 - see above
     from rqd.daemon.supervisor import run, take_over  # noqa: PLC0415 - see above
 
     open_standard_files()
@@ -172,8 +172,8 @@ def command(**settings: Any) -> int:
 
 def _end_trial(config: Config) -> int:
     """All that a master needs could be imported and read; raises where its log can't be opened."""
-    import rqd.daemon.zygote_boot  # noqa: F401, PLC0415 - only to see that it can be
-    from rqd.daemon.log import open_log  # noqa: PLC0415 - as in `command`
+    import rqd.daemon.zygote.boot  # noqa: F401, PLC0415 - only to see that it can be
+    from rqd.daemon.log.log import open_log  # noqa: PLC0415 - as in `command`
 
     open_log(config.log)
     return 0

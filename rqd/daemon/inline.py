@@ -19,18 +19,18 @@ from dataclasses import replace
 from select import POLLIN, POLLOUT, poll
 
 from rqd import __version__
-from rqd.daemon import child
-from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
-from rqd.daemon.dispatch import LEASE_US
-from rqd.daemon.precedence import Precedence
-from rqd.daemon.presence import ROW_TTL_S
-from rqd.daemon.reporting import told_by
-from rqd.daemon.settling import settlement
-from rqd.daemon.timer import raise_timeout, timer
-from rqd.daemon.worker import Run, Worker
-from rqd.daemon.workers import Workers
-from rqd.daemon.zygote_events import Forked
+from rqd.daemon.control.presence import ROW_TTL_S
+from rqd.daemon.jobs.admission import Admission
+from rqd.daemon.jobs.dispatch import LEASE_US
+from rqd.daemon.jobs.precedence import Precedence
+from rqd.daemon.jobs.reporting import told_by
+from rqd.daemon.jobs.settling import settlement
+from rqd.daemon.processes.worker import Run, Worker
+from rqd.daemon.processes.workers import Workers
+from rqd.daemon.processes.zygote_events import Forked
+from rqd.daemon.zygote import child
+from rqd.daemon.zygote.timer import raise_timeout, timer
 from rqd.model.around import Around
 from rqd.model.current import CurrentJob, current
 from rqd.model.outcome import Raised, Report

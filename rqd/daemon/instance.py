@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rqd.daemon.leftovers import has_open
+from rqd.daemon.host.leftovers import has_open
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import hide_password
 from rqd.store.embedded import state_home

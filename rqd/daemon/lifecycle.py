@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rqd.daemon.children import Children
 from rqd.daemon.config import MAX_WORKERS, Config
-from rqd.daemon.dispatch import Dispatch
 from rqd.daemon.duties import Duties, Duty
-from rqd.daemon.log import Log
-from rqd.daemon.open_files import make_room
+from rqd.daemon.host.open_files import make_room
+from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.log.log import Log
+from rqd.daemon.processes.children import Children
 from rqd.daemon.signals import Orders, Shutdown
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Released

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rqd.daemon.conversation import Conversation
-from rqd.daemon.log import Log
+from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
 from rqd.store.connection import (
     RedisError,

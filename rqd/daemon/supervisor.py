@@ -16,29 +16,29 @@ import time
 import setproctitle
 
 from rqd import __version__
-from rqd.daemon.answers import Answers
-from rqd.daemon.autoreload import Autoreload
-from rqd.daemon.children import Children
-from rqd.daemon.commands import Commands
 from rqd.daemon.config import Config
-from rqd.daemon.consumption import Consumption
-from rqd.daemon.dispatch import Dispatch
+from rqd.daemon.control.answers import Answers
+from rqd.daemon.control.commands import Commands
+from rqd.daemon.control.presence import Presence
 from rqd.daemon.duties import Duties, Duty
-from rqd.daemon.embedded import EmbeddedServer
-from rqd.daemon.frames import FORMAT
-from rqd.daemon.handover import Handover
+from rqd.daemon.host.embedded import EmbeddedServer
+from rqd.daemon.host.open_files import make_room
 from rqd.daemon.instance import Instance
+from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.jobs.reporting import Reporting
+from rqd.daemon.jobs.timetable import Timetable
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
-from rqd.daemon.log import Log, about, open_log
+from rqd.daemon.log.log import Log, about, open_log
 from rqd.daemon.loop import Loop
-from rqd.daemon.open_files import make_room
-from rqd.daemon.presence import Presence
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.consumption import Consumption
 from rqd.daemon.redis_link import RedisLink
-from rqd.daemon.renewal import Reread, changed, renewed
-from rqd.daemon.reporting import Reporting
+from rqd.daemon.reload.autoreload import Autoreload
+from rqd.daemon.reload.handover import Handover
+from rqd.daemon.reload.renewal import Reread, changed, renewed
+from rqd.daemon.reload.upgrade import Upgrade
 from rqd.daemon.signals import HANDLED, Shutdown, obey
-from rqd.daemon.timetable import Timetable
-from rqd.daemon.upgrade import Upgrade
+from rqd.daemon.zygote.frames import FORMAT
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import explained
 from rqd.store.embedded import embedded_dir, is_embedded

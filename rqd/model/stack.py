@@ -15,7 +15,7 @@ _THREAD = re.compile(
 _OWN_FOLDER = str(Path(__file__).parent.parent) + "/"
 # Where a child's main thread begins: the zygote is an interpreter with -c.
 _ENTRY = ("<string>", "<module>")
-_ALARM = "daemon/timer.py"
+_ALARM = "daemon/zygote/timer.py"
 _MOST_CHARS = 64 * 1024
 
 

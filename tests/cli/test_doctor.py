@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rqd.daemon.examination import judge_delegation, judge_unit, read_timespan_s
+from rqd.daemon.host.examination import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.finding import Verdict
 from tests.cli.running import Ran, rqd
 from tests.servers import RedisServer, default_binary, running_server

@@ -12,8 +12,8 @@ import pytest
 from rqd import Callback, Job, Queue, SimpleWorker, Webhook
 from rqd.callbacks import callback_arguments, failure_of
 from rqd.connection import Backend, backend_for, using
-from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
+from rqd.daemon.jobs.admission import Admission
 from rqd.decorators import job as job_decorator
 from rqd.exceptions import (
     AbandonedJobError,

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rqd import Queue, Retry
-from rqd.daemon import frames
-from rqd.daemon.frames import encode_frame
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import encode_frame
 from rqd.job import Job
 from rqd.results import Result
 from tests import hostile_jobs, jobs

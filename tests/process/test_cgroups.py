@@ -12,7 +12,7 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.daemon.cgroups import available_controllers, own_group
+from rqd.daemon.host.cgroups import available_controllers, own_group
 from rqd.job import Job
 from rqd.results import Result
 from tests import hungry_jobs, jobs

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import redis
 
-from rqd.daemon.embedded import EmbeddedServer
+from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.model.errors import ConfigurationError
 from rqd.store.embedded import embedded_dir, embedded_redis_url, is_embedded
 from tests.processes import bound_to_pytest
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent.parent
 MASTER = """
 import json, sys, time
 from pathlib import Path
-from rqd.daemon.embedded import EmbeddedServer
+from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.model.errors import RqdError
 {prelude}
 server = EmbeddedServer(Path(sys.argv[1]))
@@ -277,7 +277,7 @@ def test_master_killed_while_the_server_is_spawned_leaves_none(
     dying = master(
         prelude="""
 import os, signal
-from rqd.daemon import embedded
+from rqd.daemon.host import embedded
 tie = embedded.tie_to_master
 def orphaned(read_fd, write_fd):
     parent = os.getppid()

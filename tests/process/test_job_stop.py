@@ -12,7 +12,7 @@ import pytest
 
 from rqd import Queue, Retry
 from rqd.command import send_kill_horse_command, send_stop_job_command
-from rqd.daemon.frames import STOP_SIGNAL
+from rqd.daemon.zygote.frames import STOP_SIGNAL
 from rqd.job import Job
 from rqd.results import Result
 from tests import jobs

@@ -144,10 +144,20 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
 ) -> None:
     daemon = start(start_daemon, installed)
     for file, good, bad, why in (
-        ("daemon/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
-        ("daemon/child.py", "import sys", "import no_such_module", "no_such_module"),
-        ("daemon/frames.py", "FORMAT = 3", "FORMAT = 4", "(formats 4 and 3): restart the daemon"),
-        ("daemon/worker.py", "    has_lived:", "    has_been:", "can't go on where 0.1.0 is"),
+        ("daemon/jobs/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
+        ("daemon/zygote/child.py", "import sys", "import no_such_module", "no_such_module"),
+        (
+            "daemon/zygote/frames.py",
+            "FORMAT = 3",
+            "FORMAT = 4",
+            "(formats 4 and 3): restart the daemon",
+        ),
+        (
+            "daemon/processes/worker.py",
+            "    has_lived:",
+            "    has_been:",
+            "can't go on where 0.1.0 is",
+        ),
     ):
         installed.edit(file, good, bad)
 
@@ -186,7 +196,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
 ) -> None:
     daemon = start(start_daemon, installed)
     installed.upgrade("9.9.9")
-    installed.edit("daemon/frames.py", "FORMAT = 3", "FORMAT = 4")
+    installed.edit("daemon/zygote/frames.py", "FORMAT = 3", "FORMAT = 4")
     daemon.zygote().kill()
     job = queue.enqueue("shop.version")
     told = "zygote is of an rqd that its master can't work with: restart the daemon pid="
@@ -195,7 +205,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     assert pauses[:3] in (["0", "0.2", "0.4"], ["0.0", "0.2", "0.4"])  # and more each time
     assert job.get_status() is JobStatus.QUEUED
 
-    installed.edit("daemon/frames.py", "FORMAT = 4", "FORMAT = 3")
+    installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 3")
     assert job.wait(20).return_value() == "9.9.9"
 
 

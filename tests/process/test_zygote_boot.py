@@ -21,7 +21,7 @@ def look(at): return rows[at]["number"]
 def test_a_zygote_whose_master_left_while_it_booted_leaves_in_silence() -> None:
     ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
     fd = theirs.fileno()
-    program = f"from rqd.daemon.zygote_boot import main; main({fd}, 1, [])"
+    program = f"from rqd.daemon.zygote.boot import main; main({fd}, 1, [])"
     ours.close()
 
     ended = subprocess.run(

@@ -18,11 +18,11 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.daemon import frames
-from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FrameError, FrameReader, encode_frame
-from rqd.daemon.zygote_events import Forked, ForkFailed
-from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
+from rqd.daemon.processes.forensics import Tail
+from rqd.daemon.processes.zygote_events import Forked, ForkFailed
+from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameError, FrameReader, encode_frame
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually

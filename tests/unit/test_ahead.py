@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from rqd.daemon import frames
-from rqd.daemon.stops import Stops
-from rqd.daemon.worker import Worker
-from rqd.daemon.workers import Workers
+from rqd.daemon.control.stops import Stops
+from rqd.daemon.processes.worker import Worker
+from rqd.daemon.processes.workers import Workers
+from rqd.daemon.zygote import frames
 from rqd.model.outcome import Stopped, Succeeded
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits

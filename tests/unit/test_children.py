@@ -19,15 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd import __version__
-from rqd.daemon import frames, handover
-from rqd.daemon.children import Children
 from rqd.daemon.config import Config
-from rqd.daemon.frames import FrameReader, encode_frame, mark_of
-from rqd.daemon.hearing import Ended
 from rqd.daemon.loop import Loop
-from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.worker import Child, Run
-from rqd.daemon.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.hearing import Ended
+from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.processes.worker import Child, Run
+from rqd.daemon.processes.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
+from rqd.daemon.reload import handover
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import claim_of
@@ -685,7 +686,7 @@ STEPS = [
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqd.daemon.children.become_subreaper", lambda: None)
+    monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
 
 
 def read(told: str) -> Any:
@@ -698,10 +699,10 @@ def play(
     """These steps; then it is stopped, or nobody disturbs any more."""
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rqd.daemon.kills.kill_by_pidfd", stage.kill_by_pidfd)
-        patch.setattr("rqd.daemon.losses.kill_orphan", stage.kill_orphan)
-        patch.setattr("rqd.daemon.losses.has_ended", stage.has_ended)
-        patch.setattr("rqd.daemon.zygotes.ZygoteProcess", Zygote)
+        patch.setattr("rqd.daemon.processes.kills.kill_by_pidfd", stage.kill_by_pidfd)
+        patch.setattr("rqd.daemon.processes.losses.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.processes.losses.has_ended", stage.has_ended)
+        patch.setattr("rqd.daemon.processes.zygotes.ZygoteProcess", Zygote)
         try:
             for step, at in steps:
                 stage.do(step, at)

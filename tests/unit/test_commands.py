@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rqd.daemon.answers import MOST_BYTES, Answers
-from rqd.daemon.commands import workers_asked_for
+from rqd.daemon.control.answers import MOST_BYTES, Answers
+from rqd.daemon.control.commands import workers_asked_for
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from typing import cast
 
 import pytest
 
-from rqd.daemon.children import Children
-from rqd.daemon.consumption import Consumption
-from rqd.daemon.frames import CPU_SIGNAL
-from rqd.daemon.oom import OomCounter
-from rqd.daemon.procfs import children_of, cpu_s, group_of, own_bytes, size_of
-from rqd.daemon.worker import HARD_KILL_AFTER_S, Child, Run, Worker
-from rqd.daemon.workers import Workers
+from rqd.daemon.host.oom import OomCounter
+from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.consumption import Consumption
+from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Child, Run, Worker
+from rqd.daemon.processes.workers import Workers
+from rqd.daemon.zygote.frames import CPU_SIGNAL
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
 from rqd.model.records import Claim

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from rqd.daemon.ahead import Ahead
 from rqd.daemon.config import Config
-from rqd.daemon.dispatch import Dispatch
-from rqd.daemon.hearing import Ended
+from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.processes.ahead import Ahead
+from rqd.daemon.processes.hearing import Ended
+from rqd.daemon.processes.worker import Run, Worker
+from rqd.daemon.processes.workers import Workers
 from rqd.daemon.redis_link import Refused
-from rqd.daemon.worker import Run, Worker
-from rqd.daemon.workers import Workers
 from rqd.model.outcome import Report, Succeeded
 from rqd.store.exchange import Turn
 from rqd.store.turn_argument import is_staged

@@ -11,17 +11,17 @@ from dataclasses import replace
 
 import pytest
 
-from rqd.daemon import handover
-from rqd.daemon.children import ChildrenState
 from rqd.daemon.config import Config
-from rqd.daemon.forensics import Tail
-from rqd.daemon.frames import FORMAT, FrameReader, encode_frame
-from rqd.daemon.handover import Handover
 from rqd.daemon.instance import Instance
-from rqd.daemon.news import News
-from rqd.daemon.worker import Child, Run, Worker
-from rqd.daemon.zygote_process import ZygoteProcess, ZygoteState
-from rqd.daemon.zygotes import Reload, ZygotesState
+from rqd.daemon.processes.children import ChildrenState
+from rqd.daemon.processes.forensics import Tail
+from rqd.daemon.processes.news import News
+from rqd.daemon.processes.worker import Child, Run, Worker
+from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
+from rqd.daemon.processes.zygotes import Reload, ZygotesState
+from rqd.daemon.reload import handover
+from rqd.daemon.reload.handover import Handover
+from rqd.daemon.zygote.frames import FORMAT, FrameReader, encode_frame
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import (
     Crashed,

@@ -38,7 +38,7 @@ MAY_IMPORT = {
 DOORS = {
     "rqd.worker": {"rqd.daemon.foreground"},
     "rqd.simple": {"rqd.daemon.inline", "rqd.daemon.config"},
-    "rqd.testing": {"rqd.daemon.trial", "rqd.daemon.embedded"},
+    "rqd.testing": {"rqd.daemon.trial", "rqd.daemon.host.embedded"},
 }
 
 # The modules of daemon/ that run in the zygote and its children; the others are the master's.
@@ -65,7 +65,7 @@ TOO_DEAR = {
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.
-FOR_THE_JOB = {("rqd.daemon.attempt", "asyncio")}
+FOR_THE_JOB = {("rqd.daemon.zygote.attempt", "asyncio")}
 
 # By these modules and functions one comes to run what was read from Redis, or a user's module.
 UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
@@ -304,10 +304,14 @@ def test_every_module_named_as_the_zygotes_exists() -> None:
         (process_calls_outside_daemon, "store/store.py", "from os import waitpid"),
         (process_calls_outside_daemon, "store/store.py", "from posix import fork"),
         (process_calls_outside_daemon, "cli/__init__.py", "import _signal\n_signal.signal(2, 0)"),
-        (foreign_imports_of_zygote, "daemon/zygote.py", "from rqd.store import keys"),
-        (foreign_imports_of_zygote, "daemon/child.py", "from rqd.daemon.workers import Worker"),
-        (foreign_imports_of_zygote, "daemon/child.py", "from . import workers"),
-        (dear_imports_of_zygote, "daemon/child.py", "def f():\n    import logging.config"),
+        (foreign_imports_of_zygote, "daemon/zygote/serving.py", "from rqd.store import keys"),
+        (
+            foreign_imports_of_zygote,
+            "daemon/zygote/child.py",
+            "from rqd.daemon.processes.workers import Worker",
+        ),
+        (foreign_imports_of_zygote, "daemon/zygote/child.py", "from . import workers"),
+        (dear_imports_of_zygote, "daemon/zygote/child.py", "def f():\n    import logging.config"),
         (users_code_in_master, "daemon/supervisor.py", "import pickle"),
         (users_code_in_master, "daemon/supervisor.py", "from importlib import import_module"),
         (users_code_in_master, "daemon/loop.py", "import importlib\nimportlib.import_module('a')"),
@@ -329,9 +333,12 @@ def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> Non
         ("__main__.py", "from rqd.cli import main"),
         ("cli/start.py", "from rqd.daemon.supervisor import Supervisor\nfrom rqd import Queue"),
         ("daemon/supervisor.py", "from rqd import __version__\nimport importlib.metadata, os"),
-        ("daemon/zygote.py", "import os, _signal, pickle\nfrom rqd.daemon import child\nos.fork()"),
-        ("daemon/child.py", "from _signal import SIGTERM"),
-        ("daemon/child.py", "if TYPE_CHECKING:\n    import socket"),
+        (
+            "daemon/zygote/serving.py",
+            "import os, _signal, pickle\nfrom rqd.daemon import child\nos.fork()",
+        ),
+        ("daemon/zygote/child.py", "from _signal import SIGTERM"),
+        ("daemon/zygote/child.py", "if TYPE_CHECKING:\n    import socket"),
     ],
 )
 def test_what_is_lawful_passes(path: str, code: str, tmp_path: Path) -> None:

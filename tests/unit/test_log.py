@@ -15,9 +15,9 @@ from struct import unpack_from
 import pytest
 
 from rqd.daemon.config import LogSettings
-from rqd.daemon.log import Log, open_log
-from rqd.daemon.log_formats import Format, JournalFormat, JsonFormat, TextFormat
-from rqd.daemon.log_sinks import DescriptorSink, JournalSink, is_journal
+from rqd.daemon.log.formats import Format, JournalFormat, JsonFormat, TextFormat
+from rqd.daemon.log.log import Log, open_log
+from rqd.daemon.log.sinks import DescriptorSink, JournalSink, is_journal
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import AskedAgain, Crashed, Raised
 
@@ -297,13 +297,13 @@ def test_a_journal_that_is_gone_and_comes_back_is_found_again(
 def test_a_descriptor_is_the_journals_only_if_it_is_the_one_systemd_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: tuple[str, socket.socket]
 ) -> None:
-    monkeypatch.setattr("rqd.daemon.log_sinks.JOURNAL_SOCKET", journal[0])
+    monkeypatch.setattr("rqd.daemon.log.sinks.JOURNAL_SOCKET", journal[0])
     with (tmp_path / "stream").open("w") as stream, (tmp_path / "log").open("w") as other:
         found = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
         assert is_journal(stream.fileno())
         assert not is_journal(other.fileno())
-        monkeypatch.setattr("rqd.daemon.log_sinks.JOURNAL_SOCKET", str(tmp_path / "none"))
+        monkeypatch.setattr("rqd.daemon.log.sinks.JOURNAL_SOCKET", str(tmp_path / "none"))
         assert not is_journal(stream.fileno())
 
 
@@ -326,7 +326,7 @@ def test_a_log_nobody_reads_never_blocks() -> None:
 
 def test_a_terminal_nobody_reads_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, terminal = os.openpty()
-    monkeypatch.setattr("rqd.daemon.log._STDERR", terminal)
+    monkeypatch.setattr("rqd.daemon.log.log._STDERR", terminal)
     log = open_log(LogSettings(format="text"))
 
     def give_up(_signum: int, _frame: object) -> None:
@@ -433,7 +433,7 @@ def test_auto_is_text_on_a_terminal_with_colours_unless_they_are_unwanted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader, terminal = os.openpty()
-    monkeypatch.setattr("rqd.daemon.log._STDERR", terminal)
+    monkeypatch.setattr("rqd.daemon.log.log._STDERR", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     open_log(LogSettings()).error("e")
@@ -449,9 +449,9 @@ def test_auto_is_records_where_the_journal_reads_and_json_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: tuple[str, socket.socket]
 ) -> None:
     path, receiver = journal
-    monkeypatch.setattr("rqd.daemon.log_sinks.JOURNAL_SOCKET", path)
+    monkeypatch.setattr("rqd.daemon.log.sinks.JOURNAL_SOCKET", path)
     with (tmp_path / "stderr").open("wb") as stderr:
-        monkeypatch.setattr("rqd.daemon.log._STDERR", stderr.fileno())
+        monkeypatch.setattr("rqd.daemon.log.log._STDERR", stderr.fileno())
         open_log(LogSettings()).info("in json")
         open_log(LogSettings(format="text")).info("in text")
         found = os.fstat(stderr.fileno())
@@ -468,6 +468,6 @@ def test_auto_is_records_where_the_journal_reads_and_json_elsewhere(
 
 
 def test_the_journal_must_be_there_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqd.daemon.log_sinks.JOURNAL_SOCKET", "/nowhere")
+    monkeypatch.setattr("rqd.daemon.log.sinks.JOURNAL_SOCKET", "/nowhere")
     with pytest.raises(ConfigurationError, match="there is no journal at /nowhere"):
         open_log(LogSettings(format="journal"))

@@ -17,19 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon import frames
-from rqd.daemon.child import _begins_behind
-from rqd.daemon.children import Children
 from rqd.daemon.config import Config
-from rqd.daemon.frames import FrameReader, encode_frame, mark_of
-from rqd.daemon.hearing import Ended
-from rqd.daemon.inbox import Inbox
-from rqd.daemon.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.places import Places
-from rqd.daemon.stack_requests import StackRequests
-from rqd.daemon.stops import Stops
-from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
-from rqd.daemon.zygote_events import Forked
+from rqd.daemon.control.stack_requests import StackRequests
+from rqd.daemon.control.stops import Stops
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.hearing import Ended
+from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.processes.places import Places
+from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.processes.zygote_events import Forked
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.child import _begins_behind
+from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
+from rqd.daemon.zygote.inbox import Inbox
 from rqd.model.outcome import (
     Crashed,
     Lost,
@@ -378,11 +378,11 @@ def test_a_child_lets_its_master_go_on_before_it_sleeps(monkeypatch: pytest.Monk
     inbox.mailbox = letters
     rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
     posted = encode_frame(frames.NEXT, b"a", b"7:a", b"12.5", *rest)
-    monkeypatch.setattr("rqd.daemon.inbox.sched_yield", lambda: post.send(posted))
+    monkeypatch.setattr("rqd.daemon.zygote.inbox.sched_yield", lambda: post.send(posted))
     try:
         assert inbox.next_job() == [b"a", b"7:a", *rest]
 
-        monkeypatch.setattr("rqd.daemon.inbox.sched_yield", post.close)
+        monkeypatch.setattr("rqd.daemon.zygote.inbox.sched_yield", post.close)
         assert inbox.next_job() is None
     finally:
         letters.close()
@@ -493,7 +493,7 @@ class Silent:
 @pytest.fixture
 def children(box: Box, monkeypatch: pytest.MonkeyPatch) -> Children:
     """Those of a master without a zygote, whose only worker is the box's."""
-    monkeypatch.setattr("rqd.daemon.children.become_subreaper", lambda: None)
+    monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
     silent: Any = Silent()
     config = Config(url="redis://", queues=("low",), jobs_per_child=ALWAYS)
     made = Children(config, silent, silent, silent)
@@ -680,7 +680,7 @@ def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
     box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began_behind(box, "a", "b", "c")
-    monkeypatch.setattr("rqd.daemon.losses.kill_orphan", lambda *_: None)
+    monkeypatch.setattr("rqd.daemon.processes.losses.kill_orphan", lambda *_: None)
     zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
     children.places.parents[1] = zygote
 

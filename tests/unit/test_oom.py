@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rqd.daemon.cgroups import GroupLimits, PlaceGroup, counters, own_group
-from rqd.daemon.oom import OomCounter, explain
-from rqd.daemon.worker import Run
+from rqd.daemon.host.cgroups import GroupLimits, PlaceGroup, counters, own_group
+from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.processes.worker import Run
 from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report, Usage, cause
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits

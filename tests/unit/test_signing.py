@@ -144,7 +144,7 @@ def test_what_is_no_file_of_keys_is_refused(path: str) -> None:
 
 def test_without_keys_nobody_loads_what_signs() -> None:
     program = (
-        "import sys; import rqd.daemon.zygote_boot, rqd.model.trust;"
+        "import sys; import rqd.daemon.zygote.boot, rqd.model.trust;"
         " assert not {'hmac', 'hashlib', '_hashlib'} & sys.modules.keys(), 'loaded'"
     )
     fresh = subprocess.run(

@@ -13,12 +13,12 @@ from time import monotonic
 
 import pytest
 
-from rqd.daemon import frames
-from rqd.daemon.frames import Frame, FrameReader, encode_frame
-from rqd.daemon.inbox import Inbox
-from rqd.daemon.news import News
-from rqd.daemon.telling import Teller
-from rqd.daemon.timer import timer
+from rqd.daemon.processes.news import News
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import Frame, FrameReader, encode_frame
+from rqd.daemon.zygote.inbox import Inbox
+from rqd.daemon.zygote.telling import Teller
+from rqd.daemon.zygote.timer import timer
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -160,8 +160,8 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
 
 
 WARM_UP = """
-from rqd.daemon.child import Child
-from rqd.daemon.timer import timer
+from rqd.daemon.zygote.child import Child
+from rqd.daemon.zygote.timer import timer
 from rqd.model.trust import Trust
 timer.is_to_stop = True
 Child(1, lambda title: None, Trust())._warm_up()

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon import frames
-from rqd.daemon.ahead import Ahead
-from rqd.daemon.frames import FrameReader, encode_frame
-from rqd.daemon.places import Places
-from rqd.daemon.rows import Gauge, worker_row
-from rqd.daemon.settling import settlement
-from rqd.daemon.worker import HARD_KILL_AFTER_S, Run, Worker
-from rqd.daemon.workers import Workers
-from rqd.daemon.zygote_events import Exited, Forked
+from rqd.daemon.control.rows import Gauge, worker_row
+from rqd.daemon.jobs.settling import settlement
+from rqd.daemon.processes.ahead import Ahead
+from rqd.daemon.processes.places import Places
+from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.processes.workers import Workers
+from rqd.daemon.processes.zygote_events import Exited, Forked
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameReader, encode_frame
 from rqd.model.outcome import Crashed, Raised, Released, Report, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
 from tests.fuzzing import fuzz

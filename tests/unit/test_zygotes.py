@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rqd import __version__
-from rqd.daemon.frames import FORMAT
-from rqd.daemon.zygote_events import Ready
-from rqd.daemon.zygote_process import ZygoteProcess
-from rqd.daemon.zygotes import Zygotes
+from rqd.daemon.processes.zygote_events import Ready
+from rqd.daemon.processes.zygote_process import ZygoteProcess
+from rqd.daemon.processes.zygotes import Zygotes
+from rqd.daemon.zygote.frames import FORMAT
 
 
 class Fake:

@@ -1,0 +1,1 @@
+"""What operators ask of a master, and what they see of it."""

@@ -1,0 +1,154 @@
+"""Commands out of a master's control list, where whoever can write to Redis can write anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rqd.daemon.config import MAX_WORKERS
+from rqd.daemon.control.answers import Answers
+from rqd.daemon.control.stack_requests import StackRequests
+from rqd.daemon.control.stops import Stops
+from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.lifecycle import Lifecycle
+from rqd.daemon.log.log import Log
+from rqd.daemon.processes.children import Children
+from rqd.daemon.signals import Shutdown
+
+_LONGEST_S = 1e9
+_SHOWN_CHARS = 100  # of a command, which anybody may have written
+
+
+class Commands:
+    """Obeys each command once, and answers to who asks for it."""
+
+    def __init__(
+        self,
+        children: Children,
+        dispatch: Dispatch,
+        lifecycle: Lifecycle,
+        answers: Answers,
+        log: Log,
+        *,
+        reload: Callable[[str, float], None],
+        upgrade: Callable[[str, float], None],
+    ) -> None:
+        """`reload` and `upgrade` are called with the command's id, and the time."""
+        self._children = children
+        self._dispatch = dispatch
+        self._lifecycle = lifecycle
+        self._answers = answers
+        self._log = log
+        self._reload = reload
+        self._upgrade = upgrade
+        self._stops = Stops(children, log)
+        self._stack_requests = StackRequests(children, answers)
+        self.obeyed = ""  # the id of the latest one
+
+    def obey(self, commands: Sequence[dict[str, Any]], now: float) -> None:
+        """Carries out those that were not obeyed yet, in their order."""
+        for command in commands:
+            if command["id"] != self.obeyed:
+                self.obeyed = command["id"]
+                told = self._obey(command, now)
+                if told is not None:
+                    self._answers.give(command, told, now)
+        if commands:
+            self._answers.send(now)
+
+    def remind(self, stops: Sequence[dict[str, Any]], now: float) -> None:
+        """Stops those jobs whose orders have not come: Redis had lost this master's row, say."""
+        self._dispatch.take(self._stops.remind(stops, now))
+
+    def catch_up(self, now: float) -> None:
+        """Stops what was claimed in a turn whose answer came after the order."""
+        self._dispatch.take(self._stops.catch_up(now))
+
+    def perform(self, now: float) -> None:
+        """Answers what could not be answered at once."""
+        self._stack_requests.perform(now)
+        self._answers.send(now)
+
+    def next_due(self) -> float:
+        """When to look whether something can be answered."""
+        return self._stack_requests.next_due()
+
+    def _obey(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
+        """What to answer; None if whoever carries it out will."""
+        match command.get("do"):
+            case "stop":
+                is_now = bool(command.get("now"))
+                self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
+            case "upgrade":
+                if not self._lifecycle.is_stopping:
+                    self._upgrade(command["id"], now)
+            case "reload":
+                self._reload(command["id"], now)
+            case "pause" | "resume" | "scale":
+                return self._change(command, now)
+            case "stop_job" | "kill_jobs":
+                self._dispatch.take(self._stops.obey(command, now))
+            case "stack":
+                return self._stack_requests.take(command, now)
+            case other:
+                if not obey_for_job(command, self._children, now, self._log):
+                    self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
+                    return {"error": "this master does not know the command"}
+        return self._lifecycle.standing()
+
+    def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
+        """Pauses, resumes or scales; a stop is not to be changed."""
+        lifecycle = self._lifecycle
+        before = lifecycle.standing()
+        if lifecycle.is_stopping:
+            return before | {"error": "it is stopping"}
+        if command["do"] != "scale":
+            lifecycle.pause(command["do"] == "pause", now)
+            if command["do"] == "pause" and command.get("now") is True:
+                lifecycle.kill_jobs("its master was drained at once", now)
+            return lifecycle.standing()
+        asked = workers_asked_for(command, before["workers"])
+        if asked is None:
+            return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
+        if error := lifecycle.resize(asked, now):
+            return before | {"error": error}
+        return lifecycle.standing() | {"were": before["workers"]}
+
+
+def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:
+    """How many workers a `scale` asks for: `to` so many, or `by` so many more; None for what can't
+    be.
+    """
+    to, by = command.get("to"), command.get("by")
+    if type(to) is int:
+        asked = to
+    elif type(by) is int:
+        asked = workers + by
+    else:
+        return None
+    return asked if 1 <= asked <= MAX_WORKERS else None
+
+
+def obey_for_job(command: dict[str, Any], children: Children, now: float, log: Log) -> bool:
+    """Obeys a command that names a job and its attempt's fence; False if it is no such command."""
+    job_id, fence = command.get("job"), command.get("fence")
+    if not isinstance(job_id, str) or type(fence) is not int:
+        return False
+    match command.get("do"):
+        case "extend":
+            seconds = _time_s(command.get("seconds"))
+            if seconds is None:
+                return False
+            is_here = children.extend(job_id, fence, seconds, now)
+            log.info("job extended", job_id=job_id, by_s=seconds, runs_here=is_here)
+        case "follow":
+            children.workers.follow(job_id, fence, command.get("first") is True, now)
+        case _:
+            return False
+    return True
+
+
+def _time_s(seconds: Any) -> float | None:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    return float(seconds) if 0 < seconds <= _LONGEST_S else None  # no NaN passes either

@@ -1,0 +1,123 @@
+"""Stacks of running jobs that somebody wants to see now: asked of the process, and answered.
+
+The process writes by itself, in a signal handler of C; nothing tells when it is done but what it
+has written. So the master looks again in a moment, and goes on with its work meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from rqd.daemon.control.answers import Answers
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.forensics import process_state
+from rqd.daemon.processes.worker import Run
+from rqd.model.stack import is_whole, without_own_frames
+
+_LOOK_S = 0.01
+# A claim may still be on its way to its child, and a process on its way to a processor.
+_LONGEST_S = 1.0
+# An ending that is not the expected one: it is over if nothing more comes for so long.
+_QUIET_S = 0.1
+# With its quotation marks escaped it is an answer of less than 64 KiB.
+_MOST_CHARS = 48 * 1024
+
+
+@dataclass(slots=True)
+class _Request:
+    """What was asked about one attempt, by these commands."""
+
+    job_id: str
+    fence: int
+    give_up_at: float
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    is_asked: bool = False  # its process was
+    start: int = 0  # the byte at which its answer begins
+    seen_bytes: int = 0
+    changed_at: float = 0.0
+
+
+class StackRequests:
+    """Those that are not answered yet."""
+
+    def __init__(self, children: Children, answers: Answers) -> None:
+        self._children = children
+        self._answers = answers
+        self._host = socket.gethostname()
+        self._open: list[_Request] = []
+        self._look_at = float("inf")
+
+    def take(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
+        """Asks for the stack of the attempt that the command names; the answer to one that can't
+        be carried out, None if it comes later.
+        """
+        job_id, fence = command.get("job"), command.get("fence")
+        if not isinstance(job_id, str) or type(fence) is not int:
+            return {"error": "the command names no attempt"}
+        for request in self._open:
+            if (request.job_id, request.fence) == (job_id, fence):
+                request.commands.append(command)  # what is written now is as good
+                return None
+        self._open.append(_Request(job_id, fence, now + _LONGEST_S, [command]))
+        self._look_at = now
+        self.perform(now)
+        return None
+
+    def next_due(self) -> float:
+        """When `perform` has something to do."""
+        return self._look_at
+
+    def perform(self, now: float) -> None:
+        """Looks whether what was asked for has come."""
+        if now < self._look_at:
+            return
+        waiting = []
+        for request in self._open:
+            told = self._look(request, now)
+            if told is None:
+                waiting.append(request)
+            for command in request.commands if told is not None else ():
+                self._answers.give(command, told or {}, now)
+        self._open = waiting
+        self._look_at = now + _LOOK_S if waiting else float("inf")
+
+    def _look(self, request: _Request, now: float) -> dict[str, Any] | None:
+        """What to answer; None if it is too early to say."""
+        run = self._children.workers.run_of(request.job_id, request.fence)
+        is_late = now >= request.give_up_at
+        if run is None or run.sent_at is None:
+            if run is None and request.is_asked:
+                return {"error": "its attempt has just ended"}
+            why = "its attempt does not run here" if run is None else "it waits for its process"
+            return {"error": why} if is_late else None
+        if not request.is_asked:
+            return self._ask(request, run, now)
+        text = self._children.stacks.read(run, request.start)
+        if len(text) != request.seen_bytes:
+            request.seen_bytes, request.changed_at = len(text), now
+        is_quiet = text != "" and now - request.changed_at >= _QUIET_S
+        if not (is_whole(text) or is_quiet or is_late):
+            return None
+        return self._tell(run, text)
+
+    def _ask(self, request: _Request, run: Run, now: float) -> dict[str, Any] | None:
+        if not self._children.pin(run, now):
+            return {"error": "its attempt has just ended"}
+        if run.sent_at is None:
+            return None  # its process had not begun it, and gets it anew
+        start = self._children.stacks.show(run)
+        if start is None:
+            return {"error": "its process is another program by now, or takes the signal away"}
+        request.is_asked, request.start = True, start
+        request.give_up_at = request.changed_at = now + _LONGEST_S
+        return None
+
+    def _tell(self, run: Run, text: str) -> dict[str, Any]:
+        pid = self._children.pid_of(run)
+        told = {"host": self._host, "pid": pid, "worker": run.worker, "attempt": run.claim.attempt}
+        if not text:
+            return told | {"error": f"its process wrote none: it {process_state(pid)}"}
+        self._children.stacks.forget(run)
+        return told | {"stack": without_own_frames(text, _MOST_CHARS)}

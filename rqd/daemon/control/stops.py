@@ -1,0 +1,110 @@
+"""Jobs that somebody wants stopped: an exception in the job first, the kill of its group later.
+
+The order names the attempt by its token: it can't stop a later one of the same job.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rqd.daemon.host.pidfd_signals import stop_by_pidfd
+from rqd.daemon.log.log import Log, about
+from rqd.daemon.processes.children import Children
+from rqd.daemon.processes.hearing import Ended
+from rqd.model.outcome import Crashed, Report, Stopped
+
+DEFAULT_GRACE_S = 5.0
+_LONGEST_GRACE_S = 10.0**9
+# So many are remembered for jobs whose claims are still on their way.
+_MOST_EARLY = 100
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An order to stop one attempt; `grace_s` from the exception to the kill, 0 to kill at once."""
+
+    token: str
+    by: str
+    grace_s: float
+
+    @classmethod
+    def read(cls, command: dict[str, Any]) -> Stop:
+        """The order in a command, where anybody may have written anything."""
+        grace_s, by = command.get("grace_s"), command.get("by")
+        if not isinstance(grace_s, int | float) or not 0 <= grace_s <= _LONGEST_GRACE_S:
+            grace_s = DEFAULT_GRACE_S
+        return cls(
+            token=str(command.get("token", "")),
+            by=(by if isinstance(by, str) else "somebody")[:_SHOWN_CHARS],
+            grace_s=float(grace_s),
+        )
+
+
+class Stops:
+    """Carries out what is asked of running jobs."""
+
+    def __init__(self, children: Children, log: Log) -> None:
+        self._children = children
+        self._log = log
+        self._early: dict[str, Stop] = {}
+
+    def obey(self, command: dict[str, Any], now: float) -> list[Ended]:
+        """Carries out `stop_job` or `kill_jobs`; the attempts that it ended at once."""
+        if command["do"] == "stop_job":
+            return self._stop(Stop.read(command), now)
+        self._kill(command.get("worker"), now)
+        return []
+
+    def catch_up(self, now: float) -> list[Ended]:
+        """Stops what was claimed in a turn whose answer came after the order."""
+        if not self._early:
+            return []
+        held = {run.claim.token for run in self._children.workers.held()}
+        due = [stop for token, stop in self._early.items() if token in held]
+        return [ended for stop in due for ended in self._stop(stop, now)]
+
+    def remind(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Carries out those of these orders that were lost on their way."""
+        unasked = {
+            run.claim.token
+            for run in self._children.workers.held()
+            if run.killed_at is None and not isinstance(run.verdict, Stopped)
+        }
+        due = [stop for stop in map(Stop.read, orders) if stop.token in unasked]
+        return [ended for stop in due for ended in self._stop(stop, now)]
+
+    def _stop(self, stop: Stop, now: float) -> list[Ended]:
+        held = self._children.workers.held()
+        run = next((run for run in held if run.claim.token == stop.token), None)
+        if run is not None and not self._children.pin(run, now):
+            return []  # it has just ended
+        if run is None:
+            self._early[stop.token] = stop
+            if len(self._early) > _MOST_EARLY:
+                self._early.pop(next(iter(self._early)))
+            return []
+        self._early.pop(stop.token, None)
+        self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
+        verdict = Stopped(stop.by)
+        if run.sent_at is None:
+            self._children.workers.by_number[run.worker].let_go(run)
+            return [Ended(run, Report(verdict))]
+        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s, now)
+        if stop.grace_s <= 0:
+            self._children.kill(run, verdict, now)
+        elif child is not None:
+            stop_by_pidfd(child.pidfd)
+        return []
+
+    def _kill(self, worker: object, now: float) -> None:
+        """As if they had crashed by SIGKILL; those of one worker, or of all."""
+        for run in self._children.pin_all(now):
+            is_meant = worker is None or (type(worker) is int and worker == run.worker)
+            if run.sent_at is not None and is_meant:
+                self._log.warning("job is killed as asked", **about(run.claim))
+                verdict = Crashed(signal=signal.SIGKILL, sent_by="rqd, for an operator")
+                self._children.kill(run, verdict, now)

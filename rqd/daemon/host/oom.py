@@ -1,0 +1,72 @@
+"""Was it the kernel that killed, as there was no memory left? It says so by counters only."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+from rqd.daemon.host.cgroups import OomKill, PlaceGroup, counters, own_group
+from rqd.daemon.processes.worker import Run
+from rqd.model.outcome import Crashed, OutOfMemory, Report
+
+# A process of many gigabytes takes its time to die, and to be reported.
+_WINDOW_S = 5.0
+_HOST = Path("/proc/vmstat")
+
+
+class OomCounter:
+    """How many processes the kernel has killed for their memory.
+
+    `is_own`: only those of the daemon's own control group count, its jobs where it is a unit or a
+    container; else all of the host's.
+    """
+
+    def __init__(self, source: tuple[Path, bool] | None = None) -> None:
+        self._path, self.is_own = source or _own_source()
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, now: float) -> None:
+        """To be called now and then while jobs run."""
+        self._seen.append((now, self._count()))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
+            self._seen.popleft()
+
+    def has_risen(self, now: float) -> bool:
+        """True if it has risen in the last seconds."""
+        self.look(now)
+        return self._seen[-1][1] > self._seen[0][1]
+
+    def _count(self) -> int:
+        return counters(self._path).get("oom_kill", 0)
+
+
+def explain(
+    run: Run, report: Report, group: PlaceGroup | None, counter: OomCounter, now: float
+) -> Report:
+    """The report of a death, which says so if the kernel killed for want of memory.
+
+    `group` is that of the worker's place, None where it has none.
+    """
+    killed = group.take_oom_kill() if group is not None else None
+    outcome, limit_bytes = report.outcome, run.limits.memory_bytes
+    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or run.verdict:
+        return report
+    used_bytes = report.usage.peak_memory_bytes or 0
+    if killed is OomKill.AT_LIMIT and limit_bytes is not None:
+        return replace(report, outcome=OutOfMemory(max(used_bytes, limit_bytes), limit_bytes, True))
+    if killed is None and not counter.has_risen(now):
+        return report
+    if killed is not None or counter.is_own:
+        return replace(report, outcome=OutOfMemory(used_bytes, None, True))
+    note = "perhaps by the kernel: it has just killed for want of memory on this host"
+    return replace(report, outcome=replace(outcome, note=note))
+
+
+def _own_source() -> tuple[Path, bool]:
+    if (group := own_group()) and "oom_kill" in counters(group / "memory.events"):
+        return group / "memory.events", True
+    if (group := own_group("memory")) and "oom_kill" in counters(group / "memory.oom_control"):
+        return group / "memory.oom_control", True
+    return _HOST, False

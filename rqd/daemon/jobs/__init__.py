@@ -1,0 +1,1 @@
+"""Jobs in and outcomes out: what is claimed, admitted, settled, reported."""

@@ -1,0 +1,1 @@
+"""The daemon's log: what is told, in which form, and where it goes."""

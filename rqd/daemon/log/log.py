@@ -1,0 +1,152 @@
+"""The daemon's log: one event a transition, a constant text and its fields; and the jobs' output.
+
+Not `logging`: a terminal that is paused or a pipe nobody reads must never stop the master, so what
+can't be written at once is dropped and counted. docs/logging.md lists the events.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from rqd.daemon.config import LogSettings
+from rqd.daemon.log.formats import (
+    DEBUG,
+    ERROR,
+    INFO,
+    LEVEL_NAMES,
+    WARNING,
+    Format,
+    JournalFormat,
+    JsonFormat,
+    TextFormat,
+)
+from rqd.daemon.log.sinks import Sink, file_sink, is_journal, journal_sink, shared_sink
+from rqd.model.errors import ConfigurationError
+from rqd.model.outcome import AskedAgain, Outcome, Raised, cause
+from rqd.model.records import Claim
+
+_STDERR = 2
+
+
+class Log:
+    """Events of the levels that are wanted. Never job arguments, no secrets."""
+
+    def __init__(self, sink: Sink, form: Format, settings: LogSettings | None = None) -> None:
+        self._master = ""
+        self._use(sink, form, settings or LogSettings())
+
+    def _use(self, sink: Sink, form: Format, settings: LogSettings) -> None:
+        self._sink, self._form, self._settings = sink, form, settings
+        self._wanted = settings
+        form.master = self._master
+        self._lowest = LEVEL_NAMES.index(settings.level)
+
+    def reopen(self, settings: LogSettings | None = None) -> None:
+        """Opens its file anew, as it was moved away, and goes by `settings` if there are new ones.
+
+        Where it can't, all stays as it was, and a warning says so; the next time tries it again.
+        """
+        self._wanted = wanted = settings or self._wanted
+        try:
+            sink, form = _open(wanted)
+        except ConfigurationError as error:
+            self.warning("log can't be opened anew, the old one serves on", error=error)
+            return
+        self._sink.close()
+        self._use(sink, form, wanted)
+
+    def name_master(self, name: str) -> None:
+        """From now on all records say which master's they are, where a format has room for it."""
+        self._master = self._form.master = name
+
+    def debug(self, text: str, **fields: object) -> None:
+        """A step of a job on its usual way."""
+        if self._lowest <= DEBUG:
+            self._write(DEBUG, text, fields)
+
+    def info(self, text: str, **fields: object) -> None:
+        """Something in the normal life of the daemon."""
+        if self._lowest <= INFO:
+            self._write(INFO, text, fields)
+
+    def warning(self, text: str, **fields: object) -> None:
+        """Something that is handled, and that an operator may want to see."""
+        if self._lowest <= WARNING:
+            self._write(WARNING, text, fields)
+
+    def error(self, text: str, **fields: object) -> None:
+        """Work was lost, or can't go on."""
+        self._write(ERROR, text, fields)
+
+    def output(self, lines: bytes, **fields: object) -> None:
+        """Whole lines that a process printed; `fields` say whose they are. Of any level."""
+        if self._settings.job_output == "none" and "worker" in fields:
+            return
+        self._tell_loss()
+        self._sink.write(self._form.output(lines, fields))
+
+    def cause(self, outcome: Outcome) -> str:
+        """The cause, as far as it may be told: what a job says itself may hold its arguments."""
+        if self._settings.job_output == "none" and isinstance(outcome, Raised | AskedAgain):
+            outcome = replace(outcome, message="")
+        return cause(outcome)
+
+    def traceback(self, outcome: Outcome) -> str:
+        """The traceback of what a job raised, likewise; empty for none."""
+        if self._settings.job_output == "none":
+            return ""
+        return getattr(outcome, "traceback", "")
+
+    def _write(self, level: int, text: str, fields: dict[str, object]) -> None:
+        self._tell_loss()
+        self._sink.write(self._form.event(level, text, fields))
+
+    def _tell_loss(self) -> None:
+        """Says how much nobody read, as soon as somebody reads again."""
+        lost_bytes = self._sink.dropped_bytes
+        if lost_bytes and self._lowest <= WARNING:
+            self._sink.dropped_bytes = 0
+            fields = {"lost_bytes": lost_bytes}
+            self._sink.write(self._form.event(WARNING, "log was not read, a part is lost", fields))
+            if self._sink.dropped_bytes:
+                self._sink.dropped_bytes = lost_bytes
+
+
+def open_log(settings: LogSettings) -> Log:
+    """The log of a master that starts. Raises ConfigurationError if it can't be opened."""
+    sink, form = _open(settings)
+    return Log(sink, form, settings)
+
+
+def about(claim: Claim) -> dict[str, object]:
+    """The fields by which each event names its job and attempt."""
+    return {
+        "job_id": claim.id,
+        "func": claim.func_name,
+        "queue": claim.queue,
+        "attempt": claim.attempt,
+    }
+
+
+def _open(settings: LogSettings) -> tuple[Sink, Format]:
+    chosen = settings.format
+    is_terminal = settings.file is None and os.isatty(_STDERR)
+    if chosen == "auto":
+        is_under_systemd = settings.file is None and is_journal(_STDERR)
+        chosen = "text" if is_terminal else "journal" if is_under_systemd else "json"
+    prefixes = settings.job_output == "prefix"
+    if chosen == "journal":
+        return journal_sink(), JournalFormat(prefixes=prefixes)
+    sink = shared_sink(_STDERR) if settings.file is None else file_sink(settings.file)
+    if chosen == "json":
+        return sink, JsonFormat()
+    # A terminal's reader knows the date; the journal stamps each line itself.
+    clock = "%H:%M:%S " if is_terminal else "%Y-%m-%d %H:%M:%S "
+    if settings.file is None and is_journal(_STDERR):
+        clock = ""
+    return sink, TextFormat(clock, colours=is_terminal and _has_colours(), prefixes=prefixes)
+
+
+def _has_colours() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")

@@ -1,0 +1,437 @@
+"""The master's processes: the zygote that serves, those that come and go, and their children.
+
+Feeds the worker table with what the loop saw, and yields the attempts that ended. The order within
+a wake matters: the zygote's reports come first, and before an exit is judged the child's channel is
+read to its end, so that a success is never taken for a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from rqd.daemon.config import Config
+from rqd.daemon.host.cgroups import GroupLimits, enter_subtree_if_asked
+from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
+from rqd.daemon.instance import Instance
+from rqd.daemon.log.log import Log
+from rqd.daemon.loop import Loop
+from rqd.daemon.processes.hearing import Ended, Hearing
+from rqd.daemon.processes.job_stacks import JobStacks
+from rqd.daemon.processes.kills import Kills
+from rqd.daemon.processes.losses import Losses
+from rqd.daemon.processes.outputs import Outputs
+from rqd.daemon.processes.places import Places
+from rqd.daemon.processes.worker import Run, Worker
+from rqd.daemon.processes.workers import Workers
+from rqd.daemon.processes.zygote_events import (
+    BootFailed,
+    Exited,
+    Forked,
+    ForkFailed,
+    Ready,
+    ZygoteEvent,
+)
+from rqd.daemon.processes.zygote_process import ZygoteProcess, close_forked
+from rqd.daemon.processes.zygote_spawn import settings_of_zygote
+from rqd.daemon.processes.zygotes import Zygotes, ZygotesState
+from rqd.daemon.zygote.frames import FrameError
+from rqd.model.outcome import (
+    AskedAgain,
+    Lost,
+    Outcome,
+    Parked,
+    Released,
+    Report,
+    Stopped,
+    Succeeded,
+    cause,
+)
+from rqd.model.records import Claim
+
+# What leaves a worker no error to show.
+_NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenState:
+    """All processes and places at one moment."""
+
+    zygotes: ZygotesState
+    workers: tuple[Worker, ...]
+    parents: tuple[tuple[int, int], ...]  # of the child in each place: its zygote's pid
+    refill_at: tuple[tuple[int, float], ...]
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors of all of them."""
+        children = [worker.child for worker in self.workers if worker.child is not None]
+        fds = [fd for child in children for fd in child.fds]
+        zygotes = (self.zygotes.serving, *self.zygotes.leaving)
+        return [*fds, *(fd for zygote in zygotes for fd in zygote.fds)]
+
+
+class Children:
+    """Zygote, children, and the places they are in."""
+
+    def __init__(self, config: Config, instance: Instance, loop: Loop, log: Log) -> None:
+        self.config = config
+        self._next_config = config  # of the zygote that is to follow
+        self._instance = instance
+        self._loop = loop
+        self._log = log
+        self.zygotes = Zygotes(self._spawn, loop, log)
+        self.workers = Workers(config.jobs_per_child, config.limits)
+        self._outputs = Outputs(loop, log)
+        self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
+        self.ahead = self.places.ahead
+        self._hearing = Hearing(self.workers, self.places, self.zygotes, self._outputs)
+        self._losses = Losses(self.workers, self.places, self._hearing)
+        self._assigned: dict[int, Worker] = {}  # those that have got jobs since
+        self.stacks = JobStacks(self.workers, self.places)
+        self._kills = Kills(self.workers, self.places, self.stacks)
+        self.has_news = False  # a place has come to life: worth a heartbeat of its own, and a look
+        # Before anything is started: it would be in the group that has to be left.
+        self._subtree = enter_subtree_if_asked(_held(config), log)
+        self.oom_counter = OomCounter()
+        become_subreaper()
+
+    def start(self, now: float) -> None:
+        """Starts a zygote for the configured number of workers."""
+        for number in range(1, self.config.workers + 1):
+            self.workers.by_number[number] = Worker(number)
+        self._boot(now)
+
+    def take_over(self, told: ChildrenState, now: float) -> None:
+        """Goes on with the processes of the master that was executed before in this process."""
+        self.zygotes.take_over(told.zygotes, self._subtree)
+        self.workers.take_over(told.workers, now)
+        self.places.take_over(told.parents, told.refill_at)
+
+    def hand_over(self) -> ChildrenState:
+        """What `take_over` needs."""
+        for worker in self.workers:
+            worker.recall()  # of what was begun the payload is not handed over
+        return ChildrenState(
+            zygotes=self.zygotes.hand_over(),
+            workers=tuple(self.workers),
+            parents=tuple((number, zygote.pid) for number, zygote in self.places.parents.items()),
+            refill_at=tuple(self.places.refill_at.items()),
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """True while a zygote serves that has imported the application."""
+        return self.zygotes.is_ready
+
+    def reload(self, request: str, config: Config, now: float) -> None:
+        """Takes the application's code anew, with these settings; until it is imported, and if it
+        can't be, the old ones serve on. `request` is the id of the command that asked for it.
+        """
+        self._next_config = config
+        self.zygotes.follow(request, now)
+        self.has_news = True
+
+    def refuse_reload(self, request: str, error: str) -> None:
+        """The old code and settings serve on."""
+        self.zygotes.refuse(request, error)
+        self.has_news = True
+
+    def collect(self, ready: set[int], now: float) -> list[Ended]:
+        """What ended, given the descriptors that are ready."""
+        # Before any of it starts: after a suspension of this process it may be another's by now.
+        ended = self._hearing.take_caught() + self.release_waiting(now)
+        self.zygotes.hear_output(ready)
+        for zygote in self.zygotes:
+            if not zygote.is_dismissed and zygote.control_fd in ready:
+                for event in self._reports(zygote):
+                    ended += self._apply(zygote, event, now)
+        ended += self._hearing.hear(ready, now)
+        for zygote in self.zygotes.leaving:
+            if zygote.stands_still:
+                ended += self._losses.end_unreported(zygote, now)
+        for zygote in self.zygotes:
+            if zygote.pidfd in ready:
+                ended += self._lose_zygote(zygote, now)
+        return ended
+
+    def hear_quiet(self, now: float) -> list[Ended]:
+        """What has ended in the processes that were not heard at once, as they have more to do."""
+        return self._hearing.hear_quiet(now)
+
+    def assign(self, claim: Claim, now: float) -> None:
+        """Gives a claimed job to its worker: see `start_assigned`."""
+        self.workers.assign(claim, now)
+        self._assigned[claim.worker] = self.workers.by_number[claim.worker]
+
+    def start_assigned(self, now: float) -> None:
+        """Sends what was assigned to the children that wait for it: all of a worker's at once, as
+        one that works already need not be woken for the next.
+        """
+        for worker in self._assigned.values():
+            self.places.send(worker, now)
+        self._assigned.clear()
+
+    def release_unsent(self, reason: str, now: float) -> list[Ended]:
+        """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
+        ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]
+        unsent = [run for worker in self.workers for run in worker.free_unsent()]
+        return ended + _put_back(unsent, Released(reason, is_usual=True))
+
+    def release_waiting(self, now: float) -> list[Ended]:
+        """Takes back what waits behind a job that takes longer than was thought; and all that
+        waits for a process while no zygote can make one.
+        """
+        late = Released("its worker has no time for it", is_usual=True)
+        waiting = _put_back(self.ahead.free_waiting(now), late)
+        for worker, error in self.places.take_unfilled():
+            waiting += _put_back(worker.free_unsent(), _no_process(error))
+        if not self.is_ready:
+            waiting += self.release_unsent("there is no zygote", now)
+        return waiting
+
+    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+        """Has a running job's whole group killed, for this reason; not if it has ended by itself,
+        or has not begun.
+        """
+        if self.pin(run, now) and run.sent_at is not None:
+            self._kills.kill(run, verdict, now)
+
+    def lose(self, tokens: Collection[str], now: float) -> list[Run]:
+        """The leases of these attempts were lost: forgets what has not begun, and has killed what
+        runs, which it returns.
+        """
+        self.ahead.drop_lost(tokens)
+        lost = [run for run in self.workers.held() if run.claim.token in tokens]
+        for run in lost:
+            self.kill(run, Released("its lease was lost"), now)
+        return [run for run in lost if run.killed_at is not None]
+
+    def pin(self, run: Run, now: float) -> bool:
+        """Makes sure that nothing follows this attempt in its process for now; False if it has
+        ended.
+        """
+        self._hearing.catch_up(self.workers.by_number[run.worker], now)
+        return self.workers.holds(run)
+
+    def pin_all(self, now: float) -> list[Run]:
+        """As `pin`; the jobs that run by then, or wait for their processes."""
+        for worker in self.workers:
+            self._hearing.catch_up(worker, now)
+        return self.workers.runs()
+
+    @property
+    def has_caught(self) -> bool:
+        """True while `collect` has something to tell that has been heard already."""
+        return self._hearing.has_caught
+
+    def pid_of(self, run: Run) -> int:
+        """The process of a running job; 0 if it is gone."""
+        child = self.workers.by_number[run.worker].child
+        return child.pid if child is not None else 0
+
+    def extend(self, job_id: str, fence: int, seconds: float, now: float) -> bool:
+        """More time for a running attempt; False if it does not run here, or is being killed."""
+        for run in self.workers.held():
+            if (run.claim.id, run.claim.fence) == (job_id, fence):
+                self.pin(run, now)
+        worker = self.workers.extend(job_id, fence, seconds)
+        if worker is None or worker.run is None or worker.run.killed_at is not None:
+            return False
+        self.places.push(worker)
+        return True
+
+    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> None:
+        """Sends a job its record, as it asked for it."""
+        if worker := self.workers.answer_ask(run, fields):
+            self.places.push(worker)
+
+    def note_ending(self, ended: Ended) -> None:
+        """Keeps an attempt's time, and its cause as its worker's last error."""
+        worker, report = self.workers.by_number[ended.run.worker], ended.report
+        worker.worked_s += report.usage.wall_s or 0.0
+        if not isinstance(report.outcome, _NO_ERRORS):
+            worker.last_error = cause(report.outcome)
+
+    def perform(self, now: float) -> None:
+        """What is due: jobs that waited for others, hard kills, kills that went unheard, places to
+        fill, a zygote to start.
+        """
+        for worker in self.workers:
+            if worker.has_begun_two:
+                # The answer of the first one is there, or never comes: nothing else may wake us.
+                self._hearing.catch_up(worker, now)
+        self._kills.perform(now)
+        for worker in self.workers:
+            if worker.run is not None and worker.run.sent_at is None:
+                # A suspect that waited for the others, or they for it.
+                self.places.send(worker, now)
+        self.places.fill_due(now)
+        if self.zygotes.is_restart_due(now):
+            self._boot(now)
+        self.zygotes.look(now)
+        if self.zygotes.is_replacement_due(now) and any(worker.wanted for worker in self.workers):
+            self._next_config = self.config
+            self.zygotes.replace(now)
+        self.zygotes.end_overdue(now)
+        if self.zygotes.leaving:
+            self.zygotes.let_go({parent.pid for parent in self.places.parents.values()}, now)
+        self.zygotes.flush()
+
+    def next_due(self) -> float:
+        """When `perform` has something to do, at the latest."""
+        ours = self._kills.next_due(), self.zygotes.next_due(), self.ahead.next_due()
+        return min(*ours, self._hearing.next_due, *self.places.refill_at.values())
+
+    def parent_of(self, worker: Worker) -> int:
+        """The pid of the zygote that forked this worker's child; 0 where there is none."""
+        zygote = self.places.parents.get(worker.number)
+        return zygote.pid if zygote is not None else 0
+
+    def reap_strangers(self, but: set[int]) -> None:
+        """Reaps what was given to us as subreaper, and nobody else's processes."""
+        reap_strangers({*(zygote.pid for zygote in self.zygotes), *but})
+
+    def close(self, but: set[int]) -> None:
+        """Ends the zygotes with all children, and whatever else descends from this process."""
+        for worker in self.workers:
+            self.places.drop_child(worker)
+        self.zygotes.close()
+        kill_descendants(but)
+
+    def _boot(self, now: float) -> None:
+        if self.zygotes.is_reloading and self.zygotes.following is None:
+            self._take_settings()  # this boot is the reload
+        if self.zygotes.boot(now) is not None:
+            for worker in self.workers:
+                if worker.wanted and worker.child is None:
+                    self.places.fill(worker, now)
+
+    def _spawn(self) -> ZygoteProcess:
+        config = self._next_config if self.zygotes.is_ready else self.config
+        return ZygoteProcess(settings_of_zygote(config, self._instance), self._subtree)
+
+    def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
+        try:
+            events = zygote.receive()
+            strange = [e for e in events if getattr(e, "worker", 1) not in self.workers.by_number]
+            if strange:
+                close_forked(events)
+                raise FrameError(f"a report of no worker of ours: {strange[0]}")
+            return events
+        except FrameError as error:
+            self._log.error("the zygote's reports are broken, replacing it", error=error)
+            zygote.end()
+            return []
+
+    def _apply(self, zygote: ZygoteProcess, event: ZygoteEvent, now: float) -> list[Ended]:
+        match event:
+            case Forked():
+                if self.places.attach(zygote, event, now):
+                    self.has_news = True
+                self._hearing.listen(self.workers.by_number[event.worker], now)
+            case Exited():
+                return self._bury(zygote, event, now)
+            case ForkFailed(number, error) if zygote is self.zygotes.serving:
+                self._log.warning("can't fork, trying again", worker=number, error=error)
+                worker = self.workers.by_number[number]
+                if not event.has_place:
+                    self.places.forget_pipes(zygote, worker)
+                self.places.fill_later(worker, now)
+                return _put_back(worker.free_unsent(), _no_process(error))
+            case Ready():
+                if self.zygotes.note_ready(zygote, event, now):
+                    self._take_settings()
+                    self.places.change_over(now)
+                self.has_news = True
+            case BootFailed(traceback):
+                self.zygotes.note_boot_failed(zygote, traceback)
+                self.has_news = True
+        return []
+
+    def _take_settings(self) -> None:
+        """Those of the zygote that serves from now on."""
+        self.config = self._next_config
+        self.workers.jobs_per_child = self.config.jobs_per_child
+        self.workers.limits = self.config.limits
+        if self._subtree is not None:
+            self._subtree.limits = _held(self.config)
+
+    def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
+        worker = self.workers.by_number[exited.worker]
+        child, serves = worker.child, zygote is self.zygotes.serving
+        if not serves and self.places.parents.get(worker.number) is not zygote:
+            return []  # what it had to say is known, and the place is the next one's
+        was_to_leave = child is not None and child.leave_by is not None
+        if child is not None and child.pid == exited.pid:
+            # Closing the channel takes it out of the epoll; until then its end would wake us.
+            self.places.stop_hearing(child)
+        heard = self.workers.bury(exited, zygote.rss_bytes, now)
+        if exited.status != 0 and heard:
+            run, report = heard.pop()
+            group = zygote.groups.get(worker.number)
+            heard.append((run, explain(run, report, group, self.oom_counter, now)))
+        if worker.child is None:
+            self.places.parents.pop(worker.number, None)
+        waiting: list[Ended] = []
+        if worker.wanted and not serves:
+            self.places.fill(worker, now)
+        elif worker.wanted and exited.status != 0:
+            # The zygote refills by itself only after a good exit. A child that died at its job is
+            # replaced at once; one that had not begun any would die so again and again.
+            if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
+                self.places.fill(worker, now)
+            else:
+                number, status = worker.number, exited.status
+                stack = zygote.stacks[worker.number].take()
+                self._log.warning(
+                    "an idle child died",
+                    worker=number,
+                    pid=exited.pid,
+                    status=status,
+                    traceback=stack,
+                )
+                self.places.fill_later(worker, now)
+                died = Released("its process died before it took the job")
+                waiting = _put_back(worker.free_unsent(), died)
+        return self._hearing.end_all(worker, zygote, heard, now) + waiting
+
+    def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
+        """The zygote is gone: its children are killed, what they had is put back."""
+        ended: list[Ended] = []
+        status = zygote.exit_status()
+        if status is None:
+            return ended
+        for event in [] if zygote.is_dismissed else self._reports(zygote):
+            ended += self._apply(zygote, event, now)
+        lost = self.places.of(zygote)
+        ended += self._losses.end_orphans(zygote, now)
+        for fd in zygote.outputs.values():
+            self._outputs.forget(fd)
+        if zygote is self.zygotes.serving:
+            self.places.refill_at.clear()
+        self.zygotes.note_lost(zygote, status, now)
+        for worker in lost:
+            if worker.wanted:
+                self.places.fill(worker, now)
+        self.has_news = True
+        return ended
+
+
+def _put_back(runs: list[Run], why: Released) -> list[Ended]:
+    return [Ended(run, Report(why)) for run in runs]
+
+
+def _no_process(error: object) -> Released:
+    return Released(f"no process for it: {error}")
+
+
+def _has_died_idle(run: Run, report: Report) -> bool:
+    """True for a job that its process has not read before it died; not for one that was killed."""
+    return isinstance(report.outcome, Released) and run.verdict is None
+
+
+def _held(config: Config) -> GroupLimits:
+    """What the kernel is to hold."""
+    return GroupLimits(config.limits.memory_bytes, config.max_pids)

@@ -1,0 +1,422 @@
+"""Which zygotes there are: the one that serves, one that boots to follow it, those that leave.
+
+A reload starts a fresh interpreter with the code as it is now. It serves once it has imported all;
+until then, and if it never does, the old one serves on. The old one leaves when its last job has
+ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole processes). So does
+one that stands still: another one follows it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rqd import __version__
+from rqd.daemon.host.cgroups import Subtree
+from rqd.daemon.log.log import Log
+from rqd.daemon.loop import Loop
+from rqd.daemon.processes.zygote_events import Ready
+from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
+from rqd.daemon.zygote import frames
+
+# Before a zygote is replaced that was replaced a moment ago.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 30.0
+# One that has served for so long is replaced at once: whatever ended it does not end each.
+_SERVED_WELL_S = 5.0
+# What a zygote may take to boot: a minute, or this many times what the one before it took; where
+# that isn't known, what no application takes that comes to an end of it.
+_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
+_FIRST_BOOT_LIMIT_S = 600.0
+_SWEEP_LIMIT_S = 5.0
+# Where one that stands still could not be replaced, it is tried again in a minute.
+_REPLACE_AGAIN_S = 60.0
+_REQUESTS_KEPT = 10
+
+
+@dataclass(slots=True)
+class Reload:
+    """The latest reload: what became of it, and which commands asked for it or those before.
+
+    Who asked for an earlier one is told of the latest, whose code is at least as new.
+    """
+
+    requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
+    state: str = "booting"  # then done or refused
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """An import of the application that is under way, and when it has to be done."""
+
+    since: float
+    ready_by: float
+
+
+@dataclass(frozen=True, slots=True)
+class ZygotesState:
+    """All zygotes at a moment when `is_settled` is true."""
+
+    serving: ZygoteState
+    leaving: tuple[ZygoteState, ...]
+    generation: int
+    boot_s: float
+    reload: Reload | None
+
+
+class Zygotes:
+    """Starts, replaces and lets go of zygotes; knows nothing of what their children do."""
+
+    def __init__(self, spawn: Callable[[], ZygoteProcess], loop: Loop, log: Log) -> None:
+        self._spawn = spawn
+        self._loop = loop
+        self._log = log
+        self._restart_at: float | None = None
+        self._pause_s = 0.0  # before the next restart
+        self._ready_at = -math.inf
+        self._generation = 0
+        self._boots: dict[int, Boot] = {}  # by pid
+        self._boot_s = 0.0  # what the latest one took; 0 for none
+        self._look_at = 0.0
+        self._replace_at = 0.0
+        self.serving: ZygoteProcess | None = None
+        self.following: ZygoteProcess | None = None
+        self.leaving: list[ZygoteProcess] = []
+        self._dismissed_at: dict[int, float] = {}
+        self.is_ready = False
+        self.has_never_booted = True
+        self.boot_error = ""
+        self.reload: Reload | None = None
+
+    def take_over(self, told: ZygotesState, subtree: Subtree | None) -> None:
+        """Those of the master that was executed before in this process."""
+        self.serving = ZygoteProcess.take_over(told.serving, subtree)
+        self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
+        self._generation, self._boot_s, self.reload = told.generation, told.boot_s, told.reload
+        self.is_ready, self.has_never_booted = True, False
+        for zygote in self:
+            self._watch(zygote)
+
+    def hand_over(self) -> ZygotesState:
+        """What `take_over` needs."""
+        assert self.serving is not None
+        return ZygotesState(
+            serving=self.serving.hand_over(),
+            leaving=tuple(zygote.hand_over() for zygote in self.leaving),
+            generation=self._generation,
+            boot_s=self._boot_s,
+            reload=self.reload,
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """True while one serves, none boots, none is on its way out, and all was sent."""
+        is_moving = self.following is not None or any(one.is_dismissed for one in self.leaving)
+        return self.is_ready and not is_moving and all(zygote.is_at_rest for zygote in self)
+
+    def __iter__(self) -> Iterator[ZygoteProcess]:
+        """All there are."""
+        return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
+
+    @property
+    def is_reloading(self) -> bool:
+        """True until it is known what becomes of the latest reload."""
+        return self.reload is not None and self.reload.state == "booting"
+
+    @property
+    def has_refused_reload(self) -> bool:
+        """True if the latest reload changed nothing: older code serves than is deployed."""
+        return self.reload is not None and self.reload.state == "refused"
+
+    def boot(self, now: float) -> ZygoteProcess | None:
+        """Starts one that serves from its first moment, as none does; None if it can't be had."""
+        self._restart_at = None
+        self.is_ready = False
+        self.serving = self._start(now)
+        if self.serving is None:
+            self._schedule_restart(now)
+        return self.serving
+
+    def is_restart_due(self, now: float) -> bool:
+        """True when a lost zygote is to be replaced."""
+        return self._restart_at is not None and now >= self._restart_at
+
+    def next_due(self) -> float:
+        """When a restart is due, or a boot or a leave takes too long."""
+        due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
+        due += [boot.ready_by for boot in self._boots.values()]
+        if self._restart_at is not None:
+            due.append(self._restart_at)
+        return min(due, default=math.inf)
+
+    def follow(self, request: str, now: float) -> None:
+        """Begins a reload; one that is under way begins anew, with the code as it is by now."""
+        if self.following is not None and self.is_reloading:
+            self._refuse("another reload was asked for meanwhile")
+        self._end_following()
+        self._note_request(request)
+        self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
+        if not self.is_ready:
+            # None serves: the next boot is the reload. One that boots may have read old code.
+            self._pause_s = 0.0
+            if self.serving is not None:
+                self._boots.pop(self.serving.pid, None)
+                self.serving.end()
+            else:
+                self._restart_at = now
+            return
+        self._follow(now)
+
+    def look(self, now: float) -> None:
+        """Takes note of who has said nothing since the last look, as all do that go round."""
+        if now < self._look_at:
+            return
+        # Looks are counted, and no time: the master may have stood still itself.
+        self._look_at = now + frames.HERE_S
+        for zygote in self:
+            if zygote.pid not in self._boots:
+                zygote.look()
+
+    def is_replacement_due(self, now: float) -> bool:
+        """True when the one that serves stands still, and none is about to follow it."""
+        is_still = self.is_ready and self.serving is not None and self.serving.stands_still
+        return is_still and self.following is None and now >= self._replace_at
+
+    def replace(self, now: float) -> None:
+        """Has another one follow the one that stands still; its jobs run on, as far as they do."""
+        assert self.serving is not None
+        self._log.error("zygote stands still, starting another one", pid=self.serving.pid)
+        self._replace_at = now + _REPLACE_AGAIN_S
+        self._follow(now)
+
+    def refuse(self, request: str, error: str) -> None:
+        """Does not even begin a reload; one that is under way ends with it."""
+        self._note_request(request)
+        self._refuse(error)
+
+    def end_overdue(self, now: float) -> None:
+        """Ends who does not come to the end of its boot, and refuses the reload that this was; and
+        who stays though it was told to go.
+        """
+        for zygote in self.leaving:
+            if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
+                self._dismissed_at[zygote.pid] = now
+                zygote.end()
+        for pid in [pid for pid, boot in self._boots.items() if now >= boot.ready_by]:
+            took_s = now - self._boots.pop(pid).since
+            if self.following is not None and pid == self.following.pid:
+                self._refuse(f"it was not ready after {took_s:.0f} s")
+            elif self.serving is not None:
+                self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
+                self._refuse_reload(f"it was not ready after {took_s:.0f} s")
+                self.serving.end()
+
+    def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
+        """A zygote has imported the application; True if it now serves instead of another."""
+        if zygote.pid not in self._boots:
+            return False  # it was refused, or ended for a newer one, a moment ago
+        if not self._may_serve(zygote, ready):
+            return False
+        self._ready_at, self._boot_s = now, now - self._boots.pop(zygote.pid).since
+        self._log.info(
+            "zygote booted",
+            pid=ready.pid,
+            rss_mb=round(ready.rss_bytes / 1e6, 1),
+            version=ready.version,
+        )
+        self.is_ready, self.has_never_booted, self.boot_error = True, False, ""
+        has_followed = zygote is self.following
+        if has_followed:
+            if self.serving is not None:
+                self._boots.pop(self.serving.pid, None)
+                self.leaving.append(self.serving)
+            self.serving, self.following = zygote, None
+            self._restart_at = None  # if one was lost meanwhile: here it is
+        is_over = has_followed or self.following is None
+        if is_over and self.reload is not None and self.is_reloading:
+            self.reload.state = "done"
+            self._log.info("reloaded", pid=ready.pid)
+        return has_followed
+
+    def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
+        """The application can't be imported."""
+        if zygote in self.leaving:
+            return
+        if zygote is self.following:
+            self._refuse(traceback)
+            return
+        self.boot_error = traceback
+        self._refuse_reload(traceback)
+        self._log.error("the application can't be imported", traceback=traceback)
+
+    def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
+        """A zygote is gone, and its children: the next one is started, if it served; at once if it
+        served well, else after a pause that grows with each such loss.
+        """
+        was_booting = zygote.pid in self._boots  # and was not ended for a newer one
+        self._forget(zygote)
+        if zygote is self.serving:
+            if was_booting:
+                self._refuse_reload(f"it died while it booted (status {status})")
+            if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
+                self._pause_s = 0.0
+            self.serving, self.is_ready = None, False
+            pause_s = self._schedule_restart(now)
+            if not self.boot_error:
+                self._log.error(
+                    "zygote lost", pid=zygote.pid, status=status, restart_in_s=round(pause_s, 1)
+                )
+        elif zygote is self.following:
+            self.following = None
+            self._refuse(f"it died while it booted (status {status})")
+        else:
+            self.leaving.remove(zygote)
+            self._dismissed_at.pop(zygote.pid, None)
+            self._log.info("zygote gone", pid=zygote.pid)
+
+    def hear_output(self, ready: set[int]) -> None:
+        """Logs what zygotes printed: warnings of the application's import, say."""
+        for zygote in self:
+            if zygote.output_fd in ready and not self._log_output(zygote):
+                self._loop.forget(zygote.output_fd)  # it has closed it: that is told once
+
+    def let_go(self, needed: set[int], now: float) -> None:
+        """Tells those that leave, and have no job any more (`needed` are pids), to go."""
+        for zygote in self.leaving:
+            if zygote.pid not in needed and not zygote.is_dismissed:
+                self._loop.forget(zygote.control_fd)
+                zygote.dismiss()  # its pidfd will tell when it has swept and gone
+                self._dismissed_at[zygote.pid] = now
+
+    def flush(self) -> None:
+        """Sends what zygotes had no room for."""
+        for zygote in self:
+            zygote.flush()
+
+    def close(self) -> None:
+        """Ends them all, within a second."""
+        for zygote in self:
+            zygote.dismiss()
+        give_up_at = time.monotonic() + 1.0
+        for zygote in self:
+            self._log_output(zygote)  # why it could not import the application, say
+            zygote.close(max(0.0, give_up_at - time.monotonic()))
+        self.serving = self.following = None
+        self.leaving.clear()
+
+    def _may_serve(self, zygote: ZygoteProcess, ready: Ready) -> bool:
+        """False for one of an rqd that was installed meanwhile where the old code can serve on
+        instead, or that this master does not understand.
+
+        Where none serves there is no other: of the version that this master is there is no code.
+        """
+        is_understood = ready.format == frames.FORMAT
+        if is_understood and ready.version == __version__:
+            return True
+        why = f"rqd itself is {ready.version} by now, this master {__version__}"
+        if zygote is self.following and (self.is_reloading or not is_understood):
+            self._refuse(f"{why}: rqd upgrade")
+        elif not is_understood:
+            self._refuse_reload(f"{why}: restart the daemon")
+            self._log.error(
+                "zygote is of an rqd that its master can't work with: restart the daemon",
+                pid=ready.pid,
+                version=ready.version,
+                master=__version__,
+            )
+            zygote.end()  # another one is tried after a pause that grows
+        else:
+            self._log.warning(
+                "zygote is of another rqd than its master: rqd upgrade",
+                pid=ready.pid,
+                version=ready.version,
+                master=__version__,
+            )
+            return True
+        return False
+
+    def _note_request(self, request: str) -> None:
+        before = self.reload.requests if self.reload is not None else ()
+        self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
+
+    def _follow(self, now: float) -> None:
+        self.following = self._start(now)
+        if self.following is None:
+            self._refuse("it can't be started")
+
+    def _start(self, now: float) -> ZygoteProcess | None:
+        try:
+            zygote = self._spawn()
+        except OSError as error:
+            self._log.error("can't start the zygote", error=error)
+            return None
+        self._generation += 1
+        zygote.generation = self._generation
+        limit_s = max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
+        if self.has_never_booted:
+            limit_s = _FIRST_BOOT_LIMIT_S
+        self._boots[zygote.pid] = Boot(now, now + limit_s)
+        self._watch(zygote)
+        return zygote
+
+    def _watch(self, zygote: ZygoteProcess) -> None:
+        self._loop.watch(zygote.control_fd)
+        self._loop.watch(zygote.pidfd)
+        self._loop.watch(zygote.output_fd)
+
+    def _refuse(self, error: str) -> None:
+        """The zygote that was to follow never will: what serves serves on."""
+        *before, last = error.strip().split("\n")
+        traceback = error if before else ""
+        if self._refuse_reload(error):
+            self._log.error(
+                "reload refused, the old code serves on", error=last, traceback=traceback
+            )
+        elif self.serving is not None and self.serving.stands_still:
+            self._log.error(
+                "no other zygote, trying again in a minute", error=last, traceback=traceback
+            )
+        else:  # it has died since, and is restarted, or goes round again
+            self._log.error(
+                "the next zygote failed, none is to follow by now", error=last, traceback=traceback
+            )
+        self._end_following()
+
+    def _refuse_reload(self, error: str) -> bool:
+        """The boot that failed so was the reload's, if one is under way: False if none is."""
+        if self.reload is None or not self.is_reloading:
+            return False
+        self.reload.state, self.reload.error = "refused", error
+        return True
+
+    def _end_following(self) -> None:
+        if (zygote := self.following) is not None:
+            self.following = None
+            self._boots.pop(zygote.pid, None)
+            zygote.end()
+            self.leaving.append(zygote)  # until its pidfd says that it is gone
+
+    def _forget(self, zygote: ZygoteProcess) -> None:
+        self._boots.pop(zygote.pid, None)
+        if not zygote.is_dismissed:
+            self._loop.forget(zygote.control_fd)
+        self._loop.forget(zygote.pidfd)
+        self._loop.forget(zygote.output_fd)
+        self._log_output(zygote)
+        zygote.close()
+
+    def _log_output(self, zygote: ZygoteProcess) -> bool:
+        """False at the end of it."""
+        lines, is_open = zygote.read_output()
+        if lines:
+            self._log.output(lines, zygote=zygote.pid)
+        return is_open
+
+    def _schedule_restart(self, now: float) -> float:
+        """In how many seconds it is."""
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        self._restart_at = now + pause_s
+        return pause_s

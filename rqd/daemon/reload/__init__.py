@@ -1,0 +1,1 @@
+"""New code, new settings, a new rqd, while jobs run."""

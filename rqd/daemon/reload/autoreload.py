@@ -1,0 +1,86 @@
+"""`--autoreload`: the process that watches the application's files, and how the master hears."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+from rqd.daemon.config import Config, zygote_path
+from rqd.daemon.log.log import Log
+from rqd.daemon.loop import Loop
+from rqd.model.errors import ConfigurationError
+
+_READ_BYTES = 65536
+
+
+def check_can_watch() -> None:
+    """Raises ConfigurationError where the library for it is not installed."""
+    if importlib.util.find_spec("watchfiles") is None:
+        raise ConfigurationError("--autoreload needs watchfiles: pip install 'rqd[autoreload]'")
+
+
+class Autoreload:
+    """The watching process, if the settings want one."""
+
+    def __init__(self, loop: Loop, log: Log) -> None:
+        self._loop = loop
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pids(self) -> set[int]:
+        """Of the process, if there is one."""
+        return {self._process.pid} if self._process is not None else set()
+
+    def start(self, config: Config) -> None:
+        """Watches from now on what these settings name, and nothing else."""
+        self.close()
+        if not config.autoreload:
+            return
+        folders = [os.path.abspath(folder) for folder in config.path]
+        program = (
+            f"import sys; sys.path[:] = {zygote_path(config)!r};"
+            " from rqd.daemon.reload.watching import tell_changes;"
+            f" tell_changes({folders!r}, {config.preload!r})"
+        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.PIPE,  # its end tells the process that this one is gone
+                stdout=subprocess.PIPE,
+                process_group=0,  # a terminal's Ctrl-C is for the master alone
+            )
+        except OSError as error:
+            self._log.error("can't watch the application's files", error=error)
+            return
+        os.set_blocking(self._fd, False)
+        self._loop.watch(self._fd)
+
+    def has_changed(self, ready: set[int]) -> bool:
+        """True if files have changed since the last call."""
+        if self._process is None or self._fd not in ready:
+            return False
+        told = os.read(self._fd, _READ_BYTES).decode(errors="replace").split("\n")
+        if told == [""]:
+            self.close()
+            self._log.error("the application's files are watched no longer: reload by hand")
+            return False
+        self._log.info("code changed", file=told[0])
+        return True
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is None:
+            return
+        self._loop.forget(self._fd)
+        self._process.kill()
+        self._process.communicate()  # which also closes the pipes
+        self._process = None
+
+    @property
+    def _fd(self) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()

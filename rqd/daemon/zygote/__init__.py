@@ -1,0 +1,1 @@
+"""What runs in the zygote and its children, and is paid at every fork."""

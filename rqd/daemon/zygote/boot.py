@@ -1,0 +1,179 @@
+"""The boot of a zygote: imports the application, makes ready what its children will need, and
+serves (see zygote.py).
+
+What it imports is paid at every fork; tests/unit/test_layout.py holds the list.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import faulthandler
+import gc
+import os
+import sys
+from _frozen_importlib_external import PathFinder
+from _socket import AF_UNIX, SOCK_STREAM
+
+from rqd import __version__
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.child import Child, rehearse
+from rqd.daemon.zygote.frames import FrameReader, encode_frame
+from rqd.daemon.zygote.huge_pages import use_huge_pages
+from rqd.daemon.zygote.memory import fill_holes
+from rqd.daemon.zygote.serving import Zygote
+from rqd.daemon.zygote.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
+from rqd.model.current import current
+from rqd.model.trust import Trust, read_trust
+
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rqd.model.around import Around
+
+# So many thousandths of the host's memory does the kernel count more for jobs than for the master,
+# when it looks for whom to kill.
+_OOM_SCORE_MORE, _HIGHEST_OOM_SCORE = 100, 1000
+_NO_OP_SIGNALS = (
+    _signal.SIGTERM,
+    _signal.SIGINT,
+    _signal.SIGHUP,
+    _signal.SIGQUIT,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)
+
+
+def main(
+    control_fd: int,
+    jobs_per_child: int,
+    preload: list[str],
+    mark_fd: int = -1,
+    trust_fd: int = -1,
+    middleware: Sequence[str] = (),
+    exception_handlers: Sequence[str] = (),
+) -> None:
+    """Imports the application, then forks until the control socket closes; exits the process.
+
+    `mark_fd`, -1 for none, stays open here and in all that is forked, and closes at an exec.
+    """
+    control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
+    try:
+        if mark_fd >= 0:
+            os.set_inheritable(mark_fd, False)
+        set_title = _load_set_title()
+        set_title(f"rqd: zygote, importing {' '.join(preload)}" if preload else "rqd: zygote")
+        # Meant for this process only; and removed after the first title, for which setproctitle
+        # needs the environment as the kernel laid it out.
+        if os.environ.get("LD_BIND_NOW") == "rqd":
+            del os.environ["LD_BIND_NOW"]
+        _raise_oom_score()
+        trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
+        current.keyring = trust.keyring  # the application may enqueue while it is imported
+        current.allowlist = trust.allowlist
+        # Each child has the file of its place there.
+        stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
+        for module in preload:
+            __import__(module)
+        around = _load_around(middleware, exception_handlers)
+        _take_signals()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
+        rehearse(jobs_per_child, trust, stack_at_fd)
+        current.around = around
+        # In the zygote and not in each child, where it costs three times as much a fork.
+        faulthandler.enable(stack_at_fd)
+        faulthandler.register(frames.STACK_SIGNAL, stack_at_fd)
+    except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
+        import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
+
+        _tell(control, encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
+        os._exit(1)
+    set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
+    gc.collect()
+    if preload:
+        use_huge_pages()
+    kept = fill_holes()
+    child = Child(jobs_per_child, set_title, trust)
+    gc.freeze()  # children share these pages; a collection there would copy them
+    told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
+    _tell(control, encode_frame(frames.READY, *told, b"%d" % frames.FORMAT))
+    Zygote(control, child, stack_at_fd, kept).run()
+
+
+def _tell(control: _socket.socket, report: bytes) -> None:
+    try:
+        control.sendall(report)
+    except OSError:
+        os._exit(0)  # the master left while we were booting: there is nobody to work for
+
+
+def _receive_trust(fd: int) -> Trust:
+    with open(fd, "rb") as file:
+        ((_, fields),) = FrameReader().feed(file.read())
+    return read_trust(fields)
+
+
+def _raise_oom_score() -> None:
+    """When memory runs out, a job is to die before the master; each child inherits it.
+
+    Here and not before the exec: a master that has dropped root's rights may not write there.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = int(file.read()) + _OOM_SCORE_MORE
+            file.write(str(min(score, _HIGHEST_OOM_SCORE)))
+    except (OSError, ValueError):
+        pass  # a sandbox may forbid it
+
+
+def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Around | None:
+    if not middleware and not exception_handlers:
+        return None
+    from rqd.model.around import Around  # noqa: PLC0415 - each fork would pay for it
+
+    return Around(middleware, exception_handlers)
+
+
+def _take_signals() -> None:
+    """Handlers for zygote and children alike, after the application had its chance to set its own.
+
+    A handler that does nothing instead of SIG_IGN: it keeps a `docker stop` or systemd's TERM to
+    all from ending jobs, and is not inherited through exec by a job's own subprocesses.
+    """
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    for signum in _NO_OP_SIGNALS:
+        _signal.signal(signum, _do_nothing)
+    _signal.signal(_signal.SIGALRM, raise_timeout)
+    _signal.signal(frames.STOP_SIGNAL, raise_stop)
+    _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
+    # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
+def _do_nothing(_signum: int, _frame: object) -> None:
+    pass
+
+
+def _load_set_title() -> Any:
+    """setproctitle's extension module by itself: the package around it imports logging, whose
+    at-fork hooks cost 0.3 ms a fork.
+    """
+    package = PathFinder.find_spec("setproctitle")
+    if package is None or not package.submodule_search_locations:
+        return lambda _title: None
+    spec = PathFinder.find_spec("_setproctitle", list(package.submodule_search_locations))
+    if spec is None or spec.loader is None:
+        return lambda _title: None
+    module = spec.loader.create_module(spec)
+    if module is None:
+        return lambda _title: None
+    spec.loader.exec_module(module)
+    return module.setproctitle
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,301 @@
+"""The child: takes a job from its channel, calls the function, answers, and leaves by `os._exit`.
+
+Its set-up is paid at every fork, so it is short: signal handlers are the zygote's, installed before
+the fork; `_signal` and `_socket` are the C modules, without the enums of `signal` and `socket`
+(measured: 22 us against 175 us a fork for resetting signals).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+from fcntl import fcntl
+from os import _exit, close, dup2, fstat, getpid, set_blocking, setpgid
+from resource import RUSAGE_SELF, getrusage
+from select import poll
+from time import localtime, monotonic, monotonic_ns, process_time_ns, time
+
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.attempt import run_call
+from rqd.daemon.zygote.frames import JOB, SUCCEEDED, encode_frame, mark_of
+from rqd.daemon.zygote.inbox import Inbox
+from rqd.daemon.zygote.telling import Teller
+from rqd.daemon.zygote.timer import timer
+from rqd.model.current import current
+from rqd.model.serializers import PickleSerializer
+from rqd.model.trust import Trust
+
+TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EX_SOFTWARE = 70
+_F_SETOWN_EX, _F_OWNER_PGRP = 15, 2  # fcntl.h; Python has no names for them
+_NOTHING_USED = (b"0",) * frames.USED_FIELDS
+_REHEARSALS = 64
+_DIGITS = tuple(f"{number:02}" for number in range(60))  # not formatted in each child
+_NOWHERE = _socket.socket.__new__(_socket.socket)  # closed
+
+
+_NO_OP_CALL = PickleSerializer.dumps(("builtins.bool", None, (), {}))
+_NO_OP_JOB = (b"id", b"1:n", b"1", b"q", b"builtins.bool", _NO_OP_CALL, b"pickle", b"60")
+
+
+class Child:
+    """What a child consists of: made once by the zygote, so that each finds it ready.
+
+    What is made after the fork is a page to copy, and its class another one. So is a module that a
+    name is looked up in, a generator, a list comprehension.
+    """
+
+    __slots__ = ("_inbox", "_seed", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
+
+    def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
+        """`jobs`: so many one takes."""
+        self.jobs = jobs
+        self._set_title = set_title
+        self._trust = trust
+        self._inbox = Inbox(_NOWHERE, self._warm_up)
+        self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
+        timer.ask_more = self._inbox.ask_more
+        current.line = self._teller
+        # Else every child would draw the same numbers.
+        self._seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+        self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Takes note of the local time's distance to UTC, for the titles."""
+        # Not in the child: the C library's time zones are seven pages to copy.
+        self._utc_offset_s = localtime().tm_gmtoff
+
+    def live(
+        self,
+        worker: int,
+        channel: _socket.socket,
+        mailbox: _socket.socket | None,
+        pipes: Pipes,
+        others: tuple[int, ...],
+    ) -> None:
+        """Runs jobs from its mailbox, or the channel if it has none, and exits the process; never
+        returns.
+
+        `others` are not its own, such as the channel's other end: they are closed.
+        """
+        status = EX_SOFTWARE
+        try:
+            for fd in others:
+                close(fd)
+            self.set_up(worker, pipes)
+            status = self.serve(worker, channel, mailbox, pipes.output_fd)
+        except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
+            sys.excepthook(*sys.exc_info())
+            _flush()
+        finally:
+            _exit(status)
+
+    def serve(
+        self,
+        worker: int,
+        channel: _socket.socket,
+        mailbox: _socket.socket | None = None,
+        output_fd: int = -1,
+    ) -> int:
+        """Runs jobs from the mailbox, or the channel; the status to exit with."""
+        pid = getpid()
+        jobs, inbox, teller = self.jobs, self._inbox, self._teller
+        inbox.channel = teller.channel = channel
+        inbox.mailbox = mailbox
+        teller.pid = pid
+        outputs = _outputs(mailbox) if jobs > 1 else None
+        own = fstat(channel.fileno()).st_ino
+        for left in range(jobs, 0, -1):
+            fields = inbox.next_job()
+            if fields is None:
+                return 0  # the master closed the channel: no more work here
+            teller.begin(inbox.token)
+            if inbox.start_by and not _begins_behind(inbox, output_fd):
+                teller.answer(encode_frame(frames.TOO_LATE, inbox.token, *_NOTHING_USED))
+                continue
+            answer = self._perform(worker, fields)
+            _flush()
+            if getpid() != pid:
+                _exit(0)  # the job forked and returned in both: only the child itself answers
+            if fstat(channel.fileno()).st_ino != own:
+                # Of its answer nobody would hear, nor of its end while it waits for the next one.
+                raise OSError("the job has put something else in the place of its channel")
+            # The job closed or turned them, or left a process that may write there: the next one
+            # shall have its own. Said before the answer, at which the next one comes.
+            is_last = left > 1 and (_outputs(mailbox) != outputs or _has_children())
+            teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
+            if is_last:
+                return 0
+            if left > 1:
+                self._set_title(f"rqd: worker {worker} idle")
+        return 0
+
+    def set_up(self, worker: int, pipes: Pipes) -> None:
+        """Makes of this process the one in the worker's place."""
+        pid = getpid()
+        setpgid(0, 0)
+        # From here on the kernel kills this process group when the master's end of the pipe closes.
+        # Not by F_SETOWN, as `fcntl` raises and catches a TypeError where it is passed a number.
+        owner = _F_OWNER_PGRP.to_bytes(4, sys.byteorder) + pid.to_bytes(4, sys.byteorder)
+        fcntl(pipes.life_fd, _F_SETOWN_EX, owner)
+        # And if the master died before that, we see it now: there is no order that leaves us alive.
+        poll_life, set_title = pipes.poll_life, self._set_title
+        if poll_life(0):
+            _exit(0)
+        if pipes.join_fd >= 0:
+            _join_group(pipes.join_fd)
+        output_fd = pipes.output_fd
+        set_blocking(output_fd, True)  # an earlier job may have changed the shared pipe's flags
+        dup2(output_fd, 1)
+        dup2(output_fd, 2)
+        dup2(pipes.stack_fd, pipes.stack_at_fd, False)
+        set_title(f"rqd: worker {worker} idle")
+        self._inbox.is_impatient = True
+        if self._seed is not None:
+            self._seed()
+
+    def _warm_up(self) -> None:
+        """A job that does nothing, while there is no other: what it touches is copied by then, and
+        the first line of the real one comes sooner.
+        """
+        set_title, around, current.around = self._set_title, current.around, None
+        self._set_title = _keep_title
+        timer.is_held = True  # the job that an order to stop is for comes after it
+        self._perform(0, list(_NO_OP_JOB))
+        timer.is_held = False
+        self._set_title, current.around = set_title, around
+
+    def _perform(self, worker: int, fields: list[bytes]) -> bytes:
+        job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
+        id_text, queue_text, name_text = job_id.decode(), queue.decode(), func_name.decode()
+        set_title, job = self._set_title, f"{name_text} [{queue_text}] {id_text[:8]}"
+        set_title(f"rqd: worker {worker} {job} since {self._clock()}")
+        fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
+        current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
+        peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
+        wall_ns, cpu_ns = monotonic_ns(), process_time_ns()
+        loaded = [wall_ns]
+        call = payload, serializer.decode(), self._trust.allowlist
+        kind, *answer = run_call(call, float(timeout), loaded)
+        wall_us = (monotonic_ns() - wall_ns) // 1000
+        cpu_us = (process_time_ns() - cpu_ns) // 1000
+        load_us = (loaded[0] - wall_ns) // 1000
+        grown_kib = getrusage(RUSAGE_SELF).ru_maxrss - peak_kib
+        current.leave()
+        if kind == SUCCEEDED and self._trust.keyring is not None:
+            answer.append(self._trust.sign_result(job_id, token, serializer, answer[0]))
+        answer += str(wall_us).encode(), str(cpu_us).encode(), str(load_us).encode()
+        return encode_frame(kind, token, *answer, str(grown_kib * 1024).encode())
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time()) + self._utc_offset_s, 60)
+        return f"{_DIGITS[minutes // 60 % 24]}:{_DIGITS[minutes % 60]}:{_DIGITS[seconds]}"
+
+
+def _keep_title(_title: str) -> None:
+    pass
+
+
+def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
+    """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
+
+    The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
+    after the fork is a page to copy in every child.
+    """
+    frame = encode_frame(JOB, *_NO_OP_JOB)
+    life_read, life_write = os.pipe()
+    stack_fd = os.dup(stack_at_fd)
+    pipes = Pipes(2, life_read, stack_fd, stack_at_fd)
+    child = Child(jobs, _keep_title, trust)
+    for _ in range(_REHEARSALS):
+        near, far = _socket.socketpair()
+        near.sendall(frame)
+        near.shutdown(_socket.SHUT_WR)  # no other job
+        # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
+        child.set_up(0, pipes)
+        child.serve(0, far)
+        near.close()
+        far.close()
+    for fd in (life_read, life_write, stack_fd):
+        os.close(fd)
+
+
+def serve_inline(channel: _socket.socket, trust: Trust) -> None:
+    """Runs one job from the channel in this process, which is no child: see inline.py."""
+    Child(1, _keep_title, trust).serve(0, channel)
+
+
+class Pipes:
+    """A place's two pipes: its children's output, and the one that closes when the master dies;
+    where they join its control group, -1 for none; and the file for their stacks, with the
+    descriptor at which faulthandler looks for it.
+    """
+
+    __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life", "stack_at_fd", "stack_fd")
+
+    def __init__(
+        self, output_fd: int, life_fd: int, stack_fd: int, stack_at_fd: int, join_fd: int = -1
+    ) -> None:
+        self.output_fd = output_fd
+        self.life_fd = life_fd
+        self.stack_fd = stack_fd
+        self.stack_at_fd = stack_at_fd
+        self.join_fd = join_fd
+        watch = poll()
+        watch.register(life_fd, 0)  # no event but the pipe's end
+        # Made and called once before the fork: each child finds it ready.
+        self.poll_life = watch.poll
+        self.poll_life(0)
+
+
+def _begins_behind(inbox: Inbox, output_fd: int) -> bool:
+    """Marks where the output of the job before ends; False if it is too late to begin with it: a
+    master that stood still may have lost it to another one.
+    """
+    try:
+        set_blocking(output_fd, True)  # as in `set_up`
+        os.write(output_fd, mark_of(inbox.token))
+    except OSError:
+        pass  # the job before has closed it
+    return monotonic() <= inbox.start_by  # by now: a full pipe waits for the master, too
+
+
+def _join_group(join_fd: int) -> None:
+    try:
+        os.write(join_fd, b"0")
+    except OSError:
+        pass  # the group is gone: the job is looked at by the master all the same
+
+
+def _outputs(mailbox: _socket.socket | None) -> tuple[object, ...] | None:
+    """What tells a process's outputs, and where its jobs come from, from others; None where one is
+    missing.
+    """
+    try:
+        source = fstat(mailbox.fileno()).st_ino if mailbox is not None else 0
+        return source, fstat(1).st_ino, fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
+    except (OSError, AttributeError):
+        return None
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return False
+    return True
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # closed or replaced by the job; its output is its own affair
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
