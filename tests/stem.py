@@ -94,7 +94,7 @@ def _become(asked: dict[str, Any], out: int, err: int) -> None:
 if __name__ == "__main__":
     for module in pkgutil.iter_modules(rqd.cli.__path__):
         import_module(f"rqd.cli.{module.name}")
-    for name in ("supervisor", "autoreload", "embedded", "upgrade"):
+    for name in ("supervisor", "reload.autoreload", "host.embedded", "reload.upgrade"):
         import_module(f"rqd.daemon.{name}")
     import_module("rqd.integrations.otel")
     # It finds where titles go by the first environment, which `_become` drops.

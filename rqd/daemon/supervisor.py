@@ -1,9 +1,9 @@
 """The master: watches the queues, has children run the jobs, settles what became of them.
 
 One thread. It never unpickles, imports no user code, and does not exit because Redis did. The loop
-in `Master._work` is the story; who does what stands beside this file: children.py for processes,
-dispatch.py for jobs and outcomes, lifecycle.py for pauses and the end, commands.py and signals.py
-for what is asked of it, presence.py for what it shows.
+in `Master._work` is the story; who does what is in the folders beside this file:
+processes/children.py for processes, jobs/dispatch.py for jobs and outcomes, control/commands.py for
+what is asked of it, control/presence.py for what it shows; and lifecycle.py for pauses and the end.
 """
 
 from __future__ import annotations

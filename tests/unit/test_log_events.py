@@ -64,7 +64,7 @@ def events() -> set[Event]:
     return (
         {
             event
-            for path in sorted((ROOT / "rqd" / "daemon").glob("*.py"))
+            for path in sorted((ROOT / "rqd" / "daemon").rglob("*.py"))
             if path.name != "log.py"
             for event in events_in(ast.parse(path.read_text()))
         }

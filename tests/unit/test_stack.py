@@ -20,11 +20,11 @@ Thread 0x00007f5a [worker-1] (most recent call first):
   File "/app/tasks.py", line 7 in wait
 
 Current thread 0x00007f5b (most recent call first):
-  File "{OWN}/daemon/timer.py", line 90 in show_threads
+  File "{OWN}/daemon/zygote/timer.py", line 90 in show_threads
   File "/app/tasks.py", line ??? in crash
   File "{OWN}/running.py", line 3 in called_by_the_job
   File "/app/tasks.py", line 12 in run
-  File "{OWN}/daemon/child.py", line 309 in _run
+  File "{OWN}/daemon/zygote/child.py", line 309 in _run
   File "<string>", line 1 in <module>
 
 Extension modules: numpy.core (total: 1)
@@ -61,7 +61,8 @@ def test_the_jobs_own_frames_are_left() -> None:
 
 
 def test_a_thread_of_rqds_own_frames_alone_keeps_them() -> None:
-    text = f'Thread 0x1 (most recent call first):\n  File "{OWN}/daemon/child.py", line 1 in live'
+    own = f'  File "{OWN}/daemon/zygote/child.py", line 1 in live'
+    text = f"Thread 0x1 (most recent call first):\n{own}"
     assert without_own_frames(text) == text
 
 

@@ -1,6 +1,6 @@
 """The processes that a master left behind when it was killed, and their end.
 
-A master's death takes its children's groups with it (zygote.py); what is left is what a job started
+A master's death takes its children's groups with it (zygote/); what is left is what a job started
 in a session of its own. It is known by the mark in its environment, or, where a process that sets
 titles has overwritten that, by the master's lock file, which everything forked holds open.
 """

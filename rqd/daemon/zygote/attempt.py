@@ -42,7 +42,7 @@ _NONE = PickleSerializer.dumps(None)
 _CALLBACK_ARGUMENTS = "rqd.callbacks.callback_arguments"
 # Exception handlers have so long together: a job that timed out is killed a second later.
 _HANDLERS_LIMIT_S = 4.0
-_OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 
 
 def run_call(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:

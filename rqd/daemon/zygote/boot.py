@@ -1,5 +1,5 @@
 """The boot of a zygote: imports the application, makes ready what its children will need, and
-serves (see zygote.py).
+serves (see serving.py).
 
 What it imports is paid at every fork; tests/unit/test_layout.py holds the list.
 """
