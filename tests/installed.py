@@ -29,3 +29,6 @@ class Installed:
         assert old in text
         path.unlink()
         path.write_text(text.replace(old, new, 1))
+        # One that was compiled counts as this one where size and second are the same.
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+            compiled.unlink()
