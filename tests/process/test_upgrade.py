@@ -198,6 +198,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     installed.upgrade("9.9.9")
     installed.edit("daemon/zygote/frames.py", "FORMAT = 3", "FORMAT = 4")
     daemon.zygote().kill()
+    eventually(lambda: "zygote lost" in daemon.log())  # and with it its children, who wait for jobs
     job = queue.enqueue("shop.version")
     told = "zygote is of an rqd that its master can't work with: restart the daemon pid="
     eventually(lambda: daemon.log().count(told) == 3, 20.0, daemon.log)
