@@ -1,0 +1,158 @@
+"""`rqd jobs`: the jobs in one state, such as those that failed, with their causes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import click
+
+from rqd.cli.activity import duration
+from rqd.cli.completing import complete_queues
+from rqd.cli.near import check_queues
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import echo_table
+from rqd.connection import Backend
+from rqd.model.names import check_queue_name
+from rqd.model.records import JobRecord
+from rqd.queue import Queue
+from rqd.registry import (
+    BaseRegistry,
+    CanceledJobRegistry,
+    DeferredJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+    StartedJobRegistry,
+)
+
+_REGISTRIES: dict[str, type[BaseRegistry]] = {
+    "failed": FailedJobRegistry,
+    "started": StartedJobRegistry,
+    "scheduled": ScheduledJobRegistry,
+    "deferred": DeferredJobRegistry,
+    "finished": FinishedJobRegistry,
+    "canceled": CanceledJobRegistry,
+}
+_STATES = (*_REGISTRIES, "queued")
+_ENDED = ("failed", "finished", "canceled")
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A job in the list; instants as ISO 8601, empty if not reached."""
+
+    id: str
+    function: str
+    queue: str
+    status: str
+    enqueued: str
+    due: str
+    started: str
+    ended: str
+    attempt: int
+    cause: str
+
+
+@click.command(name="jobs")
+@redis_options
+@as_json
+@click.option(
+    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help="Of this queue."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="So many at most.",
+)
+@click.argument("state", type=click.Choice(_STATES), default="failed", metavar="[STATE]")
+def command(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    queues: tuple[str, ...],
+    limit: int,
+    state: str,
+) -> None:
+    """List the jobs that failed, or those in another STATE.
+
+    STATE is failed (stopped ones, too), queued, started, scheduled, deferred, finished or canceled.
+    Of those that have ended the latest come first, of the others the next to come. `rqd job ID`
+    shows all of one.
+    """
+    with backend(url, namespace) as there:
+        check_queues([check_queue_name(name) for name in queues], there.views)
+        names = queues or there.views.queue_names()
+        total, found = _look(there, state, names, limit)
+        now_us = there.views.now_us()
+    if as_json:
+        click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
+        return
+    heads = ("job", "function", "queue", "status", "when", "attempt", "cause")
+    rows = [_cells(one, state, now_us) for one in found]
+    echo_table(f"{state.capitalize()} jobs", heads, rows, ("attempt", "status", "queue"))
+    if total > len(found):
+        click.echo(f"  and {total - len(found):,} more: --limit")
+
+
+def _look(
+    there: Backend, state: str, queues: Sequence[str], limit: int
+) -> tuple[int, list[JobRecord]]:
+    """How many there are, and the first of them."""
+    total, ids = 0, list[str]()
+    for name in queues:
+        if state == "queued":
+            total += Queue(name, there).count
+            ids += Queue(name, there).get_job_ids(0, limit)
+        else:
+            registry = _REGISTRIES[state](name, there)
+            total += registry.count
+            ids += registry.get_job_ids(0, limit - 1, desc=state in _ENDED)
+    found = [record for record in there.views.jobs(ids) if record is not None]
+    if state != "queued":  # whose places are the order, a queue after the other
+        found.sort(key=lambda one: _instant_us(one, state) or 0, reverse=state in _ENDED)
+    return total, found[:limit]
+
+
+def _instant_us(record: JobRecord, state: str) -> int | None:
+    """What one wants to know of a job in this state."""
+    if state in _ENDED:
+        return record.ended_us
+    if state == "scheduled":
+        return record.due_us
+    return record.started_us if state == "started" else record.enqueued_us or record.created_us
+
+
+def _cells(record: JobRecord, state: str, now_us: int) -> tuple[object, ...]:
+    at_us = _instant_us(record, state)
+    when = ""
+    if at_us is not None:
+        far = duration(abs(now_us - at_us) / 1e6)
+        when = f"in {far}" if at_us > now_us else f"{far} ago"
+    return (
+        record.id, record.func_name, record.origin, str(record.status), when, record.attempt,
+        record.cause,
+    )  # fmt: skip
+
+
+def _listed(record: JobRecord) -> _Listed:
+    return _Listed(
+        id=record.id,
+        function=record.func_name,
+        queue=record.origin,
+        status=str(record.status),
+        enqueued=_iso(record.enqueued_us),
+        due=_iso(record.due_us),
+        started=_iso(record.started_us),
+        ended=_iso(record.ended_us),
+        attempt=record.attempt,
+        cause=record.cause,
+    )
+
+
+def _iso(instant_us: int | None) -> str:
+    return "" if instant_us is None else datetime.fromtimestamp(instant_us / 1e6, UTC).isoformat()

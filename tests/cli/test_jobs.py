@@ -1,0 +1,74 @@
+"""`rqd jobs`: which jobs it lists, in which order, and what it says of them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rqd.connection import backend_for
+from tests.cli.running import rqd
+from tests.client.performing import claim, settle
+
+EX_USAGE = 64
+
+
+@pytest.fixture(autouse=True)
+def _jobs(redis_url: str) -> None:
+    """Failed `a` and `b` of low and then `c` of high; queued `d`; `e`, due in an hour."""
+    backend = backend_for(redis_url)
+    for job_id, queue in (("a", "low"), ("b", "low"), ("c", "high")):
+        rqd("enqueue", "-q", queue, "--job-id", job_id, "tests.client.work.fail", url=redis_url)
+        settle(backend, claim(backend, queue)[0], "fail", cause=f"raised ValueError: {job_id}")
+    rqd("enqueue", "-q", "low", "--job-id", "d", "tests.client.work.fail", url=redis_url)
+    later = ("--schedule-in", "1h", "--job-id", "e", "tests.client.work.fail")
+    rqd("enqueue", "-q", "low", *later, url=redis_url)
+
+
+def listed(redis_url: str, *arguments: str) -> list[dict[str, Any]]:
+    ran = rqd("jobs", "--json", *arguments, url=redis_url)
+    assert ran.status == 0, ran
+    found: list[dict[str, Any]] = json.loads(ran.out)
+    return found
+
+
+def ids(redis_url: str, *arguments: str) -> str:
+    return "".join(one["id"] for one in listed(redis_url, *arguments))
+
+
+def test_failed_jobs_come_latest_first_with_their_causes(redis_url: str) -> None:
+    first, *others = listed(redis_url)
+
+    assert (first["id"], first["queue"], first["status"]) == ("c", "high", "failed")
+    assert (first["cause"], first["attempt"]) == ("raised ValueError: c", 1)
+    assert first["function"] == "tests.client.work.fail"
+    assert first["ended"] > first["started"] >= first["enqueued"] > ""
+    assert [one["id"] for one in others] == ["b", "a"]
+
+
+def test_the_other_states_are_listed_and_a_queue_alone(redis_url: str) -> None:
+    asked = (("queued",), ("scheduled",), ("finished",), ("-q", "low"), ("-q", "high", "queued"))
+    assert [ids(redis_url, *one) for one in asked] == ["d", "e", "", "ba", ""]
+    assert listed(redis_url, "scheduled")[0]["due"] > listed(redis_url, "queued")[0]["enqueued"]
+
+
+def test_the_table_says_when_and_how_many_more_there_are(redis_url: str) -> None:
+    ran = rqd("jobs", "--limit", "2", url=redis_url)
+
+    title, heads, first, second, more = ran.out.splitlines()
+    assert (title, heads.split()) == (
+        "Failed jobs",
+        ["job", "function", "queue", "status", "when", "attempt", "cause"],
+    )
+    assert first.split()[0] == "c"
+    assert " s ago " in first
+    assert second.endswith("raised ValueError: b")
+    assert more == "  and 1 more: --limit"
+    assert " in 59:" in rqd("jobs", "scheduled", url=redis_url).out
+    assert rqd("jobs", "deferred", url=redis_url).out == "Deferred jobs\n  none\n"
+
+
+def test_a_state_or_queue_that_there_is_not_is_said(redis_url: str) -> None:
+    wrong = rqd("jobs", "broken", url=redis_url)
+    assert (wrong.status, wrong.out) == (EX_USAGE, "")
+    assert "'broken' is not one of 'failed'" in wrong.err
+    assert "no queue 'lo'" in rqd("jobs", "-q", "lo", url=redis_url).err
