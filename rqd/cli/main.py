@@ -41,10 +41,9 @@ _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "jobs": "jobs", "info": "info",
     "stop": "stop", "reload": "reload", "upgrade": "upgrade", "logs": "logs", "queue": "queue",
     "retry": "retry", "workers": "workers", "scale": "scale", "drain": "drain",
-    "undrain": "undrain", "suspend": "suspend", "resume": "resume", "acl": "acl", "config": "config",
-    "doctor": "doctor", "completion": "completion", "limits": "limits",
-    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps",
-    "top": "top",
+    "undrain": "undrain", "suspend": "suspend", "resume": "resume", "acl": "acl",
+    "config": "config", "doctor": "doctor", "completion": "completion", "limits": "limits",
+    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps", "top": "top",
 }  # fmt: skip
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 
