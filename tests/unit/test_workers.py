@@ -6,6 +6,8 @@ import gc
 import os
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -24,6 +26,7 @@ from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import FrameReader, encode_frame
 from rqd.model.outcome import Crashed, Raised, Released, Report, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
+from tests.daemons import ROOT
 from tests.fuzzing import fuzz
 
 MEGABYTE = 1_000_000
@@ -490,6 +493,23 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
     assert wanted() == [*range(1, 1001)]
     places.resize_to(2, 1.0)
     assert wanted() == [1, 2]
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource
+from rqd.daemon.control.rows import Gauge
+gauge, pid = Gauge(), os.getpid()
+assert gauge.read(pid, 1.0)["rss_bytes"] > 0
+most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, most[1]))  # standard input, output and error
+assert gauge.read(pid, 2.0) == {}
+resource.setrlimit(resource.RLIMIT_NOFILE, most)
+assert gauge.read(pid, 3.0)["rss_bytes"] > 0
+"""
+
+
+def test_a_process_that_can_not_be_looked_at_ends_nobody() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_DESCRIPTORS], check=True, timeout=20, cwd=ROOT)
 
 
 def test_a_second_look_within_a_second_tells_the_cpu_of_the_last_one() -> None:

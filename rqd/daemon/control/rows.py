@@ -26,9 +26,9 @@ class Gauge:
         self._told: dict[int, float] = {}
 
     def read(self, pid: int, now: float, since: float | None = None) -> Row:
-        """`rss_bytes` and `cpu_percent` of a process, {} if it is gone: since the last look, or
-        since it got something to do if it was not looked at before. What was told last, or 0, if
-        that is no second ago.
+        """`rss_bytes` and `cpu_percent` of a process, {} if it is gone or can't be looked at: since
+        the last look, or since it got something to do if it was not looked at before. What was told
+        last, or 0, if that is no second ago.
         """
         try:
             process = psutil.Process(pid)
@@ -38,6 +38,8 @@ class Gauge:
         except psutil.Error:
             self._forget(pid)
             return {}
+        except OSError:
+            return {}  # such as no free descriptor: psutil passes that on as it is
         used_s = times.user + times.system
         first = (now, used_s) if since is None else (since, 0.0)
         before, before_s = self._seen.setdefault(pid, first)
