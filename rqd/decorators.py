@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -67,9 +67,8 @@ def job(
     chosen = job_options(timeout, options)
 
     def decorate(function: Callable[..., Any]) -> JobFunction[..., Any, Any]:
-        of_delay = [
-            name for name in _OF_DELAY if name not in inspect.signature(function).parameters
-        ]
+        taken = _argument_names(function)
+        of_delay = [name for name in _OF_DELAY if name not in taken]
 
         def target() -> Queue:
             return queue if isinstance(queue, Queue) else Queue(queue, connection)
@@ -89,6 +88,13 @@ def job(
         return cast("JobFunction[..., Any, Any]", function)
 
     return cast("JobDecorator", decorate)
+
+
+def _argument_names(function: Callable[..., Any]) -> Collection[str]:
+    try:
+        return inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return ()  # one in C need not tell
 
 
 def _with(options: JobOptions, asked: dict[str, Any]) -> JobOptions:

@@ -1,5 +1,6 @@
 """`@job`: a function that can be called, or put on its queue."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -70,3 +71,9 @@ def test_delay_takes_rqs_three_options_where_the_function_has_no_such_argument(
     assert given.id != "7"
     assert given.kwargs == {"job_id": "7"}
     assert Queue("emails").job_ids == [given.id, "first"]
+
+
+def test_what_does_not_tell_its_arguments_is_decorated_too() -> None:
+    largest: Any = job("emails")(partial(max, 1))
+
+    assert largest(2) == 2
