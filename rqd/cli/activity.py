@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import isfinite
 
+from rqd.cli.instants import iso
 from rqd.cli.table import mebibytes, plain
 from rqd.store.views import Views
 
@@ -64,7 +64,7 @@ def look(views: Views) -> list[Activity]:
                 worker=f"{row['master']}:{row['number']}",
                 host=row.get("host") or masters[row["master"]].get("host", ""),
                 pid=_whole(row.get("pid")),
-                since=datetime.fromtimestamp(since_us / 1e6, UTC).isoformat(),
+                since=iso(since_us) or "",
                 for_s=max(0.0, (now_us - since_us) / 1e6),
                 cpu_percent=_decimal(cpu) if is_measured else None,
                 memory_bytes=_whole(memory) if is_measured and memory else None,

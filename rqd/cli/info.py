@@ -6,12 +6,13 @@ import json
 import re
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_queues
+from rqd.cli.instants import iso
 from rqd.cli.near import check_queues, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import pause_of, state_of
@@ -270,7 +271,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
             typed[name] = _decimal(value)
         elif name in _INSTANTS:
             at_us = _whole(value)
-            typed[name] = datetime.fromtimestamp(at_us / 1e6, UTC).isoformat() if at_us else ""
+            typed[name] = iso(at_us or None) or ""
         elif name not in _INTERNAL:
             typed[name] = value
     return typed

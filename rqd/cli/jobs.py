@@ -5,53 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 import click
 
 from rqd.cli.activity import duration
 from rqd.cli.completing import complete_queues
+from rqd.cli.instants import iso
 from rqd.cli.near import check_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
-from rqd.connection import Backend
 from rqd.model.names import check_queue_name
 from rqd.model.records import JobRecord
-from rqd.queue import Queue
-from rqd.registry import (
-    BaseRegistry,
-    CanceledJobRegistry,
-    DeferredJobRegistry,
-    FailedJobRegistry,
-    FinishedJobRegistry,
-    ScheduledJobRegistry,
-    StartedJobRegistry,
-)
+from rqd.store.views import Views
 
-_REGISTRIES: dict[str, type[BaseRegistry]] = {
-    "failed": FailedJobRegistry,
-    "started": StartedJobRegistry,
-    "scheduled": ScheduledJobRegistry,
-    "deferred": DeferredJobRegistry,
-    "finished": FinishedJobRegistry,
-    "canceled": CanceledJobRegistry,
-}
-_STATES = (*_REGISTRIES, "queued")
 _ENDED = ("failed", "finished", "canceled")
+_STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A job in the list; instants as ISO 8601, empty if not reached."""
+    """A job in the list; instants as ISO 8601, None if not reached."""
 
     id: str
     function: str
     queue: str
     status: str
-    enqueued: str
-    due: str
-    started: str
-    ended: str
+    enqueued: str | None
+    due: str | None
+    started: str | None
+    ended: str | None
     attempt: int
     cause: str
 
@@ -87,7 +69,7 @@ def command(
     with backend(url, namespace) as there:
         check_queues([check_queue_name(name) for name in queues], there.views)
         names = queues or there.views.queue_names()
-        total, found = _look(there, state, names, limit)
+        total, found = _look(there.views, state, names, limit)
         now_us = there.views.now_us()
     if as_json:
         click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
@@ -100,19 +82,18 @@ def command(
 
 
 def _look(
-    there: Backend, state: str, queues: Sequence[str], limit: int
+    views: Views, state: str, queues: Sequence[str], limit: int
 ) -> tuple[int, list[JobRecord]]:
     """How many there are, and the first of them."""
     total, ids = 0, list[str]()
     for name in queues:
         if state == "queued":
-            total += Queue(name, there).count
-            ids += Queue(name, there).get_job_ids(0, limit)
+            total += views.queued_count(name)
+            ids += views.queued_ids(name, 0, limit)
         else:
-            registry = _REGISTRIES[state](name, there)
-            total += registry.count
-            ids += registry.get_job_ids(0, limit - 1, desc=state in _ENDED)
-    found = [record for record in there.views.jobs(ids) if record is not None]
+            total += views.index_count(name, state)
+            ids += views.index_ids(name, state, 0, limit - 1, desc=state in _ENDED)
+    found = [record for record in views.jobs(ids) if record is not None]
     if state != "queued":  # whose places are the order, a queue after the other
         found.sort(key=lambda one: _instant_us(one, state) or 0, reverse=state in _ENDED)
     return total, found[:limit]
@@ -145,14 +126,10 @@ def _listed(record: JobRecord) -> _Listed:
         function=record.func_name,
         queue=record.origin,
         status=str(record.status),
-        enqueued=_iso(record.enqueued_us),
-        due=_iso(record.due_us),
-        started=_iso(record.started_us),
-        ended=_iso(record.ended_us),
+        enqueued=iso(record.enqueued_us),
+        due=iso(record.due_us),
+        started=iso(record.started_us),
+        ended=iso(record.ended_us),
         attempt=record.attempt,
         cause=record.cause,
     )
-
-
-def _iso(instant_us: int | None) -> str:
-    return "" if instant_us is None else datetime.fromtimestamp(instant_us / 1e6, UTC).isoformat()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from rqd.cli.instants import iso
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 from rqd.store.limit_views import LimitView
@@ -41,13 +41,12 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
 
 
 def _describe(limit: LimitView) -> dict[str, Any]:
-    at = datetime.fromtimestamp(limit.next_us / 1e6, UTC).isoformat() if limit.next_us else None
     return {
         "key": limit.key,
         "concurrency": limit.concurrency,
         "rate_per_s": round(1_000_000 / limit.every_us, 6) if limit.every_us else None,
         "burst": limit.burst,
-        "next_token": at,
+        "next_token": iso(limit.next_us or None),
         "holders": list(limit.holders),
         "waiting": limit.waiting,
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from rqd.cli.instants import iso
 from rqd.model.errors import ConfigurationError
 from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import time_of_pause_s
@@ -18,7 +18,7 @@ def pause_of(name: str, paused: Paused) -> dict[str, Any]:
     held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
     ends = [ends_at for ends_at in held if ends_at is not None]
     until = max(ends) if held and len(ends) == len(held) else None
-    return {"paused": bool(held), "paused_until": _instant(until)}
+    return {"paused": bool(held), "paused_until": iso(until)}
 
 
 def state_of(row: Mapping[str, Any]) -> str:
@@ -29,10 +29,10 @@ def state_of(row: Mapping[str, Any]) -> str:
 def why_not_started(name: str, paused: Paused) -> str | None:
     """Why no daemon starts jobs of this queue, and what ends that; None if it is open."""
     if ALL_QUEUES in paused:
-        told = _until("suspended", _instant(paused[ALL_QUEUES]))
+        told = _until("suspended", iso(paused[ALL_QUEUES]))
         return f"all work is {told} (`rqd resume` ends that)"
     if name in paused:
-        told = _until("paused", _instant(paused[name]))
+        told = _until("paused", iso(paused[name]))
         return f"queue {name} is {told} (`rqd queue {name} resume` ends that)"
     return None
 
@@ -48,7 +48,3 @@ def read_for(text: str | None) -> float | None:
 
 def _until(state: str, until: str | None) -> str:
     return f"{state} until {until[:19]}Z" if until else state
-
-
-def _instant(at_us: int | None) -> str | None:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat() if at_us is not None else None
