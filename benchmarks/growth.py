@@ -104,7 +104,7 @@ class Namespace:
 
     def beat(self) -> None:
         """One heartbeat of a master that runs four jobs."""
-        running = tuple((one.id, one.token) for one in self.held)
+        running = tuple((one.id, one.token, "") for one in self.held)
         self.store.beat(Beat("m", "boot", _LEASE_US, 15, "", running, {"boot": "boot"}, {}))
 
     def rearm(self) -> None:

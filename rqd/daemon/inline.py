@@ -124,7 +124,7 @@ class InlineMaster:
 
     def beat(self, claim: Claim) -> None:
         """Says that the job still runs."""
-        running, rows = ((claim.id, claim.token),), {_NUMBER: {"state": "busy"}}
+        running, rows = ((claim.id, claim.token, ""),), {_NUMBER: {"state": "busy"}}
         beat = Beat(
             self.name, self._boot, LEASE_US, ROW_TTL_S, "", running, self._row("busy"), rows
         )

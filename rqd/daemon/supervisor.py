@@ -149,6 +149,8 @@ class Master:
             if self._dispatch.hear_turn(ready, now):
                 # The next turn goes now: with all that has ended by now.
                 self._dispatch.take(self._children.hear_quiet(now))
+            if not self._dispatch.expects_jobs:
+                self._children.share_held(now)
             self._commands.catch_up(now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             # Else the turn goes first, as somebody may wait for it.

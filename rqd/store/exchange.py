@@ -86,14 +86,16 @@ class TurnAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A master's heartbeat: what it runs ((id, token) each) and its rows."""
+    """A master's heartbeat: what it runs (id, token and, where that is another than its claim has
+    said, the number of its worker, or '') and its rows.
+    """
 
     master: str
     boot: str
     lease_us: int
     row_ttl_s: int
     obeyed: str
-    running: tuple[tuple[str, str], ...]
+    running: tuple[tuple[str, str, int | str], ...]
     row: Mapping[str, str | int | float]
     workers: Mapping[int, Mapping[str, str | int | float]]
 

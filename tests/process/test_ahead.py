@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,30 @@ def test_no_job_is_held_while_the_application_can_not_be_imported(
 
     eventually(lambda: queue.started_job_registry.count == 0)
     assert queue.count + queue.finished_job_registry.count == 3000
+
+
+@pytest.mark.parametrize("how", [FORKED, REUSED])
+def test_what_waits_behind_a_long_job_goes_to_a_free_worker_and_tells_which(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, how: tuple[str, ...]
+) -> None:
+    quick, lasting = backlog(queue, tmp_path / "history", fifo)
+    daemon = start_daemon(*how, workers=3)
+
+    eventually(lambda: {status(job) for job in quick} == {JobStatus.FINISHED})
+    # Its process's title names the worker: "rqd: worker 2 tests.jobs.note_and_hold ..".
+    (at_work,) = [one for one in daemon.titles() if "note_and_hold" in one]
+    number = at_work.split()[2]
+    eventually(lambda: number_of_worker(lasting) == number)
+
+    release(fifo)
+    eventually(lambda: status(lasting) is JobStatus.FINISHED)
+    eventually(lambda: daemon.log().count("job finished") == len(quick) + 1)
+    for job in [*quick, lasting]:
+        told = rf"job finished job_id={job.id} .* worker={number_of_worker(job)} "
+        assert re.search(told, daemon.log())
+
+
+def number_of_worker(job: Job[Any]) -> str:
+    job.refresh()
+    assert job.worker_name is not None
+    return job.worker_name.rpartition(":")[2]

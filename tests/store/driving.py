@@ -97,8 +97,9 @@ class Driver:
         lease_us: int = LEASE_US,
         row_ttl_s: int = ROW_TTL_S,
         workers: int = 1,
+        moved: int | str = "",
     ) -> BeatAnswer:
-        held = tuple((one.id, one.token) for one in running)
+        held = tuple((one.id, one.token, moved) for one in running)
         rows = {number: {"state": "idle"} for number in range(1, workers + 1)}
         row: dict[str, str | int | float] = {"boot": boot, "state": "idle", "workers": workers}
         return self.store.beat(Beat(master, boot, lease_us, row_ttl_s, obeyed, held, row, rows))

@@ -39,6 +39,19 @@ def test_a_beat_tells_which_leases_are_lost_and_does_not_renew_them(rqd: Driver)
     }
 
 
+def test_a_beat_tells_by_which_worker_a_moved_job_is_run(rqd: Driver) -> None:
+    rqd.enqueue("a", "b")
+    a, b = rqd.claim(2)
+    rqd.store.delete("b")
+
+    rqd.beat(a, b, moved=7)
+
+    assert rqd.record("a").worker == "m:7"
+    assert not rqd.redis.exists(rqd.keys.job("b"))
+    rqd.beat(a)
+    assert rqd.record("a").worker == "m:7"
+
+
 def test_a_beat_writes_the_rows_and_when_they_expire(rqd: Driver) -> None:
     answer = rqd.beat(workers=2, row_ttl_s=15)
 

@@ -48,6 +48,15 @@ def test_a_failed_job_has_its_cause(rqd: Driver) -> None:
     assert rqd.redis.hget(rqd.keys.stats("low"), "failed") == b"1"
 
 
+@pytest.mark.parametrize("decision", ["finish", "fail", "retry", "stop"])
+def test_a_moved_job_names_the_worker_that_ran_it(rqd: Driver, decision: str) -> None:
+    rqd.settle(claimed(rqd), decision, worker="m:2", cause="why")
+
+    assert rqd.record("a").worker == "m:2"
+    (attempt,) = rqd.views.attempts("a")
+    assert (attempt.text("worker"), attempt.text("cause")) == ("", "why")
+
+
 def test_the_workers_row_counts_what_it_did_and_is_idle_again(rqd: Driver) -> None:
     rqd.enqueue("a", "b", "c")
     for decision in ("finish", "fail", "put_back"):

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from rqd.daemon.control.stops import Stops
+from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.processes.worker import Worker
 from rqd.daemon.processes.workers import Workers
 from rqd.daemon.zygote import frames
-from rqd.model.outcome import Stopped, Succeeded
+from rqd.model.outcome import Report, Stopped, Succeeded
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits
 from tests.unit.test_workers import Place, a_claim
@@ -285,3 +286,79 @@ def test_a_child_that_is_at_a_longer_job_is_heard_ever_less_often(place: Place) 
         heard, now = heard + 1, now + place.ahead.hear_in_s(place.worker, now)
 
     assert heard < 50
+
+
+def beside(place: Place, losses: int = 0) -> Worker:
+    """Another worker, whose child waits for a job; or it has a suspect."""
+    other = place.workers.by_number[2] = Worker(2)
+    place.fork(101, worker=2)
+    if losses:
+        place.workers.assign(claim_of("x", worker=2, losses=losses), now=1.0)
+    return other
+
+
+def jobs_of(worker: Worker) -> list[str]:
+    return [run.claim.id for run in worker.held()]
+
+
+def test_who_has_nothing_takes_half_of_what_others_hold_the_longest_waiting_first(
+    place: Place,
+) -> None:
+    other = beside(place)
+    for name in ("b", "c", "d"):
+        place.workers.assign(claim_of(name), now=1.0)
+
+    assert place.ahead.share(1.004) == [other, place.worker]
+
+    assert (jobs_of(place.worker), jobs_of(other)) == (["a", "d"], ["b", "c"])
+    assert [run.worker for run in other.held()] == [2, 2]
+    assert place.ahead.share(1.004) == []
+
+
+def test_of_several_who_hold_jobs_the_one_gives_whose_first_has_waited_longest(
+    place: Place,
+) -> None:
+    for number in (2, 3):
+        place.workers.by_number[number] = Worker(number)
+        place.workers.assign(claim_of(f"x{number}", worker=number), now=1.0)
+    place.workers.by_number[4] = Worker(4)
+    for at, number in ((1.003, 1), (1.001, 2), (1.002, 3)):
+        place.workers.assign(claim_of(f"y{number}", worker=number), now=at)
+
+    place.ahead.share(1.01)
+
+    assert jobs_of(place.workers.by_number[4]) == ["y2"]
+
+
+def test_a_job_that_soon_starts_where_it_is_is_not_moved(place: Place) -> None:
+    other = beside(place)
+    end(place, "a", at=1.001)
+    for name in ("b", "c", "d"):
+        place.workers.assign(claim_of(name), now=1.001)
+    place.workers.send(place.worker, 1.001)
+
+    assert place.ahead.share(1.0015) == []
+    assert place.ahead.share(1.003) == [other, place.worker]  # its job takes longer than the latest
+
+
+@pytest.mark.parametrize("why", ["suspect", "taken away", "no child to be had"])
+def test_who_can_take_none_gets_none(place: Place, why: str) -> None:
+    other = beside(place, losses=2 * (why == "suspect"))
+    other.wanted, other.lacks_child = why != "taken away", why == "no child to be had"
+    place.workers.assign(claim_of("b"), now=1.0)
+
+    assert place.ahead.share(1.02) == []
+    assert jobs_of(place.worker) == ["a", "b"]
+
+
+def test_a_moved_jobs_outcome_tells_who_ran_it(place: Place) -> None:
+    other = beside(place)
+    place.workers.assign(claim_of("b"), now=1.0)
+    place.ahead.share(1.02)
+    assert other.run is not None
+    assert place.worker.run is not None
+    report = Report(Succeeded(b"", ""))
+
+    told = settlement(other.run, report, master="m")
+    assert (told.worker, told.fields[0]) == (2, ("worker", "m:2"))
+    assert "worker" not in dict(settlement(place.worker.run, report, master="m").fields)

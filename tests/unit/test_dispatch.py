@@ -112,6 +112,23 @@ def test_whether_a_turn_was_answered_is_told(
     assert dispatch.found_nothing
 
 
+def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
+    dispatch: Dispatch, workers: Workers, link: Link
+) -> None:
+    workers.by_number[1] = Worker(1)
+    expects = [dispatch.expects_jobs]
+    dispatch.settle_and_claim(1.0)
+    dispatch.settle_and_claim(1.006)
+    expects.append(dispatch.expects_jobs)
+    turns: Any = link.turns
+    turns.has_answer, turns.answer = bool, lambda: [b'["1000000",[],[],""]']
+
+    assert dispatch.hear_turn({5}, 1.1)
+    expects.append(dispatch.expects_jobs)
+
+    assert expects == [True, True, False]
+
+
 def ended(name: str, result_bytes: int) -> Ended:
     return Ended(Run(claim_of(name), 1), Report(Succeeded(b"x" * result_bytes)))
 

@@ -968,3 +968,35 @@ class HonestChild:
         ended = names(self.box.workers.bury(self.box.exit(9), 0, 2.0))
         self.name, self.has_left, self.box.far = "", False, self.box.fork(100)
         return ended
+
+
+def test_who_has_nothing_takes_what_another_child_has_not_begun(box: Box) -> None:
+    box.begin("a", "b", "c", "d")
+    assert box.take() == "a"
+    other = box.workers.by_number[2] = Worker(2)
+    letters = box.letters
+    box.fork(101, worker=2)
+
+    for worker in box.ahead.share(1.02):
+        box.workers.send(worker, 1.02)
+        box.ahead.post(worker, 1.02)
+
+    assert [run.claim.id for run in other.held()] == ["b", "c"]
+    assert [box.take(), box.take(), box.take()] == ["b", "c", ""]
+    box.letters = letters
+    assert [box.take(), box.take()] == ["d", ""]
+    assert box.jobs_left == ALWAYS - 2
+
+
+def test_a_job_that_its_child_has_begun_unheard_is_not_moved(box: Box) -> None:
+    box.begin("a", "b")
+    assert [box.take(), box.take()] == ["a", "b"]
+    other = box.workers.by_number[2] = Worker(2)
+
+    box.ahead.share(1.02)
+
+    assert held(box.workers) == ["a", "b"]
+    assert other.run is None
+    box.succeed("a")
+    box.succeed("b")
+    assert box.heard() == ["a", "b"]

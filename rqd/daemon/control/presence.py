@@ -131,7 +131,9 @@ class Presence:
             lease_us=LEASE_US,
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,
-            running=tuple((run.claim.id, run.claim.token) for run in held),
+            running=tuple(
+                (run.claim.id, run.claim.token, run.worker if run.is_moved else "") for run in held
+            ),
             row={
                 "boot": self._instance.boot,
                 **self._identity(),

@@ -27,7 +27,7 @@ from rqd.model.names import module_of
 from rqd.model.outcome import Raised, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
-from rqd.store.exchange import Turn, TurnAnswer
+from rqd.store.exchange import Settlement, Turn, TurnAnswer
 from rqd.store.turn_argument import is_staged
 
 LEASE_US = 15_000_000
@@ -106,6 +106,11 @@ class Dispatch:
         """True while something is to be recorded, or a claim's answer is unknown."""
         is_answered = self._pending is None and not self._children.has_caught
         return bool(self._ended or self._put_off) or not is_answered
+
+    @property
+    def expects_jobs(self) -> bool:
+        """True while Redis may have jobs for who is free: something says so, or it was asked."""
+        return self._look or self._pending is not None
 
     @property
     def next_due(self) -> float:
@@ -270,7 +275,7 @@ class Dispatch:
             request=self._link.store.request_id(),
             master=self._instance.name,
             lease_us=LEASE_US,
-            settlements=tuple(settlement(one.run, one.report, self._host) for one in ended),
+            settlements=self._settlements(ended),
             free_workers=tuple(free),
             ahead=tuple(ahead),
             busy=tuple(run.worker for run in workers.runs()),
@@ -279,6 +284,10 @@ class Dispatch:
             nudge=waiter.is_armed and not waiter.hears_queues,
             pids=workers.waiting_pids(free),
         )
+
+    def _settlements(self, ended: list[Ended]) -> tuple[Settlement, ...]:
+        host, master = self._host, self._instance.name
+        return tuple(settlement(one.run, one.report, host, master) for one in ended)
 
     def _gathers(self, now: float) -> bool:
         """True while a turn is better put off: there is a backlog, and nobody to begin with it."""

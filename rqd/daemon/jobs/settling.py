@@ -61,8 +61,8 @@ _TAIL_CHARS = 8 * 1024
 _TRACEBACK_CHARS = 64 * 1024
 
 
-def settlement(run: Run, report: Report, host: str = "") -> Settlement:
-    """What to record of this attempt, on this host."""
+def settlement(run: Run, report: Report, host: str = "", master: str = "") -> Settlement:
+    """What to record of this attempt of a master on this host."""
     claim = run.claim
     decision = decide_for(run, report)
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
@@ -72,6 +72,8 @@ def settlement(run: Run, report: Report, host: str = "") -> Settlement:
         fields = [("began", 0)] if run.sent_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
+    if run.is_moved:
+        fields.insert(0, ("worker", f"{master}:{run.worker}"))
     return Settlement(
         id=claim.id,
         token=claim.token,

@@ -1,7 +1,8 @@
 """Jobs that workers hold behind the ones they run: how many, given to whom, and back when.
 
 A worker that has much to do holds some for the next 20 ms. A child that takes many jobs gets them
-into its mailbox, and goes on by itself; other workers' wait here for the next process.
+into its mailbox, and goes on by itself; other workers' wait here for the next process. Whoever has
+nothing takes of what others hold, as threads do from each other's deques (Blumofe and Leiserson).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _TURN_S = 0.005
 # A child that leaves after its job tells nothing more that somebody waits for: of that the zygote
 # tells. But before that it may have told how far it is.
 _LEAVES_S = 0.02
+# Who has nothing takes no job that starts so soon where it is: it costs as much to move it.
+_SOON_S = 0.003
 # What a worker holds ahead goes back after so long, for whoever is free.
 _WAITS_S = 0.05
 # And is not begun after so long, should the master have stood still: far less than its lease.
@@ -83,6 +86,22 @@ class Ahead:
             following.is_posted = following.is_behind = True
             child.jobs_left -= 1
             worker.segments.expect(following.mark)
+
+    def share(self, now: float) -> list[Worker]:
+        """Gives workers that have nothing some of what waits behind others' jobs, the longest
+        waiting first; all whose jobs are others by that.
+        """
+        changed: list[Worker] = []
+        if not any(worker.ahead for worker in self._workers):
+            return changed
+        for number in self._workers.free_numbers(now):
+            givers = [worker for worker in self._workers if worker.ahead_lasts_s(now) > _SOON_S]
+            if not givers:
+                break
+            giver, taker = min(givers, key=_waits_since), self._workers.by_number[number]
+            taker.take_ahead(giver.give_ahead())
+            changed += [taker, giver]
+        return changed
 
     def drop_lost(self, tokens: Collection[str]) -> None:
         """Forgets those of these attempts that nothing has begun with."""

@@ -173,6 +173,12 @@ class Children:
             self.places.send(worker, now)
         self._assigned.clear()
 
+    def share_held(self, now: float) -> None:
+        """Workers that have nothing take of what others hold behind their jobs."""
+        for worker in self.ahead.share(now):
+            self.places.send(worker, now)
+            self._hearing.listen(worker, now)
+
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
         """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
         ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]

@@ -110,6 +110,11 @@ class Run:
         return encode_frame(frames.LARGE, self.claim.id.encode(), self.claim.token.encode())
 
     @property
+    def is_moved(self) -> bool:
+        """True if another worker has it than the one that its claim has named to Redis."""
+        return self.worker != self.claim.worker
+
+    @property
     def is_given(self) -> bool:
         """True if its child has it, or finds it in its mailbox."""
         return self.is_posted or self.sent_at is not None
@@ -250,6 +255,10 @@ class Worker:
         soon = int(_AHEAD_S / max(pace_s, _AHEAD_S / _MOST_AHEAD))
         return max(0, soon - len(self.ahead))
 
+    def ahead_lasts_s(self, now: float) -> float:
+        """How long the last one that it holds waits for its start here, going by its pace."""
+        return len(self.ahead) * max(self.pace_s, now - self.began_at) if self.ahead else 0.0
+
     @property
     def goes_on(self) -> bool:
         """True if its child has more to do behind the job that it runs."""
@@ -311,6 +320,19 @@ class Worker:
         waiting = [run for run in self.ahead if not run.is_given]
         self.ahead = [run for run in self.ahead if run.is_given]
         return waiting
+
+    def give_ahead(self) -> list[Run]:
+        """Lets go of the first half of what waits behind its job, for another worker."""
+        waiting = self.free_ahead()
+        half = (len(waiting) + 1) // 2
+        self.ahead += waiting[half:]
+        return waiting[:half]
+
+    def take_ahead(self, runs: list[Run]) -> None:
+        """Holds what another worker has let go, from now on."""
+        for run in runs:
+            run.worker = self.number
+        self._hold([*self.held(), *runs])
 
     def let_go(self, run: Run) -> None:
         """Forgets one of its jobs that no child has got."""

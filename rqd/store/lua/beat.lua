@@ -1,8 +1,9 @@
 -- beat: a master says it lives: leases renewed, its rows refreshed, dead masters' leases reaped.
 -- KEYS[1]  {ns}:queues
 -- ARGV     master, its boot id, lease in us, time to live of the rows in s, id of the last command
---          obeyed; number of running jobs, then for each: id, token; number of the master's fields and
---          values, those; number of workers, then for each: number, count of fields and values, those
+--          obeyed; number of running jobs, then for each: id, token, number of its worker if its claim
+--          had another, or ''; number of the master's fields and values, those; number of workers, then
+--          for each: number, count of fields and values, those
 -- returns  {now us, tokens of running jobs whose lease is lost, commands not yet obeyed, reaped jobs
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
@@ -12,7 +13,7 @@
 --@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
 local running, rows = {}, {}
-for i = 1, take_count() do running[i] = { take(), take() } end
+for i = 1, take_count() do running[i] = { take(), take(), take() } end
 local fields = take_fields()
 for i = 1, take_count() do rows[i] = { P .. 'worker:' .. master .. ':' .. take(), take_fields() } end
 
@@ -33,6 +34,7 @@ for _, one in ipairs(running) do
   local held = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'stop')
   if held[1] == token then
     redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
+    if one[3] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'worker', master .. ':' .. one[3]) end
     local by, grace_s = Ending.told_to_stop(held[2], token)
     if by then stops[#stops + 1] = { token, by, grace_s } end
   else

@@ -17,9 +17,12 @@ function Settle.read(id, token, worker, decision, delay_us, staged, ...)
   local fields = { ... }
   fields[#fields] = nil
   delay_us = sound(delay_us)
+  -- Only there if it is another than the claim's, and first: to look for it takes nothing.
+  local moved_to = fields[1] == 'worker' and table.remove(fields, 2)
+  if moved_to then table.remove(fields, 1) end
   if type(staged) ~= 'string' or #fields % 2 == 1 or not delay_us or delay_us < 0 then return nil end
   return Settle.DECISIONS[decision] and { id = id, token = token, worker = worker, decision = decision,
-    delay_us = delay_us, staged = staged, fields = fields }
+    delay_us = delay_us, staged = staged, fields = fields, moved_to = moved_to }
 end
 
 function Settle.field_of(fields, name)
@@ -159,6 +162,7 @@ function Settle.attempt(one, now)
   end
   local why = Settle.cause_of(fields)
   if why then more[#more + 1], more[#more + 2] = 'cause', why end
+  if one.moved_to then more[#more + 1], more[#more + 2] = 'worker', one.moved_to end
   Ending.record(id, RESULT[decision], attempt, fields, now)
   if decision == 'finish' then
     Ending.end_job(id, queue, 'finished', result_ttl, now, more, of_ending)
