@@ -1,6 +1,7 @@
 """What a zygote does before it serves."""
 
 import re
+import socket
 import subprocess
 import sys
 from _socket import AF_UNIX, SOCK_STREAM, socketpair
@@ -10,6 +11,22 @@ from rqd import Queue
 from tests.daemons import ROOT, StartDaemon
 from tests.huge_pages import needs_huge_pages
 
+UNFORKABLE = """
+import _thread, socket, threading
+idle = threading.Event().wait
+threading.Thread(target=idle, name="flusher", daemon=True).start()
+for _ in range(2):
+    _thread.start_new_thread(idle, ())
+kept = [socket.create_connection(("127.0.0.1", PORT)), socket.socketpair(), socket.socket()]
+"""
+FORKABLE = """
+import socket, threading
+thread = threading.Thread(target=print)
+thread.start()
+thread.join()
+socket.create_connection(("127.0.0.1", PORT)).close()
+def add(a, b): return a + b
+"""
 LARGE = """
 rows = [None] * 200_000
 for number in range(len(rows)):
@@ -48,3 +65,19 @@ def test_a_large_applications_memory_is_cheap_to_fork(
     rollup = Path(f"/proc/{daemon.zygote().pid}/smaps_rollup").read_text()
     (huge_kib,) = re.findall(r"AnonHugePages: +(\d+) kB", rollup)
     assert int(huge_kib) >= 16 * 1024
+
+
+def test_what_preloaded_code_has_that_is_unfit_for_a_fork_is_told_with_the_module(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for name, code in (("unfit", UNFORKABLE), ("fit", FORKABLE)):
+            (tmp_path / f"{name}.py").write_text(code.replace("PORT", str(port)))
+        daemon = start_daemon("--preload", "fit,unfit", cwd=tmp_path)
+        assert queue.enqueue("fit.add", 2, 3).wait(10).return_value() == 5
+
+    warnings = [line for line in daemon.log().splitlines() if " WARNING preloaded code" in line]
+    threads, connections = warnings
+    assert threads.endswith("lack module=unfit threads='flusher, unnamed (2 times)'")
+    assert connections.endswith(f"share module=unfit connections=127.0.0.1:{port}")

@@ -11,6 +11,17 @@ from rqd.daemon.zygote.frames import FORMAT
 
 
 @dataclass(frozen=True, slots=True)
+class Unforkable:
+    """What a module has left that its forks have not, or share: names of threads, and addresses to
+    which it is connected; each one text, empty for none.
+    """
+
+    module: str
+    threads: str
+    connections: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The zygote has imported the application; its size at that moment."""
 
@@ -18,6 +29,7 @@ class Ready:
     version: str
     rss_bytes: int
     format: int = FORMAT
+    unforkable: tuple[Unforkable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

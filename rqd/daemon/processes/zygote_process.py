@@ -22,6 +22,7 @@ from rqd.daemon.processes.zygote_events import (
     ForkFailed,
     Here,
     Ready,
+    Unforkable,
     ZygoteEvent,
 )
 from rqd.daemon.processes.zygote_spawn import ZygoteSettings, spawn
@@ -329,8 +330,10 @@ class ZygoteProcess:
             return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
         if kind == frames.READY:
             self.rss_bytes = int(fields[2])
-            version = fields[1].decode(errors="replace")
-            return Ready(int(fields[0]), version, self.rss_bytes, *map(int, fields[3:4]))
+            version, *texts = (field.decode(errors="replace") for field in (fields[1], *fields[4:]))
+            unforkable = tuple(map(Unforkable, texts[::3], texts[1::3], texts[2::3]))
+            spoken = int(fields[3]) if len(fields) > 3 else frames.FORMAT
+            return Ready(int(fields[0]), version, self.rss_bytes, spoken, unforkable)
         if kind == frames.BOOT_FAILED:
             return BootFailed(fields[0].decode(errors="replace"))
         if kind == frames.FORK_FAILED:

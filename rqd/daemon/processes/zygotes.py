@@ -17,7 +17,7 @@ from rqd import __version__
 from rqd.daemon.host.cgroups import Subtree
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
-from rqd.daemon.processes.zygote_events import Ready
+from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
 from rqd.daemon.zygote import frames
 
@@ -226,6 +226,7 @@ class Zygotes:
             rss_mb=round(ready.rss_bytes / 1e6, 1),
             version=ready.version,
         )
+        self._warn_of(ready.unforkable)
         self.is_ready, self.has_never_booted, self.boot_error = True, False, ""
         has_followed = zygote is self.following
         if has_followed:
@@ -239,6 +240,21 @@ class Zygotes:
             self.reload.state = "done"
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
+
+    def _warn_of(self, unforkable: tuple[Unforkable, ...]) -> None:
+        for of in unforkable:
+            if of.threads:
+                self._log.warning(
+                    "preloaded code has threads, which jobs' processes lack",
+                    module=of.module,
+                    threads=of.threads,
+                )
+            if of.connections:
+                self._log.warning(
+                    "preloaded code is connected, which all jobs' processes share",
+                    module=of.module,
+                    connections=of.connections,
+                )
 
     def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
         """The application can't be imported."""

@@ -23,6 +23,7 @@ from rqd.daemon.zygote.huge_pages import use_huge_pages
 from rqd.daemon.zygote.memory import fill_holes
 from rqd.daemon.zygote.serving import Zygote
 from rqd.daemon.zygote.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
+from rqd.daemon.zygote.unforkable import Unforkable
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -75,9 +76,12 @@ def main(
         current.allowlist = trust.allowlist
         # Each child has the file of its place there.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
+        unforkable = Unforkable()
         for module in preload:
             __import__(module)
+            unforkable.note(module)
         around = _load_around(middleware, exception_handlers)
+        unforkable.note("middleware and exception handlers")
         _take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
@@ -99,7 +103,8 @@ def main(
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
-    _tell(control, encode_frame(frames.READY, *told, b"%d" % frames.FORMAT))
+    format_ = b"%d" % frames.FORMAT
+    _tell(control, encode_frame(frames.READY, *told, format_, *unforkable.told()))
     Zygote(control, child, stack_at_fd, kept).run()
 
 

@@ -24,7 +24,7 @@ FILL = 1  # worker [at the first FILL of a worker: how many descriptors; + outpu
 EMPTY = 2  # worker: let the place be empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
 # zygote -> master
-READY = 10  # pid, version, rss in bytes, FORMAT
+READY = 10  # pid, version, rss in bytes, FORMAT [+ what is unfit for a fork: unforkable.py]
 BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error [+ `no place`, if the descriptors of its first FILL did not come]
