@@ -28,14 +28,13 @@ _LONGEST_DELAY = timedelta(days=36_500)
 
 
 class Drafting:
-    """How a queue's jobs are made: with its serializer, limits and keys, and where their options
-    name none, with its timeout.
+    """How a queue's jobs are made: with its serializer and limits, the keys of the backend they are
+    for, and where their options name none, with its timeout.
     """
 
     def __init__(
         self,
         queue: str,
-        backend: Backend,
         serializer: str,
         timeout_s: float,
         payload_limit_bytes: int,
@@ -47,7 +46,6 @@ class Drafting:
                 f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,}"
             )
         self._queue = queue
-        self._backend = backend
         self._serializer = serializer
         self._timeout_s = timeout_s
         self._payload_limit_bytes = payload_limit_bytes
@@ -55,20 +53,24 @@ class Drafting:
         self._plain = template_of(NO_OPTIONS, queue, serializer, timeout_s)
 
     def drafts(
-        self, datas: Iterable[EnqueueData], due_us: int | None, delay_us: int | None
+        self,
+        backend: Backend,
+        datas: Iterable[EnqueueData],
+        due_us: int | None,
+        delay_us: int | None,
     ) -> list[NewJob]:
         """The calls as jobs, signed where there are keys, with the trace of who enqueues them."""
         trace = _carried_trace()
         return [
-            self._new_job(data, self._template(data.options, due_us, delay_us, trace))
+            self._new_job(backend, data, self._template(data.options, due_us, delay_us, trace))
             for data in datas
         ]
 
-    def draft(self, data: EnqueueData) -> NewJob:
+    def draft(self, backend: Backend, data: EnqueueData) -> NewJob:
         """One call as a job that belongs to no trace yet: it will be enqueued by whoever likes."""
-        return self._new_job(data, self._template(data.options, None, None))
+        return self._new_job(backend, data, self._template(data.options, None, None))
 
-    def _new_job(self, data: EnqueueData, template: Template) -> NewJob:
+    def _new_job(self, backend: Backend, data: EnqueueData, template: Template) -> NewJob:
         options = data.options
         func_name, payload = encode_call(
             data.func, data.args, data.kwargs, self._serializer, self._payload_limit_bytes
@@ -82,9 +84,9 @@ class Drafting:
             encode_value(options.meta, self._serializer, "meta") if options.meta else b"",
         )
         if options is not NO_OPTIONS and (wanted := following(options)):
-            like = with_callbacks(template, new.id, wanted, self._backend)
+            like = with_callbacks(template, new.id, wanted, backend)
             new = replace(new, template=like)
-        return new if self._backend.keyring is None else signed(new, self._backend)
+        return new if backend.keyring is None else signed(new, backend)
 
     def _template(
         self,

@@ -52,7 +52,11 @@ R = TypeVar("R")
 
 
 class Queue:
-    """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing."""
+    """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing.
+
+    One without a `connection` goes at each call to the Redis that `use_redis` has set by then, so
+    that a module may make its queues before the application, or a test, says which.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class Queue:
             )
         self.name = check_queue_name(name)
         self.is_async = is_async
-        self._backend = backend_for(connection)
+        self._given = None if connection is None else backend_for(connection)
         timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         self.serializer = serializer_name(serializer)
@@ -87,13 +91,17 @@ class Queue:
             )
         self.durability = Durability(**read_waits(**waits))
         self._drafting = Drafting(
-            self.name, self._backend, self.serializer, self.default_timeout, payload_limit_bytes
+            self.name, self.serializer, self.default_timeout, payload_limit_bytes
         )
 
     @property
     def connection(self) -> Backend:
         """The Redis and namespace it is in."""
         return self._backend
+
+    @property
+    def _backend(self) -> Backend:
+        return backend_for() if self._given is None else self._given
 
     @classmethod
     def all(
@@ -218,7 +226,9 @@ class Queue:
         """A job that is not in Redis yet, with the options of `enqueue`; for `enqueue_job`."""
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         data = self.prepare_data(func, args, kwargs, timeout, **options)
-        record = JobRecord.fresh(self._drafting.draft(data), JobStatus.QUEUED, None, None)
+        record = JobRecord.fresh(
+            self._drafting.draft(self._backend, data), JobStatus.QUEUED, None, None
+        )
         return Job(record, self._backend, self._insisted_serializer)
 
     def enqueue_job(
@@ -380,7 +390,7 @@ class Queue:
         self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
     ) -> list[NewJob]:
         """The calls as jobs that nobody has sent yet, signed where there are keys."""
-        return self._drafting.drafts(datas, due_us, delay_us)
+        return self._drafting.drafts(self._backend, datas, due_us, delay_us)
 
     def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
         """The job as an enqueue at this time by Redis' clock has just written it."""

@@ -48,6 +48,17 @@ def test_the_fixtures_queue_is_the_default_of_all_code_and_empty_for_each_test(
     assert os.environ["RQD_NAMESPACE"] == rqd_queue.connection.namespace
 
 
+OF_A_MODULE = Queue("mails")  # as an application has it, imported before any test runs
+
+
+def test_the_fixtures_server_is_that_of_queues_that_modules_have(rqd_queue: Queue) -> None:
+    OF_A_MODULE.enqueue(work.multiply, 6, 7)
+
+    assert Queue("mails").count == 1
+    run_jobs(OF_A_MODULE)
+    assert Queue("mails").is_empty()
+
+
 def test_pytest_finds_the_fixtures_and_loads_nothing_of_rqd_for_other_tests(
     tmp_path: Path,
 ) -> None:

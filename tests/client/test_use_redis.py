@@ -1,5 +1,6 @@
 """Which Redis the user's code talks to."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,30 @@ def test_the_environment_without_a_call(
     monkeypatch.setenv("RQD_URL", redis_url)
 
     assert goes_to(server)
+
+
+def test_a_queue_made_before_goes_to_the_redis_that_was_said_last(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RQD_URL", "redis://localhost:1")  # where nobody answers
+    of_a_module, awaiting = Queue("mails"), rqd.aio.Queue("mails")
+    with pytest.raises(ServerUnavailableError):
+        of_a_module.enqueue(work.multiply, 6)
+
+    use_redis(redis_url, namespace="billing")
+    job = of_a_module.enqueue(work.multiply, 6, on_success=work.multiply)
+    asyncio.run(awaiting.enqueue(work.multiply, 7))
+
+    assert of_a_module.count == Queue("mails").count == 2
+    assert job.connection is of_a_module.connection is backend_for()
+
+
+def test_a_queue_that_was_handed_a_connection_keeps_it(redis_url: str) -> None:
+    queue = Queue("mails", connection=redis_url)
+
+    use_redis("redis://localhost:1")
+
+    assert queue.is_empty()
 
 
 @pytest.mark.parametrize("decode", [True, False])
