@@ -120,6 +120,23 @@ def test_a_broken_deploy_is_refused_and_the_old_code_serves_on(
     eventually(lambda: "refused" not in rqd("info", url=redis_url).out)
 
 
+def test_a_reload_that_a_newer_one_follows_is_no_error(
+    start_daemon: StartDaemon, queue: Queue, application: Application, fifo: str
+) -> None:
+    daemon = start_daemon("--preload", "shop", cwd=application.folder)
+    application.deploy(f"two; open({fifo!r}).read()")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: len(zygotes(daemon)) == 2)
+    application.deploy("three")
+
+    daemon.signal(signal.SIGHUP)
+
+    eventually(lambda: reloads(daemon) == 1, 10.0, daemon.log)
+    assert queue.enqueue("shop.version").wait(10).return_value() == "three"
+    assert daemon.log().count(" reloading ") == 2
+    assert "ERROR" not in daemon.log()
+
+
 def test_reloads_under_load_lose_nothing_and_start_nothing_twice(
     start_daemon: StartDaemon, queue: Queue, application: Application
 ) -> None:

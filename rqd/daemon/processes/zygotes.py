@@ -154,7 +154,8 @@ class Zygotes:
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
         if self.following is not None and self.is_reloading:
-            self._refuse("another reload was asked for meanwhile")
+            # No error: whoever asked for it gets newer code. `--autoreload` asks at every save.
+            self._refuse_reload("another reload was asked for meanwhile")
         self._end_following()
         self._note_request(request)
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
