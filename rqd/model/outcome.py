@@ -148,9 +148,10 @@ Outcome = (
 class Usage:
     """What an attempt took: wall and cpu in seconds, the peak of its own memory in bytes.
 
-    None where nobody could measure. `load_s` is the part of the wall time until the function was
-    imported and its arguments were there. `peak_memory_bytes` is the highest sample of memory the
-    job dirtied, or the growth of its peak RSS over the zygote's, whichever is higher.
+    None where nobody could measure. `load_s` is the part of the wall time until the function and
+    its arguments were there, 0 if nothing was imported for that. `peak_memory_bytes` is the highest
+    sample of memory the job dirtied, or the growth of its peak RSS over the zygote's, whichever is
+    higher.
     """
 
     wall_s: float | None = None

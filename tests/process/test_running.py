@@ -404,6 +404,23 @@ def test_who_imports_in_each_job_is_told_what_to_preload(
     assert "preload=slow " in advice
 
 
+class SlowToUnpickle:
+    """As arguments of many megabytes are."""
+
+    def __reduce__(self) -> tuple[object, tuple[float]]:
+        return time.sleep, (0.1,)
+
+
+def test_arguments_that_take_long_to_unpickle_are_no_reason_to_preload(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    job = queue.enqueue(print, SlowToUnpickle())
+    daemon = start_daemon("--burst", workers=1)
+    assert daemon.wait() == 0
+    assert job.is_finished
+    assert "--preload" not in daemon.log()
+
+
 def test_a_daemon_that_is_stopped_gives_no_reason_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     assert daemon.stop() == 0

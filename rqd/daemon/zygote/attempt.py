@@ -48,7 +48,8 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.s
 def run_call(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
     """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here.
 
-    `loaded[0]` is set to the time at which the function was imported and the arguments were there.
+    `loaded[0]` is set to the time at which the function and the arguments were there, if something
+    was imported for that.
     """
     try:
         return _attempt(call, limit_s, loaded)
@@ -62,9 +63,8 @@ def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
     serializer, is_admitted = call[1], False
     try:
         timer.arm(limit_s)
-        function, args, kwargs = decode_call(*call)
+        function, args, kwargs = _load(call, loaded)
         is_admitted = True
-        loaded[0] = monotonic_ns()
         if '"callback":' in current.terms:
             args = (*import_function(_CALLBACK_ARGUMENTS)(current.terms), *args)
         if current.around is None:
@@ -100,6 +100,14 @@ def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
         name, told = b"rqd.exceptions.PayloadTooLargeError", what.encode()
         return frames.RAISED, name, told, told, b""
     return SUCCEEDED, result, _preview(value, len(result))
+
+
+def _load(call: Call, loaded: list[int]) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+    modules = len(sys.modules)
+    decoded = decode_call(*call)
+    if len(sys.modules) != modules:
+        loaded[0] = monotonic_ns()
+    return decoded
 
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
