@@ -40,6 +40,15 @@ async def slowly_multiply(x: int, y: int) -> int:
     return x * y
 
 
+async def await_for_ever() -> None:
+    import asyncio
+
+    async def deeper() -> None:
+        await asyncio.Event().wait()
+
+    await deeper()
+
+
 def append(path: str, word: str) -> None:
     with open(path, "a") as history:
         history.write(word + "\n")

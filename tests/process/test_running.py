@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -162,6 +163,16 @@ def test_a_timeout_raises_in_the_job(start_daemon: StartDaemon, queue: Queue) ->
     result = ended(queue.enqueue(jobs.run_for_ever, job_timeout=0.2))
     assert result.cause == "timed out after 0.2 s"
     assert "in run_for_ever" in (result.exc_string or "")
+
+
+def test_a_coroutine_that_takes_too_long_tells_what_it_awaited(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    result = ended(queue.enqueue(jobs.await_for_ever, job_timeout=0.2))
+    assert result.cause == "timed out after 0.2 s"
+    at = (result.exc_string or "").partition("the coroutine awaited:")[2]
+    assert re.findall(r"jobs\.py\", line \d+, in (\w+)", at) == ["await_for_ever", "deeper"]
 
 
 def test_a_timeout_that_is_swallowed_comes_again(start_daemon: StartDaemon, queue: Queue) -> None:

@@ -162,7 +162,24 @@ def _encode_result(value: Any, serializer: str) -> bytes:
 def _run_coroutine(value: Any) -> Any:
     import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
 
-    return asyncio.run(value)
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(value)
+        except (JobTimeoutException, JobStoppedException) as error:
+            # It came up in the event loop, whose frames say nothing of where the job stood.
+            if awaited := _awaited(value):
+                error.add_note(f"the coroutine awaited:\n{awaited}")
+            raise
+
+
+def _awaited(coroutine: Any) -> str:
+    """Where it stands, and what it awaits there, as a traceback has it; empty if it has ended."""
+    lines = []
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
+        coroutine = coroutine.cr_await
+    return "\n".join(lines)
 
 
 def _describe(error: BaseException) -> bytes:
