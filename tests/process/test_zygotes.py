@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
 
@@ -212,6 +212,47 @@ def test_a_child_that_its_zygote_can_not_watch_is_ended_and_forked_anew(
     await_idle(daemon, there, 1)
     assert len(descriptors(zygote.pid)) == before + 1  # by which it sees that its child ends
     assert daemon.zygote() == zygote
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
+CROWDED = """
+import ctypes, resource
+
+# Without this right the system counts, even for root, what of its user's is on its way to others.
+version_3, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(version_3, none) == 0
+resource.setrlimit(resource.RLIMIT_NOFILE, (550, 550))
+"""
+
+
+def has_places(zygote: psutil.Process, count: int) -> bool:
+    """True once it has the files of so many, each with one for stacks, and nothing more to do."""
+    folder = f"/proc/{zygote.pid}/fd"
+    with suppress(OSError, psutil.NoSuchProcess):  # it ends meanwhile
+        links = [os.readlink(f"{folder}/{fd}") for fd in descriptors(zygote.pid)]
+        stacks = [link for link in links if link.startswith("/memfd:rqd-stacks")]
+        return len(stacks) == count and zygote.status() == psutil.STATUS_SLEEPING
+    return False
+
+
+def test_a_zygote_that_may_send_no_descriptors_for_now_tells_of_all_its_children_later(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path
+) -> None:
+    (tmp_path / "crowded.py").write_text(CROWDED)
+    near, far = socket.socketpair()
+    with near, far:
+        for _ in range(3):
+            socket.send_fds(near, [b"x"], [near.fileno()] * 200)
+        daemon = start_daemon(
+            *("--preload", "crowded", "--jobs-per-child", "100"), workers=66, cwd=tmp_path
+        )
+        zygote = daemon.zygote()
+        eventually(lambda: not zygote.is_running() or has_places(zygote, 66), WAIT_S, daemon.log)
+        (killed := zygote.children()[0]).kill()  # before it is told of
+        eventually(lambda: not killed.is_running(), WAIT_S)
+    await_idle(daemon, there, 66)
+    assert daemon.zygote() == zygote, daemon.log()
+    assert daemon.log().count("can't fork, trying again") == 16
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
 
 

@@ -142,6 +142,9 @@ class Zygote:
         return Place(pipes, kill_fd)
 
     def _fork(self, number: int) -> None:
+        if len(self._report_fds) >= _MOST_REPORTED_FDS:  # which could not be sent: no more of them
+            self._report_failure(number, "too many descriptors are on their way")
+            return
         place = self._places[number]
         live, pipes, near, mailbox = self._live, place.pipes, None, None
         try:
@@ -208,7 +211,8 @@ class Zygote:
             rss_kib = usage.ru_maxrss
         self._poller.unregister(place.pidfd)
         del self._by_pidfd[place.pidfd]
-        close(place.pidfd)
+        if place.pidfd not in self._report_fds:  # else once it is sent
+            close(place.pidfd)
         place.pid, place.pidfd = 0, -1
         self._reports.append(
             encode_frame(
