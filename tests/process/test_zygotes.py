@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
 
@@ -284,6 +285,19 @@ def far_end(*received_fds: int) -> Iterator[tuple[ZygoteProcess, socket.socket]]
             zygote.close(WAIT_S)
 
 
+@contextmanager
+def taken_over(zygote: ZygoteProcess) -> Iterator[ZygoteProcess]:
+    """As the master after an upgrade has it; the one before may still be closed."""
+    told = zygote.hand_over()
+    control_fd, pidfd, output_fd = map(os.dup, (told.control_fd, told.pidfd, told.output_fd))
+    told = replace(told, control_fd=control_fd, pidfd=pidfd, output_fd=output_fd)
+    later = ZygoteProcess.take_over(told, None)
+    try:
+        yield later
+    finally:
+        later.close(WAIT_S)
+
+
 def forked(worker: int) -> bytes:
     return encode_frame(frames.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
 
@@ -359,6 +373,22 @@ def test_a_report_whose_descriptors_find_no_room_takes_none_of_the_next_one(
     assert news[4]
     assert news[5]
     assert descriptors(os.getpid()) == before
+
+
+def test_a_report_whose_descriptors_found_no_room_takes_none_of_the_next_one_after_an_upgrade() -> (
+    None
+):
+    with far_end() as (zygote, far):
+        rest = tell(far, [1], 20)
+        allow_more = leave_room(psutil.Process(), 0)
+        try:
+            assert heard(zygote) == {}
+        finally:
+            allow_more()
+        with taken_over(zygote) as later:
+            far.sendall(rest)
+            tell(far, [2])
+            assert heard(later) == {1: False, 2: True}
 
 
 def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:

@@ -54,6 +54,7 @@ class ZygoteState:
     output_fd: int
     printed: Tail
     has_mailboxes: bool
+    are_fds_cut: bool = False
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -107,7 +108,8 @@ class ZygoteProcess:
         control_fd = told.control_fd
         zygote._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control_fd)
         zygote._control.setblocking(False)
-        zygote._reader, zygote._fds, zygote._are_fds_cut = told.said, [*told.received_fds], False
+        zygote._reader, zygote._fds = told.said, [*told.received_fds]
+        zygote._are_fds_cut = told.are_fds_cut
         zygote._outbox, zygote.outputs = [], dict(told.outputs)
         zygote._lives, zygote._unheard = dict(told.lives), 0
         zygote.rss_bytes, zygote.is_dismissed = told.rss_bytes, False
@@ -138,6 +140,7 @@ class ZygoteProcess:
             output_fd=self.output_fd,
             printed=self._printed,
             has_mailboxes=self._has_mailboxes,
+            are_fds_cut=self._are_fds_cut,
         )
 
     @property
