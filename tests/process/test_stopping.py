@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests import jobs
 from tests.cli.running import rqd
-from tests.daemons import StartDaemon, alive
+from tests.daemons import ROOT, StartDaemon, alive
 from tests.servers import RedisServer
 from tests.waiting import eventually, has_text
 
@@ -389,6 +390,40 @@ def test_a_master_without_free_descriptors_keeps_its_zygote_and_its_jobs(
     assert long.wait(WAIT_S).return_value() == "done"
     assert (tmp_path / "history").read_text().count("started") == 1
     assert "zygote lost" not in daemon.log()
+
+
+def test_a_master_without_a_free_descriptor_ends_what_came_of_it_and_with_its_own_status(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon()
+    _, escaped = spawn(queue, tmp_path, fifo)
+    daemon.zygote().suspend()  # which would kill it first
+    usual = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    daemon.signal(signal.SIGQUIT)
+    assert daemon.wait() == os.EX_TEMPFAIL  # the zygote has not told of the job's end
+    assert not alive(escaped)
+
+
+ANOTHERS = """
+import os, subprocess
+from rqd.daemon.host.orphans import kill_descendants
+anothers = subprocess.Popen(["sleep", "1000"])
+os.setresuid(65534, 65534, 0)
+ours = subprocess.Popen(["sleep", "1000"])
+kill_descendants(set())
+os.setresuid(0, 0, 0)
+assert anothers.poll() is None
+anothers.kill()
+anothers.wait()
+assert not os.path.exists(f"/proc/{ours.pid}")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_end_of_a_master_passes_over_what_has_become_another_users() -> None:
+    """Such as what a job has started by sudo."""
+    subprocess.run([sys.executable, "-c", ANOTHERS], check=True, timeout=20, cwd=ROOT)
 
 
 def test_a_job_that_kills_its_zygote_is_given_up_and_its_neighbours_complete(

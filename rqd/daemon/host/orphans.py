@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from contextlib import suppress
 
 import psutil
 
@@ -43,7 +44,12 @@ def kill_orphan(pid: int, pidfd: int) -> None:
 
 
 def kill_descendants(but: set[int]) -> None:
-    """What escaped its group by setsid was orphaned to us: nothing of a job outlives the master."""
+    """What escaped its group by setsid was orphaned to us: nothing of a job outlives the master.
+
+    For its very end: standard input is closed.
+    """
+    with suppress(OSError):
+        os.close(0)  # where no descriptor is free this one makes room to look
     spared = set(but)
     for pid in but:
         try:
@@ -60,4 +66,6 @@ def kill_descendants(but: set[int]) -> None:
                 os.waitpid(process.pid, os.WNOHANG)
             except (psutil.NoSuchProcess, ChildProcessError):
                 continue
+            except psutil.AccessDenied:
+                spared.add(process.pid)  # it has become another user's
         psutil.wait_procs(left, timeout=0.02)
