@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError, RqdError
@@ -64,23 +65,26 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class TurnAnswer:
     """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), stopped (it
-    was told to, and would have run again), already, stale or gone.
+    was told to, and would have run again), already, stale or gone. `set_aside` failed at their
+    claim: id, queue, cause.
     """
 
     now_us: int
     verdicts: tuple[str, ...]
     claims: tuple[Claim, ...]
     next_due_us: int | None
+    set_aside: tuple[tuple[str, str, str], ...] = ()
 
     @classmethod
     def parse(cls, answer: Any) -> TurnAnswer:
         """What `turn.lua` has answered."""
-        now, verdicts, claims, due = json.loads(read_text(answer[0]))
+        now, verdicts, claims, due, *aside = json.loads(read_text(answer[0]))
         return cls(
             now_us=int(now),
             verdicts=tuple(verdicts),
             claims=tuple(_parse_claim(claim, answer) for claim in claims),
             next_due_us=int(due) if due else None,
+            set_aside=tuple((job, queue, cause) for job, queue, cause in chain(*aside)),
         )
 
 

@@ -135,6 +135,9 @@ def test_jobs_with_damaged_numbers_fail_at_once_and_say_so(
     for job, what in zip(damaged, damage, strict=True):
         assert (ended(job).cause or "").startswith("damaged: "), what
     assert works(queue)
+    for job in damaged:
+        told = f"ERROR job failed job_id={job.id} queue=default cause='damaged: "
+        assert daemon.log().count(told) == 1, daemon.log()
     assert is_well(daemon)
 
 

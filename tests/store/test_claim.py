@@ -1,5 +1,7 @@
 """turn.lua, the half that claims: precedence, fences, promotion, markers."""
 
+from dataclasses import replace
+
 import pytest
 from redis.exceptions import ResponseError
 
@@ -241,13 +243,32 @@ def test_a_job_whose_record_is_damaged_fails_and_its_neighbours_run(rqd: Driver,
     rqd.enqueue("a", "b")
     rqd.redis.hdel(rqd.keys.job("a"), lost)
 
-    assert ids(rqd.claim(2)) == ["b"]
+    answer = rqd.turn(free=2)
+    assert ids(answer.claims) == ["b"]
 
     record = rqd.record("a")
+    assert answer.set_aside == (("a", "low", record.cause),)
     assert record.status == "failed"
     assert record.cause.startswith("damaged")
     assert rqd.views.index_ids("low", "failed") == ["a"]
     assert rqd.ready() == []
+
+
+@pytest.mark.parametrize("others", [(), ("b",)])
+def test_a_turn_sent_twice_tells_again_which_jobs_failed_at_their_claim(
+    rqd: Driver, others: tuple[str, ...]
+) -> None:
+    rqd.enqueue("a", *others)
+    rqd.redis.hdel(rqd.keys.job("a"), "timeout")
+    first = rqd.turn(free=2, request="t1")
+    before = rqd.dump()
+
+    again = rqd.turn(free=2, request="t1")
+
+    assert replace(again, now_us=first.now_us) == first
+    assert [job for job, *_ in first.set_aside] == ["a"]
+    assert rqd.dump() == before
+    assert rqd.turn(free=2, request="t2").set_aside == ()
 
 
 def test_garbage_in_a_record_does_not_stop_the_master_that_claims_it(rqd: Driver) -> None:

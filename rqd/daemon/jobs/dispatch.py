@@ -341,6 +341,8 @@ class Dispatch:
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
             self.next_promotion_at = now + max(0.0, wait_s)
+        for job_id, queue, why in answer.set_aside:
+            self._log.error("job failed", job_id=job_id, queue=queue, cause=why)
         self._precedence.note(answer.claims)
         if self._claims_left is not None:
             self._claims_left -= len(answer.claims)

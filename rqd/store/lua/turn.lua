@@ -9,11 +9,12 @@
 --          workers), and behind it, with a space between them, its order and the order's state if it
 --          is not strict (lib/orders.lua); number of its queues (0 if it was told before), those in
 --          order, each with its weight and a space before it if the order is weighted
--- returns  Claim.answer of {now us, verdicts, claims, next due us or ''};
+-- returns  Claim.answer of {now us, verdicts, claims, next due us or '' and, where jobs failed at their
+--          claim, of each {id, queue, cause}};
 --          an error before the first write if a staged result is gone: stage it and send again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
--- Safe to send twice: the answer's verdicts and claimed ids are kept under turn:<master> with the
--- request id; a replay returns the verdicts, and the claims it still holds.
+-- Safe to send twice: the answer's verdicts, claimed ids and failed jobs are kept under turn:<master>
+-- with the request id; a replay returns verdicts and failed jobs, and the claims it still holds.
 --@ names texts arguments ready pause terms unique limits ledger ending callbacks dependents groups reap settle claim orders
 local PRECEDENCE_S = 3600
 -- Decisions after which the attempt counts neither as done nor as failed.
@@ -83,10 +84,10 @@ elseif workers[1] and redis.call('EXISTS', precedence) == 0 then
 end
 local now = now_us()
 local memo = remembered(redis.pcall('GET', memo_key))
-local verdicts, claims, next_due = {}, {}, nil
+local verdicts, claims, next_due, aside = {}, {}, nil, nil
 
 if memo then
-  verdicts = memo.verdicts
+  verdicts, aside = memo.verdicts, memo.aside
   for _, one in ipairs(memo.claims) do
     local id, token, queue, worker = unpack(one)
     local job = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'func_name', 'payload',
@@ -130,7 +131,8 @@ else
   else
     claims = Claim.for_workers(workers, precedence, by, now)
   end
-  local kept = { verdicts = verdicts, claims = {} }
+  aside = by.aside
+  local kept = { verdicts = verdicts, claims = {}, aside = aside }
   for i, one in ipairs(claims) do
     kept.claims[i] = { one[1], one[2], one[4], one[5] }
     busy[one[5]] = true
@@ -141,7 +143,7 @@ else
         'queue', '', 'since', int(now))
     end
   end
-  if settles[1] or claims[1] then
+  if settles[1] or claims[1] or aside then
     redis.call('SET', memo_key, request .. ' ' .. cmsgpack.pack(kept), 'EX', 3600)
   end
 end
@@ -149,4 +151,4 @@ end
 -- The waiter is listening for the master's own marker only; a worker is free, so it shall listen
 -- for the queues' markers too.
 if nudge and #claims < free then Ready.wake('master:' .. master) end
-return Claim.answer(claims, { int(now), verdicts, claims, next_due })
+return Claim.answer(claims, { int(now), verdicts, claims, next_due, aside })

@@ -71,7 +71,7 @@ function Claim.write_worker(master, worker, lease_us, ...)
 end
 
 -- A job whose record no worker can use fails, and the queue goes on; so do those who wait for its limit,
--- if it was the one that was let on.
+-- if it was the one that was let on. `by.aside` has {id, queue, cause} of each.
 function Claim.set_aside(id, queue, terms, cause, by, now)
   local job = P .. 'job:' .. id
   by.limits[#by.limits + 1] = Limits.of(terms)
@@ -79,6 +79,8 @@ function Claim.set_aside(id, queue, terms, cause, by, now)
   local held = redis.call('HMGET', job, 'attempt', 'failure_ttl')
   Ending.record(id, 'failed', held[1], { 'cause', cause }, now)
   Ending.end_job(id, queue, 'failed', held[2], now, { 'cause', cause, 'origin', queue })
+  by.aside = by.aside or {}
+  by.aside[#by.aside + 1] = { id, queue, cause }
 end
 
 -- A number that the master can read: no hexadecimal, which Lua takes for one, nor thousands of zeros.
