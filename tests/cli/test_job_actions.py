@@ -49,6 +49,7 @@ def test_a_job_is_told_to_have_more_time(redis_url: str) -> None:
     claim(backend)
 
     assert rqd("job", "a", "extend", "--by", "10m", url=redis_url).out == "a: extended by 10m\n"
+    assert rqd("job", "a", "extend", "--by", "60", url=redis_url).out == "a: extended by 60s\n"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def test_everything_is_suspended_and_resumed(redis_url: str, low: Queue) -> None
     assert not is_suspended(redis_url)
 
 
+def test_a_time_that_was_typed_without_its_unit_is_told_with_it(redis_url: str, low: Queue) -> None:
+    assert rqd("suspend", "--for", "600", url=redis_url).out == "suspended for 600s\n"
+    told = rqd("queue", low.name, "pause", "--for", "1.5 ", url=redis_url).out
+    assert told == "low: paused for 1.5s\n"
+
+
 def test_a_suspension_and_its_end_are_told_as_json(redis_url: str, low: Queue) -> None:
     told = json.loads(rqd("suspend", "--json", "--for", "1h", url=redis_url).out)
     assert (told["done"], told["paused"]) == ("suspended for 1h", True)
