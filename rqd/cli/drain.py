@@ -10,6 +10,7 @@ import click
 from rqd.cli.masters import (
     Told,
     asking_options,
+    backend_or,
     chosen,
     close,
     no_wait_option,
@@ -19,7 +20,7 @@ from rqd.cli.masters import (
     timeout_option,
     wait_for,
 )
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import redis_options
 from rqd.connection import Backend
 from rqd.store.asking import ANSWER_WITHIN_S
 
@@ -46,7 +47,8 @@ def command(
     undrain`. Exits with 1 if one did not answer, or was not free of jobs in time.
     """
     timeout_s = read_timeout(timeout)
-    with backend(url, namespace) as there:
+    instead = "" if now else "kill -USR2 PID"
+    with backend_or(instead, url, namespace) as there:
         rows = chosen(there, name, hosts)
         told = tell_and_hear(there, rows, "pause", timeout_s, now=now)
         if not as_json:

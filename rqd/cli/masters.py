@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +15,14 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.near import NoSuchNameError, did_you_mean
-from rqd.cli.options import as_json
+from rqd.cli.options import as_json, backend
 from rqd.cli.table import echo_table
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.store.asking import ANSWER_WITHIN_S, ask
+from rqd.store.connection import default_url
+from rqd.store.embedded import is_embedded
 from rqd.store.urls import hide_password
 
 _POLL_S = 0.05
@@ -48,6 +51,21 @@ timeout_option = click.option(
 def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--name` and `--host`, which masters are meant, and `--json`."""
     return _name(_host(as_json(command)))
+
+
+@contextmanager
+def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator[Backend]:
+    """As `backend`; where Redis is of no use, the error says what does the same `instead`, if
+    anything does.
+    """
+    try:
+        with backend(url, namespace) as there:
+            yield there
+    except ServerUnavailableError as error:
+        if not instead or is_embedded(url or default_url()):  # which ends with its master
+            raise
+        told = f"{error} (without Redis, on a daemon's host: {instead})"
+        raise ServerUnavailableError(told) from error
 
 
 @dataclass(slots=True)

@@ -9,8 +9,17 @@ from typing import Any
 
 import click
 
-from rqd.cli.masters import Row, Told, asking_options, chosen, close, no_wait_option, tell
-from rqd.cli.options import backend, redis_options
+from rqd.cli.masters import (
+    Row,
+    Told,
+    asking_options,
+    backend_or,
+    chosen,
+    close,
+    no_wait_option,
+    tell,
+)
+from rqd.cli.options import redis_options
 from rqd.cli.table import plain
 from rqd.connection import Backend
 
@@ -34,7 +43,7 @@ def command(
     Running jobs end with the old one. Exits with 1, and shows the traceback, where the new code
     can't be imported: the old one serves on.
     """
-    with backend(url, namespace) as there:
+    with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
         return carry_out(there, chosen(there, name, hosts), "reload", "reloaded", as_json, no_wait)
 
 

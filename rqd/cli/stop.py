@@ -10,6 +10,7 @@ from rqd.cli.masters import (
     Row,
     Told,
     asking_options,
+    backend_or,
     chosen,
     close,
     no_wait_option,
@@ -19,7 +20,7 @@ from rqd.cli.masters import (
     timeout_option,
     wait_for,
 )
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import redis_options
 from rqd.connection import Backend
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
@@ -47,7 +48,8 @@ def command(
     not gone in time.
     """
     timeout_s = read_timeout(timeout)
-    with backend(url, namespace) as there:
+    instead = "kill -QUIT PID" if now else "kill -TERM PID, or systemctl stop"
+    with backend_or(instead, url, namespace) as there:
         rows = chosen(there, name, hosts)
         told = _stop(there, rows, now, timeout_s)
         if not as_json:

@@ -6,6 +6,7 @@ import click
 
 from rqd.cli.masters import (
     asking_options,
+    backend_or,
     chosen,
     close,
     read_timeout,
@@ -13,7 +14,7 @@ from rqd.cli.masters import (
     tell_and_hear,
     timeout_option,
 )
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import redis_options
 
 
 @click.command(name="undrain")
@@ -32,7 +33,7 @@ def command(
 
     Or after a signal that paused them. Exits with 1 if one did not answer.
     """
-    with backend(url, namespace) as there:
+    with backend_or("kill -CONT PID", url, namespace) as there:
         rows = chosen(there, name, hosts)
         told = tell_and_hear(there, rows, "resume", read_timeout(timeout))
         if not as_json:

@@ -125,6 +125,30 @@ def test_without_a_server(arguments: list[str], deaf_url: str) -> None:
     refused(rqd(*arguments, url=deaf_url), EX_UNAVAILABLE, f"no Redis at {deaf_url}")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["stop"], "kill -TERM PID, or systemctl stop"),
+        (["stop", "--now"], "kill -QUIT PID"),
+        (["reload"], "kill -HUP PID, or systemctl reload"),
+        (["drain"], "kill -USR2 PID"),
+        (["undrain"], "kill -CONT PID"),
+        (["drain", "--now"], ""),  # no one signal does the same
+        (["scale", "2"], ""),
+        (["upgrade"], ""),
+        (["stop", "--url", "embedded:nowhere"], ""),  # it ends with its daemon
+    ],
+)
+def test_without_a_server_the_signal_is_named_that_does_the_same(
+    arguments: list[str], instead: str, deaf_url: str
+) -> None:
+    ran = rqd(*arguments, url=deaf_url)
+    refused(ran, EX_UNAVAILABLE, "no ")
+    hint = f" (without Redis, on a daemon's host: {instead})\n" if instead else ""
+    assert ran.err.endswith(hint)
+    assert ("on a daemon's host" in ran.err) == bool(instead)
+
+
 @pytest.mark.parametrize("arguments", [["info"], ["enqueue", "tasks.f"], ["start"]])
 @pytest.mark.parametrize("login", ["", ":wrong@"])
 def test_with_a_wrong_password(arguments: list[str], login: str, locked_url: str) -> None:
