@@ -33,7 +33,8 @@ from rqd.daemon.processes.zygote_events import (
     Ready,
     ZygoteEvent,
 )
-from rqd.daemon.processes.zygote_process import ZygoteProcess, close_forked
+from rqd.daemon.processes.zygote_process import ZygoteProcess
+from rqd.daemon.processes.zygote_reports import close_forked
 from rqd.daemon.processes.zygote_spawn import settings_of_zygote
 from rqd.daemon.processes.zygotes import Zygotes, ZygotesState
 from rqd.daemon.zygote.frames import FrameError

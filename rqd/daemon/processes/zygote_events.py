@@ -62,12 +62,14 @@ class Forked:
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
     """The system would not fork, or had no descriptors; `has_place` is False if the zygote lacks
-    those that all children in this place share.
+    those that all children in this place share, `useless_pid` a child that can't be given a job, as
+    its own did not arrive.
     """
 
     worker: int
     error: str
     has_place: bool = True
+    useless_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,26 +13,16 @@ from typing import Any
 from rqd.daemon.host.adopted import AdoptedProcess
 from rqd.daemon.host.cgroups import PlaceGroup, Subtree
 from rqd.daemon.processes.forensics import Tail
-from rqd.daemon.processes.mailbox import Mailbox
 from rqd.daemon.processes.stacks import StackFile
-from rqd.daemon.processes.zygote_events import (
-    BootFailed,
-    Exited,
-    Forked,
-    ForkFailed,
-    Here,
-    Ready,
-    Unforkable,
-    ZygoteEvent,
-)
+from rqd.daemon.processes.zygote_events import ForkFailed, Ready, ZygoteEvent
+from rqd.daemon.processes.zygote_reports import Reports
 from rqd.daemon.processes.zygote_spawn import ZygoteSettings, spawn
 from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.zygote.frames import FrameReader, encode_frame
 
 _MOST_READS, _READ_BYTES = 16, 65536
 # Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
 _MOST_UNHEARD = 6
-_MAX_FDS = 253  # the kernel's limit for one message
 _LACKS_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -70,9 +60,8 @@ class ZygoteProcess:
         """`subtree`: where each worker has a control group, None for nowhere."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.setblocking(False)
-        self._reader = FrameReader()
-        self._fds: list[int] = []
-        self._are_fds_cut = False  # of the latest message that had some
+        has_mailboxes = settings.jobs_per_child > 1
+        self._reports = Reports(self._control, FrameReader(), has_mailboxes=has_mailboxes)
         self._outbox: list[tuple[bytes, list[int]]] = []
         self.outputs: dict[int, int] = {}  # where what a worker's children print is read
         self._subtree = subtree
@@ -82,7 +71,6 @@ class ZygoteProcess:
         self._unheard = 0
         self.rss_bytes = 0
         self.generation = 0  # which one of its master's it is, from 1
-        self._has_mailboxes = settings.jobs_per_child > 1  # its children
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         # Not ours: a reader that hangs would hold up what prints there.
@@ -108,8 +96,13 @@ class ZygoteProcess:
         control_fd = told.control_fd
         zygote._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control_fd)
         zygote._control.setblocking(False)
-        zygote._reader, zygote._fds = told.said, [*told.received_fds]
-        zygote._are_fds_cut = told.are_fds_cut
+        zygote._reports = Reports(
+            zygote._control,
+            told.said,
+            told.received_fds,
+            are_fds_cut=told.are_fds_cut,
+            has_mailboxes=told.has_mailboxes,
+        )
         zygote._outbox, zygote.outputs = [], dict(told.outputs)
         zygote._lives, zygote._unheard = dict(told.lives), 0
         zygote.rss_bytes, zygote.is_dismissed = told.rss_bytes, False
@@ -120,7 +113,6 @@ class ZygoteProcess:
         zygote._process = AdoptedProcess(told.pid)
         zygote.pid, zygote.pidfd = told.pid, told.pidfd
         zygote.output_fd, zygote._printed = told.output_fd, told.printed
-        zygote._has_mailboxes = told.has_mailboxes
         return zygote
 
     def hand_over(self) -> ZygoteState:
@@ -130,8 +122,8 @@ class ZygoteProcess:
             control_fd=self.control_fd,
             pidfd=self.pidfd,
             rss_bytes=self.rss_bytes,
-            said=self._reader,
-            received_fds=tuple(self._fds),
+            said=self._reports.said,
+            received_fds=tuple(self._reports.received_fds),
             outputs=tuple(self.outputs.items()),
             lives=tuple(self._lives.items()),
             groups=tuple((number, group.hand_over()) for number, group in self.groups.items()),
@@ -139,8 +131,8 @@ class ZygoteProcess:
             stacks=tuple((number, stacks.fd) for number, stacks in self.stacks.items()),
             output_fd=self.output_fd,
             printed=self._printed,
-            has_mailboxes=self._has_mailboxes,
-            are_fds_cut=self._are_fds_cut,
+            has_mailboxes=self._reports.has_mailboxes,
+            are_fds_cut=self._reports.are_fds_cut,
         )
 
     @property
@@ -247,44 +239,14 @@ class ZygoteProcess:
 
     def receive(self) -> list[ZygoteEvent]:
         """What has been reported since the last call. Raises FrameError on nonsense."""
-        events: list[ZygoteEvent] = []
-        try:
-            while self._receive(events):
-                pass
-        except FrameError:
-            close_forked(events)
-            raise
+        events = self._reports.receive()
+        for event in events:
+            self._unheard = 0
+            if isinstance(event, Ready):
+                self.rss_bytes = event.rss_bytes
+            elif isinstance(event, ForkFailed) and event.useless_pid:
+                self.kill(event.worker, event.useless_pid)
         return events
-
-    def _receive(self, events: list[ZygoteEvent]) -> bool:
-        """Takes what one read brings; False if there is no more."""
-        # The rest of a message whose descriptors were cut is read frame by frame: not together with
-        # a next one, whose descriptors it would take.
-        most = _missing_bytes(self._reader.rest) if self._are_fds_cut else _READ_BYTES
-        try:
-            data, ancillary, flags, _ = self._control.recvmsg(
-                most, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC
-            )
-        except (BlockingIOError, ConnectionResetError):
-            return False
-        if not data:
-            return False  # its pidfd tells that it is gone
-        self._unheard = 0
-        for _, _, packed in ancillary:
-            fds = array.array("i")
-            fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
-            self._fds += fds
-        is_cut = bool(flags & socket.MSG_CTRUNC)
-        if ancillary or is_cut:  # else it goes on with the message before
-            self._are_fds_cut = is_cut
-        for kind, fields in self._reader.feed(data):
-            try:
-                events.append(self._event(kind, fields))
-            except (ValueError, IndexError) as error:
-                raise FrameError(f"a report of kind {kind} that is none") from error
-        while self._are_fds_cut and self._fds:
-            os.close(self._fds.pop())  # half of a pair
-        return self._are_fds_cut or bool(ancillary) or len(data) == _READ_BYTES
 
     def exit_status(self) -> int | None:
         """How it ended (negative: by that signal), None while it runs; reaps it."""
@@ -308,8 +270,8 @@ class ZygoteProcess:
         for _, fds in self._outbox:
             _close_all(fds)
         self._outbox.clear()
-        _close_all([*self._fds, *self._lives.values(), *self.outputs.values()])
-        self._fds.clear()
+        self._reports.close()
+        _close_all([*self._lives.values(), *self.outputs.values()])
         self._lives.clear()
         self.outputs.clear()
         for stacks in self.stacks.values():
@@ -324,47 +286,6 @@ class ZygoteProcess:
             self.pidfd = self.output_fd = -1
         for group in self.groups.values():
             group.remove()
-
-    def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
-        if kind == frames.FORKED:
-            return self._forked(int(fields[0]), int(fields[1]))
-        if kind == frames.EXITED:
-            worker, pid, status, cpu_us, rss_kib = map(int, fields)
-            return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
-        if kind == frames.READY:
-            self.rss_bytes = int(fields[2])
-            version, *texts = (field.decode(errors="replace") for field in (fields[1], *fields[4:]))
-            unforkable = tuple(map(Unforkable, texts[::3], texts[1::3], texts[2::3]))
-            spoken = int(fields[3]) if len(fields) > 3 else frames.FORMAT
-            return Ready(int(fields[0]), version, self.rss_bytes, spoken, unforkable)
-        if kind == frames.BOOT_FAILED:
-            return BootFailed(fields[0].decode(errors="replace"))
-        if kind == frames.FORK_FAILED:
-            has_place = len(fields) == 2
-            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"), has_place)
-        if kind == frames.HERE:
-            return Here()
-        raise FrameError(f"a report of kind {kind}")
-
-    def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:
-        count = 4 if self._has_mailboxes else 2
-        if len(self._fds) < count:
-            return self._forked_in_vain(worker, pid)
-        channel_fd, pidfd, *mailbox_fds = self._fds[:count]
-        del self._fds[:count]
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel_fd)
-        channel.setblocking(False)
-        return Forked(worker, pid, channel, pidfd, Mailbox(*mailbox_fds) if mailbox_fds else None)
-
-    def _forked_in_vain(self, worker: int, pid: int) -> ForkFailed:
-        """A child whose descriptors did not arrive can't be given a job: it goes.
-
-        The kernel keeps the first of a message's descriptors where not all fit.
-        """
-        if not self._are_fds_cut:
-            raise FrameError("a child came without its descriptors")
-        self.kill(worker, pid)
-        return ForkFailed(worker, "this master has too many open files")
 
     def _send(self, data: bytes, fds: list[int] | None = None) -> None:
         """Sends a frame, or keeps it until `flush`; the descriptors are its own from now on."""
@@ -394,20 +315,6 @@ class ZygoteProcess:
                 return  # too many of this user's are on their way to others (unix(7))
             del self._outbox[0]
             _close_all(fds)
-
-
-def close_forked(events: list[ZygoteEvent]) -> None:
-    """Lets go of the children among what was reported: nobody takes them."""
-    for event in events:
-        if isinstance(event, Forked):
-            event.close()
-
-
-def _missing_bytes(begun: bytes) -> int:
-    """How many end a frame that has begun, or its length; no more than one reads."""
-    if len(begun) < 4:
-        return 4 - len(begun)
-    return min(4 + int.from_bytes(begun[:4], "big") - len(begun), _READ_BYTES)
 
 
 def _close_all(fds: list[int]) -> None:

@@ -1,0 +1,136 @@
+"""What a zygote reports, read off its control socket; each new child's descriptors come with it."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+from rqd.daemon.processes.mailbox import Mailbox
+from rqd.daemon.processes.zygote_events import (
+    BootFailed,
+    Exited,
+    Forked,
+    ForkFailed,
+    Here,
+    Ready,
+    Unforkable,
+    ZygoteEvent,
+)
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameError, FrameReader
+
+MAX_FDS = 253  # the kernel's limit for one message
+_READ_BYTES = 65536
+
+
+class Reports:
+    """The stream of them, as far as it was read."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        said: FrameReader,
+        received_fds: tuple[int, ...] = (),
+        *,
+        are_fds_cut: bool = False,
+        has_mailboxes: bool,
+    ) -> None:
+        """`said` and what follows it are what another one has read of the stream."""
+        self._control = control
+        self.has_mailboxes = has_mailboxes  # each child
+        self.said = said
+        self.received_fds = [*received_fds]  # of reports that are not whole yet
+        self.are_fds_cut = are_fds_cut  # of the latest message that had some
+
+    def receive(self) -> list[ZygoteEvent]:
+        """What has been reported since the last call. Raises FrameError on nonsense."""
+        events: list[ZygoteEvent] = []
+        try:
+            while self._receive(events):
+                pass
+        except FrameError:
+            close_forked(events)
+            raise
+        return events
+
+    def close(self) -> None:
+        """Closes what came for reports that have no end."""
+        while self.received_fds:
+            os.close(self.received_fds.pop())
+
+    def _receive(self, events: list[ZygoteEvent]) -> bool:
+        """Takes what one read brings; False if there is no more."""
+        # The rest of a message whose descriptors were cut is read frame by frame: not together with
+        # a next one, whose descriptors it would take.
+        most = _missing_bytes(self.said.rest) if self.are_fds_cut else _READ_BYTES
+        try:
+            data, ancillary, flags, _ = self._control.recvmsg(
+                most, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        if not data:
+            return False  # its pidfd tells that it is gone
+        for _, _, packed in ancillary:
+            fds = array.array("i")
+            fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
+            self.received_fds += fds
+        is_cut = bool(flags & socket.MSG_CTRUNC)
+        if ancillary or is_cut:  # else it goes on with the message before
+            self.are_fds_cut = is_cut
+        for kind, fields in self.said.feed(data):
+            try:
+                events.append(self._event(kind, fields))
+            except (ValueError, IndexError) as error:
+                raise FrameError(f"a report of kind {kind} that is none") from error
+        if self.are_fds_cut:
+            self.close()  # half of a pair
+        return self.are_fds_cut or bool(ancillary) or len(data) == _READ_BYTES
+
+    def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
+        if kind == frames.FORKED:
+            return self._forked(int(fields[0]), int(fields[1]))
+        if kind == frames.EXITED:
+            worker, pid, status, cpu_us, rss_kib = map(int, fields)
+            return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
+        if kind == frames.READY:
+            version, *texts = (field.decode(errors="replace") for field in (fields[1], *fields[4:]))
+            unforkable = tuple(map(Unforkable, texts[::3], texts[1::3], texts[2::3]))
+            spoken = int(fields[3]) if len(fields) > 3 else frames.FORMAT
+            return Ready(int(fields[0]), version, int(fields[2]), spoken, unforkable)
+        if kind == frames.BOOT_FAILED:
+            return BootFailed(fields[0].decode(errors="replace"))
+        if kind == frames.FORK_FAILED:
+            has_place = len(fields) == 2
+            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"), has_place)
+        if kind == frames.HERE:
+            return Here()
+        raise FrameError(f"a report of kind {kind}")
+
+    def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:
+        count = 4 if self.has_mailboxes else 2
+        if len(self.received_fds) < count:
+            # The kernel keeps the first of a message's descriptors where not all fit.
+            if not self.are_fds_cut:
+                raise FrameError("a child came without its descriptors")
+            return ForkFailed(worker, "this master has too many open files", useless_pid=pid)
+        channel_fd, pidfd, *mailbox_fds = self.received_fds[:count]
+        del self.received_fds[:count]
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel_fd)
+        channel.setblocking(False)
+        return Forked(worker, pid, channel, pidfd, Mailbox(*mailbox_fds) if mailbox_fds else None)
+
+
+def close_forked(events: list[ZygoteEvent]) -> None:
+    """Lets go of the children among what was reported: nobody takes them."""
+    for event in events:
+        if isinstance(event, Forked):
+            event.close()
+
+
+def _missing_bytes(begun: bytes) -> int:
+    """How many end a frame that has begun, or its length; no more than one reads."""
+    if len(begun) < 4:
+        return 4 - len(begun)
+    return min(4 + int.from_bytes(begun[:4], "big") - len(begun), _READ_BYTES)
