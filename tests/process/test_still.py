@@ -129,8 +129,8 @@ def test_a_zygote_that_goes_on_before_it_is_given_up_serves_on(
 def test_a_zygote_that_hangs_at_its_import_is_ended_and_another_one_tried(
     start_daemon: StartDaemon, queue: Queue, installed: Installed
 ) -> None:
-    limit = "_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = "
-    installed.edit("daemon/processes/zygotes.py", f"{limit}60.0, 10", f"{limit}0.5, 1")
+    limit = "_SHORTEST_LIMIT_S, _LIMIT_TIMES = "
+    installed.edit("daemon/processes/zygote_boots.py", f"{limit}60.0, 10", f"{limit}0.5, 1")
     daemon = start(start_daemon, installed)
     hindrance = installed.folder / "hindrance"
     os.mkfifo(hindrance)

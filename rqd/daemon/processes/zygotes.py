@@ -17,18 +17,11 @@ from rqd import __version__
 from rqd.daemon.host.cgroups import Subtree
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
+from rqd.daemon.processes.zygote_boots import Boots
 from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
 from rqd.daemon.zygote import frames
 
-# Before a zygote is replaced that was replaced a moment ago.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 30.0
-# One that has served for so long is replaced at once: whatever ended it does not end each.
-_SERVED_WELL_S = 5.0
-# What a zygote may take to boot: a minute, or this many times what the one before it took; where
-# that isn't known, what no application takes that comes to an end of it.
-_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES = 60.0, 10
-_FIRST_BOOT_LIMIT_S = 600.0
 _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
 _REPLACE_AGAIN_S = 60.0
@@ -45,14 +38,6 @@ class Reload:
     requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
     state: str = "booting"  # then done or refused
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """An import of the application that is under way, and when it has to be done."""
-
-    since: float
-    ready_by: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +58,8 @@ class Zygotes:
         self._spawn = spawn
         self._loop = loop
         self._log = log
-        self._restart_at: float | None = None
-        self._pause_s = 0.0  # before the next restart
-        self._ready_at = -math.inf
+        self._boots = Boots()
         self._generation = 0
-        self._boots: dict[int, Boot] = {}  # by pid
-        self._boot_s = 0.0  # what the latest one took; 0 for none
         self._look_at = 0.0
         self._replace_at = 0.0
         self.serving: ZygoteProcess | None = None
@@ -86,7 +67,6 @@ class Zygotes:
         self.leaving: list[ZygoteProcess] = []
         self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
-        self.has_never_booted = True
         self.boot_error = ""
         self.reload: Reload | None = None
 
@@ -94,19 +74,20 @@ class Zygotes:
         """Those of the master that was executed before in this process."""
         self.serving = ZygoteProcess.take_over(told.serving, subtree)
         self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
-        self._generation, self._boot_s, self.reload = told.generation, told.boot_s, told.reload
-        self.is_ready, self.has_never_booted = True, False
+        self._generation, self._boots.took_s = told.generation, told.boot_s
+        self.is_ready, self.reload = True, told.reload
         for zygote in self:
             self._watch(zygote)
 
     def hand_over(self) -> ZygotesState:
         """What `take_over` needs."""
         assert self.serving is not None
+        assert self._boots.took_s is not None
         return ZygotesState(
             serving=self.serving.hand_over(),
             leaving=tuple(zygote.hand_over() for zygote in self.leaving),
             generation=self._generation,
-            boot_s=self._boot_s,
+            boot_s=self._boots.took_s,
             reload=self.reload,
         )
 
@@ -121,6 +102,11 @@ class Zygotes:
         return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
 
     @property
+    def has_never_booted(self) -> bool:
+        """True before the first one that was ready."""
+        return self._boots.took_s is None
+
+    @property
     def is_reloading(self) -> bool:
         """True until it is known what becomes of the latest reload."""
         return self.reload is not None and self.reload.state == "booting"
@@ -132,24 +118,21 @@ class Zygotes:
 
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
-        self._restart_at = None
+        self._boots.cancel_next()
         self.is_ready = False
         self.serving = self._start(now)
         if self.serving is None:
-            self._schedule_restart(now)
+            self._boots.plan_next(now)
         return self.serving
 
     def is_restart_due(self, now: float) -> bool:
         """True when a lost zygote is to be replaced."""
-        return self._restart_at is not None and now >= self._restart_at
+        return self._boots.is_next_due(now)
 
     def next_due(self) -> float:
         """When a restart is due, or a boot or a leave takes too long."""
         due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
-        due += [boot.ready_by for boot in self._boots.values()]
-        if self._restart_at is not None:
-            due.append(self._restart_at)
-        return min(due, default=math.inf)
+        return min(self._boots.next_due(), *due, math.inf)
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
@@ -161,12 +144,12 @@ class Zygotes:
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
-            self._pause_s = 0.0
+            self._boots.forget_pause()
             if self.serving is not None:
-                self._boots.pop(self.serving.pid, None)
+                self._boots.give_up(self.serving.pid)
                 self.serving.end()
             else:
-                self._restart_at = now
+                self._boots.hasten_next(now)
             return
         self._follow(now)
 
@@ -205,8 +188,7 @@ class Zygotes:
             if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
                 self._dismissed_at[zygote.pid] = now
                 zygote.end()
-        for pid in [pid for pid, boot in self._boots.items() if now >= boot.ready_by]:
-            took_s = now - self._boots.pop(pid).since
+        for pid, took_s in self._boots.give_up_overdue(now):
             if self.following is not None and pid == self.following.pid:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
@@ -220,7 +202,7 @@ class Zygotes:
             return False  # it was refused, or ended for a newer one, a moment ago
         if not self._may_serve(zygote, ready):
             return False
-        self._ready_at, self._boot_s = now, now - self._boots.pop(zygote.pid).since
+        self._boots.end(zygote.pid, now)
         self._log.info(
             "zygote booted",
             pid=ready.pid,
@@ -228,14 +210,14 @@ class Zygotes:
             version=ready.version,
         )
         self._warn_of(ready.unforkable)
-        self.is_ready, self.has_never_booted, self.boot_error = True, False, ""
+        self.is_ready, self.boot_error = True, ""
         has_followed = zygote is self.following
         if has_followed:
             if self.serving is not None:
-                self._boots.pop(self.serving.pid, None)
+                self._boots.give_up(self.serving.pid)
                 self.leaving.append(self.serving)
             self.serving, self.following = zygote, None
-            self._restart_at = None  # if one was lost meanwhile: here it is
+            self._boots.cancel_next()  # if one was lost meanwhile: here it is
         is_over = has_followed or self.following is None
         if is_over and self.reload is not None and self.is_reloading:
             self.reload.state = "done"
@@ -277,10 +259,8 @@ class Zygotes:
         if zygote is self.serving:
             if was_booting:
                 self._refuse_reload(f"it died while it booted (status {status})")
-            if self.is_ready and now >= self._ready_at + _SERVED_WELL_S:
-                self._pause_s = 0.0
+            pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
-            pause_s = self._schedule_restart(now)
             if not self.boot_error:
                 self._log.error(
                     "zygote lost", pid=zygote.pid, status=status, restart_in_s=round(pause_s, 1)
@@ -371,10 +351,7 @@ class Zygotes:
             return None
         self._generation += 1
         zygote.generation = self._generation
-        limit_s = max(_SHORTEST_BOOT_LIMIT_S, _BOOT_LIMIT_TIMES * self._boot_s)
-        if self.has_never_booted:
-            limit_s = _FIRST_BOOT_LIMIT_S
-        self._boots[zygote.pid] = Boot(now, now + limit_s)
+        self._boots.begin(zygote.pid, now)
         self._watch(zygote)
         return zygote
 
@@ -411,12 +388,12 @@ class Zygotes:
     def _end_following(self) -> None:
         if (zygote := self.following) is not None:
             self.following = None
-            self._boots.pop(zygote.pid, None)
+            self._boots.give_up(zygote.pid)
             zygote.end()
             self.leaving.append(zygote)  # until its pidfd says that it is gone
 
     def _forget(self, zygote: ZygoteProcess) -> None:
-        self._boots.pop(zygote.pid, None)
+        self._boots.give_up(zygote.pid)
         if not zygote.is_dismissed:
             self._loop.forget(zygote.control_fd)
         self._loop.forget(zygote.pidfd)
@@ -430,10 +407,3 @@ class Zygotes:
         if lines:
             self._log.output(lines, zygote=zygote.pid)
         return is_open
-
-    def _schedule_restart(self, now: float) -> float:
-        """In how many seconds it is."""
-        pause_s = self._pause_s
-        self._pause_s = min(2 * pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._restart_at = now + pause_s
-        return pause_s
