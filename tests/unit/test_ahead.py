@@ -362,3 +362,33 @@ def test_a_moved_jobs_outcome_tells_who_ran_it(place: Place) -> None:
     told = settlement(other.run, report, master="m")
     assert (told.worker, told.fields[0]) == (2, ("worker", "m:2"))
     assert "worker" not in dict(settlement(place.worker.run, report, master="m").fields)
+
+
+def test_a_job_that_comes_back_to_its_first_worker_is_told_too_as_a_beat_may_have_named_another(
+    place: Place,
+) -> None:
+    other = beside(place)
+    for name in ("b", "c", "d"):
+        place.workers.assign(claim_of(name), now=1.0)
+    assert place.ahead.share(1.02) == [other, place.worker]
+    assert jobs_of(other) == ["b", "c"]
+    for _ in ("a", "d"):
+        place.worker.end_run(1.03)
+
+    assert place.ahead.share(1.03) == [place.worker, other]
+
+    assert jobs_of(place.worker) == ["c"]
+    assert place.worker.run is not None
+    told = settlement(place.worker.run, Report(Succeeded(b"", "")), master="m")
+    assert told.fields[0] == ("worker", "m:1")
+
+
+def test_what_a_job_has_waited_elsewhere_is_not_the_pace_of_who_took_it(place: Place) -> None:
+    other = beside(place)
+    end(place, "a", at=1.001)
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.001)
+    place.workers.send(place.worker, 1.001)
+    assert place.ahead.share(1.041) == [other, place.worker]
+
+    assert other.began_at == 1.041

@@ -99,7 +99,7 @@ class Ahead:
             if not givers:
                 break
             giver, taker = min(givers, key=_waits_since), self._workers.by_number[number]
-            taker.take_ahead(giver.give_ahead())
+            taker.take_ahead(giver.give_ahead(), now)
             changed += [taker, giver]
         return changed
 

@@ -64,6 +64,7 @@ class Run:
     is_posted: bool = False  # it was put into its child's mailbox
     is_behind: bool = False  # and was behind another one there
     claimed_at: float = 0.0
+    moved_at: float = 0.0  # to its worker, from another one; 0 for never
 
     @property
     def limit_s(self) -> float:
@@ -111,8 +112,10 @@ class Run:
 
     @property
     def is_moved(self) -> bool:
-        """True if another worker has it than the one that its claim has named to Redis."""
-        return self.worker != self.claim.worker
+        """True if Redis may name another worker: it was not claimed for the one that has it, or was
+        elsewhere meanwhile.
+        """
+        return self.moved_at > 0
 
     @property
     def is_given(self) -> bool:
@@ -241,7 +244,8 @@ class Worker:
     @property
     def began_at(self) -> float:
         """Since when it has to do with the job it runs; where it has none, its latest one's end."""
-        return self.ended_at if self.run is None else max(self.run.claimed_at, self.ended_at)
+        run = self.run
+        return self.ended_at if run is None else max(run.claimed_at, run.moved_at, self.ended_at)
 
     def ahead_wanted(self, now: float) -> int:
         """How many more jobs it may hold behind the one it runs, or gets: as many as it has soon
@@ -328,10 +332,10 @@ class Worker:
         self.ahead += waiting[half:]
         return waiting[:half]
 
-    def take_ahead(self, runs: list[Run]) -> None:
+    def take_ahead(self, runs: list[Run], now: float) -> None:
         """Holds what another worker has let go, from now on."""
         for run in runs:
-            run.worker = self.number
+            run.worker, run.moved_at = self.number, now
         self._hold([*self.held(), *runs])
 
     def let_go(self, run: Run) -> None:
