@@ -13,6 +13,7 @@ from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.processes.worker import Worker
 from rqd.daemon.processes.workers import Workers
 from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.frames import FrameReader
 from rqd.model.outcome import Report, Stopped, Succeeded
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits
@@ -315,6 +316,21 @@ def test_who_has_nothing_takes_half_of_what_others_hold_the_longest_waiting_firs
     assert place.ahead.share(1.004) == []
 
 
+def test_several_who_have_nothing_take_what_there_is_and_the_last_of_them_may_get_none(
+    place: Place,
+) -> None:
+    other = beside(place)
+    third, fourth = (place.workers.by_number.setdefault(n, Worker(n)) for n in (3, 4))
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.0)
+
+    changed = place.ahead.share(1.004)
+
+    assert [worker.number for worker in changed] == [2, 1, 3, 1]
+    assert [jobs_of(one) for one in (place.worker, other, third)] == [["a"], ["b"], ["c"]]
+    assert fourth.run is None
+
+
 def test_of_several_who_hold_jobs_the_one_gives_whose_first_has_waited_longest(
     place: Place,
 ) -> None:
@@ -392,3 +408,18 @@ def test_what_a_job_has_waited_elsewhere_is_not_the_pace_of_who_took_it(place: P
     assert place.ahead.share(1.041) == [other, place.worker]
 
     assert other.began_at == 1.041
+
+
+def test_a_moved_job_that_asks_is_told_which_worker_runs_it(place: Place) -> None:
+    other = beside(place)
+    place.workers.assign(claim_of("b"), now=1.0)
+    place.ahead.share(1.02)
+    place.workers.send(other, 1.02)
+    assert other.run is not None
+
+    place.workers.answer_ask(other.run, {b"origin": b"q", b"worker": b"m:1"})
+    place.workers.push(other)
+
+    *_, (kind, fields) = FrameReader().feed(place.ends[-1].recv(65536))
+    assert kind == frames.RECORD
+    assert fields[1:] == [b"origin", b"q", b"worker", b"m:2"]

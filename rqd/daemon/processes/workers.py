@@ -244,6 +244,9 @@ class Workers:
         worker = self.by_number[run.worker]
         if worker.run is not run or worker.child is None or worker.child.outbox:
             return None  # one that asks again before it has read the answer can wait
+        if run.is_moved and (named := fields.get(b"worker")):
+            # It may be another one until the next heartbeat.
+            fields = {**fields, b"worker": b"%b:%d" % (named.rpartition(b":")[0], run.worker)}
         told = chain.from_iterable(fields.items())
         frame = encode_frame(frames.RECORD, run.claim.token.encode(), *told)
         worker.child.outbox = memoryview(bytes(worker.child.outbox) + frame)
