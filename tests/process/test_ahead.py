@@ -142,7 +142,28 @@ def test_what_waits_behind_a_long_job_goes_to_a_free_worker_and_tells_which(
         assert re.search(told, daemon.log())
 
 
+def test_what_a_worker_holds_goes_to_one_that_has_nothing_and_not_by_way_of_redis(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str
+) -> None:
+    daemon = start_daemon(*REUSED, "--log-level", "debug", workers=3)
+
+    def moved() -> list[str]:
+        quick, lasting = backlog(queue, tmp_path / "history", fifo)
+        eventually(lambda: {status(job) for job in quick} == {JobStatus.FINISHED})
+        release(fifo)
+        eventually(lambda: status(lasting) is JobStatus.FINISHED)
+        log = daemon.log()
+        claimed = dict(re.findall(r"job claimed job_id=(\S+) .* worker=(\d+)", log))
+        ended = dict(re.findall(r"job finished job_id=(\S+) .* worker=(\d+)", log))
+        back = re.findall(r"goes back, it had not begun job_id=(\S+)", log)
+        return [one for one in ended.keys() - {*back} if ended[one] != claimed[one]]
+
+    eventually(moved, 20.0)
+
+
 def number_of_worker(job: Job[Any]) -> str:
     job.refresh()
     assert job.worker_name is not None
-    return job.worker_name.rpartition(":")[2]
+    master, _, number = job.worker_name.rpartition(":")
+    assert master
+    return number

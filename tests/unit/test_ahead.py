@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from rqd.daemon.config import Config
+from rqd.daemon.control.presence import Presence
 from rqd.daemon.control.stops import Stops
 from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.processes.worker import Worker
@@ -357,6 +360,18 @@ def test_a_job_that_soon_starts_where_it_is_is_not_moved(place: Place) -> None:
     assert place.ahead.share(1.003) == [other, place.worker]  # its job takes longer than the latest
 
 
+def test_where_jobs_are_slow_one_is_moved_though_the_one_before_it_has_just_begun(
+    place: Place,
+) -> None:
+    other = beside(place)
+    end(place, "a", at=1.02)
+    for name in ("b", "c"):
+        place.workers.assign(claim_of(name), now=1.02)
+    place.workers.send(place.worker, 1.02)
+
+    assert place.ahead.share(1.02) == [other, place.worker]
+
+
 @pytest.mark.parametrize("why", ["suspect", "taken away", "no child to be had"])
 def test_who_can_take_none_gets_none(place: Place, why: str) -> None:
     other = beside(place, losses=2 * (why == "suspect"))
@@ -423,3 +438,20 @@ def test_a_moved_job_that_asks_is_told_which_worker_runs_it(place: Place) -> Non
     *_, (kind, fields) = FrameReader().feed(place.ends[-1].recv(65536))
     assert kind == frames.RECORD
     assert fields[1:] == [b"origin", b"q", b"worker", b"m:2"]
+
+
+def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Place) -> None:
+    beside(place)
+    place.workers.assign(claim_of("b"), now=1.0)
+    place.ahead.share(1.02)
+    told: list[Any] = []
+    store = SimpleNamespace(beat=told.append)
+    link: Any = SimpleNamespace(store=store, attempt=lambda ask, _now: ask())
+    instance: Any = SimpleNamespace(name="m", boot="boot", place="")
+    zygotes = SimpleNamespace(serving=None, reload=None)
+    children: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
+    nothing: Any = None
+
+    Presence(Config("redis://h"), instance, link, nothing).beat("busy", children, [], "", 1.02)
+
+    assert told[0].running == (("a", "7:a", ""), ("b", "7:b", 2))

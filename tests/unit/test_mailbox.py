@@ -1000,3 +1000,45 @@ def test_a_job_that_its_child_has_begun_unheard_is_not_moved(box: Box) -> None:
     box.succeed("a")
     box.succeed("b")
     assert box.heard() == ["a", "b"]
+
+
+@fuzz(200)
+@given(st.lists(st.sampled_from([*STEPS_OF_A_CHILD, "share"]), max_size=40))
+def test_whatever_is_moved_when_each_job_is_begun_once_at_most_and_none_is_lost(
+    steps: list[str],
+) -> None:
+    box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
+    other = box.workers.by_number[2] = Worker(2)
+    begun: list[str] = []
+    answered: list[str] = []
+    ended: list[str] = []
+    moved: list[str] = []
+    try:
+        box.begin(*jobs)
+        for step in [*steps, "hear"]:
+            is_idle = len(begun) == len(answered)
+            if step == "take" and is_idle and (name := box.take()):
+                begun.append(name)
+            elif step == "answer" and not is_idle:
+                box.succeed(begun[-1])
+                answered.append(begun[-1])
+            elif step == "hear":
+                ended += box.heard()
+            elif step == "die":
+                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                if not is_idle:
+                    answered.append(begun[-1])  # by its death
+                box.far = box.fork(100)
+            elif step == "share":
+                box.ahead.share(2.0)
+                moved += names_of(other.held())
+                while other.run is not None:
+                    other.end_run(2.0)
+            else:
+                box.master_does(step)
+        assert sorted([*ended, *held(box.workers), *moved]) == jobs
+        assert ended == answered
+        assert not {*begun} & {*moved}
+        assert begun == sorted(begun)
+    finally:
+        box.close()
