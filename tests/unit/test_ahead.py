@@ -410,6 +410,7 @@ def test_a_job_that_comes_back_to_its_first_worker_is_told_too_as_a_beat_may_hav
 
     assert jobs_of(place.worker) == ["c"]
     assert place.worker.run is not None
+    assert place.worker.run.moved_at == 1.03
     told = settlement(place.worker.run, Report(Succeeded(b"", "")), master="m")
     assert told.fields[0] == ("worker", "m:1")
 
