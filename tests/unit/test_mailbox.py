@@ -997,6 +997,9 @@ def test_a_job_that_its_child_has_begun_unheard_is_not_moved(box: Box) -> None:
 
     assert names_of(box.worker.held()) == ["a", "b", "d"]
     assert names_of(other.held()) == ["c"]
+    box.worker.let_go(box.worker.ahead[-1])
+    box.workers.by_number[3] = Worker(3)
+    assert box.ahead.share(1.02) == []  # only what was begun is left
     box.succeed("a")
     box.succeed("b")
     assert box.heard() == ["a", "b"]

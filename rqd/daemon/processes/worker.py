@@ -260,8 +260,11 @@ class Worker:
         return max(0, soon - len(self.ahead))
 
     def ahead_lasts_s(self, now: float) -> float:
-        """How long the last one that it holds waits for its start here, going by its pace."""
-        return len(self.ahead) * max(self.pace_s, now - self.began_at) if self.ahead else 0.0
+        """How long the last one that it holds waits for its start here, going by its pace; 0 where
+        none does.
+        """
+        waiting = sum(not run.is_taken for run in self.ahead)
+        return waiting * max(self.pace_s, now - self.began_at) if waiting else 0.0
 
     @property
     def goes_on(self) -> bool:
