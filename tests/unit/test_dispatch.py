@@ -129,6 +129,15 @@ def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
     assert expects == [True, True, False]
 
 
+def test_who_has_claimed_all_it_may_does_not_wait_for_redis_before_it_takes_what_others_hold(
+    dispatch: Dispatch,
+) -> None:
+    dispatch.look()
+    dispatch.take_over({"claims_left": 0})
+
+    assert not dispatch.expects_jobs
+
+
 def ended(name: str, result_bytes: int) -> Ended:
     return Ended(Run(claim_of(name), 1), Report(Succeeded(b"x" * result_bytes)))
 

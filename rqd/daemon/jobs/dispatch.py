@@ -110,7 +110,8 @@ class Dispatch:
     @property
     def expects_jobs(self) -> bool:
         """True while Redis may have jobs for who is free: something says so, or it was asked."""
-        return self._look or self._pending is not None
+        looks = self._look and not self.may_claim_no_more
+        return looks or self._pending is not None
 
     @property
     def next_due(self) -> float:
