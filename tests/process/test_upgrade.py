@@ -180,6 +180,7 @@ def test_a_zygote_lost_after_an_installation_is_followed_by_one_of_the_new_versi
     daemon = start(start_daemon, installed)
     installed.upgrade("9.9.9")
     daemon.zygote().kill()
+    eventually(lambda: "zygote lost" in daemon.log())  # and with it its children, who wait for jobs
     assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
     told = "zygote is of another rqd than its master: rqd upgrade pid="
     assert daemon.log().count(told) == 1
