@@ -26,6 +26,7 @@ from rqd.daemon.jobs.dispatch import LEASE_US
 from rqd.daemon.jobs.precedence import Precedence
 from rqd.daemon.jobs.reporting import told_by
 from rqd.daemon.jobs.settling import settlement
+from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.worker import Run, Worker
 from rqd.daemon.processes.workers import Workers
 from rqd.daemon.processes.zygote_events import Forked
@@ -182,6 +183,7 @@ class _Attendant:
         workers.by_number[_NUMBER] = Worker(_NUMBER)
         # No process to be killed by it: a descriptor of its own, which detach closes.
         stand_in = os.dup(self._channel.fileno())
+        judging = Judging(workers)
         worker = workers.attach(Forked(_NUMBER, os.getpid(), self._channel, stand_in))
         run = workers.assign(self._claim)
         has_more = workers.send(worker, time.monotonic())
@@ -191,7 +193,7 @@ class _Attendant:
             watch.register(self._channel, POLLIN | (POLLOUT if has_more else 0))
             watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
             has_more = has_more and workers.push(worker)
-            self.ended = next(iter(workers.hear(worker, time.monotonic())), None)
+            self.ended = next(iter(judging.hear(worker, time.monotonic())), None)
             if run.news.asks_record:
                 workers.answer_ask(run, self._master.job_fields(run))
                 has_more = workers.push(worker)

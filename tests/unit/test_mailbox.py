@@ -99,7 +99,7 @@ class Box(Place):
             self.ahead.post(self.worker, 2.0)
 
     def heard(self, at: float = 2.0) -> list[str]:
-        return names(self.workers.hear(self.worker, at))
+        return names(self.judging.hear(self.worker, at))
 
     @property
     def jobs_left(self) -> int:
@@ -200,7 +200,7 @@ def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
     box.succeed("a")
     box.take()
 
-    ended = box.workers.bury(box.exit(status=9), 0, 2.0)
+    ended = box.judging.bury(box.exit(status=9), 0, 2.0)
 
     assert names(ended) == ["a", "b"]
     assert [type(report.outcome) for _, report in ended] == [Succeeded, Crashed]
@@ -213,7 +213,7 @@ def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
 def test_a_child_that_dies_before_it_took_its_job_charges_nothing(box: Box) -> None:
     box.begin("a", "b")
 
-    assert box.workers.bury(box.exit(status=9), 0, 2.0) == []
+    assert box.judging.bury(box.exit(status=9), 0, 2.0) == []
     assert held(box.workers) == ["a", "b"]
 
 
@@ -253,7 +253,7 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
     box.take()
     box.far.sendall(encode_frame(frames.TOO_LATE, b"7:b", *[b"0"] * frames.USED_FIELDS))
 
-    _, (run, report) = box.workers.hear(box.worker, 2.0)
+    _, (run, report) = box.judging.hear(box.worker, 2.0)
 
     assert isinstance(report.outcome, Released)
     assert run.sent_at is None
@@ -269,7 +269,7 @@ def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) 
     data = b"".join((b"of a", marks[0], marks[1], b"of c"))
 
     told = []
-    for run, _ in box.workers.hear(box.worker, 2.0):
+    for run, _ in box.judging.hear(box.worker, 2.0):
         told.append(box.worker.segments.feed(data, run.mark))
         data = b""
 
@@ -580,7 +580,7 @@ def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
     children.perform(2.0)
 
     assert killed == [100]
-    assert box.workers.bury(box.exit(9), 0, 2.1) == []
+    assert box.judging.bury(box.exit(9), 0, 2.1) == []
     assert (run.sent_at, run.verdict) == (None, None)  # it is not to blame
 
 
@@ -803,7 +803,7 @@ def test_what_was_answered_before_nonsense_came_counts(box: Box) -> None:
             box.succeed(name)
     box.far.sendall(NONSENSE)
 
-    ((run, report),) = box.workers.hear(box.worker, 2.0)
+    ((run, report),) = box.judging.hear(box.worker, 2.0)
 
     assert (run.claim.id, type(report.outcome)) == ("a", Succeeded)
     assert box.worker.run is not None
@@ -819,7 +819,7 @@ def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> 
 
     assert box.heard() == []
     assert (box.take(), box.jobs_left) == ("", 0)
-    (_, first), (second, lost) = box.workers.bury(box.exit(9), 0, 2.0)
+    (_, first), (second, lost) = box.judging.bury(box.exit(9), 0, 2.0)
 
     assert isinstance(first.outcome, Raised)
     assert (second.claim.id, type(lost.outcome)) == ("b", Lost)
@@ -864,7 +864,7 @@ def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
             elif step == "hear":
                 ended += box.heard()
             elif step == "die":
-                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
                 assert not any(run.is_given for run in box.worker.held())
                 name, box.far = "", box.fork(100)
             else:
@@ -893,7 +893,7 @@ def test_whatever_happens_each_job_ends_once_and_is_begun_once_at_most(steps: li
             elif step == "hear":
                 ended += box.heard()
             elif step == "die":
-                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
                 if not is_idle:
                     answered.append(begun[-1])  # by its death
                 box.far = box.fork(100)
@@ -965,7 +965,7 @@ class HonestChild:
 
     def dies(self) -> list[str]:
         """What has ended by that; the next one is there."""
-        ended = names(self.box.workers.bury(self.box.exit(9), 0, 2.0))
+        ended = names(self.box.judging.bury(self.box.exit(9), 0, 2.0))
         self.name, self.has_left, self.box.far = "", False, self.box.fork(100)
         return ended
 
@@ -1028,7 +1028,7 @@ def test_whatever_is_moved_when_each_job_is_begun_once_at_most_and_none_is_lost(
             elif step == "hear":
                 ended += box.heard()
             elif step == "die":
-                ended += names(box.workers.bury(box.exit(9), 0, 2.0))
+                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
                 if not is_idle:
                     answered.append(begun[-1])  # by its death
                 box.far = box.fork(100)

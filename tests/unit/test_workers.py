@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rqd.daemon.control.rows import Gauge, worker_row
 from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.processes.ahead import Ahead
+from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.places import Places
 from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.processes.workers import Workers
@@ -38,6 +39,7 @@ class Place:
     def __init__(self, jobs_per_child: int = 1) -> None:
         self.ends: list[socket.socket] = []
         self.workers = Workers(jobs_per_child)
+        self.judging = Judging(self.workers)
         self.ahead = Ahead(self.workers)
         self.worker = self.workers.by_number[1] = Worker(1)
         self.far = self.fork(100)
@@ -60,10 +62,10 @@ class Place:
         self.workers.send(self.worker, now)
 
     def hear(self, now: float) -> tuple[Run, Report] | None:
-        return only(self.workers.hear(self.worker, now))
+        return only(self.judging.hear(self.worker, now))
 
     def bury(self, exited: Exited, baseline: int, now: float) -> tuple[Run, Report] | None:
-        return only(self.workers.bury(exited, baseline, now))
+        return only(self.judging.bury(exited, baseline, now))
 
     def answer(self, kind: int, *fields: bytes) -> None:
         self.far.sendall(encode_frame(kind, b"7:n", *fields))

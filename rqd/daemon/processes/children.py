@@ -19,6 +19,7 @@ from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
 from rqd.daemon.processes.hearing import Ended, Hearing
 from rqd.daemon.processes.job_stacks import JobStacks
+from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.kills import Kills
 from rqd.daemon.processes.losses import Losses
 from rqd.daemon.processes.outputs import Outputs
@@ -87,8 +88,11 @@ class Children:
         self._outputs = Outputs(loop, log)
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
         self.ahead = self.places.ahead
-        self._hearing = Hearing(self.workers, self.places, self.zygotes, self._outputs)
-        self._losses = Losses(self.workers, self.places, self._hearing)
+        self._judging = Judging(self.workers)
+        self._hearing = Hearing(
+            self.workers, self.places, self.zygotes, self._outputs, self._judging
+        )
+        self._losses = Losses(self._judging, self.places, self._hearing)
         self._assigned: dict[int, Worker] = {}  # those that have got jobs since
         self.stacks = JobStacks(self.workers, self.places)
         self._kills = Kills(self.workers, self.places, self.stacks)
@@ -374,7 +378,7 @@ class Children:
         if child is not None and child.pid == exited.pid:
             # Closing the channel takes it out of the epoll; until then its end would wake us.
             self.places.stop_hearing(child)
-        heard = self.workers.bury(exited, zygote.rss_bytes, now)
+        heard = self._judging.bury(exited, zygote.rss_bytes, now)
         if exited.status != 0 and heard:
             run, report = heard.pop()
             group = zygote.groups.get(worker.number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.outputs import Outputs
 from rqd.daemon.processes.places import Places
 from rqd.daemon.processes.worker import Run, Worker
@@ -30,12 +31,18 @@ class Hearing:
     """Hears the children in all places."""
 
     def __init__(
-        self, workers: Workers, places: Places, zygotes: Zygotes, outputs: Outputs
+        self,
+        workers: Workers,
+        places: Places,
+        zygotes: Zygotes,
+        outputs: Outputs,
+        judging: Judging,
     ) -> None:
         self._workers = workers
         self._places = places
         self._zygotes = zygotes
         self._outputs = outputs
+        self._judging = judging
         self._caught: list[Ended] = []
         self._quiet_until = math.inf
 
@@ -119,7 +126,7 @@ class Hearing:
         return ended
 
     def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
-        heard = self._workers.hear(worker, now, is_alive)
+        heard = self._judging.hear(worker, now, is_alive)
         return self.end_all(worker, self._places.parents.get(worker.number), heard, now)
 
     def _end(

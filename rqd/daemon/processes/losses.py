@@ -5,9 +5,9 @@ from __future__ import annotations
 from rqd.daemon.host.orphans import kill_orphan
 from rqd.daemon.host.pidfd_signals import has_ended
 from rqd.daemon.processes.hearing import Ended, Hearing
+from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.places import Places
 from rqd.daemon.processes.worker import Child, Worker
-from rqd.daemon.processes.workers import Workers
 from rqd.daemon.processes.zygote_process import ZygoteProcess
 from rqd.model.outcome import Lost, Report
 
@@ -17,8 +17,8 @@ class Losses:
     known why it ended.
     """
 
-    def __init__(self, workers: Workers, places: Places, hearing: Hearing) -> None:
-        self._workers = workers
+    def __init__(self, judging: Judging, places: Places, hearing: Hearing) -> None:
+        self._judging = judging
         self._places = places
         self._hearing = hearing
 
@@ -53,7 +53,7 @@ class Losses:
         self, worker: Worker, child: Child, zygote: ZygoteProcess, why: str, now: float
     ) -> list[Ended]:
         worker.recall()
-        heard = self._workers.hear(worker, now)
+        heard = self._judging.hear(worker, now)
         while (run := worker.run) is not None and run.is_given:
             worker.end_run()
             verdict = run.verdict or Lost(why)
