@@ -54,7 +54,8 @@ def make_certificates(folder: Path) -> Certificates:
         pytest.skip("no openssl on PATH to make certificates with")
     folder.mkdir()
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    _openssl(folder, "req", "-x509", *key, *_files("ca"), "-subj", "/CN=test authority")
+    signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # or Python 3.13 does not trust it
+    _openssl(folder, "req", "-x509", *key, *_files("ca"), "-subj", "/CN=test authority", *signs)
     signed = ("-x509", *key, "-CA", "ca.crt", "-CAkey", "ca.key")
     names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     leaf = ("-addext", "basicConstraints=critical,CA:FALSE")
