@@ -265,6 +265,17 @@ def fork_and_return(value: int) -> int:
     return value
 
 
+def terminate_a_process() -> int | None:
+    """As `multiprocessing.Pool` ends its own, too."""
+    import multiprocessing
+
+    process = multiprocessing.get_context("fork").Process(target=signal.pause)
+    process.start()
+    process.terminate()
+    process.join(10)
+    return process.exitcode
+
+
 def environment(name: str) -> str | None:
     return os.environ.get(name)
 

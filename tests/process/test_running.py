@@ -365,6 +365,14 @@ def test_a_stop_that_hits_every_process_ends_no_job(
     assert ended(queue.enqueue(jobs.survive, int(signum))).return_value == "alive"
 
 
+@pytest.mark.parametrize("jobs_per_child", ["1", "100"])
+def test_a_signal_does_to_what_a_job_forks_what_it_does_in_any_program(
+    start_daemon: StartDaemon, queue: Queue, jobs_per_child: str
+) -> None:
+    start_daemon("--jobs-per-child", jobs_per_child)
+    assert ended(queue.enqueue(jobs.terminate_a_process)).return_value == -signal.SIGTERM
+
+
 def test_burst_returns_when_the_queues_are_empty(start_daemon: StartDaemon, queue: Queue) -> None:
     all_jobs = [queue.enqueue(jobs.multiply, n, n) for n in range(20)]
     daemon = start_daemon("--burst", workers=2)

@@ -6,7 +6,6 @@ What it imports is paid at every fork; tests/unit/test_layout.py holds the list.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import faulthandler
 import gc
@@ -19,10 +18,11 @@ from rqd import __version__
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.child import Child, rehearse
 from rqd.daemon.zygote.frames import FrameReader, encode_frame
+from rqd.daemon.zygote.handlers import take_signals
 from rqd.daemon.zygote.huge_pages import use_huge_pages
 from rqd.daemon.zygote.memory import fill_holes
 from rqd.daemon.zygote.serving import Zygote
-from rqd.daemon.zygote.timer import raise_cpu_limit, raise_stop, raise_timeout, timer
+from rqd.daemon.zygote.timer import timer
 from rqd.daemon.zygote.unforkable import Unforkable
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
 # So many thousandths of the host's memory does the kernel count more for jobs than for the master,
 # when it looks for whom to kill.
 _OOM_SCORE_MORE, _HIGHEST_OOM_SCORE = 100, 1000
-_NO_OP_SIGNALS = (
-    _signal.SIGTERM,
-    _signal.SIGINT,
-    _signal.SIGHUP,
-    _signal.SIGQUIT,
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
-)
 
 
 def main(
@@ -82,7 +74,7 @@ def main(
             unforkable.note(module)
         around = _load_around(middleware, exception_handlers)
         unforkable.note("middleware and exception handlers")
-        _take_signals()
+        take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
@@ -140,26 +132,6 @@ def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -
     from rqd.model.around import Around  # noqa: PLC0415 - each fork would pay for it
 
     return Around(middleware, exception_handlers)
-
-
-def _take_signals() -> None:
-    """Handlers for zygote and children alike, after the application had its chance to set its own.
-
-    A handler that does nothing instead of SIG_IGN: it keeps a `docker stop` or systemd's TERM to
-    all from ending jobs, and is not inherited through exec by a job's own subprocesses.
-    """
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    for signum in _NO_OP_SIGNALS:
-        _signal.signal(signum, _do_nothing)
-    _signal.signal(_signal.SIGALRM, raise_timeout)
-    _signal.signal(frames.STOP_SIGNAL, raise_stop)
-    _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
-    # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-
-
-def _do_nothing(_signum: int, _frame: object) -> None:
-    pass
 
 
 def _load_set_title() -> Any:

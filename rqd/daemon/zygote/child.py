@@ -19,6 +19,7 @@ from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.attempt import run_call
 from rqd.daemon.zygote.frames import JOB, SUCCEEDED, encode_frame, mark_of
+from rqd.daemon.zygote.handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.inbox import Inbox
 from rqd.daemon.zygote.telling import Teller
 from rqd.daemon.zygote.timer import timer
@@ -86,6 +87,7 @@ class Child:
         try:
             for fd in others:
                 close(fd)
+            give_back_signals_at_fork()
             self.set_up(worker, pipes)
             status = self.serve(worker, channel, mailbox, pipes.output_fd)
         except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack

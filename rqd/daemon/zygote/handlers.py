@@ -1,0 +1,66 @@
+"""The signals that zygote and children have handlers for; and what a job forks has instead.
+
+It is imported before the fork, so `_signal` is the C module, as in child.py.
+"""
+
+from __future__ import annotations
+
+import _signal
+from _signal import SIG_DFL, SIGINT, default_int_handler
+from os import register_at_fork
+
+from rqd.daemon.zygote import frames
+from rqd.daemon.zygote.timer import raise_cpu_limit, raise_stop, raise_timeout
+
+_NO_OP_SIGNALS = (
+    _signal.SIGTERM,
+    _signal.SIGINT,
+    _signal.SIGHUP,
+    _signal.SIGQUIT,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+)
+_held: list[set[int]] = []  # the masks of those that fork
+
+
+def take_signals() -> None:
+    """Handlers for zygote and children alike, after the application had its chance to set its own.
+
+    A handler that does nothing instead of SIG_IGN: it keeps a `docker stop` or systemd's TERM to
+    all from ending jobs, and is not inherited through exec by a job's own subprocesses.
+    """
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    for signum in _NO_OP_SIGNALS:
+        _signal.signal(signum, _do_nothing)
+    _signal.signal(_signal.SIGALRM, raise_timeout)
+    _signal.signal(frames.STOP_SIGNAL, raise_stop)
+    _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
+    # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
+    _signal.signal(_signal.SIGCHLD, SIG_DFL)
+
+
+def give_back_signals_at_fork() -> None:
+    """In what this process forks from now on, a job or a part of it, signals do what they do in any
+    program: `multiprocessing` ends its processes by SIGTERM, and waits for that without a limit.
+    """
+    register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_give_back)
+
+
+def _hold() -> None:
+    # One that comes before the handlers are given back would be lost.
+    _held.append(_signal.pthread_sigmask(_signal.SIG_BLOCK, _NO_OP_SIGNALS))
+
+
+def _let_go() -> None:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _held.pop())
+
+
+def _give_back() -> None:
+    for signum in _NO_OP_SIGNALS:
+        if _signal.getsignal(signum) is _do_nothing:  # else it is the job's own
+            _signal.signal(signum, default_int_handler if signum == SIGINT else SIG_DFL)
+    _let_go()
+
+
+def _do_nothing(_signum: int, _frame: object) -> None:
+    pass
