@@ -33,6 +33,8 @@ def _shorten(value: Any) -> str:
             shown = repr(value)
     except Exception:  # noqa: BLE001 - a user's __repr__ raises what it likes; a label must not
         shown = f"<{kind.__name__}>"
+    if "\n" in shown:  # as that of a table of pandas
+        shown = " ".join(shown.split())
     if len(shown) <= _ARGUMENT_LIMIT_CHARS:
         return shown
     return shown[: _ARGUMENT_LIMIT_CHARS - 3] + "..."

@@ -348,6 +348,20 @@ def test_a_job_knows_itself_and_can_enqueue(start_daemon: StartDaemon, queue: Qu
     assert ended(Job.fetch(another, queue.connection)).return_value == 5
 
 
+@pytest.mark.parametrize("name", ["numpy.random", "torch.default_generator"])
+def test_each_jobs_process_draws_random_numbers_of_its_own(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, name: str
+) -> None:
+    package, generator = name.split(".")
+    # As those of these libraries: made at the import, and seeded anew by its `seed` alone.
+    made = f"{generator} = sys.modules['{name}'] = random.Random(1)\n"
+    draw = f"def draw():\n    return {generator}.random()\n"
+    (tmp_path / f"{package}.py").write_text(f"import random\nimport sys\n\n{made}\n\n{draw}")
+    start_daemon("--preload", package, cwd=tmp_path)
+    drawn = {ended(queue.enqueue(f"{package}.draw")).return_value for _ in range(3)}
+    assert len(drawn) == 3
+
+
 def test_a_jobs_process_leads_a_group_and_hears_its_own_subprocesses(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:

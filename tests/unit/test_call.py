@@ -195,6 +195,16 @@ def test_a_call_is_described_as_one_would_type_it(
     assert describe_call("f", args, kwargs) == shown
 
 
+class Table:
+    def __repr__(self) -> str:
+        return "key  value\n  0    a      1\n  1    b      2"
+
+
+def test_a_call_is_described_in_one_line() -> None:
+    shown = "key value 0 a 1 1 b 2"
+    assert describe_call("f", (Table(),), {"all": [Table()]}) == f"f({shown}, all=[{shown}])"
+
+
 def test_a_description_is_short_and_cheap_however_large_the_arguments() -> None:
     big: list[Callable[[], Any]] = [
         lambda: "x" * 50_000_000,

@@ -50,7 +50,7 @@ class Child:
     name is looked up in, a generator, a list comprehension.
     """
 
-    __slots__ = ("_inbox", "_seed", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
+    __slots__ = ("_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
 
     def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
         """`jobs`: so many one takes."""
@@ -61,8 +61,7 @@ class Child:
         self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
-        # Else every child would draw the same numbers.
-        self._seed = getattr(sys.modules.get("numpy.random"), "seed", None)
+        self._seeds = _seeds()
         self.look_at_clock()
 
     def look_at_clock(self) -> None:
@@ -157,8 +156,8 @@ class Child:
         dup2(pipes.stack_fd, pipes.stack_at_fd, False)
         set_title(f"rqd: worker {worker} idle")
         self._inbox.is_impatient = True
-        if self._seed is not None:
-            self._seed()
+        for seed in self._seeds:
+            seed()
 
     def _warm_up(self) -> None:
         """A job that does nothing, while there is no other: what it touches is copied by then, and
@@ -200,6 +199,15 @@ class Child:
 
 def _keep_title(_title: str) -> None:
     pass
+
+
+def _seeds() -> tuple[Callable[[], object], ...]:
+    """What gives the libraries that are there other random numbers: else every child would draw the
+    same ones. `random` does it by itself.
+    """
+    torch = getattr(sys.modules.get("torch"), "default_generator", None)
+    seeds = getattr(sys.modules.get("numpy.random"), "seed", None), getattr(torch, "seed", None)
+    return tuple(seed for seed in seeds if seed is not None)
 
 
 def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
