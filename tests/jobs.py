@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 calls = 0
+left: list[Any] = []
 
 
 def multiply(x: int, y: int) -> int:
@@ -274,6 +275,27 @@ def terminate_a_process() -> int | None:
     process.terminate()
     process.join(10)
     return process.exitcode
+
+
+def leave_one_that_tidies_up(path: str) -> None:
+    """Leaves a process as the resource trackers of `multiprocessing` and joblib are: it heeds no
+    SIGTERM, and tidies up at the end of a pipe, which another process holds, too.
+    """
+    import subprocess
+
+    script = f"trap '' TERM; echo; cat; sleep 0.05; echo tidied >>{path}"
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()  # it heeds no SIGTERM by now
+    subprocess.Popen(["sleep", "1000"], pass_fds=[process.stdin.fileno()])
+    left.append(process)  # else the pipe would be closed by now
+
+
+def leave_a_shell(script: str) -> None:
+    import subprocess
+
+    subprocess.Popen(["sh", "-c", script])
 
 
 def environment(name: str) -> str | None:

@@ -23,7 +23,7 @@ from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.relay import Relay
 from tests.servers import RedisServer
-from tests.waiting import eventually
+from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 
@@ -385,6 +385,21 @@ def test_a_signal_does_to_what_a_job_forks_what_it_does_in_any_program(
 ) -> None:
     start_daemon("--jobs-per-child", jobs_per_child)
     assert ended(queue.enqueue(jobs.terminate_a_process)).return_value == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("jobs_per_child", ["1", "100"])
+def test_what_a_job_leaves_running_can_tidy_up_before_it_is_killed(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, jobs_per_child: str
+) -> None:
+    left, stubborn = tmp_path / "tidied", "trap '' TERM; sleep 1000 & wait"
+    daemon = start_daemon("--jobs-per-child", jobs_per_child, workers=1)
+    assert ended(queue.enqueue(jobs.leave_one_that_tidies_up, str(left))).type == "successful"
+    eventually(lambda: has_text(left), WAIT_S)
+    # And what does not end by itself is killed, as soon as the worker takes another job.
+    ended(queue.enqueue(jobs.leave_a_shell, stubborn))
+    assert ended(queue.enqueue(jobs.multiply, 6, 7)).return_value == 42
+    daemon.stop()
+    assert not daemon.leftovers()
 
 
 def test_burst_returns_when_the_queues_are_empty(start_daemon: StartDaemon, queue: Queue) -> None:

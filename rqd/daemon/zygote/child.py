@@ -18,6 +18,7 @@ from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.attempt import run_call
+from rqd.daemon.zygote.departure import end_children, has_children
 from rqd.daemon.zygote.frames import JOB, SUCCEEDED, encode_frame, mark_of
 from rqd.daemon.zygote.handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.inbox import Inbox
@@ -89,6 +90,9 @@ class Child:
             give_back_signals_at_fork()
             self.set_up(worker, pipes)
             status = self.serve(worker, channel, mailbox, pipes.output_fd)
+            # In most of them it is not: then there is none to ask the kernel for.
+            if "_posixsubprocess" in sys.modules and has_children():
+                end_children()
         except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
             sys.excepthook(*sys.exc_info())
             _flush()
@@ -127,7 +131,7 @@ class Child:
                 raise OSError("the job has put something else in the place of its channel")
             # The job closed or turned them, or left a process that may write there: the next one
             # shall have its own. Said before the answer, at which the next one comes.
-            is_last = left > 1 and (_outputs(mailbox) != outputs or _has_children())
+            is_last = left > 1 and (_outputs(mailbox) != outputs or has_children())
             teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
             if is_last:
                 return 0
@@ -290,14 +294,6 @@ def _outputs(mailbox: _socket.socket | None) -> tuple[object, ...] | None:
         return source, fstat(1).st_ino, fstat(2).st_ino, sys.stdout.closed, sys.stderr.closed
     except (OSError, AttributeError):
         return None
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except OSError:
-        return False
-    return True
 
 
 def _flush() -> None:
