@@ -212,7 +212,8 @@ def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
 def _pool_of_url(target: Target) -> redis.ConnectionPool:
     shown = hide_password(target.plain)
     try:
-        pool = redis.ConnectionPool.from_url(target.plain, protocol=2)
+        # As `from_url`, by which a `protocol` in the URL would be stronger than ours.
+        pool = redis.ConnectionPool(**{**redis.connection.parse_url(target.plain), "protocol": 2})
         _be_strict(pool)
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
     except (ValueError, TypeError, redis.RedisError) as error:

@@ -114,7 +114,9 @@ class Patience(Retry):
     """Tries again for so many seconds: as long as a failover takes, or the move of a small slot."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(NoBackoff(), -1)
+        # OSError for older versions of redis-py, which raise it as it is where nobody listens.
+        again = (redis.ConnectionError, redis.TimeoutError, OSError)
+        super().__init__(NoBackoff(), -1, supported_errors=again)
         self._seconds = seconds
         self._is_trying = False
 

@@ -43,7 +43,12 @@ def test_answers_have_one_shape_whatever_the_url_says(redis_url: str, query: str
 def test_answers_have_one_shape_whatever_the_users_client_is(
     redis_url: str, settings: dict[str, Any]
 ) -> None:
-    with redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"), **settings) as theirs:
+    try:
+        theirs = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"), **settings)
+        theirs.ping()
+    except ValueError as error:
+        pytest.skip(f"this redis-py has no such client: {error}")
+    with theirs:
         driver = Driver(redis_url)
         driver.store = Store(client_connection(theirs))
         driver.redis, driver.views = driver.store.redis, Views(driver.store)
@@ -92,7 +97,7 @@ def test_the_url_of_a_client_leads_to_the_same_database_with_the_same_login(
         (redis.Redis("h", 1, db=2), "redis://h:1/2"),
         (redis.Redis("h", password="p/w"), "redis://:p%2Fw@h:6379/0"),
         (redis.Redis("h", username="u", password="p"), "redis://u:p@h:6379/0"),
-        (redis.Redis("h", ssl=True), "rediss://h:6379/0"),
+        (redis.Redis("h", ssl=True, ssl_check_hostname=True), "rediss://h:6379/0"),
         (redis.Redis("::1"), "redis://[::1]:6379/0"),
         (redis.Redis(unix_socket_path="/a b/s"), "unix:///a%20b/s?db=0"),
     ],

@@ -262,7 +262,12 @@ def test_a_server_that_loads_its_data_is_waited_for(
     )
     held.let_go()
     told: list[Ran] = []
-    asking = threading.Thread(target=lambda: told.append(rqd("info", url=own_server.url)))
+
+    def ask() -> None:
+        eventually(own_server.socket_path.exists)  # it is opened before the data is loaded
+        told.append(rqd("info", url=own_server.url))
+
+    asking = threading.Thread(target=ask)
     asking.start()
     own_server.start(keep_data=True)
     loaded = time.monotonic()

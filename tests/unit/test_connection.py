@@ -132,7 +132,14 @@ def test_what_a_url_means(url: str, target: Target) -> None:
     ("client", "url"),
     [
         (
-            redis.Redis("h", ssl=True, ssl_certfile="/c", ssl_keyfile="/k", ssl_ca_certs="/a"),
+            redis.Redis(
+                "h",
+                ssl=True,
+                ssl_check_hostname=True,  # by default only from redis-py 6 on
+                ssl_certfile="/c",
+                ssl_keyfile="/k",
+                ssl_ca_certs="/a",
+            ),
             "rediss://h:6379/0?ssl_certfile=%2Fc&ssl_keyfile=%2Fk&ssl_ca_certs=%2Fa",
         ),
         (
