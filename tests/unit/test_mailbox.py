@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -874,31 +874,41 @@ def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
         box.close()
 
 
+def live(
+    box: Box, steps: list[str], share: Callable[[], None]
+) -> tuple[list[str], list[str], list[str]]:
+    """A child and its master go through these steps; what was begun, answered and heard of."""
+    begun: list[str] = []
+    answered: list[str] = []
+    ended: list[str] = []
+    for step in [*steps, "hear"]:
+        is_idle = len(begun) == len(answered)
+        if step == "take" and is_idle and (name := box.take()):
+            begun.append(name)
+        elif step == "answer" and not is_idle:
+            box.succeed(begun[-1])
+            answered.append(begun[-1])
+        elif step == "hear":
+            ended += box.heard()
+        elif step == "die":
+            ended += names(box.judging.bury(box.exit(9), 0, 2.0))
+            if not is_idle:
+                answered.append(begun[-1])  # by its death
+            box.far = box.fork(100)
+        elif step == "share":
+            share()
+        else:
+            box.master_does(step)
+    return begun, answered, ended
+
+
 @fuzz(200)
 @given(st.lists(st.sampled_from(STEPS_OF_A_CHILD), max_size=40))
 def test_whatever_happens_each_job_ends_once_and_is_begun_once_at_most(steps: list[str]) -> None:
     box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
-    begun: list[str] = []
-    answered: list[str] = []
-    ended: list[str] = []
     try:
         box.begin(*jobs)
-        for step in [*steps, "hear"]:
-            is_idle = len(begun) == len(answered)
-            if step == "take" and is_idle and (name := box.take()):
-                begun.append(name)
-            elif step == "answer" and not is_idle:
-                box.succeed(begun[-1])
-                answered.append(begun[-1])
-            elif step == "hear":
-                ended += box.heard()
-            elif step == "die":
-                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
-                if not is_idle:
-                    answered.append(begun[-1])  # by its death
-                box.far = box.fork(100)
-            else:
-                box.master_does(step)
+        begun, answered, ended = live(box, steps, lambda: None)
         left = held(box.workers)
         assert sorted([*ended, *left]) == jobs
         assert ended == answered
@@ -1012,33 +1022,17 @@ def test_whatever_is_moved_when_each_job_is_begun_once_at_most_and_none_is_lost(
 ) -> None:
     box, jobs = Box(ALWAYS), [f"j{number}" for number in range(6)]
     other = box.workers.by_number[2] = Worker(2)
-    begun: list[str] = []
-    answered: list[str] = []
-    ended: list[str] = []
     moved: list[str] = []
+
+    def share() -> None:
+        box.ahead.share(2.0)
+        moved.extend(names_of(other.held()))
+        while other.run is not None:
+            other.end_run(2.0)
+
     try:
         box.begin(*jobs)
-        for step in [*steps, "hear"]:
-            is_idle = len(begun) == len(answered)
-            if step == "take" and is_idle and (name := box.take()):
-                begun.append(name)
-            elif step == "answer" and not is_idle:
-                box.succeed(begun[-1])
-                answered.append(begun[-1])
-            elif step == "hear":
-                ended += box.heard()
-            elif step == "die":
-                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
-                if not is_idle:
-                    answered.append(begun[-1])  # by its death
-                box.far = box.fork(100)
-            elif step == "share":
-                box.ahead.share(2.0)
-                moved += names_of(other.held())
-                while other.run is not None:
-                    other.end_run(2.0)
-            else:
-                box.master_does(step)
+        begun, answered, ended = live(box, steps, share)
         assert sorted([*ended, *held(box.workers), *moved]) == jobs
         assert ended == answered
         assert not {*begun} & {*moved}
