@@ -6,6 +6,7 @@ It is imported before the fork, so `_signal` is the C module, as in child.py.
 from __future__ import annotations
 
 import _signal
+from _functools import partial  # type: ignore[import-not-found]  # typeshed has it not
 from _signal import SIG_DFL, SIGINT, default_int_handler
 from os import register_at_fork
 
@@ -20,7 +21,9 @@ _NO_OP_SIGNALS = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
 )
-_held: list[set[int]] = []  # the masks of those that fork
+_held: list[int] = []  # what was blocked before the fork
+# No function in Python: a handler that raises at its first line would leave them blocked for ever.
+_let_go = partial(_signal.pthread_sigmask, _signal.SIG_SETMASK, _held)
 
 
 def take_signals() -> None:
@@ -48,11 +51,7 @@ def give_back_signals_at_fork() -> None:
 
 def _hold() -> None:
     # One that comes before the handlers are given back would be lost.
-    _held.append(_signal.pthread_sigmask(_signal.SIG_BLOCK, _NO_OP_SIGNALS))
-
-
-def _let_go() -> None:
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, _held.pop())
+    _held[:] = _signal.pthread_sigmask(_signal.SIG_BLOCK, _NO_OP_SIGNALS)
 
 
 def _give_back() -> None:
