@@ -157,7 +157,7 @@ def _explain(error: Exception, url: str) -> str | None:
         return told and told.replace("Redis", f"Redis at {shown}", 1)
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return None
-    if certificate := _explain_certificate(text):
+    if certificate := _explain_certificate(text, is_secure=url.startswith("rediss")):
         return f"Redis at {shown}: {certificate}"
     if isinstance(error, redis.TimeoutError):
         return f"Redis at {shown} does not answer in time ({error}): try again"
@@ -168,7 +168,7 @@ def _explain(error: Exception, url: str) -> str | None:
     return f"{told}{brings if url == DEFAULT_URL else ''}"
 
 
-def _explain_certificate(text: str) -> str | None:
+def _explain_certificate(text: str, *, is_secure: bool) -> str | None:
     lower = text.lower()
     if "certificate verify failed" in lower:
         why = text[lower.index("certificate verify failed") :].split(" (_ssl")[0].rstrip(").")
@@ -177,7 +177,8 @@ def _explain_certificate(text: str) -> str | None:
         return "it wants a client's certificate: write ?ssl_certfile=..&ssl_keyfile=.."
     if "alert unknown ca" in lower or "alert bad certificate" in lower:
         return "it does not trust our certificate: check ssl_certfile="
-    if "eof occurred in violation of protocol" in lower:
-        # Its alert was not read before our next write failed.
+    # Its alert was not read before our next write failed.
+    is_reset = is_secure and "while writing to socket. connection reset by peer" in lower
+    if is_reset or "eof occurred in violation of protocol" in lower:
         return "it ended the TLS connection: does it want another ssl_certfile=, ssl_keyfile=?"
     return None

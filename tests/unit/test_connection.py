@@ -4,11 +4,12 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.connection import (
     client_connection,
     default_namespace,
     default_url,
+    explained,
     hide_password,
     url_of,
 )
@@ -172,3 +173,18 @@ def test_the_name_in_a_certificate_is_compared_unless_told_otherwise() -> None:
     assert checks("") is True
     assert checks("?ssl_check_hostname=0") is False
     assert checks("?ssl_cert_reqs=none") is False
+
+
+@pytest.mark.parametrize(
+    ("url", "is_about_tls"), [("rediss://h:1/0", True), ("redis://h:1/0", False)]
+)
+def test_a_tls_connection_that_is_reset_as_we_begin_to_talk_names_the_certificate(
+    url: str, is_about_tls: bool
+) -> None:
+    """As Python 3.13 tells of a server that has refused it, where an alert is not read before."""
+    reset = "Error 104 while writing to socket. Connection reset by peer."
+
+    with pytest.raises(ServerUnavailableError) as caught, explained(url):
+        raise redis.ConnectionError(reset)
+
+    assert ("ssl_certfile=" in str(caught.value)) == is_about_tls
