@@ -10,7 +10,7 @@ def iso(at_us: int | None) -> str | None:
     return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
 
 
-def as_typed(time: str) -> str:
+def with_unit(time: str) -> str:
     """A time that somebody typed, with its unit: seconds, if he left that out."""
     time = time.strip()
     return f"{time}s" if time[-1:].isdigit() else time

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import click
 
-from rqd.cli.instants import as_typed
+from rqd.cli.instants import with_unit
 from rqd.cli.table import plain
 from rqd.command import DEFAULT_GRACE_S
 from rqd.job import Job
@@ -45,7 +45,7 @@ def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
         click.echo(json.dumps({"id": job.id, "was": was, "status": status}, indent=2))
     else:
         told = {"stop": "told to stop" if status == "started" else status, "requeue": "requeued"}
-        told["extend"] = f"extended by {as_typed(asked.by or '')}"
+        told["extend"] = f"extended by {with_unit(asked.by or '')}"
         click.echo(f"{job.id}: {plain(told.get(action, status))}")
     return EX_STILL_RUNS if action == "stop" and asked.wait and status == "started" else 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.instants import as_typed
+from rqd.cli.instants import with_unit
 from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import Paused, pause_of, read_for, state_of
@@ -73,7 +73,7 @@ def command(
 def _pause(queue: Queue, for_: str | None) -> dict[str, Any]:
     queue.pause(read_for(for_))
     unknown = "" if queue.name in queue.connection.views.queue_names() else "; it never had a job"
-    how_long = f" for {as_typed(for_)}" if for_ else ", until it is resumed"
+    how_long = f" for {with_unit(for_)}" if for_ else ", until it is resumed"
     return {"done": f"paused{how_long}{unknown}"}
 
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from rqd.cli.instants import as_typed
+from rqd.cli.instants import with_unit
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import pause_of, read_for
 from rqd.store.keys import ALL_QUEUES
@@ -26,5 +26,5 @@ def command(url: str | None, namespace: str | None, as_json: bool, for_: str | N
     with backend(url, namespace) as there:
         suspend(there, read_for(for_))
         paused = pause_of(ALL_QUEUES, there.views.paused())
-    done = f"suspended{f' for {as_typed(for_)}' if for_ else ', until rqd resume'}"
+    done = f"suspended{f' for {with_unit(for_)}' if for_ else ', until rqd resume'}"
     click.echo(json.dumps({"done": done, **paused}, indent=2) if as_json else done)

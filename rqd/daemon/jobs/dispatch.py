@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import compress
 from operator import not_
 from typing import Any
 
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
-from rqd.daemon.jobs.admission import Admission
 from rqd.daemon.jobs.precedence import Precedence
 from rqd.daemon.jobs.reporting import Reporting
 from rqd.daemon.jobs.settling import log_ending, settlement
+from rqd.daemon.jobs.starting import Starting
 from rqd.daemon.log.log import Log, about
 from rqd.daemon.processes.children import Children
 from rqd.daemon.processes.hearing import Ended
 from rqd.daemon.processes.worker import Run
 from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.model.names import module_of
-from rqd.model.outcome import Raised, Released, Report
+from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
 from rqd.store.exchange import Settlement, Turn, TurnAnswer
@@ -48,6 +47,7 @@ class Dispatch:
         reporting: Reporting,
         log: Log,
     ) -> None:
+        self._starting = Starting(config, link, children)
         self.use(config)
         self._reporting = reporting
         self._instance = instance
@@ -86,7 +86,7 @@ class Dispatch:
     def use(self, config: Config) -> None:
         """Other settings from now on; how many jobs may be claimed stays."""
         self._config = config
-        self._admission = Admission(config)
+        self._starting.use(config)
         self._precedence = Precedence(config)
         self._look = True
 
@@ -368,39 +368,11 @@ class Dispatch:
 
     def _start(self, claim: Claim, now: float) -> None:
         self._log.debug("job claimed", **about(claim), worker=claim.worker)
-        worker = self._children.workers.by_number[claim.worker]
-        if not self._claims:
-            self._refuse(claim, Report(Released("its daemon starts no more jobs", is_usual=True)))
-        elif not worker.wanted:
-            self._refuse(claim, Report(Released("its worker was taken away", is_usual=True)))
-        elif worker.lacks_child:
-            self._refuse(claim, Report(Released("no process for it", is_usual=True)))
-        elif claim.payload is not None:
-            self._admit(claim, now)
-        else:
-            self._start_large(claim, now)
-
-    def _start_large(self, claim: Claim, now: float) -> None:
-        self._children.start_assigned(now)  # they need not wait for this one
-        store, limit = self._link.store, self._config.payload_limit_bytes
-        payload = self._link.attempt(lambda: store.fetch_payload(claim.id, limit + 1), now)
-        if payload is None:
-            self._refuse(claim, Report(Released("redis went away before its payload came")))
-        elif not payload:
-            why = "its payload is gone from Redis"
-            self._refuse(claim, Report(Raised("rqd.exceptions.DeserializationError", why, "")))
-        else:
-            self._admit(replace(claim, payload=payload), now)
-
-    def _admit(self, claim: Claim, now: float) -> None:
-        refusal = self._admission.judge(claim)
-        if refusal is None:
-            self._children.assign(claim, now)
-        else:
-            self._refuse(claim, Report(refusal))
-
-    def _refuse(self, claim: Claim, report: Report) -> None:
-        self.take([Ended(Run(claim, claim.worker), report)])
+        refusal: Outcome | None = Released("its daemon starts no more jobs", is_usual=True)
+        if self._claims:
+            refusal = self._starting.start(claim, now)
+        if refusal is not None:
+            self.take([Ended(Run(claim, claim.worker), Report(refusal))])
 
     @property
     def may_claim_no_more(self) -> bool:

@@ -23,7 +23,7 @@ from rqd.daemon.zygote.huge_pages import use_huge_pages
 from rqd.daemon.zygote.memory import fill_holes
 from rqd.daemon.zygote.serving import Zygote
 from rqd.daemon.zygote.timer import timer
-from rqd.daemon.zygote.unforkable import Unforkable
+from rqd.daemon.zygote.unforkable import ImportWatch
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -68,12 +68,12 @@ def main(
         current.allowlist = trust.allowlist
         # Each child has the file of its place there.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
-        unforkable = Unforkable()
+        watch = ImportWatch()
         for module in preload:
             __import__(module)
-            unforkable.note(module)
+            watch.note(module)
         around = _load_around(middleware, exception_handlers)
-        unforkable.note("middleware and exception handlers")
+        watch.note("middleware and exception handlers")
         take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
@@ -96,7 +96,7 @@ def main(
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     format_ = b"%d" % frames.FORMAT
-    _tell(control, encode_frame(frames.READY, *told, format_, *unforkable.told()))
+    _tell(control, encode_frame(frames.READY, *told, format_, *watch.told()))
     Zygote(control, child, stack_at_fd, kept).run()
 
 

@@ -14,8 +14,8 @@ from _socket import SOCK_STREAM, socket
 _MOST_NAMES = 8
 
 
-class Unforkable:
-    """What there is more than there was, by the module whose import has brought it."""
+class ImportWatch:
+    """Notes what there is more than there was, by the module whose import has brought it."""
 
     def __init__(self) -> None:
         self._threads = dict.fromkeys(os.listdir("/proc/self/task"), "")
