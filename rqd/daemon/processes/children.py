@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from rqd.daemon.config import Config
 from rqd.daemon.host.cgroups import GroupLimits, enter_subtree_if_asked
-from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
 from rqd.daemon.instance import Instance
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
+from rqd.daemon.processes.exits import Exits
 from rqd.daemon.processes.hearing import Ended, Hearing
 from rqd.daemon.processes.job_stacks import JobStacks
 from rqd.daemon.processes.judging import Judging
@@ -100,6 +101,9 @@ class Children:
         # Before anything is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
         self.oom_counter = OomCounter()
+        self._exits = Exits(
+            self.zygotes, self.places, self._judging, self._hearing, self.oom_counter, log
+        )
         become_subreaper()
 
     def start(self, now: float) -> None:
@@ -343,7 +347,8 @@ class Children:
                     self.has_news = True
                 self._hearing.listen(self.workers.by_number[event.worker], now)
             case Exited():
-                return self._bury(zygote, event, now)
+                worker = self.workers.by_number[event.worker]
+                return self._exits.bury(zygote, worker, event, now)
             case ForkFailed(number, error) if zygote is self.zygotes.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self.workers.by_number[number]
@@ -368,45 +373,6 @@ class Children:
         self.workers.limits = self.config.limits
         if self._subtree is not None:
             self._subtree.limits = _held(self.config)
-
-    def _bury(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
-        worker = self.workers.by_number[exited.worker]
-        child, serves = worker.child, zygote is self.zygotes.serving
-        if not serves and self.places.parents.get(worker.number) is not zygote:
-            return []  # what it had to say is known, and the place is the next one's
-        was_to_leave = child is not None and child.leave_by is not None
-        if child is not None and child.pid == exited.pid:
-            # Closing the channel takes it out of the epoll; until then its end would wake us.
-            self.places.stop_hearing(child)
-        heard = self._judging.bury(exited, zygote.rss_bytes, now)
-        if exited.status != 0 and heard:
-            run, report = heard.pop()
-            group = zygote.groups.get(worker.number)
-            heard.append((run, explain(run, report, group, self.oom_counter, now)))
-        if worker.child is None:
-            self.places.parents.pop(worker.number, None)
-        waiting: list[Ended] = []
-        if worker.wanted and not serves:
-            self.places.fill(worker, now)
-        elif worker.wanted and exited.status != 0:
-            # The zygote refills by itself only after a good exit. A child that died at its job is
-            # replaced at once; one that had not begun any would die so again and again.
-            if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
-                self.places.fill(worker, now)
-            else:
-                number, status = worker.number, exited.status
-                stack = zygote.stacks[worker.number].take()
-                self._log.warning(
-                    "an idle child died",
-                    worker=number,
-                    pid=exited.pid,
-                    status=status,
-                    traceback=stack,
-                )
-                self.places.fill_later(worker, now)
-                died = Released("its process died before it took the job")
-                waiting = _put_back(worker.free_unsent(), died)
-        return self._hearing.end_all(worker, zygote, heard, now) + waiting
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """The zygote is gone: its children are killed, what they had is put back."""
@@ -436,11 +402,6 @@ def _put_back(runs: list[Run], why: Released) -> list[Ended]:
 
 def _no_process(error: object) -> Released:
     return Released(f"no process for it: {error}")
-
-
-def _has_died_idle(run: Run, report: Report) -> bool:
-    """True for a job that its process has not read before it died; not for one that was killed."""
-    return isinstance(report.outcome, Released) and run.verdict is None
 
 
 def _held(config: Config) -> GroupLimits:
