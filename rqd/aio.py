@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, overload
 
 import rqd.job
 import rqd.queue
 from rqd.connection import Connection, backend_for
 from rqd.drafts import delay_us_of, due_us_of
 from rqd.job import JobStatus
+from rqd.job_facts import R
 from rqd.job_lookup import no_such_job
 from rqd.model.errors import InvalidCallError, WaitTimeoutError
 from rqd.options import PLAINLY, EnqueueData, Sending, split_call
 from rqd.results import Result
 from rqd.store.aio import close_connections
-
-R = TypeVar("R")
 
 __all__ = ["Job", "Queue", "close"]
 
@@ -131,11 +130,31 @@ class Queue:
         datas = list(job_datas)
         return await self._enqueue(datas) if datas else []
 
+    @overload
+    async def enqueue_at(
+        self, at: datetime, f: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    async def enqueue_at(
+        self, at: datetime, f: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    async def enqueue_at(self, at: datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     async def enqueue_at(self, at: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """As `rqd.Queue.enqueue_at`."""
         data, sending = split_call(f, args, kwargs)
         return (await self._enqueue([data], sending, due_us=due_us_of(at)))[0]
 
+    @overload
+    async def enqueue_in(
+        self, delay: timedelta, f: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    async def enqueue_in(
+        self, delay: timedelta, f: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    async def enqueue_in(self, delay: timedelta, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     async def enqueue_in(self, delay: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """As `rqd.Queue.enqueue_in`."""
         data, sending = split_call(f, args, kwargs)

@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rqd import job_actions, running
 from rqd.absent import absent
 from rqd.command import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency
-from rqd.job_facts import JobFacts, instant
+from rqd.job_facts import JobFacts, R, instant
 from rqd.job_lookup import ended_record, fetch_record, own_record
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from rqd.callbacks import Callback as Callback
     from rqd.model.errors import NoSuchJobError as NoSuchJobError
     from rqd.model.retry import Retry as Retry
-
-R = TypeVar("R")
 
 # RQ's users import these from here, too. They are loaded for who does: the first one needs jobs.
 _ELSEWHERE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.dependency import parents_in
@@ -15,7 +15,15 @@ from rqd.model.records import JobRecord, JobStatus
 from rqd.model.repeat import REPEATS, RepeatTerm
 from rqd.model.terms import read_tally, read_terms
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    # A plain `Job`, as in code that was written for RQ, is a `Job[Any]` (PEP 696).
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 
 class JobFacts(Generic[R]):

@@ -182,6 +182,20 @@ class Queue:
             datas = in_group(datas, check_job_id(group_id, "group name"))
         return self._enqueue(datas, sending=sending) if datas else []
 
+    @overload
+    def enqueue_at(
+        self,
+        datetime: Datetime,
+        f: Callable[..., Coroutine[Any, Any, R]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_at(
+        self, datetime: Datetime, f: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_at(self, datetime: Datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue when its time comes, at once if that is over.
 
@@ -192,6 +206,22 @@ class Queue:
         data, sending = split_call(f, args, kwargs)
         return self._enqueue([data], due_us=due_us, sending=sending)[0]
 
+    @overload
+    def enqueue_in(
+        self,
+        time_delta: timedelta,
+        func: Callable[..., Coroutine[Any, Any, R]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_in(
+        self, time_delta: timedelta, func: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_in(
+        self, time_delta: timedelta, func: str, *args: Any, **kwargs: Any
+    ) -> Job[Any]: ...
     def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue after this time, by Redis' clock; at once if it is negative.
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 SNIPPET = """
+from datetime import UTC, datetime, timedelta
+
+import rqd.aio
 from rqd import Queue
 from rqd.decorators import job
 from rqd.job import Job
@@ -25,10 +28,19 @@ reveal_type(Queue().enqueue(f, 1).return_value())
 reveal_type(Queue().enqueue(g, 1))
 reveal_type(Queue().enqueue(C().m, 1))
 reveal_type(Queue().enqueue("m.f", 1))
+reveal_type(Queue().enqueue_in(timedelta(1), f, 1))
+reveal_type(Queue().enqueue_at(datetime.now(UTC), g, 1))
 reveal_type(h.delay(1, word="a"))
 reveal_type(h.enqueue(1, job_id="a"))
 reveal_type(h(1))
 reveal_type(a.delay(1))
+
+async def there(queue: rqd.aio.Queue) -> None:
+    reveal_type(await queue.enqueue_in(timedelta(1), f, 1))
+
+def report(job: Job, other: rqd.aio.Job) -> None:
+    reveal_type((job.return_value(), other.handle))
+
 h.delay("no")
 h.delay()
 h.delay(1, words="no")
@@ -40,10 +52,14 @@ REVEALED = [
     "rqd.job.Job[str]",
     "rqd.job.Job[bytes]",
     "rqd.job.Job[Any]",
+    "rqd.job.Job[int]",
+    "rqd.job.Job[str]",
     "rqd.job.Job[float]",
     "rqd.job.Job[float]",
     "float",
     "rqd.job.Job[str]",
+    "rqd.aio.Job[int]",
+    "tuple[Any | None, rqd.job.Job[Any]]",
 ]
 
 
