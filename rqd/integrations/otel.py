@@ -7,14 +7,15 @@ An enqueue inside a span carries the context by itself, in the job's terms; unde
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from threading import Thread
 from typing import Any
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import _logs, context, propagate, trace
 
 from rqd import __version__
 from rqd.integrations import FLUSH_S, flush_to_the_end
 from rqd.model.around import RunningJob
+from rqd.model.errors import RetryLater
 
 
 def carried() -> dict[str, str]:
@@ -27,8 +28,22 @@ def carried() -> dict[str, str]:
 
 
 def span(job: RunningJob, call: Callable[[], Any]) -> Any:
-    """Runs the job in a span of its own, which says how it failed if it did, and exports that."""
+    """Runs the job in a span of its own, which says how it failed if it did, and exports that.
+
+    The baggage of the enqueue is the job's, too. What the job logs by OpenTelemetry is exported
+    likewise. Both together take two seconds at most, or a little more in a job that timed out.
+    """
     carrier = job.terms.get("trace")
+    carried_on = propagate.extract(carrier if isinstance(carrier, dict) else {})
+    token = context.attach(carried_on)
+    try:
+        return _run_in_span(job, call)
+    finally:
+        context.detach(token)
+        flush_to_the_end(_flush)
+
+
+def _run_in_span(job: RunningJob, call: Callable[[], Any]) -> Any:
     attributes: dict[str, str | int] = {
         "messaging.system": "rqd",
         "messaging.operation.type": "process",
@@ -36,16 +51,27 @@ def span(job: RunningJob, call: Callable[[], Any]) -> Any:
         "messaging.message.id": job.id or "",
         "rqd.attempt": job.attempt,
     }
-    try:
-        with trace.get_tracer("rqd", __version__).start_as_current_span(
-            job.func_name,
-            context=propagate.extract(carrier if isinstance(carrier, dict) else {}),
-            kind=trace.SpanKind.CONSUMER,
-            attributes=attributes,
-        ):
+    with trace.get_tracer("rqd", __version__).start_as_current_span(
+        job.func_name, kind=trace.SpanKind.CONSUMER, attributes=attributes
+    ):
+        try:
             return call()
-    finally:
-        # The API alone has no provider that could be flushed.
-        flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+        except RetryLater as error:
+            wish = error  # no error, which a span would take it for if it passed through
+    raise wish
+
+
+def _flush() -> None:
+    # In a thread, as `force_flush` heeds no timeout: of a collector that is away exporters try for
+    # ten seconds and more, and meanwhile the job would still run.
+    thread = Thread(target=_flush_providers, daemon=True)
+    thread.start()
+    thread.join(FLUSH_S)
+
+
+def _flush_providers() -> None:
+    for provider in (trace.get_tracer_provider(), _logs.get_logger_provider()):
+        # The API alone has none that could be flushed.
+        flush = getattr(provider, "force_flush", None)
         if flush is not None:
-            flush_to_the_end(partial(flush, int(FLUSH_S * 1000)))
+            flush()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import sentry_sdk
+from sentry_sdk.utils import event_from_exception
 
 from rqd.integrations import FLUSH_S, flush_to_the_end
 from rqd.model.around import RunningJob
@@ -28,6 +29,9 @@ def report(job: RunningJob, call: Callable[[], Any]) -> Any:
     among the variables of a traceback.
     """
     with sentry_sdk.isolation_scope() as scope:
+        # What was before the job, in this process or in the zygote, has nothing to do with it.
+        scope.clear_breadcrumbs()
+        scope.set_new_propagation_context()
         scope.set_transaction_name(job.func_name, source="task")
         scope.set_tag("rqd.queue", job.origin)
         scope.set_tag("rqd.job", job.id)
@@ -37,7 +41,15 @@ def report(job: RunningJob, call: Callable[[], Any]) -> Any:
         except (RetryLater, JobStoppedException):
             raise  # a wish of the job's or of somebody's, and no error
         except BaseException as error:
-            sentry_sdk.capture_exception(error)
+            _capture(error)
             raise
         finally:
             flush_to_the_end(partial(sentry_sdk.flush, FLUSH_S))
+
+
+def _capture(error: BaseException) -> None:
+    options = sentry_sdk.get_client().options
+    # Nobody has handled it: alerts and lists in Sentry ask for that.
+    mechanism = {"type": "rqd", "handled": False}
+    event, hint = event_from_exception(error, client_options=options, mechanism=mechanism)
+    sentry_sdk.capture_event(event, hint=hint)

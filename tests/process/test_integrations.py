@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from rqd import Queue
+from rqd import Callback, Queue
+from rqd.job import Job
 from rqd.model.terms import read_terms
 from tests import jobs
 from tests.daemons import StartDaemon
+from tests.waiting import eventually
 
 WAIT_S = 15.0
 
@@ -69,7 +71,28 @@ def test_sentry_has_an_event_of_each_error_before_the_child_leaves(
     assert first["transaction"] == "tests.jobs.fail"
     assert first["tags"]["rqd.job"] == bad.id
     assert first["tags"]["rqd.queue"] == "default"
+    assert first["exception"]["values"][-1]["mechanism"]["handled"] is False
     assert second["exception"]["values"][-1]["type"] == "JobTimeoutException"
+
+
+def test_sentry_events_of_jobs_that_share_a_process_have_nothing_else_in_common(
+    start_daemon: StartDaemon, queue: Queue, tracker: Tracker
+) -> None:
+    start_daemon(
+        *("--middleware", "rqd.integrations.sentry.report"),
+        *("--workers", "1", "--jobs-per-child", "9"),
+        env={"SENTRY_DSN": tracker.dsn},
+    )
+    # What a callback is called with is asked of Redis, which sentry-sdk notes as a breadcrumb.
+    first = queue.enqueue(jobs.fail, on_failure=Callback("tests.around.fail_to_report"))
+    assert first.wait(WAIT_S).callback_ids
+    (callback_id,) = first.callback_ids
+    for job in (Job.fetch(callback_id, queue.connection), queue.enqueue(jobs.fail)):
+        assert job.latest_result(timeout=WAIT_S)
+    events = tracker.events
+    assert len(events) == 3
+    assert len({event["contexts"]["trace"]["trace_id"] for event in events}) == 3
+    assert events[-1].get("breadcrumbs", {}).get("values", []) == []
 
 
 def test_a_jobs_span_has_the_span_of_its_enqueue_as_parent(
@@ -100,5 +123,55 @@ def test_a_jobs_span_has_the_span_of_its_enqueue_as_parent(
     assert read_terms(outside._record.terms) == {}
 
 
+def test_the_baggage_of_an_enqueue_is_there_in_its_job(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    from opentelemetry import baggage, context
+    from opentelemetry.sdk.trace import TracerProvider
+
+    start_daemon(
+        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
+        *("--workers", "1", "--jobs-per-child", "9"),
+        env={"RQD_TEST_SPANS": str(tmp_path / "spans"), "PYTHONPATH": ""},
+    )  # fmt: skip
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    with TracerProvider().get_tracer("tests").start_as_current_span("request"):
+        inside = queue.enqueue("opentelemetry.baggage.get_baggage", "tenant")
+    context.detach(token)
+    outside = queue.enqueue("opentelemetry.baggage.get_baggage", "tenant")
+    told = [job.latest_result(timeout=WAIT_S) for job in (inside, outside)]
+    assert [result and result.return_value for result in told] == ["acme", None]
+
+
+def test_a_wish_to_run_again_is_no_error_of_a_span(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans"
+    start_daemon(
+        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
+        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
+    )  # fmt: skip
+    queue.enqueue("tests.traced.ask_again_later")
+    (span,) = eventually(lambda: read_spans(path), WAIT_S)
+    assert span["status"]["status_code"] == "UNSET"
+    assert span["events"] == []
+
+
+@pytest.mark.parametrize("jobs_per_child", [1, 9])
+def test_a_collector_that_hangs_holds_no_job_for_long(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, jobs_per_child: int
+) -> None:
+    start_daemon(
+        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
+        *("--workers", "1", "--jobs-per-child", str(jobs_per_child)),
+        env={"RQD_TEST_SPANS": str(tmp_path / "spans"), "RQD_TEST_HANGS": "1", "PYTHONPATH": ""},
+    )  # fmt: skip
+    told = [queue.enqueue(jobs.multiply, 2, 3, job_timeout=limit) for limit in (600, 1)]
+    results = [job.latest_result(timeout=WAIT_S) for job in told]
+    assert [result and result.return_value for result in results] == [6, 6]
+
+
 def read_spans(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text().splitlines()]
