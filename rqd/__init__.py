@@ -51,6 +51,15 @@ _HOME = {
     "use_redis": "rqd.connection",
 }
 
+# Modules that `import rq` makes attributes of it: `rqd.job.Job` is written, and it would depend on
+# who else has imported the module by then.
+_MODULES = frozenset(
+    {
+        *("command", "exceptions", "group", "job", "queue", "registry", "results"),
+        *("serializers", "suspension", "timeouts", "worker"),
+    }
+)
+
 # Written out: what type checkers and linters read. tests/client holds it and _HOME together.
 __all__ = [
     "Callback",
@@ -76,10 +85,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if home := _HOME.get(name):
+    if name in _HOME or name in _MODULES:
         import importlib  # noqa: PLC0415 - `import rqd` alone shall load nothing
 
-        return getattr(importlib.import_module(home), name)
+        if name in _MODULES:
+            return importlib.import_module(f"rqd.{name}")
+        return getattr(importlib.import_module(_HOME[name]), name)
     from rqd.absent import absent  # noqa: PLC0415 - as above
 
     raise absent("rqd", name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,10 @@ OPTIONS = (
     "job_timeout description result_ttl ttl failure_ttl depends_on job_id at_front meta retry"
     " repeat on_success on_failure on_stopped rate_limit webhooks unique"
 )
+# What `import rq` alone makes an attribute of it: `rq.job.Job.fetch(..)` is how many write it.
+AFTER_THE_IMPORT = (
+    "command exceptions group job queue registry results serializers suspension timeouts worker"
+)
 NOT_HERE = {
     "rqd.Connection": "`Connection`",
     "rqd.VERSION": "`VERSION`",
@@ -165,6 +171,20 @@ def test_a_name_of_rqs_is_where_it_is_looked_for_or_explained(name: str) -> None
     else:
         assert not is_there(name), "it is there: take it off the list"
         assert explained in PAGE.read_text()
+
+
+@pytest.mark.parametrize("module", AFTER_THE_IMPORT.split())
+def test_a_module_is_there_once_the_package_is_imported(module: str) -> None:
+    # In a process of its own: whatever imports the module sets the attribute, too.
+    looked_up = subprocess.run(
+        [sys.executable, "-c", f"import rqd; print(rqd.{module}.__name__)"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (looked_up.stdout, looked_up.stderr) == (f"rqd.{module}\n", "")
 
 
 @pytest.mark.parametrize("function", PARAMETERS)
