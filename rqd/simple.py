@@ -71,6 +71,14 @@ def handlers_given(
     return list(handlers or ())
 
 
+def name_in_module(function: Callable[..., Any] | str) -> str:
+    """The name by which a daemon finds it. Raises InvalidCallError, ConfigurationError."""
+    name, instance = name_function(function)
+    if instance is not None:
+        raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
+    return name
+
+
 def precedence_of(strategy: str) -> str:
     """What `--precedence` calls RQ's `dequeue_strategy`. Raises ConfigurationError."""
     if (found := _PRECEDENCES.get(strategy)) is None:
@@ -117,8 +125,8 @@ class SimpleWorker:
         self.name = name
         handlers = handlers_given(exception_handlers)
         self._own = {
-            "exception_handlers": tuple(name_function(handler)[0] for handler in handlers),
-            "middleware": tuple(name_function(layer)[0] for layer in middleware or ()),
+            "exception_handlers": tuple(map(name_in_module, handlers)),
+            "middleware": tuple(map(name_in_module, middleware or ())),
         }
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -132,17 +140,20 @@ class SimpleWorker:
     def work(
         self,
         burst: bool = True,
+        logging_level: str | int | None = None,  # noqa: ARG002 - RQ's, in RQ's order
+        date_format: str | None = None,  # noqa: ARG002 - RQ's
+        log_format: str | None = None,  # noqa: ARG002 - RQ's
         max_jobs: int | None = None,
         max_idle_time: float | None = None,  # noqa: ARG002 - RQ's; it is never idle
+        with_scheduler: bool = False,  # noqa: ARG002 - RQ's
         dequeue_strategy: str = "default",
-        **rqs: Any,
     ) -> bool:
         """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
 
-        `dequeue_strategy` as for `Worker.work`, `rqs` as for the class. Raises ConfigurationError
-        for `burst=False`: what goes on for ever is `Worker(..).work_forever()`, or `rqd start`.
+        `dequeue_strategy` as for `Worker.work`; the rest is RQ's, and means nothing here. Raises
+        ConfigurationError for `burst=False`: what goes on for ever is `Worker(..).work_forever()`,
+        or `rqd start`.
         """
-        check_rqs(rqs)
         if not burst:
             raise ConfigurationError(
                 "SimpleWorker works until its queues are empty: for more write Worker(..), or run"

@@ -17,7 +17,6 @@ from rqd.absent import absent
 from rqd.connection import Connection
 from rqd.daemon.foreground import run_in_foreground
 from rqd.live import LiveWorker, WorkerStatus, live_workers
-from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.queue import Queue
 from rqd.simple import (
@@ -25,6 +24,7 @@ from rqd.simple import (
     check_rqs,
     check_subclass,
     handlers_given,
+    name_in_module,
     precedence_of,
     queues_given,
 )
@@ -70,8 +70,8 @@ class Worker:
         self.workers = workers
         self.preload = list(preload)
         handlers = handlers_given(exception_handlers)
-        self._own = [("--exception-handler", _name_of(handler)) for handler in handlers]
-        self._own += [("--middleware", _name_of(layer)) for layer in middleware or ()]
+        self._own = [("--exception-handler", name_in_module(handler)) for handler in handlers]
+        self._own += [("--middleware", name_in_module(layer)) for layer in middleware or ()]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -102,11 +102,13 @@ class Worker:
     def work(
         self,
         burst: bool = True,
+        logging_level: str | int | None = None,
+        date_format: str | None = None,  # noqa: ARG002 - RQ's, as its place among the arguments is
+        log_format: str | None = None,  # noqa: ARG002 - as date_format
         max_jobs: int | None = None,
         max_idle_time: float | None = None,
+        with_scheduler: bool = False,  # noqa: ARG002 - as date_format
         dequeue_strategy: str = "default",
-        logging_level: str | int | None = None,
-        **rqs: Any,
     ) -> bool:
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
@@ -117,7 +119,6 @@ class Worker:
         starts scheduled jobs at their time, and has its own log. Returns True if the daemon ended
         well. Raises RqdError if it could not start.
         """
-        check_rqs(rqs)
         extra = ["--burst"] if burst else []
         if max_jobs is not None:
             extra += ["--max-jobs", str(max_jobs)]
@@ -162,14 +163,6 @@ def _level_of(level: str | int) -> str:
         raise ConfigurationError(f"logging_level {level!r}: write debug, info, warning or error")
     at_most = [name for least, name in _LEVELS if number <= least]
     return at_most[0] if at_most else "error"
-
-
-def _name_of(function: Callable[..., Any] | str) -> str:
-    """The name by which the daemon finds it. Raises InvalidCallError, ConfigurationError."""
-    name, instance = name_function(function)
-    if instance is not None:
-        raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
-    return name
 
 
 if not TYPE_CHECKING:  # type checkers know what is there, and what is not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 from datetime import timedelta
@@ -195,6 +196,22 @@ def test_a_simple_worker_has_exception_handlers_and_middleware(backend: Backend)
     SimpleWorker(Queue(), exception_handlers=[work.note_error], middleware=[work.note_call]).work()
 
     assert work.told == ["a", "a: no luck"]
+
+
+def test_a_handler_that_is_a_method_of_an_instance_is_refused_by_its_name(backend: Backend) -> None:
+    kinds: list[Any] = [SimpleWorker, Worker]
+    for kind in kinds:
+        with pytest.raises(ConfigurationError, match=r"Greeter.*is no module's function"):
+            kind("low", exception_handlers=[work.Greeter("hi").greet])
+
+
+def test_works_arguments_stand_in_rqs_order(backend: Backend) -> None:
+    order = list(inspect.signature(Worker.work).parameters)
+
+    assert order == list(inspect.signature(SimpleWorker.work).parameters)
+    assert order[:4] == ["self", "burst", "logging_level", "date_format"]
+    Queue("low").enqueue(work.multiply, 1, job_id="a")
+    assert SimpleWorker("low").work(True, "WARNING", "%H:%M", "%(message)s", 1, None, False)
 
 
 def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Backend) -> None:
