@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rqd import job_actions, running
 from rqd.absent import absent
@@ -21,7 +21,7 @@ from rqd.job_facts import JobFacts, R, instant
 from rqd.job_lookup import ended_record, fetch_record, own_record
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
-from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
+from rqd.model.errors import ConfigurationError, InvalidJobOperation, WaitTimeoutError
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
 from rqd.results import Result
@@ -52,11 +52,28 @@ __all__ = [
 ]
 
 
+# What RQ's worker calls on a job, and so what subclasses of RQ's override.
+_HOOKS = frozenset(
+    {
+        *("perform", "_execute", "prepare_for_execution", "cleanup"),
+        *("execute_success_callback", "execute_failure_callback", "execute_stopped_callback"),
+    }
+)
+
+
 class Job(JobFacts[R]):
     """A handle on one job. Its attributes are as of the last `refresh`; `get_status` asks anew.
 
     Instants are aware datetimes in UTC, to the microsecond, by Redis' clock.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if hooks := sorted(_HOOKS & {name for one in cls.__mro__ for name in vars(one)}):
+            raise ConfigurationError(
+                f"{cls.__name__}.{hooks[0]}() would never be called: a job is its func, called by"
+                " the daemon; write middleware= for what goes round each call"
+            )
 
     # -- finding jobs
 
@@ -88,13 +105,13 @@ class Job(JobFacts[R]):
         id: str,  # noqa: A002 - RQ's name
         connection: Connection = None,
         serializer: str | Serializer | None = None,
-    ) -> Job[Any]:
-        """The job of this id. Raises NoSuchJobError if there is none.
+    ) -> Self:
+        """The job of this id, of the class that is asked. Raises NoSuchJobError if there is none.
 
         The job knows its serializer; with one given here, no other is used to read it.
         """
         backend = backend_for(connection)
-        return Job(fetch_record(backend, id), backend, _insisted(serializer))
+        return cls(fetch_record(backend, id), backend, _insisted(serializer))
 
     @classmethod
     def fetch_many(
@@ -102,7 +119,7 @@ class Job(JobFacts[R]):
         job_ids: Iterable[str],
         connection: Connection = None,
         serializer: str | Serializer | None = None,
-    ) -> list[Job[Any] | None]:
+    ) -> list[Self | None]:
         """The jobs of these ids in one round trip, None for each that doesn't exist.
 
         `serializer` as for `fetch`.
@@ -110,7 +127,7 @@ class Job(JobFacts[R]):
         insisted = _insisted(serializer)
         backend = backend_for(connection)
         found = backend.views.jobs([*job_ids])
-        return [Job(record, backend, insisted) if record else None for record in found]
+        return [cls(record, backend, insisted) if record else None for record in found]
 
     @classmethod
     def exists(cls, job_id: str, connection: Connection = None) -> bool:

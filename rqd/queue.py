@@ -58,6 +58,12 @@ class Queue:
     that a module may make its queues before the application, or a test, says which.
     """
 
+    job_class = Job  # for who asks; it can't be another
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _check_job_class(cls.job_class)
+
     def __init__(
         self,
         name: str = "default",
@@ -73,11 +79,7 @@ class Queue:
 
         `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
         """
-        if job_class not in (None, Job, "rqd.job.Job"):
-            raise ConfigurationError(
-                f"job_class={job_class!r}: a queue's jobs are rqd.job.Job; write functions that"
-                " take one instead of methods"
-            )
+        _check_job_class(job_class)
         self.name = check_queue_name(name)
         self.is_async = is_async
         self._given = None if connection is None else backend_for(connection)
@@ -464,6 +466,15 @@ class Queue:
         if sending.waits:
             durability = replace(durability, **sending.waits)
         return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
+
+
+def _check_job_class(given: Any) -> None:
+    """Raises ConfigurationError for a class of jobs that is not rqd's own."""
+    if given not in (None, Job, "rqd.job.Job"):
+        raise ConfigurationError(
+            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
+            " instead of methods"
+        )
 
 
 def _id_of(job_or_id: Job[Any] | str) -> str:

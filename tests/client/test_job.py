@@ -361,3 +361,27 @@ def test_the_current_job_is_none_outside_and_the_job_itself_inside(backend: Back
 
     assert job.return_value() == job.id
     assert get_current_job() is None
+
+
+class Labelled(Job[Any]):
+    @property
+    def label(self) -> str:
+        return f"{self.origin}/{self.id}"
+
+
+def test_a_class_with_members_of_its_own_is_what_its_fetches_return(backend: Backend) -> None:
+    Queue("low").enqueue(work.multiply, 1, job_id="a")
+
+    found, missing = Labelled.fetch_many(["a", "b"])
+
+    assert found is not None
+    assert (Labelled.fetch("a").label, found.label, missing) == ("low/a", "low/a", None)
+
+
+def test_a_class_of_jobs_with_a_method_that_nobody_would_call_is_refused() -> None:
+    def perform(self: Any) -> None: ...
+
+    with pytest.raises(
+        ConfigurationError, match=r"Own.perform\(\) would never be called: .*middleware="
+    ):
+        type("Own", (Job,), {"perform": perform})

@@ -170,6 +170,13 @@ def test_a_signed_job_is_enqueued_again_under_our_own_signature(backend: Backend
     assert (Job.fetch("a").args, Job.fetch("a").meta) == ((2,), {"n": 1})
 
 
+def test_a_queue_class_that_names_a_job_class_of_its_own_is_refused(backend: Backend) -> None:
+    assert Queue.job_class is Job
+    type("Plain", (Queue,), {"job_class": Job})
+    with pytest.raises(ConfigurationError, match="a queue's jobs are"):
+        type("Own", (Queue,), {"job_class": type("OwnJob", (Job,), {})})
+
+
 def test_a_job_class_of_ones_own_is_refused(backend: Backend) -> None:
     Queue(job_class=Job)
     with pytest.raises(ConfigurationError, match="a queue's jobs are"):
