@@ -93,6 +93,8 @@ PARAMETERS = {
     "rqd.SimpleWorker.work": "burst max_jobs max_idle_time dequeue_strategy",
     "rqd.Worker": "queues name connection exception_handlers",
     "rqd.Worker.work": "burst max_jobs max_idle_time",
+    "rqd.worker_pool.WorkerPool": "queues connection num_workers worker_class exception_handlers",
+    "rqd.worker_pool.WorkerPool.start": "burst logging_level",
     "rqd.Retry": "max interval",
     "rqd.Repeat": "times interval",
     "rqd.RateLimit": "key concurrency",
@@ -122,7 +124,6 @@ NOT_HERE = {
     "rqd.worker.HerokuWorker": "`HerokuWorker`",
     "rqd.worker.RandomWorker": "`RandomWorker`",
     "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
-    "rqd.worker_pool": "`WorkerPool`",
     "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
     "rqd.exceptions.InvalidJobOperationError": "`InvalidJobOperationError`",
     "rqd.exceptions.TimeoutFormatError": "`TimeoutFormatError`",
@@ -211,7 +212,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         _ = rqd.Nothing
 
 
-@pytest.mark.parametrize("name", [name for name in NOT_HERE if name != "rqd.worker_pool"])
+@pytest.mark.parametrize("name", NOT_HERE)
 def test_who_imports_what_rq_alone_has_reads_what_to_write_instead(name: str) -> None:
     module, _, short = name.rpartition(".")
 

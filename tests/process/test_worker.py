@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
+from rqd.exceptions import ConfigurationError
+from rqd.worker_pool import WorkerPool
 from tests import jobs
 from tests.daemons import ROOT
 from tests.processes import bound_to_pytest, found_first
@@ -26,11 +29,18 @@ use_redis({url!r})
 worker = Worker(map(Queue, ["high", "normal", "low"]))
 sys.exit(0 if worker.{call} else 1)
 """
+POOL = """
+from rqd import Queue, SimpleWorker, use_redis
+from rqd.worker_pool import WorkerPool
+use_redis({url!r})
+pool = WorkerPool(["high", Queue("low")], num_workers=2, worker_class=SimpleWorker)
+pool.{call}
+"""
 
 
-def start(url: str, call: str, tmp_path: Path) -> subprocess.Popen[str]:
+def start(url: str, call: str, tmp_path: Path, text: str = SCRIPT) -> subprocess.Popen[str]:
     script = tmp_path / "worker.py"
-    script.write_text(SCRIPT.format(url=url, call=call))
+    script.write_text(text.format(url=url, call=call))
     with (tmp_path / "log").open("w") as log:
         return subprocess.Popen(
             [sys.executable, str(script)],
@@ -73,6 +83,34 @@ def test_work_ends_by_itself_after_so_many_jobs_or_so_long_without_any(
 
     assert start(there.url, "work(False, max_idle_time=0.5)", tmp_path).wait(LIMIT_S) == 0
     assert enqueued[2].is_finished
+
+
+def test_a_pool_runs_as_many_jobs_at_once_until_it_is_told_to_stop(
+    there: Backend, tmp_path: Path, fifo: str
+) -> None:
+    pool = start(there.url, "start()", tmp_path, POOL)
+    fifos = {"high": fifo, "low": str(tmp_path / "second")}
+    os.mkfifo(fifos["low"])
+    held = [Queue(name, there).enqueue(jobs.hold, fifos[name]) for name in fifos]
+    eventually(lambda: all(job.is_started for job in held), LIMIT_S)
+    for path in fifos.values():
+        Path(path).write_text("")
+    assert [job.wait(LIMIT_S).result for job in held] == ["done", "done"]
+    pool.send_signal(signal.SIGTERM)
+    assert pool.wait(LIMIT_S) == 0
+
+
+def test_a_pool_with_burst_returns_when_the_queues_are_empty(
+    there: Backend, tmp_path: Path
+) -> None:
+    job = Queue("low", there).enqueue(jobs.multiply, 3, 4)
+    assert (
+        start(there.url, "start(burst=True, logging_level='ERROR')", tmp_path, POOL).wait(LIMIT_S)
+        == 0
+    )
+    assert job.is_finished
+    with pytest.raises(ConfigurationError, match="worker_class="):
+        WorkerPool("low", there, worker_class=dict)  # type: ignore[arg-type]  # what is refused
 
 
 def test_the_daemon_stops_when_its_caller_is_killed(there: Backend, tmp_path: Path) -> None:
