@@ -8,6 +8,7 @@ from __future__ import annotations
 _CONNECTIONS = "call use_redis(..) once, or hand connection= to Queue, Worker and Job.fetch"
 _LIVES = "every daemon starts jobs from a clean process and stops in order: write Worker"
 _STRATEGY = "write Worker(..).work(dequeue_strategy=..)"
+_STOPS = "a job that a stop cuts short goes back to its queue by itself: leave it out"
 _TIMEOUTS = "a job's time limit needs no class of its own: leave it out"
 
 _INSTEAD = {
@@ -25,6 +26,9 @@ _INSTEAD = {
     "TimerDeathPenalty": _TIMEOUTS,
     "UnixSignalDeathPenalty": _TIMEOUTS,
     "BaseTimeoutException": "write JobTimeoutException",
+    "HorseMonitorTimeoutException": _TIMEOUTS,
+    "ShutDownImminentException": _STOPS,
+    "StopRequested": _STOPS,
     "InvalidJobDependency": "write NoSuchJobError",
     "InvalidJobOperationError": "write InvalidJobOperation",
     "TimeoutFormatError": "write ConfigurationError",

@@ -29,7 +29,7 @@ MODULES = {
     "rqd.decorators": "job",
     "rqd.exceptions": "AbandonedJobError DeserializationError DuplicateJobError"
     " InvalidJobDependency InvalidJobOperation InvalidJobOperationError NoSuchGroupError"
-    " NoSuchJobError TimeoutFormatError",
+    " NoSuchJobError ShutDownImminentException StopRequested TimeoutFormatError",
     "rqd.group": "Group",
     "rqd.job": "Callback Dependency Job JobStatus NoSuchJobError Retry cancel_job get_current_job"
     " requeue_job",
@@ -39,10 +39,10 @@ MODULES = {
     "rqd.results": "Result",
     "rqd.serializers": "DefaultSerializer JSONSerializer PickleSerializer resolve_serializer",
     "rqd.suspension": "is_suspended resume suspend",
-    "rqd.timeouts": "BaseDeathPenalty BaseTimeoutException JobTimeoutException"
-    " TimerDeathPenalty UnixSignalDeathPenalty",
+    "rqd.timeouts": "BaseDeathPenalty BaseTimeoutException HorseMonitorTimeoutException"
+    " JobTimeoutException TimerDeathPenalty UnixSignalDeathPenalty",
     "rqd.worker": "DequeueStrategy HerokuWorker RandomWorker RoundRobinWorker SimpleWorker"
-    " SpawnWorker Worker WorkerStatus",
+    " SpawnWorker StopRequested Worker WorkerStatus",
     "rqd.worker_pool": "WorkerPool",
 }
 MEMBERS = {
@@ -126,6 +126,10 @@ NOT_HERE = {
     "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
     "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
     "rqd.exceptions.InvalidJobOperationError": "`InvalidJobOperationError`",
+    "rqd.exceptions.ShutDownImminentException": "`ShutDownImminentException`",
+    "rqd.exceptions.StopRequested": "`StopRequested`",
+    "rqd.worker.StopRequested": "`StopRequested`",
+    "rqd.timeouts.HorseMonitorTimeoutException": "`HorseMonitorTimeoutException`",
     "rqd.exceptions.TimeoutFormatError": "`TimeoutFormatError`",
     "rqd.timeouts.BaseDeathPenalty": "`BaseDeathPenalty`",
     "rqd.timeouts.BaseTimeoutException": "`BaseTimeoutException`",
