@@ -16,6 +16,8 @@ from rqd.signatures import sign_meta
 
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
+# What RQ's registries and queues do with one that waits for its time or for others.
+RUN_NOW = "to run one now that waits, cancel it and then requeue it"
 
 
 def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) -> None:
@@ -39,8 +41,10 @@ def requeue(backend: Backend, job_id: str, at_front: bool) -> None:
     found = backend.store.requeue(job_id, at_front)
     _check_found(found, job_id)
     if found not in _TO_REQUEUE:
+        waits = found in (JobStatus.SCHEDULED, JobStatus.DEFERRED)
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a failed, stopped or canceled job can be requeued"
+            f"{f'; {RUN_NOW}' if waits else ''}"
         )
 
 

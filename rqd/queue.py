@@ -15,10 +15,11 @@ from typing import Any, TypeVar, overload
 from rqd.connection import Backend, Connection, backend_for
 from rqd.drafts import Drafting, delay_us_of, due_us_of, record_of
 from rqd.job import Job
+from rqd.job_actions import RUN_NOW
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.contracts import Serializer
 from rqd.model.durability import Durability
-from rqd.model.errors import ConfigurationError, InvalidCallError
+from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
@@ -275,7 +276,12 @@ class Queue:
         if waits:
             raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
         new = signed(job.renewed(self.name, at_front), self._backend)
-        now_us = self._send([new], sending)
+        try:
+            now_us = self._send([new], sending)
+        except DuplicateJobError as error:
+            if error.job_id != job.id:  # another one has its unique key
+                raise
+            raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
         if new.holder_id:
             return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
         job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))

@@ -12,6 +12,7 @@ from rqd.exceptions import (
     ConfigurationError,
     DuplicateJobError,
     InvalidCallError,
+    InvalidJobOperation,
     NoSuchJobError,
 )
 from rqd.group import Group
@@ -128,6 +129,20 @@ def test_a_created_job_is_in_redis_once_it_is_enqueued(backend: Backend) -> None
         Queue("low").enqueue_job(made[0])
     perform(backend, "low")
     assert [job.return_value() for job in made] == [6, 4]
+
+
+def test_who_would_run_a_job_now_that_waits_reads_how(backend: Backend) -> None:
+    job = Queue().enqueue_in(timedelta(hours=1), work.multiply, 2)
+    how = "cancel it and then requeue it"
+
+    with pytest.raises(DuplicateJobError, match=f"job {job.id} waits or runs: .*{how}"):
+        Queue().enqueue_job(job)
+    with pytest.raises(InvalidJobOperation, match=f"is scheduled: .*{how}"):
+        Queue().scheduled_job_registry.requeue(job)
+
+    job.cancel()
+    job.requeue()
+    assert Queue().job_ids == [job.id]
 
 
 def test_a_created_job_waits_for_others(backend: Backend) -> None:
