@@ -46,6 +46,7 @@ _COMMANDS = {
     "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps", "top": "top",
 }  # fmt: skip
 _ALSO = {"worker": "workers"}  # a habit of RQ's
+_WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
 
 class LazyGroup(NearGroup):
@@ -69,9 +70,12 @@ class LazyGroup(NearGroup):
 
     def meant(self, name: str, rest: list[str]) -> str:
         """What to type instead of commands of RQ's."""
-        queues = ",".join(one for one in rest if not one.startswith("-")) or "default"
+        after = list(zip(["", *rest], rest, strict=False))
+        named = (one for option, one in after if one[:1] != "-" and option not in _WITH_VALUE)
+        queues = ",".join(named) or "default"
+        workers = next((one for option, one in after if option in _WITH_VALUE[:2]), "4")
         instead = {
-            "worker-pool": f"rqd start --queues {queues} --workers 4",
+            "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
             "empty": f"rqd queue {queues} empty",
         }.get(name)

@@ -26,14 +26,34 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
+# What scripts that start RQ's workers say.
+_OF_RQ = {
+    "-b": "write --burst",
+    "-c": "write --config FILE, in TOML, or variables such as RQD_QUEUES",
+    "-n": "write --name",
+    "-v": "write --log-level debug",
+    "--dequeue-strategy": "write --precedence",
+    "--logging_level": "write --log-level",
+    "--results-ttl": "write result_ttl= at the enqueue",
+    "--serializer": "leave it out, a job knows its own",
+    "--with-scheduler": "leave it out, every daemon starts jobs at their time",
+    "--worker-class": "write --middleware for what goes round each job",
+}
+
+
 class _StartCommand(SettingsCommand):
-    """Says where queues go that were written as arguments, as for RQ's worker."""
+    """Says how what was written as for RQ's worker is written here."""
 
     allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does. Raises UsageError for arguments: there are none."""
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (told := _OF_RQ.get(error.option_name)) is None:
+                raise
+            raise click.UsageError(f"RQ's {error.option_name}: {told}", ctx) from error
         if ctx.args and not ctx.resilient_parsing:
             raise click.UsageError(f"queues are an option: --queues {','.join(ctx.args)}", ctx)
         return rest

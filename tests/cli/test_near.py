@@ -98,10 +98,19 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("enqeue", "tasks.f"), EX_USAGE, "no command 'enqeue': did you mean enqueue?")
     refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help shows")
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
-    refused(rqd("worker-pool", "a", "-n", "4"), EX_USAGE, "write rqd start --queues a")
+    pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
+    refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")
     refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")
     refused(rqd("info", "-R"), EX_USAGE, "is rqd workers --queue NAME here")
     refused(rqd("info", "-i", "0"), EX_USAGE, "--interval 0: write seconds")
+
+
+def test_options_of_rqs_worker_are_told_in_rqds_words() -> None:
+    refused(rqd("start", "-c", "settings"), EX_USAGE, "RQ's -c: write --config FILE, in TOML")
+    refused(rqd("start", "--with-scheduler"), EX_USAGE, "RQ's --with-scheduler: leave it out")
+    refused(rqd("start", "--dequeue-strategy", "random"), EX_USAGE, "write --precedence")
+    refused(rqd("start", "--worker-class", "a.B"), EX_USAGE, "write --middleware")
+    refused(rqd("start", "--colour"), EX_USAGE, "No such option '--colour'")
 
 
 def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -> None:
