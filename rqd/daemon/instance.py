@@ -146,6 +146,7 @@ class Instance:
             self._lock_fd = fd
             self._is_new = os.fstat(fd).st_size == 0
             self.place = _place(fd)
+            self.note_state("starting")
         except (OSError, RuntimeError) as error:
             self.trouble = str(error)
         return True
@@ -218,8 +219,8 @@ def _place(fd: int) -> str:
     token = os.pread(fd, _TOKEN_CHARS, 0)
     if len(token) < _TOKEN_CHARS:
         token = os.urandom(_TOKEN_CHARS // 2).hex().encode()
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, token + b" %d\n" % os.getpid(), 0)
+        os.pwrite(fd, token, 0)
+    os.ftruncate(fd, _TOKEN_CHARS)  # what the one before has said of itself
     with open("/proc/sys/kernel/random/boot_id") as boot_id:
         kernel = boot_id.read().strip()
     return f"{token.decode(errors='replace')}.{kernel}.{os.stat('/proc/self/ns/pid').st_ino}"

@@ -293,6 +293,21 @@ def test_a_successor_takes_back_the_jobs_of_the_master_it_knows_to_be_dead(dead:
     assert [dead.record(one).attempt for one in "ab"] == [0, 0]
 
 
+def test_a_successor_takes_back_what_the_dead_one_held_behind_other_jobs(dead: Driver) -> None:
+    dead.enqueue("d", "e")
+    dead.turn(ahead=[1, 2], busy=[1, 2])
+    (other,) = dead.claim(1, master="m:1")
+
+    greeting = dead.store.hello("m", "boot2", 15, {"workers": 2}, predecessor="boot1")
+
+    lost = [(job_id, losses, told) for job_id, losses, told in greeting.reaped]
+    assert sorted(lost) == [
+        (one, 1, f"lost with m:{n}") for one, n in zip("abcd", "1212", strict=True)
+    ]
+    assert dead.ready() == ["a", "b", "c", "d"]
+    assert (other.id, dead.settle(other)) == ("e", "settled")
+
+
 def test_a_take_over_sent_twice_counts_one_loss(dead: Driver) -> None:
     for _ in range(2):
         assert dead.store.hello("m", "boot2", 15, {}, predecessor="boot1").owner is None

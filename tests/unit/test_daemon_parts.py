@@ -14,7 +14,7 @@ from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.control.presence import Presence
 from rqd.daemon.duties import INTERVAL_S, Duties, Duty
 from rqd.daemon.host.notify import Notifier
-from rqd.daemon.instance import Instance
+from rqd.daemon.instance import Instance, masters_here
 from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.log.log import open_log
 from rqd.daemon.processes.forensics import TAIL_BYTES, Tail, crash_from_status
@@ -153,6 +153,18 @@ def test_systemd_hears_ready_status_and_stopping(tmp_path: Path) -> None:
 def test_without_systemd_nothing_is_sent() -> None:
     Notifier("").ready()
     Notifier("/no/such/socket").ready()
+
+
+def test_a_master_shows_its_name_and_state_from_the_moment_that_it_shows_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    instance = Instance("redis://h", "here", "name")
+
+    assert [(one.name, one.state) for one in masters_here()] == [("name", "starting")]
+
+    instance.leave()
+    assert not [*masters_here()]
 
 
 def test_a_lock_on_a_full_disk_ends_no_master(

@@ -18,14 +18,10 @@ if refused then return refused end
 local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
 local now, reaped = now_us(), {}
 if held[1] and held[1] == predecessor then
-  -- Its claims wrote each job into its worker's row. A name's workers are a thousand at most.
+  reaped = Reap.of_master(master, now)
+  -- A name's workers are a thousand at most.
   for number = 1, math.min(sound(held[5]) or 0, 1000) do
-    local by = master .. ':' .. number
-    local id = redis.pcall('HGET', P .. 'worker:' .. by, 'job')
-    if type(id) == 'string' and id ~= '' then
-      reaped[#reaped + 1] = Reap.lose(id, now, by)
-    end
-    redis.call('DEL', P .. 'worker:' .. by)
+    redis.call('DEL', P .. 'worker:' .. master .. ':' .. number)
   end
   redis.call('DEL', row, P .. 'turn:' .. master)
 elseif held[1] and held[1] ~= boot then

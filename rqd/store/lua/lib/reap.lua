@@ -1,5 +1,7 @@
 -- reap: jobs whose lease ran out go back to their queue; a third loss in a row makes them fail.
 local MAX_LOSSES = 3
+-- One call goes through so many leases at most: some 20 ms. What it doesn't reach ends with its lease.
+local MOST_LEASES = 10000
 
 -- Nobody reaps for a lease's time after the server stood still or its clock went back: the masters
 -- could not renew, and they are alive.
@@ -51,6 +53,20 @@ function Reap.lose(id, now, by, how)
   Ready.uncharge(job)
   Ending.enter_queue(id, queue, Ready.place_again(held[3], held[7]), held[4], held[5], now)
   return { id, losses, lost }
+end
+
+-- The same for all jobs of a master that is dead; those too that it held behind others, which no row
+-- names. It renews none any more, so its leases are among the first. What it had not begun yet counts as
+-- lost as well: nobody knows of it.
+function Reap.of_master(master, now)
+  local reaped = {}
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, MOST_LEASES - 1)) do
+    local by = redis.pcall('HGET', P .. 'job:' .. id, 'worker')
+    if type(by) == 'string' and string.match(by, '^(.*):%d+$') == master then
+      reaped[#reaped + 1] = Reap.lose(id, now, by)
+    end
+  end
+  return reaped
 end
 
 function Reap.expired(now, limit)
