@@ -6,8 +6,6 @@ The second of the two doors between the user's classes and the daemon.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -160,7 +158,7 @@ class SimpleWorker:
                 " rqd start"
             )
         names, done = self.queue_names(), 0
-        settings = {**self._own, "precedence": precedence_of(dequeue_strategy)}
+        settings: dict[str, Any] = {**self._own, "precedence": precedence_of(dequeue_strategy)}
         with _master(self._backend, names, name=self.name, **settings) as master:
             if not master.register():
                 raise MasterExistsError(f"a worker named {master.name!r} is alive")
@@ -173,9 +171,7 @@ def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
     """Runs these jobs of a queue here, those that are ready, and the callbacks their ends make; one
     that is retried at once, again.
     """
-    # One name a process, or each enqueue would leave rows of another master for a while.
-    name = f"{socket.gethostname()}-{os.getpid()}-sync"
-    with _master(backend, [queue], name=name) as master:
+    with _master(backend, [queue], is_of_thread=True) as master:
         for job_id in job_ids:
             while master.run_job(job_id):
                 pass
@@ -186,7 +182,9 @@ def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
 
 
 @contextmanager
-def _master(backend: Backend, queues: Iterable[str], **settings: Any) -> Iterator[InlineMaster]:
+def _master(
+    backend: Backend, queues: Iterable[str], is_of_thread: bool = False, **settings: Any
+) -> Iterator[InlineMaster]:
     # Late: the daemon's modules are of no use to who doesn't run jobs.
     from rqd.daemon.config import Config  # noqa: PLC0415 - see above
     from rqd.daemon.inline import InlineMaster  # noqa: PLC0415 - see above
@@ -194,7 +192,8 @@ def _master(backend: Backend, queues: Iterable[str], **settings: Any) -> Iterato
     config = Config(
         backend.url, backend.namespace, tuple(queues), 1, keyring=backend.keyring, **settings
     )
-    master = InlineMaster(backend.store, config)
+    make = InlineMaster.of_thread if is_of_thread else InlineMaster
+    master = make(backend.store, config)
     try:
         with using(backend):
             yield master

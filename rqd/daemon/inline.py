@@ -15,8 +15,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from select import POLLIN, POLLOUT, poll
+from typing import Any
 
 from rqd import __version__
 from rqd.daemon.config import Config
@@ -43,6 +45,9 @@ from rqd.store.store import Store
 
 _BEAT_S = 5.0
 _NUMBER = 1
+# Of all that run what a synchronous queue was given: in a thread they share a name, one within the
+# other's job, and must not take each other for a master that has got theirs.
+_BOOT = secrets.token_hex(8)
 
 
 class InlineMaster:
@@ -57,6 +62,16 @@ class InlineMaster:
         self._boot = secrets.token_hex(8)
         self.name = config.name or f"{self._host}-{os.getpid()}-{self._boot[:4]}"
         self._is_known = False
+
+    @classmethod
+    def of_thread(cls, store: Store, config: Config) -> InlineMaster:
+        """One whose name is that of this thread, as each would leave the rows of another master for
+        a while.
+        """
+        name = f"{socket.gethostname()}-{os.getpid()}-{_BOOT[:4]}-{threading.get_native_id()}"
+        master = cls(store, replace(config, name=name))
+        master._boot = _BOOT
+        return master
 
     def register(self) -> bool:
         """Shows itself among the masters; False if another has the name."""
@@ -205,13 +220,32 @@ class _Attendant:
         workers.detach(worker)
 
 
+class _CurrentJobs(CurrentJob):
+    """`current` where several jobs may run in a process: that of the thread, or of its task. One
+    that runs none, as one that a job has started, has what is so outside of all jobs.
+    """
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(_own.get() or self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(_own.get() or self, name, value)
+
+
+_own: ContextVar[CurrentJob | None] = ContextVar("current job", default=None)
+
+
 @contextmanager
 def _as_child(config: Config) -> Iterator[None]:
     """What a zygote sets up for its children, for as long as a job runs here; then as it was."""
-    outer = {name: getattr(current, name) for name in CurrentJob.__slots__}
-    current.keyring, current.around = config.keyring, None
+    own = CurrentJob()
+    own.allowlist, own.keyring = current.allowlist, config.keyring
     if config.middleware or config.exception_handlers:
-        current.around = Around(config.middleware, config.exception_handlers)
+        own.around = Around(config.middleware, config.exception_handlers)
+    current.__class__ = _CurrentJobs
+    before = _own.set(own)
     try:
         if threading.current_thread() is threading.main_thread():
             with _alarm_is_ours():
@@ -219,8 +253,7 @@ def _as_child(config: Config) -> Iterator[None]:
         else:
             yield
     finally:
-        for name, value in outer.items():
-            setattr(current, name, value)
+        _own.reset(before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from rqd import Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
 from rqd.connection import Backend
+from rqd.daemon import inline
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from rqd.model.current import current
 from rqd.worker import DequeueStrategy
@@ -130,6 +132,32 @@ def test_a_thread_runs_its_jobs_without_a_timeout(backend: Backend) -> None:
     thread.join(10)
 
     assert found == [42]
+
+
+def run_in_threads(function: Any) -> list[Any]:
+    """Two synchronous jobs at the same time, to their end."""
+    queue = Queue(is_async=False)
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(queue.enqueue, function, job_id=one) for one in "ab"]
+        return [one.result(20) for one in running]
+
+
+def test_jobs_of_several_threads_know_each_of_itself(backend: Backend) -> None:
+    jobs = run_in_threads(work.seen_beside_others)
+
+    assert [job.result for job in jobs] == [["a", "a"], ["b", "b"]]
+    assert [job.get_meta() for job in jobs] == [{"me": "a"}, {"me": "b"}]
+    assert (current.id, get_current_job()) == (None, None)
+
+
+def test_jobs_of_several_threads_keep_their_leases(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "_BEAT_S", 0.02)
+
+    jobs = run_in_threads(work.wait_till_renewed)
+
+    assert [(job.result, job.attempt, job.losses) for job in jobs] == [(True, 1, 0)] * 2
 
 
 def test_ctrl_c_in_a_synchronous_job_is_the_callers_too(backend: Backend) -> None:

@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import rqd
 from rqd import Queue, Worker, get_current_job, progress
 from rqd.decorators import job
+from tests.waiting import eventually
 
 
 def multiply(x: int, y: int = 1) -> int:
@@ -72,6 +74,40 @@ def current_name() -> Any:
     found = get_current_job()
     assert found is not None
     return found.worker_name, [worker.name for worker in Worker.all() if worker.state == "busy"]
+
+
+MEET = threading.Barrier(2)
+
+
+def seen_beside_others() -> Any:
+    """What it knows of itself while others run in the same process, and once they have ended."""
+    found = []
+    for _ in range(2):
+        here = get_current_job()
+        assert here is not None
+        here.meta["me"] = here.id
+        here.save_meta()
+        MEET.wait(10)
+        found.append(current_id())
+    return found
+
+
+def wait_till_renewed() -> bool:
+    """Waits until its lease lasts longer than it did, twice."""
+    found = get_current_job()
+    assert found is not None
+    redis, job_id = found.connection.redis, found.id
+
+    def lease() -> float:
+        return redis.zscore("{rqd}:leases", job_id) or 0.0
+
+    def is_renewed(before: float) -> bool:
+        return lease() > before
+
+    for _ in range(2):
+        MEET.wait(10)
+        eventually(partial(is_renewed, lease()))
+    return True
 
 
 told: list[str] = []
