@@ -45,6 +45,7 @@ from rqd.store.store import Store
 
 _BEAT_S = 5.0
 _NUMBER = 1
+_INTERRUPT = "builtins.KeyboardInterrupt"
 # Of all that run what a synchronous queue was given: in a thread they share a name, one within the
 # other's job, and must not take each other for a master that has got theirs.
 _BOOT = secrets.token_hex(8)
@@ -112,7 +113,7 @@ class InlineMaster:
             run, report = self._perform(claim)
         settled = (settlement(run, report, self._host),)
         self._store.turn(Turn(self._store.request_id(), self.name, LEASE_US, settled))
-        if isinstance(report.outcome, Raised) and report.outcome.exc_type.endswith("Interrupt"):
+        if isinstance(report.outcome, Raised) and report.outcome.exc_type == _INTERRUPT:
             raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone
 
     def _refuse(self, claim: Claim) -> Report | None:

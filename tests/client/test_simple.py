@@ -160,6 +160,12 @@ def test_jobs_of_several_threads_keep_their_leases(
     assert [(job.result, job.attempt, job.losses) for job in jobs] == [(True, 1, 0)] * 2
 
 
+def test_an_exception_of_a_name_like_that_of_ctrl_c_is_the_jobs_alone(backend: Backend) -> None:
+    job = Queue(is_async=False).enqueue(work.cut_short)
+
+    assert job.cause == "raised tests.client.work.PowerInterrupt: off"
+
+
 def test_ctrl_c_in_a_synchronous_job_is_the_callers_too(backend: Backend) -> None:
     queue = Queue(is_async=False)
 

@@ -60,6 +60,14 @@ def unpicklable() -> Any:
     return threading.Lock()
 
 
+class PowerInterrupt(Exception):
+    pass
+
+
+def cut_short() -> None:
+    raise PowerInterrupt("off")
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue, Retry
+from rqd.command import send_stop_job_command
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import encode_frame
 from rqd.job import Job
@@ -382,3 +383,26 @@ def test_a_job_that_became_another_user_is_killed_at_its_timeout(
     assert "user 65534" in result.output
     assert works(queue)
     assert is_well(daemon)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+def test_a_job_of_another_user_whom_the_daemon_may_not_kill_ends_no_other_and_dies_with_it(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    daemon = start_daemon(
+        *("--preload", "tests.hostile_jobs", "--grace", "1"),
+        workers=2,
+        within=("setpriv", "--bounding-set=-kill", "--inh-caps=-kill"),
+    )
+    zygote = daemon.zygote()
+    job = queue.enqueue(hostile_jobs.become_nobody, job_timeout=-1)
+    eventually(lambda: "user 65534" in daemon.log(), WAIT_S, daemon.log)
+    send_stop_job_command(queue.connection, job.id, grace=0)
+    eventually(lambda: "job is to stop" in daemon.log(), WAIT_S, daemon.log)
+
+    for _ in range(3):  # for each but the first one the zygote forks after it has heard of the kill
+        assert works(queue)
+
+    assert daemon.zygote() == zygote
+    assert daemon.stop() == 75  # that one job's end is not recorded
+    assert not daemon.leftovers()

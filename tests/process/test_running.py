@@ -328,6 +328,15 @@ def test_a_preload_that_fails_ends_the_start_with_its_traceback(start_daemon: St
     assert not daemon.leftovers()
 
 
+def test_a_preload_that_fails_with_words_that_are_no_utf8_ends_the_start_too(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "undecodable.py").write_text(r'raise RuntimeError("can\'t open b\udcff")')
+    daemon = start_daemon("--preload", "undecodable", cwd=tmp_path)
+    assert daemon.wait() == 78
+    assert "RuntimeError: can't open b" in daemon.log()
+
+
 def test_titles_tell_what_runs_where(start_daemon: StartDaemon, queue: Queue, fifo: str) -> None:
     daemon = start_daemon(workers=2)
     job = queue.enqueue(jobs.hold, fifo)

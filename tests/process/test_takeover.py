@@ -135,6 +135,20 @@ def test_a_master_without_a_lock_runs_and_says_so(start_daemon: StartDaemon, que
     assert daemon.stop() == 0
 
 
+def test_a_master_whose_lock_was_removed_runs_jobs_after_a_reload_and_a_loss_of_its_zygote(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    daemon = start_daemon()
+    (lock,) = (tmp_path / "state" / "rqd" / "masters").glob("*.lock")
+    lock.unlink()
+
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: " reloaded " in daemon.log(), WAIT_S, daemon.log)
+    daemon.zygote().kill()
+
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
 def test_a_start_that_fails_leaves_no_lock_behind(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:

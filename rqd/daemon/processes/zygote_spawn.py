@@ -51,7 +51,8 @@ def settings_of_zygote(config: Config, instance: Instance) -> ZygoteSettings:
             "RQD_NAMESPACE": config.namespace,
             MARK: instance.boot,
         },
-        mark=instance.lock_path if instance.is_locked else None,
+        # By its descriptor: somebody may have removed the file.
+        mark=Path(f"/proc/self/fd/{instance.fds[0]}") if instance.is_locked else None,
         trust=_trust_frame(config),
         middleware=config.middleware,
         exception_handlers=config.exception_handlers,

@@ -85,7 +85,8 @@ def main(
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
 
-        _tell(control, encode_frame(frames.BOOT_FAILED, traceback.format_exc().encode()))
+        error = traceback.format_exc().encode(errors="replace")
+        _tell(control, encode_frame(frames.BOOT_FAILED, error))
         os._exit(1)
     set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
     gc.collect()

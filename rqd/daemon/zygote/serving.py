@@ -109,6 +109,7 @@ class Zygote:
                     place.wanted = False
                 elif kind == frames.KILL and place.pid == int(fields[1]):
                     _kill_child(place.pid)
+                    _kill_escaped(place.kill_fd)
             # Else a place that only an earlier zygote of this master had: nothing is there to end.
         return True
 
@@ -198,8 +199,7 @@ class Zygote:
         place = self._places[number]
         pid = place.pid
         _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
-        if place.kill_fd >= 0:
-            _kill_escaped(place.kill_fd)
+        _kill_escaped(place.kill_fd)
         status = cpu_us = rss_kib = 0
         seen = waitid(P_PID, pid, _LOOK_ONLY)
         if seen is not None and seen.si_status == 0:
@@ -273,25 +273,39 @@ class Zygote:
             os.waitpid(seen.si_pid, 0)
 
     def _sweep(self) -> None:
-        """Kills every descendant: the children's groups, then whatever escaped from them."""
+        """Kills every descendant: the children's groups, then whatever escaped from them. It waits
+        for none that has changed its user, which the kernel ends with the master.
+        """
         for place in self._places.values():
             if place.pid:
                 _kill_group(place.pid)
+                _kill_escaped(place.kill_fd)
         while True:
-            for pid in _children_of_this_process():
-                try:
-                    os.kill(pid, SIGKILL)  # our own unreaped child: its pid is its own
-                except ProcessLookupError:
-                    continue
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
+            killed = [pid for pid in _children_of_this_process() if _may_kill(pid)]
+            if not killed:
                 return
+            try:
+                waitpid(killed[0], 0)
+            except ChildProcessError:
+                pass  # the application ignores SIGCHLD: the kernel has reaped it
 
 
 def _kill_child(pid: int) -> None:
     _kill_group(pid)
-    os.kill(pid, SIGKILL)  # a job may have left its own group
+    _may_kill(pid)  # a job may have left its own group
+
+
+def _may_kill(pid: int) -> bool:
+    """Kills a child of ours that was not reaped: its pid is its own. False if it has changed its
+    user, and who may kill others is not who we are.
+    """
+    try:
+        os.kill(pid, SIGKILL)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
 
 
 def _kill_group(pid: int) -> None:
@@ -302,11 +316,14 @@ def _kill_group(pid: int) -> None:
 
 
 def _kill_escaped(kill_fd: int) -> None:
-    """What has left its process group is in its control group still."""
-    try:
-        os.write(kill_fd, b"1")
-    except OSError:
-        pass  # the group is gone
+    """What has left its process group is in its control group still, and may be another user's;
+    -1 where there is none.
+    """
+    if kill_fd >= 0:
+        try:
+            os.write(kill_fd, b"1")
+        except OSError:
+            pass  # the group is gone
 
 
 def _children_of_this_process() -> list[int]:
