@@ -317,6 +317,16 @@ def test_server_is_out_of_reach_of_the_terminal(master: StartMaster) -> None:
     assert os.getsid(server.pid) == server.pid != os.getsid(0)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP])
+def test_server_serves_on_when_a_signal_for_its_master_hits_every_process(
+    master: StartMaster, signum: int
+) -> None:
+    server = master().up()
+    server.send_signal(signum)
+    assert signum in ignored_signals(server.pid)
+    assert server.status() != psutil.STATUS_STOPPED
+
+
 @pytest.mark.parametrize("ending", ["kill", "stop"])
 def test_joined_master_takes_over_when_the_owner_goes(
     master: StartMaster, folder: Path, ending: str

@@ -160,3 +160,21 @@ def test_cont_after_a_standstill_looks_at_the_leases_at_once(
     daemon.signal(signal.SIGCONT)
     eventually(lambda: "lease lost" in daemon.log(), 2.0)
     assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP])
+def test_a_masters_signal_that_hits_every_process_has_none_stand_still(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, fifo: str, signum: int
+) -> None:
+    daemon = start_daemon(workers=2)
+    job = hold(queue, tmp_path, fifo)
+    processes = psutil.Process(daemon.pid).children(recursive=True)
+
+    for process in processes:
+        process.send_signal(signum)
+    daemon.signal(signum)
+    eventually(lambda: "resized" in daemon.log() or "paused" in daemon.log(), WAIT_S)
+
+    assert psutil.STATUS_STOPPED not in {process.status() for process in processes}
+    release(fifo)
+    eventually(lambda: job.is_finished, WAIT_S)

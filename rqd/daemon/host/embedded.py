@@ -306,6 +306,9 @@ def tie_to_master(read_fd: int, write_fd: int) -> None:
     # none of its own handlers can run here.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
+    # Those tell the master something, and may be sent to all: a server that stood still would not.
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     fcntl.fcntl(read_fd, fcntl.F_SETSIG, signal.SIGTERM)
     fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())

@@ -21,6 +21,7 @@ _NO_OP_SIGNALS = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
 )
+_STOPPING_SIGNALS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _held: list[int] = []  # what was blocked before the fork
 # No function in Python: a handler that raises at its first line would leave them blocked for ever.
 _let_go = partial(_signal.pthread_sigmask, _signal.SIG_SETMASK, _held)
@@ -35,6 +36,11 @@ def take_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for signum in _NO_OP_SIGNALS:
         _signal.signal(signum, _do_nothing)
+    # Their default would have zygote and jobs stand still where an operator means their master, as
+    # `systemctl kill` signals all. Ignored: a job that reads a terminal in the background gets an
+    # error, where a handler would have it try again without end.
+    for signum in _STOPPING_SIGNALS:
+        _signal.signal(signum, _signal.SIG_IGN)
     _signal.signal(_signal.SIGALRM, raise_timeout)
     _signal.signal(frames.STOP_SIGNAL, raise_stop)
     _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
