@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import click
 
 from rqd.cli.masters import (
+    Row,
     Told,
+    as_of_now,
     asking_options,
     backend_or,
     chosen,
@@ -55,7 +57,7 @@ def command(
             show(told)
         if not no_wait:
             awaited = [one for one in told if one.is_well]
-            wait_for(awaited, _Watch(there).look, as_json, timeout_s)
+            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
         return close(told, as_json)
 
 
@@ -64,18 +66,20 @@ class _Watch:
     beat on, its workers' change with each settlement.
     """
 
-    def __init__(self, there: Backend) -> None:
+    def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
         self._there = there
+        self._asked = asked
         self._has_paused: set[str] = set()
         # One that was resumed before it was seen paused has had its beat by then.
         self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
     def look(self, left: Sequence[Told]) -> int:
         """Notes what became of those that are left; how many jobs they run."""
-        views = self._there.views
-        rows = {row["name"]: row for row in views.masters()}
+        rows = as_of_now(self._there, self._asked)
         running = dict.fromkeys((one.master for one in left), 0)
-        for worker in views.workers([rows[one.master] for one in left if one.master in rows]):
+        for worker in self._there.views.workers(
+            [rows[one.master] for one in left if one.master in rows]
+        ):
             running[worker["master"]] += worker.get("state") == "busy"
         for one in left:
             row = rows.get(one.master, {"state": "gone"})

@@ -128,6 +128,15 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
     return [row for row in rows if not hosts or row.get("host") in hosts]
 
 
+def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:
+    """These masters' rows by name, but for those that are gone: one that has the name of such a one
+    by now, as systemd has started it anew, is another.
+    """
+    boots = {row["name"]: row.get("boot") for row in rows}
+    found = {row["name"]: row for row in there.views.masters() if row["name"] in boots}
+    return {name: row for name, row in found.items() if row.get("boot") == boots[name]}
+
+
 def serving(there: Backend, queue: str) -> list[str]:
     """The masters that take jobs of this queue, by name."""
     rows = there.views.masters()

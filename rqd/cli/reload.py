@@ -12,6 +12,7 @@ import click
 from rqd.cli.masters import (
     Row,
     Told,
+    as_of_now,
     asking_options,
     backend_or,
     chosen,
@@ -54,28 +55,28 @@ def carry_out(
     told as `done`, or has refused; the exit status.
     """
     request, names = tell(there, rows, do)
-    left = {name: row.get("host", "") for row in rows if (name := row["name"]) in names}
+    left = {name: row for row in rows if (name := row["name"]) in names}
     if not as_json:
         for master in left:
             click.echo(f"{master}: told to {do}")
     if no_wait:
-        close([Told(master, host, None) for master, host in left.items()], as_json)
+        close([Told(name, row.get("host", ""), None) for name, row in left.items()], as_json)
         return 0
     return close(_wait(there, request, left, done, quiet=as_json), as_json)
 
 
 def _wait(
-    there: Backend, request: str, left: dict[str, str], done: str, *, quiet: bool
+    there: Backend, request: str, left: dict[str, Row], done: str, *, quiet: bool
 ) -> list[Told]:
-    """What became of each of the masters that are left, by name with their hosts."""
+    """What became of each of the masters that are left, by name with their rows."""
     began, ended = time.monotonic(), []
     while left:
-        rows = {row["name"]: row for row in there.views.masters()}
+        rows = as_of_now(there, list(left.values()))
         for master in sorted(left):
             row = rows.get(master)
             if row is not None and _is_open(row, request):
                 continue
-            one = Told(master, left.pop(master), _answer(row), _became(row, done))
+            one = Told(master, left.pop(master).get("host", ""), _answer(row), _became(row, done))
             ended.append(one)
             if not quiet:
                 _show(one, time.monotonic() - began)

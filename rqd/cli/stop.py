@@ -9,6 +9,7 @@ import click
 from rqd.cli.masters import (
     Row,
     Told,
+    as_of_now,
     asking_options,
     backend_or,
     chosen,
@@ -55,7 +56,7 @@ def command(
         if not as_json:
             show(told)
         if not no_wait:
-            wait_for(told, lambda left: _look(there, left), as_json, timeout_s)
+            wait_for(told, lambda left: _look(there, rows, left), as_json, timeout_s)
         return close(told, as_json)
 
 
@@ -70,9 +71,9 @@ def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | Non
         return [Told(row["name"], row.get("host", ""), stopping) for row in rows]
 
 
-def _look(there: Backend, left: Sequence[Told]) -> int:
+def _look(there: Backend, asked: Sequence[Row], left: Sequence[Told]) -> int:
     try:
-        rows = {row["name"]: row for row in there.views.masters()}
+        rows = as_of_now(there, asked)
     except RedisGone:
         if not is_embedded(there.url):
             raise

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,28 @@ def test_a_place_that_is_taken_away_and_given_back_lets_its_old_job_run_on(
         writer.close()
     assert [job.wait(10).return_value() for job in jobs] == ["one", "one"]
     assert [queue.enqueue("shop.version").wait(10).return_value() for _ in range(4)] == ["two"] * 4
+
+
+@pytest.mark.parametrize("command", [["reload"], ["stop"], ["drain"]])
+def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its_name_by_then(
+    start_daemon: StartDaemon,
+    queue: Queue,
+    redis_url: str,
+    application: Application,
+    fifo: str,
+    command: list[str],
+) -> None:
+    daemon = start_daemon("--preload", "shop", "--name", "same", cwd=application.folder)
+    queue.enqueue("shop.hold", fifo)  # `stop` and `drain` wait for it
+    eventually(lambda: queue.started_job_registry.count == 1)
+    application.deploy("two; import time; time.sleep(1000)")
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(rqd, *command, url=redis_url)
+        obeyed = {"reload": " reloading ", "stop": " stopping ", "drain": " paused"}[command[0]]
+        eventually(lambda: obeyed in daemon.log())
+        daemon.signal(signal.SIGKILL)
+        application.deploy("three")
+        start_daemon("--preload", "shop", "--name", "same", cwd=application.folder)
+        ran = waiting.result(10)
+
+    assert "same: gone" in ran.out or "same: stopped" in ran.out, ran
