@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import tempfile
@@ -364,6 +365,27 @@ def test_after_a_line_that_was_cut_the_next_begins_on_its_own() -> None:
     ]
     os.close(read)
     os.close(write)
+
+
+def test_what_a_full_disk_took_is_told_and_cut_off_though_the_file_is_opened_anew_meanwhile(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "log"
+    log = open_log(LogSettings(file=str(file), format="text"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        log.output(b"x" * 600 + b"\n", worker=1)
+        log.reopen()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    log.info("after")
+    first, second, third = file.read_text().splitlines()
+    assert first == "x" * 500
+    assert second.endswith(" WARNING log was not read, a part is lost lost_bytes=101")
+    assert third.endswith(" INFO after")
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class Log:
         except ConfigurationError as error:
             self.warning("log can't be opened anew, the old one serves on", error=error)
             return
+        sink.dropped_bytes = self._sink.dropped_bytes  # told in the new one, if not in the old
         self._sink.close()
         self._use(sink, form, wanted)
 

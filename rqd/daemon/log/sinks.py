@@ -39,12 +39,12 @@ class Sink(Protocol):
 class DescriptorSink:
     """Writes to a descriptor without ever waiting for its reader."""
 
-    def __init__(self, fd: int, *, is_own: bool = False) -> None:
+    def __init__(self, fd: int, *, is_own: bool = False, is_cut: bool = False) -> None:
         self._fd = fd
         self._is_own = is_own
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._is_cut = False  # the line before has no end
+        self._is_cut = is_cut  # the line before has no end
         self.dropped_bytes = 0
 
     def write(self, record: bytes) -> None:
@@ -124,7 +124,19 @@ def file_sink(path: str) -> DescriptorSink:
         raise ConfigurationError(
             f"--log-file {path} can't be opened: {os.strerror(error.errno or 0)}"
         ) from None
-    return DescriptorSink(fd, is_own=True)
+    return DescriptorSink(fd, is_own=True, is_cut=_lacks_an_end(fd, path))
+
+
+def _lacks_an_end(fd: int, path: str) -> bool:
+    """Whether a file's last line was cut, as its disk was full."""
+    if not os.fstat(fd).st_size:
+        return False
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False
 
 
 def shared_sink(fd: int) -> DescriptorSink:
