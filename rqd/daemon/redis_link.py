@@ -32,6 +32,7 @@ _LONGEST_BACKOFF_S = 0.4
 # A call that is refused is tried again after this; the same refusal is logged again after that.
 REFUSED_PAUSE_S = 1.0
 _REPEATED_LOG_S = 10.0
+_MOST_REASONS = 8  # that are told of one outage
 _ANSWER_S = 0.5
 # The waiter's read is renewed this often, so that a connection that died in silence is found.
 _WAIT_S = 30
@@ -64,6 +65,7 @@ class RedisLink:
         self._log = log
         self._backoff_s = _FIRST_BACKOFF_S
         self._lost_at = 0.0
+        self._reasons: set[str] = set()  # why it is gone: what was told of this
         self._complained: dict[str, float] = {}
 
     def attempt(self, call: Callable[[], T], now: float) -> T | None:
@@ -114,7 +116,12 @@ class RedisLink:
         if self.is_up:
             self.is_up = False
             self._lost_at = now
+            self._reasons = {str(error)}
             self._log.warning("redis is gone, jobs run on", url=self._url, error=error)
+        elif str(error) not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            # Its connections were closed first, whatever it was: a new password, a move, an end.
+            self._reasons.add(str(error))
+            self._log.warning("redis is still gone", url=self._url, error=error)
         # Jitter: masters that lost one server together shall not come back together.
         self.retry_at = now + self._backoff_s * random.uniform(0.5, 1.0)
         self._backoff_s = min(_LONGEST_BACKOFF_S, self._backoff_s * 2)

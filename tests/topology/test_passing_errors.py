@@ -319,3 +319,16 @@ def test_lost_scripts_and_killed_connections_delay_nothing(
     # What wakes it is a marker, and not its look every second.
     assert sorted(took_s)[2] < 0.6, took_s
     assert daemon.stop() == 0
+
+
+def test_the_log_says_why_a_server_that_was_gone_is_not_to_be_had_by_now(
+    own_server: RedisServer, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon(url=own_server.url)
+    client = admin(own_server)
+    client.config_set("requirepass", "other")
+    client.client_kill_filter(_type="normal", skipme=True)
+
+    eventually(lambda: "Authentication required" in daemon.log(), 10.0, daemon.log)
+    assert "WARNING redis is gone, jobs run on" in daemon.log()
+    assert daemon.log().count("Authentication required") == 1
