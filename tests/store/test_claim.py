@@ -104,6 +104,19 @@ def test_a_turn_sent_twice_gives_the_first_verdicts_and_the_claims_still_held(rq
     assert ids(rqd.turn(ended, free=2, request="t1").claims) == ["c"]
 
 
+def test_a_turn_sent_twice_does_not_give_a_job_that_another_master_has_claimed_meanwhile(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("a")
+    assert ids(rqd.claim(request="t1")) == ["a"]
+    rqd.expire_leases("a")
+    rqd.beat(master="n")
+    (theirs,) = rqd.claim(master="n")
+
+    assert rqd.turn(free=1, request="t1").claims == ()
+    assert rqd.field("a", "lease") == theirs.token.encode()
+
+
 def test_a_turn_without_free_workers_claims_nothing(rqd: Driver) -> None:
     rqd.enqueue("a")
 

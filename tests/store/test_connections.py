@@ -70,7 +70,14 @@ def test_a_wait_is_renewed_before_the_users_own_socket_timeout_ends_it(redis_url
     driver = Driver(f"{redis_url}?socket_timeout=0.5")
     driver.enqueue("a")
 
-    driver.views.wait_for_end("a", 0.6)
+    with driver.redis.monitor() as monitor:
+        driver.views.wait_for_end("a", 0.6)
+        driver.redis.ping()
+        asked = list(iter(lambda: monitor.next_command()["command"], "PING"))
+
+    block_ms = [int(one.split()[4]) for one in asked if one.startswith("XREAD")]
+    assert len(block_ms) > 1
+    assert max(block_ms) < 500
 
 
 def test_the_daemon_waits_half_a_second_whatever_the_url_says(redis_url: str) -> None:

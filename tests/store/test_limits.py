@@ -14,7 +14,7 @@ from rqd.model.records import Claim, NewJob
 from rqd.model.terms import dump_terms
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
-from tests.store.driving import Driver, ids, job, settlement
+from tests.store.driving import LEASE_US, Driver, ids, job, settlement
 from tests.store.scenes import misplaced
 from tests.waiting import eventually
 
@@ -416,6 +416,15 @@ def test_an_attempt_that_was_put_back_gives_its_token_back_and_a_lost_one_does_n
 
     assert rqd.claim(2) == []
     assert waiting(rqd) == ["a", "b"]
+
+
+def test_a_taken_job_whose_answer_was_lost_uses_one_start_of_its_rate(rqd: Driver) -> None:
+    rqd.enqueue(paced("a", burst=2), paced("b", burst=2), paced("c", burst=2))
+
+    for _ in range(2):
+        assert rqd.store.take("a", "m", LEASE_US, "lost")
+
+    assert ids(rqd.claim(2)) == ["b"]
 
 
 def test_a_rate_is_one_for_all_masters_and_queues(rqd: Driver) -> None:
