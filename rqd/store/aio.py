@@ -28,7 +28,7 @@ from rqd.store.packing import enqueue_arguments, sendings
 from rqd.store.refusals import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
-from rqd.store.views import parse_attempt
+from rqd.store.views import parse_attempt, result_of
 
 T = TypeVar("T")
 
@@ -157,8 +157,8 @@ class AsyncStore:
         """As `Views.result_bytes`."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
-        found: bytes | None = await self._ask("GET", self._keys.result(job_id))
-        return found
+        asked = (("GET", self._keys.result(job_id)), ("HGET", self._keys.job(job_id), "result_of"))
+        return result_of(attempt, *await self._carry_out(asked))
 
     async def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
         """As `Views.wait_for_end`."""

@@ -110,9 +110,7 @@ class Views:
             pipe.get(self._keys.result(job_id))
             pipe.hget(self._keys.job(job_id), "result_of")
             found, owner = pipe.execute()
-        # Each run of a repeated job writes over what the one before left there.
-        is_ours = owner in (None, b"%d" % attempt.attempt)
-        return found if is_ours else None
+        return result_of(attempt, found, owner)
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
         """Returns as soon as the job has ended or is gone; False when the time is over before.
@@ -361,6 +359,14 @@ def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord 
     if kind not in ATTEMPT_TYPES or not 0 <= created_us < _LATEST_US:
         return None
     return AttemptRecord(kind, attempt, created_us, by_name)
+
+
+def result_of(attempt: AttemptRecord, found: bytes | None, owner: bytes | None) -> bytes | None:
+    """What was `found` as its job's large result, if it is this attempt's: each run of a repeated
+    job writes over what the one before left there. `owner` as in the job's hash; None for the only
+    one.
+    """
+    return found if owner in (None, b"%d" % attempt.attempt) else None
 
 
 def _count(raw: bytes) -> int:

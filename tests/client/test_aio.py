@@ -64,6 +64,21 @@ def _perform_soon(backend: Backend) -> None:
     perform(backend)
 
 
+def test_of_a_repeated_jobs_large_results_the_latest_is_no_earlier_runs(backend: Backend) -> None:
+    async def story() -> None:
+        job, store = await Queue().enqueue(work.multiply, 1), backend.awaiting
+        read = []
+        for last in ("1", "2"):
+            (held,) = claim(backend)
+            settle(backend, held, "repeat", result=b"r" * LARGE + last.encode())
+            read.append(await store.latest_attempt(job.id))
+        first, second = filter(None, read)
+        assert await store.result_bytes(job.id, second) == b"r" * LARGE + b"2"
+        assert await store.result_bytes(job.id, first) is None
+
+    run(story)
+
+
 def test_a_job_is_enqueued_awaited_and_read(backend: Backend) -> None:
     async def story() -> None:
         job = await Queue("low").enqueue(work.multiply, 6, y=7, job_id="mine", meta={"a": 1})
