@@ -7,6 +7,7 @@ from typing import Any
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_key, parse_duration_s
+from rqd.model.numbers import is_number, is_whole
 
 _MOST = 10**6
 
@@ -35,9 +36,9 @@ class RateLimit:
             )
         for name in ("concurrency", "burst"):
             value = getattr(self, name)
-            if value is not None and not (_is_whole(value) and 1 <= value <= _MOST):
+            if value is not None and not (is_whole(value) and 1 <= value <= _MOST):
                 raise ConfigurationError(f"RateLimit({name}={value!r}): write 1 to {_MOST:,}")
-        if self.rate is not None and not (_is_number(self.rate) and 0 < self.rate <= _MOST):
+        if self.rate is not None and not (is_number(self.rate) and 0 < self.rate <= _MOST):
             raise ConfigurationError(f"RateLimit(rate={self.rate!r}): write a number above 0")
         if self._per_s() <= 0:
             raise ConfigurationError(f"RateLimit(per={self.per!r}): write seconds, above 0")
@@ -56,11 +57,3 @@ class RateLimit:
 
     def _per_s(self) -> float:
         return parse_duration_s(self.per, "RateLimit's per") or 0.0
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

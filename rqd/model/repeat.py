@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.records import LONGEST_INTERVAL_S
+from rqd.model.numbers import LONGEST_INTERVAL_S, is_interval
 
 # What a job's tally calls them.
 REPEATS = "repeats"
@@ -69,13 +69,3 @@ def read_intervals(interval: float | Iterable[float], whose: str) -> list[float]
     if not intervals or not all(map(is_interval, intervals)):
         raise ConfigurationError(f"{whose}(interval={interval!r}): write seconds, 0 or more")
     return [float(seconds) for seconds in intervals]
-
-
-def is_interval(seconds: object) -> bool:
-    """True for seconds that a job can wait."""
-    return is_number(seconds) and 0 <= seconds <= LONGEST_INTERVAL_S
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """True for a number, which to Python True is as well."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, assert_never
+from typing import Any, assert_never
 
 from rqd.model.errors import ConfigurationError
+from rqd.model.numbers import LONGEST_INTERVAL_S, is_interval, is_number, is_whole
 from rqd.model.outcome import (
     AskedAgain,
     Crashed,
@@ -22,8 +23,7 @@ from rqd.model.outcome import (
     Succeeded,
     TimedOut,
 )
-from rqd.model.records import LONGEST_INTERVAL_S
-from rqd.model.repeat import NO_REPEAT, REPEATS, RepeatTerm, is_interval, is_number, read_intervals
+from rqd.model.repeat import NO_REPEAT, REPEATS, RepeatTerm, read_intervals
 
 # What a retry may follow, as `Retry(on=..)` has it.
 CAUSES = ("raised", "timeout", "crashed", "oom")
@@ -60,7 +60,7 @@ class Retry:
         only: Any = (),
         never: Any = (),
     ) -> None:
-        if not _is_count(max) or max < 1:
+        if not is_whole(max) or max < 1:
             raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
         self.max = min(max, _MOST)
         self.intervals = read_intervals(interval, "Retry")
@@ -265,7 +265,7 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
 def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
     """What a job has asked for. Raises ValueError if it is nothing of the kind."""
     most, intervals = told.get("most"), told.get("intervals")
-    if most is not None and not (_is_count(most) and most >= 0):
+    if most is not None and not (is_whole(most) and most >= 0):
         raise ValueError(most)
     if not isinstance(intervals, list) or not all(map(is_interval, intervals)):
         raise ValueError(intervals)
@@ -287,7 +287,7 @@ def _cause(failure: _Failure) -> str:
 def _read_causes(on: Mapping[str, int]) -> dict[str, int]:
     if not isinstance(on, Mapping) or not set(on) <= set(CAUSES):
         raise ConfigurationError(f"Retry(on={on!r}): write numbers for {', '.join(CAUSES)}")
-    if not all(_is_count(most) and most >= 0 for most in on.values()):
+    if not all(is_whole(most) and most >= 0 for most in on.values()):
         raise ConfigurationError(f"Retry(on={on!r}): write 0 or more retries for a cause")
     return dict(on)
 
@@ -318,7 +318,3 @@ def _within(lowest: float, value: Any, highest: float) -> float:
     if number != number:
         raise ValueError(value)
     return min(max(lowest, number), highest)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

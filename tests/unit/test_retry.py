@@ -176,7 +176,9 @@ def test_rules_that_can_mean_nothing_are_refused(options: Any) -> None:
 
 
 def test_a_job_is_told_what_is_wrong_with_its_asking() -> None:
-    for wrong in ({"delay": -1}, {"delay": math.nan}, {"delay": "5"}, {"max": -1}, {"max": 1.5}):
+    wrongs: list[dict[str, Any]] = [{"max": value} for value in (-1, 1.5, True)]
+    wrongs += [{"delay": value} for value in (-1, math.nan, "5", True, 10**10)]
+    for wrong in wrongs:
         with pytest.raises(ConfigurationError, match=r"RetryLater\(.*write"):
             RetryLater(**wrong)
 
