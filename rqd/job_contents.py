@@ -89,7 +89,7 @@ class Contents:
             ttl_s=was.ttl_s,
             at_front=at_front,
             priority=was.priority,
-            retries=was.retries_left,
+            retries=was.retries_left + was.retries_used,
             retry_intervals=was.retry_intervals,
             terms=dump_terms(terms),
         )

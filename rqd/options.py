@@ -187,12 +187,6 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
     return JobOptions(**_checked(given))
 
 
-def may_be_left_out(data: EnqueueData) -> bool:
-    """True if another job may be returned in this one's place."""
-    unique = data.options.unique
-    return isinstance(unique, Unique) and unique.on_conflict == "existing"
-
-
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The options as the values they stand for."""
     for name, (kind, example) in _KINDS.items():

@@ -23,6 +23,7 @@ from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallE
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
+from rqd.model.unique import may_be_left_out
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     PLAINLY,
@@ -31,7 +32,6 @@ from rqd.options import (
     Sending,
     in_group,
     job_options,
-    may_be_left_out,
     read_waits,
     split_call,
     split_sending,
@@ -269,7 +269,8 @@ class Queue:
     ) -> Job[Any]:
         """Puts a job of `create_job` on this queue, or once more one that has ended.
 
-        Its id, options and meta stay. Raises DuplicateJobError if it waits or runs.
+        Its id, options and meta stay, and it has all its retries again. Raises DuplicateJobError if
+        it waits or runs, InvalidCallError where it could be left out and nobody would hear of it.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)
@@ -442,10 +443,6 @@ class Queue:
         sending: Sending = PLAINLY,
     ) -> list[Job[Any]]:
         jobs = self.drafts(datas, due_us, delay_us)
-        if sending.pipeline is not None and any(map(may_be_left_out, datas)):
-            raise InvalidCallError(
-                "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
-            )
         now_us = self._send(jobs, sending)
         handles: list[Job[Any]] = [
             Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
@@ -468,6 +465,12 @@ class Queue:
 
     def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
         """Redis' time of the enqueue; None if it is only queued on a pipeline."""
+        if sending.pipeline is not None and any(
+            may_be_left_out(job.template.terms) for job in jobs
+        ):
+            raise InvalidCallError(
+                "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
+            )
         store, durability = self._backend.store, self.durability
         if sending.waits:
             durability = replace(durability, **sending.waits)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from rqd.model.numbers import LONGEST_INTERVAL_S
+
 
 class JobStatus(StrEnum):
     """Where a job is (RQ's words)."""
@@ -26,8 +28,6 @@ class JobStatus(StrEnum):
         return self in _TERMINAL
 
 
-# What a retry may wait at most, in seconds.
-LONGEST_INTERVAL_S = 10**9
 _SUSPECT_LOSSES = 2
 _STATUSES = frozenset(JobStatus)
 # As the scripts have it: what is larger is no number of ours.
@@ -164,6 +164,7 @@ class JobRecord:
     losses: int
     fence: int
     retries_left: int
+    retries_used: int
     retry_intervals: tuple[float, ...]
     worker: str
     cause: str
@@ -211,6 +212,7 @@ class JobRecord:
             losses=0,
             fence=0,
             retries_left=like.retries,
+            retries_used=0,
             retry_intervals=like.retry_intervals,
             worker="",
             cause="",
@@ -254,6 +256,7 @@ class JobRecord:
             losses=_int(text, "losses") or 0,
             fence=int(fence) if fence.isdecimal() else 0,
             retries_left=_int(text, "retries_left") or 0,
+            retries_used=_int(text, "retries_used") or 0,
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
             worker=_text(text, "worker"),
             cause=_text(text, "cause") if status else f"damaged: its status is {told!r}",

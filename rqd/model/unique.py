@@ -7,6 +7,7 @@ from typing import Any
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_key, parse_duration_s
+from rqd.model.terms import read_terms
 
 _SCOPES = ("started", "finished")
 _CONFLICTS = ("refuse", "existing", "replace")
@@ -44,3 +45,9 @@ class Unique:
 
     def _window_s(self) -> float:
         return parse_duration_s(self.until, "until, if neither 'started' nor 'finished',") or 0.0
+
+
+def may_be_left_out(terms: str) -> bool:
+    """True if another job may be returned in place of the one with these terms."""
+    told = read_terms(terms).get("unique")
+    return isinstance(told, dict) and told.get("on_conflict") == "existing"

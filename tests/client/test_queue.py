@@ -176,6 +176,17 @@ def test_an_ended_job_is_enqueued_again_by_its_handle(backend: Backend, redis_cl
     assert job.return_value() == 6
 
 
+def test_a_job_that_is_enqueued_again_has_all_its_retries(backend: Backend) -> None:
+    job = Queue().enqueue(work.fail, "no such luck", retry=Retry(2, [0, 0]))
+    perform(backend)
+    assert Job.fetch(job.id).retries_left == 0
+
+    again = Queue().enqueue_job(Job.fetch(job.id))
+
+    assert (again.retries_left, Job.fetch(job.id).retries_left) == (2, 2)
+    assert perform(backend) == 3
+
+
 def test_a_signed_job_is_enqueued_again_under_our_own_signature(backend: Backend) -> None:
     use_redis(backend.url, signing_keys=["a" * 32])
     made = Queue().create_job(work.multiply, (2,), job_id="a", meta={"n": 1})

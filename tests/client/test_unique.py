@@ -63,8 +63,10 @@ def test_what_is_no_unique_key_is_refused(backend: Backend, wrong: Any) -> None:
 
 def test_on_a_pipeline_there_is_no_existing_job_to_return(backend: Backend, redis_url: str) -> None:
     once = Unique("k", on_conflict="existing")
-    with (
-        redis.Redis.from_url(redis_url) as client,
-        pytest.raises(InvalidCallError, match="enqueue without pipeline="),
-    ):
-        Queue().enqueue(work.multiply, 2, unique=once, pipeline=client.pipeline())
+    made = Queue().create_job(work.multiply, (2,), unique=once)
+    with redis.Redis.from_url(redis_url) as client:
+        pipe = client.pipeline()
+        with pytest.raises(InvalidCallError, match="enqueue without pipeline="):
+            Queue().enqueue(work.multiply, 2, unique=once, pipeline=pipe)
+        with pytest.raises(InvalidCallError, match="enqueue without pipeline="):
+            Queue().enqueue_job(made, pipeline=pipe)
