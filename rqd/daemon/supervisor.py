@@ -151,7 +151,6 @@ class Master:
                 self._dispatch.take(self._children.hear_quiet(now))
             if not self._dispatch.expects_jobs:
                 self._children.share_held(now)
-            self._commands.catch_up(now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             # Else the turn goes first, as somebody may wait for it.
             if now < self._duties.next_due(Duty.BEAT):

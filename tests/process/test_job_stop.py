@@ -15,8 +15,11 @@ from rqd.command import send_kill_horse_command, send_stop_job_command
 from rqd.daemon.zygote.frames import STOP_SIGNAL
 from rqd.job import Job
 from rqd.results import Result
+from rqd.store.scripts import load_script
 from tests import jobs
 from tests.daemons import StartDaemon
+from tests.relay import Relay
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -122,6 +125,22 @@ def test_a_stop_that_a_master_was_not_told_of_comes_with_its_next_beat(
 
     assert stopped(job).return_value is None
     assert daemon.log().count("job is to stop") == 1
+
+
+def test_a_stop_that_comes_before_the_answer_of_the_turn_that_claimed_its_job_is_not_lost(
+    start_daemon: StartDaemon, server: RedisServer, queue: Queue, tmp_path: Path
+) -> None:
+    queue.connection.store.redis.script_load(load_script("turn").source)
+    job = queue.enqueue(jobs.note_a_stop, str(tmp_path / "history"), job_timeout=-1)
+    with Relay(server.folder / "relay.sock", server.socket_path) as relay:
+        relay.keep_back = load_script("turn").sha.encode()
+        start_daemon(url=relay.url)
+        assert relay.is_kept.wait(WAIT_S)
+        assert job.is_started
+
+        job.stop(grace=60, by="the test")
+
+        assert stopped(job).cause == "stopped by the test"
 
 
 @pytest.mark.parametrize("how", ["master", "zygote", "daemon stops"])

@@ -60,10 +60,6 @@ class Commands:
         """Stops those jobs whose orders have not come: Redis had lost this master's row, say."""
         self._dispatch.take(self._stops.remind(stops, now))
 
-    def catch_up(self, now: float) -> None:
-        """Stops what was claimed in a turn whose answer came after the order."""
-        self._dispatch.take(self._stops.catch_up(now))
-
     def perform(self, now: float) -> None:
         """Answers what could not be answered at once."""
         self._stack_requests.perform(now)

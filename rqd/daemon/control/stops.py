@@ -18,8 +18,6 @@ from rqd.model.outcome import Crashed, Report, Stopped
 
 DEFAULT_GRACE_S = 5.0
 _LONGEST_GRACE_S = 10.0**9
-# So many are remembered for jobs whose claims are still on their way.
-_MOST_EARLY = 100
 _SHOWN_CHARS = 200
 
 
@@ -50,7 +48,6 @@ class Stops:
     def __init__(self, children: Children, log: Log) -> None:
         self._children = children
         self._log = log
-        self._early: dict[str, Stop] = {}
 
     def obey(self, command: dict[str, Any], now: float) -> list[Ended]:
         """Carries out `stop_job` or `kill_jobs`; the attempts that it ended at once."""
@@ -59,16 +56,10 @@ class Stops:
         self._kill(command.get("worker"), now)
         return []
 
-    def catch_up(self, now: float) -> list[Ended]:
-        """Stops what was claimed in a turn whose answer came after the order."""
-        if not self._early:
-            return []
-        held = {run.claim.token for run in self._children.workers.held()}
-        due = [stop for token, stop in self._early.items() if token in held]
-        return [ended for stop in due for ended in self._stop(stop, now)]
-
     def remind(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
-        """Carries out those of these orders that were lost on their way."""
+        """Carries out those of these orders that were lost on their way, or came before the answer
+        of the turn that claimed their job, where that had to be asked for again.
+        """
         unasked = {
             run.claim.token
             for run in self._children.workers.held()
@@ -80,14 +71,8 @@ class Stops:
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._children.workers.held()
         run = next((run for run in held if run.claim.token == stop.token), None)
-        if run is not None and not self._children.pin(run, now):
-            return []  # it has just ended
-        if run is None:
-            self._early[stop.token] = stop
-            if len(self._early) > _MOST_EARLY:
-                self._early.pop(next(iter(self._early)))
-            return []
-        self._early.pop(stop.token, None)
+        if run is None or not self._children.pin(run, now):
+            return []  # it has just ended; or its claim is on its way, and the beat behind it tells
         self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
         if run.sent_at is None:
