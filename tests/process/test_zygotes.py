@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +26,7 @@ from rqd.daemon.processes.zygote_events import Forked, ForkFailed
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import FrameError, FrameReader, encode_frame
+from rqd.daemon.zygote.serving import Place, Zygote
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
@@ -255,6 +258,32 @@ def test_a_zygote_that_may_send_no_descriptors_for_now_tells_of_all_its_children
     assert daemon.zygote() == zygote, daemon.log()
     assert daemon.log().count("can't fork, trying again") == 16
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+
+
+def test_a_kill_that_comes_after_its_child_has_ended_does_not_end_the_next_one() -> None:
+    control, master = socket.socketpair()
+    child: Any = SimpleNamespace(live=None, jobs=1)
+    zygote = Zygote(control, child, -1, [])
+    piped = subprocess.PIPE
+    with (
+        control,
+        master,
+        subprocess.Popen(["cat"], stdin=piped, stdout=piped, process_group=0) as running,
+    ):
+        assert running.stdin is not None
+        assert running.stdout is not None
+        zygote._places[1] = Place(child, -1)
+        zygote._places[1].pid = running.pid
+
+        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % (running.pid + 1)))
+        assert zygote._obey()
+        running.stdin.write(b"alive")
+        running.stdin.flush()
+        assert running.stdout.read(5) == b"alive"
+
+        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % running.pid))
+        assert zygote._obey()
+        assert running.wait(WAIT_S) == -signal.SIGKILL
 
 
 @contextmanager

@@ -836,3 +836,63 @@ def test_a_job_goes_back_where_its_worker_has_no_place_for_a_process() -> None:
         stage.go_on()
     finally:
         stage.close()
+
+
+def test_a_process_that_a_zygote_forked_before_it_heard_that_another_serves_gets_no_job() -> None:
+    stage = Stage(jobs_per_child=1, workers=2, jobs=3)
+    try:
+        for step, at in (("zygote", 0), ("turn", 0), ("zygote", 0), ("turn", 0), ("claim", 0)):
+            stage.do(step, at)
+        for step, at in (("reload", 0), ("zygote", 1), ("turn", 0), ("zygote", 0)):
+            stage.do(step, at)
+        old: Any = stage.zygotes[0]
+        assert old.forks == 2  # the second place's
+        stage.do("turn", 0)
+        stage.claim()
+        assert [worker.number for worker in stage.children.places.of(old)] == [1]
+        stage.go_on()
+    finally:
+        stage.close()
+
+
+@pytest.mark.parametrize("heard", ["one by one", "together"])
+def test_the_stacks_of_a_job_that_crashed_are_not_the_job_befores(heard: str) -> None:
+    stage = Stage(jobs_per_child=1000, workers=1, jobs=2)
+    try:
+        for step in ("zygote", "turn", "zygote", "turn"):
+            stage.do(step, 0)
+        worker = stage.children.workers.by_number[1]
+        worker.note_pace(0.001)
+        worker.ended_at = stage.now
+        stage.claim()
+        (zygote,), (process,) = stage.zygotes, stage.processes
+        for _ in range(3):
+            process.step()  # takes the first, answers, takes the second
+        process.end(DIED)
+        zygote.stacks[1] = SimpleNamespace(take=lambda *_: "where the second stood")
+        ended = []
+        if heard == "one by one":
+            ended += stage.children.collect(stage.loop.wait(0), stage.now)
+            assert len(ended) == 1
+        zygote.step()
+        ended += stage.children.collect(stage.loop.wait(0), stage.now)
+        assert [one.report.stack for one in ended] == ["", "where the second stood"]
+    finally:
+        stage.close()
+
+
+def test_a_master_that_was_late_to_ask_for_a_jobs_stacks_leaves_it_the_time_to_write_them() -> None:
+    stage = Stage(jobs_per_child=1, workers=1, jobs=1)
+    try:
+        for step in ("zygote", "turn", "zygote", "turn", "claim", "child"):
+            stage.do(step, 0)
+        (run,) = stage.runs
+        stage.now += 1000.0  # its own time, too
+        stage.do("turn", 0)
+        assert (run.is_stack_asked, run.killed_at) == (True, None)
+        stage.now = stage.children.next_due()
+        stage.do("turn", 0)
+        assert run.killed_at == stage.now
+        stage.go_on()
+    finally:
+        stage.close()

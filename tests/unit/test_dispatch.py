@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rqd.daemon.config import Config
 from rqd.daemon.jobs.dispatch import Dispatch
@@ -32,15 +32,18 @@ class Link:
         self.store.has_forgotten = lambda _: False
         self.sent: list[Turn] = []
         self.is_full = False
+        self.refused = ""  # the job whose outcome can't be recorded
 
     def note(self, turn: Turn) -> list[Any]:
+        if any(one.id == self.refused for one in turn.settlements):
+            raise ResponseError
         if self.is_full and any(map(is_staged, turn.settlements)):
             raise OutOfMemoryError
         self.sent.append(turn)
         return []
 
     def failed(self, error: Exception, now: float) -> None:  # noqa: ARG002 - as RedisLink's
-        raise Refused("full", will_pass=True) from error
+        raise Refused("so it is", will_pass=isinstance(error, OutOfMemoryError)) from error
 
     def succeeded(self, now: float) -> None:
         """It is there all the while."""
@@ -64,6 +67,7 @@ def dispatch(link: Link, workers: Workers) -> Dispatch:
     ahead = Ahead(workers)
     others: Any = SimpleNamespace(name="m", workers=workers, ahead=ahead, is_ready=True)
     others.start_assigned = lambda _: None
+    others.error = lambda *_, **_more: None
     config = Config(url="redis://", queues=("low",))
     return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]  # all it asks
 
@@ -157,6 +161,19 @@ def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
     assert [settled(turn) for turn in link.sent] == [["b"]]
     assert dispatch.outcomes_left == 3
     assert [run.claim.id for run in dispatch.unrecorded] == ["b", "a", "c"]
+
+
+def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
+    dispatch: Dispatch, link: Link
+) -> None:
+    dispatch.is_paused, link.refused = True, "a"
+    dispatch.take([ended("a", 9), ended("b", 9), ended("c", 9)])
+
+    for now in (1.0, 2.0, 3.0):
+        dispatch.settle_and_claim(now)
+
+    assert [settled(turn) for turn in link.sent] == [["b", "c"]]
+    assert [run.claim.id for run in dispatch.unrecorded] == ["b", "c"]
 
 
 def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -18,7 +18,8 @@ from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import Frame, FrameReader, encode_frame
 from rqd.daemon.zygote.inbox import Inbox
 from rqd.daemon.zygote.telling import Teller
-from rqd.daemon.zygote.timer import timer
+from rqd.daemon.zygote.timer import raise_cpu_limit, raise_timeout, timer
+from rqd.model.errors import JobTimeoutException
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,20 @@ def test_an_extension_reaches_the_master_before_anything_else_can_happen(line: L
         b"7.500000",
     ]
     assert not timer.is_held
+
+
+@pytest.mark.parametrize("alarm", [raise_timeout, raise_cpu_limit])
+def test_a_limit_that_is_reached_amid_what_is_told_waits_for_the_alarms_next_time(
+    alarm: Callable[[int, object], None],
+) -> None:
+    timer.limit_s, timer.runs, timer.is_held = 1.0, True, True
+    try:
+        alarm(0, None)
+        timer.let_go()
+        with pytest.raises(JobTimeoutException):
+            alarm(0, None)
+    finally:
+        timer.limit_s, timer.runs, timer.is_held = 0.0, False, False
 
 
 NONSENSE = [

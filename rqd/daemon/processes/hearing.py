@@ -109,10 +109,9 @@ class Hearing:
     ) -> list[Ended]:
         """What one process did, in its order."""
         ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
-        # What there is of stacks may be those of a job that it has begun since.
-        ended += [
-            self._end(worker, zygote, *one, is_latest=not worker.goes_on) for one in heard[-1:]
-        ]
+        # What there is of stacks may be those of a job that it has begun since: of its crash, say.
+        is_latest = not _may_have_begun_another(worker)
+        ended += [self._end(worker, zygote, *one, is_latest=is_latest) for one in heard[-1:]]
         if heard:
             self._replace_old(worker, now)
         return ended
@@ -149,8 +148,12 @@ class Hearing:
     def _replace_old(self, worker: Worker, now: float) -> None:
         """Lets go of a process whose zygote leaves, as its last job has ended."""
         is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
-        is_last = worker.run is None or not worker.run.is_given  # nothing was begun behind it
-        if is_last and is_old:
+        if is_old and not _may_have_begun_another(worker):
             self._places.drop_child(worker)
             if worker.wanted:
                 self._places.fill(worker, now)
+
+
+def _may_have_begun_another(worker: Worker) -> bool:
+    """True if its process was given what it is to run behind the job that has just ended."""
+    return worker.run is not None and worker.run.is_given

@@ -1,0 +1,28 @@
+"""A master's connections to Redis, as the server, or one of them, is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqd.daemon.redis_link import RedisLink
+from rqd.store.connection import RedisGone
+from tests.unit.test_children import Signalless
+from tests.unit.test_mailbox import Silent
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_turn(
+    redis_url: str,
+) -> None:
+    loop, silent = Signalless(), Silent()
+    log: Any = silent
+    link = RedisLink(redis_url, "rqd", loop, log)
+    try:
+        link.turns.ask(1.0, "ECHO", "late")
+        link.failed(RedisGone[0]("no answer to a turn"), 1.5)
+        link.turns.ask(2.0, "ECHO", "next")
+        while not link.turns.has_answer(loop.wait(10.0)):
+            pass
+        assert link.turns.answer() == b"next"
+    finally:
+        link.close()
+        loop.close()
