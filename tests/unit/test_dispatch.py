@@ -17,6 +17,7 @@ from rqd.daemon.processes.workers import Workers
 from rqd.daemon.redis_link import Refused
 from rqd.model.outcome import Report, Succeeded
 from rqd.store.exchange import Turn
+from rqd.store.keys import Keys
 from rqd.store.turn_argument import is_staged
 from tests.unit.test_ahead import claim_of
 
@@ -63,13 +64,18 @@ def workers() -> Workers:
 
 
 @pytest.fixture
-def dispatch(link: Link, workers: Workers) -> Dispatch:
-    ahead = Ahead(workers)
-    others: Any = SimpleNamespace(name="m", workers=workers, ahead=ahead, is_ready=True)
+def children(workers: Workers) -> Any:
+    """And all else that it asks."""
+    others: Any = SimpleNamespace(name="m", workers=workers, ahead=Ahead(workers), is_ready=True)
     others.start_assigned = lambda _: None
     others.error = lambda *_, **_more: None
+    return others
+
+
+@pytest.fixture
+def dispatch(link: Link, children: Any) -> Dispatch:
     config = Config(url="redis://", queues=("low",))
-    return Dispatch(config, others, link, others, others, others)  # type: ignore[arg-type]  # all it asks
+    return Dispatch(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
 
 
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
@@ -140,6 +146,40 @@ def test_who_has_claimed_all_it_may_does_not_wait_for_redis_before_it_takes_what
     dispatch.take_over({"claims_left": 0})
 
     assert not dispatch.expects_jobs
+
+
+UNABLE: dict[str, tuple[str, str, object]] = {
+    "all are at work": ("workers", "by_number", {}),
+    "paused": ("dispatch", "is_paused", True),
+    "stopping": ("dispatch", "is_open", False),
+    "no zygote serves": ("children", "is_ready", False),
+    "amid an upgrade": ("dispatch", "is_held", True),
+    "all were claimed": ("dispatch", "_claims_left", 0),
+}
+
+
+@pytest.mark.parametrize("why", [None, *UNABLE])
+def test_a_marker_is_passed_on_by_who_can_claim_nothing(
+    request: pytest.FixtureRequest,
+    dispatch: Dispatch,
+    workers: Workers,
+    link: Link,
+    why: str | None,
+) -> None:
+    passed_on: list[Any] = []
+    given: Any = link
+    given.waiter.has_answer, given.waiter.read = bool, lambda: ("low", "look")
+    given.store.keys = Keys("rqd")
+    given.store.redis = SimpleNamespace(zadd=lambda *told: passed_on.append(told))
+    given.attempt = lambda call, _now: call()
+    workers.by_number[1] = Worker(1)
+    if why is not None:
+        whose, name, value = UNABLE[why]
+        setattr(request.getfixturevalue(whose), name, value)
+
+    dispatch.hear_waiter({5}, 1.0)
+
+    assert passed_on == ([] if why is None else [("{rqd}:wake:queue:low", {"look": 0})])
 
 
 def ended(name: str, result_bytes: int) -> Ended:

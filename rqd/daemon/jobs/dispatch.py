@@ -156,8 +156,8 @@ class Dispatch:
         if marker is None:
             return False
         queue, member = marker
-        if queue and not (self._claims and self._children.workers.free_numbers(now)):
-            # It woke a master that has nobody free, or is paused: another one may have.
+        if queue and not self._could_claim(now):
+            # It woke a master that has nobody free, or is paused, say: another one may have.
             key = self._link.store.keys.wake_queue(queue)
             self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
         self._look = True
@@ -231,9 +231,9 @@ class Dispatch:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
-        listens = self._claims and not self.is_held and self._children.is_ready and self._free(now)
+        queues = self._config.queues if self._could_claim(now) else ()
         try:
-            waiter.arm(self._instance.name, self._config.queues if listens else (), now)
+            waiter.arm(self._instance.name, queues, now)
         except (*RedisGone, RedisError) as error:
             self._lose_waiter(error, now)
 
@@ -252,7 +252,7 @@ class Dispatch:
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
         ended = self._ended
-        may_claim = self._claims and not self.is_held and self._children.is_ready
+        may_claim = self._may_claim
         free: list[int] = []
         ahead: list[int] = []
         if may_claim and (self._look or ended):
@@ -382,6 +382,14 @@ class Dispatch:
     @property
     def _claims(self) -> bool:
         return self.is_open and not self.is_paused
+
+    @property
+    def _may_claim(self) -> bool:
+        return self._claims and not self.is_held and self._children.is_ready
+
+    def _could_claim(self, now: float) -> bool:
+        """True if a job that is there now would be claimed by the next turn."""
+        return self._may_claim and bool(self._free(now))
 
     def _free(self, now: float) -> list[int]:
         return self._children.workers.free_numbers(now)[: self._claims_left]
