@@ -148,11 +148,11 @@ class Upgrade:
 
     def perform(self, now: float) -> None:
         """Hears how the trial went, and executes the new version once all is at rest."""
-        if not self.is_under_way:
-            return
         if self._trial is not None:
             self._hear_trial(self._trial, now)
-        elif not self._children.zygotes.is_settled:
+        if not self.is_under_way or self._trial is not None:
+            return
+        if not self._children.zygotes.is_settled:
             self._hold(None)
             self._settle_by = self._settle_by or now + _SETTLE_LIMIT_S
             if now >= self._settle_by:
