@@ -133,20 +133,12 @@ class Instance:
             folder = _folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
-            while True:
-                fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(fd)
-                    return False
-                if _is_at(fd, self.lock_path):
-                    break
-                os.close(fd)  # its last owner has removed it since: the name is another file now
-            self._lock_fd = fd
+            self._lock_fd = fd = _locked(self.lock_path)
             self._is_new = os.fstat(fd).st_size == 0
             self.place = _place(fd)
             self.note_state("starting")
+        except BlockingIOError:
+            return False
         except (OSError, RuntimeError) as error:
             self.trouble = str(error)
         return True
@@ -202,6 +194,20 @@ def _folder() -> Path:
     # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return (Path(given) if os.path.isabs(given) else state_home() / "rqd") / "masters"
+
+
+def _locked(path: Path) -> int:
+    """The file that is there, locked. Raises BlockingIOError where another has it, OSError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, path):
+                return fd
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(fd)  # its last owner has removed it since: the name is another file now
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -18,9 +18,9 @@ from rqd.results import Result
 from tests import hungry_jobs, jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
+from tests.descriptors import descriptors
 from tests.process.test_zygotes import (
     await_idle,
-    descriptors,
     leave_room_at_reload,
     tells_so_often,
     write_slow,

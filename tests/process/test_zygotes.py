@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from resource import RLIMIT_NOFILE, prlimit
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +28,7 @@ from rqd.daemon.zygote.frames import FrameError, FrameReader, encode_frame
 from rqd.daemon.zygote.serving import Place, Zygote
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
+from tests.descriptors import descriptors, leave_room
 from tests.waiting import eventually
 
 WAIT_S = 15.0
@@ -53,22 +53,6 @@ def test_a_zygote_that_dies_whenever_it_has_forked_is_replaced_after_a_growing_p
     assert [float(told) for told in lost.findall(daemon.log())[:5]] == [0, 0.2, 0.4, 0.8, 1.6]
     (tmp_path / "die").unlink()
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
-
-
-def descriptors(pid: int) -> set[int]:
-    listed = set(map(int, os.listdir(f"/proc/{pid}/fd")))
-    return {fd for fd in listed if os.path.lexists(f"/proc/{pid}/fd/{fd}")}  # not the listing's
-
-
-def leave_room(process: psutil.Process, count: int) -> Callable[[], object]:
-    """Lets a process open so many descriptors more; what takes that back."""
-    usual, used = prlimit(process.pid, RLIMIT_NOFILE), descriptors(process.pid)
-    limit = 0
-    while limit in used or count:
-        count -= limit not in used
-        limit += 1
-    prlimit(process.pid, RLIMIT_NOFILE, (limit, usual[1]))
-    return lambda: prlimit(process.pid, RLIMIT_NOFILE, usual)
 
 
 def tells_so_often(daemon: Daemon, event: str, number: int) -> None:
@@ -113,7 +97,7 @@ def leave_room_at_reload(daemon: Daemon, folder: Path, count: int) -> Callable[[
     eventually((folder / "waits").exists, WAIT_S)
     master = psutil.Process(daemon.pid)
     eventually(lambda: master.status() == psutil.STATUS_SLEEPING)
-    allow_more = leave_room(master, count)
+    allow_more = leave_room(master.pid, count)
     (folder / "wait").unlink()
     return allow_more
 
@@ -133,7 +117,7 @@ def test_new_places_get_their_children_once_the_zygote_has_room_for_their_descri
 
     zygote.suspend()  # so that it finds several at once
     add_workers(daemon, 2)  # which allows it more of them
-    allow_more = leave_room(zygote, room)
+    allow_more = leave_room(zygote.pid, room)
     zygote.resume()
     tells_so_often(daemon, "can't fork, trying again", 4)
     allow_more()
@@ -155,7 +139,7 @@ def test_no_job_is_claimed_and_put_back_while_its_process_can_not_be_forked(
     daemon = start_daemon("--preload", "tests.jobs", "--log-level", "debug")
     zygote = daemon.zygote()
     await_idle(daemon, there, 1)
-    allow_more = leave_room(zygote, 0)
+    allow_more = leave_room(zygote.pid, 0)
     waiting = [queue.enqueue(jobs.multiply, number, 1) for number in range(10)]
     waiting[0].wait(WAIT_S)
     tells_so_often(daemon, "can't fork, trying again", 2)
@@ -389,7 +373,7 @@ def test_a_report_whose_descriptors_find_no_room_takes_none_of_the_next_one(
     before = descriptors(os.getpid())
     with far_end() as (zygote, far):
         rest = tell(far, [1, 2, 3], first_bytes)
-        allow_more = leave_room(psutil.Process(), room)
+        allow_more = leave_room(os.getpid(), room)
         try:
             news = heard(zygote)
         finally:
@@ -409,7 +393,7 @@ def test_a_report_whose_descriptors_found_no_room_takes_none_of_the_next_one_aft
 ):
     with far_end() as (zygote, far):
         rest = tell(far, [1], 20)
-        allow_more = leave_room(psutil.Process(), 0)
+        allow_more = leave_room(os.getpid(), 0)
         try:
             assert heard(zygote) == {}
         finally:

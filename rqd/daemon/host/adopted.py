@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 
-from rqd.daemon.host.pidfd_signals import has_ended
+_POLL_S = 0.005
 
 
 class AdoptedProcess:
@@ -29,14 +30,12 @@ class AdoptedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises subprocess.TimeoutExpired if it has not ended after so many seconds."""
-        if self.poll() is None:
-            pidfd = os.pidfd_open(self.pid)
-            ended = has_ended(pidfd, None if timeout is None else timeout * 1000)
-            os.close(pidfd)
-            if not ended and timeout is not None:
+        give_up_at = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while (status := self.poll()) is None:
+            if timeout is not None and time.monotonic() >= give_up_at:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        status = self.poll()
-        assert status is not None
+            # As Popen does: by its pidfd it would be seen at once, if that could be had always.
+            time.sleep(_POLL_S)
         return status
 
     def kill(self) -> None:

@@ -208,47 +208,56 @@ class EmbeddedServer:
 
     def _release(self) -> None:
         """Let go of the lock, last; no LOCK_UN, which would take it from a server still alive."""
-        for fd in (self._life_pipe_fd, self._lock_fd):
-            if fd is not None:
-                os.close(fd)
-        self._life_pipe_fd = self._lock_fd = None
+        self._close_life_pipe()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+        self._lock_fd = None
         self._state = "down"
 
-    def _start(self) -> None:
-        assert self._lock_fd is not None
-        binary = find_server_binary()
-        if self._is_listened_to():
-            raise EmbeddedServerError(
-                f"a server that rqd did not start listens on {self.socket_path}: "
-                "stop it, or choose another DIR"
-            )
+    def _close_life_pipe(self) -> None:
         if self._life_pipe_fd is not None:
             os.close(self._life_pipe_fd)
-        read_fd, self._life_pipe_fd = os.pipe()
-        life_fds = (read_fd, self._life_pipe_fd)
+        self._life_pipe_fd = None
+
+    def _start(self) -> None:
+        self._close_life_pipe()
         try:
-            self._unlink_leftovers()
-            log_fd = self._open_log()
+            binary = find_server_binary()
+            if self._is_listened_to():
+                raise EmbeddedServerError(
+                    f"a server that rqd did not start listens on {self.socket_path}: "
+                    "stop it, or choose another DIR"
+                )
+            read_fd, self._life_pipe_fd = os.pipe()
             try:
-                with _signals_blocked():
-                    self._process = subprocess.Popen(
-                        [binary, *server_options(self.directory)],
-                        stdin=subprocess.DEVNULL,
-                        stdout=log_fd,
-                        stderr=log_fd,
-                        pass_fds=(read_fd, self._lock_fd),
-                        start_new_session=True,
-                        # The AOF holds users' arguments; DIR itself may be an older, open folder.
-                        umask=0o077,
-                        # Safe, for the master has one thread.
-                        preexec_fn=lambda: tie_to_master(*life_fds),  # noqa: PLW1509
-                    )
+                self._unlink_leftovers()
+                self._execute(binary, read_fd, self._life_pipe_fd)
             finally:
-                os.close(log_fd)
+                os.close(read_fd)
         except (OSError, subprocess.SubprocessError) as error:
-            raise EmbeddedServerError(f"cannot start {binary}: {error}") from error
+            raise EmbeddedServerError(
+                f"cannot start a server in {self.directory}: {error}"
+            ) from error
+
+    def _execute(self, binary: str, read_fd: int, write_fd: int) -> None:
+        assert self._lock_fd is not None
+        log_fd = self._open_log()
+        try:
+            with _signals_blocked():
+                self._process = subprocess.Popen(
+                    [binary, *server_options(self.directory)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log_fd,
+                    stderr=log_fd,
+                    pass_fds=(read_fd, self._lock_fd),
+                    start_new_session=True,
+                    # The AOF holds users' arguments; DIR itself may be an older, open folder.
+                    umask=0o077,
+                    # Safe, for the master has one thread.
+                    preexec_fn=lambda: tie_to_master(read_fd, write_fd),  # noqa: PLW1509
+                )
         finally:
-            os.close(read_fd)
+            os.close(log_fd)
 
     def _unlink_leftovers(self) -> None:
         """Remove the socket and pid file of a server that the free lock has shown to be dead."""
@@ -277,14 +286,14 @@ class EmbeddedServer:
 
     def _ping(self) -> bytes:
         """Return what the server says to a PING, nothing if it doesn't."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PROBE_TIMEOUT_S)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(PROBE_TIMEOUT_S)
                 connection.connect(os.fspath(self.socket_path))
                 connection.sendall(b"PING\r\n")
                 return connection.recv(256)
-            except OSError:
-                return b""
+        except OSError:
+            return b""
 
     def _is_listened_to(self) -> bool:
         with socket.socket(socket.AF_UNIX) as connection:

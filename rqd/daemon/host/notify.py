@@ -56,9 +56,10 @@ class Notifier:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
                 notify.setblocking(False)
                 notify.sendto(message.encode(), address)
-            except OSError:
-                return  # systemd restarts, or is slow: a lost status line harms nobody
+        except OSError:
+            # systemd restarts, or is slow, or we lack a descriptor: a lost status line harms nobody
+            return

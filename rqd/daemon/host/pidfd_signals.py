@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
+import subprocess
 
 from rqd.daemon.zygote import frames
+
+
+def watched(process: subprocess.Popen[bytes]) -> int:
+    """The pidfd of a process that was just started; ends it where none can be had: OSError."""
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
 
 
 def has_ended(pidfd: int, within_ms: float | None = 0) -> bool:

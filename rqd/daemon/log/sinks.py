@@ -97,7 +97,10 @@ class JournalSink:
 
     def _send_as_file(self, record: bytes) -> bool:
         """What no datagram holds goes as a sealed file in memory."""
-        fd = os.memfd_create("rqd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            fd = os.memfd_create("rqd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError:
+            return False
         try:
             os.write(fd, record)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
@@ -155,12 +158,17 @@ def shared_sink(fd: int) -> DescriptorSink:
 
 
 def journal_sink() -> JournalSink:
-    """The journal of this machine. Raises ConfigurationError where there is none."""
+    """The journal of this machine. Raises ConfigurationError where there is none, or no socket."""
     if not _is_socket(JOURNAL_SOCKET):
         raise ConfigurationError(
             f"--log-format journal: there is no journal at {JOURNAL_SOCKET}: write text or json"
         )
-    return JournalSink(JOURNAL_SOCKET)
+    try:
+        return JournalSink(JOURNAL_SOCKET)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--log-format journal can't be opened: {os.strerror(error.errno or 0)}"
+        ) from None
 
 
 def is_journal(fd: int) -> bool:

@@ -7,11 +7,13 @@ import errno
 import os
 import socket
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from rqd.daemon.host.adopted import AdoptedProcess
 from rqd.daemon.host.cgroups import PlaceGroup, Subtree
+from rqd.daemon.host.pidfd_signals import watched
 from rqd.daemon.processes.forensics import Tail
 from rqd.daemon.processes.stacks import StackFile
 from rqd.daemon.processes.zygote_events import ForkFailed, Ready, ZygoteEvent
@@ -57,9 +59,24 @@ class ZygoteProcess:
     """A running zygote, and the pipes of each worker's place in it."""
 
     def __init__(self, settings: ZygoteSettings, subtree: Subtree | None = None) -> None:
-        """`subtree`: where each worker has a control group, None for nowhere."""
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        """`subtree`: where each worker has a control group, None for nowhere.
+
+        Raises OSError or SubprocessError if the system won't have one more.
+        """
+        with ExitStack() as ours, ExitStack() as theirs:
+            self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours.enter_context(self._control)
+            theirs.enter_context(far)
+            # Not ours: a reader that hangs would hold up what prints there.
+            self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
+            ours.callback(os.close, self.output_fd)
+            theirs.callback(os.close, output_write)
+            process = spawn(settings, far.fileno(), output_write)
+            self.pid, self.pidfd = process.pid, watched(process)
+            ours.pop_all()  # they are this object's now
+        self._process: subprocess.Popen[bytes] | AdoptedProcess = process
         self._control.setblocking(False)
+        os.set_blocking(self.output_fd, False)
         has_mailboxes = settings.jobs_per_child > 1
         self._reports = Reports(self._control, FrameReader(), has_mailboxes=has_mailboxes)
         self._outbox: list[tuple[bytes, list[int]]] = []
@@ -73,21 +90,7 @@ class ZygoteProcess:
         self.generation = 0  # which one of its master's it is, from 1
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
-        # Not ours: a reader that hangs would hold up what prints there.
-        self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.output_fd, False)
         self._printed = Tail()
-        self._process: subprocess.Popen[bytes] | AdoptedProcess
-        try:
-            self._process = spawn(settings, theirs.fileno(), output_write)
-        except OSError:
-            os.close(self.output_fd)
-            raise
-        finally:
-            theirs.close()
-            os.close(output_write)
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
 
     @classmethod
     def take_over(cls, told: ZygoteState, subtree: Subtree | None) -> ZygoteProcess:

@@ -63,7 +63,7 @@ def settings_of_zygote(config: Config, instance: Instance) -> ZygoteSettings:
 def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subprocess.Popen[bytes]:
     """Starts one that hears its master at `control_fd` and prints to `output_fd`.
 
-    Raises OSError if the system won't.
+    Raises OSError or SubprocessError if the system won't.
     """
     mark, trust = settings.mark, settings.trust
     mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1

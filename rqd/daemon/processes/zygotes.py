@@ -9,6 +9,7 @@ one that stands still: another one follows it.
 from __future__ import annotations
 
 import math
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -346,7 +347,7 @@ class Zygotes:
     def _start(self, now: float) -> ZygoteProcess | None:
         try:
             zygote = self._spawn()
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             self._log.error("can't start the zygote", error=error)
             return None
         self._generation += 1

@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fcntl import F_SETFL, F_SETOWN, fcntl
 from functools import partial
 
+from rqd.daemon.host.pidfd_signals import watched
 from rqd.daemon.jobs.dispatch import Dispatch
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
@@ -39,28 +40,31 @@ class Trial:
 
     def __init__(self, handover_fd: int, now: float) -> None:
         self.give_up_at = now + _TRIAL_LIMIT_S
-        self._output_fd = os.memfd_create("rqd-trial")
-        life_read, self._life_write = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                _command(),
-                stdin=subprocess.DEVNULL,
-                stdout=self._output_fd,
-                stderr=self._output_fd,
-                env=handover.environment_with(handover_fd),
-                pass_fds=[handover_fd, life_read],
-                process_group=0,
-                # The master has one thread.
-                preexec_fn=partial(_die_with_master, life_read, self._life_write),  # noqa: PLW1509
-            )
-        except OSError:
-            os.close(self._output_fd)
-            os.close(self._life_write)
-            raise
-        finally:
-            os.close(life_read)
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        with ExitStack() as opened:
+            self._output_fd = os.memfd_create("rqd-trial")
+            opened.callback(os.close, self._output_fd)
+            life_read, self._life_write = os.pipe()
+            opened.callback(os.close, self._life_write)
+            try:
+                self._process = self._execute(handover_fd, life_read)
+            finally:
+                os.close(life_read)
+            self.pid = self._process.pid
+            self.pidfd = watched(self._process)
+            opened.pop_all()  # they are this object's now
+
+    def _execute(self, handover_fd: int, life_read: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            _command(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output_fd,
+            stderr=self._output_fd,
+            env=handover.environment_with(handover_fd),
+            pass_fds=[handover_fd, life_read],
+            process_group=0,
+            # The master has one thread.
+            preexec_fn=partial(_die_with_master, life_read, self._life_write),  # noqa: PLW1509
+        )
 
     def is_over(self, now: float) -> bool:
         """True once it has ended, or takes too long: then it is killed."""
@@ -141,7 +145,7 @@ class Upgrade:
                 self._trial = Trial(fd, now)
             finally:
                 os.close(fd)
-        except (OSError, TypeError) as error:
+        except (OSError, subprocess.SubprocessError, TypeError) as error:
             self._refuse(str(error))
             return
         self._loop.watch(self._trial.pidfd)

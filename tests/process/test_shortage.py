@@ -1,0 +1,201 @@
+"""A master that can't have a descriptor or a process for now: it says so, and goes on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from resource import RLIMIT_NOFILE, prlimit
+
+import psutil
+import pytest
+
+from rqd.daemon.config import LogSettings
+from rqd.daemon.host.adopted import AdoptedProcess
+from rqd.daemon.host.embedded import EmbeddedServer, EmbeddedServerError
+from rqd.daemon.host.notify import Notifier
+from rqd.daemon.instance import Instance
+from rqd.daemon.log import sinks
+from rqd.daemon.log.log import open_log
+from rqd.daemon.processes.zygote_process import ZygoteProcess
+from rqd.daemon.processes.zygote_spawn import ZygoteSettings
+from rqd.daemon.reload.upgrade import Trial
+from rqd.queue import Queue
+from tests import jobs
+from tests.daemons import StartDaemon
+from tests.descriptors import descriptors, room_for
+from tests.waiting import eventually
+
+WAIT_S = 15.0
+
+
+def test_a_line_for_systemd_that_finds_no_descriptor_is_lost_and_ends_nobody() -> None:
+    with room_for(0):
+        Notifier("/no/such/socket").ready()
+
+
+def test_a_record_that_needs_a_file_on_its_way_to_the_journal_is_counted_as_lost_without_one(
+    tmp_path: Path,
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "socket"))
+        sink = sinks.JournalSink(str(tmp_path / "socket"))
+        record = b"x" * 20_000_000
+        with room_for(0):
+            sink.write(record)
+        assert sink.dropped_bytes == len(record)
+        sink.close()
+
+
+def test_a_journal_that_finds_no_descriptor_leaves_the_old_log_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "JOURNAL_SOCKET", str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "socket"))
+        log = open_log(LogSettings(file=str(tmp_path / "log"), format="text"))
+        with room_for(0):
+            log.reopen(LogSettings(format="journal"))
+        log.info("after")
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert "WARNING log can't be opened anew, the old one serves on error=" in first
+    assert "Too many open files" in first
+    assert second.endswith("INFO after")
+
+
+@pytest.mark.parametrize("room", range(8))
+def test_an_embedded_server_that_finds_no_descriptor_is_a_refusal_and_leaves_none_open(
+    tmp_path: Path, room: int
+) -> None:
+    before = descriptors(os.getpid())
+    server = EmbeddedServer(tmp_path)
+    refusal = None
+    with room_for(room):
+        try:
+            server.ensure()
+        except EmbeddedServerError as error:
+            refusal = str(error)
+    if room < 4:
+        assert "Too many open files" in (refusal or "")
+    if refusal is not None:
+        assert (server.fds, server.state) == ((), "down")
+        assert descriptors(os.getpid()) == before
+    server.stop()
+    assert descriptors(os.getpid()) == before
+
+
+def test_an_embedded_server_that_could_not_be_started_again_closes_no_descriptor_of_others(
+    tmp_path: Path,
+) -> None:
+    server = EmbeddedServer(tmp_path)
+    server.ensure()
+    process, (_, life_fd) = psutil.Process(server.pid), server.fds
+    process.kill()
+    eventually(lambda: server.poll() is not None)
+    server._started_at_s = float("-inf")  # it is due again at once
+    with room_for(0), pytest.raises(EmbeddedServerError):
+        server.ensure()
+    others = os.open(os.devnull, os.O_RDONLY)
+    assert server.fds == ()
+    server.stop()
+    os.fstat(others)
+    os.close(others)
+    assert life_fd not in descriptors(os.getpid())
+
+
+def test_the_end_of_an_adopted_process_needs_no_descriptor_to_be_waited_for() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    adopted = AdoptedProcess(process.pid)
+    with room_for(0):
+        with pytest.raises(subprocess.TimeoutExpired):
+            adopted.wait(0.05)
+        adopted.kill()
+        assert adopted.wait() == -signal.SIGKILL
+    process.returncode = 0  # it is reaped
+    process.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial of a new version is this program, instead of these tests."""
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "input()"])
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("room", range(9))
+def test_a_trial_that_can_not_be_had_leaves_neither_a_process_nor_a_descriptor(room: int) -> None:
+    handover_fd = os.open(os.devnull, os.O_RDONLY)
+    before = (descriptors(os.getpid()), children())
+    trial = None
+    with room_for(room), suppress(OSError):
+        trial = Trial(handover_fd, 0.0)
+    if trial is not None:
+        trial.end()
+    assert (descriptors(os.getpid()), children()) == before
+    os.close(handover_fd)
+
+
+@pytest.mark.parametrize("room", range(11))
+def test_a_zygote_that_can_not_be_had_leaves_neither_a_process_nor_a_descriptor(room: int) -> None:
+    before = (descriptors(os.getpid()), children())
+    zygote = None
+    with room_for(room), suppress(OSError):
+        zygote = ZygoteProcess(ZygoteSettings(sys.path, (), 1, trust=b"trust"))
+    if zygote is not None:
+        zygote.end()
+        zygote.close()
+    assert (descriptors(os.getpid()), children()) == before
+
+
+def test_a_zygote_that_can_not_be_prepared_leaves_no_descriptor() -> None:
+    before = descriptors(os.getpid())
+
+    def fail() -> None:
+        raise OSError
+
+    with pytest.raises(subprocess.SubprocessError):
+        ZygoteProcess(ZygoteSettings(sys.path, (), 1, prepare=fail))
+    assert descriptors(os.getpid()) == before
+
+
+def test_a_lock_that_the_file_system_refuses_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    # As NFS does whose lock daemon is gone; no other file system has such an error.
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    before = descriptors(os.getpid())
+    instance = Instance("redis://h", "n", "name")
+    assert (instance.is_locked, instance.trouble) == (False, "[Errno 37] No locks available")
+    assert descriptors(os.getpid()) == before
+
+
+def test_a_master_whose_own_limit_was_lowered_says_that_it_has_no_zygote_and_serves_on(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    soft, hard = prlimit(0, RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("this user may open too few files")
+    daemon = start_daemon("--max-files", "4096")
+    assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
+    # A fork can't raise it to what --max-files says.
+    prlimit(daemon.pid, RLIMIT_NOFILE, (min(soft, 2048), 2048))
+
+    daemon.zygote().kill()
+
+    eventually(lambda: daemon.log().count("can't start the zygote") >= 2, WAIT_S, daemon.log)
+    assert daemon.stop() == 0
+    assert daemon.leftovers() == []
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
