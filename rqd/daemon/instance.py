@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rqd.daemon.host.leftovers import has_open
-from rqd.model.errors import MasterExistsError
+from rqd.model.errors import ConfigurationError, MasterExistsError
 from rqd.store.connection import hide_password
 from rqd.store.embedded import state_home
 
@@ -130,7 +130,7 @@ class Instance:
     def _take(self) -> bool:
         """False if another master of this host has the name."""
         try:
-            folder = _folder()
+            folder = lock_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
             self._lock_fd = fd = _locked(self.lock_path)
@@ -139,7 +139,7 @@ class Instance:
             self.note_state("starting")
         except BlockingIOError:
             return False
-        except (OSError, RuntimeError) as error:
+        except (OSError, ConfigurationError) as error:
             self.trouble = str(error)
         return True
 
@@ -165,9 +165,29 @@ class MasterHere:
     age_s: float
 
 
+def lock_folder() -> Path:
+    """Where this user's masters keep their locks on this host; it need not exist yet.
+
+    Raises ConfigurationError where there is no home for it.
+    """
+    # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(given):
+        return Path(given) / "masters"
+    try:
+        return state_home() / "rqd" / "masters"
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no home for the locks of masters: set XDG_STATE_HOME"
+        ) from None
+
+
 def masters_here() -> Iterator[MasterHere]:
-    """The living masters that keep their locks where this process would, without asking Redis."""
-    for path in sorted(_folder().resolve().glob("*.lock")):
+    """The living masters that keep their locks where this process would, without asking Redis.
+
+    Raises ConfigurationError as `lock_folder`.
+    """
+    for path in sorted(lock_folder().resolve().glob("*.lock")):
         try:
             pid, state, name = _facts_in(path.read_bytes())
             age_s = max(0.0, time.time() - path.stat().st_mtime)
@@ -188,12 +208,6 @@ def _facts_in(lock: bytes) -> tuple[str, str, str]:
     told = lock[_TOKEN_CHARS:].decode(errors="replace").split()
     pid, state, name = (*told, "?", "?", "?")[:3]
     return pid, state, name
-
-
-def _folder() -> Path:
-    # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return (Path(given) if os.path.isabs(given) else state_home() / "rqd") / "masters"
 
 
 def _locked(path: Path) -> int:

@@ -115,3 +115,18 @@ def test_a_unit_without_delegation_is_seen() -> None:
     assert judge_delegation("rqd.service", {"Delegate": "yes"}).verdict is Verdict.OK
     found = judge_delegation("rqd.service", {"Delegate": "no"})
     assert (found.verdict, found.seen) == (Verdict.WARNING, "no")
+
+
+def test_the_folder_of_locks_is_the_one_that_a_master_would_have(
+    redis_url: str, tmp_path: Path
+) -> None:
+    def told(**env: str) -> tuple[str, str, str]:
+        return seen(rqd("doctor", "--json", url=redis_url, env=env))["folder of locks"]
+
+    own = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    assert told(**own)[:2] == (Verdict.OK, f"{tmp_path}/state/rqd/masters")
+    unit = {**own, "STATE_DIRECTORY": f"{tmp_path}/unit:/other"}
+    assert told(**unit)[:2] == (Verdict.OK, f"{tmp_path}/unit/masters")
+    verdict, shown, advice = told(XDG_STATE_HOME="", HOME="~")
+    assert (verdict, shown) == (Verdict.WARNING, "there is no home for the locks of masters")
+    assert "XDG_STATE_HOME" in advice

@@ -67,3 +67,10 @@ def test_a_master_that_boots_is_alive_and_not_ready(tmp_path: Path) -> None:
             assert (alive.status, alive.out) == (0, "web: starting\n")
             assert (ready.status, ready.err) == (69, "rqd: web: starting\n")
             eventually(lambda: health(tmp_path, "--ready").status == 0)
+
+
+def test_without_a_home_it_says_in_one_line_what_to_set(tmp_path: Path) -> None:
+    # As a user id that has no home, in a container: what expands to no path is none.
+    ran = rqd("healthcheck", env={"HOME": "~", "XDG_STATE_HOME": ""}, folder=tmp_path)
+    assert (ran.status, ran.err.count("\n")) == (64, 1)
+    assert "there is no home for the locks of masters: set XDG_STATE_HOME" in ran.err

@@ -17,8 +17,9 @@ from rqd.daemon.host.cgroups import (
     delegated_folder,
 )
 from rqd.daemon.host.oom import OomCounter
+from rqd.daemon.instance import lock_folder
+from rqd.model.errors import ConfigurationError
 from rqd.model.finding import Finding, Verdict, judged
-from rqd.store.embedded import state_home
 
 _IMPORT_LIMIT_S = 120.0
 # What the daemon needs after its grace, to kill and put back.
@@ -38,14 +39,20 @@ def examine_host(config: Config) -> Iterator[Finding]:
     yield judged("open files", seen, fine=is_enough, advice=advice)
     cores = os.cpu_count() or 1
     yield Finding("processors", Verdict.OK, f"{cores}, for {config.workers} workers")
-    folder = state_home()
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    advice = (
-        "without locks there a killed master's jobs wait for their leases: make it writable, or set"
-        " XDG_STATE_HOME"
-    )
-    may_lock = os.access(nearest, os.W_OK)
-    yield judged("folder of locks", str(folder), fine=may_lock, advice=advice)
+    yield _judge_locks()
+
+
+def _judge_locks() -> Finding:
+    what, advice = "folder of locks", "without locks a killed master's jobs wait for their leases: "
+    try:
+        folder = lock_folder()
+    except ConfigurationError as error:
+        seen, _, instead = str(error).partition(": ")
+        return Finding(what, Verdict.WARNING, seen, advice + instead)
+    # Not by `Path.exists`, which raises for what lies in a folder that is closed to this user.
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    advice += "make it writable, or set XDG_STATE_HOME"
+    return judged(what, str(folder), fine=os.access(nearest, os.W_OK), advice=advice)
 
 
 def examine_limits(config: Config) -> Iterator[Finding]:
