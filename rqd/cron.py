@@ -31,8 +31,9 @@ from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobE
 from rqd.model.names import check_queue_name, parse_duration_s
 from rqd.model.records import NewJob
 from rqd.model.retry import Retry
-from rqd.model.schedule import EPOCH, Schedule
+from rqd.model.schedule import Schedule
 from rqd.model.serializers import serializer_name
+from rqd.model.stored import instant
 from rqd.model.terms import dump_terms, read_terms
 from rqd.options import DEFAULT_TIMEOUT_S, job_options, template_of
 from rqd.signatures import signed
@@ -68,8 +69,8 @@ class CronJob:
         self.runs = record.runs
         self.is_paused = record.is_paused
         self.error = record.error
-        self.next_run = _instant(record.next_us)
-        self.last_run = _instant(record.last_us)
+        self.next_run = instant(record.next_us)
+        self.last_run = instant(record.last_us)
         self.last_job_id = record.last_job or None
 
     @property
@@ -341,7 +342,3 @@ def _find(crons: Crons, name: str) -> CronRecord:
         meant = f": did you mean {near[0]}?" if near else " (`rqd cron list` shows them)"
         raise NoSuchJobError(f"no cron entry {name!r}{meant}")
     return record
-
-
-def _instant(at_us: int | None) -> datetime | None:
-    return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, EPOCH.tzinfo)

@@ -17,13 +17,14 @@ from rqd.absent import absent
 from rqd.command import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency
-from rqd.job_facts import JobFacts, R, instant
+from rqd.job_facts import JobFacts, R
 from rqd.job_lookup import ended_record, fetch_record, own_record
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, WaitTimeoutError
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
+from rqd.model.stored import instant
 from rqd.results import Result
 from rqd.store.following import Follower, as_text
 

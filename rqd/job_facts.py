@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -13,6 +13,7 @@ from rqd.job_contents import Contents
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.repeat import REPEATS, RepeatTerm
+from rqd.model.stored import instant
 from rqd.model.terms import read_tally, read_terms
 
 if TYPE_CHECKING:
@@ -245,8 +246,3 @@ class JobFacts(Generic[R]):
     @property
     def _repeat(self) -> RepeatTerm:
         return RepeatTerm.parse(read_terms(self._record.terms).get("repeat"))
-
-
-def instant(micros: int | None) -> datetime | None:
-    """Redis' microseconds as a datetime; None for what has not come."""
-    return None if micros is None else datetime.fromtimestamp(micros / 1_000_000, UTC)

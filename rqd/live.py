@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
-
-_LONGEST_DIGITS = 16
+from rqd.model.stored import instant, read_whole
 
 
 class WorkerStatus(StrEnum):
@@ -52,7 +51,7 @@ class LiveWorker:
     @property
     def pid(self) -> int:
         """The process in its place; 0 while there is none."""
-        return _whole(self.row.get("pid"))
+        return read_whole(self.row.get("pid")) or 0
 
     @property
     def version(self) -> str:
@@ -73,22 +72,22 @@ class LiveWorker:
     @property
     def birth_date(self) -> datetime | None:
         """When its master began."""
-        return _instant(self.master.get("started"))
+        return instant(read_whole(self.master.get("started")) or None)
 
     @property
     def last_heartbeat(self) -> datetime | None:
         """When its master was last heard of."""
-        return _instant(self.master.get("heartbeat"))
+        return instant(read_whole(self.master.get("heartbeat")) or None)
 
     @property
     def successful_job_count(self) -> int:
         """How many attempts succeeded in this place."""
-        return _whole(self.row.get("done"))
+        return read_whole(self.row.get("done")) or 0
 
     @property
     def failed_job_count(self) -> int:
         """How many attempts failed in this place, retried ones included."""
-        return _whole(self.row.get("failed"))
+        return read_whole(self.row.get("failed")) or 0
 
     @property
     def total_working_time(self) -> float:
@@ -123,13 +122,3 @@ def live_workers(connection: Connection = None, queue: str | None = None) -> lis
         for row in backend.views.workers(serving)
         if "state" in row
     ]
-
-
-def _whole(text: str | None) -> int:
-    """0 for what is no number: anybody may have written to Redis."""
-    return int(text) if text and text.isdecimal() and len(text) <= _LONGEST_DIGITS else 0
-
-
-def _instant(text: str | None) -> datetime | None:
-    micros = _whole(text)
-    return datetime.fromtimestamp(micros / 1e6, UTC) if micros else None

@@ -6,12 +6,13 @@ A job's registry follows from its state, so ids can be taken out of one, and non
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
 from rqd.model.errors import InvalidJobOperation, NoSuchJobError
+from rqd.model.stored import instant
 from rqd.store.exchange import Failures, Requeued
 
 
@@ -136,7 +137,7 @@ class _OfEnded(BaseRegistry):
     def get_expiration_time(self, job: Job[Any] | str) -> datetime | None:
         """When the job's record goes; None for never. Raises NoSuchJobError if it isn't here."""
         score = _found(self._score(_id_of(job)), job, self)
-        return None if score == float("inf") else _instant(score)
+        return None if score == float("inf") else instant(score)
 
     def _take_out(self, job_id: str) -> None:
         self._backend.store.unlist(self.name, self.index, job_id)
@@ -162,7 +163,7 @@ class ScheduledJobRegistry(_OfWaiting):
 
     def get_scheduled_time(self, job_or_id: Job[Any] | str) -> datetime:
         """When the job is due. Raises NoSuchJobError if it isn't scheduled."""
-        return _instant(_found(self._score(_id_of(job_or_id)), job_or_id, self))
+        return instant(_found(self._score(_id_of(job_or_id)), job_or_id, self))
 
 
 class DeferredJobRegistry(_OfWaiting):
@@ -240,7 +241,3 @@ def _found(score: float | None, job: Job[Any] | str, registry: BaseRegistry) -> 
             f"job {_id_of(job)} is not among the {registry.index} jobs of queue {registry.name}"
         )
     return score
-
-
-def _instant(micros: float) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)

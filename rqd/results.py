@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from rqd.connection import Backend
 from rqd.model.errors import DeserializationError
 from rqd.model.records import AttemptRecord
+from rqd.model.stored import instant
 from rqd.signatures import check_result, reader_of
 
 
@@ -59,7 +59,7 @@ class Result:
         self.job_id = job_id
         self.type = ResultType(attempt.type)
         self.attempt = attempt.attempt
-        self.created_at = datetime.fromtimestamp(attempt.created_us / 1e6, UTC)
+        self.created_at = instant(attempt.created_us)
         self.exc_string = attempt.text("exc_string") or None
         self.cause = attempt.text("cause") or None
         self.output = attempt.text("output")

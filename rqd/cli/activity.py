@@ -8,11 +8,12 @@ from math import isfinite
 
 from rqd.cli.instants import iso
 from rqd.cli.table import mebibytes, plain
+from rqd.model.stored import read_whole
+from rqd.model.words import counted
 from rqd.store.views import Views
 
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
 _MOST_TOLD_CHARS = 40
-_LATEST_US = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def look(views: Views) -> list[Activity]:
     now_us = views.now_us()
     found = []
     for row in rows:
-        since_us = _whole(row.get("since")) or now_us
+        since_us = read_whole(row.get("since")) or now_us
         is_measured = row.get("measured") == row["job"]
         cpu, memory = row.get("cpu_percent"), row.get("memory_bytes")
         progress = told.get(row["job"])
@@ -63,11 +64,11 @@ def look(views: Views) -> list[Activity]:
                 queue=row.get("queue", ""),
                 worker=f"{row['master']}:{row['number']}",
                 host=row.get("host") or masters[row["master"]].get("host", ""),
-                pid=_whole(row.get("pid")),
+                pid=read_whole(row.get("pid")) or 0,
                 since=iso(since_us) or "",
                 for_s=max(0.0, (now_us - since_us) / 1e6),
                 cpu_percent=_decimal(cpu) if is_measured else None,
-                memory_bytes=_whole(memory) if is_measured and memory else None,
+                memory_bytes=read_whole(memory) or 0 if is_measured and memory else None,
                 progress=progress.fraction if progress else None,
                 progress_message=progress.message if progress else "",
             )
@@ -108,7 +109,7 @@ def screen(
 ) -> list[str]:
     """The lines of a terminal of this size: a title, a table as far as there is room, the keys."""
     hosts = len({one.host for one in found})
-    title = f"rqd top: {_count(len(found), 'job')} on {_count(hosts, 'host')}, by {by}"
+    title = f"rqd top: {counted(len(found), 'job')} on {counted(hosts, 'host')}, by {by}"
     keys = note or "t time  c cpu  m memory  u queue  q quit"
     room = max(0, height - 3)
     rows = [list(map(_text, cells(one))) for one in ordered(found, by)[:room]]
@@ -129,15 +130,6 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
 def _text(value: object) -> str:
     """A cell on one line: who wrote it shall not steer the reader's terminal."""
     return "-" if value is None or value == "" else plain(str(value)).replace("\n", " ")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _whole(text: str | None) -> int:
-    """0 for what is no number: anybody may have written to Redis."""
-    return min(int(text), _LATEST_US) if text and text.isdecimal() and len(text) < 17 else 0
 
 
 def _decimal(text: str | None) -> float | None:

@@ -19,6 +19,7 @@ from rqd.cli.pauses import pause_of, state_of
 from rqd.cli.table import echo_table, mebibytes, plain
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
+from rqd.model.stored import read_whole
 from rqd.store.refusals import RedisGone
 from rqd.store.views import Views
 
@@ -29,7 +30,6 @@ _NUMBERS = {
 _DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
 _INTERNAL = {"boot", "measured"}
-_DIGITS = 17
 _ERROR_CHARS = 40
 _HOME_OF_CLASS = re.compile(r"\A(raised )(?:\w+\.)+(?=\w)")
 _HELD = ("suspended", "paused")  # states of masters in which idle workers get no jobs
@@ -266,20 +266,14 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     for name, value in row.items():
         if name in _NUMBERS:
-            typed[name] = _whole(value)
+            typed[name] = read_whole(value) or 0
         elif name in _DECIMALS:
             typed[name] = _decimal(value)
         elif name in _INSTANTS:
-            at_us = _whole(value)
-            typed[name] = iso(at_us or None) or ""
+            typed[name] = iso(read_whole(value) or None) or ""
         elif name not in _INTERNAL:
             typed[name] = value
     return typed
-
-
-def _whole(text: str) -> int:
-    """0 for what is no number, or too large for one: anybody may have written to Redis."""
-    return int(text) if text.isdecimal() and len(text) < _DIGITS else 0
 
 
 def _decimal(text: str) -> float:

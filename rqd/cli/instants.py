@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from rqd.model.stored import instant
 
 
 def iso(at_us: int | None) -> str | None:
     """Microseconds since 1970 in the form of ISO 8601, in UTC; None for None."""
-    return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
+    return None if at_us is None else instant(at_us).isoformat()
 
 
 def with_unit(time: str) -> str:

@@ -20,6 +20,7 @@ from rqd.cli.table import echo_table
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
+from rqd.model.words import counted
 from rqd.store.asking import ANSWER_WITHIN_S, ask
 from rqd.store.connection import default_url
 from rqd.store.embedded import is_embedded
@@ -97,7 +98,7 @@ class Told:
             return f"refused: {self.answer['error']}"
         told = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
         if "were" in self.answer:
-            return f"{_count(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
+            return f"{counted(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
         return told
 
 
@@ -213,7 +214,7 @@ def wait_for(
             return
         if left:
             line.show(
-                f"waiting for {_count(len(left), 'master')}, {_count(running, 'job')} running"
+                f"waiting for {counted(len(left), 'master')}, {counted(running, 'job')} running"
             )
             time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
     line.clear()
@@ -234,7 +235,3 @@ class _Line:
         if self._shown:
             click.echo(f"\r{'':<{len(self._shown)}}\r", err=True, nl=False)
             self._shown = ""
-
-
-def _count(number: Any, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -23,6 +23,7 @@ from rqd.cli.masters import (
 from rqd.cli.options import redis_options
 from rqd.cli.table import plain
 from rqd.connection import Backend
+from rqd.model.stored import read_whole
 
 _POLL_S = 0.05
 
@@ -96,7 +97,8 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
         return None
     told: dict[str, Any] = {"state": row.get("state", "")}
     # Its row counts in `workers` those that are on their way out, too.
-    told |= {name: int(row.get(of) or 0) for name, of in (("busy", "busy"), ("workers", "wanted"))}
+    numbers = (("busy", "busy"), ("workers", "wanted"))
+    told |= {name: read_whole(row.get(of)) or 0 for name, of in numbers}
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
 
 

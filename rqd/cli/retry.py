@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -16,6 +16,7 @@ from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
+from rqd.model.stored import instant
 from rqd.registry import FailedJobRegistry
 from rqd.store.exchange import Requeued
 
@@ -61,7 +62,7 @@ def command(
         if job_ids:
             return _by_id(there, job_ids, as_json)
         check_queues([check_queue_name(name) for name in queues], there.views)
-        after = _instant(there, since)
+        after = _so_long_ago(there, since)
         found: dict[str, list[str]] = {}
         for queue in queues or there.views.queue_names():
             portions = FailedJobRegistry(queue, there).requeue_portions(
@@ -72,13 +73,12 @@ def command(
     return 0
 
 
-def _instant(there: Backend, since: str | None) -> datetime | None:
+def _so_long_ago(there: Backend, since: str | None) -> datetime | None:
     """So long ago, by Redis' clock."""
     seconds = parse_duration_s(since, "--since")
     if seconds is None or seconds == -1:
         return None
-    now = datetime.fromtimestamp(there.views.now_us() / 1e6, UTC)
-    return now - timedelta(seconds=seconds)
+    return instant(there.views.now_us()) - timedelta(seconds=seconds)
 
 
 def _collect(queue: str, portions: Iterator[Requeued]) -> list[str]:

@@ -23,6 +23,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import redis_options
 from rqd.connection import Backend
+from rqd.model.stored import read_whole
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 
@@ -82,4 +83,4 @@ def _look(there: Backend, asked: Sequence[Row], left: Sequence[Told]) -> int:
         if one.master not in rows:
             heard = one.answer is not None
             one.end("stopped" if heard else "gone, and had not answered", is_well=heard)
-    return sum(int(rows[one.master].get("busy", 0)) for one in left if one.master in rows)
+    return sum(read_whole(rows.get(one.master, {}).get("busy")) or 0 for one in left)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from rqd.model.numbers import LONGEST_INTERVAL_S
+from rqd.model.stored import EXACT, read_whole
 
 
 class JobStatus(StrEnum):
@@ -30,8 +31,6 @@ class JobStatus(StrEnum):
 
 _SUSPECT_LOSSES = 2
 _STATUSES = frozenset(JobStatus)
-# As the scripts have it: what is larger is no number of ours.
-_EXACT = 2**53
 _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
 # What an attempt's entry may say of its end (RQ's words).
 ATTEMPT_TYPES = frozenset({"successful", "failed", "stopped", "retried"})
@@ -254,7 +253,7 @@ class JobRecord:
             due_us=_int(text, "due"),
             attempt=_int(text, "attempt") or 0,
             losses=_int(text, "losses") or 0,
-            fence=int(fence) if fence.isdecimal() else 0,
+            fence=read_whole(fence) or 0,
             retries_left=_int(text, "retries_left") or 0,
             retries_used=_int(text, "retries_used") or 0,
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
@@ -360,7 +359,7 @@ def _int(fields: Mapping[str, bytes], name: str) -> int | None:
         number = int(fields[name])
     except (KeyError, ValueError):
         return None
-    return number if abs(number) < _EXACT else None
+    return number if abs(number) < EXACT else None
 
 
 def _seconds(fields: Mapping[str, bytes], name: str, default: T) -> float | T:
@@ -368,4 +367,4 @@ def _seconds(fields: Mapping[str, bytes], name: str, default: T) -> float | T:
         seconds = float(fields[name])
     except (KeyError, ValueError):
         return default
-    return seconds if abs(seconds) < _EXACT else default
+    return seconds if abs(seconds) < EXACT else default

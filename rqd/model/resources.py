@@ -7,12 +7,12 @@ from typing import Any
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
+from rqd.model.stored import EXACT
 from rqd.model.terms import read_terms
 
 TERM = "resources"
 # What a child dirties by itself is some 2 MiB; and who writes 512 means 512M.
 _LEAST_BYTES = 1024 * 1024
-_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +93,4 @@ def _seconds(value: float | None) -> float | None:
 def _sound(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return value if value == -1 or 0 < value < _EXACT else None
+    return value if value == -1 or 0 < value < EXACT else None

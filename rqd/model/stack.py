@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rqd.model.stored import read_whole
+
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
 _THREAD = re.compile(
     r"^(?P<current>Current )?[Tt]hread 0x(?P<id>[0-9a-f]+)(?: \[(?P<name>.*)\])?"
@@ -117,4 +119,4 @@ def _frame(line: str) -> Frame | None:
     if found is None:
         return None
     number = found["line"]
-    return Frame(found["file"], int(number) if number.isdecimal() else 0, found["function"])
+    return Frame(found["file"], read_whole(number) or 0, found["function"])

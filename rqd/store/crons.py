@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.records import JobRecord
+from rqd.model.stored import EXACT, read_whole
 from rqd.store.exchange import read_text
 from rqd.store.store import Store
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry, CronRecord
-
-_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +160,10 @@ class Crons:
                     func_name=told.get("func_name", ""),
                     description=told.get("description", ""),
                     source=told.get("source", ""),
-                    next_us=int(score) if abs(score) < _EXACT else None,
-                    last_us=_instant(told.get("last", "")),
+                    next_us=int(score) if abs(score) < EXACT else None,
+                    last_us=read_whole(told.get("last")),
                     last_job=told.get("last_job", ""),
-                    runs=_instant(told.get("runs", "")) or 0,
+                    runs=read_whole(told.get("runs")) or 0,
                     is_paused="paused" in told,
                     error=told.get("error", ""),
                 )
@@ -178,7 +177,3 @@ class Crons:
     def _now_us(self) -> int:
         seconds, micros = self._redis.time()
         return int(seconds) * 1_000_000 + int(micros)
-
-
-def _instant(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 17 else None

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus
+from rqd.model.stored import read_whole
 from rqd.store.store import Store
 from rqd.store.views import Views, parse_attempt
 
@@ -157,5 +158,4 @@ def _kept(ended: AttemptRecord) -> Piece:
 
 def _total_bytes(ended: AttemptRecord) -> int:
     kept = len(ended.fields.get("output", b""))
-    told = ended.text("output_bytes")
-    return max(kept, int(told)) if told.isdecimal() and len(told) < 16 else kept
+    return max(kept, read_whole(ended.fields.get("output_bytes")) or 0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rqd.model.stored import read_whole
+from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
-
-# As the scripts have it: what is larger is no number of ours.
-_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def read_limits(redis: Any, keys: Keys, most_holders: int = 100) -> list[LimitVi
     """
     seconds, micros = redis.time()
     now_us = int(seconds) * 1_000_000 + int(micros)
-    names = sorted(_text(raw) for raw in redis.zrangebyscore(keys.limits, f"({now_us}", "+inf"))
+    names = sorted(read_text(raw) for raw in redis.zrangebyscore(keys.limits, f"({now_us}", "+inf"))
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(keys.limit_state(name))
@@ -43,14 +42,14 @@ def read_limits(redis: Any, keys: Keys, most_holders: int = 100) -> list[LimitVi
         rows = [(name, next(parts), next(parts), next(parts)) for name in names]
         for name, _, _, queues in rows:
             for queue in queues:
-                pipe.zcard(keys.limit_waiting(_text(queue), name))
+                pipe.zcard(keys.limit_waiting(read_text(queue), name))
         counts = iter(pipe.execute())
     return [
         _parse(
             name,
-            {_text(field): _text(value) for field, value in state.items()},
-            tuple(map(_text, holders)),
-            {_text(queue): next(counts) for queue in queues},
+            {read_text(field): read_text(value) for field, value in state.items()},
+            tuple(map(read_text, holders)),
+            {read_text(queue): next(counts) for queue in queues},
             now_us,
         )
         for name, state, holders, queues in rows
@@ -60,27 +59,18 @@ def read_limits(redis: Any, keys: Keys, most_holders: int = 100) -> list[LimitVi
 def _parse(
     name: str, state: dict[str, str], holders: tuple[str, ...], waiting: dict[str, int], now_us: int
 ) -> LimitView:
-    every_us, burst, tat = (_whole(state.get(field)) for field in ("every_us", "burst", "tat"))
+    fields = ("concurrency", "every_us", "burst", "tat")
+    concurrency, every_us, burst, tat = (read_whole(state.get(field)) or None for field in fields)
     next_us = None
     if every_us and burst and tat:
         next_us = tat - (burst - 1) * every_us
     is_later = next_us is not None and next_us > now_us
     return LimitView(
         name,
-        _whole(state.get("concurrency")),
+        concurrency,
         every_us,
         burst if every_us else None,
         next_us if is_later else None,
         holders,
         dict(sorted(waiting.items())),
     )
-
-
-def _whole(text: str | None) -> int | None:
-    number = int(text) if text and text.isdecimal() and len(text) < 17 else None
-    return number if number and number < _EXACT else None
-
-
-def _text(raw: bytes) -> str:
-    # Anybody may have written what is no text there.
-    return raw.decode(errors="replace")

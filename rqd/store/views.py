@@ -11,7 +11,9 @@ from typing import Any
 from rqd.model.names import is_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
+from rqd.model.stored import EXACT, read_whole
 from rqd.store.endings import Step, block_slice_s, until_end
+from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
 from rqd.store.limit_views import LimitView, read_limits
 from rqd.store.refusals import RedisGone
@@ -21,7 +23,6 @@ _OF_ENDED = ("finished", "failed", "canceled")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
-_LATEST_US = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Views:
         found: list[bytes] = []
         for key in (self._keys.dependents(job_id), self._keys.dependents_any(job_id)):
             found += self._redis.zrange(key, 0, -1)
-        return list(map(_text, found))
+        return list(map(read_text, found))
 
     def latest_result_id(self, job_id: str) -> bytes:
         """The id of the job's latest entry, `0` without one."""
@@ -151,25 +152,25 @@ class Views:
             ended, total, is_open = pipe.execute()
         if not ended:
             return None
-        numbers = (_count(ended.get(status, b"0")) for status in _ENDED)
+        numbers = (read_whole(ended.get(status)) or 0 for status in _ENDED)
         return GroupCounts(total, is_open, *numbers)
 
     def group_job_ids(self, group: str) -> list[str]:
         """Ids of a group's jobs, in the order of their enqueue."""
-        return list(map(_text, self._redis.zrange(self._keys.group_jobs(group), 0, -1)))
+        return list(map(read_text, self._redis.zrange(self._keys.group_jobs(group), 0, -1)))
 
     def group_names(self) -> list[str]:
         """All groups, by name."""
         found = self._redis.zrangebyscore(self._keys.groups, f"({self.now_us()}", "+inf")
-        return sorted(map(_text, found))
+        return sorted(map(read_text, found))
 
     def queue_names(self) -> list[str]:
         """All queues that ever had a job, by name."""
-        return sorted(_text(name) for name in self._redis.smembers(self._keys.queues))
+        return sorted(read_text(name) for name in self._redis.smembers(self._keys.queues))
 
     def cron_names(self) -> list[str]:
         """All cron entries, by name."""
-        return sorted(_text(name) for name in self._redis.zrange(self._keys.crons, 0, -1))
+        return sorted(read_text(name) for name in self._redis.zrange(self._keys.crons, 0, -1))
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
         """Where the jobs of these queues are."""
@@ -188,7 +189,7 @@ class Views:
         """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
         now_us = self.now_us()
         found = self._redis.zrangebyscore(self._keys.paused, f"({now_us}", "+inf", withscores=True)
-        return {_text(raw): None if math.isinf(ends) else int(ends) for raw, ends in found}
+        return {read_text(raw): None if math.isinf(ends) else int(ends) for raw, ends in found}
 
     def queued_count(self, queue: str) -> int:
         """How many jobs of a queue wait to be claimed, or for a limit before that."""
@@ -208,14 +209,14 @@ class Views:
         limited = self._keys.index(queue, "limited")
         first = max(0, offset - ready)
         last = first + left - 1 if left > 0 else -1
-        return found + [_text(raw) for raw in self._redis.zrange(limited, first, last)]
+        return found + [read_text(raw) for raw in self._redis.zrange(limited, first, last)]
 
     def ready_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
         """Ids of a queue's ready jobs in the order of their claim; length -1 for all."""
         end = offset + length - 1 if length >= 0 else -1
         if length == 0:
             return []
-        return [_text(raw) for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
+        return [read_text(raw) for raw in self._redis.zrange(self._keys.ready(queue), offset, end)]
 
     def index_ids(
         self, queue: str, index: str, start: int = 0, end: int = -1, desc: bool = False
@@ -236,7 +237,7 @@ class Views:
         else:
             found = read(key, *bounds)
             found = found[start:] if end == -1 else found[start : end + 1]
-        return [_text(raw) for raw in found]
+        return [read_text(raw) for raw in found]
 
     def index_count(self, queue: str, index: str) -> int:
         """How many ids one of a queue's indexes has, without those of expired records."""
@@ -252,7 +253,7 @@ class Views:
     def heartbeat_us(self, master: str) -> int | None:
         """When a master was last heard of; None for one that is gone."""
         score = self._redis.zscore(self._keys.masters, master)
-        return None if score is None else int(score)
+        return int(score) if score is not None and abs(score) < EXACT else None
 
     def _index_from(self, index: str) -> str:
         """The lowest score of an index that counts: of ended jobs, the end of their records."""
@@ -277,7 +278,7 @@ class Views:
 
     def masters(self) -> list[dict[str, str]]:
         """The rows of live masters, each with its `name`."""
-        names = [_text(raw) for raw in self._redis.zrange(self._keys.masters, 0, -1)]
+        names = [read_text(raw) for raw in self._redis.zrange(self._keys.masters, 0, -1)]
         return list(self._rows([(self._keys.master(name), {"name": name}) for name in names]))
 
     def workers(self, masters: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -299,7 +300,7 @@ class Views:
                 pipe.hmget(self._keys.job(job_id), "progress", "lease")
             rows = pipe.execute()
         told = {
-            job_id: read_progress(_text(text), _fence_of(lease))
+            job_id: read_progress(read_text(text), _fence_of(lease))
             for job_id, (text, lease) in zip(job_ids, rows, strict=True)
             if text and lease
         }
@@ -327,36 +328,34 @@ class Views:
             rows = pipe.execute()
         for (_, names), row in zip(wanted, rows, strict=True):
             if row:
-                yield names | {_text(key): _text(value) for key, value in row.items()}
+                yield names | {read_text(key): read_text(value) for key, value in row.items()}
 
 
 def _micros(row: dict[str, str]) -> float:
     """A row's heartbeat; infinity if it has none yet, as what a claim writes."""
-    told = row.get("heartbeat", "")
-    return int(told) if told.isdecimal() and len(told) < 17 else math.inf
+    told = read_whole(row.get("heartbeat"))
+    return math.inf if told is None else told
 
 
 def _workers_of(row: dict[str, str]) -> int:
-    told = row.get("workers", "")
-    return min(int(told), _MOST_WORKERS) if told.isdecimal() else 0
+    return min(read_whole(row.get("workers")) or 0, _MOST_WORKERS)
 
 
 def _fence_of(token: bytes) -> int:
-    fence = token.partition(b":")[0]
-    return int(fence) if fence.isdigit() else 0
+    return read_whole(token.partition(b":")[0]) or 0
 
 
 def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:
     """None for an entry that no script wrote."""
-    by_name = {_text(key): value for key, value in fields.items()}
+    by_name = {read_text(key): value for key, value in fields.items()}
     created_ms = int(entry_id.split(b"-")[0])
-    kind = _text(by_name.get("type", b""))
+    kind = read_text(by_name.get("type", b""))
     try:
         attempt = int(by_name["attempt"])
         created_us = int(by_name.get("ended_us", created_ms * 1000))
     except (KeyError, ValueError):
         return None
-    if kind not in ATTEMPT_TYPES or not 0 <= created_us < _LATEST_US:
+    if kind not in ATTEMPT_TYPES or not 0 <= created_us < EXACT:
         return None
     return AttemptRecord(kind, attempt, created_us, by_name)
 
@@ -367,12 +366,3 @@ def result_of(attempt: AttemptRecord, found: bytes | None, owner: bytes | None) 
     one.
     """
     return found if owner in (None, b"%d" % attempt.attempt) else None
-
-
-def _count(raw: bytes) -> int:
-    return int(raw) if raw.isdigit() else 0
-
-
-def _text(raw: bytes) -> str:
-    # Anybody may have written what is no text there.
-    return raw.decode(errors="replace")

@@ -20,6 +20,7 @@ from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.instance import lock_folder
 from rqd.model.errors import ConfigurationError
 from rqd.model.finding import Finding, Verdict, judged
+from rqd.model.words import counted
 
 _IMPORT_LIMIT_S = 120.0
 # What the daemon needs after its grace, to kill and put back.
@@ -180,13 +181,9 @@ def _judge_module(module: str, seconds: float, threads: int, sockets: int) -> It
     what = f"preload {module}"
     if threads > 0:
         advice = "threads do not survive a fork, their locks do: start them in the job"
-        yield Finding(what, Verdict.WARNING, f"starts {_count(threads, 'thread')}", advice)
+        yield Finding(what, Verdict.WARNING, f"starts {counted(threads, 'thread')}", advice)
     if sockets > 0:
         advice = "children would share them, and mix their answers: connect in the job"
-        yield Finding(what, Verdict.WARNING, f"opens {_count(sockets, 'connection')}", advice)
+        yield Finding(what, Verdict.WARNING, f"opens {counted(sockets, 'connection')}", advice)
     if threads <= 0 and sockets <= 0:
         yield Finding(what, Verdict.OK, f"imported in {seconds:.2f} s, safe to fork")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

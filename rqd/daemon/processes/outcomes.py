@@ -20,9 +20,8 @@ from rqd.model.outcome import (
     Usage,
 )
 from rqd.model.retry import read_asking
+from rqd.model.stored import EXACT
 from rqd.model.terms import read_terms
-
-_EXACT = 2**53
 
 
 def report_of_answer(frame: frames.Frame, run: Run, child: Child) -> Report:
@@ -35,7 +34,7 @@ def report_of_answer(frame: frames.Frame, run: Run, child: Child) -> Report:
         raise ValueError(token)
     said, used = fields[: -frames.USED_FIELDS], fields[-frames.USED_FIELDS :]
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
-    if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > _EXACT:
+    if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > EXACT:
         raise OverflowError
     if kind == frames.TOO_LATE and not run.is_behind:
         raise ValueError(kind)
