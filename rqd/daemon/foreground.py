@@ -1,6 +1,6 @@
 """A daemon executed from a user's process, which waits for it; `rqd.worker` comes in by this door.
 
-Only this file of the daemon is loaded into the user's process: it imports none of the others.
+Only this file of the daemon, and the one that it imports, are loaded into the user's process.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from fcntl import F_SETFL, F_SETOWN, fcntl
 from types import FrameType
 from typing import Any
 
-_F_SETSIG = 10  # fcntl.h; Python has no name for it
+from rqd.daemon.host.life_pipe import signal_at_close
 
 
 def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> int:
@@ -28,23 +27,14 @@ def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> i
     try:
         try:
             daemon = subprocess.Popen(command, env=environment, pass_fds=[life_read])
-            _stop_with(life_read, daemon.pid)
+            # From here, on the description that both processes share: a `preexec_fn` would run
+            # Python between fork and exec of a process that may have threads.
+            signal_at_close(life_read, signal.SIGTERM, daemon.pid)
         finally:
             os.close(life_read)
         return _wait(daemon)
     finally:
         os.close(life_write)
-
-
-def _stop_with(life_read: int, pid: int) -> None:
-    """The kernel sends this process SIGTERM when our end of the pipe closes, however we end.
-
-    Set from here, on the description that both processes share: a `preexec_fn` would run Python
-    between fork and exec of a process that may have threads.
-    """
-    fcntl(life_read, _F_SETSIG, signal.SIGTERM)
-    fcntl(life_read, F_SETOWN, pid)
-    fcntl(life_read, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
 def _wait(daemon: subprocess.Popen[Any]) -> int:

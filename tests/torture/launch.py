@@ -10,10 +10,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from fcntl import F_SETFL, F_SETOWN, fcntl
+from fcntl import F_SETFL, F_SETOWN, F_SETSIG, fcntl
 from pathlib import Path
-
-_F_SETSIG = 10  # fcntl.h; Python has no name for it
 
 
 class Launched:
@@ -68,7 +66,7 @@ class Launched:
 
 
 def _die_with(life_read: int, pid: int) -> None:
-    fcntl(life_read, _F_SETSIG, signal.SIGKILL)
+    fcntl(life_read, F_SETSIG, signal.SIGKILL)
     try:
         fcntl(life_read, F_SETOWN, -pid)
     except ProcessLookupError:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from rqd.daemon.host.adopted import AdoptedProcess
+from rqd.daemon.host.life_pipe import end_with_master
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.embedded import socket_in
 
@@ -306,11 +307,7 @@ class EmbeddedServer:
 
 
 def tie_to_master(read_fd: int, write_fd: int) -> None:
-    """In the forked child, before exec: have the kernel send it TERM when the master dies.
-
-    The master keeps the only write end of the life pipe. When that closes, by whatever death, the
-    kernel signals the owner of the read end, which this process becomes and which survives exec.
-    """
+    """In the forked child, before exec: have the kernel send it TERM when the master dies."""
     # Ignored and blocked signals survive exec. The master blocked all around the fork, so that
     # none of its own handlers can run here.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -319,12 +316,7 @@ def tie_to_master(read_fd: int, write_fd: int) -> None:
     for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    fcntl.fcntl(read_fd, fcntl.F_SETSIG, signal.SIGTERM)
-    fcntl.fcntl(read_fd, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(read_fd, fcntl.F_SETFL, fcntl.fcntl(read_fd, fcntl.F_GETFL) | os.O_ASYNC)
-    # Last, so that there is no gap: if the master is dead by now, it was this copy of its end that
-    # kept the pipe open, and closing it signals us; if it dies later, its own end does.
-    os.close(write_fd)
+    end_with_master(read_fd, write_fd, signal.SIGTERM)
 
 
 def find_server_binary() -> str:

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from fcntl import F_SETFL, F_SETOWN, fcntl
 from functools import partial
 
+from rqd.daemon.host.life_pipe import end_with_master
 from rqd.daemon.host.pidfd_signals import watched
 from rqd.daemon.jobs.dispatch import Dispatch
 from rqd.daemon.log.log import Log
@@ -26,7 +26,6 @@ from rqd.daemon.reload import handover
 from rqd.daemon.reload.handover import Handover
 from rqd.daemon.signals import HANDLED
 
-_F_SETSIG = 10  # fcntl.h; Python has no name for it
 _TRIAL_LIMIT_S = 30.0
 # A zygote may boot meanwhile, or be on its way out.
 _SETTLE_LIMIT_S = 60.0
@@ -54,6 +53,7 @@ class Trial:
             opened.pop_all()  # they are this object's now
 
     def _execute(self, handover_fd: int, life_read: int) -> subprocess.Popen[bytes]:
+        die = partial(end_with_master, life_read, self._life_write, signal.SIGKILL)
         return subprocess.Popen(
             _command(),
             stdin=subprocess.DEVNULL,
@@ -63,7 +63,7 @@ class Trial:
             pass_fds=[handover_fd, life_read],
             process_group=0,
             # The master has one thread.
-            preexec_fn=partial(_die_with_master, life_read, self._life_write),  # noqa: PLW1509
+            preexec_fn=die,  # noqa: PLW1509
         )
 
     def is_over(self, now: float) -> bool:
@@ -215,14 +215,6 @@ class Upgrade:
         self._dispatch.look()
         request, self._request, self._settle_by = self._request, "", None
         self._children.refuse_reload(request, f"rqd itself stays as it is: {error}")
-
-
-def _die_with_master(life_read: int, life_write: int) -> None:
-    """In the forked process: the kernel kills it when the only other end of the pipe closes."""
-    fcntl(life_read, _F_SETSIG, signal.SIGKILL)
-    fcntl(life_read, F_SETOWN, os.getpid())
-    fcntl(life_read, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    os.close(life_write)  # last: should the master be dead by now, this is what closes it
 
 
 def _command() -> list[str]:

@@ -14,7 +14,7 @@ import sys
 from _signal import SIGKILL
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socketpair
 from errno import ETOOMANYREFS
-from fcntl import F_SETFL, fcntl
+from fcntl import F_SETFL, F_SETSIG, fcntl
 from os import P_PID, close, fork, killpg, pidfd_open, setpgid, wait4, waitid, waitpid
 from select import POLLIN, poll
 from time import monotonic
@@ -24,7 +24,6 @@ from rqd.daemon.zygote.child import Child, Pipes
 from rqd.daemon.zygote.frames import FrameReader, encode_frame
 
 _BYTE_ORDER = sys.byteorder
-_F_SETSIG = 10  # fcntl.h; Python has no name for it
 _IDLE_MS = int(frames.HERE_S * 1000)
 _AGAIN_MS = 50
 _HERE = encode_frame(frames.HERE)
@@ -136,7 +135,7 @@ class Zygote:
         output_fd, life_fd, stack_fd, *group_fds = fds
         # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
         # owner of this description, which each child makes its own process group.
-        fcntl(life_fd, _F_SETSIG, SIGKILL)
+        fcntl(life_fd, F_SETSIG, SIGKILL)
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         join_fd, kill_fd = group_fds or (-1, -1)
         pipes = Pipes(output_fd, life_fd, stack_fd, self._stack_at_fd, join_fd)
