@@ -8,7 +8,8 @@ import socket
 from typing import Any
 
 from rqd.connection import Connection, backend_for
-from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError, RqdError
+from rqd.job_lookup import no_such_job
+from rqd.model.errors import ConfigurationError, InvalidJobOperation, RqdError
 from rqd.model.names import check_job_id, check_name, parse_duration_s
 from rqd.model.records import JobStatus
 
@@ -36,7 +37,7 @@ def send_stop_job_command(
     told_by = " ".join((by or _who()).split()) or "somebody"
     found = store.stop(check_job_id(job_id), store.request_id(), told_by, grace_s)
     if not found:
-        raise NoSuchJobError(f"no job {job_id!r}: it was deleted, or its time to live is over")
+        raise no_such_job(job_id)
     if found != JobStatus.STARTED:
         instead = "; cancel takes it out of its queue" if found in _WAITING else ""
         raise InvalidJobOperation(

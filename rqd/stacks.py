@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rqd.connection import Backend, Connection, backend_for
-from rqd.model.errors import InvalidJobOperation, NoSuchJobError, RqdError
+from rqd.job_lookup import fetch_record
+from rqd.model.errors import InvalidJobOperation, RqdError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.stack import Thread, threads_of
@@ -64,11 +65,7 @@ def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0)
 
 
 def _running(there: Backend, job_id: str) -> JobRecord:
-    record = there.views.job(job_id)
-    if record is None:
-        raise NoSuchJobError(
-            f"no job {job_id!r}: it was deleted, or its time to live is over", job_id
-        )
+    record = fetch_record(there, job_id)
     if record.status is not JobStatus.STARTED:
         kept = "; rqd job shows what is kept of it" if record.status.is_terminal else ""
         raise InvalidJobOperation(

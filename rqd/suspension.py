@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rqd.connection import Backend, backend_for
+from rqd.connection import Connection, backend_for
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s
-from rqd.store.connection import Client
 from rqd.store.keys import ALL_QUEUES
-
-Connection = Backend | Client | str | None
 
 
 def suspend(connection: Connection = None, ttl: float | str | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry, cancel_job, get_current_job, requeue_job
+from rqd.command import send_stop_job_command
 from rqd.connection import Backend, backend_for
 from rqd.exceptions import (
     ConfigurationError,
@@ -385,3 +386,9 @@ def test_a_class_of_jobs_with_a_method_that_nobody_would_call_is_refused() -> No
         ConfigurationError, match=r"Own.perform\(\) would never be called: .*middleware="
     ):
         type("Own", (Job,), {"perform": perform})
+
+
+def test_who_stops_a_job_that_is_not_there_hears_of_which(backend: Backend) -> None:
+    with pytest.raises(NoSuchJobError, match="no job 'gone': it was deleted") as refused:
+        send_stop_job_command(backend, "gone")
+    assert refused.value.job_id == "gone"
