@@ -23,7 +23,7 @@ from typing import Any
 from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.control.presence import ROW_TTL_S
-from rqd.daemon.jobs.admission import Admission
+from rqd.daemon.jobs.admission import PAYLOAD_GONE, Admission
 from rqd.daemon.jobs.dispatch import LEASE_US
 from rqd.daemon.jobs.precedence import Precedence
 from rqd.daemon.jobs.reporting import told_by
@@ -108,7 +108,7 @@ class InlineMaster:
 
     def _run(self, claim: Claim) -> None:
         run = Run(claim, _NUMBER)
-        report = self._refuse(claim)
+        claim, report = self._admit(claim)
         if report is None:
             run, report = self._perform(claim)
         settled = (settlement(run, report, self._host),)
@@ -116,22 +116,23 @@ class InlineMaster:
         if isinstance(report.outcome, Raised) and report.outcome.exc_type == _INTERRUPT:
             raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone
 
-    def _refuse(self, claim: Claim) -> Report | None:
-        refusal = self._admission.judge(self._with_payload(claim))
-        return Report(refusal) if refusal is not None else None
-
-    def _with_payload(self, claim: Claim) -> Claim:
-        if claim.payload is not None:
-            return claim
-        limit_bytes = self._config.payload_limit_bytes
-        return replace(claim, payload=self._store.fetch_payload(claim.id, limit_bytes + 1))
+    def _admit(self, claim: Claim) -> tuple[Claim, Report | None]:
+        """The claim with its payload, wherever that lies; what becomes of it if it may not run."""
+        if claim.payload is None:
+            most_bytes = self._config.payload_limit_bytes + 1
+            payload = self._store.fetch_payload(claim.id, most_bytes)
+            if not payload:
+                return claim, Report(PAYLOAD_GONE)
+            claim = replace(claim, payload=payload)
+        refusal = self._admission.judge(claim)
+        return claim, Report(refusal) if refusal is not None else None
 
     def _perform(self, claim: Claim) -> tuple[Run, Report]:
         near, far = socket.socketpair()
         near.setblocking(False)
         if threading.current_thread() is not threading.main_thread():
             claim = replace(claim, timeout_s=-1)  # its signal would come to another thread
-        attendant = _Attendant(self._with_payload(claim), near, self)
+        attendant = _Attendant(claim, near, self)
         trust = Trust(self._config.namespace.encode(), self._config.keyring)
         # Our end is closed before the attendant is waited for: it reads to that end.
         with attendant, far, _as_child(self._config):

@@ -61,6 +61,25 @@ def test_arguments_and_results_too_large_for_a_script_come_through(backend: Back
     assert Queue(is_async=False).enqueue(work.echo, large).result == ((large,), {})
 
 
+def test_large_arguments_are_fetched_once_and_a_job_whose_are_gone_says_so(
+    backend: Backend,
+) -> None:
+    def fetches() -> int:
+        told = backend.store.redis.info("commandstats")
+        return int(told.get("cmdstat_getrange", {"calls": 0})["calls"])
+
+    before = fetches()
+    kept, gone = (Queue().enqueue(work.echo, "x" * 300_000) for _ in range(2))
+    backend.store.redis.delete(backend.store.keys.payload(gone.id))
+
+    SimpleWorker(["default"]).work()
+
+    assert kept.is_finished
+    gone.refresh()
+    assert str(gone.cause).endswith("DeserializationError: its payload is gone from Redis")
+    assert fetches() - before == 2
+
+
 def test_a_synchronous_job_is_retried_at_once_and_with_an_interval_is_scheduled(
     backend: Backend,
 ) -> None:

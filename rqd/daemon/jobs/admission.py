@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from rqd.daemon.config import Config
-from rqd.model.outcome import Outcome, Parked, Refused
+from rqd.model.outcome import Outcome, Parked, Raised, Refused
 from rqd.model.records import Claim
 from rqd.model.terms import signed_id
 
 # A key this host does not know may be a rotation that has not reached it yet.
 PARKED_S = 30.0
+# Of a job whose payload lies beside its record, and is not there any more.
+PAYLOAD_GONE = Raised("rqd.exceptions.DeserializationError", "its payload is gone from Redis", "")
 
 
 class Admission:

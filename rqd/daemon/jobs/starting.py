@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rqd.daemon.config import Config
-from rqd.daemon.jobs.admission import Admission
+from rqd.daemon.jobs.admission import PAYLOAD_GONE, Admission
 from rqd.daemon.processes.children import Children
 from rqd.daemon.redis_link import RedisLink
-from rqd.model.outcome import Outcome, Raised, Released
+from rqd.model.outcome import Outcome, Released
 from rqd.model.records import Claim
 
 
@@ -49,8 +49,4 @@ class Starting:
         payload = self._link.attempt(lambda: store.fetch_payload(claim.id, most_bytes), now)
         if payload is None:
             return Released("redis went away before its payload came")
-        if not payload:
-            return Raised(
-                "rqd.exceptions.DeserializationError", "its payload is gone from Redis", ""
-            )
-        return payload
+        return payload or PAYLOAD_GONE
