@@ -173,7 +173,7 @@ def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
 
 def _cause_and_count(text: str) -> tuple[str, int]:
     cause, equals, count = text.partition("=")
-    if not equals or not count.isdecimal():
+    if not equals or not count.isdecimal() or len(count) > _DIGITS:
         raise ConfigurationError(f"--retry-on {text}: write CAUSE=N, such as timeout=0")
     return cause, int(count)
 

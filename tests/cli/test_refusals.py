@@ -61,6 +61,7 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "--retry-max", "-1", "tasks.f"], EX_USAGE, "--retry-max -1: write"),
     (["enqueue", "--retry-backoff", "2", "tasks.f"], EX_USAGE, "--retry-backoff needs --retry-max"),
     (["enqueue", "--retry-max", "1", "--retry-on", "oom", "tasks.f"], EX_USAGE, "write CAUSE=N"),
+    (["enqueue", "--retry-max", "1", "--retry-on", f"oom={'9' * 5000}", "tasks.f"], EX_USAGE, "=N"),
     (["enqueue", "--schedule-in", "-1", "tasks.f"], EX_USAGE, "--schedule-in -1: write"),
     (["enqueue", "--schedule-at", "noon", "tasks.f"], EX_USAGE, "--schedule-at noon: write"),
     (["enqueue", "--priority", "9999", "tasks.f"], EX_USAGE, "--priority 9999: write a whole"),
