@@ -68,7 +68,7 @@ def look(views: Views) -> list[Activity]:
                 since=iso(since_us) or "",
                 for_s=max(0.0, (now_us - since_us) / 1e6),
                 cpu_percent=_decimal(cpu) if is_measured else None,
-                memory_bytes=read_whole(memory) or 0 if is_measured and memory else None,
+                memory_bytes=(read_whole(memory) or 0) if is_measured and memory else None,
                 progress=progress.fraction if progress else None,
                 progress_message=progress.message if progress else "",
             )

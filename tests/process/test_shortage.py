@@ -141,12 +141,13 @@ def test_a_trial_that_can_not_be_had_leaves_neither_a_process_nor_a_descriptor(r
     os.close(handover_fd)
 
 
-@pytest.mark.parametrize("room", range(11))
+@pytest.mark.parametrize("room", range(12))
 def test_a_zygote_that_can_not_be_had_leaves_neither_a_process_nor_a_descriptor(room: int) -> None:
     before = (descriptors(os.getpid()), children())
+    settings = ZygoteSettings(sys.path, (), 1, mark=Path(os.devnull), trust=b"trust")
     zygote = None
     with room_for(room), suppress(OSError):
-        zygote = ZygoteProcess(ZygoteSettings(sys.path, (), 1, trust=b"trust"))
+        zygote = ZygoteProcess(settings)
     if zygote is not None:
         zygote.end()
         zygote.close()

@@ -65,19 +65,21 @@ def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subproce
 
     Raises OSError or SubprocessError if the system won't.
     """
-    mark, trust = settings.mark, settings.trust
-    mark_fd = os.open(mark, os.O_RDONLY | os.O_CLOEXEC) if mark else -1
-    # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
-    trust_fd = _file_with(trust) if trust else -1
-    own_fds = [fd for fd in (mark_fd, trust_fd) if fd >= 0]
-    arguments = [control_fd, settings.jobs_per_child, list(settings.preload), mark_fd, trust_fd]
-    arguments += [settings.middleware, settings.exception_handlers]
-    # `-c` and not `-m`: runpy's own imports would be paid at every fork.
-    start = (
-        f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote.boot import main;"
-        f" main({', '.join(map(repr, arguments))})"
-    )
+    mark_fd = trust_fd = -1
+    own_fds: list[int] = []
     try:
+        if settings.mark:
+            own_fds.append(mark_fd := os.open(settings.mark, os.O_RDONLY | os.O_CLOEXEC))
+        if settings.trust:
+            # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
+            own_fds.append(trust_fd := _file_with(settings.trust))
+        arguments = [control_fd, settings.jobs_per_child, list(settings.preload), mark_fd, trust_fd]
+        arguments += [settings.middleware, settings.exception_handlers]
+        # `-c` and not `-m`: runpy's own imports would be paid at every fork.
+        start = (
+            f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote.boot import main;"
+            f" main({', '.join(map(repr, arguments))})"
+        )
         return subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.DEVNULL,
