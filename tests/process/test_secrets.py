@@ -46,6 +46,7 @@ def test_neither_titles_nor_logs_nor_tables_nor_tracebacks_show_a_secret(
     eventually(lambda: all(one.is_failed for one in (failed, unsigned, raised)), WAIT_S)
     held = queue.enqueue(jobs.hold, fifo)
     daemon.titled("rqd: worker 1 tests.jobs.hold")
+    daemon.titled("rqd: master [default] 1/1 busy")
     shown = [command_lines(daemon)]
     assert "rqd: master [default] 1/1 busy" in shown[0]
     assert "rqd: zygote" in shown[0]
