@@ -306,10 +306,12 @@ def test_a_job_survives_an_outage_of_redis_and_is_settled_after_it(
     job = hold(lonely(), tmp_path, fifo)
     own_server.freeze()
     eventually(lambda: "redis is gone" in daemon.log(), 8.0)
+    daemon.titled("rqd: master [default] 1/1 busy, redis gone")
     release(fifo)
     own_server.thaw()
     assert job.wait(WAIT_S).return_value() == "done"
     eventually(lambda: "redis is back" in daemon.log())
+    daemon.titled("rqd: master [default] 0/1 busy")
     assert (tmp_path / "history").read_text().count("started") == 1
 
 

@@ -163,6 +163,8 @@ class Presence:
             text += ", reloading"
         elif children.zygotes.has_refused_reload and state != "stopping":
             text += ", reload refused"
+        if not self._link.is_up:
+            text += ", redis gone"
         if is_reloading and not self._is_reloading:
             self._notifier.reloading()
         elif self._is_reloading and not is_reloading:
