@@ -331,6 +331,13 @@ class Queue:
         """A job's place, 0 is next; None if it doesn't wait here."""
         return self._backend.views.position(self.name, _id_of(job_or_id))
 
+    @property
+    def latency(self) -> float:
+        """For how many seconds the job that is next could have been started already; 0.0 where none
+        is ready (Sidekiq's `Queue#latency`).
+        """
+        return self._backend.views.latency_s(self.name)
+
     def fetch_job(self, job_id: str) -> Job[Any] | None:
         """The job of this id if it belongs to this queue, else None."""
         record = self._backend.views.job(job_id)

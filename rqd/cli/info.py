@@ -31,6 +31,7 @@ _DECIMALS = {"cpu_percent", "worked_s"}
 _INSTANTS = {"heartbeat", "since", "started"}
 _INTERNAL = {"boot", "measured"}
 _ERROR_CHARS = 40
+_SHORT_S = 10.0
 _HOME_OF_CLASS = re.compile(r"\A(raised )(?:\w+\.)+(?=\w)")
 _HELD = ("suspended", "paused")  # states of masters in which idle workers get no jobs
 _ALL = ("queues", "masters", "workers")
@@ -153,7 +154,7 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
         if number:
             click.echo()
         if part == "queues":
-            _show_queues(seen.queues)
+            show_queues(seen.queues)
             _show_unserved(seen)
         elif part == "masters":
             _show_masters(seen.masters, seen.now_us)
@@ -172,15 +173,26 @@ def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[st
     return master | {"busy": busy, "state": state, "queues": queues}
 
 
-def _show_queues(queues: list[dict[str, Any]]) -> None:
-    counts = (
-        "ready", "limited", "started", "scheduled", "deferred", "finished", "failed", "canceled",
-    )  # fmt: skip
+def show_queues(queues: list[dict[str, Any]]) -> None:
+    """The table of queues."""
+    counts = ("limited", "started", "scheduled", "deferred", "finished", "failed", "canceled")
     rows = [
-        (queue["name"], state_of(queue), *(queue[count] for count in counts)) for queue in queues
-    ]
-    least = ("limited", "deferred", "canceled", "scheduled", "finished", "started")
-    echo_table("Queues", ("queue", "state", *counts), rows, least)
+        (
+            queue["name"], state_of(queue), queue["ready"], _latency(queue),
+            *(queue[count] for count in counts),
+        )
+        for queue in queues
+    ]  # fmt: skip
+    least = ("limited", "deferred", "canceled", "scheduled", "finished", "started", "latency")
+    echo_table("Queues", ("queue", "state", "ready", "latency", *counts), rows, least)
+
+
+def _latency(queue: dict[str, Any]) -> str:
+    """Empty where no job is ready."""
+    seconds = queue["latency_s"]
+    if not queue["ready"]:
+        return ""
+    return f"{seconds:.1f} s" if seconds < _SHORT_S else lasting(seconds)
 
 
 def _show_unserved(seen: Seen) -> None:
@@ -292,7 +304,12 @@ def ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
     if not instant:
         return ""
     seconds = max(0, now_us / 1e6 - datetime.fromisoformat(instant).timestamp())
+    return f"{lasting(seconds)}{suffix}"
+
+
+def lasting(seconds: float) -> str:
+    """A length of time in a unit one can read."""
     for limit_s, unit_s, unit in ((120, 1, "s"), (7200, 60, "min")):
         if seconds < limit_s:
-            return f"{seconds / unit_s:.0f} {unit}{suffix}"
-    return f"{seconds / 3600:.0f} h{suffix}"
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 3600:.0f} h"

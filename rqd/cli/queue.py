@@ -10,16 +10,14 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_queues
+from rqd.cli.info import show_queues
 from rqd.cli.instants import with_unit
 from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.pauses import Paused, pause_of, read_for, state_of
-from rqd.cli.table import echo_table
+from rqd.cli.pauses import Paused, pause_of, read_for
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.queue import Queue
-
-_COUNTS = ("ready", "started", "scheduled", "deferred", "finished", "failed", "canceled")
 
 
 @click.command(name="queue")
@@ -65,7 +63,7 @@ def command(
     if as_json:
         click.echo(json.dumps(told.get("queues", told), indent=2))
     elif "queues" in told:
-        _show(told["queues"])
+        show_queues(told["queues"])
     else:
         click.echo(f"{name}: {told['done']}")
 
@@ -99,9 +97,3 @@ def _rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, An
     return [
         asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
     ]
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    heads = ("queue", "state", *_COUNTS)
-    cells = [(row["name"], state_of(row), *(row[count] for count in _COUNTS)) for row in rows]
-    echo_table("Queues", heads, cells, least=_COUNTS[::-1])

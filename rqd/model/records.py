@@ -273,8 +273,9 @@ class JobRecord:
 class Claim:
     """A job that a master holds: what it needs to run it, and the token to settle it with.
 
-    `payload` is None where it is too large for the claim and is fetched on its own. `tally` counts
-    what few jobs have counted, such as retries by their cause.
+    `payload` is None where it is too large for the claim and is fetched on its own. `waited_ms` is
+    how long it could have been claimed already. `tally` counts what few jobs have counted, such as
+    retries by their cause.
     """
 
     id: str
@@ -291,6 +292,7 @@ class Claim:
     retry_intervals: tuple[float, ...]
     losses: int = 0
     terms: str = ""
+    waited_ms: int = 0
     envelope: Envelope | None = None
     tally: Mapping[str, int] = field(default_factory=dict)
 

@@ -320,8 +320,9 @@ def _parse_claim(claim: list[Any], answer: list[bytes]) -> Claim:
         retry_intervals=parse_intervals(claim[11]) if claim[11] else (),
         losses=int(claim[12]),
         terms=claim[13],
-        envelope=_envelope(claim) if len(claim) > 14 and claim[14] else None,
-        tally=read_tally(claim[19]) if len(claim) > 19 else {},
+        waited_ms=int(claim[14]),
+        envelope=_envelope(claim) if len(claim) > 15 and claim[15] else None,
+        tally=read_tally(claim[20]) if len(claim) > 20 else {},
     )
 
 
@@ -329,6 +330,6 @@ def _envelope(claim: list[Any]) -> Envelope:
     """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
     raw = [part.encode() if isinstance(part, str) else b"" for part in claim]
     retries = retries_granted(raw[9], raw[10])
-    result_ttl, failure_ttl, ttl, priority = raw[15:19]
+    result_ttl, failure_ttl, ttl, priority = raw[16:20]
     facts = (raw[3], raw[5], raw[7], raw[8], result_ttl, failure_ttl, ttl, retries)
-    return Envelope(claim[14], (*facts, raw[11], priority, raw[13]))
+    return Envelope(claim[15], (*facts, raw[11], priority, raw[13]))

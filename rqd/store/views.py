@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import sleep
 from typing import Any
@@ -20,6 +20,7 @@ from rqd.store.refusals import RedisGone
 from rqd.store.store import Store
 
 _OF_ENDED = ("finished", "failed", "canceled")
+_TOTALS = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
@@ -27,7 +28,12 @@ _MOST_WORKERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many jobs of a queue are where."""
+    """How many jobs of a queue are where, and how it does.
+
+    `latency_s`: how long the job that is next could have been claimed already, 0.0 where none is
+    (Sidekiq's word). `totals`: how many have ever finished, failed, were stopped, canceled, retried
+    or repeated.
+    """
 
     name: str
     ready: int
@@ -38,6 +44,8 @@ class QueueCounts:
     finished: int
     failed: int
     canceled: int
+    latency_s: float
+    totals: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +181,7 @@ class Views:
         return sorted(read_text(name) for name in self._redis.zrange(self._keys.crons, 0, -1))
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
-        """Where the jobs of these queues are."""
+        """Where the jobs of these queues are, how long they wait, and what has become of them."""
         now_us = self.now_us()
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
@@ -183,7 +191,32 @@ class Views:
                 for index in ("finished", "failed", "canceled"):
                     pipe.zcount(self._keys.index(name, index), f"({now_us}", "+inf")
             numbers = iter(pipe.execute())
-        return [QueueCounts(name, *(next(numbers) for _ in range(8))) for name in names]
+        counts = [[next(numbers) for _ in range(8)] for _ in names]
+        latencies, totals = self._latencies(names, now_us), self._totals(names)
+        return [*map(QueueCounts, names, *zip(*counts, strict=True), latencies, totals)]
+
+    def latency_s(self, queue: str) -> float:
+        """How long the job that is next there could have been claimed already; 0.0 for none."""
+        return self._latencies([queue], self.now_us())[0]
+
+    def _latencies(self, queues: Sequence[str], now_us: int) -> list[float]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in queues:
+                pipe.zrange(self._keys.ready(name), 0, 0)
+            first = [read_text(ids[0]) if ids else "" for ids in pipe.execute()]
+            for job_id in filter(None, first):
+                pipe.hget(self._keys.job(job_id), "enqueued_at")
+            found = iter(pipe.execute(raise_on_error=False))
+        since_us = [_number(next(found)) if job_id else 0 for job_id in first]
+        return [max(0, now_us - at_us) / 1e6 if at_us else 0.0 for at_us in since_us]
+
+    def _totals(self, queues: Sequence[str]) -> list[dict[str, int]]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in queues:
+                pipe.hmget(self._keys.stats(name), _TOTALS)
+            found = pipe.execute(raise_on_error=False)
+        counters = [told if isinstance(told, list) else [None] * len(_TOTALS) for told in found]
+        return [dict(zip(_TOTALS, map(_number, told), strict=True)) for told in counters]
 
     def paused(self) -> dict[str, int | None]:
         """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
@@ -366,3 +399,8 @@ def result_of(attempt: AttemptRecord, found: bytes | None, owner: bytes | None) 
     one.
     """
     return found if owner in (None, b"%d" % attempt.attempt) else None
+
+
+def _number(told: object) -> int:
+    """Of what a pipeline has brought: 0 for nothing, for an error, and for what is no number."""
+    return (isinstance(told, bytes) and read_whole(told)) or 0

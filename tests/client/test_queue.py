@@ -24,12 +24,14 @@ def test_making_a_queue_asks_redis_nothing_and_its_first_job_makes_it(backend: B
     queue = Queue("low")
     assert Queue.all() == []
     assert queue.is_empty()
+    assert queue.latency == 0
 
     queue.enqueue(work.multiply, 1)
 
     assert Queue.all() == [queue]
     assert not queue.is_empty()
     assert (queue.count, len(queue)) == (1, 1)
+    assert 0 < queue.latency < 60
 
 
 def test_a_queue_shows_its_jobs_next_first(backend: Backend) -> None:

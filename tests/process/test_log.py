@@ -54,6 +54,7 @@ def test_a_log_file_has_json_only_and_sighup_opens_it_anew_with_new_settings(
     named = ("job_id", "func", "queue", "attempt", "worker")
     assert [finished[name] for name in named] == [good.id, "shop.pay", "default", 1, 1]
     assert isinstance(finished["run_ms"], float)
+    assert 0 <= finished["wait_ms"] < 10_000
     (failed,) = [one for one in seen if one["event"] == "job failed"]
     assert failed["cause"] == f"raised ValueError: {-CARD}"
     assert failed["traceback"].startswith("Traceback")

@@ -1,6 +1,7 @@
 """Reading, and what holds of all keys together."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -41,8 +42,9 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
 
     high, low = rqd.views.queue_counts(rqd.views.queue_names())
 
-    assert high == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0, 0)
-    assert low == QueueCounts(
+    none = dict.fromkeys(("finished", "failed", "stopped", "canceled", "retried", "repeated"), 0)
+    assert replace(high, latency_s=0) == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0, 0, 0, none)
+    assert replace(low, latency_s=0) == QueueCounts(
         "low",
         ready=4,
         limited=0,
@@ -52,6 +54,8 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
         finished=1,
         failed=1,
         canceled=1,
+        latency_s=0,
+        totals=none | dict.fromkeys(("finished", "failed", "canceled", "retried"), 1),
     )
     assert rqd.views.queued_count("low") == 4
     assert rqd.views.ready_ids("low") == ["j3", "j5", "j6", "j2"]
@@ -62,6 +66,52 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
     assert rqd.views.position("low", "j6") == 2
     assert rqd.views.position("low", "j4") is None
     assert rqd.views.queue_counts([]) == []
+
+
+def test_the_latency_of_a_queue_is_for_how_long_its_next_job_could_have_been_claimed(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("old", "new")
+    hour = 3600 * 10**6
+    rqd.redis.hset(rqd.keys.job("old"), "enqueued_at", rqd.views.now_us() - hour)
+
+    assert 3600 <= rqd.views.latency_s("low") < 3660
+    assert rqd.views.queue_counts(["none", "low"])[1].latency_s >= 3600
+
+    (old,) = rqd.claim()
+    assert 3600_000 <= old.waited_ms < 3660_000
+    assert rqd.views.latency_s("low") < 60
+    (new,) = rqd.claim()
+    assert new.waited_ms < 60_000
+    assert rqd.views.latency_s("low") == 0
+
+
+def test_a_claim_that_is_told_again_says_how_long_its_job_had_waited_then(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.redis.hset(rqd.keys.job("a"), "enqueued_at", rqd.views.now_us() - 10**9)
+
+    told = [rqd.turn(free=1, request="same").claims[0] for _ in range(2)]
+
+    assert told[0] == told[1]
+    assert told[0].waited_ms >= 10**6
+
+
+@pytest.mark.parametrize("at", ["", "soon", "-1", "1e300", "9" * 5000, 2**53 - 1])
+def test_a_job_whose_time_is_none_has_waited_for_no_time(rqd: Driver, at: str) -> None:
+    rqd.enqueue("a")
+    rqd.redis.hset(rqd.keys.job("a"), "enqueued_at", at)
+
+    assert rqd.views.latency_s("low") == 0
+    assert rqd.claim_one().waited_ms == 0
+
+
+def test_counters_that_are_none_count_nothing(rqd: Driver) -> None:
+    rqd.redis.set(rqd.keys.stats("low"), "x")
+    rqd.redis.hset(rqd.keys.stats("high"), "finished", "many")
+
+    assert {n for one in rqd.views.queue_counts(["low", "high"]) for n in one.totals.values()} == {
+        0
+    }
 
 
 def test_expired_records_are_not_counted(rqd: Driver) -> None:

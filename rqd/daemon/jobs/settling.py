@@ -114,22 +114,29 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
     elif verdict == "abandoned":
         log.error("job failed, abandoned", **named, cause=why)
     else:
-        _log_decision(log, decide_for(run, report), report, named)
+        _log_decision(log, decide_for(run, report), run, report, named)
 
 
-def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str, object]) -> None:
+def _log_decision(
+    log: Log, decision: Decision, run: Run, report: Report, named: dict[str, object]
+) -> None:
     why = log.cause(report.outcome)
-    run_ms = round((report.usage.wall_s or 0.0) * 1000, 1)
+    wait_ms, run_ms = _ms(run.waited_s), _ms(report.usage.wall_s or 0.0)
     match decision:
         case Finish():
-            log.info("job finished", **named, run_ms=run_ms)
+            log.info("job finished", **named, wait_ms=wait_ms, run_ms=run_ms)
         case RepeatLater(delay_s):
-            log.info("job succeeded, runs again", **named, run_ms=run_ms, in_s=round(delay_s, 3))
+            in_s = round(delay_s, 3)
+            log.info(
+                "job succeeded, runs again", **named, wait_ms=wait_ms, run_ms=run_ms, in_s=in_s
+            )
         case Fail():
             shown = log.traceback(report.outcome)
             if not shown and has_stack(report.outcome):
                 shown = report.stack
-            log.error("job failed", **named, run_ms=run_ms, cause=why, traceback=shown)
+            log.error(
+                "job failed", **named, wait_ms=wait_ms, run_ms=run_ms, cause=why, traceback=shown
+            )
         case RunAgain(delay_s, counted) if counted == ASKED:
             log.info("job runs again as it asked", **named, cause=why, in_s=round(delay_s, 3))
         case RunAgain(delay_s):
@@ -140,6 +147,10 @@ def _log_decision(log: Log, decision: Decision, report: Report, named: dict[str,
             log.warning("job stopped", **named, cause=why)
         case PutBack() | CountLoss():
             _log_put_back(log, report, named)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def _log_put_back(log: Log, report: Report, named: dict[str, object]) -> None:

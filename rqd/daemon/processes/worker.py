@@ -72,6 +72,12 @@ class Run:
         return self.claim.timeout_s + self.granted_s + self.news.extended_s
 
     @property
+    def waited_s(self) -> float:
+        """How long it could have been run and was not: in its queue, and behind others here."""
+        here_s = 0.0 if self.sent_at is None else max(0.0, self.sent_at - self.claimed_at)
+        return self.claim.waited_ms / 1000 + here_s
+
+    @property
     def stack_due(self) -> float:
         """When to ask for its stacks, as the kill comes next."""
         is_over = self.deadline is None or self.is_stack_asked or self.killed_at is not None

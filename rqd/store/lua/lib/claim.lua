@@ -2,7 +2,7 @@
 -- Each field that is read costs as much as half a call: those that only a job has which was started
 -- before, or has retries, are read of such a one, and what a signature binds of a signed one.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ttl', 'origin', 'signature',
-  'terms', 'started_at', 'retries_left' }
+  'terms', 'started_at', 'retries_left', 'enqueued_at' }
 local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
@@ -100,18 +100,18 @@ end
 function Claim.add_rest(claim, signature, tally)
   if not signature and not tally then return end
   local held = redis.call('HMGET', P .. 'job:' .. claim[1], 'result_ttl', 'failure_ttl', 'ttl', 'priority')
-  claim[15] = signature or ''
-  for i = 1, 3 do claim[15 + i] = held[i] or '' end
-  claim[19] = held[4] or '0'
-  claim[20] = tally or nil
+  claim[16] = signature or ''
+  for i = 1, 3 do claim[16 + i] = held[i] or '' end
+  claim[20] = held[4] or '0'
+  claim[21] = tally or nil
 end
 
 -- What a script answers with claims in it: as JSON, and behind it the payloads, which may be any bytes.
 -- The client library spends more on each part of an answer than the server on a job. A claim is {id,
 -- token, attempt, queue, worker, func_name, the place of its payload in the answer or false, serializer,
--- timeout, retries left, used, intervals, losses in a row, terms, and of a signed job its signature,
--- result ttl, failure ttl, ttl, priority, and of one that has any its tally (with '' for a signature
--- that it hasn't)}.
+-- timeout, retries left, used, intervals, losses in a row, terms, for how many ms it was ready, and of a
+-- signed job its signature, result ttl, failure ttl, ttl, priority, and of one that has any its tally
+-- (with '' for a signature that it hasn't)}.
 function Claim.answer(claims, told)
   local answer = { '' }
   for _, claim in ipairs(claims) do
@@ -133,6 +133,11 @@ function Claim.is_let_in(id, queue, terms, by, now)
   -- There may be a token for the next one, too.
   if limit.every_us then by.limits[#by.limits + 1] = limit end
   return true
+end
+
+function Claim.waited_ms(enqueued_at, now)
+  local since = sound(enqueued_at)
+  return since and since > 0 and since < now and math.floor((now - since) / 1000) or 0
 end
 
 -- Makes a job the worker's; nil if it can't be: expired, no job any more, unusable, or its limit's.
@@ -175,7 +180,7 @@ function Claim.start(id, queue, fence, worker, by, now)
       func_name, 'queue', queue, 'since', int(now), 'pid', worker.pid)
   end
   local claim = { id, token, attempt, queue, worker.number, func_name, payload or false, serializer, timeout,
-    left or '0', used or '0', more[2] or '', losses or '0', terms or '' }
+    left or '0', used or '0', more[2] or '', losses or '0', terms or '', Claim.waited_ms(held[12], now) }
   Claim.add_rest(claim, held[8], more[5])
   return claim
 end
