@@ -1,7 +1,7 @@
 """Jobs in the caller's own process: `SimpleWorker`, and what `Queue(is_async=False)` does.
 
 Everything goes to Redis and comes from there, serialized, as with a daemon; only nothing is forked.
-The second of the two doors between the user's classes and the daemon.
+Another door between the user's classes and the daemon, beside `worker.py` and `testing.py`.
 """
 
 from __future__ import annotations

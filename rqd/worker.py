@@ -1,4 +1,4 @@
-"""`Worker(...).work()` from Python: the one door between the user's classes and the daemon.
+"""`Worker(...).work()` from Python: one of the doors between the user's classes and the daemon.
 
 It executes a daemon of its own and waits for it, instead of forking from the caller's process,
 which may have threads, connections and signal handlers.

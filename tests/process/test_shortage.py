@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
+from typing import cast
 
 import psutil
 import pytest
@@ -23,8 +24,10 @@ from rqd.daemon.host.notify import Notifier
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import sinks
 from rqd.daemon.log.log import open_log
+from rqd.daemon.loop import Loop
 from rqd.daemon.processes.zygote_process import ZygoteProcess
 from rqd.daemon.processes.zygote_spawn import ZygoteSettings
+from rqd.daemon.processes.zygotes import Zygotes
 from rqd.daemon.reload.upgrade import Trial
 from rqd.queue import Queue
 from tests import jobs
@@ -165,6 +168,23 @@ def test_a_zygote_that_can_not_be_prepared_leaves_no_descriptor() -> None:
     assert descriptors(os.getpid()) == before
 
 
+def test_a_reload_whose_zygote_can_not_be_had_says_why(tmp_path: Path) -> None:
+    def fail() -> ZygoteProcess:
+        raise OSError("too many of them")
+
+    log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
+    zygotes = Zygotes(fail, cast("Loop", None), log)
+    zygotes.is_ready = True
+
+    zygotes.follow("request", 0.0)
+
+    assert zygotes.reload is not None
+    assert (zygotes.reload.state, zygotes.reload.error) == (
+        "refused",
+        "it can't be started: too many of them",
+    )
+
+
 def test_a_lock_that_the_file_system_refuses_leaves_no_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +206,10 @@ def test_a_master_whose_own_limit_was_lowered_says_that_it_has_no_zygote_and_ser
     soft, hard = prlimit(0, RLIMIT_NOFILE)
     if hard < 4096:
         pytest.skip("this user may open too few files")
-    daemon = start_daemon("--max-files", "4096")
+    # Root can raise it again, if it has this capability.
+    drop = ("setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource")
+    within = drop if os.geteuid() == 0 else ()
+    daemon = start_daemon("--max-files", "4096", within=within)
     assert queue.enqueue(jobs.multiply, 2, 3).wait(WAIT_S).return_value() == 6
     # A fork can't raise it to what --max-files says.
     prlimit(daemon.pid, RLIMIT_NOFILE, (min(soft, 2048), 2048))

@@ -52,7 +52,8 @@ class Timetable:
 
     def use(self, config: Config, now: float) -> None:
         """Another file's entries, or others of the same file: they are loaded as soon as can be,
-        and what came from the file before and is there no more is removed.
+        and what came from the file before and is there no more is removed. Without a file by now
+        those of the file before stay, as where a daemon is started without it.
         """
         self._entries, self._next_source = config.crons, config.cron_source
         self._source = self._next_source and (self._source or self._next_source)

@@ -27,6 +27,7 @@ _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
 _REPLACE_AGAIN_S = 60.0
 _REQUESTS_KEPT = 10
+_NOT_STARTED = (OSError, subprocess.SubprocessError)
 
 
 @dataclass(slots=True)
@@ -120,9 +121,11 @@ class Zygotes:
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
         self._boots.cancel_next()
-        self.is_ready = False
-        self.serving = self._start(now)
-        if self.serving is None:
+        self.serving, self.is_ready = None, False
+        try:
+            self.serving = self._start(now)
+        except _NOT_STARTED as error:
+            self._log.error("can't start the zygote", error=error)
             self._boots.plan_next(now)
         return self.serving
 
@@ -340,16 +343,14 @@ class Zygotes:
         self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
 
     def _follow(self, now: float) -> None:
-        self.following = self._start(now)
-        if self.following is None:
-            self._refuse("it can't be started")
-
-    def _start(self, now: float) -> ZygoteProcess | None:
         try:
-            zygote = self._spawn()
-        except (OSError, subprocess.SubprocessError) as error:
-            self._log.error("can't start the zygote", error=error)
-            return None
+            self.following = self._start(now)
+        except _NOT_STARTED as error:
+            self._refuse(f"it can't be started: {error}")
+
+    def _start(self, now: float) -> ZygoteProcess:
+        """Raises those of _NOT_STARTED."""
+        zygote = self._spawn()
         self._generation += 1
         zygote.generation = self._generation
         self._boots.begin(zygote.pid, now)

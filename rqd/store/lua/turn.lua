@@ -11,7 +11,8 @@
 --          order, each with its weight and a space before it if the order is weighted
 -- returns  Claim.answer of {now us, verdicts, claims, next due us or '' and, where jobs failed at their
 --          claim, of each {id, queue, cause}};
---          an error before the first write if a staged result is gone: stage it and send again; or
+--          an error before anything is settled or claimed if a staged result is gone: stage it and send
+--          again; or
 --          NOPRECEDENCE if the precedence is not known (any more): send again with its queues
 -- Safe to send twice: the answer's verdicts, claimed ids and failed jobs are kept under turn:<master>
 -- with the request id; a replay returns verdicts and failed jobs, and the claims it still holds.
