@@ -1,4 +1,4 @@
-"""A queue as its users see it: enqueue, look, pause, empty.
+"""A queue as its users see it: enqueue, pause, empty; what it shows is in `queue_facts.py`.
 
 How a call becomes a job to send is in `drafts.py`, what can be asked for with it in `options.py`.
 """
@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, overload
 
-from rqd.connection import Backend, Connection, backend_for
+from rqd.connection import Connection, backend_for
 from rqd.drafts import Drafting, delay_us_of, due_us_of, record_of
 from rqd.job import Job
 from rqd.job_actions import RUN_NOW
@@ -20,9 +20,8 @@ from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.contracts import Serializer
 from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
-from rqd.model.names import check_job_id, check_queue_name
+from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus, NewJob
-from rqd.model.serializers import serializer_name
 from rqd.model.unique import may_be_left_out
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
@@ -37,14 +36,7 @@ from rqd.options import (
     split_sending,
     time_limit_s,
 )
-from rqd.registry import (
-    CanceledJobRegistry,
-    DeferredJobRegistry,
-    FailedJobRegistry,
-    FinishedJobRegistry,
-    ScheduledJobRegistry,
-    StartedJobRegistry,
-)
+from rqd.queue_facts import QueueFacts, id_of
 from rqd.signatures import signed
 from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import time_of_pause_s
@@ -52,7 +44,7 @@ from rqd.suspension import time_of_pause_s
 R = TypeVar("R")
 
 
-class Queue:
+class Queue(QueueFacts):
     """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing.
 
     One without a `connection` goes at each call to the Redis that `use_redis` has set by then, so
@@ -81,13 +73,10 @@ class Queue:
         `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
         """
         _check_job_class(job_class)
-        self.name = check_queue_name(name)
+        super().__init__(name, connection, serializer)
         self.is_async = is_async
-        self._given = None if connection is None else backend_for(connection)
         timeout_s = time_limit_s(default_timeout, "default_timeout")
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
-        self.serializer = serializer_name(serializer)
-        self._insisted_serializer = None if serializer is None else self.serializer
         if unknown := waits.keys() - WAITS:
             raise InvalidCallError(
                 f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
@@ -96,15 +85,6 @@ class Queue:
         self._drafting = Drafting(
             self.name, self.serializer, self.default_timeout, payload_limit_bytes
         )
-
-    @property
-    def connection(self) -> Backend:
-        """The Redis and namespace it is in."""
-        return self._backend
-
-    @property
-    def _backend(self) -> Backend:
-        return backend_for() if self._given is None else self._given
 
     @classmethod
     def all(
@@ -290,91 +270,6 @@ class Queue:
             self._run_now([job])
         return job
 
-    # -- looking
-
-    @property
-    def count(self) -> int:
-        """How many jobs wait to be claimed, those that wait for a limit among them."""
-        return self._backend.views.queued_count(self.name)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __bool__(self) -> bool:
-        return True  # an empty queue is a queue
-
-    def is_empty(self) -> bool:
-        """True if no job waits."""
-        return self.count == 0
-
-    @property
-    def job_ids(self) -> list[str]:
-        """Ids of the waiting jobs, next first."""
-        return self.get_job_ids()
-
-    @property
-    def jobs(self) -> list[Job[Any]]:
-        """The waiting jobs, next first."""
-        return self.get_jobs()
-
-    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
-        """Ids of waiting jobs from `offset`, length -1 for all. Those of a full limit come last."""
-        return self._backend.views.queued_ids(self.name, offset, length)
-
-    def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
-        """Waiting jobs from `offset`; length -1 for all."""
-        found = self._backend.views.jobs(self.get_job_ids(offset, length))
-        insisted = self._insisted_serializer
-        return [Job(record, self._backend, insisted) for record in found if record]
-
-    def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
-        """A job's place, 0 is next; None if it doesn't wait here."""
-        return self._backend.views.position(self.name, _id_of(job_or_id))
-
-    @property
-    def latency(self) -> float:
-        """For how many seconds the job that is next could have been started already; 0.0 where none
-        is ready (Sidekiq's `Queue#latency`).
-        """
-        return self._backend.views.latency_s(self.name)
-
-    def fetch_job(self, job_id: str) -> Job[Any] | None:
-        """The job of this id if it belongs to this queue, else None."""
-        record = self._backend.views.job(job_id)
-        if record is None or record.origin != self.name:
-            return None
-        return Job(record, self._backend, self._insisted_serializer)
-
-    @property
-    def started_job_registry(self) -> StartedJobRegistry:
-        """The jobs that run now."""
-        return StartedJobRegistry(queue=self)
-
-    @property
-    def scheduled_job_registry(self) -> ScheduledJobRegistry:
-        """The jobs that wait for their time."""
-        return ScheduledJobRegistry(queue=self)
-
-    @property
-    def finished_job_registry(self) -> FinishedJobRegistry:
-        """The jobs that ended well."""
-        return FinishedJobRegistry(queue=self)
-
-    @property
-    def failed_job_registry(self) -> FailedJobRegistry:
-        """The jobs that failed."""
-        return FailedJobRegistry(queue=self)
-
-    @property
-    def deferred_job_registry(self) -> DeferredJobRegistry:
-        """The jobs that wait for other jobs."""
-        return DeferredJobRegistry(queue=self)
-
-    @property
-    def canceled_job_registry(self) -> CanceledJobRegistry:
-        """The jobs that were canceled."""
-        return CanceledJobRegistry(queue=self)
-
     # -- pausing
 
     def pause(self, seconds: float | str | None = None) -> None:
@@ -415,22 +310,7 @@ class Queue:
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
         """Cancels a job that waits in this queue; does nothing if none does."""
-        self._backend.store.cancel(_id_of(job_or_id), self.name)
-
-    def __repr__(self) -> str:
-        return f"Queue({self.name!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Queue) and other.name == self.name
-
-    def __lt__(self, other: Queue) -> bool:
-        return self.name < other.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __str__(self) -> str:
-        return f"<Queue {self.name}>"
+        self._backend.store.cancel(id_of(job_or_id), self.name)
 
     def drafts(
         self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
@@ -491,7 +371,3 @@ def _check_job_class(given: Any) -> None:
             f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
             " instead of methods"
         )
-
-
-def _id_of(job_or_id: Job[Any] | str) -> str:
-    return check_job_id(job_or_id) if isinstance(job_or_id, str) else job_or_id.id

@@ -1,0 +1,143 @@
+"""What a queue shows: how much waits there, and which jobs it has where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqd.connection import Backend, Connection, backend_for
+from rqd.job import Job
+from rqd.model.contracts import Serializer
+from rqd.model.names import check_job_id, check_queue_name
+from rqd.model.serializers import serializer_name
+from rqd.registry import (
+    CanceledJobRegistry,
+    DeferredJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+    StartedJobRegistry,
+)
+
+
+class QueueFacts:
+    """The part of `rqd.queue.Queue` that only looks; each attribute asks Redis anew."""
+
+    def __init__(
+        self, name: str, connection: Connection, serializer: str | Serializer | None
+    ) -> None:
+        self.name = check_queue_name(name)
+        self.serializer = serializer_name(serializer)
+        self._insisted_serializer = None if serializer is None else self.serializer
+        self._given = None if connection is None else backend_for(connection)
+
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace it is in."""
+        return self._backend
+
+    @property
+    def _backend(self) -> Backend:
+        return backend_for() if self._given is None else self._given
+
+    @property
+    def count(self) -> int:
+        """How many jobs wait to be claimed, those that wait for a limit among them."""
+        return self._backend.views.queued_count(self.name)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __bool__(self) -> bool:
+        return True  # an empty queue is a queue
+
+    def is_empty(self) -> bool:
+        """True if no job waits."""
+        return self.count == 0
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Ids of the waiting jobs, next first."""
+        return self.get_job_ids()
+
+    @property
+    def jobs(self) -> list[Job[Any]]:
+        """The waiting jobs, next first."""
+        return self.get_jobs()
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        """Ids of waiting jobs from `offset`, length -1 for all. Those of a full limit come last."""
+        return self._backend.views.queued_ids(self.name, offset, length)
+
+    def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
+        """Waiting jobs from `offset`; length -1 for all."""
+        found = self._backend.views.jobs(self.get_job_ids(offset, length))
+        insisted = self._insisted_serializer
+        return [Job(record, self._backend, insisted) for record in found if record]
+
+    def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
+        """A job's place, 0 is next; None if it doesn't wait here."""
+        return self._backend.views.position(self.name, id_of(job_or_id))
+
+    @property
+    def latency(self) -> float:
+        """For how many seconds the job that is next could have been started already; 0.0 where none
+        is ready (Sidekiq's `Queue#latency`).
+        """
+        return self._backend.views.latency_s(self.name)
+
+    def fetch_job(self, job_id: str) -> Job[Any] | None:
+        """The job of this id if it belongs to this queue, else None."""
+        record = self._backend.views.job(job_id)
+        if record is None or record.origin != self.name:
+            return None
+        return Job(record, self._backend, self._insisted_serializer)
+
+    @property
+    def started_job_registry(self) -> StartedJobRegistry:
+        """The jobs that run now."""
+        return StartedJobRegistry(queue=self)
+
+    @property
+    def scheduled_job_registry(self) -> ScheduledJobRegistry:
+        """The jobs that wait for their time."""
+        return ScheduledJobRegistry(queue=self)
+
+    @property
+    def finished_job_registry(self) -> FinishedJobRegistry:
+        """The jobs that ended well."""
+        return FinishedJobRegistry(queue=self)
+
+    @property
+    def failed_job_registry(self) -> FailedJobRegistry:
+        """The jobs that failed."""
+        return FailedJobRegistry(queue=self)
+
+    @property
+    def deferred_job_registry(self) -> DeferredJobRegistry:
+        """The jobs that wait for other jobs."""
+        return DeferredJobRegistry(queue=self)
+
+    @property
+    def canceled_job_registry(self) -> CanceledJobRegistry:
+        """The jobs that were canceled."""
+        return CanceledJobRegistry(queue=self)
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueFacts) and other.name == self.name
+
+    def __lt__(self, other: QueueFacts) -> bool:
+        return self.name < other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return f"<Queue {self.name}>"
+
+
+def id_of(job_or_id: Job[Any] | str) -> str:
+    """Of a job or its id. Raises ConfigurationError for what is none."""
+    return check_job_id(job_or_id) if isinstance(job_or_id, str) else job_or_id.id
