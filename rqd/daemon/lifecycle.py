@@ -142,18 +142,19 @@ class Lifecycle:
     def shut_down(self, now: float, why: str | None = None) -> None:
         """Carries out what the orders say by now; `why` is where nobody has given them."""
         level, children = self.orders.shutdown, self._children
+        self._on_stop()
+        self._dispatch.is_open = False
+        children.places.retire_all(now)
+        self._dispatch.take(children.release_unsent("the daemon stops", now))
         running = len(children.workers.runs())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
+        # Only now: who reads it may count on it that no other job begins.
         self._log.info(
             "stopping", how=level.name.lower(), why=why, running=running, grace_s=grace_s
         )
         if waits and self.orders.interrupted_at is not None:
             self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
-        self._on_stop()
-        self._dispatch.is_open = False
-        children.places.retire_all(now)
-        self._dispatch.take(children.release_unsent("the daemon stops", now))
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)
         if level is Shutdown.IMMEDIATE:
