@@ -192,6 +192,26 @@ def test_a_module_is_there_once_the_package_is_imported(module: str) -> None:
     assert (looked_up.stdout, looked_up.stderr) == (f"rqd.{module}\n", "")
 
 
+def test_modules_of_the_client_are_imported_where_the_kernel_is_not_linux() -> None:
+    # The names in these modules that macOS lacks.
+    missing = ("fcntl.F_SEAL", "fcntl.F_SETSIG", "os.pidfd", "os.memfd", "select.epoll")
+    script = f"""
+import fcntl, importlib, os, re, select
+for module in (fcntl, os, select):
+    for name in dir(module):
+        if re.match({"|".join(missing)!r}, f"{{module.__name__}}.{{name}}"):
+            delattr(module, name)
+for name in {[*MODULES, "rqd.aio", "rqd.testing"]!r}:
+    importlib.import_module(name)
+"""
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("function", PARAMETERS)
 def test_what_rqs_users_pass_by_name_is_taken_by_name(function: str) -> None:
     taken = inspect.signature(find(function)).parameters

@@ -6,15 +6,16 @@ it closes by whatever death. What is set here belongs to the read end, and survi
 
 from __future__ import annotations
 
+import fcntl
 import os
-from fcntl import F_SETFL, F_SETOWN, F_SETSIG, fcntl
 
 
 def signal_at_close(read_fd: int, signum: int, pid: int) -> None:
     """Has the kernel send this process the signal when the last write end closes."""
-    fcntl(read_fd, F_SETSIG, signum)
-    fcntl(read_fd, F_SETOWN, pid)
-    fcntl(read_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    # By its name here, not at the import: a client on macOS, where it is not, imports this.
+    fcntl.fcntl(read_fd, fcntl.F_SETSIG, signum)
+    fcntl.fcntl(read_fd, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(read_fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
 def end_with_master(read_fd: int, write_fd: int, signum: int) -> None:
