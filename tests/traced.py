@@ -34,6 +34,11 @@ def ask_again_later() -> None:
     raise RetryLater(3600)
 
 
+def leave_no_room_for_threads() -> None:
+    """As with --max-pids, or no memory left: none can be started any more."""
+    threading.stack_size(1 << 46)
+
+
 provider = TracerProvider()
 file = ConsoleSpanExporter(
     out=open(os.environ["RQD_TEST_SPANS"], "a"),  # noqa: SIM115 - for the process' life

@@ -65,8 +65,12 @@ def _flush() -> None:
     # In a thread, as `force_flush` heeds no timeout: of a collector that is away exporters try for
     # ten seconds and more, and meanwhile the job would still run.
     thread = Thread(target=_flush_providers, daemon=True)
-    thread.start()
-    thread.join(FLUSH_S)
+    try:
+        thread.start()
+    except RuntimeError:  # there is no room for one, under --max-pids, say: the job has not failed
+        _flush_providers()
+    else:
+        thread.join(FLUSH_S)
 
 
 def _flush_providers() -> None:

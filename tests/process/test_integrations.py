@@ -171,6 +171,21 @@ def test_a_collector_that_hangs_holds_no_job_for_long(
     assert [result and result.return_value for result in results] == [6, 6]
 
 
+def test_a_job_that_leaves_no_room_for_a_thread_succeeds_and_its_span_is_exported(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans"
+    start_daemon(
+        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
+        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
+    )  # fmt: skip
+    job = queue.enqueue("tests.traced.leave_no_room_for_threads")
+    result = job.latest_result(timeout=WAIT_S)
+    assert (result and result.cause, job.get_status()) == (None, "finished")
+    (span,) = read_spans(path)
+    assert span["name"] == "tests.traced.leave_no_room_for_threads"
+
+
 def read_spans(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
