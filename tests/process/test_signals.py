@@ -17,6 +17,7 @@ from rqd.connection import Backend
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
+from tests.process.test_zygotes import write_slow
 from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
@@ -185,3 +186,20 @@ def test_a_masters_signal_that_hits_every_process_has_none_stand_still(
     assert not any(map(stands_still, processes))
     release(fifo)
     eventually(lambda: job.is_finished, WAIT_S)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP])
+def test_a_masters_signal_that_hits_a_zygote_which_boots_does_not_have_it_stand_still(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path, signum: int
+) -> None:
+    write_slow(tmp_path)
+    daemon = start_daemon("--preload", "slow", cwd=tmp_path)
+    (tmp_path / "wait").touch()
+    daemon.signal(signal.SIGHUP)
+    eventually((tmp_path / "waits").exists, WAIT_S)
+
+    for process in psutil.Process(daemon.pid).children():
+        process.send_signal(signum)
+    (tmp_path / "wait").unlink()
+
+    eventually(lambda: " reloaded " in daemon.log(), WAIT_S, daemon.log)

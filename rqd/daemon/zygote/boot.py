@@ -18,7 +18,7 @@ from rqd import __version__
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.child import Child, rehearse
 from rqd.daemon.zygote.frames import FrameReader, encode_frame
-from rqd.daemon.zygote.handlers import take_signals
+from rqd.daemon.zygote.handlers import ignore_stops, take_signals
 from rqd.daemon.zygote.huge_pages import use_huge_pages
 from rqd.daemon.zygote.memory import fill_holes
 from rqd.daemon.zygote.serving import Zygote
@@ -54,6 +54,7 @@ def main(
     """
     control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
     try:
+        ignore_stops()
         if mark_fd >= 0:
             os.set_inheritable(mark_fd, False)
         set_title = _load_set_title()

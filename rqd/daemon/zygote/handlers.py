@@ -36,16 +36,23 @@ def take_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for signum in _NO_OP_SIGNALS:
         _signal.signal(signum, _do_nothing)
-    # Their default would have zygote and jobs stand still where an operator means their master, as
-    # `systemctl kill` signals all. Ignored: a job that reads a terminal in the background gets an
-    # error, where a handler would have it try again without end.
-    for signum in _STOPPING_SIGNALS:
-        _signal.signal(signum, _signal.SIG_IGN)
+    ignore_stops()
     _signal.signal(_signal.SIGALRM, raise_timeout)
     _signal.signal(frames.STOP_SIGNAL, raise_stop)
     _signal.signal(frames.CPU_SIGNAL, raise_cpu_limit)
     # SIG_IGN here would make a job's own subprocess.run report 0 for everything.
     _signal.signal(_signal.SIGCHLD, SIG_DFL)
+
+
+def ignore_stops() -> None:
+    """Has this process, and what it forks or executes, not stand still where an operator means its
+    master, as `systemctl kill` signals all.
+
+    Ignored, so that what a job executes goes on likewise; and a job that reads a terminal in the
+    background gets an error, where a handler would have it try again without end.
+    """
+    for signum in _STOPPING_SIGNALS:
+        _signal.signal(signum, _signal.SIG_IGN)
 
 
 def give_back_signals_at_fork() -> None:
