@@ -169,6 +169,14 @@ def test_jobs_of_several_threads_know_each_of_itself(backend: Backend) -> None:
     assert (current.id, get_current_job()) == (None, None)
 
 
+def test_a_thread_that_a_job_starts_has_its_job_where_that_is_taken_along(
+    backend: Backend,
+) -> None:
+    job = Queue(is_async=False).enqueue(work.seen_in_threads, job_id="a")
+
+    assert job.result == [None, "a", "a"]
+
+
 def test_jobs_of_several_threads_keep_their_leases(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,12 @@
 """What the client's tests put on queues."""
 
+import asyncio
 import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -82,6 +85,14 @@ def current_name() -> Any:
     found = get_current_job()
     assert found is not None
     return found.worker_name, [worker.name for worker in Worker.all() if worker.state == "busy"]
+
+
+def seen_in_threads() -> Any:
+    """The current job in a thread of its own: as it is, with the context, and by asyncio."""
+    along = copy_context()
+    with ThreadPoolExecutor(1) as thread:
+        found = [thread.submit(run, current_id).result() for run in (lambda f: f(), along.run)]
+    return [*found, asyncio.run(asyncio.to_thread(current_id))]
 
 
 MEET = threading.Barrier(2)
