@@ -40,8 +40,8 @@ OF_JOBS = tuple(
 FIELDS = (
     "status", "origin", "func_name", "payload", "serializer", "timeout", "result_ttl",
     "failure_ttl", "retries_left", "retries_used", "retry_intervals", "attempt", "losses", "score",
-    "priority", "ttl", "due", "front", "created_at", "enqueued_at", "started_at", "ended_at",
-    "request", "lease", "settled", "worker", "cause", "beside", "payload_bytes",
+    "priority", "ttl", "due", "front", "created_at", "enqueued_at", "back_at", "started_at",
+    "ended_at", "request", "lease", "settled", "worker", "cause", "beside", "payload_bytes",
     "terms", "limited",
 )  # fmt: skip
 COUNTERS = ("back", "front", "fence", "seen", "reap_after")

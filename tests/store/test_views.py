@@ -86,6 +86,46 @@ def test_the_latency_of_a_queue_is_for_how_long_its_next_job_could_have_been_cla
     assert rqd.views.latency_s("low") == 0
 
 
+def test_the_next_job_of_a_queue_is_not_one_whose_time_to_live_is_over(rqd: Driver) -> None:
+    rqd.enqueue("a", "b", "next", job("alone", queue="high"))
+    for job_id in ("a", "b", "alone"):
+        rqd.redis.delete(rqd.keys.job(job_id))  # as its time to live does
+    rqd.redis.hset(rqd.keys.job("next"), "enqueued_at", rqd.views.now_us() - 3600 * 10**6)
+
+    high, low = (one.latency_s for one in rqd.views.queue_counts(["high", "low"]))
+
+    assert (high, low >= 3600) == (0, True)
+
+
+@pytest.mark.parametrize("ending", ["put back", "lost"])
+def test_a_job_that_comes_back_to_its_queue_has_waited_from_then_on(
+    rqd: Driver, ending: str
+) -> None:
+    rqd.enqueue("a")
+    rqd.redis.hset(rqd.keys.job("a"), "enqueued_at", rqd.views.now_us() - 3600 * 10**6)
+    claim = rqd.claim_one()
+
+    if ending == "put back":
+        rqd.settle(claim, "put_back", cause="the grace is over")
+    else:
+        rqd.expire_leases("a")
+        rqd.beat(master="other")
+
+    assert rqd.ready() == ["a"]
+    assert 0 < rqd.views.latency_s("low") < 60
+    assert rqd.claim_one(master="other").waited_ms < 60_000
+
+
+def test_a_job_that_is_put_back_before_it_began_has_waited_all_the_time(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    rqd.redis.hset(rqd.keys.job("a"), "enqueued_at", rqd.views.now_us() - 3600 * 10**6)
+
+    rqd.settle(rqd.claim_one(), "put_back", began=0)
+
+    assert rqd.views.latency_s("low") >= 3600
+    assert rqd.claim_one().waited_ms >= 3600_000
+
+
 def test_a_claim_that_is_told_again_says_how_long_its_job_had_waited_then(rqd: Driver) -> None:
     rqd.enqueue("a")
     rqd.redis.hset(rqd.keys.job("a"), "enqueued_at", rqd.views.now_us() - 10**9)

@@ -93,12 +93,12 @@ if memo then
     local id, token, queue, worker = unpack(one)
     local job = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'func_name', 'payload',
       'serializer', 'timeout', 'retries_left', 'retries_used', 'retry_intervals', 'attempt', 'losses',
-      'signature', 'terms', 'tally', 'enqueued_at', 'started_at')
+      'signature', 'terms', 'tally', 'enqueued_at', 'back_at', 'started_at')
     if job[1] == token
       and Claim.is_usable(job[2], job[4], job[5], job[6], job[7], job[9], job[10]) then
       claims[#claims + 1] = { id, token, job[9] or '0', queue, worker, job[2],
         job[3] or false, job[4], job[5], job[6] or '0', job[7] or '0', job[8] or '',
-        job[10] or '0', job[12] or '', Claim.waited_ms(job[14], sound(job[15]) or now) }
+        job[10] or '0', job[12] or '', Claim.waited_ms(job[14], job[15], sound(job[16]) or now) }
       Claim.add_rest(claims[#claims], job[11], job[13])
     end
   end

@@ -3,7 +3,7 @@
 -- before, or has retries, are read of such a one, and what a signature binds of a signed one.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ttl', 'origin', 'signature',
   'terms', 'started_at', 'retries_left', 'enqueued_at' }
-local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally' }
+local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally', 'back_at' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
@@ -135,8 +135,10 @@ function Claim.is_let_in(id, queue, terms, by, now)
   return true
 end
 
-function Claim.waited_ms(enqueued_at, now)
+-- `back_at`: when it was put back or lost, after it had run; it may be ready anew since.
+function Claim.waited_ms(enqueued_at, back_at, now)
   local since = sound(enqueued_at)
+  if since then since = math.max(since, sound(back_at) or 0) end
   return since and since > 0 and since < now and math.floor((now - since) / 1000) or 0
 end
 
@@ -180,7 +182,7 @@ function Claim.start(id, queue, fence, worker, by, now)
       func_name, 'queue', queue, 'since', int(now), 'pid', worker.pid)
   end
   local claim = { id, token, attempt, queue, worker.number, func_name, payload or false, serializer, timeout,
-    left or '0', used or '0', more[2] or '', losses or '0', terms or '', Claim.waited_ms(held[12], now) }
+    left or '0', used or '0', more[2] or '', losses or '0', terms or '', Claim.waited_ms(held[12], more[6], now) }
   Claim.add_rest(claim, held[8], more[5])
   return claim
 end

@@ -51,6 +51,7 @@ function Reap.lose(id, now, by, how)
     return { id, losses, lost, ended = 'abandoned' }
   end
   Ready.uncharge(job)
+  redis.call('HSET', job, 'back_at', int(now))
   Ending.enter_queue(id, queue, Ready.place_again(held[3], held[7]), held[4], held[5], now)
   return { id, losses, lost }
 end
