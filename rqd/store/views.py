@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import sleep
 from typing import Any
 
@@ -202,23 +203,34 @@ class Views:
         return self._latencies([queue], self.now_us())[0]
 
     def _latencies(self, queues: Sequence[str], now_us: int) -> list[float]:
+        since_us = self._ready_since_us(queues, 0, 0)
+        # Where nobody claims, those whose time to live is over stay before the next one.
+        expired = [name for name, at_us in since_us.items() if at_us is None]
+        since_us |= self._ready_since_us(expired, 1, _MOST_EXPIRED)
+        waited_us = (now_us - (since_us[name] or now_us) for name in queues)
+        return [max(0, waited) / 1e6 for waited in waited_us]
+
+    def _ready_since_us(
+        self, queues: Sequence[str], first: int, last: int
+    ) -> dict[str, int | None]:
+        """Since when the first one that is there of so many ready jobs waits; None where none is, 0
+        where no job is ready.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             for name in queues:
-                pipe.zrange(self._keys.ready(name), 0, _MOST_EXPIRED)
-            waiting = dict(enumerate(pipe.execute()))
-            since_us = [0] * len(queues)
-            # The first one's, most often. Where nobody claims, expired ones stay before it.
-            for part in (slice(1), slice(1, None)):
-                asked = [(at, job_id) for at, ids in waiting.items() for job_id in ids[part]]
-                for _, job_id in asked:
-                    pipe.hmget(self._keys.job(read_text(job_id)), "enqueued_at", "back_at")
-                found = pipe.execute(raise_on_error=False)
-                for (at, _), told in zip(asked, found, strict=True):
-                    times = told if isinstance(told, list) else []
-                    if any(times) and waiting.pop(at, None):
-                        # Put back or lost, it has waited from then on.
-                        since_us[at] = max(map(_number, times))
-        return [max(0, now_us - at_us) / 1e6 if at_us else 0.0 for at_us in since_us]
+                pipe.zrange(self._keys.ready(name), first, last)
+            listed = pipe.execute()
+            for job_id in chain.from_iterable(listed):
+                pipe.hmget(self._keys.job(read_text(job_id)), "enqueued_at", "back_at")
+            found = iter(pipe.execute(raise_on_error=False))
+        since_us: dict[str, int | None] = {}
+        for name, ids in zip(queues, listed, strict=True):
+            told = [next(found) for _ in ids]
+            times = (one for one in told if isinstance(one, list) and any(one))
+            # Put back or lost, it has waited from then on.
+            latest = (max(map(_number, one)) for one in times)
+            since_us[name] = next(latest, None) if ids else 0
+        return since_us
 
     def _totals(self, queues: Sequence[str]) -> list[dict[str, int]]:
         with self._redis.pipeline(transaction=False) as pipe:
