@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
+from rqd.connection import Backend
 from rqd.model.records import JobStatus
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
@@ -239,6 +240,7 @@ def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its
     start_daemon: StartDaemon,
     queue: Queue,
     redis_url: str,
+    there: Backend,
     application: Application,
     fifo: str,
     command: list[str],
@@ -249,9 +251,11 @@ def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its
     application.deploy("two; import time; time.sleep(1000)")
     with ThreadPoolExecutor(1) as beside:
         waiting = beside.submit(rqd, *command, url=redis_url)
-        obeyed = {"reload": " reloading ", "stop": " stopping ", "drain": " paused"}[command[0]]
-        eventually(lambda: obeyed in daemon.log())
+        # Once its row shows that it obeys, its answer has been written, too.
+        shows = {"reload": "booting", "stop": "stopping", "drain": "paused"}[command[0]]
+        eventually(lambda: shows in there.views.masters()[0].values())
         daemon.signal(signal.SIGKILL)
+        daemon.wait()
         application.deploy("three")
         start_daemon("--preload", "shop", "--name", "same", cwd=application.folder)
         ran = waiting.result(10)
