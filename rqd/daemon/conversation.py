@@ -32,7 +32,10 @@ class Conversation:
     def ask(self, now: float, *command: Any) -> None:
         """Sends a command, over a new connection if there is none."""
         if self._connection is None:
-            connection: Any = self._store.redis.connection_pool.make_connection()
+            # Not by the pool's `make_connection`, which counts all that it has ever made, and makes
+            # no more after a hundred: one outage would be enough.
+            pool = self._store.redis.connection_pool
+            connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
             self._connection = connection
             # redis-py has no public way to its socket: this is the one place that takes it.

@@ -26,3 +26,16 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_turn(
     finally:
         link.close()
         loop.close()
+
+
+def test_a_master_may_connect_as_often_as_it_must(redis_url: str) -> None:
+    loop, silent = Signalless(), Silent()
+    log: Any = silent
+    link = RedisLink(redis_url, "rqd", loop, log)
+    try:
+        for number in range(150):  # redis-py's pool makes a hundred in all
+            link.turns.ask(float(number), "PING")
+            link.turns.close()
+    finally:
+        link.close()
+        loop.close()
