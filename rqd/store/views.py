@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from time import sleep
 from typing import Any
 
@@ -17,38 +16,14 @@ from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
 from rqd.store.limit_views import LimitView, read_limits
+from rqd.store.queue_views import QueueCounts, read_latencies, read_queues
 from rqd.store.refusals import RedisGone
 from rqd.store.store import Store
 
 _OF_ENDED = ("finished", "failed", "canceled")
-_TOTALS = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
-# So many of a queue's first jobs, whose time to live is over, are passed over for its latency.
-_MOST_EXPIRED = 100
-
-
-@dataclass(frozen=True, slots=True)
-class QueueCounts:
-    """How many jobs of a queue are where, and how it does.
-
-    `latency_s`: how long the job that is next could have been claimed already, 0.0 where none is
-    (Sidekiq's word). `totals`: how many have ever finished, failed, were stopped, canceled, retried
-    or repeated.
-    """
-
-    name: str
-    ready: int
-    limited: int
-    started: int
-    scheduled: int
-    deferred: int
-    finished: int
-    failed: int
-    canceled: int
-    latency_s: float
-    totals: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,60 +160,11 @@ class Views:
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
         """Where the jobs of these queues are, how long they wait, and what has become of them."""
-        now_us = self.now_us()
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zcard(self._keys.ready(name))
-                for index in ("limited", "started", "scheduled", "deferred"):
-                    pipe.zcard(self._keys.index(name, index))
-                for index in ("finished", "failed", "canceled"):
-                    pipe.zcount(self._keys.index(name, index), f"({now_us}", "+inf")
-            numbers = iter(pipe.execute())
-        counts = [[next(numbers) for _ in range(8)] for _ in names]
-        latencies, totals = self._latencies(names, now_us), self._totals(names)
-        return [*map(QueueCounts, names, *zip(*counts, strict=True), latencies, totals)]
+        return read_queues(self._redis, self._keys, names, self.now_us())
 
     def latency_s(self, queue: str) -> float:
         """How long the job that is next there could have been claimed already; 0.0 for none."""
-        return self._latencies([queue], self.now_us())[0]
-
-    def _latencies(self, queues: Sequence[str], now_us: int) -> list[float]:
-        since_us = self._ready_since_us(queues, 0, 0)
-        # Where nobody claims, those whose time to live is over stay before the next one.
-        expired = [name for name, at_us in since_us.items() if at_us is None]
-        since_us |= self._ready_since_us(expired, 1, _MOST_EXPIRED)
-        waited_us = (now_us - (since_us[name] or now_us) for name in queues)
-        return [max(0, waited) / 1e6 for waited in waited_us]
-
-    def _ready_since_us(
-        self, queues: Sequence[str], first: int, last: int
-    ) -> dict[str, int | None]:
-        """Since when the first one that is there of so many ready jobs waits; None where none is, 0
-        where no job is ready.
-        """
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in queues:
-                pipe.zrange(self._keys.ready(name), first, last)
-            listed = pipe.execute()
-            for job_id in chain.from_iterable(listed):
-                pipe.hmget(self._keys.job(read_text(job_id)), "enqueued_at", "back_at")
-            found = iter(pipe.execute(raise_on_error=False))
-        since_us: dict[str, int | None] = {}
-        for name, ids in zip(queues, listed, strict=True):
-            told = [next(found) for _ in ids]
-            times = (one for one in told if isinstance(one, list) and any(one))
-            # Put back or lost, it has waited from then on.
-            latest = (max(map(_number, one)) for one in times)
-            since_us[name] = next(latest, None) if ids else 0
-        return since_us
-
-    def _totals(self, queues: Sequence[str]) -> list[dict[str, int]]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in queues:
-                pipe.hmget(self._keys.stats(name), _TOTALS)
-            found = pipe.execute(raise_on_error=False)
-        counters = [told if isinstance(told, list) else [None] * len(_TOTALS) for told in found]
-        return [dict(zip(_TOTALS, map(_number, told), strict=True)) for told in counters]
+        return read_latencies(self._redis, self._keys, [queue], self.now_us())[0]
 
     def paused(self) -> dict[str, int | None]:
         """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
@@ -421,8 +347,3 @@ def result_of(attempt: AttemptRecord, found: bytes | None, owner: bytes | None) 
     one.
     """
     return found if owner in (None, b"%d" % attempt.attempt) else None
-
-
-def _number(told: object) -> int:
-    """Of what a pipeline has brought: 0 for nothing, for an error, and for what is no number."""
-    return (isinstance(told, bytes) and read_whole(told)) or 0
