@@ -5,6 +5,10 @@ docs/migrating-from-rq.md has the same names, with the reasons.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from rqd.model.errors import ConfigurationError
+
 _CONNECTIONS = "call use_redis(..) once, or hand connection= to Queue, Worker and Job.fetch"
 _LIVES = "every daemon starts jobs from a clean process and stops in order: write Worker"
 _STRATEGY = "write Worker(..).work(dequeue_strategy=..)"
@@ -33,6 +37,13 @@ _INSTEAD = {
     "InvalidJobOperationError": "write InvalidJobOperation",
     "TimeoutFormatError": "write ConfigurationError",
 }
+
+
+def refuse_overrides(kind: type, called_by_rq: Collection[str], instead: str) -> None:
+    """Raises ConfigurationError for a class with a method that RQ would call, and nobody here."""
+    own = [one for one in kind.__mro__ if not one.__module__.startswith("rqd.")]
+    for name in sorted(set(called_by_rq) & {name for one in own for name in vars(one)}):
+        raise ConfigurationError(f"{kind.__name__}.{name}() would never be called: {instead}")
 
 
 def absent(module: str, name: str) -> Exception:

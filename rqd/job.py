@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rqd import job_actions, running
-from rqd.absent import absent
+from rqd.absent import absent, refuse_overrides
 from rqd.command import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency
@@ -21,7 +21,7 @@ from rqd.job_facts import JobFacts, R
 from rqd.job_lookup import ended_record, fetch_record, own_record
 from rqd.model.contracts import Serializer
 from rqd.model.current import current
-from rqd.model.errors import ConfigurationError, InvalidJobOperation, WaitTimeoutError
+from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
 from rqd.model.stored import instant
@@ -70,11 +70,11 @@ class Job(JobFacts[R]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if hooks := sorted(_HOOKS & {name for one in cls.__mro__ for name in vars(one)}):
-            raise ConfigurationError(
-                f"{cls.__name__}.{hooks[0]}() would never be called: a job is its func, called by"
-                " the daemon; write middleware= for what goes round each call"
-            )
+        instead = (
+            "a job is its func, called by the daemon; write middleware= for what goes round each"
+            " call"
+        )
+        refuse_overrides(cls, _HOOKS, instead)
 
     # -- finding jobs
 

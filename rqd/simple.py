@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rqd.absent import refuse_overrides
 from rqd.connection import Backend, Connection, backend_for, using
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, MasterExistsError
@@ -94,12 +95,11 @@ def check_rqs(given: dict[str, Any]) -> None:
 
 def check_subclass(kind: type) -> None:
     """Raises ConfigurationError for a class of workers with a method that nobody would call."""
-    own = [one for one in kind.__mro__ if not one.__module__.startswith("rqd.")]
-    for name in sorted(_HOOKS & {name for one in own for name in vars(one)}):
-        raise ConfigurationError(
-            f"{kind.__name__}.{name}() would never be called: a worker's jobs are run by the"
-            " daemon, not by its methods; write middleware=, or exception_handlers="
-        )
+    instead = (
+        "a worker's jobs are run by the daemon, not by its methods; write middleware=, or"
+        " exception_handlers="
+    )
+    refuse_overrides(kind, _HOOKS, instead)
 
 
 class SimpleWorker:

@@ -44,6 +44,6 @@ file = ConsoleSpanExporter(
     out=open(os.environ["RQD_TEST_SPANS"], "a"),  # noqa: SIM115 - for the process' life
     formatter=_one_line,
 )
-exporter: SpanExporter = Hanging() if "RQD_TEST_HANGS" in os.environ else file
+exporter: SpanExporter = Hanging() if os.environ.get("RQD_TEST_HANGS") else file
 provider.add_span_processor(BatchSpanProcessor(exporter))
 trace.set_tracer_provider(provider)

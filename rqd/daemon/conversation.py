@@ -9,6 +9,7 @@ from typing import Any
 
 from rqd.daemon.loop import Loop
 from rqd.store.connection import RedisGone
+from rqd.store.held import connected_beside
 from rqd.store.store import Store
 
 
@@ -32,11 +33,7 @@ class Conversation:
     def ask(self, now: float, *command: Any) -> None:
         """Sends a command, over a new connection if there is none."""
         if self._connection is None:
-            # Not by the pool's `make_connection`, which counts all that it has ever made, and makes
-            # no more after a hundred: one outage would be enough.
-            pool = self._store.redis.connection_pool
-            connection: Any = pool.connection_class(**pool.connection_kwargs)
-            connection.connect()
+            connection = connected_beside(self._store.redis.connection_pool)
             self._connection = connection
             # redis-py has no public way to its socket: this is the one place that takes it.
             self._fd = connection._sock.fileno()

@@ -54,13 +54,14 @@ _BOOT = secrets.token_hex(8)
 class InlineMaster:
     """A master of one worker, which is the thread that calls it; of a name of its own."""
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: Store, config: Config, boot: str | None = None) -> None:
+        """`boot` is that of all that go by the same name; None where no other does."""
         self._store = store
         self._config = config
         self._admission = Admission(config)
         self._precedence = Precedence(config)
         self._host = socket.gethostname()
-        self._boot = secrets.token_hex(8)
+        self._boot = boot or secrets.token_hex(8)
         self.name = config.name or f"{self._host}-{os.getpid()}-{self._boot[:4]}"
         self._is_known = False
 
@@ -70,9 +71,7 @@ class InlineMaster:
         a while.
         """
         name = f"{socket.gethostname()}-{os.getpid()}-{_BOOT[:4]}-{threading.get_native_id()}"
-        master = cls(store, replace(config, name=name))
-        master._boot = _BOOT
-        return master
+        return cls(store, replace(config, name=name), _BOOT)
 
     def register(self) -> bool:
         """Shows itself among the masters; False if another has the name."""

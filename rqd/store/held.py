@@ -37,6 +37,17 @@ def can_hold(pool: redis.ConnectionPool) -> bool:
     return pool.connection_class in _KINDS and not has_own_ways
 
 
+def connected_beside(pool: redis.ConnectionPool) -> Any:
+    """A new connection as the pool has them, that is none of its own.
+
+    Not by its `make_connection`, which counts all that it has ever made, and makes no more after a
+    hundred: one outage would be enough. Raises what redis-py raises.
+    """
+    connection = pool.connection_class(**pool.connection_kwargs)
+    connection.connect()
+    return connection
+
+
 class HeldConnections:
     """As many as threads send at a time, besides those of the pool whose settings they have."""
 
@@ -76,9 +87,7 @@ class HeldConnections:
         try:
             connection, used_at = self._idle.pop()
         except IndexError:
-            connection = self._pool.connection_class(**self._pool.connection_kwargs)
-            connection.connect()
-            return connection
+            return connected_beside(self._pool)
         if monotonic() - used_at > _FRESH_S and _is_stale(connection):
             connection.disconnect()
             connection.connect()

@@ -95,16 +95,20 @@ def test_sentry_events_of_jobs_that_share_a_process_have_nothing_else_in_common(
     assert events[-1].get("breadcrumbs", {}).get("values", []) == []
 
 
+def start_traced(start_daemon: StartDaemon, spans: Path, *options: str, hangs: str = "") -> None:
+    """A daemon whose jobs write their spans there; `hangs`: and then do not return from that."""
+    env = {"RQD_TEST_SPANS": str(spans), "RQD_TEST_HANGS": hangs, "PYTHONPATH": ""}
+    traced = ("--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span")
+    start_daemon(*traced, *options, env=env)
+
+
 def test_a_jobs_span_has_the_span_of_its_enqueue_as_parent(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path
 ) -> None:
     from opentelemetry.sdk.trace import TracerProvider
 
     path = tmp_path / "spans"
-    start_daemon(
-        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
-    )  # fmt: skip
+    start_traced(start_daemon, path)
     tracer = TracerProvider().get_tracer("tests")
     with tracer.start_as_current_span("request") as request:
         inside = queue.enqueue(jobs.multiply, 2, 3)
@@ -129,11 +133,7 @@ def test_the_baggage_of_an_enqueue_is_there_in_its_job(
     from opentelemetry import baggage, context
     from opentelemetry.sdk.trace import TracerProvider
 
-    start_daemon(
-        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        *("--workers", "1", "--jobs-per-child", "9"),
-        env={"RQD_TEST_SPANS": str(tmp_path / "spans"), "PYTHONPATH": ""},
-    )  # fmt: skip
+    start_traced(start_daemon, tmp_path / "spans", "--workers", "1", "--jobs-per-child", "9")
     token = context.attach(baggage.set_baggage("tenant", "acme"))
     with TracerProvider().get_tracer("tests").start_as_current_span("request"):
         inside = queue.enqueue("opentelemetry.baggage.get_baggage", "tenant")
@@ -147,10 +147,7 @@ def test_a_wish_to_run_again_is_no_error_of_a_span(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path
 ) -> None:
     path = tmp_path / "spans"
-    start_daemon(
-        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
-    )  # fmt: skip
+    start_traced(start_daemon, path)
     queue.enqueue("tests.traced.ask_again_later")
     (span,) = eventually(lambda: read_spans(path), WAIT_S)
     assert span["status"]["status_code"] == "UNSET"
@@ -161,11 +158,8 @@ def test_a_wish_to_run_again_is_no_error_of_a_span(
 def test_a_collector_that_hangs_holds_no_job_for_long(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path, jobs_per_child: int
 ) -> None:
-    start_daemon(
-        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        *("--workers", "1", "--jobs-per-child", str(jobs_per_child)),
-        env={"RQD_TEST_SPANS": str(tmp_path / "spans"), "RQD_TEST_HANGS": "1", "PYTHONPATH": ""},
-    )  # fmt: skip
+    options = ("--workers", "1", "--jobs-per-child", str(jobs_per_child))
+    start_traced(start_daemon, tmp_path / "spans", *options, hangs="1")
     told = [queue.enqueue(jobs.multiply, 2, 3, job_timeout=limit) for limit in (600, 1)]
     results = [job.latest_result(timeout=WAIT_S) for job in told]
     assert [result and result.return_value for result in results] == [6, 6]
@@ -175,10 +169,7 @@ def test_a_job_that_leaves_no_room_for_a_thread_succeeds_and_its_span_is_exporte
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path
 ) -> None:
     path = tmp_path / "spans"
-    start_daemon(
-        "--preload", "tests.traced", "--middleware", "rqd.integrations.otel.span",
-        env={"RQD_TEST_SPANS": str(path), "PYTHONPATH": ""},
-    )  # fmt: skip
+    start_traced(start_daemon, path)
     job = queue.enqueue("tests.traced.leave_no_room_for_threads")
     result = job.latest_result(timeout=WAIT_S)
     assert (result and result.cause, job.get_status()) == (None, "finished")
