@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 
 from benchmarks.bench import FULL, QUICK, Bench, Effort, Group
+from benchmarks.contenders.ruby import versions as ruby_versions
 from benchmarks.groups import GROUPS
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Document, document_of, surroundings, text_report
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     groups = [group for group in GROUPS if group.name in options.only]
     results, around = Results(), surroundings()
+    around["packages"] = ", ".join([around["packages"], *ruby_versions()])
     status = _measure(groups, effort, results, around)
     if status != EXIT_OK:
         results.remarks.append("ended early: not all was measured")
@@ -86,7 +88,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw them there, too, as SVG")
     parser.add_argument(
-        "--with-ruby", action="store_true", help="install Debian's Ruby and Sidekiq first, as root"
+        "--with-ruby", action="store_true", help="install Debian's Ruby, Sidekiq and what Resque needs first, as root"
     )
     return parser.parse_args(argv)
 

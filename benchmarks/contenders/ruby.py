@@ -65,7 +65,7 @@ class Ruby:
 
 def sidekiq(server: Server) -> Ruby:
     """Four processes of a thread each: with Ruby's lock, threads of one would share a core."""
-    _need("sidekiq", "ruby-sidekiq")
+    _need("sidekiq", "apt-get install ruby-sidekiq, or gem install sidekiq")
     one = f"sidekiq --concurrency 1 --require {_APPS}/sidekiq_app.rb & "
     command = ["/bin/sh", "-c", one * WORKERS + "wait"]
     return Ruby(server, SIDEKIQ, command, "", "LPUSH", _sidekiq_job)
@@ -73,9 +73,19 @@ def sidekiq(server: Server) -> Ruby:
 
 def resque(server: Server, workers: int = WORKERS) -> Ruby:
     """Workers that fork a process for every job."""
-    _need("resque", "resque")
+    _need("resque", "RUBYLIB names a checkout's lib, or gem install resque")
     command = ["ruby", str(_APPS / "resque_app.rb"), str(workers)]
     return Ruby(server, RESQUE, command, "resque:", "RPUSH", _resque_job)
+
+
+def versions() -> list[str]:
+    """Ruby's own and those of its two, as far as they are here: `sidekiq 6.4.1`."""
+    if shutil.which("ruby") is None:
+        return []
+    found = [_output("puts %(ruby #{RUBY_VERSION})")]
+    for library, constant in (("sidekiq", "Sidekiq"), ("resque", "Resque")):
+        found.append(_output(f"require '{library}'; puts %({library} #{{{constant}::VERSION}})"))
+    return [version for version in found if version]
 
 
 def _sidekiq_job(job_id: str, call: str, args: tuple[float, ...]) -> str:
@@ -88,9 +98,14 @@ def _resque_job(job_id: str, call: str, args: tuple[float, ...]) -> str:
     return json.dumps({"class": "BenchJob", "args": [call, job_id, *args]})
 
 
-def _need(library: str, package: str) -> None:
+def _need(library: str, how: str) -> None:
     if shutil.which("ruby") is None:
         raise Missing("no Ruby here; bin/bench --with-ruby installs Debian's, with Sidekiq")
-    tried = subprocess.run(["ruby", "-e", f"require '{library}'"], capture_output=True)
-    if tried.returncode:
-        raise Missing(f"Ruby has no {library} here: apt-get or gem install {package}")
+    if not _output(f"require '{library}'; puts 1"):
+        raise Missing(f"Ruby has no {library} here: {how}")
+
+
+def _output(program: str) -> str:
+    """What this Ruby prints; empty if it fails."""
+    done = subprocess.run(["ruby", "-e", program], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""
