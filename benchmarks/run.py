@@ -88,7 +88,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw them there, too, as SVG")
     parser.add_argument(
-        "--with-ruby", action="store_true", help="install Debian's Ruby, Sidekiq and what Resque needs first, as root"
+        "--with-ruby",
+        action="store_true",
+        help="install Debian's Ruby, Sidekiq and what Resque needs first, as root",
     )
     return parser.parse_args(argv)
 

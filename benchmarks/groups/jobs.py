@@ -25,8 +25,9 @@ _MILLISECONDS = (1, 10, 100)
 _FORK_GUESS, _REUSE_GUESS = 100.0, 1500.0
 _LOOK_S = 0.005
 _TIMEOUT_S = 90.0
-_HEAD, _TAIL = 0.1, 0.05  # of a stretch, where two kinds of jobs overlap
-_LEAST = 10 * WORKERS
+# Of a stretch: where two kinds of jobs overlap, as workers fetch some ahead and start in any order.
+_HEAD, _TAIL = 0.15, 0.15
+_LEAST = 20 * WORKERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from rqd.daemon.zygote.huge_pages import full_areas
+from rqd.daemon.zygote.huge_pages import collapse, full_areas
 from tests.huge_pages import needs_huge_pages
 
 MIB = 1024 * 1024
@@ -59,6 +59,16 @@ def test_whole_huge_pages_of_written_memory_without_a_file_are_found() -> None:
     found = [*full_areas(SMAPS.splitlines(), 2 * MIB)]
 
     assert found == [(0x55D2A3E00000, 4 * MIB), (0x7F0004000000, 6 * MIB)]
+
+
+def test_an_area_with_a_page_in_use_is_tried_again_and_one_that_never_can_be_is_not_told() -> None:
+    in_use = {MIB: 1, 4 * MIB: 100}
+
+    def madvise(at: int, _length: int, _advice: int) -> int:
+        in_use[at] = in_use.get(at, 0) - 1
+        return -1 if in_use[at] >= 0 else 0
+
+    assert collapse([(0, 2), (MIB, 4), (4 * MIB, 8)], madvise) == 6
 
 
 @needs_huge_pages

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # For less it is not worth it: where a child writes, the kernel divides the huge page first.
 _LEAST_BYTES = 16 * 1024 * 1024
 _MADV_COLLAPSE = 25  # linux/mman.h, since 6.1; Python has no name for it
+_TRIES = 3
 _SIZE_PATH = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 
@@ -33,7 +34,18 @@ def use_huge_pages() -> int:
 
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return sum(length for at, length in areas if madvise(at, length, _MADV_COLLAPSE) == 0)
+    return collapse(areas, madvise)
+
+
+def collapse(areas: Iterable[tuple[int, int]], madvise: Callable[[int, int, int], int]) -> int:
+    """Puts each area, an address and a length, into huge pages; how many bytes are by now."""
+    # A page that is in use for a moment fails its whole area, and may not the next time
+    # (madvise(2): EAGAIN, EBUSY); what is huge by then costs nothing.
+    return sum(
+        length
+        for at, length in areas
+        if any(madvise(at, length, _MADV_COLLAPSE) == 0 for _ in range(_TRIES))
+    )
 
 
 def full_areas(smaps: Iterable[str], size: int) -> Iterator[tuple[int, int]]:
