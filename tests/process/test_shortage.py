@@ -178,8 +178,8 @@ def test_a_reload_whose_zygote_can_not_be_had_says_why(tmp_path: Path) -> None:
 
     zygotes.follow("request", 0.0)
 
-    assert zygotes.reload is not None
-    assert (zygotes.reload.state, zygotes.reload.error) == (
+    assert zygotes.reloads.latest is not None
+    assert (zygotes.reloads.latest.state, zygotes.reloads.latest.error) == (
         "refused",
         "it can't be started: too many of them",
     )

@@ -18,7 +18,8 @@ from rqd.daemon.processes.forensics import Tail
 from rqd.daemon.processes.news import News
 from rqd.daemon.processes.worker import Child, Run, Worker
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
-from rqd.daemon.processes.zygotes import Reload, ZygotesState
+from rqd.daemon.processes.zygote_reloads import Reload
+from rqd.daemon.processes.zygotes import ZygotesState
 from rqd.daemon.reload import handover
 from rqd.daemon.reload.handover import Handover
 from rqd.daemon.zygote.frames import FORMAT, FrameReader, encode_frame

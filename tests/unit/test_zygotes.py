@@ -68,8 +68,9 @@ def ready(zygote: Any, version: str = __version__) -> Ready:
 
 
 def state(zygotes: Zygotes) -> tuple[str, str, str]:
-    assert zygotes.reload is not None
-    return zygotes.reload.requests[-1], zygotes.reload.state, zygotes.reload.error
+    latest = zygotes.reloads.latest
+    assert latest is not None
+    return latest.requests[-1], latest.state, latest.error
 
 
 def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[Any]) -> None:
@@ -239,8 +240,8 @@ def test_who_asked_for_a_reload_that_another_overtook_hears_of_that(
     zygotes.follow("r1", 10.0)
     zygotes.follow("", 11.0)
     zygotes.note_ready(made[2], ready(made[2]), 12.0)
-    assert zygotes.reload is not None
-    assert (zygotes.reload.requests, zygotes.reload.state) == (("r1", ""), "done")
+    assert zygotes.reloads.latest is not None
+    assert (zygotes.reloads.latest.requests, zygotes.reloads.latest.state) == (("r1", ""), "done")
 
 
 def test_who_serves_or_leaves_is_looked_at_every_five_seconds(
@@ -264,7 +265,7 @@ def test_one_that_stands_still_is_followed_by_another_and_no_reload_is_told_of_i
     zygotes.replace(10.0)
     assert not zygotes.is_replacement_due(10.0)
     zygotes.note_boot_failed(made[1], "Traceback\nImportError")
-    assert zygotes.reload is None
+    assert zygotes.reloads.latest is None
     assert made[1].has_ended
     assert not zygotes.is_replacement_due(69.9)
     assert zygotes.is_replacement_due(70.0)

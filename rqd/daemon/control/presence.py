@@ -158,10 +158,10 @@ class Presence:
             text = state
         elif state in ("paused", "suspended"):
             text = f"{state} {text}"
-        is_reloading = children.zygotes.is_reloading or is_upgrading
+        is_reloading = children.zygotes.reloads.is_under_way or is_upgrading
         if is_reloading:
             text += ", reloading"
-        elif children.zygotes.has_refused_reload and state != "stopping":
+        elif children.zygotes.reloads.is_refused and state != "stopping":
             text += ", reload refused"
         if not self._link.is_up:
             text += ", redis gone"

@@ -92,7 +92,7 @@ def master_row(
     highest: int,
 ) -> Row:
     """A master's row: state, busy workers, pids, rss and cpu, what became of its last reload."""
-    serving, reload = zygotes.serving, zygotes.reload
+    serving, reload = zygotes.serving, zygotes.reloads.latest
     return {
         "state": state,
         "busy": busy,

@@ -316,7 +316,7 @@ class Children:
         kill_descendants(but)
 
     def _boot(self, now: float) -> None:
-        if self.zygotes.is_reloading and self.zygotes.following is None:
+        if self.zygotes.reloads.is_under_way and self.zygotes.following is None:
             self._take_settings()  # this boot is the reload
         if self.zygotes.boot(now) is not None:
             for worker in self.workers:

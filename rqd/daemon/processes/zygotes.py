@@ -21,25 +21,13 @@ from rqd.daemon.loop import Loop
 from rqd.daemon.processes.zygote_boots import Boots
 from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
+from rqd.daemon.processes.zygote_reloads import Reload, Reloads
 from rqd.daemon.zygote import frames
 
 _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
 _REPLACE_AGAIN_S = 60.0
-_REQUESTS_KEPT = 10
 _NOT_STARTED = (OSError, subprocess.SubprocessError)
-
-
-@dataclass(slots=True)
-class Reload:
-    """The latest reload: what became of it, and which commands asked for it or those before.
-
-    Who asked for an earlier one is told of the latest, whose code is at least as new.
-    """
-
-    requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
-    state: str = "booting"  # then done or refused
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +58,14 @@ class Zygotes:
         self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
         self.boot_error = ""
-        self.reload: Reload | None = None
+        self.reloads = Reloads()
 
     def take_over(self, told: ZygotesState, subtree: Subtree | None) -> None:
         """Those of the master that was executed before in this process."""
         self.serving = ZygoteProcess.take_over(told.serving, subtree)
         self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
         self._generation, self._boots.took_s = told.generation, told.boot_s
-        self.is_ready, self.reload = True, told.reload
+        self.is_ready, self.reloads = True, Reloads(told.reload)
         for zygote in self:
             self._watch(zygote)
 
@@ -90,7 +78,7 @@ class Zygotes:
             leaving=tuple(zygote.hand_over() for zygote in self.leaving),
             generation=self._generation,
             boot_s=self._boots.took_s,
-            reload=self.reload,
+            reload=self.reloads.latest,
         )
 
     @property
@@ -107,16 +95,6 @@ class Zygotes:
     def has_never_booted(self) -> bool:
         """True before the first one that was ready."""
         return self._boots.took_s is None
-
-    @property
-    def is_reloading(self) -> bool:
-        """True until it is known what becomes of the latest reload."""
-        return self.reload is not None and self.reload.state == "booting"
-
-    @property
-    def has_refused_reload(self) -> bool:
-        """True if the latest reload changed nothing: older code serves than is deployed."""
-        return self.reload is not None and self.reload.state == "refused"
 
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts one that serves from its first moment, as none does; None if it can't be had."""
@@ -140,11 +118,11 @@ class Zygotes:
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload; one that is under way begins anew, with the code as it is by now."""
-        if self.following is not None and self.is_reloading:
+        if self.following is not None and self.reloads.is_under_way:
             # No error: whoever asked for it gets newer code. `--autoreload` asks at every save.
-            self._refuse_reload("another reload was asked for meanwhile")
+            self.reloads.refuse("another reload was asked for meanwhile")
         self._end_following()
-        self._note_request(request)
+        self.reloads.ask(request)
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
             # None serves: the next boot is the reload. One that boots may have read old code.
@@ -181,7 +159,7 @@ class Zygotes:
 
     def refuse(self, request: str, error: str) -> None:
         """Does not even begin a reload; one that is under way ends with it."""
-        self._note_request(request)
+        self.reloads.ask(request)
         self._refuse(error)
 
     def end_overdue(self, now: float) -> None:
@@ -197,7 +175,7 @@ class Zygotes:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
-                self._refuse_reload(f"it was not ready after {took_s:.0f} s")
+                self.reloads.refuse(f"it was not ready after {took_s:.0f} s")
                 self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
@@ -223,8 +201,7 @@ class Zygotes:
             self.serving, self.following = zygote, None
             self._boots.cancel_next()  # if one was lost meanwhile: here it is
         is_over = has_followed or self.following is None
-        if is_over and self.reload is not None and self.is_reloading:
-            self.reload.state = "done"
+        if is_over and self.reloads.succeed():
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
 
@@ -251,7 +228,7 @@ class Zygotes:
             self._refuse(traceback)
             return
         self.boot_error = traceback
-        self._refuse_reload(traceback)
+        self.reloads.refuse(traceback)
         self._log.error("the application can't be imported", traceback=traceback)
 
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
@@ -262,7 +239,7 @@ class Zygotes:
         self._forget(zygote)
         if zygote is self.serving:
             if was_booting:
-                self._refuse_reload(f"it died while it booted (status {status})")
+                self.reloads.refuse(f"it died while it booted (status {status})")
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
             if not self.boot_error:
@@ -317,10 +294,10 @@ class Zygotes:
         if is_understood and ready.version == __version__:
             return True
         why = f"rqd itself is {ready.version} by now, this master {__version__}"
-        if zygote is self.following and (self.is_reloading or not is_understood):
+        if zygote is self.following and (self.reloads.is_under_way or not is_understood):
             self._refuse(f"{why}: rqd upgrade")
         elif not is_understood:
-            self._refuse_reload(f"{why}: restart the daemon")
+            self.reloads.refuse(f"{why}: restart the daemon")
             self._log.error(
                 "zygote is of an rqd that its master can't work with: restart the daemon",
                 pid=ready.pid,
@@ -337,10 +314,6 @@ class Zygotes:
             )
             return True
         return False
-
-    def _note_request(self, request: str) -> None:
-        before = self.reload.requests if self.reload is not None else ()
-        self.reload = Reload((*before, request)[-_REQUESTS_KEPT:])
 
     def _follow(self, now: float) -> None:
         try:
@@ -366,7 +339,7 @@ class Zygotes:
         """The zygote that was to follow never will: what serves serves on."""
         *before, last = error.strip().split("\n")
         traceback = error if before else ""
-        if self._refuse_reload(error):
+        if self.reloads.refuse(error):
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
@@ -379,13 +352,6 @@ class Zygotes:
                 "the next zygote failed, none is to follow by now", error=last, traceback=traceback
             )
         self._end_following()
-
-    def _refuse_reload(self, error: str) -> bool:
-        """The boot that failed so was the reload's, if one is under way: False if none is."""
-        if self.reload is None or not self.is_reloading:
-            return False
-        self.reload.state, self.reload.error = "refused", error
-        return True
 
     def _end_following(self) -> None:
         if (zygote := self.following) is not None:

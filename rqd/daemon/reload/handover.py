@@ -24,7 +24,8 @@ from rqd.daemon.processes.news import News
 from rqd.daemon.processes.segments import Segments
 from rqd.daemon.processes.worker import Child, Run, Worker
 from rqd.daemon.processes.zygote_process import ZygoteState
-from rqd.daemon.processes.zygotes import Reload, ZygotesState
+from rqd.daemon.processes.zygote_reloads import Reload
+from rqd.daemon.processes.zygotes import ZygotesState
 from rqd.daemon.zygote.frames import FORMAT, FrameReader
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Crashed, Lost, OutOfMemory, Raised, Released, Stopped, TimedOut
