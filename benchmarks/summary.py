@@ -6,7 +6,18 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.labels import CELERY, DRAMATIQ, HUEY, REUSED, RQ, RQ_SIMPLE, RQD, SIDEKIQ, TASKIQ
+from benchmarks.labels import (
+    CELERY,
+    DRAMATIQ,
+    HUEY,
+    RESQUE,
+    REUSED,
+    RQ,
+    RQ_SIMPLE,
+    RQD,
+    SIDEKIQ,
+    TASKIQ,
+)
 from benchmarks.report import Document, Row
 
 _OTHERS = {
@@ -16,12 +27,12 @@ _OTHERS = {
     "taskiq": TASKIQ,
     "Sidekiq": SIDEKIQ,
 }
-_COLUMNS = ("rqd", "RQ", *_OTHERS)
-_FORKING = {"rqd": RQD, "RQ": RQ}
+_COLUMNS = ("rqd", "RQ", "Resque", *_OTHERS)
+_FORKING = {"rqd": RQD, "RQ": RQ, "Resque": RESQUE}
 _REUSING = {"rqd": REUSED, "RQ": RQ_SIMPLE, **_OTHERS}
 _AS_STARTED = {**_FORKING, **_OTHERS}
-# What enqueues is named by its package.
-_CLIENTS = {name: name.lower() for name in _COLUMNS if name != "Sidekiq"}
+# What enqueues is named by its package; the benchmark itself enqueues for those in Ruby.
+_CLIENTS = {name: name.lower() for name in _COLUMNS if name not in ("Resque", "Sidekiq")}
 
 
 @dataclass(frozen=True, slots=True)
