@@ -20,6 +20,7 @@ _PASSWORD_IN_QUERY = re.compile(r"((?:^|&)(?:sentinel_|ssl_)?password=)[^&]*")
 _PASSWORD_BEFORE_AT = re.compile(r"\A([^:/?#]*://[^:/?#@]*:).*@", re.DOTALL)
 # A URL in a text: what stands around it is not part of it.
 _URL_IN_TEXT = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_END_OF_HOSTS = re.compile(r"[/?#]")
 _PORT = {"sentinel": 26379, "cluster": 6379}
 # Files that redis-py reads at each connect; looked for at once, so that a typing error is told.
 _FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
@@ -44,18 +45,25 @@ def read_url(url: str) -> Target:
     if is_embedded(url):
         return Target(embedded_redis_url(url))
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         form = _form_of(parts)
     except ValueError:
-        form = None
+        raise _no_url(url) from None
     if form is None:
-        raise ConfigurationError(
-            f"URL {hide_password(url)!r} can't be read: write redis://host:6379/0, rediss://..,"
-            " unix:///path/redis.sock, redis+sentinel://host:26379,host/SERVICE,"
-            " redis+cluster://host:6379,host, embedded: or embedded:FOLDER"
-        )
-    query = _read_query(url, urlsplit(url).query)
-    return _read_topology(url, form, query) if form else Target(url)
+        raise _no_url(url)
+    query = _read_query(url, parts.query)
+    return _read_topology(url, parts, form, query) if form else Target(url)
+
+
+def _split(url: str) -> SplitResult:
+    """As urlsplit. Where there are several hosts, Python since 3.11.12 raises ValueError for one in
+    brackets beside others: it does not see those.
+    """
+    scheme, _, rest = url.partition("://")
+    if "+" not in scheme:
+        return urlsplit(url)
+    hosts = _END_OF_HOSTS.split(rest, 1)[0]
+    return urlsplit(f"{scheme}://{rest[len(hosts) :]}")._replace(netloc=hosts)
 
 
 def _form_of(parts: SplitResult) -> str | None:
@@ -71,8 +79,7 @@ def _form_of(parts: SplitResult) -> str | None:
     return "" if parts.scheme in _PLAIN and wanted else None
 
 
-def _read_topology(url: str, kind: str, query: dict[str, str]) -> Target:
-    parts = urlsplit(url)
+def _read_topology(url: str, parts: SplitResult, kind: str, query: dict[str, str]) -> Target:
     login, at, hosts = parts.netloc.rpartition("@")
     addresses = tuple(_read_address(url, host, _PORT[kind]) for host in hosts.split(","))
     path = unquote(parts.path.strip("/"))
@@ -98,7 +105,7 @@ def _read_topology(url: str, kind: str, query: dict[str, str]) -> Target:
 def hide_password(url: str) -> str:
     """The URL as it may stand in logs and tables."""
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.query:
             # redis-py reads a password there too.
             hidden = _PASSWORD_IN_QUERY.sub(r"\1***", parts.query)
@@ -135,6 +142,14 @@ def _read_address(url: str, text: str, port: int) -> Address:
     except ValueError:
         pass
     raise _unreadable(url, f"{text!r} is no host:port")
+
+
+def _no_url(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"URL {hide_password(url)!r} can't be read: write redis://host:6379/0, rediss://..,"
+        " unix:///path/redis.sock, redis+sentinel://host:26379,host/SERVICE,"
+        " redis+cluster://host:6379,host, embedded: or embedded:FOLDER"
+    )
 
 
 def _unreadable(url: str, why: str) -> ConfigurationError:

@@ -85,6 +85,7 @@ def test_a_refused_url_is_shown_without_its_password() -> None:
         ("redis://u:s?ecret@h/0?db=1", "redis://u:***@h/0?db=1"),
         ("embedded:/a", "embedded:/a"),
         ("redis+sentinel://u:secret@h:1,g/jobs", "redis+sentinel://u:***@h:1,g/jobs"),
+        ("redis+sentinel://u:secret@h,[::1]/jobs", "redis+sentinel://u:***@h,[::1]/jobs"),
         (
             "redis+sentinel://h/jobs?sentinel_password=secret&db=1",
             "redis+sentinel://h/jobs?sentinel_password=***&db=1",
@@ -122,6 +123,10 @@ def test_a_client_waits_as_long_as_its_url_says() -> None:
         (
             "rediss+cluster://[::1]:7,h/0?ssl_check_hostname=0",
             Target("rediss://[::1]:7/0?ssl_check_hostname=0", "cluster", (("::1", 7), ("h", 6379))),
+        ),
+        (
+            "redis+cluster://u:p@[::1],[::2]:7",
+            Target("redis://u:p@[::1]:6379", "cluster", (("::1", 6379), ("::2", 7))),
         ),
     ],
 )
