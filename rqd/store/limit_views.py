@@ -63,7 +63,8 @@ def _parse(
     concurrency, every_us, burst, tat = (read_whole(state.get(field)) or None for field in fields)
     next_us = None
     if every_us and burst and tat:
-        next_us = tat - (burst - 1) * every_us
+        # As a claim takes it: one from before the clock went back is not waited for.
+        next_us = min(tat, now_us + burst * every_us) - (burst - 1) * every_us
     is_later = next_us is not None and next_us > now_us
     return LimitView(
         name,

@@ -458,6 +458,23 @@ def test_a_damaged_state_blocks_nobody_for_long(rqd: Driver, tat: str) -> None:
         assert ids(rqd.claim(1)) == ["a"]
 
 
+def test_who_waits_for_a_token_does_not_wait_until_a_clock_that_went_back_has_caught_up(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(paced("a"), paced("b"))
+    rqd.claim(2)
+    let_time_pass(rqd, -86_400)
+
+    (told,) = rqd.views.limits()
+    rqd.beat()
+
+    in_turn_us = rqd.views.now_us() + 1000 * 10**6
+    assert told.next_us == pytest.approx(in_turn_us, abs=10**7)
+    assert rqd.turn(free=1).next_due_us == pytest.approx(in_turn_us, abs=10**7)
+    let_time_pass(rqd, 1000)
+    assert ids(rqd.claim(1)) == ["b"]
+
+
 def test_a_rate_is_known_until_its_tokens_are_back(rqd: Driver) -> None:
     rqd.enqueue(paced("a", burst=2, result_ttl_s=0))
     rqd.settle(rqd.claim_one())

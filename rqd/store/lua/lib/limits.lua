@@ -121,6 +121,13 @@ function Limits.let_next(key, now)
   end
 end
 
+-- Those who wait are looked at when the next token is there. A time that is none of this limit's making
+-- is not kept: cut anew at each look, it would be as far ahead at the next one.
+function Limits.await_token(limit, token_at, now)
+  redis.call('HSET', Limits.state_of(limit.key), 'tat', int(Limits.all_back(limit, now)))
+  Ready.note_due(Limits.TOKEN .. limit.key, token_at)
+end
+
 -- Those who wait are let on, now or when there is a token.
 function Limits.go_on(limit, now)
   if redis.call('EXISTS', Limits.queues_of(limit.key)) == 0 then return end
@@ -128,7 +135,7 @@ function Limits.go_on(limit, now)
   if not why then
     Limits.let_next(limit.key, now)
   elseif why ~= 'slot' then
-    Ready.note_due(Limits.TOKEN .. limit.key, why)
+    Limits.await_token(limit, why, now)
   end
 end
 
@@ -152,10 +159,7 @@ function Limits.enter(id, queue, limit, now)
     redis.call('ZADD', Limits.waiting_of(queue, limit.key), score, id)
     redis.call('ZADD', P .. 'queue:' .. queue .. ':limited', score, id)
     redis.call('SADD', Limits.queues_of(limit.key), queue)
-    if why ~= 'slot' then
-      redis.call('HSET', state, 'tat', int(Limits.all_back(limit, now)))
-      Ready.note_due(Limits.TOKEN .. limit.key, why)
-    end
+    if why ~= 'slot' then Limits.await_token(limit, why, now) end
   else
     if limit.slots then redis.call('ZADD', Limits.holders_of(limit.key), int(now), id) end
     if limit.every_us then
