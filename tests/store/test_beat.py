@@ -195,6 +195,21 @@ def test_the_rows_of_a_dead_master_vanish_by_themselves(rqd: Driver) -> None:
     assert not [name for name in rqd.names() if "dead" in name]
 
 
+def test_a_master_that_died_before_the_clock_went_back_is_not_seen_until_it_has_caught_up(
+    rqd: Driver,
+) -> None:
+    an_hour_ms = 3_600_000
+    rqd.store.hello("dead", "b", 15, {"workers": 1})
+    rqd.redis.zadd(rqd.keys.masters, {"dead": rqd.views.now_us() + an_hour_ms * 1000})
+    rqd.redis.pexpire(rqd.keys.master("dead"), an_hour_ms)
+
+    answer = rqd.beat(master="alive", row_ttl_s=1)
+
+    assert rqd.redis.zscore(rqd.keys.masters, "dead") == answer.now_us
+    eventually(lambda: rqd.views.masters() == [], 3)
+    assert rqd.store.hello("dead", "another", 15, {}).owner is None
+
+
 def test_after_a_leap_of_the_clock_the_commands_of_a_master_that_may_live_stay(
     rqd: Driver,
 ) -> None:

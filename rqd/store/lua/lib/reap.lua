@@ -24,6 +24,16 @@ function Reap.clamp_leases(now, lease_us)
   for _, id in ipairs(ids) do redis.call('ZADD', P .. 'leases', latest, id) end
 end
 
+-- A heartbeat that lies ahead is from before the clock went back, and so is the time to live of its master's
+-- row: one that has died since would be shown, and keep its name, until the clock has caught up.
+function Reap.clamp_heartbeats(now, row_ttl_s)
+  local ahead = redis.call('ZRANGEBYSCORE', P .. 'masters', '(' .. int(now), '+inf', 'LIMIT', 0, 100)
+  for _, name in ipairs(ahead) do
+    redis.call('ZADD', P .. 'masters', int(now), name)
+    redis.call('PEXPIRE', P .. 'master:' .. name, Ready.in_ms(row_ttl_s))
+  end
+end
+
 -- A started job whose master is gone goes back, or is given up, or is stopped if somebody wanted that;
 -- returns {id, losses, with whom}, where `ended` is the verdict if it is over; nil if it isn't started,
 -- or not in the worker `by`. `how` says what became of its worker.
