@@ -15,6 +15,7 @@ from tests.store.driving import Driver
 from tests.waiting import eventually
 
 MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
 
 
 def an_entry(name: str = "nightly", cron: str = "* * * * *", **fields: Any) -> CronEntry:
@@ -126,6 +127,43 @@ def test_a_tick_sent_twice_makes_one_run_even_if_that_is_gone(rqd: Driver, crons
 
     assert (again.is_stale, again.made) == (False, 0)
     assert jobs_of(rqd) == []
+
+
+def clock_goes_back(rqd: Driver, by_us: int) -> int:
+    """As if it had been so far ahead until now; returns when the entry is due."""
+    ahead_us = rqd.views.now_us() + by_us
+    rqd.redis.zadd(rqd.keys.crons, {"nightly": ahead_us}, xx=True)
+    rqd.counters(seen=ahead_us)
+    return ahead_us
+
+
+def test_after_a_clock_that_was_hours_ahead_an_entry_goes_on_with_its_next_run(
+    rqd: Driver, crons: Crons
+) -> None:
+    for name in ("nightly", "paused"):
+        crons.save(an_entry(name))
+    paused = crons.find("paused")
+    assert paused
+    crons.pause(paused)
+    clock_goes_back(rqd, 4 * HOUR_US)
+
+    answer = rqd.beat()
+
+    assert answer.next_cron_us == answer.now_us
+    (ticked,) = tick(crons)
+    assert ticked.next_us
+    assert ticked.next_us <= ticked.now_us + MINUTE_US
+    # A minute may have begun meanwhile.
+    assert ticked.made <= 1
+    assert rqd.beat().next_cron_us == ticked.next_us
+
+
+def test_a_clock_that_goes_back_by_an_hour_makes_no_run_twice(rqd: Driver, crons: Crons) -> None:
+    crons.save(an_entry())
+    due_us = clock_goes_back(rqd, HOUR_US)
+
+    assert rqd.beat().next_cron_us == due_us
+    assert tick(crons) == []
 
 
 @pytest.mark.parametrize(("missed", "made"), [("skip", 1), ("once", 1), ("all", 31)])

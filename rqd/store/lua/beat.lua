@@ -54,7 +54,8 @@ for _, row in ipairs(rows) do write_row(row[1], row[2]) end
 if is_foreign(control, 'list') then redis.call('DEL', control) end
 redis.call('ZADD', P .. 'masters', int(now), master)
 Reap.clamp_heartbeats(now, row_ttl_s)
-local may, reap_after = Reap.may_reap(now, lease_us)
+local may, reap_after, back_us = Reap.may_reap(now, lease_us)
+if back_us > Crons.CORRECTION_US then Crons.reckon_anew(now) end
 -- A dead master's rows vanish by their time to live; its name and control list go here. Not as soon as
 -- the clock has made a leap: the commands of those that live would go, too.
 local silent_since = int(now - row_ttl_s * 1000000)

@@ -4,7 +4,7 @@ local MAX_LOSSES = 3
 local MOST_LEASES = 10000
 
 -- Nobody reaps for a lease's time after the server stood still or its clock went back: the masters
--- could not renew, and they are alive.
+-- could not renew, and they are alive. Returns whether one may, from when on, and how far the clock went back.
 function Reap.may_reap(now, lease_us)
   local kept = redis.call('HMGET', P .. 'counters', 'seen', 'reap_after')
   local seen, reap_after = sound(kept[1]) or 0, sound(kept[2]) or 0
@@ -14,7 +14,7 @@ function Reap.may_reap(now, lease_us)
     redis.call('HSET', P .. 'counters', 'reap_after', int(reap_after))
   end
   redis.call('HSET', P .. 'counters', 'seen', int(now))
-  return now >= reap_after, reap_after
+  return now >= reap_after, reap_after, math.max(0, seen - now)
 end
 
 -- Leases that end further ahead than a lease lasts were given before the clock went back.
