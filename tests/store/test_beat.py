@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rqd.store.exchange import Owner
+from rqd.store.exchange import Beat, Owner
 from rqd.store.keys import ALL_QUEUES
 from tests.store.driving import LEASE_US, Driver, ids, job
 from tests.waiting import eventually
@@ -61,6 +61,22 @@ def test_a_beat_writes_the_rows_and_when_they_expire(rqd: Driver) -> None:
     assert [row["number"] for row in rqd.views.workers([master])] == ["1", "2"]
     for key in (rqd.keys.master("m"), rqd.keys.worker("m", 1), rqd.keys.worker("m", 2)):
         assert 14 < rqd.ttl_s(key) <= 15
+
+
+def test_a_workers_row_that_had_expired_says_again_since_when_its_job_runs(rqd: Driver) -> None:
+    rqd.enqueue("a")
+    claim = rqd.claim_one()
+    rqd.redis.delete(rqd.keys.worker("m", 1))
+
+    rows: dict[int, dict[str, str | int | float]] = {
+        1: {"state": "busy", "job": "a"},
+        2: {"state": "idle", "job": ""},
+    }
+    row: dict[str, str | int | float] = {"boot": "b", "workers": 2}
+    rqd.store.beat(Beat("m", "b", LEASE_US, 15, "", ((claim.id, claim.token, ""),), row, rows))
+
+    since = [worker.get("since") for worker in rqd.views.workers(rqd.views.masters())]
+    assert since == [str(rqd.record("a").started_us), None]
 
 
 # -- lost masters

@@ -49,8 +49,23 @@ local function write_row(key, fields)
   redis.call('PEXPIRE', key, Ready.in_ms(row_ttl_s))
 end
 
+-- Since when its job runs stands in a worker's row from the claim on; not in one that had expired, as after
+-- a leap of the clock or an outage, and is written anew.
+local function write_since(key, fields)
+  local job = ''
+  for i = 1, #fields, 2 do
+    if fields[i] == 'job' then job = fields[i + 1] end
+  end
+  if job == '' or redis.call('HEXISTS', key, 'since') == 1 then return end
+  local started_at = redis.pcall('HGET', P .. 'job:' .. job, 'started_at')
+  if type(started_at) == 'string' then redis.call('HSET', key, 'since', started_at) end
+end
+
 write_row(P .. 'master:' .. master, fields)
-for _, row in ipairs(rows) do write_row(row[1], row[2]) end
+for _, row in ipairs(rows) do
+  write_row(row[1], row[2])
+  write_since(row[1], row[2])
+end
 if is_foreign(control, 'list') then redis.call('DEL', control) end
 redis.call('ZADD', P .. 'masters', int(now), master)
 Reap.clamp_heartbeats(now, row_ttl_s)
