@@ -22,6 +22,7 @@ from rqd.daemon.control.commands import Commands
 from rqd.daemon.control.presence import Presence
 from rqd.daemon.duties import Duties, Duty
 from rqd.daemon.host.embedded import EmbeddedServer
+from rqd.daemon.host.kernel import check_kernel
 from rqd.daemon.host.open_files import make_room
 from rqd.daemon.instance import Instance
 from rqd.daemon.jobs.dispatch import Dispatch
@@ -303,6 +304,7 @@ class Master:
 
     def _begin(self) -> None:
         try:
+            check_kernel()
             make_room(self._config.workers, self._config.max_files)
             self._reach_redis()
             self._presence.register()

@@ -16,6 +16,7 @@ from rqd.daemon.host.cgroups import (
     available_controllers,
     delegated_folder,
 )
+from rqd.daemon.host.kernel import check_kernel
 from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.instance import lock_folder
 from rqd.model.errors import ConfigurationError
@@ -29,7 +30,8 @@ _UNIT_LIMIT_S = 5.0
 
 
 def examine_host(config: Config) -> Iterator[Finding]:
-    """Limits of this process, and the folder of locks."""
+    """What the kernel lets this process have, and the folder of locks."""
+    yield _judge_kernel()
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files_needed(config.workers)
     advice = (
@@ -41,6 +43,15 @@ def examine_host(config: Config) -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     yield Finding("processors", Verdict.OK, f"{cores}, for {config.workers} workers")
     yield _judge_locks()
+
+
+def _judge_kernel() -> Finding:
+    try:
+        check_kernel()
+    except ConfigurationError as error:
+        seen, _, advice = str(error).partition(": ")
+        return Finding("kernel", Verdict.FAILED, seen, advice)
+    return Finding("kernel", Verdict.OK, f"Linux {os.uname().release}, lets a daemon work")
 
 
 def _judge_locks() -> Finding:
