@@ -111,7 +111,7 @@ def hide_password(url: str) -> str:
             hidden = _PASSWORD_IN_QUERY.sub(r"\1***", parts.query)
             if hidden != parts.query:
                 return hide_password(urlunsplit(parts._replace(query=hidden)))
-        if parts.password is None:
+        if parts.password is None or "@" in f"{parts.path}{parts.query}{parts.fragment}":
             return _PASSWORD_BEFORE_AT.sub(r"\1***@", url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
