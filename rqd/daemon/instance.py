@@ -139,8 +139,10 @@ class Instance:
             self.note_state("starting")
         except BlockingIOError:
             return False
-        except (OSError, ConfigurationError) as error:
+        except ConfigurationError as error:
             self.trouble = str(error)
+        except OSError as error:
+            self.trouble = f"{error}: set XDG_STATE_HOME to another folder"
         return True
 
     def _holder(self) -> str:

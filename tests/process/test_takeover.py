@@ -132,6 +132,7 @@ def test_a_master_without_a_lock_runs_and_says_so(start_daemon: StartDaemon, que
     daemon = start_daemon(env={"XDG_STATE_HOME": "/proc/nowhere"})
     assert queue.enqueue(jobs.multiply, 2, 3).latest_result(timeout=WAIT_S)
     assert "no lock on the name" in daemon.log()
+    assert "set XDG_STATE_HOME to another folder" in daemon.log()
     assert daemon.stop() == 0
 
 
