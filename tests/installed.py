@@ -32,3 +32,10 @@ class Installed:
         # One that was compiled counts as this one where size and second are the same.
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
             compiled.unlink()
+
+    def spoil(self) -> None:
+        """Another rqd, of which nothing that is asked for by now is there any more."""
+        for path in [*self.package.rglob("*.py"), *self.package.rglob("*.lua")]:
+            path.unlink()
+            if path.suffix == ".py":
+                path.write_text('raise ImportError("another rqd")\n')

@@ -209,7 +209,8 @@ class Master:
         try:
             config, for_a_start = renewed(self._config, self._reread())
             make_room(config.workers, config.max_files)
-        except ConfigurationError as error:
+        # What only a new setting needs is imported by now, and may be of an rqd installed since.
+        except (ConfigurationError, ImportError) as error:
             self._children.refuse_reload(request, str(error))
             return
         if for_a_start:

@@ -126,7 +126,7 @@ class Crons:
 
         Raises ConfigurationError if its schedule can't be read.
         """
-        from rqd.model.schedule import Schedule  # noqa: PLC0415 - a master loads it when it must
+        from rqd.model.schedule import Schedule  # noqa: PLC0415 - few clients need it
 
         due_us = Schedule.parse(record.schedule).next_after(self._now_us())
         return bool(self._store.ask("cron_pause", record.name, record.version, due_us or 0))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from rqd.model.errors import ServerUnavailableError
 from rqd.store.keys import Keys
+from rqd.store.scripts import lua_texts
 from rqd.store.urls import read_url
 
 # What clients, masters and the command line send themselves; the rest is in the scripts.
@@ -22,7 +22,6 @@ _DIRECT = {
     *("zrank", "zrevrangebyscore", "zscore", "zrem", "bzpopmin"),
 }
 _IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")
-_FOLDER = Path(__file__).parent / "lua"
 
 # A server before 7.0 can't be asked.
 _MISSING = """
@@ -40,8 +39,8 @@ return missing
 def commands_in_scripts() -> frozenset[str]:
     """The commands the Lua files call: a user's permissions hold for those too."""
     found = {"exists"}  # what a cluster's guard asks
-    for path in _FOLDER.rglob("*.lua"):
-        found.update(name.lower() for name in _IN_SCRIPT.findall(path.read_text()))
+    for text in lua_texts().values():
+        found.update(name.lower() for name in _IN_SCRIPT.findall(text))
     return frozenset(found)
 
 

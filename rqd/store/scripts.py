@@ -55,7 +55,7 @@ def load_script(name: str, is_guarded: bool = False) -> Script:
     What `cron_runs.lua` defines is in the table CronRuns. A guarded script, for a cluster, does
     nothing while its keys' slot moves: TRYAGAIN.
     """
-    body = (_FOLDER / f"{name}.lua").read_text()
+    body = lua_texts()[f"{name}.lua"]
     parts = [
         part for line in body.splitlines() if line.startswith("--@") for part in line[3:].split()
     ]
@@ -72,8 +72,20 @@ def load_script(name: str, is_guarded: bool = False) -> Script:
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest())
 
 
+@cache
+def lua_texts() -> dict[str, str]:
+    """All files by their paths, read at once, when the first one is needed.
+
+    A process that runs on while another rqd is installed would read the others from that: what it
+    calls by one version's arguments would be of another version, or gone.
+    """
+    return {
+        path.relative_to(_FOLDER).as_posix(): path.read_text() for path in _FOLDER.rglob("*.lua")
+    }
+
+
 def _text(part: str) -> str:
-    return (_FOLDER / "lib" / f"{part}.lua").read_text()
+    return lua_texts()[f"lib/{part}.lua"]
 
 
 def _made_when_needed(parts: list[str]) -> str:

@@ -24,6 +24,7 @@ from tests.installed import Installed
 from tests.waiting import eventually, has_text
 
 SHOP = """
+import time
 def hold(fifo):
     print("begun")
     text = open(fifo).read()
@@ -32,6 +33,8 @@ def hold(fifo):
 def version():
     import rqd
     return rqd.__version__
+def sleep(seconds):
+    time.sleep(seconds)
 def note(path, word):
     with open(path, "a") as file:
         file.write(word + "\\n")
@@ -172,6 +175,33 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     assert "upgraded" not in daemon.log()
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
+
+
+def test_a_master_needs_nothing_of_its_package_once_it_has_begun(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, redis_url: str, installed: Installed
+) -> None:
+    # Of what a version calls, the next one may have changed or removed anything.
+    daemon = start(start_daemon, installed)
+    assert queue.enqueue("shop.version").wait(10).return_value() == package.__version__
+    installed.spoil()
+
+    # What it has not done before: answers, cron entries, a stop of a job, settings, its end.
+    assert rqd("scale", "3", url=redis_url).status == 0, daemon.log()
+    assert rqd("cron", "add", "soon", "shop.version", "--interval", "1", url=redis_url).status == 0
+    eventually(lambda: "cron runs enqueued cron=soon" in daemon.log(), message=daemon.log)
+    running = queue.enqueue("shop.sleep", 60)
+    eventually(lambda: running.get_status() is JobStatus.STARTED)
+    assert rqd("job", running.id, "stop", url=redis_url).status == 0
+    eventually(lambda: running.get_status() is JobStatus.STOPPED, 10, daemon.log)
+    for told in ("reload", "upgrade"):
+        assert rqd(told, url=redis_url).status == 1
+    (installed.folder / "crons.toml").write_text("")
+    (installed.folder / "rqd.toml").write_text('cron = "crons.toml"\n')
+    daemon.signal(signal.SIGHUP)
+    why = "reload refused, the old code serves on error='another rqd'"
+    eventually(lambda: why in daemon.log(), message=daemon.log)
+    assert daemon.stop() == 0
+    assert there.views.masters() == []
 
 
 def test_a_zygote_lost_after_an_installation_is_followed_by_one_of_the_new_version_aloud(

@@ -8,16 +8,14 @@ others the entry has changed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rqd.daemon.config import Config
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_link import RedisLink
+from rqd.model.cron import CronEntry, run_id
 from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.schedule import Plan, Schedule
 from rqd.store.crons import Crons, DueEntry, Ticked
-
-if TYPE_CHECKING:
-    from rqd.model.cron import CronEntry
 
 _LOAD_PAUSE_S = 10.0
 
@@ -113,10 +111,6 @@ class Timetable:
             self._refused = 0
 
     def _tick(self, entry: DueEntry, now_us: int, now: float) -> Ticked | None:
-        # Late: a master without cron entries does without the library and the zones.
-        from rqd.model.cron import run_id  # noqa: PLC0415 - see above
-        from rqd.model.schedule import Plan, Schedule  # noqa: PLC0415 - see above
-
         wrong = ""
         try:
             plan = Schedule.parse(entry.schedule).plan(entry.due_us, now_us)
