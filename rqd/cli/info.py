@@ -158,7 +158,7 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
             _show_unserved(seen)
         elif part == "masters":
             _show_masters(seen.masters, seen.now_us)
-            _show_refused_reloads(seen.masters)
+            _show_troubles(seen.masters)
         else:
             show_workers(seen.workers, seen.now_us)
 
@@ -203,9 +203,11 @@ def _show_unserved(seen: Seen) -> None:
             click.secho(f"  {queue['name']}: no master serves it ({start})", fg="yellow")
 
 
-def _show_refused_reloads(masters: list[dict[str, Any]]) -> None:
+def _show_troubles(masters: list[dict[str, Any]]) -> None:
     for row in masters:
-        if row.get("reload") == "refused":
+        if row.get("why_no_zygote"):
+            click.secho(f"  {row['name']}: no job starts: {plain(row['why_no_zygote'])}", fg="red")
+        elif row.get("reload") == "refused":
             why = plain(row.get("reload_error", "")).strip().rpartition("\n")[2]
             click.secho(f"  {row['name']}: reload refused, the old code serves on: {why}", fg="red")
 

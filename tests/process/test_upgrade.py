@@ -223,11 +223,13 @@ def test_a_zygote_lost_after_an_installation_is_followed_by_one_of_the_new_versi
 
 
 def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
-    start_daemon: StartDaemon, queue: Queue, installed: Installed
+    start_daemon: StartDaemon, queue: Queue, redis_url: str, installed: Installed
 ) -> None:
     daemon = start(start_daemon, installed)
     installed.upgrade("9.9.9")
     installed.edit("daemon/zygote/frames.py", "FORMAT = 3", "FORMAT = 4")
+    why = f"rqd itself is 9.9.9 by now, this master {package.__version__}: restart the daemon"
+    assert f"the old code serves on:\n    {why}\n" in rqd("reload", url=redis_url).out
     daemon.zygote().kill()
     eventually(lambda: "zygote lost" in daemon.log())  # and with it its children, who wait for jobs
     job = queue.enqueue("shop.version")
@@ -236,9 +238,13 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     pauses = re.findall(r"zygote lost .*restart_in_s=([\d.]+)", daemon.log())
     assert pauses[:3] in (["0", "0.2", "0.4"], ["0.0", "0.2", "0.4"])  # and more each time
     assert job.get_status() is JobStatus.QUEUED
+    daemon.titled(f"rqd: master [default] starting: {why}")
+    eventually(lambda: f": no job starts: {why}\n" in rqd("info", url=redis_url).out, 10.0)
 
     installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 3")
     assert job.wait(20).return_value() == "9.9.9"
+    daemon.titled("rqd: master [default] 0/2 busy")
+    assert "no job starts" not in rqd("info", url=redis_url).out
 
 
 def test_the_trial_of_a_new_version_dies_with_its_master(

@@ -154,14 +154,15 @@ class Presence:
         config = self._config
         wanted = sum(worker.wanted for worker in children.workers)
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
+        why_none = children.zygotes.why_none
         if state == "starting":
-            text = state
+            text = f"{state}: {why_none}" if why_none else state
         elif state in ("paused", "suspended"):
             text = f"{state} {text}"
         is_reloading = children.zygotes.reloads.is_under_way or is_upgrading
         if is_reloading:
             text += ", reloading"
-        elif children.zygotes.reloads.is_refused and state != "stopping":
+        elif children.zygotes.reloads.is_refused and state not in ("starting", "stopping"):
             text += ", reload refused"
         if not self._link.is_up:
             text += ", redis gone"

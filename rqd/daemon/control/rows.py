@@ -91,7 +91,9 @@ def master_row(
     now: float,
     highest: int,
 ) -> Row:
-    """A master's row: state, busy workers, pids, rss and cpu, what became of its last reload."""
+    """A master's row: state, busy workers, pids, rss and cpu; what became of its last reload, and
+    why no zygote serves, if none does.
+    """
     serving, reload = zygotes.serving, zygotes.reloads.latest
     return {
         "state": state,
@@ -99,6 +101,7 @@ def master_row(
         "wanted": sum(worker.wanted for worker in workers),
         "workers": highest,
         "zygote_pid": serving.pid if serving else 0,
+        "why_no_zygote": zygotes.why_none,
         "reload": reload.state if reload else "",
         "reload_requests": " ".join(filter(None, reload.requests)) if reload else "",
         "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",

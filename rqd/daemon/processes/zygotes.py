@@ -27,6 +27,8 @@ from rqd.daemon.zygote import frames
 _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
 _REPLACE_AGAIN_S = 60.0
+# Of a line in a process's title.
+_MOST_CHARS = 200
 _NOT_STARTED = (OSError, subprocess.SubprocessError)
 
 
@@ -57,6 +59,7 @@ class Zygotes:
         self.leaving: list[ZygoteProcess] = []
         self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
+        self.why_none = ""  # serves, in a line, once one was lost or refused
         self.boot_error = ""
         self.reloads = Reloads()
 
@@ -103,6 +106,7 @@ class Zygotes:
         try:
             self.serving = self._start(now)
         except _NOT_STARTED as error:
+            self.why_none = f"the zygote can't be started: {error}"[:_MOST_CHARS]
             self._log.error("can't start the zygote", error=error)
             self._boots.plan_next(now)
         return self.serving
@@ -192,7 +196,7 @@ class Zygotes:
             version=ready.version,
         )
         self._warn_of(ready.unforkable)
-        self.is_ready, self.boot_error = True, ""
+        self.is_ready, self.boot_error, self.why_none = True, "", ""
         has_followed = zygote is self.following
         if has_followed:
             if self.serving is not None:
@@ -227,7 +231,7 @@ class Zygotes:
         if zygote is self.following:
             self._refuse(traceback)
             return
-        self.boot_error = traceback
+        self.boot_error, self.why_none = traceback, _last_line(traceback)[:_MOST_CHARS]
         self.reloads.refuse(traceback)
         self._log.error("the application can't be imported", traceback=traceback)
 
@@ -240,6 +244,8 @@ class Zygotes:
         if zygote is self.serving:
             if was_booting:
                 self.reloads.refuse(f"it died while it booted (status {status})")
+            if not self.why_none:
+                self.why_none = f"the zygote died (status {status})"
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
             if not self.boot_error:
@@ -294,10 +300,12 @@ class Zygotes:
         if is_understood and ready.version == __version__:
             return True
         why = f"rqd itself is {ready.version} by now, this master {__version__}"
+        why += ": rqd upgrade" if is_understood else ": restart the daemon"
         if zygote is self.following and (self.reloads.is_under_way or not is_understood):
-            self._refuse(f"{why}: rqd upgrade")
+            self._refuse(why)
         elif not is_understood:
-            self.reloads.refuse(f"{why}: restart the daemon")
+            self.why_none = why
+            self.reloads.refuse(why)
             self._log.error(
                 "zygote is of an rqd that its master can't work with: restart the daemon",
                 pid=ready.pid,
@@ -337,8 +345,8 @@ class Zygotes:
 
     def _refuse(self, error: str) -> None:
         """The zygote that was to follow never will: what serves serves on."""
-        *before, last = error.strip().split("\n")
-        traceback = error if before else ""
+        last = _last_line(error)
+        traceback = error if last != error.strip() else ""
         if self.reloads.refuse(error):
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
@@ -375,3 +383,8 @@ class Zygotes:
         if lines:
             self._log.output(lines, zygote=zygote.pid)
         return is_open
+
+
+def _last_line(error: str) -> str:
+    """Of a traceback: what it was."""
+    return error.strip().rpartition("\n")[2]
