@@ -30,15 +30,20 @@ class Conversation:
         """True from a question to its answer."""
         return self._asked_at is not None
 
+    def connect(self) -> None:
+        """Makes a connection, if there is none."""
+        if self._connection is not None:
+            return
+        connection = connected_beside(self._store.redis.connection_pool)
+        self._connection = connection
+        # redis-py has no public way to its socket: this is the one place that takes it.
+        self._fd = connection._sock.fileno()
+        self._is_secure = hasattr(connection._sock, "pending")
+        self._loop.watch(self._fd)
+
     def ask(self, now: float, *command: Any) -> None:
         """Sends a command, over a new connection if there is none."""
-        if self._connection is None:
-            connection = connected_beside(self._store.redis.connection_pool)
-            self._connection = connection
-            # redis-py has no public way to its socket: this is the one place that takes it.
-            self._fd = connection._sock.fileno()
-            self._is_secure = hasattr(connection._sock, "pending")
-            self._loop.watch(self._fd)
+        self.connect()
         try:
             self._connection.send_command(*command)
         except BaseException:

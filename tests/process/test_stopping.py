@@ -336,6 +336,19 @@ def test_quit_is_obeyed_within_two_seconds_while_redis_is_gone(
     own_server.thaw() if how == "frozen" else None
 
 
+def test_an_idle_daemon_stops_at_once_while_redis_is_gone(
+    start_daemon: StartDaemon, own_server: RedisServer, lonely: Callable[[], Queue]
+) -> None:
+    daemon = start_daemon("--grace", "60", url=own_server.url)
+    assert lonely().enqueue(jobs.multiply, 3, 3).wait(WAIT_S).return_value() == 9
+    daemon.titled("rqd: master [default] 0/1 busy")
+    own_server.kill()
+    eventually(lambda: "redis is still gone" in daemon.log(), 8.0)
+    begun = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 5.0
+
+
 def test_an_idle_daemon_survives_a_restart_of_redis(
     start_daemon: StartDaemon, own_server: RedisServer, lonely: Callable[[], Queue]
 ) -> None:

@@ -27,7 +27,7 @@ class Link:
 
     def __init__(self) -> None:
         self.retry_at = 0.0
-        self.turns = SimpleNamespace(is_under_way=False, ask=lambda *_: None)
+        self.turns = SimpleNamespace(is_under_way=False, connect=lambda: None, ask=lambda *_: None)
         self.waiter = SimpleNamespace(is_armed=True, hears_queues=False)
         self.store = SimpleNamespace(request_id=lambda: "r", turn_command=self.note)
         self.store.has_forgotten = lambda _: False

@@ -204,10 +204,20 @@ class Dispatch:
         turn = self._pending[0]
         try:
             command = link.store.turn_command(turn)
+            link.turns.connect()
             self._sent = turn.request
             link.turns.ask(now, *command)
         except (*RedisGone, RedisError) as error:
             self._hear_failure(error, now)
+            self._withdraw_unsent()
+
+    def _withdraw_unsent(self) -> None:
+        """A claim that never went brings nothing: whoever stops, or upgrades, need not await it."""
+        if self._pending is None:
+            return
+        turn, ended = self._pending
+        if not ended and turn.request != self._sent:
+            self._pending, self._look = None, True
 
     def _hear_failure(self, error: Exception, now: float) -> None:
         """The turn may have been carried out: the same goes again, with its request id."""
