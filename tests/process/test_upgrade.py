@@ -153,7 +153,7 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
             "daemon/zygote/frames.py",
             "FORMAT = 3",
             "FORMAT = 4",
-            "(formats 4 and 3): restart the daemon",
+            "stays as it is: rqd 0.1.0 can't go on where 0.1.0 is (formats 4 and 3): restart the",
         ),
         (
             "daemon/processes/worker.py",

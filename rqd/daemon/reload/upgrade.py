@@ -79,6 +79,7 @@ class Trial:
         if self._process.returncode == 0:
             return ""
         told = os.pread(self._output_fd, 2**20, 0)[-_SHOWN_BYTES:].decode(errors="replace").strip()
+        told = told.removeprefix("rqd: ")  # as each command begins what it says of a mistake
         return told or f"it ended with {self._process.returncode}"
 
     def end(self) -> None:
