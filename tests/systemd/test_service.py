@@ -241,6 +241,23 @@ def test_two_instances_have_settings_folders_and_queues_of_their_own(box: Box) -
     assert box.processes(mail) == {}
 
 
+def test_an_instance_may_have_a_user_of_its_own_that_only_systemd_knows(box: Box) -> None:
+    unit = started(box, "dynamic", "DynamicUser=yes\nUser=rqd-dynamic\nGroup=rqd-dynamic")
+    queue = queue_of(box, "dynamic")
+    job, fifo = hold(box, queue)
+    assert box.show("rqd", "UID") != box.show(unit, "UID")
+    place = box.do("readlink", "-f", "/var/lib/rqd/dynamic").strip()
+    assert place == "/var/lib/private/rqd/dynamic"
+
+    box.do("systemctl", "kill", "--kill-who=main", f"--signal={int(signal.SIGKILL)}", unit)
+
+    # It knows its predecessor by the lock in its folder.
+    eventually(lambda: "job of a lost master taken back" in box.log(unit), WAIT_S)
+    eventually(lambda: job.is_started, WAIT_S)
+    fifo.write_text("done")
+    assert result(job) == "done"
+
+
 def test_with_delegation_each_job_is_in_a_group_of_its_place(box: Box) -> None:
     delegation = "Delegate=yes\nProtectControlGroups=no"
     options = "--path /srv/shop --preload shop --max-memory 256M"
