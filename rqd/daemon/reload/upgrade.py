@@ -137,7 +137,8 @@ class Upgrade:
             return
         self._request = request
         if not self._children.is_ready:
-            self._refuse("no zygote serves, of which the jobs could run on")
+            why = self._children.zygotes.why_none or "it boots"
+            self._refuse(f"no zygote serves, of which the jobs could run on: {why}")
             return
         self._log.info("upgrading", pid=os.getpid())
         try:
