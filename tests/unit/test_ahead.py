@@ -449,7 +449,7 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Plac
     store = SimpleNamespace(beat=told.append)
     link: Any = SimpleNamespace(store=store, attempt=lambda ask, _now: ask())
     instance: Any = SimpleNamespace(name="m", boot="boot", place="")
-    zygotes = SimpleNamespace(serving=None, reloads=SimpleNamespace(latest=None))
+    zygotes = SimpleNamespace(serving=None, reloads=SimpleNamespace(latest=None), why_none="")
     children: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
     nothing: Any = None
 
