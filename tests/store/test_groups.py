@@ -8,6 +8,8 @@ import pytest
 
 from rqd.model.errors import NoSuchJobError
 from rqd.model.records import NewJob
+from rqd.model.terms import dump_terms
+from rqd.model.unique import Unique
 from rqd.store.views import GroupCounts
 from tests.store.driving import Driver, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
@@ -112,6 +114,37 @@ def test_a_requeued_or_replaced_job_is_open_again(rqd: Driver) -> None:
     assert counts(rqd) == GroupCounts(2, 2, 0, 0, 0, 0)
     assert rqd.ttl_s(rqd.keys.group("g")) == rqd.ttl_s(rqd.keys.group_jobs("g")) == -1
     assert ids(rqd.claim(2)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("result_ttl_s", [0, 500])
+def test_a_group_whose_last_job_is_replaced_waits_for_the_one_in_its_place(
+    rqd: Driver, result_ttl_s: float
+) -> None:
+    key = Unique("k", on_conflict="replace").term()
+    terms = dump_terms({"unique": key, "group": {"name": "g"}})
+    rqd.enqueue(job("a", terms=terms, result_ttl_s=result_ttl_s), after("then"))
+
+    rqd.enqueue(job("b", terms=terms))
+
+    assert counts(rqd) == GroupCounts(2, 1, 0, 0, 0, 1)
+    assert rqd.status("then") == "deferred"
+    rqd.settle(rqd.claim_one())
+    assert rqd.ready("after") == ["then"]
+
+
+def test_a_member_that_is_canceled_at_once_does_not_end_its_group_before_the_rest_of_its_batch(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("p")
+    rqd.settle(rqd.claim_one(), "fail")
+
+    canceled = job("a", terms=waits_for("p", on_failure="cancel", group="g"))
+    rqd.enqueue(canceled, after("then"), member("b"))
+
+    assert rqd.status("a") == "canceled"
+    assert rqd.status("then") == "deferred"
+    rqd.settle(rqd.claim_one())
+    assert rqd.ready("after") == ["then"]
 
 
 @pytest.mark.parametrize(

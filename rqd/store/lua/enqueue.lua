@@ -85,8 +85,10 @@ for queue, has in pairs(queues) do
   end
 end
 
+local has_groups = false
 for _, template in ipairs(templates) do
   if template.group then
+    has_groups = true
     local group = P .. 'group:' .. template.group
     touch(P .. 'groups', 'zset')
     touch(group, 'hash')
@@ -237,6 +239,11 @@ local function parents_to_wait_for(dependency)
   return parents, lost, status_of_lost
 end
 
+-- Before any of them is made: where one takes the place of a group's last job, or is canceled at once, the
+-- group must not end for the others.
+for _, new in ipairs(has_groups and jobs or NONE) do
+  if new.like.group then Groups.join(new.like.group, new.id, now) end
+end
 for _, new in ipairs(jobs) do
   local id, like = new.id, new.like
   local job = P .. 'job:' .. id
@@ -299,7 +306,6 @@ for _, new in ipairs(jobs) do
   -- A scheduled or deferred job's time to live begins with its wait for a worker.
   local is_ready = like.due == '' and not is_deferred
   if like.unique then Unique.hold(like.unique, id, is_ready and like.ttl or nil) end
-  if like.group then Groups.join(like.group, id, now) end
   if lost then
     local failure_ttl = redis.call('HGET', job, 'failure_ttl')
     Dependents.cancel(id, like.queue, lost, status_of_lost, failure_ttl, now)
