@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 from rqd.model.records import Claim
 from rqd.store.packing import INLINE_LIMIT_BYTES
 from tests.store.driving import Driver, ids, job, settlement
+from tests.store.scenes import misplaced
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
 
@@ -447,6 +448,25 @@ def test_a_job_that_goes_back_before_it_began_waits_no_longer_than_it_may(rqd: D
     rqd.redis.pexpire(rqd.keys.job("a"), 10_000)
     rqd.settle(rqd.claim_one(), "put_back", began=0)
     assert 9 < rqd.ttl_s(rqd.keys.job("a")) <= 10
+
+
+def test_a_parked_job_waits_no_longer_than_it_may_and_leaves_nothing_behind(rqd: Driver) -> None:
+    rqd.enqueue(job("a", ttl_s=30))
+    for _ in range(2):
+        rqd.settle(rqd.claim_one(), "park", delay_us=10**9)
+        assert 29 < rqd.ttl_s(rqd.keys.job("a")) <= 30
+        rqd.redis.zadd(rqd.keys.scheduled, {"a": 1})
+        rqd.turn()  # looked at again: its wait goes on
+        assert rqd.ready() == ["a"]
+        assert 29 < rqd.ttl_s(rqd.keys.job("a")) <= 30
+
+    rqd.settle(rqd.claim_one(), "park", delay_us=10**9)
+    rqd.redis.delete(rqd.keys.job("a"))  # as its time to live does
+    rqd.redis.zadd(rqd.keys.scheduled, {"a": 1})
+
+    assert rqd.claim() == []
+    rqd.beat()
+    assert misplaced(rqd) == {}
 
 
 def test_a_job_that_began_once_waits_without_an_end(rqd: Driver) -> None:

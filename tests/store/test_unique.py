@@ -99,6 +99,17 @@ def test_a_key_until_the_start_is_had_again_by_a_job_that_did_not_begin(rqd: Dri
     assert refused(rqd, unique("c", "started")) == "b"
 
 
+def test_a_parked_job_has_its_key_again_until_its_start_or_the_end_of_its_wait(rqd: Driver) -> None:
+    rqd.enqueue(unique("a", "started", ttl_s=900))
+    rqd.settle(rqd.claim_one(), "park", delay_us=1)
+    assert refused(rqd, unique("b", "started")) == "a"
+    assert 890 < rqd.ttl_s(KEY) <= 900
+
+    rqd.claim_one()
+
+    rqd.enqueue(unique("b", "started"))
+
+
 def test_a_job_that_began_has_its_key_until_the_start_no_more(rqd: Driver) -> None:
     rqd.enqueue(unique("a", "started"))
     rqd.settle(rqd.claim_one(), "put_back")

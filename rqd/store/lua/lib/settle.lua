@@ -84,7 +84,8 @@ function Settle.refused(job, id, token)
   return held[3] == token and 'already' or 'stale'
 end
 
--- The job was claimed for later, and has not begun: what its wait had until this claim it has again.
+-- The job has not begun, as it was claimed for later, or is parked: what its wait had until this claim it
+-- has again.
 function Settle.wait_on(one, job, terms, now)
   local waited = redis.call('HGET', job, 'waited')
   local token, ends_at, key = string.match(waited or '', '^(%S+) (%d*) (%l*)$')
@@ -110,6 +111,7 @@ function Settle.uncharged(one, job, queue, now)
   else
     redis.call('HSET', job, 'cause', Settle.cause_of(one.fields) or '')
     Ready.schedule(one.id, queue, now + one.delay_us)
+    Settle.wait_on(one, job, redis.call('HGET', job, 'terms'), now)
   end
 end
 
