@@ -8,7 +8,7 @@ from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
 from rqd.model.limits import RateLimit
 from rqd.model.terms import dump_terms
 from rqd.store.packing import INLINE_LIMIT_BYTES, PORTION_JOBS
-from tests.store.driving import Driver, ids, job
+from tests.store.driving import Driver, ids, job, waits_for
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
 
@@ -138,6 +138,32 @@ def test_a_job_that_expired_while_it_waited_is_not_made_again_by_a_replay(rqd: D
     rqd.redis.delete(rqd.keys.job("a"))
 
     assert rqd.enqueue(job("a", ttl_s=1), request="r1") == first
+
+    assert rqd.views.job("a") is None
+
+
+@pytest.mark.parametrize(
+    ("how", "options"),
+    [
+        ("scheduled", {"delay_us": 1}),
+        ("deferred", {"terms": waits_for("p")}),
+        ("requeued", {"delay_us": 10**9}),
+        ("put back", {"delay_us": 1}),
+    ],
+)
+def test_nor_is_one_whose_wait_began_later(rqd: Driver, how: str, options: dict[str, Any]) -> None:
+    rqd.enqueue("p")
+    first = rqd.enqueue(job("a", ttl_s=30, **options), request="r1")
+    if how == "requeued":
+        rqd.store.cancel("a")
+        rqd.store.requeue("a")
+    rqd.settle(rqd.claim_one())  # that of "p"
+    if how == "put back":
+        rqd.settle(rqd.claim_one(), "put_back", began=0)
+    assert rqd.ready() == ["a"]
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    assert rqd.enqueue(job("a", ttl_s=30, **options), request="r1") == first
 
     assert rqd.views.job("a") is None
 

@@ -294,10 +294,7 @@ for _, new in ipairs(jobs) do
     if like.dependency then add(fields, 'enqueued_at', stamp) end
     redis.call('HSET', job, 'score', score, unpack(fields)) -- to add it would have the table grow
     add(queues[like.queue].ready, score, id)
-    if like.ttl then
-      Ready.arm_ttl(id, like.ttl)
-      if like.ttl < Ready.REPLAY_S then Ready.remember_request(id, request, stamp, now) end
-    end
+    if like.ttl then Ready.arm_ttl(id, like.ttl, now) end
   else
     if like.front then add(fields, 'front', 1) end
     redis.call('HSET', job, unpack(fields))

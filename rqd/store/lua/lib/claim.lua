@@ -35,7 +35,7 @@ function Claim.promote(now, limit)
       local score = Ready.next_score(held[2], held[4] == '1')
       local is_ready = Ending.enter_queue(id, held[1], score, held[6], held[7], now)
       if is_ready and held[5] and not held[6] then
-        Ready.arm_ttl(id, held[5])
+        Ready.arm_ttl(id, held[5], now)
         if held[8] then Unique.expire_with_wait(held[8], id, held[5]) end
       end
     end

@@ -28,11 +28,6 @@ function CronRuns.make(id, queue, like, terms, ttl, priority, now)
     unpack(like))
   redis.call('SADD', KEYS[1], queue)
   Ready.enter(id, queue, Ready.next_score(priority, false))
-  if ttl then
-    Ready.arm_ttl(id, ttl)
-    if (sound(ttl) or Ready.REPLAY_S) < Ready.REPLAY_S then
-      Ready.remember_request(id, 'cron', stamp, now)
-    end
-  end
+  if ttl then Ready.arm_ttl(id, ttl, now) end
   return true
 end

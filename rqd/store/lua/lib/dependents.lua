@@ -80,7 +80,7 @@ function Dependents.release(id, queue, now)
   local score = Ready.next_score(held[1], held[2] == '1')
   local is_ready = Ending.enter_queue(id, queue, score, held[4], held[5], now)
   if is_ready and held[3] then
-    Ready.arm_ttl(id, held[3])
+    Ready.arm_ttl(id, held[3], now)
     Unique.expire_with_wait(held[7], id, held[3])
   end
 end

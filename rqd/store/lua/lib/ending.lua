@@ -38,15 +38,10 @@ function Ending.forget_expired(index, now, limit)
   return #ids
 end
 
-function Ending.remember_request(id, now)
-  local held = redis.call('HMGET', P .. 'job:' .. id, 'request', 'created_at')
-  Ready.remember_request(id, held[1], held[2], now)
-end
-
 -- Without a time to live nothing stays but what others may be waiting for.
 function Ending.drop_record(id, now)
   local job = P .. 'job:' .. id
-  Ending.remember_request(id, now)
+  Ready.remember_request_of(id, now)
   redis.call('DEL', job, job .. ':payload')
   -- Whoever blocks for the result still gets it.
   redis.call('EXPIRE', job .. ':results', Ready.REPLAY_S)
@@ -69,7 +64,7 @@ function Ending.keep_record(id, queue, status, is_beside, ttl_s, now)
     redis.call('PEXPIRE', job .. ':payload', ttl_ms)
     redis.call('PEXPIRE', job .. ':result', ttl_ms)
   end
-  if ttl_s < Ready.REPLAY_S then Ending.remember_request(id, now) end
+  if ttl_s < Ready.REPLAY_S then Ready.remember_request_of(id, now) end
 end
 
 -- What endings have written since Ledger.open().

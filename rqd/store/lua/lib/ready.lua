@@ -37,14 +37,6 @@ function Ready.in_ms(seconds)
   return seconds and int(math.max(1, math.ceil(math.min(seconds, 10000000000) * 1000)))
 end
 
--- A waiting job that nobody claims in time is gone, and all that belongs to it.
-function Ready.arm_ttl(id, ttl_s)
-  local ttl_ms = Ready.in_ms(sound(ttl_s))
-  if not ttl_ms then return end
-  redis.call('PEXPIRE', P .. 'job:' .. id, ttl_ms)
-  redis.call('PEXPIRE', P .. 'job:' .. id .. ':payload', ttl_ms)
-end
-
 -- The request that made a job outlives it, or the enqueue's replay would run it a second time.
 function Ready.remember_request(id, request, created_at, now)
   created_at = request and sound(created_at) and created_at
@@ -52,6 +44,22 @@ function Ready.remember_request(id, request, created_at, now)
     local kept = created_at .. ' ' .. request
     redis.call('SET', P .. 'job:' .. id .. ':request', kept, 'EX', Ready.REPLAY_S)
   end
+end
+
+-- The same, of a job whose hash is there still.
+function Ready.remember_request_of(id, now)
+  local held = redis.call('HMGET', P .. 'job:' .. id, 'request', 'created_at')
+  Ready.remember_request(id, held[1], held[2], now)
+end
+
+-- A waiting job that nobody claims in time is gone, and all that belongs to it.
+function Ready.arm_ttl(id, ttl_s, now)
+  ttl_s = sound(ttl_s)
+  local ttl_ms = Ready.in_ms(ttl_s)
+  if not ttl_ms then return end
+  redis.call('PEXPIRE', P .. 'job:' .. id, ttl_ms)
+  redis.call('PEXPIRE', P .. 'job:' .. id .. ':payload', ttl_ms)
+  if ttl_s < Ready.REPLAY_S then Ready.remember_request_of(id, now) end
 end
 
 -- Masters look once a second by themselves: a marker's key that holds something else ends nothing.

@@ -18,7 +18,7 @@ function Requeue.run_again(id, held, at_front, now)
   Ready.enter(id, queue, Ready.next_score(held[3], at_front))
   -- As in promote: the time to live is of the wait for the first attempt.
   local ttl_s = not held[5] and held[4]
-  if ttl_s then Ready.arm_ttl(id, ttl_s) end
+  if ttl_s then Ready.arm_ttl(id, ttl_s, now) end
   if unique then Unique.hold(unique, id, ttl_s) end
   Groups.rejoin(held[6], id)
   return status

@@ -92,7 +92,7 @@ function Settle.wait_on(one, job, terms, now)
   if token ~= one.token then return end
   ends_at = sound(ends_at)
   local left_s = ends_at and math.max(0, (ends_at - now) / 1000000)
-  Ready.arm_ttl(one.id, left_s)
+  Ready.arm_ttl(one.id, left_s, now)
   if key == 'key' and terms then Unique.take_back(terms, one.id, left_s) end
 end
 
