@@ -15,7 +15,7 @@ from rqd.model.errors import (
 from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
 from rqd.model.unique import Unique
-from tests.store.driving import Driver, ids, in_group, job, settlement, waits_for
+from tests.store.driving import Driver, calls_back, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 
 
@@ -320,6 +320,20 @@ def test_a_new_job_takes_the_part_of_a_parent_that_expired_before_anybody_saw_th
 
     rqd.enqueue(job("a", result_ttl_s=0, **options))
     rqd.turn()
+    finish(rqd, "a")
+
+    assert rqd.ready() == ["b"]
+
+
+def test_so_does_a_callback_that_is_made_again(rqd: Driver) -> None:
+    rqd.enqueue(job("p", terms=calls_back(failed="a")))
+    rqd.settle(rqd.claim_one(), "fail")
+    rqd.settle(rqd.claim_one(), "fail")
+    rqd.enqueue(child("b", "a"))
+    rqd.redis.delete(rqd.keys.job("a"))
+
+    rqd.store.requeue("p")
+    rqd.settle(rqd.claim_one(), "fail")
     finish(rqd, "a")
 
     assert rqd.ready() == ["b"]

@@ -111,6 +111,19 @@ def test_a_job_canceled_before_its_first_attempt_has_its_time_to_live_again(rqd:
     assert 29 < rqd.ttl_s(rqd.keys.job("a")) <= 30
 
 
+def test_a_requeued_jobs_large_result_of_an_earlier_run_stays_as_long_as_the_job(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue(job("a", failure_ttl_s=100))
+    rqd.settle(rqd.claim_one(), "repeat", result=b"r" * 70_000)
+    rqd.settle(rqd.claim_one(), "fail")
+    assert 0 < rqd.ttl_s(rqd.keys.result("a")) <= 100
+
+    rqd.store.requeue("a")
+
+    assert rqd.ttl_s(rqd.keys.result("a")) == -1
+
+
 def test_a_requeue_sent_twice_requeues_once(rqd: Driver) -> None:
     bring_to(rqd, "failed")
     rqd.store.requeue("a")

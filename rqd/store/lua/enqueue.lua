@@ -98,11 +98,6 @@ for _, template in ipairs(templates) do
   end
 end
 
-local function is_awaited(id)
-  local job = P .. 'job:' .. id
-  return redis.call('EXISTS', job .. ':dependents', job .. ':dependents:any') > 0
-end
-
 -- What a unique key means for a new job: nil if it is free, 'left out' for the one that has it,
 -- 'replacing' that one, or 'refused'. In one batch the first job of a key has it.
 local left_out, left_out_for, keys_taken = {}, {}, {}
@@ -128,7 +123,7 @@ end
 -- other in its place is for the producer, who may have signed what it sent. Who has waited for an ended
 -- job waits for the next one of its id: if that waited too, they might wait for one another.
 local function unfit_to_wait(new)
-  if is_awaited(new.id) then return { 'awaited', new.id } end
+  if Ready.is_awaited(new.id) then return { 'awaited', new.id } end
   local own_group = 'group:' .. (new.like.group or '')
   for _, parent in ipairs(new.like.dependency.ids) do
     local instead = left_out_for[parent]
@@ -264,7 +259,7 @@ for _, new in ipairs(jobs) do
     -- The id of an ended job is used again: its old record makes room.
     if new.old_index then redis.call('ZREM', new.old_index, id) end
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
-    if is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
+    if Ready.is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
     if new.old_group and new.old_group ~= like.group then Groups.end_job(new.old_group, id, 'gone', now) end
   end
   local fields

@@ -19,6 +19,7 @@ function Callbacks.make(one, now)
   redis.call('DEL', job, job .. ':results', job .. ':result', job .. ':payload')
   redis.call('HSET', job, 'origin', one.queue, 'payload', Callbacks.from_hexadecimal(one.payload),
     'created_at', int(now), 'enqueued_at', int(now), unpack(fields))
+  if Ready.is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
   redis.pcall('SADD', P .. 'queues', one.queue)
   -- To the front: what has begun is to be finished.
   Ending.enter_queue(id, one.queue, Ready.next_score(0, true), 0, one.fields.failure_ttl, now)

@@ -127,6 +127,12 @@ function Ready.parent_key(parent)
   return P .. (string.find(parent, ':', 1, true) and '' or 'job:') .. parent
 end
 
+-- Whether others wait for a job of this id, which need not be there: its time to live may be over.
+function Ready.is_awaited(id)
+  local job = P .. 'job:' .. id
+  return redis.call('EXISTS', job .. ':dependents', job .. ':dependents:any') > 0
+end
+
 -- A deferred job waits for none of its parents any more; returns how many those were.
 function Ready.undefer(id, queue)
   local job = P .. 'job:' .. id

@@ -12,7 +12,7 @@ function Requeue.run_again(id, held, at_front, now)
   if holder and holder.id ~= id then return 'unique ' .. holder.id end
   if unique and is_foreign(unique.key, 'string') then return refusal({ unique.key, 'string' }) end
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status], id)
-  for _, key in ipairs({ job, job .. ':results', job .. ':payload' }) do redis.call('PERSIST', key) end
+  for _, part in ipairs({ '', ':results', ':payload', ':result' }) do redis.call('PERSIST', job .. part) end
   redis.call('HDEL', job, 'cause', 'ended_at')
   redis.call('HSET', job, 'enqueued_at', int(now), 'losses', 0)
   Ready.enter(id, queue, Ready.next_score(held[3], at_front))
