@@ -163,6 +163,21 @@ def test_a_parent_that_is_gone_for_good_cancels_what_waited_for_it(
     assert "its parent a is gone" in rqd.record("b").cause
 
 
+@pytest.mark.parametrize("ending", ["fail", "stop", "cancel"])
+def test_so_does_one_that_failed_and_has_no_record_to_be_requeued(rqd: Driver, ending: str) -> None:
+    rqd.enqueue(job("a", failure_ttl_s=0), child("b", "a"), child("c", "a", on_failure="run"))
+    if ending == "cancel":
+        rqd.store.cancel("a")
+    else:
+        rqd.settle(rqd.claim_one(), ending)
+    assert (rqd.status("b"), rqd.ready()) == ("canceled", ["c"])
+    assert "its parent a is gone" in rqd.record("b").cause
+
+    rqd.enqueue(job("a", failure_ttl_s=0), child("d", "a"))
+    rqd.store.cancel("a", enqueue_dependents=True)
+    assert rqd.ready() == ["c", "d"]
+
+
 def test_delete_can_take_all_that_waits_with_it(rqd: Driver) -> None:
     rqd.enqueue("a", "other", child("b", "a", "other"), child("c", "b"), child("d", "c"))
     rqd.store.delete("a", delete_dependents=True)

@@ -166,6 +166,8 @@ function Dependents.concern(id, status, now)
     status, Dependents.counts_as_finished = 'finished', false
   end
   Dependents.move_aside(id, ':dependents:any', status, now)
+  -- Without a record of its failure nobody can requeue it.
+  if not FOR_GOOD[status] and redis.call('EXISTS', Ready.parent_key(id)) == 0 then status = 'gone' end
   if FOR_GOOD[status] then Dependents.move_aside(id, ':dependents', status, now) end
   Dependents.tell(now)
 end
