@@ -32,7 +32,9 @@ class Loop:
         signal.signal(signal.SIGABRT, _end_with_stack)
 
     def let_signals_come(self, signals: Iterable[signal.Signals]) -> None:
-        """Those too that were blocked while this program was executed: they have handlers now."""
+        """Those too that were held while this program was executed, or was started: they have
+        handlers now.
+        """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def hold_signals(self, signals: Iterable[signal.Signals]) -> None:

@@ -77,6 +77,8 @@ class Master:
         self._log = log
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
+        if before is None:
+            self._loop.let_signals_come(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._before = before
         self._instance = instance = (

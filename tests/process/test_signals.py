@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,37 @@ def states(there: Backend) -> tuple[Any, ...]:
     """As `rqd info` has them: the only master's, its workers'."""
     seen = look(there.views)
     return tuple(row["state"] for row in (*seen.masters, *seen.workers))
+
+
+# Stands before the real one, so that a start is at its imports for as long as a test wants.
+SLOW_CLICK = """
+import os, sys
+open(os.environ["GATE"]).read()
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["click"]
+import click
+"""
+
+
+@contextmanager
+def told_at_its_imports(
+    signum: int, url: str, folder: Path, gate: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon that has got a signal before it had handlers."""
+    (folder / "modules").mkdir()
+    (folder / "modules" / "click.py").write_text(SLOW_CLICK)
+    env = {**os.environ, "PYTHONPATH": str(folder / "modules"), "GATE": gate}
+    command = [sys.executable, "-m", "rqd", "start", "--url", url]
+    with (
+        (folder / "log").open("wb") as output,
+        subprocess.Popen(command, stderr=output, env=env) as daemon,
+    ):
+        try:
+            with open(gate, "w"):
+                daemon.send_signal(signum)
+            yield daemon
+        finally:
+            daemon.kill()
 
 
 def paused(daemon: Daemon, signum: int = signal.SIGUSR2) -> None:
@@ -203,3 +238,21 @@ def test_a_masters_signal_that_hits_a_zygote_which_boots_does_not_have_it_stand_
     (tmp_path / "wait").unlink()
 
     eventually(lambda: " reloaded " in daemon.log(), WAIT_S, daemon.log)
+
+
+def test_a_stop_that_comes_while_a_daemon_is_started_is_obeyed(
+    redis_url: str, tmp_path: Path, fifo: str
+) -> None:
+    with told_at_its_imports(signal.SIGTERM, redis_url, tmp_path, fifo) as daemon:
+        assert daemon.wait(WAIT_S) == 0
+    assert "master stopped" in (tmp_path / "log").read_text()
+
+
+def test_a_reload_that_comes_while_a_daemon_is_started_does_not_end_it(
+    redis_url: str, tmp_path: Path, fifo: str
+) -> None:
+    log = tmp_path / "log"
+    with told_at_its_imports(signal.SIGHUP, redis_url, tmp_path, fifo) as daemon:
+        eventually(lambda: "reloaded" in log.read_text(), WAIT_S, log.read_text)
+        daemon.terminate()
+        assert daemon.wait(WAIT_S) == 0

@@ -45,7 +45,7 @@ printf '/srv/site\n/srv/checkout\n' >"$(echo /opt/rqd/lib/python3*/site-packages
 cat >/opt/rqd/bin/rqd <<'END'
 #!/opt/rqd/bin/python
 import sys
-from rqd.cli import main
+from rqd.__main__ import main
 sys.exit(main())
 END
 chmod +x /opt/rqd/bin/rqd
