@@ -126,6 +126,7 @@ class Master:
                 self._autoreload.start(self._config)
                 if self._before is None:
                     self._children.start(time.monotonic())
+                self._timetable.prepare()  # while the zygote boots
                 self._work()
             finally:
                 self._upgrade.cancel()

@@ -8,14 +8,16 @@ others the entry has changed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rqd.daemon.config import Config
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_link import RedisLink
-from rqd.model.cron import CronEntry, run_id
 from rqd.model.errors import ConfigurationError, RqdError
-from rqd.model.schedule import Plan, Schedule
 from rqd.store.crons import Crons, DueEntry, Ticked
+
+if TYPE_CHECKING:
+    from rqd.model.cron import CronEntry
 
 _LOAD_PAUSE_S = 10.0
 
@@ -47,6 +49,11 @@ class Timetable:
             self._log.info("cron file loaded", **told)
             self._source = self._next_source
         return True
+
+    def prepare(self) -> None:
+        """Imports what a tick needs, which at the first one may be of an rqd installed since."""
+        import rqd.model.cron  # noqa: PLC0415 - late: a start waits for it, and not its zygote
+        import rqd.model.schedule  # noqa: F401, PLC0415 - as above
 
     def use(self, config: Config, now: float) -> None:
         """Another file's entries, or others of the same file: they are loaded as soon as can be,
@@ -111,6 +118,9 @@ class Timetable:
             self._refused = 0
 
     def _tick(self, entry: DueEntry, now_us: int, now: float) -> Ticked | None:
+        from rqd.model.cron import run_id  # noqa: PLC0415 - see `prepare`
+        from rqd.model.schedule import Plan, Schedule  # noqa: PLC0415 - see `prepare`
+
         wrong = ""
         try:
             plan = Schedule.parse(entry.schedule).plan(entry.due_us, now_us)
