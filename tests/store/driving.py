@@ -1,8 +1,11 @@
 """What the store's tests do in place of producers and masters: a store, driven by hand."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from rqd.model.records import Claim, JobRecord, NewJob, Template
 from rqd.model.terms import dump_terms
@@ -13,6 +16,7 @@ from rqd.store.views import Views
 
 LEASE_US = 15_000_000
 ROW_TTL_S = 15
+_ROUNDED_S = 0.002  # the server's clock goes by milliseconds
 _OWN = ("description", "meta", "signature", "meta_signature")
 
 
@@ -33,6 +37,7 @@ class Driver:
     views: Views = field(init=False)
 
     def __post_init__(self) -> None:
+        self._began = time.monotonic()
         self.store = Store(client_connection(self.url), self.namespace)
         self.views = Views(self.store)
         # Any: redis-py types each answer as bytes, text and a future at once.
@@ -156,6 +161,13 @@ class Driver:
         """Seconds left, -1 for ever, -2 without such a key."""
         ttl_ms = int(self.redis.pttl(key))
         return ttl_ms if ttl_ms < 0 else ttl_ms / 1000
+
+    def left_of(self, seconds: float) -> Any:
+        """What is left by now of so many seconds that began in the course of this test: to be equal
+        to, however slow the machine is.
+        """
+        passed_s = time.monotonic() - self._began
+        return pytest.approx(seconds - passed_s / 2, abs=passed_s / 2 + _ROUNDED_S)
 
     def counters(self, **values: int) -> None:
         """Sets the namespace's counters by hand, such as the time a script last saw."""
