@@ -23,7 +23,6 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
 )
-from rqd.store.connection import RedisError
 
 # sysexits.h
 EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE = 64, 65, 66, 69
@@ -117,11 +116,19 @@ def main() -> None:
         # The reader of our output has left, as head does; Python would complain at its own flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (RedisError, OSError) as error:
+    except _errors_from_outside() as error:
         _leave(f"{type(error).__name__}: {error}", EX_UNAVAILABLE)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _errors_from_outside() -> tuple[type[Exception], ...]:
+    """The host's and Redis', looked for only when something was raised: few commands need redis-py,
+    whose import takes longer than all the rest of them.
+    """
+    redis = sys.modules.get("redis")
+    return (OSError, redis.RedisError) if redis else (OSError,)
 
 
 def _leave(message: str, status: int) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 
 from rqd.daemon.host.leftovers import has_open
 from rqd.model.errors import ConfigurationError, MasterExistsError
-from rqd.store.connection import hide_password
 from rqd.store.embedded import state_home
+from rqd.store.urls import hide_password
 
 _MOST_SLOTS = 1000
 _TOKEN_CHARS = 32

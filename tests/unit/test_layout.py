@@ -332,6 +332,11 @@ def test_import_rqd_alone_loads_neither_redis_nor_logging() -> None:
     assert {module for module in loaded if module.startswith("rqd.")} == set()
 
 
+@pytest.mark.parametrize("module", ["cli.healthcheck", "cli.completion"])
+def test_what_is_asked_often_and_needs_no_redis_does_not_load_its_library(module: str) -> None:
+    assert "redis" not in loaded_by(f"rqd.{module}")
+
+
 def package_with(folder: Path, path: str, code: str) -> Path:
     """A package rqd of one module, to try a law on."""
     module = folder / "rqd" / path
