@@ -114,5 +114,7 @@ def _show(one: Told, took_s: float) -> None:
     elif one.answer is None:
         click.echo(f"{one.master}: {one.became}")
     else:
-        click.echo(f"{one.master}: {one.became}, the old code serves on:")
+        serves = one.answer["state"] != "starting"
+        so = "the old code serves on" if serves else "no job starts"
+        click.echo(f"{one.master}: {one.became}, {so}:")
         click.echo(textwrap.indent(plain(one.answer["error"]).rstrip(), "    "))

@@ -241,6 +241,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     daemon.titled(f"rqd: master [default] starting: {why}")
     eventually(lambda: f": no job starts: {why}\n" in rqd("info", url=redis_url).out, 10.0)
     assert why in rqd("upgrade", url=redis_url).out
+    assert f"refused, no job starts:\n    {why}\n" in rqd("reload", url=redis_url).out
 
     installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 3")
     assert job.wait(20).return_value() == "9.9.9"
