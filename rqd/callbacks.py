@@ -24,7 +24,7 @@ from rqd.job_id import new_job_id
 from rqd.model.call import encode_call
 from rqd.model.names import parse_duration_s
 from rqd.model.records import NewJob, Template
-from rqd.model.retry import Retry
+from rqd.model.retry import Retry, check_retry
 from rqd.model.terms import dump_terms, read_terms
 from rqd.results import Result, ResultType
 from rqd.signatures import signed
@@ -48,7 +48,7 @@ class Callback:
     """A function for `on_success`, `on_failure` or `on_stopped`, and how long it may run (RQ's).
 
     `timeout` in seconds or as "1m", None for a minute; `retry` as for a job. Raises
-    InvalidCallError if another process could not find the function.
+    InvalidCallError if another process could not find the function, ConfigurationError.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Callback:
         seconds = parse_duration_s(timeout, "a callback's timeout")
         if seconds == 0:
             raise ConfigurationError("a callback's timeout 0 would end it at once: write seconds")
+        check_retry(retry, "a callback's")
         # Here and not at the end of a job, where nobody would hear of it.
         self.name, _ = encode_call(func, (), {}, limit_bytes=_MOST_BYTES)
         self.func = func

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.retry import Retry
+from rqd.model.retry import Retry, check_retry
 
 if TYPE_CHECKING:
     from rqd.job import Job
@@ -48,6 +48,7 @@ class Webhook:
             raise ConfigurationError(f"Webhook method {method!r}: write {' or '.join(_METHODS)}")
         if not isinstance(timeout, int | float) or not 0 < timeout < 86400:
             raise ConfigurationError(f"Webhook timeout {timeout!r}: write seconds")
+        check_retry(retry, "Webhook")
         self.url = url
         self.job_status = job_status
         self.method = method

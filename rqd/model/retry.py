@@ -92,6 +92,12 @@ class Retry:
         return f"Retry(max={self.max}, interval={self.intervals}{more})"
 
 
+def check_retry(retry: object, what: str) -> None:
+    """Raises ConfigurationError for what is neither a Retry nor None."""
+    if not isinstance(retry, Retry | None):
+        raise ConfigurationError(f"{what} retry={retry!r}: write retry=Retry(max=3)")
+
+
 @dataclass(frozen=True, slots=True)
 class RetryRules:
     """What a Retry says besides how often and after how long; most say nothing."""

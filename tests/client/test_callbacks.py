@@ -34,6 +34,7 @@ from tests.client.performing import claim, perform, perform_one, settle
 from tests.servers import RedisServer
 
 KEY = "a-key-of-enough-characters"
+THRICE: Any = 3  # where a Retry is wanted
 EVERY = ("on_success", "on_failure", "on_stopped")
 MANY = {"failure_ttl": [], **{f"field {n}": "x" for n in range(9000)}}
 heard: list[tuple[Any, ...]] = []
@@ -315,6 +316,7 @@ def test_every_way_to_enqueue_takes_callbacks(backend: Backend) -> None:
         (lambda: Callback(lambda *_: None), InvalidCallError, "a lambda has no name"),
         (lambda: Callback(hear, timeout=0), ConfigurationError, "timeout 0"),
         (lambda: Callback(3), InvalidCallError, "not callable"),
+        (lambda: Callback(hear, retry=THRICE), ConfigurationError, r"write retry=Retry\("),
         (lambda: Queue.prepare_data(hear, webhooks=["http://a"]), InvalidCallError, "Webhook"),
         (lambda: Webhook("file:///etc/passwd", "finished"), ConfigurationError, "http://"),
         (lambda: Webhook("http://me:secret@a/", "failed"), ConfigurationError, "headers="),
@@ -324,6 +326,7 @@ def test_every_way_to_enqueue_takes_callbacks(backend: Backend) -> None:
         (lambda: Webhook("http://a", "failed", method="PUT"), ConfigurationError, "GET or POST"),
         (lambda: Webhook("http://a", "failed", headers={"a": "b\nc"}), ConfigurationError, "dict"),
         (lambda: Webhook("http://a", "failed", timeout=0), ConfigurationError, "seconds"),
+        (lambda: Webhook("http://a", "failed", retry=THRICE), ConfigurationError, "Retry"),
     ],
 )
 def test_what_can_not_be_called_is_refused_at_once(make: Any, error: Any, told: str) -> None:
