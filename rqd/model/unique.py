@@ -49,5 +49,10 @@ class Unique:
 
 def may_be_left_out(terms: str) -> bool:
     """True if another job may be returned in place of the one with these terms."""
+    return conflict_of(terms) == "existing"
+
+
+def conflict_of(terms: str) -> str | None:
+    """What the terms of a job say of another one with its key; None if it has no key."""
     told = read_terms(terms).get("unique")
-    return isinstance(told, dict) and told.get("on_conflict") == "existing"
+    return told.get("on_conflict") if isinstance(told, dict) else None

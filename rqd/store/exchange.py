@@ -12,6 +12,7 @@ from typing import Any
 from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 from rqd.model.terms import read_tally
+from rqd.model.unique import conflict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +194,8 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
             )
         case b"conflict":
             holder, key = map(read_text, more)
-            raise DuplicateJobError(
-                f"job {holder} has the unique key {key!r}: wait for its end, or use"
-                " Unique(.., on_conflict=..)",
-                holder,
-            )
+            refused = next(job for job in jobs if job.id == told.decode())
+            raise DuplicateJobError(_conflict(holder, key, refused), holder)
         case b"parent left out":
             parent, holder, key = map(read_text, more)
             raise DuplicateJobError(
@@ -214,12 +212,31 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
         case b"circle":
             raise InvalidJobOperation(_circle(told.decode(), read_text(more[0])))
         case b"orphan":
-            raise NoSuchJobError(
-                f"job {told.decode()!r} depends on {read_text(more[0])!r}, and there is no such"
-                " job: it was deleted, its time to live is over, or it stands later in the same"
-                " batch"
-            )
+            raise NoSuchJobError(_orphan(told.decode(), read_text(more[0])))
     raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+
+
+def _conflict(holder: str, key: str, new: NewJob) -> str:
+    has_it = f"job {holder} has the unique key {key!r}"
+    if conflict_of(new.template.terms) == "replace":
+        return (
+            f"{has_it} and can't be replaced: it runs, has ended, or is of the same batch; wait"
+            " until the key is free"
+        )
+    return f"{has_it}: wait until that is free, or use Unique(.., on_conflict=..)"
+
+
+def _orphan(job_id: str, parent: str) -> str:
+    _, _, group = parent.partition("group:")
+    if group:
+        return (
+            f"job {job_id!r} waits for group {group!r}, which has no jobs: put them in before it,"
+            " or their times to live are over"
+        )
+    return (
+        f"job {job_id!r} depends on {parent!r}, and there is no such job: it was deleted, its time"
+        " to live is over, or it stands later in the same batch"
+    )
 
 
 def _circle(job_id: str, awaited: str) -> str:

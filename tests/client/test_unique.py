@@ -26,6 +26,18 @@ def test_a_key_is_refused_until_its_job_has_ended(backend: Backend) -> None:
     assert queue.enqueue(work.multiply, 3, unique="report-42").get_status() == "queued"
 
 
+def test_who_can_not_replace_is_told_why(backend: Backend) -> None:
+    hour = Unique("k", until="1h")
+    first = Queue().enqueue(work.multiply, 2, unique=hour)
+    perform(backend)
+
+    with pytest.raises(DuplicateJobError, match="wait until that is free, or use Unique"):
+        Queue().enqueue(work.multiply, 2, unique="k")
+    with pytest.raises(DuplicateJobError, match="can't be replaced: it runs, has ended") as error:
+        Queue().enqueue(work.multiply, 3, unique=Unique("k", on_conflict="replace"))
+    assert error.value.job_id == first.id
+
+
 def test_the_existing_job_comes_back_as_it_stands(backend: Backend) -> None:
     once = Unique("k", on_conflict="existing")
     datas = [Queue.prepare_data(work.multiply, [number], unique=once) for number in (2, 3)]
