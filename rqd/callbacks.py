@@ -22,6 +22,7 @@ from rqd.exceptions import (
 from rqd.job import Job
 from rqd.job_id import new_job_id
 from rqd.model.call import encode_call
+from rqd.model.current import current
 from rqd.model.names import parse_duration_s
 from rqd.model.records import NewJob, Template
 from rqd.model.retry import Retry, check_retry
@@ -139,7 +140,7 @@ def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
     common = job, backend.store.redis
     if told.get("webhook"):
         return common
-    result = next((one for one in job.results() if one.type is _TYPE[told["on"]]), None)
+    result = _end_of(job, _TYPE[told["on"]], backend)
     match told["on"]:
         case "finished":
             return *common, result.return_value if result is not None else None
@@ -147,6 +148,17 @@ def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
             error = failure_of(job, result)
             return *common, type(error), error, None
     return common
+
+
+def _end_of(job: Job[Any], kind: ResultType, backend: Backend) -> Result | None:
+    """The end that made the callback which runs here; None if nothing is known of it any more."""
+    ends = [one for one in job.results() if one.type is kind]
+    own = backend.views.job(current.id) if len(ends) > 1 and current.id else None
+    if own is None or own.created_us is None:
+        return ends[0] if ends else None
+    # Repeated or requeued, the job may have ended again since: a callback is as old as its end.
+    made_us = own.created_us
+    return next((one for one in ends if one.record.created_us <= made_us), None)
 
 
 def failure_of(job: Job[Any], result: Result | None) -> BaseException:

@@ -195,6 +195,28 @@ def test_every_run_of_a_repeated_job_is_a_success(backend: Backend) -> None:
     assert Job.fetch(job.callback_ids[-1]).is_finished
 
 
+def test_a_callback_that_comes_late_is_told_of_the_end_that_made_it(backend: Backend) -> None:
+    job = Queue().enqueue(work.multiply, 3, 4, on_success=hear, on_failure=hear)
+    late: list[Claim] = []
+    for number in range(3):
+        *made, held = claim(backend, count=9)
+        late += made
+        settle(backend, held, "repeat", result=pickle.dumps(number))
+    for text in ("first", "second"):
+        *made, held = claim(backend, count=9)
+        late += made
+        settle(backend, held, "fail", exc_type="builtins.ValueError", exc_message=text)
+        job.requeue()
+    *made, held = claim(backend, count=9)
+
+    for callback in (*late, *made):
+        perform_one(backend, callback)
+
+    assert held.id == job.id
+    assert [told[2] for told in heard[:3]] == [0, 1, 2]
+    assert [str(told[3]) for told in heard[3:]] == ["first", "second"]
+
+
 def test_a_callback_finds_a_job_whose_record_would_be_gone(backend: Backend) -> None:
     job = Queue().enqueue(work.echo, "x" * 70_000, result_ttl=0, on_success=hear)
     other = Queue().enqueue(work.multiply, 1, result_ttl=0, on_failure=hear)
