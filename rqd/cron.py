@@ -272,7 +272,7 @@ def _entry_of_table(name: str, table: Any, backend: Backend) -> CronEntry:
     told = {_IN_FILES[key]: value for key, value in table.items()}
     if "func" not in told:
         raise ConfigurationError("write func = 'module.function'")
-    if isinstance(told.get("retry"), dict):
+    if "retry" in told:
         told["retry"] = _retry(told["retry"])
     schedule = Schedule.of(
         told.pop("cron", None),
@@ -319,7 +319,9 @@ def _entry(
     return CronEntry(called, schedule, signed(new, backend))
 
 
-def _retry(told: dict[str, Any]) -> Retry:
+def _retry(told: Any) -> Retry:
+    if not isinstance(told, dict):
+        raise ConfigurationError(f"retry = {told!r}: write retry = {{max = 3}}")
     try:
         return Retry(**told)
     except TypeError as error:

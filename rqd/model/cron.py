@@ -20,7 +20,7 @@ def check_cron_name(name: str) -> str:
     """Returns the name of an entry; raises ConfigurationError if it can't be one."""
     if not isinstance(name, str) or not _NAME.match(name):
         raise ConfigurationError(
-            f"cron name {name!r} may have letters, digits, '_' and '-' only, 128 at most"
+            f"entry name {name!r} may have letters, digits, '_' and '-' only, 128 at most"
         )
     return name
 

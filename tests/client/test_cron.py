@@ -197,11 +197,12 @@ def test_a_file_is_loaded_as_a_whole_and_again(backend: Backend, tmp_path: Path)
         ("[a]\nfunc = 'm.f'\ninterval = 5\nmissed = 'x'", "missed 'x': write skip, once, all"),
         ("[a]\nfunc = 'm.f'\ninterval = 5\nargs = 'x'", "args = 'x', kwargs = {}: write a list"),
         ("[a]\nfunc = 'm.f'\ninterval = 5\nretry = {most = 1}", "retry: "),
+        ("[a]\nfunc = 'm.f'\ninterval = 5\nretry = 3", r"retry = 3: write retry = \{max = 3\}"),
         ("[a]\nfunc = 'f'\ninterval = 5", "'f' is no dotted name"),
         ("[a]\nfunc = 'm.f'\ninterval = 5\nkwargs = 5", "kwargs = 5: write a list and a table"),
         ("[a]\nfunc = 'm.f'\ncron = 5", "cron 5: write"),
         ("[a]\nfunc = 'm.f'\ncron = '@daily'\ntimezone = 5", "timezone 5 "),
-        ("['a.b']\nfunc = 'm.f'\ninterval = 5", "cron name 'a.b' may have"),
+        ("['a.b']\nfunc = 'm.f'\ninterval = 5", "entry name 'a.b' may have"),
     ],
 )
 def test_a_files_mistakes_are_told_by_entry_and_nothing_is_written(
@@ -223,7 +224,7 @@ def test_a_files_mistakes_are_told_by_entry_and_nothing_is_written(
         ({}, ConfigurationError, "needs cron= or interval="),
         ({"cron": "@daily", "interval": 5}, ConfigurationError, "one of them"),
         ({"interval": 60, "at_front": True}, ConfigurationError, "has no at_front="),
-        ({"interval": 60, "name": "a b"}, ConfigurationError, "cron name 'a b'"),
+        ({"interval": 60, "name": "a b"}, ConfigurationError, "entry name 'a b'"),
         ({"interval": 60, "colour": 1}, ConfigurationError, "has no colour="),
         ({"interval": 60, "args": ("x" * 70_000,)}, InvalidCallError, "the limit is 65,536"),
         ({"interval": 60, "queue_name": "a b"}, ConfigurationError, "queue name 'a b'"),
