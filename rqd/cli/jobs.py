@@ -94,9 +94,11 @@ def _look(
             total += views.index_count(name, state)
             ids += views.index_ids(name, state, 0, limit - 1, desc=state in _ENDED)
     found = [record for record in views.jobs(ids) if record is not None]
+    gone = len(ids) - len(found)
     if state != "queued":  # whose places are the order, a queue after the other
         found.sort(key=lambda one: _instant_us(one, state) or 0, reverse=state in _ENDED)
-    return total, found[:limit]
+    # Those that were gone count in their queue until a daemon comes upon them.
+    return total - gone, found[:limit]
 
 
 def _instant_us(record: JobRecord, state: str) -> int | None:

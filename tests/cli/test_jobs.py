@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from rqd import Job, Queue
 from rqd.connection import backend_for
 from tests.cli.running import rqd
+from tests.client import work
 from tests.client.performing import claim, settle
+from tests.waiting import eventually
 
 EX_USAGE = 64
 
@@ -65,6 +68,13 @@ def test_the_table_says_when_and_how_many_more_there_are(redis_url: str) -> None
     assert more == "  and 1 more: --limit"
     assert " in 59:" in rqd("jobs", "scheduled", url=redis_url).out
     assert rqd("jobs", "deferred", url=redis_url).out == "Deferred jobs\n  none\n"
+
+
+def test_one_whose_wait_was_too_long_is_not_said_to_be_one_more(redis_url: str) -> None:
+    job = Queue("late", redis_url).enqueue(work.echo, ttl=0.001)
+    eventually(lambda: not Job.exists(job.id, redis_url))
+
+    assert rqd("jobs", "queued", "-q", "late", url=redis_url).out == "Queued jobs\n  none\n"
 
 
 def test_a_state_or_queue_that_there_is_not_is_said(redis_url: str) -> None:
