@@ -377,3 +377,53 @@ def test_what_the_system_does_not_take_for_now_is_sent_later() -> None:
         process.flush()
         assert len(process._outbox) == left
     assert sent == [b"one", b"two"]
+
+
+def test_why_none_serves_is_what_became_of_the_latest_one(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.note_lost(made[0], 9, 10.0)
+    assert zygotes.why_none == "the zygote died (status 9)"
+    zygotes.boot(11.0)
+    zygotes.note_boot_failed(made[1], "Traceback\nImportError: no shop")
+    zygotes.note_lost(made[1], 256, 12.0)
+    assert zygotes.why_none == "ImportError: no shop"
+
+    zygotes.boot(13.0)
+    assert zygotes.why_none == "ImportError: no shop"  # until more is known
+    zygotes.note_lost(made[2], 9, 14.0)
+    assert zygotes.why_none == "the zygote died (status 9)"
+
+    zygotes.boot(15.0)
+    zygotes.end_overdue(75.0)
+    zygotes.note_lost(made[3], 9, 75.1)
+    assert zygotes.why_none == "it was not ready after 60 s"
+
+    zygotes.boot(76.0)
+    zygotes.follow("r1", 77.0)  # ends the one that boots, for newer code
+    zygotes.note_lost(made[4], 9, 77.1)
+    assert zygotes.why_none == "it was not ready after 60 s"
+
+
+def test_why_none_serves_is_for_all_to_see_and_shows_no_password(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    zygotes.note_lost(made[0], 9, 10.0)
+    zygotes.boot(11.0)
+    zygotes.note_boot_failed(made[1], "Traceback\nValueError: postgres://shop:secret@db/shop")
+    assert zygotes.why_none == "ValueError: postgres://shop:***@db/shop"
+
+
+def test_a_zygote_that_is_lost_after_one_that_could_not_import_is_told_of(
+    zygotes: Zygotes, made: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    log = SimpleNamespace(error=lambda message, **_: told.append(message))
+    monkeypatch.setattr(zygotes, "_log", log)
+    zygotes.note_lost(made[0], 9, 10.0)
+    zygotes.boot(11.0)
+    zygotes.note_boot_failed(made[1], "Traceback\nImportError: no shop")
+    zygotes.note_lost(made[1], 256, 12.0)
+    zygotes.boot(13.0)
+    zygotes.note_lost(made[2], 9, 14.0)
+    assert told == ["zygote lost", "the application can't be imported", "zygote lost"]

@@ -23,6 +23,7 @@ from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
 from rqd.daemon.processes.zygote_reloads import Reload, Reloads
 from rqd.daemon.zygote import frames
+from rqd.store.urls import hide_passwords
 
 _SWEEP_LIMIT_S = 5.0
 # Where one that stands still could not be replaced, it is tried again in a minute.
@@ -60,6 +61,7 @@ class Zygotes:
         self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
         self.why_none = ""  # serves, in a line, once one was lost or refused
+        self._told_of = 0  # the pid of the zygote that it is told of
         self.boot_error = ""
         self.reloads = Reloads()
 
@@ -106,7 +108,7 @@ class Zygotes:
         try:
             self.serving = self._start(now)
         except _NOT_STARTED as error:
-            self.why_none = f"the zygote can't be started: {error}"[:_MOST_CHARS]
+            self._tell_why(f"the zygote can't be started: {error}")
             self._log.error("can't start the zygote", error=error)
             self._boots.plan_next(now)
         return self.serving
@@ -179,6 +181,7 @@ class Zygotes:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
+                self._tell_why(f"it was not ready after {took_s:.0f} s", pid)
                 self.reloads.refuse(f"it was not ready after {took_s:.0f} s")
                 self.serving.end()
 
@@ -231,7 +234,8 @@ class Zygotes:
         if zygote is self.following:
             self._refuse(traceback)
             return
-        self.boot_error, self.why_none = traceback, _last_line(traceback)[:_MOST_CHARS]
+        self.boot_error = traceback
+        self._tell_why(traceback, zygote.pid)
         self.reloads.refuse(traceback)
         self._log.error("the application can't be imported", traceback=traceback)
 
@@ -244,11 +248,12 @@ class Zygotes:
         if zygote is self.serving:
             if was_booting:
                 self.reloads.refuse(f"it died while it booted (status {status})")
-            if not self.why_none:
-                self.why_none = f"the zygote died (status {status})"
+            is_told = zygote.pid == self._told_of
+            if not is_told and (was_booting or self.is_ready):
+                self._tell_why(f"the zygote died (status {status})", zygote.pid)
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
-            if not self.boot_error:
+            if not is_told or not self.boot_error:
                 self._log.error(
                     "zygote lost", pid=zygote.pid, status=status, restart_in_s=round(pause_s, 1)
                 )
@@ -304,7 +309,7 @@ class Zygotes:
         if zygote is self.following and (self.reloads.is_under_way or not is_understood):
             self._refuse(why)
         elif not is_understood:
-            self.why_none = why
+            self._tell_why(why, zygote.pid)
             self.reloads.refuse(why)
             self._log.error(
                 "zygote is of an rqd that its master can't work with: restart the daemon",
@@ -322,6 +327,10 @@ class Zygotes:
             )
             return True
         return False
+
+    def _tell_why(self, error: str, pid: int = 0) -> None:
+        """None serves for this reason, which all see who see a process's title."""
+        self.why_none, self._told_of = hide_passwords(_last_line(error))[:_MOST_CHARS], pid
 
     def _follow(self, now: float) -> None:
         try:
