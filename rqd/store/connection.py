@@ -24,7 +24,7 @@ from rqd.store.refusals import is_foreign_key as is_foreign_key
 from rqd.store.refusals import is_full as is_full
 from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
-from rqd.store.urls import DEFAULT_URL, Target, read_url
+from rqd.store.urls import DEFAULT_URL, Target, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
 
 # The names by which the layers above know redis-py's client and errors: only store imports redis.
@@ -167,7 +167,7 @@ def _read(url: str) -> Target:
     except ConfigurationError:
         raise
     except ValueError as error:
-        raise ConfigurationError(f"URL {hide_password(url)!r}: {error}") from error
+        raise unreadable(url, error) from error
 
 
 def _check_client(given: object) -> None:
@@ -210,7 +210,6 @@ def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
 
 
 def _pool_of_url(target: Target) -> redis.ConnectionPool:
-    shown = hide_password(target.plain)
     try:
         # As `from_url`, by which a `protocol` in the URL would be stronger than ours.
         pool = redis.ConnectionPool(**{**redis.connection.parse_url(target.plain), "protocol": 2})
@@ -218,7 +217,7 @@ def _pool_of_url(target: Target) -> redis.ConnectionPool:
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
     except (ValueError, TypeError, redis.RedisError) as error:
         told = str(error).rpartition("__init__() ")[2]
-        raise ConfigurationError(f"URL {shown!r}: {told}") from error
+        raise unreadable(target.plain, told) from error
     return pool
 
 

@@ -21,6 +21,10 @@ _PASSWORD_BEFORE_AT = re.compile(r"\A([^:/?#]*://[^:/?#@]*:).*@", re.DOTALL)
 # A URL in a text: what stands around it is not part of it.
 _URL_IN_TEXT = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _END_OF_HOSTS = re.compile(r"[/?#]")
+_ENCODE = (
+    "write %2F, %3F, %23, %5B and %5D for each /, ?, #, [ and ] of its password, and %40 for an @"
+    " behind its hosts"
+)
 _PORT = {"sentinel": 26379, "cluster": 6379}
 # Files that redis-py reads at each connect; looked for at once, so that a typing error is told.
 _FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
@@ -86,7 +90,7 @@ def _read_topology(url: str, parts: SplitResult, kind: str, query: dict[str, str
     service, sentinel_settings = "", {}
     if kind == "sentinel":
         if not path or "/" in path:
-            raise _unreadable(url, f"name the service: redis+sentinel://{hosts}/SERVICE")
+            raise unreadable(url, f"name the service: redis+sentinel://{hosts}/SERVICE")
         service, path = path, ""
         sentinel_settings = {
             name.removeprefix("sentinel_"): query.pop(name)
@@ -94,7 +98,7 @@ def _read_topology(url: str, parts: SplitResult, kind: str, query: dict[str, str
             if name in query
         }
     elif path not in ("", "0") or query.get("db", "0") != "0":
-        raise _unreadable(url, "a cluster has one database, 0")
+        raise unreadable(url, "a cluster has one database, 0")
     scheme = parts.scheme.partition("+")[0]
     host, port = addresses[0]
     shown = f"[{host}]" if ":" in host else host
@@ -111,7 +115,7 @@ def hide_password(url: str) -> str:
             hidden = _PASSWORD_IN_QUERY.sub(r"\1***", parts.query)
             if hidden != parts.query:
                 return hide_password(urlunsplit(parts._replace(query=hidden)))
-        if parts.password is None or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        if parts.password is None or _has_late_at(parts):
             return _PASSWORD_BEFORE_AT.sub(r"\1***@", url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
@@ -126,11 +130,20 @@ def hide_passwords(text: str) -> str:
     return _URL_IN_TEXT.sub(lambda url: hide_password(url[0]), text)
 
 
+def unreadable(url: str, why: object) -> ConfigurationError:
+    """What is wrong with a URL; `why` may quote what is part of a password that is not encoded."""
+    try:
+        may_be_quoted = not _has_late_at(_split(url))
+    except ValueError:
+        may_be_quoted = False
+    return ConfigurationError(f"URL {hide_password(url)!r}: {why if may_be_quoted else _ENCODE}")
+
+
 def _read_query(url: str, text: str) -> dict[str, str]:
     query = dict(parse_qsl(text))
     for name in _FILES:
         if name in query and not os.path.exists(query[name]):
-            raise _unreadable(url, f"{name}: there is no {query[name]}")
+            raise unreadable(url, f"{name}: there is no {query[name]}")
     return query
 
 
@@ -141,7 +154,7 @@ def _read_address(url: str, text: str, port: int) -> Address:
             return parts.hostname, parts.port or port
     except ValueError:
         pass
-    raise _unreadable(url, f"{text!r} is no host:port")
+    raise unreadable(url, f"{text!r} is no host:port")
 
 
 def _no_url(url: str) -> ConfigurationError:
@@ -152,5 +165,6 @@ def _no_url(url: str) -> ConfigurationError:
     )
 
 
-def _unreadable(url: str, why: str) -> ConfigurationError:
-    return ConfigurationError(f"URL {hide_password(url)!r}: {why}")
+def _has_late_at(parts: SplitResult) -> bool:
+    """True for an @ behind the hosts: most often a password ends there that is not encoded."""
+    return "@" in f"{parts.path}{parts.query}{parts.fragment}"

@@ -63,9 +63,20 @@ def test_a_url_that_cannot_be_read_is_refused_in_one_line(url: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_refused_url_is_shown_without_its_password() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:secret@h",
+        "redis+sentinel://u:secret/word@h/jobs",
+        "redis+sentinel://u:se@secret/@h/jobs",
+        "redis+cluster://u:secret#word@h",
+        "redis+cluster://u:[secret@[::1]:7",
+        "redis://:s@?secret@h=1",
+    ],
+)
+def test_a_refused_url_is_shown_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        client_connection("http://user:secret@h")
+        client_connection(url)
 
     assert "secret" not in str(caught.value)
 
