@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rqd.daemon.instance import MasterHere, lock_folder, masters_here
+from rqd.daemon.instance import MasterHere, lock_folder, lock_folder_variable, masters_here
 from rqd.model.errors import RqdError
 
 # A master tells its state every 5 s.
@@ -26,8 +26,8 @@ def command(name: str | None, ready: bool) -> None:
     if not masters:
         raise RqdError(
             f"no master {f'named {name!r} ' if name else ''}runs on this host as this user, by the"
-            f" locks in {lock_folder()}: XDG_STATE_HOME names their folder, which a daemon has to"
-            " write to"
+            f" locks in {lock_folder()}: {lock_folder_variable()} names their folder, which a"
+            " daemon has to write to"
         )
     for master in masters:
         _check(master, ready)

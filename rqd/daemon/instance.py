@@ -142,7 +142,7 @@ class Instance:
         except ConfigurationError as error:
             self.trouble = str(error)
         except OSError as error:
-            self.trouble = f"{error}: set XDG_STATE_HOME to another folder"
+            self.trouble = f"{error}: set {lock_folder_variable()} to another folder"
         return True
 
     def _holder(self) -> str:
@@ -172,9 +172,7 @@ def lock_folder() -> Path:
 
     Raises ConfigurationError where there is no home for it.
     """
-    # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if os.path.isabs(given):
+    if given := _state_directory():
         return Path(given) / "masters"
     try:
         return state_home() / "rqd" / "masters"
@@ -182,6 +180,11 @@ def lock_folder() -> Path:
         raise ConfigurationError(
             "there is no home for the locks of masters: set XDG_STATE_HOME"
         ) from None
+
+
+def lock_folder_variable() -> str:
+    """The name of the variable that says where `lock_folder` is."""
+    return "STATE_DIRECTORY" if _state_directory() else "XDG_STATE_HOME"
 
 
 def masters_here() -> Iterator[MasterHere]:
@@ -198,6 +201,12 @@ def masters_here() -> Iterator[MasterHere]:
         # Not by trying the lock: a master that starts in this moment would find it taken.
         if pid.isdecimal() and has_open(pid, str(path)):
             yield MasterHere(name, pid, state, age_s)
+
+
+def _state_directory() -> str:
+    # systemd names the unit's own folder, which outlives the service, for StateDirectory=.
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return given if os.path.isabs(given) else ""
 
 
 def _kind(url: str, namespace: str) -> str:

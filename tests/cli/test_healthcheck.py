@@ -24,6 +24,8 @@ def test_it_tells_a_master_that_lives_from_one_that_hangs_and_one_that_is_gone(
     # A daemon that could not write there has no lock.
     assert str(tmp_path / "state" / "rqd" / "masters") in told
     assert told.endswith(": XDG_STATE_HOME names their folder, which a daemon has to write to\n")
+    under_systemd = rqd("healthcheck", env={"STATE_DIRECTORY": str(tmp_path)}).err
+    assert f"{tmp_path}/masters: STATE_DIRECTORY names their folder" in under_systemd
     with running_server(default_binary()) as server:
         serves(server, tmp_path)
 

@@ -18,7 +18,7 @@ from rqd.daemon.host.cgroups import (
 )
 from rqd.daemon.host.kernel import check_kernel
 from rqd.daemon.host.oom import OomCounter
-from rqd.daemon.instance import lock_folder
+from rqd.daemon.instance import lock_folder, lock_folder_variable
 from rqd.model.errors import ConfigurationError
 from rqd.model.finding import Finding, Verdict, judged
 from rqd.model.words import counted
@@ -63,7 +63,7 @@ def _judge_locks() -> Finding:
         return Finding(what, Verdict.WARNING, seen, advice + instead)
     # Not by `Path.exists`, which raises for what lies in a folder that is closed to this user.
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    advice += "make it writable, or set XDG_STATE_HOME"
+    advice += f"make it writable, or set {lock_folder_variable()}"
     return judged(what, str(folder), fine=os.access(nearest, os.W_OK), advice=advice)
 
 
