@@ -212,9 +212,13 @@ class Master:
         try:
             config, for_a_start = renewed(self._config, self._reread())
             make_room(config.workers, config.max_files)
-        # What only a new setting needs is imported by now, and may be of an rqd installed since.
-        except (ConfigurationError, ImportError) as error:
+        except ConfigurationError as error:
             self._children.refuse_reload(request, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - see below
+            # What only a new setting needs is first imported here, and may be of an rqd installed
+            # since: where the two do not agree they raise anything.
+            self._children.refuse_reload(request, f"{type(error).__name__}: {error}")
             return
         if for_a_start:
             self._log.warning("these settings need a restart", settings=for_a_start)

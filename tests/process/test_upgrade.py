@@ -198,10 +198,28 @@ def test_a_master_needs_nothing_of_its_package_once_it_has_begun(
     (installed.folder / "crons.toml").write_text("")
     (installed.folder / "rqd.toml").write_text('cron = "crons.toml"\n')
     daemon.signal(signal.SIGHUP)
-    why = "reload refused, the old code serves on error='another rqd'"
+    why = "reload refused, the old code serves on error='ImportError: another rqd'"
     eventually(lambda: why in daemon.log(), message=daemon.log)
     assert daemon.stop() == 0
     assert there.views.masters() == []
+
+
+def test_a_reload_that_needs_a_module_of_another_version_for_the_first_time_is_refused(
+    start_daemon: StartDaemon, installed: Installed
+) -> None:
+    daemon = start(start_daemon, installed)
+    # What two versions do not agree on shows as any error.
+    path = installed.package / "cron.py"
+    path.unlink()
+    path.write_text("import rqd.connection\nrqd.connection.of_the_next_version()\n")
+    (installed.folder / "crons.toml").write_text("")
+    (installed.folder / "rqd.toml").write_text('cron = "crons.toml"\n')
+
+    daemon.signal(signal.SIGHUP)
+
+    eventually(lambda: "reload refused" in daemon.log(), message=daemon.log)
+    assert "of_the_next_version" in daemon.log()
+    assert daemon.stop() == 0
 
 
 def test_a_zygote_lost_after_an_installation_is_followed_by_one_of_the_new_version_aloud(
