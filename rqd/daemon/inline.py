@@ -141,7 +141,16 @@ class InlineMaster:
 
     def beat(self, claim: Claim) -> None:
         """Says that the job still runs."""
-        running, rows = ((claim.id, claim.token, ""),), {_NUMBER: {"state": "busy"}}
+        running = ((claim.id, claim.token, ""),)
+        # All that the claim wrote: the row may have expired, as in an outage.
+        row: dict[str, str | int | float] = {
+            "state": "busy",
+            "job": claim.id,
+            "func_name": claim.func_name,
+            "queue": claim.queue,
+            "pid": os.getpid(),
+        }
+        rows = {_NUMBER: row}
         beat = Beat(
             self.name, self._boot, LEASE_US, ROW_TTL_S, "", running, self._row("busy"), rows
         )

@@ -187,6 +187,19 @@ def test_jobs_of_several_threads_keep_their_leases(
     assert [(job.result, job.attempt, job.losses) for job in jobs] == [(True, 1, 0)] * 2
 
 
+def test_a_row_that_had_expired_says_again_which_job_runs_since_when(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "_BEAT_S", 0.02)
+
+    rows: Any = Queue(is_async=False).enqueue(work.row_that_expired).result
+
+    before, after = rows
+    assert before[b"job"]
+    del after[b"heartbeat"]
+    assert after == before
+
+
 def test_an_exception_of_a_name_like_that_of_ctrl_c_is_the_jobs_alone(backend: Backend) -> None:
     job = Queue(is_async=False).enqueue(work.cut_short)
 

@@ -111,6 +111,18 @@ def seen_beside_others() -> Any:
     return found
 
 
+def row_that_expired() -> list[dict[bytes, bytes]]:
+    """Its worker's row as it was, and as the next heartbeat writes it anew."""
+    found = get_current_job()
+    assert found is not None
+    redis: Any = found.connection.redis
+    row = f"{{rqd}}:worker:{found.worker_name}"
+    before = redis.hgetall(row)
+    redis.delete(row)
+    eventually(lambda: redis.exists(row) == 1)
+    return [before, redis.hgetall(row)]
+
+
 def wait_till_renewed() -> bool:
     """Waits until its lease lasts longer than it did, twice."""
     found = get_current_job()
