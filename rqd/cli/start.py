@@ -193,8 +193,10 @@ def command(**settings: Any) -> int:
 def _end_trial(config: Config) -> int:
     """All that a master needs could be imported and read; raises where its log can't be opened."""
     import rqd.daemon.zygote.boot  # noqa: F401, PLC0415 - only to see that it can be
+    from rqd.daemon.jobs.timetable import Timetable  # noqa: PLC0415 - as in `command`
     from rqd.daemon.log.log import open_log  # noqa: PLC0415 - as in `command`
 
+    Timetable.prepare()
     open_log(config.log)
     return 0
 

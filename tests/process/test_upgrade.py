@@ -149,6 +149,8 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
     for file, good, bad, why in (
         ("daemon/jobs/dispatch.py", "class Dispatch", "class class Dispatch", "SyntaxError"),
         ("daemon/zygote/child.py", "import sys", "import no_such_module", "no_such_module"),
+        # As where a version's own requirement was not installed with it.
+        ("model/schedule.py", "from cronsim import", "from no_such import", "no_such"),
         (
             "daemon/zygote/frames.py",
             "FORMAT = 3",

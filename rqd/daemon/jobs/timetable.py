@@ -50,7 +50,8 @@ class Timetable:
             self._source = self._next_source
         return True
 
-    def prepare(self) -> None:
+    @staticmethod
+    def prepare() -> None:
         """Imports what a tick needs, which at the first one may be of an rqd installed since."""
         import rqd.model.cron  # noqa: PLC0415 - late: a start waits for it, and not its zygote
         import rqd.model.schedule  # noqa: F401, PLC0415 - as above
