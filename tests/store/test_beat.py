@@ -226,6 +226,19 @@ def test_a_master_that_died_before_the_clock_went_back_is_not_seen_until_it_has_
     assert rqd.store.hello("dead", "another", 15, {}).owner is None
 
 
+def test_its_name_is_free_after_that_time_too_where_no_other_master_lives(rqd: Driver) -> None:
+    an_hour_ms = 3_600_000
+    rqd.store.hello("dead", "b", 15, {"workers": 1})
+    rqd.redis.zadd(rqd.keys.masters, {"dead": rqd.views.now_us() + an_hour_ms * 1000})
+    rqd.redis.pexpire(rqd.keys.master("dead"), an_hour_ms)
+
+    def is_had() -> bool:
+        return rqd.store.hello("dead", "another", 1, {}).owner is None
+
+    assert not is_had()  # it may live, until it is silent
+    eventually(is_had, 3)
+
+
 def test_after_a_leap_of_the_clock_the_commands_of_a_master_that_may_live_stay(
     rqd: Driver,
 ) -> None:

@@ -17,6 +17,7 @@ local refused = refusal({ row, 'hash', P .. 'masters', 'zset', P .. 'nonempty', 
 if refused then return refused end
 local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
 local now, reaped = now_us(), {}
+Reap.clamp_heartbeats(now, row_ttl_s) -- as no master may be there that beats
 if held[1] and held[1] == predecessor then
   reaped = Reap.of_master(master, now)
   -- A name's workers are a thousand at most.
