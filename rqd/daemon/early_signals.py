@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import signal
 
-# SIGQUIT is left, for who has to end a start that hangs.
-_HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# All that a master obeys and that would end or stop the process; but SIGQUIT, for who has to end a
+# start that hangs.
+_HELD = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 def hold_early_signals() -> None:

@@ -248,11 +248,15 @@ def test_a_stop_that_comes_while_a_daemon_is_started_is_obeyed(
     assert "master stopped" in (tmp_path / "log").read_text()
 
 
-def test_a_reload_that_comes_while_a_daemon_is_started_does_not_end_it(
-    redis_url: str, tmp_path: Path, fifo: str
+@pytest.mark.parametrize(
+    ("signum", "told"),
+    [(signal.SIGHUP, "reloaded"), (signal.SIGUSR2, "paused"), (signal.SIGTTIN, "workers resized")],
+)
+def test_what_else_comes_while_a_daemon_is_started_is_obeyed_and_does_not_end_it(
+    redis_url: str, tmp_path: Path, fifo: str, signum: int, told: str
 ) -> None:
     log = tmp_path / "log"
-    with told_at_its_imports(signal.SIGHUP, redis_url, tmp_path, fifo) as daemon:
-        eventually(lambda: "reloaded" in log.read_text(), WAIT_S, log.read_text)
+    with told_at_its_imports(signum, redis_url, tmp_path, fifo) as daemon:
+        eventually(lambda: told in log.read_text(), WAIT_S, log.read_text)
         daemon.terminate()
         assert daemon.wait(WAIT_S) == 0

@@ -53,7 +53,7 @@ class Timetable:
     @staticmethod
     def prepare() -> None:
         """Imports what a tick needs, which at the first one may be of an rqd installed since."""
-        import rqd.model.cron  # noqa: PLC0415 - late: a start waits for it, and not its zygote
+        import rqd.model.cron  # noqa: PLC0415 - late: the zygote's boot need not wait for it
         import rqd.model.schedule  # noqa: F401, PLC0415 - as above
 
     def use(self, config: Config, now: float) -> None:
