@@ -189,10 +189,12 @@ def _find() -> Path | None:
 
 
 def _read(path: Path, *, is_named: bool) -> Mapping[str, Any]:
+    written = b""
     try:
-        content = tomllib.loads(path.read_text())
+        written = path.read_bytes()
+        content = tomllib.loads(written.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        if path.name == "pyproject.toml" and not is_named:
+        if path.name == "pyproject.toml" and not is_named and b"tool.rqd" not in written:
             return {}  # some other tool's to complain about
         raise ConfigurationError(f"{path} is no TOML: {error}") from None
     except OSError as error:

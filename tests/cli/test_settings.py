@@ -41,6 +41,16 @@ def test_settings_may_stand_in_pyproject_toml(tmp_path: Path) -> None:
     assert config(tmp_path)["workers"] == (4, "default")
 
 
+def test_a_broken_pyproject_toml_is_refused_if_it_has_settings(tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[tool.rqd]\nrequire-signed = true\n<<<<<<< HEAD\n")
+    ran = rqd("config", folder=tmp_path)
+    assert ran.status == EX_USAGE
+    assert ran.err.startswith("rqd: pyproject.toml is no TOML: ")
+    file.write_text("[tool.other]\n<<<<<<< HEAD\n")
+    assert config(tmp_path)["workers"] == (4, "default")
+
+
 def test_every_command_takes_url_and_namespace_from_the_file(
     tmp_path: Path, redis_url: str
 ) -> None:
