@@ -99,10 +99,11 @@ def main() -> None:
     """Runs the command line and exits with a sysexits status; no traceback for a user's mistake."""
     # What is left at the end goes with the process: Python's last collections need not search it.
     atexit.register(gc.freeze)
+    _open_closed_outputs()
     status: object = 0
     try:
         status = cli.main(prog_name="rqd", standalone_mode=False)
-        print(end="", flush=True)  # which works without a standard output, too
+        sys.stdout.flush()
     except click.exceptions.Abort:
         _leave("interrupted", 130)
     except click.ClickException as error:
@@ -129,6 +130,15 @@ def _errors_from_outside() -> tuple[type[Exception], ...]:
     """
     redis = sys.modules.get("redis")
     return (OSError, redis.RedisError) if redis else (OSError,)
+
+
+def _open_closed_outputs() -> None:
+    """Gives what was started without a standard output or error, by `>&-`, one that goes nowhere:
+    a command does then what it does, and Redis' socket is not taken for it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until our end
 
 
 def _leave(message: str, status: int) -> None:
