@@ -8,6 +8,7 @@ import click
 
 from rqd.cli.masters import (
     asking_options,
+    backend_or,
     chosen,
     close,
     read_timeout,
@@ -15,7 +16,7 @@ from rqd.cli.masters import (
     tell_and_hear,
     timeout_option,
 )
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import redis_options
 from rqd.daemon.config import MAX_WORKERS
 from rqd.model.errors import ConfigurationError
 
@@ -41,7 +42,8 @@ def command(
     with 1 if one did not answer, or refused.
     """
     change, timeout_s = _read(workers), read_timeout(timeout)
-    with backend(url, namespace) as there:
+    instead = {1: "kill -TTIN PID", -1: "kill -TTOU PID"}.get(change.get("by", 0), "")
+    with backend_or(instead, url, namespace) as there:
         rows = chosen(there, name, hosts)
         told = tell_and_hear(there, rows, "scale", timeout_s, **change)
         if not as_json:
@@ -55,7 +57,7 @@ def _read(typed: tuple[str, ...]) -> dict[str, int]:
         if re.match("-+[a-zA-Z]", word):  # for the sake of -1 all options are taken for workers
             raise click.UsageError(f"No such option: {word}")
     workers, *more = typed
-    if more or not re.fullmatch(r"[+-]?\d{1,4}", workers, re.ASCII):
+    if more or not re.fullmatch(r"[+-]?\d{1,9}", workers, re.ASCII):
         raise ConfigurationError(f"scale {' '.join(typed)}: write 4, +2 or -1")
     number = int(workers)
     if workers[0] in "+-":

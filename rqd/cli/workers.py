@@ -67,7 +67,9 @@ def command(
     workers = {
         f"{row['master']}:{row['number']}": row for row in seen.workers if row["master"] in serving
     }
-    if name is not None and (more or name not in workers):
+    if name in workers and more:
+        raise ConfigurationError(f"workers {' '.join([name, *more])}: write one NAME, or none")
+    if name is not None and name not in workers:
         start = f"; rqd start --queues {','.join([name, *more])} runs some"
         raise NoSuchNameError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")
     if name is None:

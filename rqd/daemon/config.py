@@ -126,7 +126,7 @@ class Config:
         if len(self.weights) != (len(self.queues) if self.precedence == "weighted" else 0):
             raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
         if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
-            raise ConfigurationError(f"--queues: write weights from 1 to {HIGHEST_WEIGHT}")
+            raise ConfigurationError(f"--queues has a wrong weight: write 1 to {HIGHEST_WEIGHT}")
 
     def _check_limits(self) -> None:
         if not 0 <= self.nice <= _HIGHEST_NICE:

@@ -153,6 +153,8 @@ def _explain(error: Exception, url: str) -> str | None:
     if isinstance(error, exceptions.BusyLoadingError):
         return f"Redis at {shown} still loads its data: try again in a while"
     if isinstance(error, redis.ResponseError):
+        if text.startswith("DB index is out of range"):
+            return f"Redis at {shown} has no database of that number: check the URL's end"
         told = explain_write(error)
         return told and told.replace("Redis", f"Redis at {shown}", 1)
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):

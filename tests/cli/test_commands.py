@@ -118,6 +118,8 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
     for word in ("low", "m:1", "rss MiB", "5.1", "idle"):
         assert word in table
     assert "rss:          5.1 MiB\n" in rqd("workers", "m:1", url=redis_url).out
+    two = rqd("workers", "m:1", "m:2", url=redis_url)
+    assert (two.status, two.err) == (64, "rqd: workers m:1 m:2: write one NAME, or none\n")
 
 
 def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: str) -> None:

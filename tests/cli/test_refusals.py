@@ -84,6 +84,8 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["start", "--workers", "many"], EX_USAGE, "'many' is not a valid integer"),
     (["start", "--queues", "a b"], EX_USAGE, "queue name 'a b'"),
     (["start", "--queues", ","], EX_USAGE, "--queues is empty"),
+    (["start", "--queues", "a:0,b:1"], EX_USAGE, "--queues has a wrong weight: write 1 to"),
+    (["scale", "20000"], EX_USAGE, "scale 20000: write 1 to 1,000"),
     (["start", "--queues", "a,a"], EX_USAGE, "names a queue twice"),
     (["start", "high", "low"], EX_USAGE, "queues are an option: --queues high,low"),
     (["start", "--serializers", "jsno"], EX_USAGE, "--serializers jsno: did you mean json? write"),
@@ -136,6 +138,9 @@ def test_without_a_server(arguments: list[str], deaf_url: str) -> None:
         (["drain"], "kill -USR2 PID"),
         (["undrain"], "kill -CONT PID"),
         (["drain", "--now"], ""),  # no one signal does the same
+        (["scale", "+1"], "kill -TTIN PID"),
+        (["scale", "-1"], "kill -TTOU PID"),
+        (["scale", "+2"], ""),
         (["scale", "2"], ""),
         (["upgrade"], ""),
         (["stop", "--url", "embedded:nowhere"], ""),  # it ends with its daemon
@@ -222,6 +227,24 @@ def test_a_reader_that_leaves_early_gets_no_complaint(redis_url: str) -> None:
     )
 
     assert ended.stderr.split() in (["0"], ["1"])
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["info", "config", "queue q pause", "jobs --json"])
+def test_a_command_whose_outputs_are_closed_does_what_it_does(
+    command: str, closed: str, redis_url: str
+) -> None:
+    line = f"{sys.executable} -m rqd {command} --url {redis_url} {closed}"
+    ran = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, timeout=20)
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("command", ["info", "start", "enqueue"])
+def test_a_database_that_the_server_has_not(command: str, redis_url: str) -> None:
+    arguments = [command, "tasks.f"] if command == "enqueue" else [command]
+    url = f"{redis_url.partition('?')[0]}?db=99"
+    refused(rqd(*arguments, url=url), EX_UNAVAILABLE, "has no database of that number: check the")
 
 
 def test_an_answer_that_finds_no_room_is_not_laid_to_redis(redis_url: str) -> None:
