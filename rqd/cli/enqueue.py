@@ -242,7 +242,7 @@ def _show(result: Result | None) -> int:
         click.echo(plain(result.details.get("preview", "")))
         return 0
     if result is None:
-        click.echo("the job is gone: canceled or deleted", err=True)
+        click.echo("the job is gone: canceled, deleted, or its time to live was over", err=True)
     else:
         # A crash has no traceback; what the process wrote last is the next best.
         told = result.exc_string or f"{result.cause}\n{result.output}"

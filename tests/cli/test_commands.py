@@ -205,7 +205,10 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     assert (waiting.returncode, out) == (1, "")
     held = "rqd: queue default is paused (`rqd queue default resume` ends that); waiting for that\n"
     nobody = "rqd: no daemon serves queue default now; waiting for one\n"
-    assert err == f"a\n{held}{nobody}the job is gone: canceled or deleted\n"
+    assert (
+        err
+        == f"a\n{held}{nobody}the job is gone: canceled, deleted, or its time to live was over\n"
+    )
 
 
 def test_a_wait_for_daemons_that_are_all_paused_says_so(redis_url: str) -> None:
@@ -221,7 +224,7 @@ def test_a_wait_for_daemons_that_are_all_paused_says_so(redis_url: str) -> None:
     _, err = waiting.communicate(timeout=10)
 
     paused = "rqd: all daemons of queue default are paused, `rqd undrain` ends that\n"
-    assert err == f"a\n{paused}the job is gone: canceled or deleted\n"
+    assert err == f"a\n{paused}the job is gone: canceled, deleted, or its time to live was over\n"
 
 
 def test_info_shows_of_a_workers_last_error_what_tells_it_from_others(redis_url: str) -> None:

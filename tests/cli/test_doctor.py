@@ -1,6 +1,8 @@
 """`rqd doctor`: what it sees, and what it says to do."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from rqd.daemon.host.examination import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.finding import Verdict
-from tests.cli.running import Ran, rqd
+from tests.cli.running import ROOT, Ran, rqd
 from tests.servers import RedisServer, default_binary, running_server
 
 
@@ -44,6 +46,25 @@ def test_a_server_that_loses_jobs_is_seen(own_server: RedisServer, tmp_path: Pat
     assert found["redis persistence"][0] == found["redis eviction"][0] == Verdict.OK
 
 
+def test_too_few_open_files_are_in_the_way_as_they_are_of_a_start(redis_url: str) -> None:
+    def limited(command: str) -> "subprocess.CompletedProcess[str]":
+        line = f"ulimit -n 100; exec {sys.executable} -m rqd {command} --workers 50"
+        return subprocess.run(
+            ["bash", "-c", f"{line} --url {redis_url}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+
+    assert limited("start").returncode == 64
+    ran = limited("doctor --json")
+    assert ran.returncode == 1
+    found = seen(Ran(ran.returncode, ran.stdout, ran.stderr))["open files"]
+    assert found[:2] == (Verdict.FAILED, "100")
+    assert found[2].startswith("50 workers need 564: ulimit -Hn")
+
+
 def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text("")
     (tmp_path / "bad.py").write_text(
@@ -69,7 +90,7 @@ def test_what_is_in_the_way_is_a_status_of_1(tmp_path: Path) -> None:
 def test_few_descriptors_for_many_workers_are_seen(redis_url: str, tmp_path: Path) -> None:
     found = seen(rqd("doctor", "--json", "--workers", "1000", url=redis_url, folder=tmp_path))
     few = int(found["open files"][1].replace(",", "")) < 8064
-    assert (found["open files"][0] == Verdict.WARNING) is few
+    assert (found["open files"][0] == Verdict.FAILED) is few
 
 
 def test_a_unit_that_would_not_let_the_daemon_work_is_seen() -> None:

@@ -34,12 +34,13 @@ def examine_host(config: Config) -> Iterator[Finding]:
     yield _judge_kernel()
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files_needed(config.workers)
-    advice = (
-        f"{config.workers} workers need about {needed}: ulimit -Hn, or LimitNOFILE= of the unit"
-    )
     seen = "unlimited" if files == resource.RLIM_INFINITY else f"{files:,}"
-    is_enough = files == resource.RLIM_INFINITY or files >= needed
-    yield judged("open files", seen, fine=is_enough, advice=advice)
+    if files == resource.RLIM_INFINITY or files >= needed:
+        yield Finding("open files", Verdict.OK, seen)
+    else:
+        who = counted(config.workers, "worker")
+        advice = f"{who} need {needed:,}: ulimit -Hn, or LimitNOFILE= of the unit"
+        yield Finding("open files", Verdict.FAILED, seen, advice)
     cores = os.cpu_count() or 1
     yield Finding("processors", Verdict.OK, f"{cores}, for {config.workers} workers")
     yield _judge_locks()
