@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from math import isfinite
 
 from rqd.cli.instants import iso
-from rqd.cli.table import mebibytes, plain
+from rqd.cli.table import fitted, mebibytes
 from rqd.model.stored import read_whole
 from rqd.model.words import counted
 from rqd.store.views import Views
 
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
+# What a narrow terminal leaves out, in this order.
+LEAST = ("told", "pid", "host", "queue", "worker")
 _MOST_TOLD_CHARS = 40
 
 
@@ -112,24 +114,12 @@ def screen(
     title = f"rqd top: {counted(len(found), 'job')} on {counted(hosts, 'host')}, by {by}"
     keys = note or "t time  c cpu  m memory  u queue  q quit"
     room = max(0, height - 3)
-    rows = [list(map(_text, cells(one))) for one in ordered(found, by)[:room]]
-    widths = [max(len(line[i]) for line in [list(HEADS), *rows]) for i in range(len(HEADS))]
-    table = ["  ".join(_aligned(line, widths)).rstrip() for line in [list(HEADS), *rows]]
+    rows = [cells(one) for one in ordered(found, by)[:room]]
+    table, left_out = fitted(HEADS, rows, LEAST, width)
+    if left_out and not note:
+        keys += f"  without {', '.join(left_out)}"  # all of them are just 79 characters
     lines = [title, *table, *[""] * (room - len(rows)), keys]
     return [line[:width] for line in lines[:height]]
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    numbers = ("pid", "for", "cpu %", "memory MiB")
-    return [
-        cell.rjust(width) if head in numbers else cell.ljust(width)
-        for cell, head, width in zip(line, HEADS, widths, strict=True)
-    ]
-
-
-def _text(value: object) -> str:
-    """A cell on one line: who wrote it shall not steer the reader's terminal."""
-    return "-" if value is None or value == "" else plain(str(value)).replace("\n", " ")
 
 
 def _decimal(text: str | None) -> float | None:

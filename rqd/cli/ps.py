@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from rqd.cli.activity import HEADS, ORDERS, cells, look, ordered
+from rqd.cli.activity import HEADS, LEAST, ORDERS, cells, look, ordered
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 
@@ -29,5 +29,4 @@ def command(url: str | None, namespace: str | None, as_json: bool, sort: str) ->
     if as_json:
         click.echo(json.dumps(list(map(asdict, found)), indent=2))
     else:
-        least = ("told", "pid", "host", "queue", "worker")
-        echo_table("Running jobs", HEADS, list(map(cells, found)), least)
+        echo_table("Running jobs", HEADS, list(map(cells, found)), LEAST)

@@ -90,6 +90,21 @@ def echo_table(
         click.secho(f"{_MARGIN}(too narrow for {told})", dim=True)
 
 
+def fitted(
+    heads: Sequence[str], rows: Sequence[Sequence[object]], least: Sequence[str], room: int
+) -> tuple[list[str], list[str]]:
+    """A table's lines, its heads first, as `echo_table` has them on a terminal of this width,
+    without margin and colours; and the heads that are left out.
+    """
+    columns = [_column(head, [row[i] for row in rows]) for i, head in enumerate(heads)]
+    dropped = _fit(columns, least, room + len(_MARGIN))
+    lines = [_GAP.join(click.unstyle(column.padded(column.head)) for column in columns)]
+    for number in range(len(rows)):
+        cells = (click.unstyle(column.padded(column.cells[number])) for column in columns)
+        lines.append(_GAP.join(cells))
+    return [line.rstrip() for line in lines], [head for head in heads if head in dropped]
+
+
 def echo_field(name: str, value: str, margin: str = "") -> None:
     """Prints one line of all that is known of one thing."""
     click.echo(f"{margin}{name + ':':<14}{click.style(plain(value), fg=COLOURS.get(value))}")

@@ -53,6 +53,17 @@ def test_a_screen_is_never_larger_than_the_terminal(size: tuple[int, int]) -> No
     assert all(len(line) <= width for line in lines)
 
 
+def test_a_narrow_screen_leaves_columns_out_and_says_which() -> None:
+    named = [replace(one, id=f"{one.id:-<36}", host="web1.example.com") for one in ALL]
+    lines = screen(named, "cpu", 79, 10)
+    assert lines[1].split() == ["job", "function", "worker", "for", "cpu", "%", "memory", "MiB"]
+    assert lines[3].startswith(f"{'one':-<36}  app.f")
+    assert lines[3].split()[-2:] == ["1", "30.0"]
+    assert lines[-1].endswith("q quit  without queue, host, pid, told")
+    heads = screen(named, "cpu", 50, 10)[1]
+    assert heads.split()[-4:] == ["cpu", "%", "memory", "MiB"]
+
+
 def test_nobody_steers_the_terminal_by_a_jobs_name() -> None:
     evil = replace(ONE, function="a\x1b[2J\nb", progress=0.5, progress_message="\x07")
     text = "".join(screen([evil], "time", 200, 5))
