@@ -13,6 +13,7 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
+from rqd.daemon.zygote.frames import STOP_SIGNAL
 from rqd.exceptions import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.job import Job
 from rqd.model.stack import threads_of
@@ -90,6 +91,23 @@ def test_who_sent_a_signal_is_said_where_it_was_rqd(
     assert functions(result.stack) == [["keep_the_gil"]]
     assert result.details["sent_by"] == "rqd, for ada"
     assert "sent_by" not in ended(queue.enqueue(jobs.signal_self, int(signal.SIGKILL))).details
+
+
+def test_what_has_become_another_program_dies_by_a_signal_of_rqds(
+    start_daemon: StartDaemon, queue: Queue, fifo: str
+) -> None:
+    start_daemon("--preload", "tests.jobs")
+    job = queue.enqueue(jobs.become_a_shell, f"echo here > {fifo}; exec sleep 60 > /dev/null")
+    with open(fifo) as started:
+        assert started.read() == "here\n"
+    job.stop(grace=30, by="ada")
+    result = ended(job)
+    assert result.details["signal"] == STOP_SIGNAL
+    assert result.details["sent_by"] == "rqd, for ada"
+    assert result.cause == "stopped by ada, killed"
+
+    spins = queue.enqueue(jobs.become_a_shell, "while :; do :; done", max_cpu=0.2)
+    assert ended(spins).details["sent_by"] == "rqd, as it ran on after its timeout"
 
 
 def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(

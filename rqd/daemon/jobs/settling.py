@@ -7,6 +7,7 @@ from zlib import crc32
 
 from rqd.daemon.log.log import Log, about
 from rqd.daemon.processes.worker import Run
+from rqd.daemon.zygote.frames import ORDERS
 from rqd.model.outcome import (
     AskedAgain,
     Crashed,
@@ -230,6 +231,7 @@ def _death(report: Report) -> Fields:
         ("exit_status", death.exit_status),
         ("core_dumped", int(death.core_dumped)),
     ]
-    # rqd kills by SIGKILL; another signal came from elsewhere, before it.
-    sender = sent_by(report.outcome) if death.signal == SIGKILL else ""
+    # rqd kills by SIGKILL, or its order does; another signal came from elsewhere, before it.
+    is_of_ours = death.signal == SIGKILL or death.signal in ORDERS
+    sender = sent_by(report.outcome) if is_of_ours else ""
     return [*fields, ("sent_by", sender)] if sender else fields

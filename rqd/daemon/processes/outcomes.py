@@ -72,7 +72,9 @@ def report_of_death(
         outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
-    if isinstance(outcome, Stopped | TimedOut) and run.killed_at is not None:
+    death = crash_from_status(exited.status)
+    is_by_us = run.killed_at is not None or death.signal in frames.ORDERS
+    if isinstance(outcome, Stopped | TimedOut) and is_by_us:
         outcome = replace(outcome, killed=True)
     usage = Usage(wall_s=now - (run.sent_at or now), peak_memory_bytes=run.peak_bytes)
     if exited.status != 0:
@@ -83,7 +85,6 @@ def report_of_death(
             cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
             peak_memory_bytes=max(grown, run.peak_bytes or 0),
         )
-    death = crash_from_status(exited.status)
     return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)
 
 

@@ -65,6 +65,8 @@ STOP_SIGNAL = SIGRTMIN + 1
 STACK_SIGNAL = SIGRTMIN + 2
 # As these: raise JobTimeoutException, as its cpu time is over.
 CPU_SIGNAL = SIGRTMIN + 3
+# A job that has become another program, by exec, dies by them.
+ORDERS = (STOP_SIGNAL, CPU_SIGNAL)
 
 Frame = tuple[int, list[bytes]]
 
