@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
-from rqd.model.errors import InvalidJobOperation, NoSuchJobError
+from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError
 from rqd.model.stored import instant
 from rqd.store.exchange import Failures, Requeued
 
@@ -215,6 +215,8 @@ class FailedJobRegistry(_OfEnded):
         dry_run: bool = False,
     ) -> Iterator[Requeued]:
         """As `requeue_many`, for who shows how far it is: each portion as it is done."""
+        if since is not None and not isinstance(since, datetime):
+            raise ConfigurationError(f"since {since!r}: write a datetime")
         # What fails again meanwhile is not meant.
         latest_us = self._backend.views.now_us()
         earliest_us = max(0, int(since.timestamp() * 1e6)) if since is not None else 0

@@ -1,12 +1,13 @@
 """Registries: which jobs of a queue are where, under RQ's names."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from rqd import Job, Queue
 from rqd.connection import backend_for
-from rqd.exceptions import InvalidJobOperation, NoSuchJobError
+from rqd.exceptions import ConfigurationError, InvalidJobOperation, NoSuchJobError
 from rqd.registry import FailedJobRegistry, StartedJobRegistry, clean_registries
 from tests.client import work
 from tests.client.performing import claim, perform
@@ -134,3 +135,9 @@ def test_the_time_of_a_scheduled_job_is_told(redis_url: str) -> None:
     with pytest.raises(NoSuchJobError, match="nobody is not among the scheduled jobs"):
         queue.scheduled_job_registry.get_scheduled_time("nobody")
     assert queue.scheduled_job_registry.get_queue() == queue
+
+
+def test_what_is_no_datetime_is_named_as_that(redis_url: str) -> None:
+    since: Any = "1h"
+    with pytest.raises(ConfigurationError, match=r"since '1h': write a datetime"):
+        Queue(connection=redis_url).failed_job_registry.requeue_many(since=since)
