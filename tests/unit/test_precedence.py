@@ -44,7 +44,7 @@ def test_weighted_needs_weights() -> None:
 
 @pytest.mark.parametrize("weight", ["0", "1001"])
 def test_a_weight_has_limits(weight: str) -> None:
-    with pytest.raises(ConfigurationError, match="write weights from 1 to 1000"):
+    with pytest.raises(ConfigurationError, match="wrong weight: write 1 to 1000"):
         Config(url="redis://x", **read_order((f"high:{weight}",), None))
 
 
