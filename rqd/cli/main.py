@@ -23,6 +23,7 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
 )
+from rqd.model.words import has_colours
 
 # sysexits.h
 EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE = 64, 65, 66, 69
@@ -90,6 +91,8 @@ class LazyGroup(NearGroup):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Job queues for Python on Redis, run by a forking supervisor daemon."""
+    if not has_colours():
+        ctx.color = False
     warn_of_slips()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

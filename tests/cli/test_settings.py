@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from rqd.cli.main import cli
 from rqd.cli.settings import key_of, options_of, variable_of
 from rqd.cli.start import command as start
 from tests.cli.running import ROOT, rqd
@@ -114,3 +116,15 @@ def test_the_documentation_lists_each_setting_under_its_names() -> None:
         r"^\| `([\w-]+)` \| `(RQD_\w+)` \|", (ROOT / "docs/settings.md").read_text(), re.M
     )
     assert listed == [(key_of(option), variable_of(option)) for option in options_of(start)]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_tables_have_colours_on_a_terminal_unless_they_are_unwanted(
+    said: dict[str, str], is_coloured: bool
+) -> None:
+    env = {"NO_COLOR": None, "TERM": "xterm", **said}
+    shown = CliRunner(env=env).invoke(cli, ["config"], color=True)  # as on a terminal
+    assert ("\x1b[" in shown.output) == is_coloured

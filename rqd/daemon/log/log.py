@@ -25,6 +25,7 @@ from rqd.daemon.log.sinks import Sink, file_sink, is_journal, journal_sink, shar
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import AskedAgain, Outcome, Raised, cause
 from rqd.model.records import Claim
+from rqd.model.words import has_colours
 
 _STDERR = 2
 
@@ -146,8 +147,4 @@ def _open(settings: LogSettings) -> tuple[Sink, Format]:
     clock = "%H:%M:%S " if is_terminal else "%Y-%m-%d %H:%M:%S "
     if settings.file is None and is_journal(_STDERR):
         clock = ""
-    return sink, TextFormat(clock, colours=is_terminal and _has_colours(), prefixes=prefixes)
-
-
-def _has_colours() -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+    return sink, TextFormat(clock, colours=is_terminal and has_colours(), prefixes=prefixes)
