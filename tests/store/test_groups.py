@@ -77,7 +77,7 @@ def test_the_end_of_the_last_job_lets_those_that_wait_run_once(rqd: Driver, endi
 
 
 def test_a_group_that_is_done_counts_at_once_and_one_that_is_none_is_refused(rqd: Driver) -> None:
-    with pytest.raises(NoSuchJobError, match="depends on 'group:g'"):
+    with pytest.raises(NoSuchJobError, match="waits for group 'g', which has no jobs"):
         rqd.enqueue(after("then"))
     rqd.enqueue(member("a", result_ttl_s=0))
     rqd.settle(rqd.claim_one())
