@@ -227,7 +227,7 @@ def _conflict(holder: str, key: str, new: NewJob) -> str:
 
 
 def _orphan(job_id: str, parent: str) -> str:
-    _, _, group = parent.partition("group:")
+    _, _, group = parent.partition(":")
     if group:
         return (
             f"job {job_id!r} waits for group {group!r}, which has no jobs: put them in before it,"
