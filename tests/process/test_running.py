@@ -168,7 +168,8 @@ def test_a_timeout_raises_in_the_job(start_daemon: StartDaemon, queue: Queue) ->
 def test_a_coroutine_that_takes_too_long_tells_what_it_awaited(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
-    start_daemon()
+    # The import of asyncio takes longer than that on a slow machine.
+    start_daemon("--preload", "tests.jobs,asyncio")
     result = ended(queue.enqueue(jobs.await_for_ever, job_timeout=0.2))
     assert result.cause == "timed out after 0.2 s"
     at = (result.exc_string or "").partition("the coroutine awaited:")[2]
