@@ -181,8 +181,7 @@ class Zygotes:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
             elif self.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
-                self._tell_why(f"it was not ready after {took_s:.0f} s", pid)
-                self.reloads.refuse(f"it was not ready after {took_s:.0f} s")
+                self._note_unfit(f"it was not ready after {took_s:.0f} s", pid)
                 self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
@@ -235,8 +234,7 @@ class Zygotes:
             self._refuse(traceback)
             return
         self.boot_error = traceback
-        self._tell_why(traceback, zygote.pid)
-        self.reloads.refuse(traceback)
+        self._note_unfit(traceback, zygote.pid)
         self._log.error("the application can't be imported", traceback=traceback)
 
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
@@ -309,8 +307,7 @@ class Zygotes:
         if zygote is self.following and (self.reloads.is_under_way or not is_understood):
             self._refuse(why)
         elif not is_understood:
-            self._tell_why(why, zygote.pid)
-            self.reloads.refuse(why)
+            self._note_unfit(why, zygote.pid)
             self._log.error(
                 "zygote is of an rqd that its master can't work with: restart the daemon",
                 pid=ready.pid,
@@ -327,6 +324,11 @@ class Zygotes:
             )
             return True
         return False
+
+    def _note_unfit(self, error: str, pid: int) -> None:
+        """The zygote that was to serve never will; if a reload is under way, this was it."""
+        self._tell_why(error, pid)
+        self.reloads.refuse(error)
 
     def _tell_why(self, error: str, pid: int = 0) -> None:
         """None serves for this reason, which all see who see a process's title."""
