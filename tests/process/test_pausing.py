@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,9 @@ def test_a_pause_during_a_backlog_stops_two_daemons_and_wakes_neither(
     assert left > 0
     queue.enqueue(jobs.append, str(history), "x")
 
-    # Two daemons' looks and beats: what comes without a wake-up, at most so many a second.
+    # The last settle is followed by another turn, whose answer may be on its way still.
+    eventually(at_rest(there), WAIT_S)
+    # Two daemons' looks and beats: each looks once a second, so six scripts hold two looks of one.
     before, began = turns(there), time.monotonic()
     eventually(lambda: turns(there) >= before + 6, WAIT_S)
     assert time.monotonic() - began > 1.0
@@ -47,9 +50,22 @@ def test_a_pause_during_a_backlog_stops_two_daemons_and_wakes_neither(
 
 
 def turns(there: Backend) -> int:
-    """How many scripts the server has run."""
+    """Counts the scripts that the server has run."""
     told = there.store.redis.info("commandstats")
     return int(told["cmdstat_evalsha"]["calls"])
+
+
+def at_rest(there: Backend) -> Callable[[], bool]:
+    """Returns a condition: no script has run for 0.3 s, as between two looks of idle masters."""
+    seen, since = turns(there), time.monotonic()
+
+    def is_at_rest() -> bool:
+        nonlocal seen, since
+        if (count := turns(there)) != seen:
+            seen, since = count, time.monotonic()
+        return time.monotonic() - since >= 0.3
+
+    return is_at_rest
 
 
 def test_a_suspended_daemon_says_so_and_a_timed_suspension_ends_by_itself(

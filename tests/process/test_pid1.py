@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
@@ -17,20 +16,11 @@ from rqd import Queue
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive
+from tests.lacking import needs_namespaces
 from tests.waiting import eventually, has_text
 
 WAIT_S = 10.0
 UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-
-
-@functools.cache
-def why_not() -> str:
-    """Why no namespace of processes can be made here; empty if one can."""
-    try:
-        tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, timeout=WAIT_S)
-    except FileNotFoundError:
-        return "there is no unshare"
-    return tried.stderr.strip() if tried.returncode else ""
 
 
 class StartContainer(Protocol):
@@ -40,8 +30,7 @@ class StartContainer(Protocol):
 @pytest.fixture
 def start_container(start_daemon: StartDaemon) -> StartContainer:
     """Starts daemons as PID 1; a daemon is `unshare`, whose exit status is the master's."""
-    if why_not():
-        pytest.skip(why_not())
+    needs_namespaces(*UNSHARE, "true")
 
     def start(*extra: str) -> tuple[Daemon, psutil.Process]:
         daemon = start_daemon(*extra, within=UNSHARE)
@@ -140,8 +129,7 @@ def test_orphans_of_jobs_and_of_strangers_are_reaped_by_the_first_process_of_a_c
 
 
 def test_a_container_ends_with_the_masters_exit_status() -> None:
-    if why_not():
-        pytest.skip(why_not())
+    needs_namespaces(*UNSHARE, "true")
     broken = [*UNSHARE, sys.executable, "-m", "rqd", "start", "--workers", "0"]
     assert subprocess.run(broken, capture_output=True, timeout=WAIT_S).returncode == 64
 

@@ -23,6 +23,7 @@ from rqd.store.store import Store
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import ROOT, StartDaemon, alive
+from tests.lacking import ROOT_ALONE
 from tests.servers import RedisServer
 from tests.waiting import eventually, has_text
 
@@ -435,7 +436,7 @@ assert not os.path.exists(f"/proc/{ours.pid}")
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ALONE)
 def test_the_end_of_a_master_passes_over_what_has_become_another_users() -> None:
     """Such as what a job has started by sudo."""
     subprocess.run([sys.executable, "-c", ANOTHERS], check=True, timeout=20, cwd=ROOT)

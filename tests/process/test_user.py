@@ -22,6 +22,7 @@ from rqd.store.store import Store
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import ROOT, StartDaemon
+from tests.lacking import needs_root
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
@@ -35,12 +36,11 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 @pytest.fixture(scope="module")
 def account() -> pwd.struct_passwd:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
+    needs_root()
     try:
         return pwd.getpwnam(USER)
     except KeyError:
-        pytest.skip(f"there is no user {USER} here")
+        pytest.skip(f"needs a user {USER}")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def python(account: pwd.struct_passwd) -> str:
             continue
         if probe.returncode == 0:
             return candidate
-    pytest.skip(f"{USER} can reach neither this interpreter nor rqd's modules")
+    pytest.skip(f"needs an interpreter and a checkout that the user {USER} can reach")
 
 
 @pytest.fixture

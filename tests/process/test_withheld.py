@@ -12,7 +12,8 @@ import pytest
 
 from rqd.model.finding import Verdict
 from tests import withheld
-from tests.process.test_pid1 import why_not
+from tests.lacking import needs_namespaces
+from tests.process.test_pid1 import UNSHARE
 
 WAIT_S = 15.0
 PIDFD_OPEN, PIDFD_SEND_SIGNAL = 434, 424
@@ -57,7 +58,10 @@ def test_a_system_call_that_is_withheld_is_named_at_the_start(
     assert "seccomp" in told
 
 
-@pytest.mark.skipif(platform.machine() not in MEMFD_CREATE, reason="its number is not known here")
+@pytest.mark.skipif(
+    platform.machine() not in MEMFD_CREATE,
+    reason="needs the number of memfd_create on this kind of machine",
+)
 def test_files_in_memory_that_are_withheld_are_named_at_the_start(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -69,8 +73,7 @@ def test_files_in_memory_that_are_withheld_are_named_at_the_start(
 def test_a_container_without_its_own_proc_is_told_to_mount_it(
     redis_url: str, tmp_path: Path, prepare: str
 ) -> None:
-    if why_not():
-        pytest.skip(why_not())
+    needs_namespaces(*UNSHARE, "true")
     within = [*NAMESPACE, "--mount", "sh", "-c", f'{prepare} && exec "$@"', "sh"]
     told = refused(within, redis_url, tmp_path)
     assert "/proc does not show this process" in told

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import ROOT
+from tests.lacking import ROOT_ALONE, SYSTEMD
 from tests.processes import found_first
 from tests.waiting import eventually
 
@@ -19,10 +20,10 @@ LIMIT_S = 60
 # As systemd connects a unit's standard error: who, then priority, and to whom else it goes.
 STREAM_HEADER = b"rqd\n\n6\n0\n0\n0\n0\n"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not JOURNALD.exists() or shutil.which("journalctl") is None,
-    reason="needs root and systemd-journald",
-)
+pytestmark = [
+    pytest.mark.skipif(not JOURNALD.exists() or shutil.which("journalctl") is None, reason=SYSTEMD),
+    pytest.mark.skipif(os.geteuid() != 0, reason=ROOT_ALONE),
+]
 
 CODE = """
 def pay(amount):
@@ -46,7 +47,7 @@ def test_the_journal_has_each_event_and_what_jobs_print_with_their_fields(
         timeout=LIMIT_S,
     )
     if "Operation not permitted" in ran.stderr:
-        pytest.skip("no mount namespaces here")
+        pytest.skip(ROOT_ALONE)
     assert ran.returncode == 0, ran.stderr
     records = [json.loads(line) for line in ran.stdout.splitlines()]
     of_jobs = [one for one in records if one.get("RQD_JOB_ID") == "bad"]

@@ -14,6 +14,7 @@ import pytest
 
 from rqd import Queue
 from tests.daemons import ROOT, StartDaemon
+from tests.lacking import SYSTEMD
 from tests.waiting import eventually
 
 UNITS = ROOT / "systemd"
@@ -22,9 +23,7 @@ INSTALLED = "/opt/rqd/bin/rqd"
 EXPOSURE_LIMIT = "20"
 LIMIT_S = 30
 
-needs_systemd_analyze = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
-)
+needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason=SYSTEMD)
 
 
 @pytest.fixture(params=["rqd.service", "rqd@.service"])

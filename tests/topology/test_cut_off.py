@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,6 +14,7 @@ import pytest
 from rqd import Queue
 from tests import jobs
 from tests.daemons import StartDaemon
+from tests.lacking import ROOT_ALONE, needs_programs, needs_root
 from tests.servers import RedisServer, running_server
 from tests.topology.networks import full_binary
 from tests.waiting import eventually, has_text
@@ -64,15 +64,15 @@ def ip(*arguments: str) -> None:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[RedisServer, list[Host]]]:
     """A server, by its unix socket, and two hosts that reach it over the network."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and `ip`")
+    needs_root()
+    needs_programs("ip")
     hub, *names = [f"rqd-{os.getpid()}-{part}" for part in ("hub", "one", "two")]
     with ExitStack() as stack:
         for name in (hub, *names):
             try:
                 ip("netns", "add", name)
-            except subprocess.CalledProcessError as error:
-                pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
+            except subprocess.CalledProcessError:
+                pytest.skip(ROOT_ALONE)
             stack.callback(ip, "netns", "delete", name)
         found = [Host(name, hub, number) for number, name in enumerate(names, 1)]
         for host in found:

@@ -19,7 +19,7 @@ from tests.cli.running import rqd as rqd_command
 from tests.daemons import StartDaemon
 from tests.servers import running_server
 from tests.topology.certificates import Certificates, make_certificates
-from tests.topology.networks import free_port, full_binary, watch
+from tests.topology.networks import free_port, tls_binary, watch
 from tests.waiting import eventually
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
@@ -53,7 +53,7 @@ def secure(certificates: Certificates) -> Iterator[TLSServer]:
         "--bind",
         "127.0.0.1 127.0.0.2",
     )
-    with running_server(full_binary(), *listening, *certificates.server_options):
+    with running_server(tls_binary(), *listening, *certificates.server_options):
         yield TLSServer(port, certificates)
 
 
@@ -172,7 +172,7 @@ def test_a_tls_setting_that_cannot_be_is_refused(url: str, why: str) -> None:
 def test_a_cluster_over_tls(certificates: Certificates, start_daemon: StartDaemon) -> None:
     port = free_port()
     options = ("--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-port", str(port))
-    with running_server(full_binary(), *options, *certificates.server_options):
+    with running_server(tls_binary(), *options, *certificates.server_options):
         admin = certificates.client(port)
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         eventually(lambda: "cluster_state:ok" in str(admin.execute_command("CLUSTER", "INFO")))
@@ -185,8 +185,8 @@ def test_sentinels_over_tls(certificates: Certificates, start_daemon: StartDaemo
     ports = free_port(), free_port()
     common = ("--tls-replication", "yes", *certificates.server_options)
     with (
-        running_server(full_binary(), "--tls-port", str(ports[0]), *common),
-        running_server(full_binary(), "--tls-port", str(ports[1]), *common, is_sentinel=True),
+        running_server(tls_binary(), "--tls-port", str(ports[0]), *common),
+        running_server(tls_binary(), "--tls-port", str(ports[1]), *common, is_sentinel=True),
     ):
         watch(certificates.client(ports[1]), ports[0], quorum=1)
         url = f"rediss+sentinel://127.0.0.1:{ports[1]}/jobs?{certificates.query()}"

