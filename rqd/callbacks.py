@@ -29,7 +29,6 @@ from rqd.model.retry import Retry, check_retry
 from rqd.model.terms import dump_terms, read_terms
 from rqd.results import Result, ResultType
 from rqd.signatures import signed
-from rqd.store.refusals import LoginRefusedError, NoServerError
 from rqd.webhook import Webhook
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -121,6 +120,11 @@ def callback_arguments(terms: str) -> tuple[Any, ...]:
     NoServerError after that, NoSuchJobError if the job's record is gone, and what reading its
     result raises.
     """
+    from rqd.store.refusals import (  # noqa: PLC0415 - loads redis-py, which it asks
+        LoginRefusedError,
+        NoServerError,
+    )
+
     told = read_terms(terms)["callback"]
     give_up_at = monotonic() + _PATIENCE_S
     while True:

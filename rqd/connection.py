@@ -6,42 +6,60 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rqd.model.current import current
 from rqd.model.errors import ConfigurationError
-from rqd.store.connection import (
-    Client,
-    client_connection,
-    default_namespace,
-    default_url,
-    url_of,
-)
+from rqd.store.keys import Keys
 from rqd.store.signing_keys import keyring_of
-from rqd.store.store import Store
-from rqd.store.views import Views
+from rqd.store.urls import default_namespace, default_url, hide_password, read_url
 
 if TYPE_CHECKING:
     from rqd.model.signing import Keyring
     from rqd.store.aio import AsyncStore
+    from rqd.store.connection import Client
+    from rqd.store.store import Store
+    from rqd.store.views import Views
 
 
-@dataclass(frozen=True)
 class Backend:
     """One namespace in one Redis, as the classes users import see it.
 
-    With a `keyring` what is written there is signed, and what is read there checked.
+    redis-py is loaded at the first use of `store`: a job's module may import rqd, and say which
+    Redis it is, without the quarter of a second that this takes in each child.
     """
 
-    store: Store
-    url: str = field(repr=False)  # it may hold a password
-    keyring: Keyring | None = None
+    def __init__(
+        self,
+        store: Store | None,
+        url: str,
+        keyring: Keyring | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """`store` None: one is opened for the URL and the namespace when it is needed.
+
+        With a `keyring` what is written there is signed, and what is read there checked.
+        """
+        if store is not None:
+            self.store = store
+        self._keys = Keys(namespace or default_namespace()) if store is None else store.keys
+        self.url = url
+        self.keyring = keyring
+
+    @cached_property
+    def store(self) -> Store:
+        """What changes it."""
+        from rqd.store.connection import client_connection  # noqa: PLC0415 - loads redis-py
+        from rqd.store.store import Store  # noqa: PLC0415 - as above
+
+        return Store(client_connection(self.url), self.namespace)
 
     @cached_property
     def views(self) -> Views:
         """What can be read there."""
+        from rqd.store.views import Views  # noqa: PLC0415 - loads redis-py
+
         return Views(self.store)
 
     @cached_property
@@ -54,12 +72,25 @@ class Backend:
     @property
     def namespace(self) -> str:
         """The namespace's name."""
-        return self.store.keys.namespace
+        return self._keys.namespace
 
     @property
     def redis(self) -> Client:
         """A client of this Redis, for keys of one's own; it answers in bytes."""
         return self.store.redis
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backend) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.namespace} at {hide_password(self.url)}>"
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        return self.url, self.namespace, self.keyring
 
     if not TYPE_CHECKING:  # or no mistyped name would be found
 
@@ -70,8 +101,11 @@ class Backend:
             return getattr(self.redis, name)
 
 
-Connection = Backend | Client | str | None
-"""What `connection=` takes everywhere; None is what `use_redis` set."""
+if TYPE_CHECKING:
+    Connection = Backend | Client | str | None
+    """What `connection=` takes everywhere; None is what `use_redis` set."""
+else:
+    Connection = Any  # a client's class is redis-py's
 
 
 class _Connections:
@@ -155,13 +189,16 @@ def _open(
     namespace: str | None,
     signing_keys: Sequence[str] | None = None,
 ) -> Backend:
-    client = client_connection(connection)
-    if connection is None:
-        url = default_url()
-    else:
-        url = connection if isinstance(connection, str) else url_of(connection)
     keyring = own_keyring() if signing_keys is None else _keyring(signing_keys)
-    return Backend(Store(client, namespace or default_namespace()), url, keyring)
+    if connection is None or isinstance(connection, str):
+        url = default_url() if connection is None else connection
+        read_url(url)  # what is wrong with it is said here, not at its first use
+        return Backend(None, url, keyring, namespace)
+    from rqd.store.connection import client_connection, url_of  # noqa: PLC0415 - redis-py is there
+    from rqd.store.store import Store  # noqa: PLC0415 - as above
+
+    store = Store(client_connection(connection), namespace or default_namespace())
+    return Backend(store, url_of(connection), keyring)
 
 
 def _keyring(signing_keys: Sequence[str]) -> Keyring | None:

@@ -26,7 +26,6 @@ from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import serializer_name
 from rqd.model.stored import instant
 from rqd.results import Result
-from rqd.store.following import Follower, as_text
 
 if TYPE_CHECKING:
     from rqd.callbacks import Callback as Callback
@@ -289,6 +288,8 @@ class Job(JobFacts[R]):
 
         Its master publishes that while somebody follows. Of a job that has ended: what is kept.
         """
+        from rqd.store.following import Follower, as_text  # noqa: PLC0415 - loads redis-py
+
         backend = self._backend
         return as_text(Follower(backend.store, backend.views, self.id).pieces())
 

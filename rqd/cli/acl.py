@@ -6,8 +6,8 @@ import click
 
 from rqd.cli.options import redis_options
 from rqd.model.errors import ConfigurationError
-from rqd.store.connection import default_namespace, default_url
 from rqd.store.permissions import acl_lines
+from rqd.store.urls import default_namespace, default_url
 
 
 @click.command(name="acl")

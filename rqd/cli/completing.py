@@ -9,8 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from rqd.cli.near import job_ids_from
-from rqd.store.connection import RedisError, default_namespace, default_url, hasty_connection
+from rqd.store.connection import RedisError, hasty_connection
 from rqd.store.store import Store
+from rqd.store.urls import default_namespace, default_url
 from rqd.store.views import Views
 
 

@@ -20,8 +20,7 @@ from rqd.cli.settings import (
 )
 from rqd.cli.start import command as start
 from rqd.cli.table import echo_table
-from rqd.store.connection import default_namespace, default_url
-from rqd.store.urls import hide_password
+from rqd.store.urls import default_namespace, default_url, hide_password
 
 
 @click.pass_context

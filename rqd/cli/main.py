@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -117,8 +118,7 @@ def main() -> None:
     except RqdError as error:
         _leave(str(error), next(code for kind, code in _STATUS if isinstance(error, kind)))
     except BrokenPipeError:
-        # The reader of our output has left, as head does; Python would complain at its own flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)  # the reader of our output has left, as head does
         sys.exit(1)
     except _errors_from_outside() as error:
         _leave(f"{type(error).__name__}: {error}", EX_UNAVAILABLE)
@@ -146,10 +146,19 @@ def _open_closed_outputs() -> None:
 
 def _leave(message: str, status: int) -> None:
     try:
+        sys.stdout.flush()
+    except OSError:
+        _discard(sys.stdout)  # it may be what the message is about
+    try:
         # Part of it may be what was typed, or Redis' words: it stays one line, and steers nothing.
         click.echo("rqd: " + plain(message).replace("\n", "\\n"), err=True)
     except OSError:
-        # Its disk is full, or its reader has left: the status says the same, and Python shall not
-        # complain at its own flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _discard(sys.stderr)  # its disk is full, or its reader has left: the status says the same
     sys.exit(status)
+
+
+def _discard(stream: TextIO) -> None:
+    """Lets what the stream still holds go nowhere, or Python's last flush of it would fail, too:
+    some versions exit with 120 then.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

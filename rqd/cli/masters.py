@@ -22,9 +22,8 @@ from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableErro
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted
 from rqd.store.asking import ANSWER_WITHIN_S, ask
-from rqd.store.connection import default_url
 from rqd.store.embedded import is_embedded
-from rqd.store.urls import hide_password
+from rqd.store.urls import default_url, hide_password
 
 _POLL_S = 0.05
 Row = dict[str, str]

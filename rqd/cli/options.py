@@ -13,8 +13,9 @@ from rqd.cli.near import near_job
 from rqd.cli.settings import config_option
 from rqd.connection import Backend, own_keyring
 from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
-from rqd.store.connection import client_connection, default_namespace, default_url, explained
+from rqd.store.connection import client_connection, explained
 from rqd.store.store import Store
+from rqd.store.urls import default_namespace, default_url
 
 _url = click.option(
     "--url",

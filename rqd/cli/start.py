@@ -16,8 +16,8 @@ from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
 from rqd.model.resources import limits_of
-from rqd.store.connection import default_namespace, default_url
 from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE, keyring_of
+from rqd.store.urls import default_namespace, default_url
 
 if TYPE_CHECKING:
     from rqd.daemon.config import Config, LogSettings

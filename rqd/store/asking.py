@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rqd.store.store import Store
-from rqd.store.views import Views
+if TYPE_CHECKING:
+    from rqd.store.store import Store
+    from rqd.store.views import Views
+
 
 # An idle master answers within some milliseconds; one that lost its marker, with its next beat.
 ANSWER_WITHIN_S = 6.0

@@ -11,10 +11,10 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.records import JobRecord
 from rqd.model.stored import EXACT, read_whole
 from rqd.store.exchange import read_text
-from rqd.store.store import Store
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry, CronRecord
+    from rqd.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,23 @@ _MOST_EXPIRED = 100
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """How many jobs of a group are where; `open` are those that have not ended."""
+
+    total: int
+    open: int
+    finished: int
+    failed: int
+    stopped: int
+    canceled: int
+
+    @property
+    def is_done(self) -> bool:
+        """True if each of its jobs has ended, in whatever way."""
+        return self.open == 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueueCounts:
     """How many jobs of a queue are where, and how it does.
 

@@ -44,6 +44,16 @@ class Target:
     sentinel_settings: dict[str, str] = field(default_factory=dict)
 
 
+def default_url() -> str:
+    """Returns `RQD_URL`, else `REDIS_URL`, else localhost:6379."""
+    return os.environ.get("RQD_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
+def default_namespace() -> str:
+    """Returns `RQD_NAMESPACE`, else `rqd`."""
+    return os.environ.get("RQD_NAMESPACE") or "rqd"
+
+
 def read_url(url: str) -> Target:
     """What the URL means. Raises ConfigurationError, in one line, for one that can't be read."""
     if is_embedded(url):
@@ -72,6 +82,8 @@ def _split(url: str) -> SplitResult:
 
 def _form_of(parts: SplitResult) -> str | None:
     """`sentinel`, `cluster`, "" for one server; None for no URL of ours. Raises ValueError."""
+    if {"[", "]"} & set(parts.netloc.rpartition("@")[0]):
+        raise ValueError("a bracket in the login")  # as Python since 3.11.4 by itself
     scheme, _, kind = parts.scheme.partition("+")
     if kind:
         return kind if scheme in ("redis", "rediss") and kind in _PORT else None

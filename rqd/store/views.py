@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from time import sleep
 from typing import Any
 
@@ -16,7 +15,7 @@ from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
 from rqd.store.limit_views import LimitView, read_limits
-from rqd.store.queue_views import QueueCounts, read_latencies, read_queues
+from rqd.store.queue_views import GroupCounts, QueueCounts, read_latencies, read_queues
 from rqd.store.refusals import RedisGone
 from rqd.store.store import Store
 
@@ -24,23 +23,6 @@ _OF_ENDED = ("finished", "failed", "canceled")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 # A name's workers are a thousand at most: a row that says more is damaged.
 _MOST_WORKERS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class GroupCounts:
-    """How many jobs of a group are where; `open` are those that have not ended."""
-
-    total: int
-    open: int
-    finished: int
-    failed: int
-    stopped: int
-    canceled: int
-
-    @property
-    def is_done(self) -> bool:
-        """True if each of its jobs has ended, in whatever way."""
-        return self.open == 0
 
 
 class Views:

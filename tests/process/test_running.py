@@ -350,6 +350,15 @@ def test_titles_tell_what_runs_where(start_daemon: StartDaemon, queue: Queue, fi
     assert ended(job).return_value == "done"
 
 
+def test_a_job_that_uses_rqd_and_asks_redis_nothing_does_not_load_its_library(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon()
+    job = queue.enqueue("tests.ported.look_at_itself")
+    assert ended(job).return_value == ("tests.ported.look_at_itself", False)
+    assert ended(queue.enqueue("tests.ported.send", "hello")).return_value == "hello"
+
+
 def test_a_job_knows_itself_and_can_enqueue(start_daemon: StartDaemon, queue: Queue) -> None:
     start_daemon(queues="default,other")
     job = queue.enqueue(jobs.who_am_i)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,9 @@ def test_no_group_outlives_a_killed_master_though_its_zygote_stands_still(
     daemon.wait()
     busy = [p for p in [inside, *children] if p != zygote]
     eventually(lambda: not any(map(alive, busy)), 2.0, lambda: str(busy))
-    zygote.resume()
+    # Unless the kernel has: its group is orphaned by its master's death where they share a session.
+    with suppress(psutil.NoSuchProcess):
+        zygote.resume()
     eventually(lambda: not daemon.leftovers(), 2.0)
 
 

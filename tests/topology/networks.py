@@ -66,7 +66,7 @@ class Node:
     @property
     def admin(self) -> Any:
         """Any: redis-py's types give each answer as several things at once."""
-        return redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
+        return redis.Redis("127.0.0.1", self.port, decode_responses=True, socket_timeout=5)
 
     @property
     def address(self) -> str:

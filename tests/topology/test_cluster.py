@@ -36,7 +36,7 @@ def contents(*nodes: Node) -> dict[str, bytes]:
     """Every key's value, also of keys that have just come over."""
     found: dict[str, bytes] = {}
     for node in nodes:
-        raw: Any = redis.Redis(port=node.port)
+        raw: Any = redis.Redis("127.0.0.1", node.port)
         for key in raw.scan_iter(count=1000):
             with raw.pipeline(transaction=False) as pipe:
                 pipe.execute_command("ASKING")
@@ -136,7 +136,7 @@ def test_without_the_guard_a_claim_would_be_done_by_halves(cluster: RedisCluster
     driver.claim_one()
     move = slot_half_moved(cluster, driver)
     before = contents(move.source)
-    raw = redis.Redis(port=move.source.port)
+    raw = redis.Redis("127.0.0.1", move.source.port)
 
     (precedence,) = (key for key in before if ":precedence:" in key)
     packed, _ = turn_argument(Turn("request", "m", 15_000_000, free_workers=(7,)))

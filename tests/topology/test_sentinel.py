@@ -223,7 +223,7 @@ def test_a_sentinel_has_a_password_of_its_own() -> None:
 
         right = client_connection(f"{url}?sentinel_password=sentinel-pw&db=3")
         assert right.set("a", "b")
-        assert redis.Redis(port=master.port, password="master-pw", db=3).get("a") == b"b"
+        assert redis.Redis("127.0.0.1", master.port, password="master-pw", db=3).get("a") == b"b"
         with pytest.raises(ServerUnavailableError, match="no sentinel answers") as caught:
             client_connection(f"{url}?sentinel_password=wrong-pw").ping()
         assert "wrong-pw" not in str(caught.value)

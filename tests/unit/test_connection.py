@@ -7,13 +7,11 @@ from redis.sentinel import Sentinel
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.connection import (
     client_connection,
-    default_namespace,
-    default_url,
     explained,
     hide_password,
     url_of,
 )
-from rqd.store.urls import Target, read_url
+from rqd.store.urls import Target, default_namespace, default_url, read_url
 
 
 @pytest.mark.parametrize(

@@ -332,6 +332,26 @@ def test_import_rqd_alone_loads_neither_redis_nor_logging() -> None:
     assert {module for module in loaded if module.startswith("rqd.")} == set()
 
 
+# What modules of jobs import of rqd: each child pays for it, unless it is preloaded.
+OF_JOBS = [
+    *("rqd.callbacks", "rqd.connection", "rqd.cron", "rqd.decorators", "rqd.exceptions"),
+    *("rqd.group", "rqd.job", "rqd.queue", "rqd.registry", "rqd.results", "rqd.running"),
+    *("rqd.serializers", "rqd.timeouts", "rqd.webhook"),
+]
+
+
+@pytest.mark.parametrize("module", OF_JOBS)
+def test_what_jobs_import_loads_redis_when_redis_is_asked_for(module: str) -> None:
+    assert loaded_by(module) & {"redis", "asyncio", "logging", "ssl", "http"} == set()
+
+
+def test_naming_a_redis_and_making_a_queue_loads_no_redis() -> None:
+    told = "rqd; rqd.use_redis('redis://localhost:1'); queue = rqd.Queue('low'); repr(queue)"
+    loaded = loaded_by(told)
+    assert "rqd.queue" in loaded
+    assert loaded & {"redis", "asyncio", "logging", "ssl"} == set()
+
+
 @pytest.mark.parametrize("module", ["cli.healthcheck", "cli.completion"])
 def test_what_is_asked_often_and_needs_no_redis_does_not_load_its_library(module: str) -> None:
     assert "redis" not in loaded_by(f"rqd.{module}")
