@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 
 if TYPE_CHECKING:
-    from rqd.callbacks import Callback as Callback
+    from rqd.callback_terms import Callback as Callback
     from rqd.connection import use_redis as use_redis
     from rqd.job import Job as Job
     from rqd.job import cancel_job as cancel_job
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rqd.worker import Worker as Worker
 
 _HOME = {
-    "Callback": "rqd.callbacks",
+    "Callback": "rqd.callback_terms",
     "Job": "rqd.job",
     "Queue": "rqd.queue",
     "RateLimit": "rqd.model.limits",

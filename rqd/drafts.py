@@ -9,7 +9,7 @@ from datetime import MINYEAR, UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from rqd.callbacks import following, with_callbacks
+from rqd.callback_terms import following, with_callbacks
 from rqd.connection import Backend
 from rqd.job_id import new_job_id
 from rqd.model.call import HIGHEST_PAYLOAD_LIMIT_BYTES, encode_call, encode_value

@@ -28,13 +28,13 @@ from rqd.model.stored import instant
 from rqd.results import Result
 
 if TYPE_CHECKING:
-    from rqd.callbacks import Callback as Callback
+    from rqd.callback_terms import Callback as Callback
     from rqd.model.errors import NoSuchJobError as NoSuchJobError
     from rqd.model.retry import Retry as Retry
 
 # RQ's users import these from here, too. They are loaded for who does: the first one needs jobs.
 _ELSEWHERE = {
-    "Callback": "rqd.callbacks",
+    "Callback": "rqd.callback_terms",
     "NoSuchJobError": "rqd.model.errors",
     "Retry": "rqd.model.retry",
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rqd.callbacks import Callback, check_callbacks
+from rqd.callback_terms import Callback, check_callbacks
 from rqd.dependency import Dependency, read_depends_on
 from rqd.job_id import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError

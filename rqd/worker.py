@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ class DequeueStrategy(StrEnum):
 
 
 # The highest number of `logging` at which `--log-level` shows all that was asked for.
+# An argument of the kernel takes 128 KiB.
+_MOST_HINTS = 1000
 _LEVELS = ((10, "debug"), (20, "info"), (30, "warning"))
 
 
@@ -138,6 +141,8 @@ class Worker:
         arguments += ["--namespace", self._backend.namespace, *extra]
         for module in self.preload:
             arguments += ["--preload", module]
+        if hints := _modules_of_application():
+            arguments += ["--preload-hint", ",".join(hints)]
         for option in self._own:
             arguments += option
         if self.name:
@@ -154,6 +159,24 @@ class Worker:
         if status in (64, 69, 78):
             raise RqdError(f"the worker could not start, status {status}: its log says why")
         return status == 0
+
+
+def _modules_of_application() -> list[str]:
+    """The modules that this process has imported from elsewhere than Python's own folders, in that
+    order. A worker of RQ forks with them, so its jobs find them there.
+    """
+    libraries = tuple(
+        os.path.join(os.path.realpath(folder), "") for folder in sysconfig.get_paths().values()
+    )
+    found = []
+    for name, module in sys.modules.copy().items():
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] in ("__main__", "rqd"):
+            continue
+        is_named = all(part.isidentifier() for part in name.split("."))
+        if is_named and not os.path.realpath(file).startswith(libraries):
+            found.append(name)
+    return found[:_MOST_HINTS]
 
 
 def _level_of(level: str | int) -> str:

@@ -158,7 +158,7 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
             _show_unserved(seen)
         elif part == "masters":
             _show_masters(seen.masters, seen.now_us)
-            _show_troubles(seen.masters)
+            _show_notes(seen.masters)
         else:
             show_workers(seen.workers, seen.now_us)
 
@@ -203,13 +203,15 @@ def _show_unserved(seen: Seen) -> None:
             click.secho(f"  {queue['name']}: no master serves it ({start})", fg="yellow")
 
 
-def _show_troubles(masters: list[dict[str, Any]]) -> None:
+def _show_notes(masters: list[dict[str, Any]]) -> None:
     for row in masters:
         if row.get("why_no_zygote"):
             click.secho(f"  {row['name']}: no job starts: {plain(row['why_no_zygote'])}", fg="red")
         elif row.get("reload") == "refused":
             why = plain(row.get("reload_error", "")).strip().rpartition("\n")[2]
             click.secho(f"  {row['name']}: reload refused, the old code serves on: {why}", fg="red")
+        if learnt := row.get("preload_learnt"):
+            click.echo(f"  {row['name']}: preloads what jobs import: {plain(learnt)}")
 
 
 def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:

@@ -26,7 +26,7 @@ from rqd.store.urls import read_url
 FILE_VARIABLE = "RQD_CONFIG"
 _FILES = ("rqd.toml", "pyproject.toml")
 _OF_ALL = ("url", "namespace")  # the settings that all commands have
-_NOT_SETTINGS = ("help", "config", "as_json", "unit")
+_NOT_SETTINGS = ("help", "config", "as_json", "unit", "preload_hint")
 _META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
 # How errors begin that don't begin with the option.
 _BY_WORDS = {"queues": "queue name", "name": "master name"}

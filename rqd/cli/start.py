@@ -78,6 +78,13 @@ class _StartCommand(SettingsCommand):
 @click.option("--workers", "-w", type=int, default=4, show_default=True, help="Jobs at a time.")
 @click.option("--preload", multiple=True, metavar="MODULE,..", help="Import before the first fork.")
 @click.option(
+    "--preload-learn/--no-preload-learn",
+    default=True,
+    show_default=True,
+    help="Preload also what jobs are seen to import.",
+)
+@click.option("--preload-hint", multiple=True, hidden=True)  # Worker's: what its caller has
+@click.option(
     "--jobs-per-child", type=int, default=1, show_default=True, help="Jobs a process may run."
 )
 @click.option(
@@ -212,6 +219,8 @@ def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
         namespace=namespace,
         workers=settings["workers"],
         preload=_all(settings["preload"]),
+        preload_learn=settings["preload_learn"],
+        preload_hints=_all(settings["preload_hint"]),
         jobs_per_child=settings["jobs_per_child"],
         grace_s=parse_duration_s(settings["grace"], "--grace") or 0.0,
         burst=settings["burst"],

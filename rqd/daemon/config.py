@@ -70,6 +70,8 @@ class Config:
     queues: tuple[str, ...] = ("default",)
     workers: int = 4
     preload: tuple[str, ...] = ()
+    preload_learn: bool = True
+    preload_hints: tuple[str, ...] = ()  # preloaded if they are fit for it
     jobs_per_child: int = 1
     grace_s: float = 30.0
     burst: bool = False
@@ -150,7 +152,7 @@ class Config:
         for folder in self.path:
             if not os.path.isdir(folder):
                 raise ConfigurationError(f"--path {folder}: there is no such folder")
-        for module in self.preload:
+        for module in (*self.preload, *self.preload_hints):
             if not all(part.isidentifier() for part in module.split(".")):
                 raise ConfigurationError(f"--preload {module}: write dotted module names")
         around = {"--middleware": self.middleware, "--exception-handler": self.exception_handlers}

@@ -161,7 +161,7 @@ class Master:
                 self._dispatch.settle_and_claim(now)
             self._perform_due_duties(now)
             self._dispatch.settle_and_claim(now)
-            self._dispatch.tell_recorded()
+            self._dispatch.tell_recorded(now)
             self._dispatch.arm_waiter(now)
             self._upgrade.perform(now)
             state, busy = self._lifecycle.state, self._lifecycle.busy

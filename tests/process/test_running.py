@@ -464,7 +464,7 @@ def test_who_imports_in_each_job_is_told_what_to_preload(
     text = "import time\ntime.sleep(0.1)\nclass Order:\n    @staticmethod\n    def ship(): pass\n"
     (tmp_path / "slow.py").write_text(text)
     job = queue.enqueue("slow.Order.ship")
-    daemon = start_daemon("--burst", workers=1, cwd=tmp_path)
+    daemon = start_daemon("--burst", "--no-preload-learn", workers=1, cwd=tmp_path)
     assert daemon.wait() == 0
     assert job.is_finished
     (advice,) = [line for line in daemon.log().splitlines() if "imported its module" in line]

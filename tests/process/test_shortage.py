@@ -25,6 +25,7 @@ from rqd.daemon.instance import Instance
 from rqd.daemon.log import sinks
 from rqd.daemon.log.log import open_log
 from rqd.daemon.loop import Loop
+from rqd.daemon.processes.learning import Learning
 from rqd.daemon.processes.zygote_process import ZygoteProcess
 from rqd.daemon.processes.zygote_spawn import ZygoteSettings
 from rqd.daemon.processes.zygotes import Zygotes
@@ -169,11 +170,11 @@ def test_a_zygote_that_can_not_be_prepared_leaves_no_descriptor() -> None:
 
 
 def test_a_reload_whose_zygote_can_not_be_had_says_why(tmp_path: Path) -> None:
-    def fail() -> ZygoteProcess:
+    def fail(_learnt: tuple[str, ...]) -> ZygoteProcess:
         raise OSError("too many of them")
 
     log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
-    zygotes = Zygotes(fail, cast("Loop", None), log)
+    zygotes = Zygotes(fail, cast("Loop", None), log, Learning())
     zygotes.is_ready = True
 
     zygotes.follow("request", 0.0)

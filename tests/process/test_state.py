@@ -185,8 +185,9 @@ def test_stop_now_puts_the_running_job_back(
 def test_two_masters_share_the_work_and_one_name_is_one_masters(
     start_daemon: StartDaemon, redis_url: str, queue: Queue
 ) -> None:
-    first = start_daemon("--name", "alpha", workers=2)
-    start_daemon("--name", "beta", workers=2)
+    # One zygote a master to the end, by which their jobs are told apart.
+    first = start_daemon("--name", "alpha", "--no-preload-learn", workers=2)
+    start_daemon("--name", "beta", "--no-preload-learn", workers=2)
     refused = start_daemon("--name", "alpha")
     assert refused.wait() == 69
     assert f"a master named 'alpha' is alive (host {os.uname().nodename}, pid {first.pid})" in (

@@ -153,9 +153,9 @@ def test_a_version_that_cannot_go_on_is_refused_and_the_old_one_serves_on(
         ("model/schedule.py", "from cronsim import", "from no_such import", "no_such"),
         (
             "daemon/zygote/frames.py",
-            "FORMAT = 3",
             "FORMAT = 4",
-            "stays as it is: rqd 0.1.0 can't go on where 0.1.0 is (formats 4 and 3): restart the",
+            "FORMAT = 5",
+            "stays as it is: rqd 0.1.0 can't go on where 0.1.0 is (formats 5 and 4): restart the",
         ),
         (
             "daemon/processes/worker.py",
@@ -247,7 +247,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
 ) -> None:
     daemon = start(start_daemon, installed)
     installed.upgrade("9.9.9")
-    installed.edit("daemon/zygote/frames.py", "FORMAT = 3", "FORMAT = 4")
+    installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 5")
     why = f"rqd itself is 9.9.9 by now, this master {package.__version__}: restart the daemon"
     assert f"the old code serves on:\n    {why}\n" in rqd("reload", url=redis_url).out
     daemon.zygote().kill()
@@ -263,7 +263,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     assert why in rqd("upgrade", url=redis_url).out
     assert f"refused, no job starts:\n    {why}\n" in rqd("reload", url=redis_url).out
 
-    installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 3")
+    installed.edit("daemon/zygote/frames.py", "FORMAT = 5", "FORMAT = 4")
     assert job.wait(20).return_value() == "9.9.9"
     daemon.titled("rqd: master [default] 0/2 busy")
     assert "no job starts" not in rqd("info", url=redis_url).out

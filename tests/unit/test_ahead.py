@@ -13,6 +13,7 @@ from rqd.daemon.config import Config
 from rqd.daemon.control.presence import Presence
 from rqd.daemon.control.stops import Stops
 from rqd.daemon.jobs.settling import settlement
+from rqd.daemon.processes.learning import Learning
 from rqd.daemon.processes.worker import Worker
 from rqd.daemon.processes.workers import Workers
 from rqd.daemon.zygote import frames
@@ -449,7 +450,9 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Plac
     store = SimpleNamespace(beat=told.append)
     link: Any = SimpleNamespace(store=store, attempt=lambda ask, _now: ask())
     instance: Any = SimpleNamespace(name="m", boot="boot", place="")
-    zygotes = SimpleNamespace(serving=None, reloads=SimpleNamespace(latest=None), why_none="")
+    zygotes = SimpleNamespace(
+        serving=None, reloads=SimpleNamespace(latest=None), why_none="", learning=Learning()
+    )
     children: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
     nothing: Any = None
 

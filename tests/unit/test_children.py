@@ -370,7 +370,7 @@ class Stage:
             process.end(KILLED)
         self.loop.close()
 
-    def _spawn(self) -> Zygote:
+    def _spawn(self, _learnt: tuple[str, ...] = ()) -> Zygote:
         children = self.children
         config = children._next_config if children.zygotes.is_ready else children.config
         self.zygotes.append(Zygote(config.jobs_per_child, self.by_pidfd))

@@ -103,7 +103,7 @@ def state(channel: socket.socket, *, is_trial: bool) -> Handover:
         embedded=None,
         dispatch={"claims_left": None},
         children=ChildrenState(
-            ZygotesState(zygote, (zygote,), 2, 0.5, Reload(("r0",), "done")),
+            ZygotesState(zygote, (zygote,), 2, ("tasks",), 0.5, Reload(("r0",), "done")),
             tuple(workers),
             ((1, 30), (2, 30)),
             ((3, 12.5),),

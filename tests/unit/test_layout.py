@@ -334,7 +334,7 @@ def test_import_rqd_alone_loads_neither_redis_nor_logging() -> None:
 
 # What modules of jobs import of rqd: each child pays for it, unless it is preloaded.
 OF_JOBS = [
-    *("rqd.callbacks", "rqd.connection", "rqd.cron", "rqd.decorators", "rqd.exceptions"),
+    *("rqd.callback_terms", "rqd.connection", "rqd.cron", "rqd.decorators", "rqd.exceptions"),
     *("rqd.group", "rqd.job", "rqd.queue", "rqd.registry", "rqd.results", "rqd.running"),
     *("rqd.serializers", "rqd.timeouts", "rqd.webhook"),
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rqd import __version__
-from rqd.daemon.processes.zygote_events import Ready
+from rqd.daemon.processes.learning import WORTH_S, Learning
+from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess
 from rqd.daemon.processes.zygotes import Zygotes
 from rqd.daemon.zygote.frames import FORMAT
@@ -17,7 +18,8 @@ from rqd.daemon.zygote.frames import FORMAT
 class Fake:
     """What Zygotes sees of a zygote."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, learnt: tuple[str, ...] = ()) -> None:
+        self.learnt = learnt
         self.pid = self.pidfd = self.control_fd = self.output_fd = pid
         self.is_dismissed = self.has_ended = self.is_closed = self.stands_still = False
         self.looks = 0
@@ -52,12 +54,12 @@ def made() -> list[Any]:
 
 @pytest.fixture
 def zygotes(made: list[Any]) -> Zygotes:
-    def spawn() -> Any:
-        made.append(Fake(100 + len(made)))
+    def spawn(learnt: tuple[str, ...]) -> Any:
+        made.append(Fake(100 + len(made), learnt))
         return made[-1]
 
     quiet: Any = Quiet()
-    zygotes = Zygotes(spawn, quiet, quiet)
+    zygotes = Zygotes(spawn, quiet, quiet, Learning())
     zygotes.boot(0.0)
     assert not zygotes.note_ready(made[0], ready(made[0]), 1.0)
     return zygotes
@@ -106,7 +108,7 @@ def test_one_that_hangs_at_its_boot_is_given_up(zygotes: Zygotes, made: list[Any
 
 def test_an_application_that_boots_for_long_gets_longer(made: list[Any]) -> None:
     quiet: Any = Quiet()
-    zygotes = Zygotes(lambda: made[-1], quiet, quiet)
+    zygotes = Zygotes(lambda _: made[-1], quiet, quiet, Learning())
     made.append(Fake(1))
     zygotes.boot(0.0)
     zygotes.note_ready(made[0], ready(made[0]), 20.0)
@@ -306,7 +308,7 @@ def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -
 
 def test_one_that_never_boots_is_ended_and_another_one_tried(made: list[Any]) -> None:
     quiet: Any = Quiet()
-    zygotes = Zygotes(lambda: made[-1], quiet, quiet)
+    zygotes = Zygotes(lambda _: made[-1], quiet, quiet, Learning())
     for pid, (now, limit_s) in enumerate(((0.0, 600.0), (1000.0, 600.0)), 1):
         made.append(Fake(pid))
         zygotes.boot(now)
@@ -427,3 +429,162 @@ def test_a_zygote_that_is_lost_after_one_that_could_not_import_is_told_of(
     zygotes.boot(13.0)
     zygotes.note_lost(made[2], 9, 14.0)
     assert told == ["zygote lost", "the application can't be imported", "zygote lost"]
+
+
+def lesson(zygotes: Zygotes, *modules: str, now: float) -> float:
+    """Has these modules become worth learning; returns when the zygote that has them boots."""
+    for module in modules:
+        assert zygotes.learning.note_import(module, WORTH_S, now)
+    due = zygotes.next_due()
+    assert not zygotes.is_lesson_due(due - 0.001)
+    assert zygotes.is_lesson_due(due)
+    zygotes.learn(due)
+    return due
+
+
+def unfit(zygote: Any, module: str, **why: str) -> Ready:
+    told = {"threads": "", "connections": "", **why}
+    return replace(ready(zygote), unforkable=(Unforkable(module, **told),))
+
+
+def test_what_jobs_import_is_learnt_once_it_has_cost_enough(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    for now in range(3):
+        assert zygotes.learning.note_import("tasks", WORTH_S / 4, 10.0 + now)
+    assert zygotes.next_due() > 1e9
+    due = lesson(zygotes, "tasks", "mails", now=20.0)
+    assert due < 21.0
+    assert made[1].learnt == ("tasks", "mails")
+    assert zygotes.serving == made[0]
+    assert zygotes.note_ready(made[1], ready(made[1]), 21.0)
+    assert zygotes.serving == made[1]
+    assert zygotes.reloads.latest is None
+    # Known by now; and remembered by each that is started later.
+    assert zygotes.learning.note_import("tasks", 9.0, 22.0)
+    assert not zygotes.is_lesson_due(1e6)
+    zygotes.follow("r1", 30.0)
+    assert made[2].learnt == ("tasks", "mails")
+
+
+@pytest.mark.parametrize(
+    "why",
+    [{"threads": "reporter"}, {"connections": "10.0.0.1:5432"}, {"error": "ImportError: no x"}],
+)
+def test_what_is_unfit_for_forks_never_serves_and_the_rest_is_learnt_without_it(
+    zygotes: Zygotes, made: list[Any], why: dict[str, str]
+) -> None:
+    lesson(zygotes, "tasks", "mails", now=10.0)
+    assert not zygotes.note_ready(made[1], unfit(made[1], "mails", **why), 11.0)
+    assert made[1].has_ended
+    assert zygotes.serving == made[0]
+    assert made[2].learnt == ("tasks",)
+    assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
+    assert zygotes.learning.learnt == ("tasks",)
+    assert not zygotes.learning.note_import("mails", 9.0, 13.0)
+
+
+def test_an_explicitly_preloaded_module_with_threads_is_no_reason_against_what_is_learnt(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    assert zygotes.note_ready(made[1], unfit(made[1], "app", threads="reporter"), 11.0)
+    assert zygotes.learning.learnt == ("tasks",)
+
+
+def test_a_reload_whose_code_made_a_learnt_module_unfit_is_done_without_it(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    zygotes.follow("r1", 20.0)
+    assert not zygotes.note_ready(made[2], unfit(made[2], "tasks", error="SyntaxError"), 21.0)
+    assert state(zygotes) == ("r1", "booting", "")
+    assert made[3].learnt == ()
+    assert zygotes.note_ready(made[3], ready(made[3]), 22.0)
+    assert state(zygotes) == ("r1", "done", "")
+
+
+def test_a_reload_that_is_refused_is_tried_without_what_was_learnt(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    zygotes.follow("r1", 20.0)
+    zygotes.note_lost(made[2], 11, 21.0)
+    assert state(zygotes)[1] == "refused"
+    zygotes.follow("r2", 30.0)
+    assert made[3].learnt == ()
+
+
+@pytest.mark.parametrize("ending", ["dies", "hangs"])
+def test_a_module_that_ends_or_hangs_its_zygote_is_never_tried_again(
+    zygotes: Zygotes, made: list[Any], ending: str
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    if ending == "dies":
+        zygotes.note_lost(made[1], 11, 11.0)
+    else:
+        zygotes.end_overdue(1000.0)
+    assert (zygotes.serving, zygotes.following) == (made[0], None)
+    assert not zygotes.learning.note_import("tasks", 9.0, 1001.0)
+    assert zygotes.reloads.latest is None
+
+
+def test_a_reload_ends_a_lesson_which_begins_again_after_it(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    zygotes.follow("r1", 11.0)
+    assert made[1].has_ended
+    assert made[2].learnt == ()
+    assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
+    zygotes.learn(zygotes.next_due())
+    assert made[3].learnt == ("tasks",)
+
+
+def test_a_zygote_that_was_lost_with_what_was_learnt_is_followed_by_one_without(
+    zygotes: Zygotes, made: list[Any]
+) -> None:
+    lesson(zygotes, "tasks", now=10.0)
+    zygotes.note_ready(made[1], ready(made[1]), 11.0)
+    zygotes.note_lost(made[1], 11, 20.0)
+    zygotes.boot(20.0)
+    assert made[2].learnt == ()
+
+
+def test_lessons_become_rarer_and_end(zygotes: Zygotes, made: list[Any]) -> None:
+    now, pauses = 10.0, []
+    for number in range(50):
+        if not zygotes.learning.note_import(f"tasks{number}", 1.0, now):
+            break
+        due = zygotes.next_due()
+        pauses.append(due - now)
+        zygotes.learn(due)
+        zygotes.note_ready(made[-1], ready(made[-1]), due + 0.5)
+        now = due + 0.5
+    assert len(pauses) == 8
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 3600
+
+
+def test_hints_are_tried_with_the_first_boot_and_one_that_is_unfit_is_left_out(
+    made: list[Any],
+) -> None:
+    def spawn(learnt: tuple[str, ...]) -> Any:
+        made.append(Fake(100 + len(made), learnt))
+        return made[-1]
+
+    quiet: Any = Quiet()
+    zygotes = Zygotes(spawn, quiet, quiet, Learning(hints=("tasks", "mails")))
+    zygotes.boot(0.0)
+    assert made[0].learnt == ("tasks", "mails")
+    assert not zygotes.note_ready(made[0], unfit(made[0], "mails", threads="t"), 1.0)
+    assert (zygotes.serving, made[0].has_ended, zygotes.is_ready) == (None, True, False)
+    assert zygotes.is_restart_due(1.0)
+    zygotes.boot(1.0)
+    zygotes.note_lost(made[0], 9, 1.1)
+    assert made[1].learnt == ("tasks",)
+    zygotes.note_ready(made[1], ready(made[1]), 2.0)
+    assert zygotes.is_ready
+    assert zygotes.learning.learnt == ("tasks",)

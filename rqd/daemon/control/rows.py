@@ -102,6 +102,7 @@ def master_row(
         "workers": highest,
         "zygote_pid": serving.pid if serving else 0,
         "why_no_zygote": zygotes.why_none,
+        "preload_learnt": ",".join(zygotes.learning.learnt),
         "reload": reload.state if reload else "",
         "reload_requests": " ".join(filter(None, reload.requests)) if reload else "",
         "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",

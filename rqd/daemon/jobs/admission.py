@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqd.daemon.config import Config
+from rqd.model.errors import NotAllowedError
 from rqd.model.outcome import Outcome, Parked, Raised, Refused
 from rqd.model.records import Claim
 from rqd.model.terms import signed_id
@@ -35,6 +36,23 @@ class Admission:
                 f"its serializer {claim.serializer} is not among --serializers {accepted}"
             )
         return self._judge_signature(claim) if config.keyring is not None else None
+
+    def may_preload(self, claim: Claim) -> bool:
+        """True if the module that an admitted job names may be imported where all jobs come from.
+
+        The name stands beside the payload: without a signature anybody may have written it there,
+        and the child has held only the payload to the allowlist.
+        """
+        if self._config.keyring is not None and claim.envelope is None:
+            return False
+        if self._config.allow:
+            from rqd.model.allowlist import Allowlist  # noqa: PLC0415 - loaded with a list, if any
+
+            try:
+                Allowlist(self._config.allow).check(claim.func_name)
+            except NotAllowedError:
+                return False
+        return True
 
     def _judge_signature(self, claim: Claim) -> Outcome | None:
         from rqd.model.signing import JOB, Verdict  # noqa: PLC0415 - loaded with the keys, if any

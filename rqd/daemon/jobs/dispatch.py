@@ -182,12 +182,12 @@ class Dispatch:
         self._apply(turn, ended, TurnAnswer.parse(answer), now)
         return True
 
-    def tell_recorded(self) -> None:
+    def tell_recorded(self, now: float) -> None:
         """Logs what has been recorded: nobody waits for it, but Redis may be at the next turn."""
         recorded, self._recorded = self._recorded, []
         for one, verdict in recorded:
             log_ending(self._log, one.run, one.report, verdict)
-            self._advise(one)
+            self._note_import(one, now)
             self._children.note_ending(one)
 
     def settle_and_claim(self, now: float) -> None:
@@ -364,10 +364,15 @@ class Dispatch:
         self._children.start_assigned(now)
         self._recorded += zip(ended, answer.verdicts, strict=True)
 
-    def _advise(self, ended: Ended) -> None:
-        """Says once for each module that its import is paid by every job."""
-        load_s = ended.report.usage.load_s or 0.0
+    def _note_import(self, ended: Ended, now: float) -> None:
+        """Learns a module that its jobs import; says once what one costs that can't be learnt."""
+        if not (load_s := ended.report.usage.load_s):
+            return
         module = module_of(ended.run.claim.func_name)
+        if self._starting.may_preload(ended.run.claim) and self._children.learn(
+            module, load_s, now
+        ):
+            return
         if load_s >= _SLOW_LOAD_S and module not in self._advised:
             self._advised.add(module)
             self._log.warning(

@@ -25,6 +25,10 @@ class Starting:
         self._limit_bytes = config.payload_limit_bytes
         self._admission = Admission(config)
 
+    def may_preload(self, claim: Claim) -> bool:
+        """True if what its job imports may be preloaded: see Admission."""
+        return self._admission.may_preload(claim)
+
     def start(self, claim: Claim, now: float) -> Outcome | None:
         """None for a job that its worker has from now on, else what becomes of it instead."""
         worker = self._children.workers.by_number[claim.worker]

@@ -22,6 +22,7 @@ from rqd.daemon.processes.hearing import Ended, Hearing
 from rqd.daemon.processes.job_stacks import JobStacks
 from rqd.daemon.processes.judging import Judging
 from rqd.daemon.processes.kills import Kills
+from rqd.daemon.processes.learning import Learning
 from rqd.daemon.processes.losses import Losses
 from rqd.daemon.processes.outputs import Outputs
 from rqd.daemon.processes.places import Places
@@ -84,7 +85,9 @@ class Children:
         self._instance = instance
         self._loop = loop
         self._log = log
-        self.zygotes = Zygotes(self._spawn, loop, log)
+        hints = config.preload_hints if config.preload_learn else ()
+        learning = Learning(is_on=config.preload_learn, hints=hints)
+        self.zygotes = Zygotes(self._spawn, loop, log, learning)
         self.workers = Workers(config.jobs_per_child, config.limits)
         self._outputs = Outputs(loop, log)
         self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
@@ -257,6 +260,11 @@ class Children:
         self.places.push(worker)
         return True
 
+    def learn(self, module: str, seconds: float, now: float) -> bool:
+        """A job's process took so long to import its module; False if none is to do it for all."""
+        is_known = module in self.config.preload
+        return not is_known and self.zygotes.learning.note_import(module, seconds, now)
+
     def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> None:
         """Sends a job its record, as it asked for it."""
         if worker := self.workers.answer_ask(run, fields):
@@ -289,6 +297,9 @@ class Children:
         if self.zygotes.is_replacement_due(now) and any(worker.wanted for worker in self.workers):
             self._next_config = self.config
             self.zygotes.replace(now)
+        if self.zygotes.is_lesson_due(now):
+            self._next_config = self.config
+            self.zygotes.learn(now)
         self.zygotes.end_overdue(now)
         if self.zygotes.leaving:
             self.zygotes.let_go({parent.pid for parent in self.places.parents.values()}, now)
@@ -323,9 +334,9 @@ class Children:
                 if worker.wanted and worker.child is None:
                     self.places.fill(worker, now)
 
-    def _spawn(self) -> ZygoteProcess:
+    def _spawn(self, learnt: tuple[str, ...]) -> ZygoteProcess:
         config = self._next_config if self.zygotes.is_ready else self.config
-        return ZygoteProcess(settings_of_zygote(config, self._instance), self._subtree)
+        return ZygoteProcess(settings_of_zygote(config, self._instance, learnt), self._subtree)
 
     def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
         try:
@@ -370,6 +381,7 @@ class Children:
         """Those of the zygote that serves from now on."""
         self.config = self._next_config
         self.workers.jobs_per_child = self.config.jobs_per_child
+        self.zygotes.learning.is_on = self.config.preload_learn
         self.workers.limits = self.config.limits
         if self._subtree is not None:
             self._subtree.limits = _held(self.config)

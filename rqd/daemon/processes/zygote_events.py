@@ -13,12 +13,13 @@ from rqd.daemon.zygote.frames import FORMAT
 @dataclass(frozen=True, slots=True)
 class Unforkable:
     """What a module has left that its forks have not, or share: names of threads, and addresses to
-    which it is connected; each one text, empty for none.
+    which it is connected; or why it could not be imported. Each is one text, empty for none.
     """
 
     module: str
     threads: str
     connections: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

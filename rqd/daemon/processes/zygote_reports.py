@@ -96,7 +96,7 @@ class Reports:
             return Exited(worker, pid, status, cpu_us, rss_kib * 1024)
         if kind == frames.READY:
             version, *texts = (field.decode(errors="replace") for field in (fields[1], *fields[4:]))
-            unforkable = tuple(map(Unforkable, texts[::3], texts[1::3], texts[2::3]))
+            unforkable = tuple(map(Unforkable, *(texts[at::4] for at in range(4))))
             spoken = int(fields[3]) if len(fields) > 3 else frames.FORMAT
             return Ready(int(fields[0]), version, int(fields[2]), spoken, unforkable)
         if kind == frames.BOOT_FAILED:

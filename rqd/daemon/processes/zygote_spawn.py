@@ -35,12 +35,15 @@ class ZygoteSettings:
     trust: bytes = b""
     middleware: tuple[str, ...] = ()
     exception_handlers: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()  # as preload, but each may fail
     # Called in the zygote before all else: what it sets holds for all its children.
     prepare: Callable[[], None] = become_subreaper
 
 
-def settings_of_zygote(config: Config, instance: Instance) -> ZygoteSettings:
-    """Those of a zygote of this master."""
+def settings_of_zygote(
+    config: Config, instance: Instance, learnt: tuple[str, ...] = ()
+) -> ZygoteSettings:
+    """Those of a zygote of this master; `learnt` are modules that jobs were seen to import."""
     return ZygoteSettings(
         path=zygote_path(config),
         preload=config.preload,
@@ -56,6 +59,7 @@ def settings_of_zygote(config: Config, instance: Instance) -> ZygoteSettings:
         trust=_trust_frame(config),
         middleware=config.middleware,
         exception_handlers=config.exception_handlers,
+        learnt=learnt,
         prepare=partial(_prepare_for_jobs, config.max_files, config.nice),
     )
 
@@ -74,7 +78,7 @@ def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subproce
             # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
             own_fds.append(trust_fd := _file_with(settings.trust))
         arguments = [control_fd, settings.jobs_per_child, list(settings.preload), mark_fd, trust_fd]
-        arguments += [settings.middleware, settings.exception_handlers]
+        arguments += [settings.middleware, settings.exception_handlers, settings.learnt]
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
         start = (
             f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote.boot import main;"

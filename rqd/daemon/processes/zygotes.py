@@ -18,6 +18,7 @@ from rqd import __version__
 from rqd.daemon.host.cgroups import Subtree
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
+from rqd.daemon.processes.learning import Learning
 from rqd.daemon.processes.zygote_boots import Boots
 from rqd.daemon.processes.zygote_events import Ready, Unforkable
 from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
@@ -40,6 +41,7 @@ class ZygotesState:
     serving: ZygoteState
     leaving: tuple[ZygoteState, ...]
     generation: int
+    learnt: tuple[str, ...]
     boot_s: float
     reload: Reload | None
 
@@ -47,7 +49,14 @@ class ZygotesState:
 class Zygotes:
     """Starts, replaces and lets go of zygotes; knows nothing of what their children do."""
 
-    def __init__(self, spawn: Callable[[], ZygoteProcess], loop: Loop, log: Log) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[tuple[str, ...]], ZygoteProcess],
+        loop: Loop,
+        log: Log,
+        learning: Learning,
+    ) -> None:
+        """`spawn` starts a zygote that imports these modules besides the configured ones."""
         self._spawn = spawn
         self._loop = loop
         self._log = log
@@ -64,12 +73,14 @@ class Zygotes:
         self._told_of = 0  # the pid of the zygote that it is told of
         self.boot_error = ""
         self.reloads = Reloads()
+        self.learning = learning
 
     def take_over(self, told: ZygotesState, subtree: Subtree | None) -> None:
         """Those of the master that was executed before in this process."""
         self.serving = ZygoteProcess.take_over(told.serving, subtree)
         self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
         self._generation, self._boots.took_s = told.generation, told.boot_s
+        self.learning.learnt = told.learnt
         self.is_ready, self.reloads = True, Reloads(told.reload)
         for zygote in self:
             self._watch(zygote)
@@ -82,6 +93,7 @@ class Zygotes:
             serving=self.serving.hand_over(),
             leaving=tuple(zygote.hand_over() for zygote in self.leaving),
             generation=self._generation,
+            learnt=self.learning.learnt,
             boot_s=self._boots.took_s,
             reload=self.reloads.latest,
         )
@@ -120,6 +132,8 @@ class Zygotes:
     def next_due(self) -> float:
         """When a restart is due, or a boot or a leave takes too long."""
         due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
+        if self.is_ready and self.following is None:
+            due.append(self.learning.next_due())
         return min(self._boots.next_due(), *due, math.inf)
 
     def follow(self, request: str, now: float) -> None:
@@ -128,6 +142,7 @@ class Zygotes:
             # No error: whoever asked for it gets newer code. `--autoreload` asks at every save.
             self.reloads.refuse("another reload was asked for meanwhile")
         self._end_following()
+        self.learning.put_off(now)
         self.reloads.ask(request)
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
@@ -163,6 +178,17 @@ class Zygotes:
         self._replace_at = now + _REPLACE_AGAIN_S
         self._follow(now)
 
+    def is_lesson_due(self, now: float) -> bool:
+        """True when a zygote is to boot that has more of what jobs import."""
+        is_calm = self.is_ready and self.following is None
+        return is_calm and now >= self.learning.next_due()
+
+    def learn(self, now: float) -> None:
+        """Has a zygote follow that imports what jobs' processes have imported by themselves."""
+        self.learning.begin(now)
+        self._log.debug("preloading what jobs import", modules=self.learning.trying)
+        self._follow(now)
+
     def refuse(self, request: str, error: str) -> None:
         """Does not even begin a reload; one that is under way ends with it."""
         self.reloads.ask(request)
@@ -190,6 +216,9 @@ class Zygotes:
             return False  # it was refused, or ended for a newer one, a moment ago
         if not self._may_serve(zygote, ready):
             return False
+        if reasons := self._unfit_lessons(ready):
+            self._boot_without(zygote, reasons, now)
+            return False
         self._boots.end(zygote.pid, now)
         self._log.info(
             "zygote booted",
@@ -197,6 +226,10 @@ class Zygotes:
             rss_mb=round(ready.rss_bytes / 1e6, 1),
             version=ready.version,
         )
+        if new := self.learning.accept():
+            self._log.info(
+                "preloads what jobs import: after a change of code, rqd reload", modules=new
+            )
         self._warn_of(ready.unforkable)
         self.is_ready, self.boot_error, self.why_none = True, "", ""
         has_followed = zygote is self.following
@@ -210,6 +243,39 @@ class Zygotes:
         if is_over and self.reloads.succeed():
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
+
+    def _unfit_lessons(self, ready: Ready) -> dict[str, str]:
+        """Why modules that were learnt should rather not be preloaded; empty if all may be."""
+        return {
+            of.module: of.error
+            or f"it leaves threads or connections: {of.threads or of.connections}"
+            for of in ready.unforkable
+            if of.module in self.learning.modules
+        }
+
+    def _boot_without(self, zygote: ZygoteProcess, reasons: dict[str, str], now: float) -> None:
+        """Ends a zygote for what was learnt; another one boots without that, if it is needed."""
+        self._refuse_lessons(reasons)
+        if zygote is self.following:
+            self._end_following()
+            is_needed = self.reloads.is_under_way or self.learning.trying
+            if is_needed or (self.serving is not None and self.serving.stands_still):
+                self._follow(now)
+            return
+        self._boots.give_up(zygote.pid)
+        zygote.end()
+        self.leaving.append(zygote)
+        self.serving = None
+        self._boots.hasten_next(now)
+
+    def _refuse_lessons(self, reasons: dict[str, str]) -> None:
+        self.learning.refuse(reasons)
+        for module, why in reasons.items():
+            self._log.warning(
+                "a module of jobs is not preloaded by itself: each job imports it",
+                module=module,
+                why=_last_line(why)[:_MOST_CHARS],
+            )
 
     def _warn_of(self, unforkable: tuple[Unforkable, ...]) -> None:
         for of in unforkable:
@@ -249,6 +315,10 @@ class Zygotes:
             is_told = zygote.pid == self._told_of
             if not is_told and (was_booting or self.is_ready):
                 self._tell_why(f"the zygote died (status {status})", zygote.pid)
+            if was_booting and self.learning.trying:
+                self._refuse_lessons(dict.fromkeys(self.learning.trying, "the zygote died of it"))
+            else:
+                self.learning.forget()  # it may be what killed it
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
             if not is_told or not self.boot_error:
@@ -338,11 +408,12 @@ class Zygotes:
         try:
             self.following = self._start(now)
         except _NOT_STARTED as error:
+            self.learning.put_off(now)
             self._refuse(f"it can't be started: {error}")
 
     def _start(self, now: float) -> ZygoteProcess:
         """Raises those of _NOT_STARTED."""
-        zygote = self._spawn()
+        zygote = self._spawn(self.learning.modules)
         self._generation += 1
         zygote.generation = self._generation
         self._boots.begin(zygote.pid, now)
@@ -359,6 +430,7 @@ class Zygotes:
         last = _last_line(error)
         traceback = error if last != error.strip() else ""
         if self.reloads.refuse(error):
+            self.learning.forget()  # the next one is tried without
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
@@ -366,6 +438,8 @@ class Zygotes:
             self._log.error(
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )
+        elif self.learning.trying:
+            self._refuse_lessons(dict.fromkeys(self.learning.trying, error))
         else:  # it has died since, and is restarted, or goes round again
             self._log.error(
                 "the next zygote failed, none is to follow by now", error=last, traceback=traceback

@@ -47,9 +47,11 @@ def main(
     trust_fd: int = -1,
     middleware: Sequence[str] = (),
     exception_handlers: Sequence[str] = (),
+    learnt: Sequence[str] = (),
 ) -> None:
     """Imports the application, then forks until the control socket closes; exits the process.
 
+    `learnt` are modules like `preload`, whose failure is reported and does not end the boot.
     `mark_fd`, -1 for none, stays open here and in all that is forked, and closes at an exec.
     """
     control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
@@ -73,6 +75,12 @@ def main(
         for module in preload:
             __import__(module)
             watch.note(module)
+        for module in learnt:
+            try:
+                __import__(module)
+            except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
+                watch.note_error(module, failure)
+            watch.note(module)
         around = _load_around(middleware, exception_handlers)
         watch.note("middleware and exception handlers")
         take_signals()
@@ -89,9 +97,10 @@ def main(
         error = traceback.format_exc().encode(errors="replace")
         _tell(control, encode_frame(frames.BOOT_FAILED, error))
         os._exit(1)
-    set_title(f"rqd: zygote ({', '.join(preload)})" if preload else "rqd: zygote")
+    imported = ", ".join((*preload, *learnt))
+    set_title(f"rqd: zygote ({imported})" if imported else "rqd: zygote")
     gc.collect()
-    if preload:
+    if imported:
         use_huge_pages()
     kept = fill_holes()
     child = Child(jobs_per_child, set_title, trust)

@@ -14,7 +14,7 @@ from _signal import SIGRTMIN
 
 # To be raised when a master of this version can't go on with what an earlier one has: the meaning
 # of what is handed over has changed, or what masters, zygotes and children tell one another.
-FORMAT = 3
+FORMAT = 4
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 # master -> zygote
@@ -24,7 +24,7 @@ FILL = 1  # worker [at the first FILL of a worker: how many descriptors; + outpu
 EMPTY = 2  # worker: let the place be empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to that child's group, if it still is that child
 # zygote -> master
-READY = 10  # pid, version, rss in bytes, FORMAT [+ what is unfit for a fork: unforkable.py]
+READY = 10  # pid, version, rss in bytes, FORMAT [+ four texts a module, if any: unforkable.py]
 BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it takes many jobs]
 FORK_FAILED = 13  # worker, error [+ `no place`, if the descriptors of its first FILL did not come]

@@ -20,6 +20,7 @@ class ImportWatch:
     def __init__(self) -> None:
         self._threads = dict.fromkeys(os.listdir("/proc/self/task"), "")
         self._connections = dict.fromkeys(_connections(), "")
+        self._errors: dict[str, str] = {}
 
     def note(self, module: str) -> None:
         """This one was imported since the last call: what is new is its own."""
@@ -28,19 +29,28 @@ class ImportWatch:
         for connection in _connections():
             self._connections.setdefault(connection, module)
 
+    def note_error(self, module: str, error: BaseException) -> None:
+        """Its import has failed, which is no reason not to boot."""
+        try:
+            self._errors[module] = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 - a user's __str__
+            self._errors[module] = type(error).__name__
+
     def told(self) -> list[bytes]:
-        """What is still there, of each module three texts: its name, its threads' names, and where
-        its connections lead to.
+        """What is still there, of each module four texts: its name, its threads' names, where its
+        connections lead to, and why it could not be imported.
         """
         names, peers = _names_of_threads(), _connections()
         threads = [*names.keys() & self._threads]
         open_still = [*peers.keys() & self._connections]
         modules = {*map(self._threads.get, threads), *map(self._connections.get, open_still)}
+        modules |= self._errors.keys()
         told: list[bytes] = []
         for module in sorted(filter(None, modules)):
             of_threads = [names[one] for one in threads if self._threads[one] == module]
             of_peers = [peers[one] for one in open_still if self._connections[one] == module]
-            told += (module.encode(), _listed(of_threads), _listed(of_peers))
+            error = self._errors.get(module, "").encode(errors="replace")
+            told += (module.encode(), _listed(of_threads), _listed(of_peers), error)
         return told
 
 
