@@ -256,7 +256,9 @@ def _set_attributes(made: Any, state: Any) -> None:
         if type(values) is not dict:
             raise pickle.UnpicklingError("a state is no dict")
         for name in values:
-            if type(name) is not str or (name.startswith("__") and name.endswith("__")):
+            if type(name) is not str:
+                raise pickle.UnpicklingError("an attribute's name is no text")
+            if name.startswith("__") and name.endswith("__"):
                 raise NotAllowedError(f"a state with {name!r} is not allowed by --allow")
     if attributes:
         own = made.__dict__
