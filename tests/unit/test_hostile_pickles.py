@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import BuiltinMethodType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.model.allowlist import Allowlist
-from rqd.model.call import decode_call
+from rqd.model.call import decode_call, encode_call
 from rqd.model.errors import NotAllowedError
 from tests import admitted, forbidden
 from tests.fuzzing import fuzz, time_limit_s
@@ -268,6 +269,17 @@ def test_what_jobs_are_made_of_is_read_as_ever() -> None:
         assert (got[4].state, got[5].run, got[6]) == ({"kept": 1}, 7, bytearray(b"x"))
         assert got[7:9] == value[7:9]
         assert got[9] is got
+
+
+def test_a_partial_is_called_where_its_type_and_its_call_are_allowed() -> None:
+    payload = encode_call(partial(admitted.echo, 7), (), {})[1]
+    with pytest.raises(NotAllowedError, match=r"functools\.partial is not allowed"):
+        read(payload)
+    for further in ("functools.partial", "functools.partial.__call__"):
+        with pytest.raises(NotAllowedError, match=r"functools\.partial"):
+            decode_call(payload, "pickle", Allowlist([f"{HERE}.*", further]))
+    both = Allowlist([f"{HERE}.*", "functools.partial", "functools.partial.__call__"])
+    assert decode_call(payload, "pickle", both)[0]() == 7
 
 
 # -- made-up pickles
