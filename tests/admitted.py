@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from tests import forbidden
 from tests.forbidden import Forbidden, touch
@@ -93,6 +94,7 @@ class Adds:
 
 
 the_order = Order(1)
+the_id = UUID(int=7)
 
 
 def echo(value: Any = None) -> Any:
@@ -117,6 +119,10 @@ def find_module(*_args: Any) -> Any:
 
 def find_order(*_args: Any) -> Order:
     return the_order
+
+
+def find_id(*_args: Any) -> UUID:
+    return the_id
 
 
 def find_limits(*_args: Any) -> dict[str, int]:

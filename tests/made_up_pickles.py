@@ -89,7 +89,9 @@ class _Maker:
 
     def instance(self, deep: int) -> bytes:
         kind = named(HERE, self._one_of(_CLASSES))
-        function = named(HERE, self._one_of(["echo", "total", "find_order", "find_limits"]))
+        function = named(
+            HERE, self._one_of(["echo", "total", "find_order", "find_id", "find_limits"])
+        )
         home, plain = self._one_of(self._plain)
         return self._one_of(
             [

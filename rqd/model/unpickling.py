@@ -145,9 +145,12 @@ class _Reader(pickle._Unpickler):
             raise _no_change(made)
         self._allowlist.check_type(kind)
         setstate = class_attribute(kind, "__setstate__")
+        is_plain, was_there = self._allowlist.is_plain(kind), id(made) in self._returned
+        if is_plain and was_there:
+            raise _no_change(made)
         if setstate is not None and setstate is not BaseException.__setstate__:
             setstate.__get__(made, kind)(state)
-        elif id(made) in self._returned or self._allowlist.is_plain(kind):
+        elif is_plain or was_there:
             raise _no_change(made)
         else:
             _set_attributes(made, state)
@@ -210,7 +213,7 @@ class _Reader(pickle._Unpickler):
         if id(function) not in self._named:
             raise NotAllowedError(
                 f"a pickle that calls an instance of {type(function).__name__} is not allowed by"
-                " --allow: it may call what it names"
+                " --allow: it calls by name only"
             )
         if type(args) is not tuple:
             raise pickle.UnpicklingError("the arguments of a call are no tuple")
@@ -270,4 +273,4 @@ def _set_attributes(made: Any, state: Any) -> None:
 
 def _no_change(made: Any) -> NotAllowedError:
     kind = type(made).__name__
-    return NotAllowedError(f"a pickle that changes a {kind} is not allowed by --allow")
+    return NotAllowedError(f"a pickle that changes an instance of {kind} is not allowed by --allow")

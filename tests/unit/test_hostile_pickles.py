@@ -86,14 +86,15 @@ TAKES_STATE = {
     "member of an Enum": called(named(HERE, "Colour"), b"K\x01"),
     "class made by another": named(HERE, "Made"),
     "what a function found": called(named(HERE, "find_order")),
+    "plain value that a function found": called(named(HERE, "find_id")),
 }
 
 
 @pytest.mark.parametrize("target", TAKES_STATE.values(), ids=TAKES_STATE.keys())
 @pytest.mark.parametrize(
     "state",
-    [slot_state(RENAMED), dict_of(RENAMED), slot_state({"number": b"K\x02"})],
-    ids=["slots", "dict", "plain slot"],
+    [slot_state(RENAMED), dict_of(RENAMED), dict_of({"int": b"K\x02"})],
+    ids=["slots", "dict", "plain state"],
 )
 def test_no_state_reaches_what_was_there_before(target: bytes, state: bytes) -> None:
     with unchanged(), pytest.raises(NotAllowedError, match="is not allowed by --allow"):
@@ -408,6 +409,7 @@ def standing() -> dict[str, Any]:
     for module in (admitted, forbidden, pickle, copyreg):
         found[f"{id(module)}"] = {k: v for k, v in vars(module).items() if k[:2] != "__"}
     found["data"] = dict(admitted.limits), dict(admitted.handlers), dict(vars(admitted.the_order))
+    found["id"] = admitted.the_id.int
     found["members"] = {name: dict(vars(one)) for name, one in admitted.Colour.__members__.items()}
     return found
 
