@@ -37,6 +37,8 @@ class Contents:
             raise DeserializationError(
                 f"job {self._record.id} is serialized with {found}, and {insisted} was asked for"
             )
+        if current.allowlist is not None:
+            current.allowlist.check_serializer(found)  # what it names is imported to write, too
         return found
 
     @cached_property

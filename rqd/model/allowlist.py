@@ -1,23 +1,22 @@
-"""What may be called: patterns of dotted names, and a reader of pickles that keeps to them.
+"""What may be called: patterns of dotted names.
 
-A pickle can call whatever it names while it is being read, so a check of the function alone would
-come too late: with an allowlist every name in a pickle has to be on it, or be a plain value's type.
-It is imported only where there is an allowlist.
+A pickle can call what it names while it is being read, and change what stands there, so a check of
+the function alone would come too late: unpickling.py reads it by these rules. Both are imported
+only where there is an allowlist.
 """
 
 from __future__ import annotations
 
-import _io
-import _pickle
 import re
 import sys
 from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import Any
 
-from rqd.model.call import import_function
-from rqd.model.errors import NotAllowedError
-from rqd.model.serializers import resolve_serializer
+from rqd.model.call import get_part, import_home
+from rqd.model.errors import InvalidCallError, NotAllowedError
+from rqd.model.serializers import PickleSerializer, resolve_serializer
+from rqd.model.unpickling import class_attribute, is_class, read_pickle
 
 # Types of which making one does nothing else; what arguments are commonly made of.
 _PLAIN = {
@@ -26,12 +25,14 @@ _PLAIN = {
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
     "fractions": "Fraction",
-    "pathlib": "PosixPath PurePosixPath",
-    "pathlib._local": "PosixPath PurePosixPath",  # their home in Python 3.13
     "uuid": "SafeUUID UUID",
     "zoneinfo": "ZoneInfo",
 }
 _PLAIN_NAMES = frozenset(f"{home}.{name}" for home in _PLAIN for name in _PLAIN[home].split())
+# Their methods read and write files, which a pattern that covers a job's class might cover.
+_PATH = re.compile(r"pathlib\.(?:_local\.)?(?:Pure)?(?:Posix|Windows)?Path").fullmatch
+# Every class has such methods, `__reduce__` or `__init_subclass__`, and none is a job.
+_SPECIAL = re.compile(r"(?:.*\.)?__(?!call__\Z)[^.]*__(?:\..*)?", re.DOTALL).fullmatch
 
 
 class Allowlist:
@@ -45,39 +46,82 @@ class Allowlist:
     def check(self, name: str) -> None:
         """Raises NotAllowedError unless a pattern covers this dotted name."""
         if not self._matches(name):
-            raise NotAllowedError(f"{name} is not allowed by --allow")
+            hint = ": pass str(path), or allow this name" if _PATH(name) else ""
+            raise NotAllowedError(f"{name} is not allowed by --allow{hint}")
+        if _SPECIAL(name):
+            raise NotAllowedError(f"{name} is not allowed by --allow: no special name is a job")
 
     def loader(self, serializer: str) -> Callable[[bytes], Any]:
         """What reads values of this serializer, and keeps to what is allowed.
 
         Raises NotAllowedError for a serializer of which no pattern speaks; ours are allowed.
         """
-        if serializer == "pickle":
-            return self.load
-        if serializer != "json":
+        self.check_serializer(serializer)
+        found = resolve_serializer(serializer)
+        # By whatever name: a pattern may cover another one of ours.
+        return self.load if found is PickleSerializer else found.loads
+
+    def check_serializer(self, serializer: str) -> None:
+        """Raises NotAllowedError for a serializer of which no pattern speaks, before its import."""
+        if serializer not in ("pickle", "json"):
             self.check(serializer)
-        return resolve_serializer(serializer).loads
 
     def load(self, pickled: bytes) -> Any:
         """Reads a pickle; raises NotAllowedError before it would import or call anything else."""
-        return _Reader(_io.BytesIO(pickled), self).load()
+        return read_pickle(pickled, self)
 
     def find(self, name: str, instance: Any) -> Callable[..., Any]:
         """What a call names. Raises NotAllowedError, before the import for a function's module."""
+        if type(name) is not str:  # one of another type can show a pattern another text
+            raise NotAllowedError(f"a name of type {type(name).__name__} is not allowed by --allow")
         if instance is not None:
-            owner = instance if isinstance(instance, type) else type(instance)
-            self.check(f"{owner.__module__}.{owner.__qualname__}.{name}")
-            return getattr(instance, name)  # type: ignore[no-any-return]  # as in decode_call
+            return self._find_method(name, instance)
         self.check(name)
-        function = import_function(name)
-        parts = name.split(".")
-        cut = len(parts) - 1
-        while ".".join(parts[:cut]) not in sys.modules:
-            cut -= 1
-        self.check_home(".".join(parts[:cut]), parts[cut:], name)
-        return function
+        found = self._find_own(*import_home(name), name)
+        if not callable(found):
+            raise InvalidCallError(f"{name!r} is a {type(found).__name__}, not callable")
+        return found  # type: ignore[no-any-return]  # callable() checked just above
 
-    def check_home(self, module: str, path: Sequence[str], name: str) -> Any:
+    def find_named(self, module: str, name: str) -> Any:
+        """The function or class that a pickle names; imports its module.
+
+        Raises NotAllowedError unless it is allowed, or the type of a plain value.
+        """
+        full = f"{module}.{name}"
+        if full in _PLAIN_NAMES and "." not in name:
+            return getattr(__import__(module), name)
+        self.check(full)
+        __import__(module)
+        found = self._find_own(module, name.split("."), full)
+        if not hasattr(found, "__qualname__"):
+            # A module's data is not for a pickle to fill.
+            raise NotAllowedError(f"{full} is not allowed by --allow: it is no function or class")
+        if is_class(found) and issubclass(found, type):
+            raise NotAllowedError(f"{full} is not allowed by --allow: it makes classes")
+        return found
+
+    def check_type(self, kind: type) -> None:
+        """Raises NotAllowedError unless values of this type are plain, or it is allowed."""
+        if not self.is_plain(kind):
+            self.check(_full_name(kind))
+
+    def is_plain(self, kind: type) -> bool:
+        """True if it is the type of plain values that it says it is."""
+        return _full_name(kind) in _PLAIN_NAMES
+
+    def _find_method(self, name: str, instance: Any) -> Callable[..., Any]:
+        """A method that the class has; what the instance has under its name is from the pickle."""
+        owner = instance if is_class(instance) else type(instance)
+        full = f"{_full_name(owner)}.{name}"
+        self.check(full)
+        method = class_attribute(owner, name)
+        # A property or slot gives whatever the instance holds.
+        if method is None or not hasattr(method, "__get__") or hasattr(method, "__set__"):
+            raise NotAllowedError(f"{full} is not allowed by --allow: its class has no such method")
+        # The type: ignore is as in decode_call.
+        return method.__get__(None if owner is instance else instance, owner)  # type: ignore[no-any-return]
+
+    def _find_own(self, module: str, path: Sequence[str], name: str) -> Any:
         """What a module has under this path, if it is the module's own.
 
         Raises NotAllowedError for what lies behind anything but classes, `shop.tasks.os.system` or
@@ -85,10 +129,10 @@ class Allowlist:
         """
         found: Any = sys.modules[module]
         for part in path[:-1]:
-            found = getattr(found, part)
-            if not isinstance(found, type):
+            found = get_part(found, part, name)
+            if not is_class(found):
                 raise NotAllowedError(f"{name} is not allowed by --allow: {part} is no class")
-        found = getattr(found, path[-1])
+        found = get_part(found, path[-1], name)
         if hasattr(found, "__qualname__"):
             # Methods of C types have no module, their types do.
             home = (
@@ -100,30 +144,14 @@ class Allowlist:
         return found
 
 
-class _Reader(_pickle.Unpickler):
-    """Finds no name in a pickle but those that are allowed."""
-
-    def __init__(self, file: Any, allowlist: Allowlist) -> None:
-        super().__init__(file)
-        self._allowlist = allowlist
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        full = f"{module}.{name}"
-        if full in _PLAIN_NAMES:
-            return super().find_class(module, name)
-        if full == "builtins.getattr":
-            return self._attribute
-        self._allowlist.check(full)
-        super().find_class(module, name)  # imports it
-        found = self._allowlist.check_home(module, name.split("."), full)
-        if not hasattr(found, "__qualname__"):
-            # A module's data is not for a pickle to fill.
-            raise NotAllowedError(f"{full} is not allowed by --allow: it is no function or class")
-        return found
-
-    def _attribute(self, owner: Any, name: str) -> Any:
-        """In place of getattr, by which the pickle of a time zone names its maker."""
-        zone = getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None)
-        if owner is not zone or name != "_unpickle":
-            self._allowlist.check("builtins.getattr")
-        return getattr(owner, name)
+def _full_name(kind: type) -> str:
+    """A class's module and name. Raises NotAllowedError unless this is what stands there: a class
+    may claim any name.
+    """
+    full = f"{kind.__module__}.{kind.__qualname__}"
+    found: Any = sys.modules.get(str(kind.__module__))
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not kind:
+        raise NotAllowedError(f"{full} is not allowed by --allow: there is no such class")
+    return full

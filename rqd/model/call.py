@@ -129,6 +129,12 @@ def import_function(name: str) -> Callable[..., Any]:
     home, _, own_name = name.rpartition(".")
     if module := sys.modules.get(home):  # without the import's own checks of one that is there
         return _find_attribute(module, [own_name], name)
+    home, path = import_home(name)
+    return _find_attribute(sys.modules[home], path, name)
+
+
+def import_home(name: str) -> tuple[str, list[str]]:
+    """The module of a dotted name, imported, and the path within it. Raises as import_function."""
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])
@@ -140,8 +146,20 @@ def import_function(name: str) -> Callable[..., Any]:
             if error.name and (module_name + ".").startswith(error.name + "."):
                 continue
             raise
-        return _find_attribute(sys.modules[module_name], parts[cut:], name)
+        return module_name, parts[cut:]
     raise InvalidCallError(f"no module for {name!r}: is its folder on the worker's --path?")
+
+
+def get_part(found: Any, part: str, name: str) -> Any:
+    """What a module or class has under one part of this name. Raises InvalidCallError."""
+    try:
+        return getattr(found, part)
+    except AttributeError:
+        where = getattr(found, "__file__", None) or getattr(found, "__name__", name)
+        # Its file may have it by now: what is preloaded is as it was when it was imported.
+        raise InvalidCallError(
+            f"there is no {part!r} in {where}, for {name!r}: if it is new there, rqd reload"
+        ) from None
 
 
 def _check_dotted(name: str) -> str:
@@ -189,14 +207,7 @@ def _class_of(instance: Any) -> type:
 
 def _find_attribute(found: Any, path: list[str], name: str) -> Callable[..., Any]:
     for part in path:
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            where = getattr(found, "__file__", None) or getattr(found, "__name__", name)
-            # Its file may have it by now: what is preloaded is as it was when it was imported.
-            raise InvalidCallError(
-                f"there is no {part!r} in {where}, for {name!r}: if it is new there, rqd reload"
-            ) from None
+        found = get_part(found, part, name)
     if not callable(found):
         raise InvalidCallError(f"{name!r} is a {type(found).__name__}, not callable")
     return found  # type: ignore[no-any-return]  # callable() checked just above

@@ -20,7 +20,7 @@ from tests import called, jobs, lean, trusted
 from tests.cli.running import rqd
 from tests.client.performing import claim, settle
 from tests.daemons import StartDaemon
-from tests.planted import call_that_touches, pickle_that_touches
+from tests.planted import call_that_renames, call_that_touches, pickle_that_touches
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -228,7 +228,7 @@ def test_what_a_pattern_covers_runs(start_daemon: StartDaemon, queue: Queue) -> 
 
 def test_plain_values_need_no_pattern(start_daemon: StartDaemon, queue: Queue) -> None:
     start_daemon("--allow", "tests.trusted.echo")
-    values = [datetime(2026, 1, 2), timedelta(1), uuid4(), {1, 2}, Path("/tmp"), 1 + 2j, b"x"]  # noqa: DTZ001 - as plain as others
+    values = [datetime(2026, 1, 2), timedelta(1), uuid4(), {1, 2}, 1 + 2j, b"x"]  # noqa: DTZ001 - as plain as others
     assert ended(queue.enqueue(trusted.echo, values)).return_value == values
 
 
@@ -276,6 +276,31 @@ def test_the_allowlist_binds_what_a_pickle_calls_and_not_what_the_record_says(
     for refused in (job, other):
         assert (ended(refused).cause or "").startswith("refused: ")
     assert not planted.exists()
+
+
+def test_no_class_is_renamed_into_the_allowlist(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted"
+    job = queue.enqueue(trusted.echo, 1)
+    change(job, there, payload=call_that_renames(planted, "tests.trusted"))
+    by_path = queue.enqueue(trusted.echo, planted)
+    start_daemon("--allow", "tests.trusted.*")
+    home = type(planted).__module__
+    for refused in (job, by_path):
+        assert ended(refused).cause == (
+            f"refused: {home}.PosixPath is not allowed by --allow: pass str(path), or allow this"
+            " name"
+        )
+    assert not planted.exists()
+
+
+def test_a_job_imports_no_serializer_that_its_record_names_meanwhile(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--allow", "tests.trusted.*")
+    job = queue.enqueue(trusted.read_as, "this")
+    assert ended(job).return_value == ("this is not allowed by --allow", False)
 
 
 def test_a_callback_reads_no_result_past_the_allowlist(

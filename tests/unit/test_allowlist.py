@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ import pytest
 
 from rqd.model.allowlist import Allowlist
 from rqd.model.call import decode_call
-from rqd.model.errors import NotAllowedError
+from rqd.model.errors import InvalidCallError, NotAllowedError
 from tests import trusted
 from tests.planted import call_that_touches
 
@@ -71,7 +71,7 @@ def test_patterns_are_those_of_fnmatch_and_mind_case() -> None:
         *(range(3), slice(1, 2), Counter("aa"), OrderedDict(a=1), deque([1])),
         *(date(2026, 1, 2), datetime(2026, 1, 2, tzinfo=UTC), timedelta(1), Decimal("1.5")),
         datetime(2026, 1, 2, tzinfo=ZoneInfo("UTC")),
-        *(Fraction(1, 3), UUID(int=7), Path("/a"), PurePosixPath("b"), trusted.Order(7)),
+        *(Fraction(1, 3), UUID(int=7), trusted.Order(7)),
         trusted.echo,
     ],
 )
@@ -118,7 +118,7 @@ def test_nothing_is_reached_through_an_allowed_module(name: str, protocol: str) 
     by_text = f"ctests.trusted\n{name}\n.".encode()
     by_stack = b"\x80\x04\x8c\x0dtests.trusted\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
 
-    with pytest.raises((NotAllowedError, AttributeError)):
+    with pytest.raises((NotAllowedError, InvalidCallError)):
         ALLOWED.load({"text": by_text, "stack": by_stack}[protocol])
 
 
