@@ -17,8 +17,9 @@ from rqd.store.texts import packed_list, packed_text
 INLINE_LIMIT_BYTES = 64 * 1024
 # What one script may take, in microseconds on a host of its own: the server does nothing else
 # meanwhile, and on a busy host it takes twice as long.
-PORTION_US = 20_000
+PORTION_US = 10_000
 _JOB_US = 14
+_TEMPLATE_US = 20  # what it costs further not to be like the job before
 _BYTES_A_US = 800
 # What a job costs further whose terms mean something before its start, and each parent it names: as
 # JSON has it, with a comma before all but the first.
@@ -37,10 +38,13 @@ _FIRST = packed_text(b"1")
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """The jobs in slices that the server can take at once."""
-    first, taken_us = 0, 0
+    first, taken_us, like = 0, 0, jobs[0].template if jobs else None
     for at, job in enumerate(jobs):
         size_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
         added_us = _JOB_US
+        if job.template is not like and job.template != like:
+            added_us += _TEMPLATE_US
+        like = job.template
         if job.meta or job.template.terms:
             size_bytes += len(job.meta) + len(job.template.terms)
             added_us += _terms_us(job.template.terms)
