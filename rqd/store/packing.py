@@ -17,7 +17,7 @@ from rqd.store.texts import packed_list, packed_text
 INLINE_LIMIT_BYTES = 64 * 1024
 # What one script may take, in microseconds on a host of its own: the server does nothing else
 # meanwhile, and on a busy host it takes twice as long.
-PORTION_US = 10_000
+PORTION_US = 15_000
 _JOB_US = 14
 _TEMPLATE_US = 20  # what it costs further not to be like the job before
 _BYTES_A_US = 800
