@@ -146,10 +146,12 @@ class Queue(QueueFacts):
         group_id: str | None = None,
         **waits: Any,
     ) -> list[Job[Any]]:
-        """Puts many calls, made by `prepare_data`, on the queue in one round trip: all, or none.
+        """Puts many calls, made by `prepare_data`, on the queue: all, or none.
 
-        More than 10,000 at once, or 64 MiB, go in portions, each of which is all or none.
-        `group_id` names a Group that they are put in. `waits` are the `wait_` options of `enqueue`.
+        What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a look at all
+        of them. `group_id` names a Group that they are put in. `waits` are the `wait_` options of
+        `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took an id
+        between two portions, say, or Redis was lost: its `job_ids` are enqueued.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)

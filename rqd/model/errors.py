@@ -101,6 +101,17 @@ class NotDurableError(RqdError):
         self.job_ids = job_ids
 
 
+class PartlyEnqueuedError(RqdError):
+    """A large batch was refused, or Redis was lost, between two of its portions. `job_ids` says
+    which jobs are enqueued: the first ones of the batch, in their order. `__cause__` is the error
+    that ended it.
+    """
+
+    def __init__(self, message: str, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.job_ids = job_ids
+
+
 class WaitTimeoutError(RqdError, TimeoutError):
     """The job has not ended within the time it was waited for. It goes on: wait again."""
 

@@ -18,13 +18,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
 from rqd.store.client import PlainClient
 from rqd.store.endings import Step, block_slice_s, until_end
-from rqd.store.exchange import read_enqueued, read_text
-from rqd.store.packing import enqueue_arguments, sendings
+from rqd.store.exchange import check_ids, partly_enqueued, read_enqueued, read_text
+from rqd.store.packing import enqueue_arguments, looks, sendings
 from rqd.store.refusals import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
@@ -128,14 +128,29 @@ class AsyncStore:
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> int:
         """As `Store.enqueue`."""
-        now_us = 0
-        for request, portion in sendings(jobs, self._store.request_id()):
-            args, staged = enqueue_arguments(portion, request)
-            for name, value in staged.items():
-                with as_users_are_told():
-                    await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
-            now_us = read_enqueued(await self._run("enqueue", *args), portion)
+        sent = sendings(jobs, self._store.request_id())
+        if len(sent) > 1:
+            check_ids(jobs)
+            for args, looked_at in looks(sent):
+                read_enqueued(await self._run("enqueue", *args), looked_at)
+        done, now_us = 0, 0
+        for request, portion in sent:
+            try:
+                now_us = await self._enqueue(portion, request)
+            except (RqdError, redis.RedisError) as error:
+                if not done:
+                    raise
+                unknown = len(portion) if is_unreached(error) else 0
+                raise partly_enqueued(error, jobs, done, unknown) from error
+            done += len(portion)
         return now_us
+
+    async def _enqueue(self, jobs: Sequence[NewJob], request: str) -> int:
+        args, staged = enqueue_arguments(jobs, request)
+        for name, value in staged.items():
+            with as_users_are_told():
+                await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
+        return read_enqueued(await self._run("enqueue", *args), jobs)
 
     async def cancel(self, job_id: str) -> str:
         """As `Store.cancel`."""

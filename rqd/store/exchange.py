@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError, RqdError
+from rqd.model.errors import (
+    DuplicateJobError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    PartlyEnqueuedError,
+    RqdError,
+)
 from rqd.model.records import Claim, Envelope, NewJob, parse_intervals, retries_granted
 from rqd.model.terms import read_tally
 from rqd.model.unique import conflict_of
@@ -172,6 +178,29 @@ class Greeting:
         return cls(Owner(*map(read_text, told)))
 
 
+def check_ids(jobs: Sequence[NewJob]) -> None:
+    """Raises DuplicateJobError if two of the jobs have one id."""
+    seen: set[str] = set()
+    for job in jobs:
+        if job.id in seen:
+            raise _duplicate(job.id)
+        seen.add(job.id)
+
+
+def partly_enqueued(
+    error: Exception, jobs: Sequence[NewJob], done: int, unknown: int
+) -> PartlyEnqueuedError:
+    """What to raise where a portion has failed and the first `done` jobs are enqueued; of so many
+    behind them it is unknown.
+    """
+    also = f", the next {unknown:,} may be" if unknown else ""
+    told = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids says which)"
+    return PartlyEnqueuedError(
+        f"{told}: {error}",
+        tuple(job.id for job in jobs[:done] if not job.holder_id),
+    )
+
+
 def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
     """Redis' time in microseconds; writes into the jobs that were left out who has their key.
 
@@ -187,11 +216,7 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
                 jobs[number - 1].holder_id = holder.decode()
             return int(told)
         case b"duplicate":
-            raise DuplicateJobError(
-                f"a job with id {told.decode()!r} is still alive, or is given twice: wait for"
-                " its end, or choose another id",
-                told.decode(),
-            )
+            raise _duplicate(told.decode())
         case b"conflict":
             holder, key = map(read_text, more)
             refused = next(job for job in jobs if job.id == told.decode())
@@ -214,6 +239,14 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
         case b"orphan":
             raise NoSuchJobError(_orphan(told.decode(), read_text(more[0])))
     raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+
+
+def _duplicate(job_id: str) -> DuplicateJobError:
+    return DuplicateJobError(
+        f"a job with id {job_id!r} is still alive, or is given twice: wait for its end, or choose"
+        " another id",
+        job_id,
+    )
 
 
 def _conflict(holder: str, key: str, new: NewJob) -> str:

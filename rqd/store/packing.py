@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from struct import Struct
 from typing import Any
 
 from rqd.model.records import NewJob, Template
+from rqd.model.terms import read_terms
 from rqd.store.texts import packed_list, packed_text
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
-# What one enqueue may carry: the server does nothing else meanwhile (about 10 us a job).
-PORTION_JOBS = 10_000
-PORTION_BYTES = 64 * 1024 * 1024
-# A parent named in the terms costs the server some 10 us, as a whole job does: 25,000 of them go at
-# once, or a quarter of a second.
-_TERMS_WEIGHT = 64
+# What one script may take, in microseconds on a host of its own: the server does nothing else
+# meanwhile, and on a busy host it takes twice as long.
+PORTION_US = 15_000
+_JOB_US = 14
+_TEMPLATE_US = 20  # what it costs further not to be like the job before
+_BYTES_A_US = 800
+# What a job costs further whose terms mean something before its start, and each parent it names: as
+# JSON has it, with a comma before all but the first.
+_TERMS_OF_WAIT = ('"unique"', '"depends_on"', '"group"')
+_TERMS_US = 55
+_PARENT_US = 12
+# Behind an enqueue's arguments: on a pipeline, whose answers nobody reads; or to have it only look.
+REFUSALS_RAISE = "raise"
+_ONLY_LOOK = "look"
 
 _length = Struct(">I").pack
 _NO_TEXT = packed_text(b"")
@@ -27,26 +38,63 @@ _FIRST = packed_text(b"1")
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """The jobs in slices that the server can take at once."""
-    first, size_bytes = 0, 0
+    first, taken_us, like = 0, 0, jobs[0].template if jobs else None
     for at, job in enumerate(jobs):
-        added_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
-        added_bytes += _TERMS_WEIGHT * len(job.template.terms)
-        if at - first >= PORTION_JOBS or size_bytes + added_bytes > PORTION_BYTES:
+        size_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
+        added_us = _JOB_US
+        if job.template is not like and job.template != like:
+            added_us += _TEMPLATE_US
+        like = job.template
+        if job.meta or job.template.terms:
+            size_bytes += len(job.meta) + len(job.template.terms)
+            added_us += _terms_us(job.template.terms)
+        added_us += size_bytes // _BYTES_A_US
+        if taken_us + added_us > PORTION_US and first < at:
             yield jobs[first:at]
-            first, size_bytes = at, 0
-        size_bytes += added_bytes
+            first, taken_us = at, 0
+        taken_us += added_us
     if first < len(jobs):
         yield jobs[first:] if first else jobs
 
 
-def sendings(jobs: Sequence[NewJob], request: str) -> Iterable[tuple[str, Sequence[NewJob]]]:
+def sendings(jobs: Sequence[NewJob], request: str) -> list[tuple[str, Sequence[NewJob]]]:
     """The portions, each with a request id of its own."""
     if len(jobs) == 1:
-        return ((request, jobs),)
-    return (
+        return [(request, jobs)]
+    return [
         (f"{request}.{number}" if number else request, portion)
         for number, portion in enumerate(portions(jobs))
-    )
+    ]
+
+
+def looks(sent: Sequence[tuple[str, Sequence[NewJob]]]) -> Iterator[tuple[list[Any], list[NewJob]]]:
+    """What a look at each portion sends, before the first one is written; and the jobs that its
+    answer is about, in which the caller notes who is left out before it asks for the next one.
+    """
+    enqueued: set[str] = set()  # jobs and groups of the portions before
+    holders: dict[str, str] = {}  # of unique keys
+    for request, portion in sent:
+        bare = [
+            replace(job, payload=b"", description="", meta=b"", signature="") for job in portion
+        ]
+        terms = [read_terms(job.template.terms) if job.template.terms else {} for job in bare]
+        parents = {parent for one in terms for parent in one.get("depends_on", {}).get("ids", ())}
+        keys = [one["unique"]["key"] if "unique" in one else None for one in terms]
+        taken = {key: holders[key] for key in keys if key in holders}
+        args, _ = enqueue_arguments(bare, request)
+        yield [*args, _ONLY_LOOK, _names(parents & enqueued), _names(chain(*taken.items()))], bare
+        for job, one, key in zip(bare, terms, keys, strict=True):
+            if job.holder_id:
+                continue
+            enqueued.add(job.id)
+            if "group" in one:
+                enqueued.add(f"group:{one['group']['name']}")
+            if key is not None:
+                holders.setdefault(key, job.id)
+
+
+def _names(names: Iterable[str]) -> bytes:
+    return _array([name.encode() for name in names])
 
 
 def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
@@ -98,6 +146,13 @@ def _packed(
         *(_length(len(description)), description),
         packed_text(_more_fields(job)) if job.meta or job.signature else _NO_TEXT,
     )
+
+
+@lru_cache(maxsize=256)
+def _terms_us(terms: str) -> int:
+    if not any(name in terms for name in _TERMS_OF_WAIT):
+        return 0
+    return _TERMS_US + _PARENT_US * (terms.count(",") + 1)
 
 
 @lru_cache(maxsize=256)

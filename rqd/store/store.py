@@ -18,6 +18,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqd.model.durability import Durability
+from rqd.model.errors import RqdError
 from rqd.model.records import Claim, NewJob
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.exchange import (
@@ -29,14 +30,21 @@ from rqd.store.exchange import (
     Told,
     Turn,
     TurnAnswer,
+    check_ids,
+    partly_enqueued,
     read_claim,
     read_enqueued,
     read_requeued,
     read_text,
 )
 from rqd.store.keys import Keys
-from rqd.store.packing import enqueue_arguments, sendings
-from rqd.store.refusals import as_users_are_told
+from rqd.store.packing import (
+    REFUSALS_RAISE,
+    enqueue_arguments,
+    looks,
+    sendings,
+)
+from rqd.store.refusals import as_users_are_told, is_unreached
 from rqd.store.scripts import Script, load_script
 from rqd.store.turn_argument import turn_argument
 from rqd.store.waiting import check_reached, check_wait, send_and_wait
@@ -71,22 +79,28 @@ class Store:
     ) -> int | None:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
-        More than 10,000 jobs, or 64 MiB, go in portions, each of which is all or none. With `pipe`,
-        a pipeline of the user's, the script is queued there, and None returned. A job that is left
-        out for the one that has its unique key gets that one's `holder_id`. Raises
-        DuplicateJobError if one of the ids or keys belongs to a live job, or stands there twice;
-        NoSuchJobError if a job depends on one that is not there; InvalidJobOperation if it would
-        wait for itself, by way of others;
-        NotDurableError if the jobs are there, but not as durable as asked for.
+        What would hold the server for long goes in portions, each of which is all or none. Before
+        the first one is written, all are looked at: see PartlyEnqueuedError for what may come
+        between two. With `pipe`, a pipeline of the user's, the scripts are queued there, and None
+        returned; what they refuse is an error at its `execute()`. A job that is left out for the
+        one that has its unique key gets that one's `holder_id`. Raises DuplicateJobError if one of
+        the ids or keys belongs to a live job, or stands there twice; NoSuchJobError if a job
+        depends on one that is not there; InvalidJobOperation if it would wait for itself, by way of
+        others; NotDurableError if the jobs are there, but not as durable as asked for.
         """
         if durability:
             check_wait(durability, self.redis, pipe)
-        now_us, reached = None, None
-        for sent_as, portion in sendings(jobs, request):
-            if pipe is not None:
+        sent = sendings(jobs, request)
+        if pipe is not None:
+            check_ids(jobs)
+            for sent_as, portion in sent:
                 self._queue_enqueue(portion, sent_as, pipe)
-            else:
-                now_us, reached = self._enqueue(portion, sent_as, durability)
+            return None
+        if len(sent) > 1:
+            check_ids(jobs)
+            for args, looked_at in looks(sent):
+                read_enqueued(self._ask("enqueue", *args), looked_at)
+        now_us, reached = self._enqueue_portions(jobs, sent, durability)
         if durability:
             check_reached(durability, reached, jobs)
         return now_us
@@ -309,10 +323,30 @@ class Store:
         return self._run(name, *args)
 
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
+        if getattr(pipe, "watching", False) and not pipe.explicit_transaction:
+            pipe.multi()  # as RQ does: until then it sends all that it is given at once
         args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():
             pipe.set(self.keys.staged(name), payload, ex=STAGED_TTL_S)
-        pipe.eval(self._script("enqueue").source, 1, self._declared_key, *args)
+        pipe.eval(self._script("enqueue").source, 1, self._declared_key, *args, REFUSALS_RAISE)
+
+    def _enqueue_portions(
+        self,
+        jobs: Sequence[NewJob],
+        sent: Sequence[tuple[str, Sequence[NewJob]]],
+        durability: Durability,
+    ) -> tuple[int | None, Any]:
+        done, now_us, reached = 0, None, None
+        for sent_as, portion in sent:
+            try:
+                now_us, reached = self._enqueue(portion, sent_as, durability)
+            except (RqdError, redis.RedisError) as error:
+                if not done:
+                    raise
+                unknown = len(portion) if is_unreached(error) else 0
+                raise partly_enqueued(error, jobs, done, unknown) from error
+            done += len(portion)
+        return now_us, reached
 
     def _enqueue(
         self, jobs: Sequence[NewJob], request: str, durability: Durability

@@ -14,6 +14,11 @@ from rqd.store.packing import INLINE_LIMIT_BYTES
 from rqd.store.texts import packed_list, packed_text
 
 _WITH_RESULT = ("finish", "repeat")
+# A turn keeps the server for some 10 ms: so many outcomes, and so many free workers. The end of a
+# job that makes others, or lets others go on, counts for several.
+MOST_A_TURN = 256
+_COSTLY_TERMS = ('"callbacks"', '"limit"')
+_COSTLY_WEIGHT = 8
 
 
 def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
@@ -31,6 +36,18 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
     workers += [_texts((number, "")) for number in turn.ahead]
     parts = (b"".join(settlements), b"".join(workers), _texts(turn.busy))
     return b"".join(map(packed_text, parts)), staged
+
+
+def within_a_turn(terms: Iterable[str]) -> int:
+    """How many of the jobs with these terms have their outcomes in one turn; at least one."""
+    fitting, weight = 0, 0
+    for one in terms:
+        is_costly = one and any(name in one for name in _COSTLY_TERMS)
+        weight += _COSTLY_WEIGHT if is_costly else 1
+        if weight > MOST_A_TURN:
+            break
+        fitting += 1
+    return fitting
 
 
 def is_staged(one: Settlement) -> bool:

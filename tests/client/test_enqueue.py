@@ -317,6 +317,87 @@ def test_a_pipeline_that_decodes_carries_bytes_all_the_same(backend: Backend) ->
     assert Job.fetch(job.id).args == (b"\xff\x00",)
 
 
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_an_enqueue_on_a_watching_pipeline_waits_for_its_transaction(
+    backend: Backend, redis_client: redis.Redis, is_changed: bool
+) -> None:
+    with redis_client.pipeline() as pipe:
+        pipe.watch("order")
+        for _ in range(2):  # the second one finds multi() called
+            Queue().enqueue(work.echo, "x" * 100_000, pipeline=pipe)
+        assert Queue().is_empty()
+        assert not redis_client.keys("*staged*")
+        if is_changed:
+            redis_client.set("order", "changed")
+            with pytest.raises(redis.WatchError):
+                pipe.execute()
+        else:
+            pipe.execute()
+
+    assert Queue().count == (0 if is_changed else 2)
+
+
+@pytest.mark.parametrize("is_transaction", [False, True])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"job_id": "alive"}, r"DUPLICATE job alive .*: a job with this id is still alive"),
+        ({"unique": "key"}, r"DUPLICATE job .*: job alive has the unique key key"),
+        ({"depends_on": "nobody"}, r"ORPHAN job .* nobody, and there is no such job"),
+        ({"job_id": "awaited", "depends_on": "alive"}, r"DUPLICATE job awaited .*wait for this id"),
+    ],
+)
+def test_what_is_refused_on_a_pipeline_raises_at_its_execute(
+    backend: Backend,
+    redis_client: redis.Redis,
+    is_transaction: bool,
+    options: dict[str, Any],
+    told: str,
+) -> None:
+    queue = Queue()
+    queue.enqueue(work.echo, job_id="alive", unique="key")
+    queue.enqueue(work.echo, job_id="awaited")
+    queue.enqueue(work.echo, job_id="awaiting", depends_on="awaited")
+    queue.connection.store.cancel("awaited")
+
+    def carry_out(**how: Any) -> Any:
+        with redis_client.pipeline(transaction=is_transaction) as pipe:
+            queue.enqueue(work.echo, pipeline=pipe, **options)
+            fine = queue.enqueue(work.echo, pipeline=pipe)
+            return fine.id, pipe.execute(**how)
+
+    with pytest.raises(redis.ResponseError, match=told):
+        carry_out()
+    fine, (refused, *_) = carry_out(raise_on_error=False)
+    assert isinstance(refused, redis.ResponseError)
+    assert fine in queue.job_ids
+
+
+def test_a_payload_that_got_lost_on_a_pipeline_raises_at_its_execute(
+    backend: Backend, redis_client: redis.Redis
+) -> None:
+    with redis_client.pipeline() as pipe:
+        Queue().enqueue(work.echo, "x" * 100_000, pipeline=pipe)
+        del pipe.command_stack[0]
+        with pytest.raises(redis.ResponseError, match=r"UNSTAGED job .* payload"):
+            pipe.execute()
+
+
+def test_an_id_that_a_batch_has_twice_is_refused_before_anything_is_sent(
+    backend: Backend, redis_client: redis.Redis
+) -> None:
+    datas = [Queue.prepare_data(work.echo, job_id=job_id) for job_id in ("a", "b", "a")]
+    with redis_client.pipeline() as pipe:
+        with pytest.raises(DuplicateJobError, match="'a'") as told:
+            Queue().enqueue_many(datas, pipeline=pipe)
+        assert not pipe.command_stack
+
+    assert told.value.job_id == "a"
+    with pytest.raises(DuplicateJobError, match="'a'"):
+        Queue().enqueue_many(datas)
+    assert Queue().is_empty()
+
+
 # -- refusals
 
 

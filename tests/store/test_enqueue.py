@@ -1,14 +1,26 @@
 """enqueue.lua: all of the jobs or none, in order, once."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import redis
 
-from rqd.model.errors import ConfigurationError, DuplicateJobError, RqdError
+from rqd.model.errors import (
+    ConfigurationError,
+    DuplicateJobError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    PartlyEnqueuedError,
+    RqdError,
+)
 from rqd.model.limits import RateLimit
+from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
-from rqd.store.packing import INLINE_LIMIT_BYTES, PORTION_JOBS
-from tests.store.driving import Driver, ids, job, waits_for
+from rqd.model.unique import Unique
+from rqd.store.packing import INLINE_LIMIT_BYTES, portions
+from rqd.store.refusals import no_server
+from tests.store.driving import Driver, ids, in_group, job, waits_for
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
 
@@ -246,24 +258,161 @@ def test_an_earlier_due_time_wakes_the_masters_a_later_one_does_not(rqd: Driver)
     assert rqd.redis.exists(wake)
 
 
-def test_more_jobs_than_a_script_should_take_go_in_portions(
+@pytest.fixture
+def in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten plain jobs."""
+    monkeypatch.setattr("rqd.store.packing.PORTION_US", 145)
+
+
+def named(count: int) -> list[str]:
+    return [f"j{number}" for number in range(count)]
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_more_jobs_than_a_script_should_take_go_in_portions(rqd: Driver) -> None:
+    rqd.redis.config_resetstat()
+    rqd.enqueue(*named(25))
+
+    assert rqd.ready() == named(25)
+    stats = rqd.redis.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] + stats.get("cmdstat_eval", {"calls": 0})["calls"] >= 6
+
+
+UNIQUE = dump_terms({"unique": Unique("key").term()})
+REPLACING = dump_terms({"unique": Unique("key", on_conflict="replace").term()})
+
+
+@pytest.mark.usefixtures("in_portions")
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ([job("alive")], DuplicateJobError),
+        ([job("j3")], DuplicateJobError),
+        ([job("new", terms=dump_terms({"unique": Unique("taken").term()}))], DuplicateJobError),
+        ([job("one", terms=UNIQUE), *map(job, named(15)), job("b", terms=UNIQUE)], None),
+        ([job("one", terms=UNIQUE), *map(job, named(15)), job("b", terms=REPLACING)], None),
+        ([job("new", terms=waits_for("nobody"))], NoSuchJobError),
+        ([job("new", terms=waits_for("later")), job("later")], NoSuchJobError),
+        ([job("new", terms=waits_for("group:none"))], NoSuchJobError),
+        ([job("member", terms=waits_for("waiting", group="g"))], InvalidJobOperation),
+    ],
+)
+def test_what_is_refused_in_any_portion_is_refused_before_the_first_one_is_written(
+    rqd: Driver, bad: list[NewJob], error: type[Exception] | None
+) -> None:
+    rqd.enqueue("alive", job("has-it", terms=dump_terms({"unique": Unique("taken").term()})))
+    rqd.enqueue(job("first", terms=in_group("g")), job("waiting", terms=waits_for("group:g")))
+    before = rqd.dump()
+    batch = bad if error is None else [*map(job, named(25)), *bad]
+
+    with pytest.raises(error or DuplicateJobError):
+        rqd.enqueue(*batch)
+
+    assert rqd.dump() == before
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_a_job_finds_parents_groups_and_the_holder_of_its_key_in_portions_before_its_own(
+    rqd: Driver,
+) -> None:
+    existing = dump_terms({"unique": Unique("key", on_conflict="existing").term()})
+    batch = [job("one", terms=UNIQUE), job("member", terms=in_group("g")), *map(job, named(25))]
+    batch += [job("left", terms=existing), job("child", terms=waits_for("j0", "one", "group:g"))]
+
+    rqd.enqueue(*batch)
+
+    assert batch[-2].holder_id == "one"
+    assert rqd.views.job("left") is None
+    assert rqd.status("child") == "deferred"
+    for claim in rqd.claim(30):
+        rqd.settle(claim)
+    assert rqd.ready() == ["child"]
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_a_key_that_got_free_between_the_look_and_the_enqueue_leaves_nobody_out(
     rqd: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert PORTION_JOBS >= 10_000
-    monkeypatch.setattr("rqd.store.packing.PORTION_JOBS", 10)
-    names = [f"j{number}" for number in range(25)]
+    existing = dump_terms({"unique": Unique("key", on_conflict="existing").term()})
+    rqd.enqueue(job("has-it", terms=UNIQUE))
+    batch = [*map(job, named(25)), job("new", terms=existing)]
+    between_look_and_enqueue(rqd, monkeypatch, lambda: rqd.store.cancel("has-it"))
 
-    rqd.enqueue(*names)
+    rqd.enqueue(*batch)
 
-    assert rqd.ready() == names
-    assert rqd.redis.info("commandstats")["cmdstat_evalsha"]["calls"] >= 3
+    assert batch[-1].holder_id == ""
+    assert rqd.status("new") == "queued"
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_a_refusal_that_comes_between_two_portions_says_which_jobs_are_enqueued(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Driver(rqd.url)
+    between_look_and_enqueue(rqd, monkeypatch, lambda: other.enqueue("j24"))
+
+    with pytest.raises(PartlyEnqueuedError, match=r"first 20 of 25 .*'j24' is still alive") as told:
+        rqd.enqueue(*named(25))
+
+    assert isinstance(told.value.__cause__, DuplicateJobError)
+    assert list(told.value.job_ids) == named(20)
+    assert rqd.ready() == ["j24", *named(20)]
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_a_server_lost_between_two_portions_leaves_it_known_which_jobs_are_enqueued(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = rqd.store._enqueue
+
+    def lose(jobs: Sequence[NewJob], *how: Any) -> Any:
+        if jobs[0].id == "j10":
+            raise no_server(redis.ConnectionError("gone"), "redis://")
+        return enqueue(jobs, *how)
+
+    monkeypatch.setattr(rqd.store, "_enqueue", lose)
+    with pytest.raises(PartlyEnqueuedError, match=r"10 of 25 jobs .* next 10 may be") as told:
+        rqd.enqueue(*named(25))
+
+    assert list(told.value.job_ids) == named(10) == rqd.ready()
+
+
+@pytest.mark.usefixtures("in_portions")
+def test_each_portion_is_safe_to_send_twice(rqd: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = rqd.store._run
+
+    def twice(name: str, *args: Any) -> Any:
+        first = run(name, *args)
+        assert run(name, *args) == first or "look" in args
+        return first
+
+    monkeypatch.setattr(rqd.store, "_run", twice)
+    rqd.enqueue(*named(25), job("child", terms=waits_for("j0", "j24")))
+
+    assert rqd.ready() == named(25)
+
+
+def between_look_and_enqueue(
+    rqd: Driver, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> None:
+    """Has this happen when a batch in portions was looked at, and nothing is written yet."""
+    enqueue = rqd.store._enqueue_portions
+
+    def meanwhile(*what: Any) -> Any:
+        act()
+        return enqueue(*what)
+
+    monkeypatch.setattr(rqd.store, "_enqueue_portions", meanwhile)
 
 
 def test_what_one_script_carries_is_bounded_in_bytes_too(
     rqd: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rqd.store.packing.PORTION_BYTES", 10)
-    rqd.enqueue(*(job(f"j{number}", payload=b"12345") for number in range(5)))
+    monkeypatch.setattr("rqd.store.packing.PORTION_US", 100)
+    large = [job(f"j{number}", payload=b"1" * 60_000) for number in range(5)]
+    assert len(list(portions(large))) == 5
+
+    rqd.enqueue(*large)
 
     assert len(rqd.ready()) == 5
 

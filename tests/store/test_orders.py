@@ -105,7 +105,7 @@ def test_what_is_left_wakes_the_next_master_and_an_order_that_is_none_loses_noth
 
 @pytest.mark.parametrize("order", ["round_robin a", "random 5", "weighted x"])
 def test_a_queue_of_expired_jobs_is_looked_at_until_one_is_found(rqd: Driver, order: str) -> None:
-    expired = [f"a{number}" for number in range(150)]
+    expired = [f"a{number}" for number in range(250)]
     rqd.enqueue(*(job(name, "a") for name in [*expired, "last"]))
     rqd.redis.delete(*(rqd.keys.job(name) for name in expired))
     rqd.take_marker("a")

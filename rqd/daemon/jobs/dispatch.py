@@ -27,7 +27,7 @@ from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone
 from rqd.store.exchange import Settlement, Turn, TurnAnswer
-from rqd.store.turn_argument import is_staged
+from rqd.store.turn_argument import MOST_A_TURN, is_staged, within_a_turn
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
@@ -261,7 +261,7 @@ class Dispatch:
             self._link.complain("redis refuses to wake us", refusal, now)
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
-        ended = self._ended
+        ended = self._ended[: within_a_turn(one.run.claim.terms for one in self._ended)]
         may_claim = self._may_claim
         free: list[int] = []
         ahead: list[int] = []
@@ -275,9 +275,12 @@ class Dispatch:
             return None
         if any(one.run.news for one in ended) and not self._reporting.write(now):
             return None  # what a job told last comes before its outcome
-        self._ended, self._gather_since, self._gather_until = [], None, None
+        self._ended = self._ended[len(ended) :]
+        self._gather_since = self._gather_until = None
         if free or ahead:
-            self._look = False  # what is announced while the turn is under way may have missed it
+            # What is announced while the turn is under way may have missed it. More workers may be
+            # free than one turn has room for.
+            self._look = len(free) == MOST_A_TURN
         return self._turn(ended, free, ahead), ended
 
     def _turn(self, ended: list[Ended], free: list[int], ahead: Sequence[int] = ()) -> Turn:
@@ -407,7 +410,7 @@ class Dispatch:
         return self._may_claim and bool(self._free(now))
 
     def _free(self, now: float) -> list[int]:
-        return self._children.workers.free_numbers(now)[: self._claims_left]
+        return self._children.workers.free_numbers(now)[: self._claims_left][:MOST_A_TURN]
 
     def _ahead(self, free: int, now: float) -> list[int]:
         left = self._claims_left

@@ -28,18 +28,21 @@ local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
 if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '', {} } end
 -- A first write that needs no memory, as in a turn: who lives is known, and obeys, if there is none left.
 redis.call('ZREM', P .. 'masters', '')
-local lost, stops = {}, {}
+local lost, stops, renewed = {}, {}, {}
 for _, one in ipairs(running) do
   local id, token = one[1], one[2]
   local held = redis.pcall('HMGET', P .. 'job:' .. id, 'lease', 'stop')
   if held[1] == token then
-    redis.call('ZADD', P .. 'leases', int(now + lease_us), id)
+    renewed[#renewed + 1], renewed[#renewed + 2] = int(now + lease_us), id
     if one[3] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'worker', master .. ':' .. one[3]) end
     local by, grace_s = Ending.told_to_stop(held[2], token)
     if by then stops[#stops + 1] = { token, by, grace_s } end
   else
     lost[#lost + 1] = token
   end
+end
+for i = 1, #renewed, 1000 do
+  redis.call('ZADD', P .. 'leases', unpack(renewed, i, math.min(i + 999, #renewed)))
 end
 
 local function write_row(key, fields)

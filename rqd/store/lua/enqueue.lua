@@ -5,7 +5,9 @@
 --          ('' for now, '+N' for N us from now), ttl in s ('' for none), list of names and values of the
 --          job's hash. A job is seven: id, number of its template, staged payload's name and size in bytes
 --          ('' for none), payload ('' if staged), description, list of further names and values of its
---          hash ('' for none)
+--          hash ('' for none). Behind these, nothing; or 'raise': what would be refused is an error, as on
+--          a pipeline nobody reads the answer; or 'look', a list of ids and groups, and a list of unique
+--          keys and ids: nothing is written, and those have been enqueued, or have the keys
 -- returns  now us, as most often; where unique keys had other jobs left in their place {'ok', now us,
 --          {number of the job, id of the other, ..}}; {'duplicate', id} (a live job has this id, or the batch
 --          has it twice); {'conflict', id, holder's id, unique key}; {'orphan', id, parent} (that
@@ -17,8 +19,27 @@
 -- the answer is the first one.
 --@ names texts one_job arguments ready terms unique limits ledger ending callbacks dependents groups circles
 local request, told, packed = take(), take(), take()
+local how, before, keys_before = nil, {}, {}
+if #ARGV > 3 then how = take() end
+if how == 'look' then before, keys_before = texts_in(take()), texts_in(take()) end
 local refused = garbled()
 if refused then return refused end
+
+-- As answer {reason, id of the new job, ..}; or as an error, which redis-py raises.
+local function refuse(answer)
+  if how ~= 'raise' then return answer end
+  local reasons = {
+    duplicate = 'DUPLICATE job %s is not enqueued: a job with this id is still alive, or it is there twice',
+    conflict = 'DUPLICATE job %s is not enqueued: job %s has the unique key %s',
+    awaited = 'DUPLICATE job %s is not enqueued: others still wait for this id, and it would wait, too',
+    ['parent left out'] = 'DUPLICATE job %s is not enqueued: it depends on %s, in whose place is job %s',
+    orphan = 'ORPHAN job %s is not enqueued: it depends on %s, and there is no such job or group',
+    circle = 'CIRCLE job %s is not enqueued: it depends on what waits for %s',
+    unstaged = 'UNSTAGED job %s is not enqueued: its payload got lost on its way',
+  }
+  return redis.error_reply(string.format(reasons[answer[1]], answer[2], answer[3], answer[4]))
+end
+
 local NONE = {} -- one for all: a table a job costs
 local jobs, templates, queues, names = {}, {}, {}, {}
 
@@ -101,6 +122,8 @@ end
 -- What a unique key means for a new job: nil if it is free, 'left out' for the one that has it,
 -- 'replacing' that one, or 'refused'. In one batch the first job of a key has it.
 local left_out, left_out_for, keys_taken = {}, {}, {}
+for i = 1, #keys_before, 2 do keys_taken[P .. 'unique:' .. keys_before[i]] = keys_before[i + 1] end
+for _, name in ipairs(before) do names[name] = true end
 local function meet_holder(number, new, unique)
   touch(unique.key, 'string')
   local first = keys_taken[unique.key]
@@ -172,19 +195,19 @@ for number, new in ipairs(jobs) do
   local unique = new.like.unique
   local met = unique and meet_holder(number, new, unique)
   if met == 'refused' then
-    return { 'conflict', new.id, new.holder.id, unique.name }
+    return refuse({ 'conflict', new.id, new.holder.id, unique.name })
   elseif met ~= 'left out' then
     if names[new.id] or (old[2] and Dependents.LIVE[old[2]]) then
-      return { 'duplicate', new.id }
+      return refuse({ 'duplicate', new.id })
     elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
-      return { 'unstaged', new.id }
+      return refuse({ 'unstaged', new.id })
     elseif old[3] and Ending.INDEX[old[2]] then
       new.old_index = P .. 'queue:' .. old[3] .. ':' .. Ending.INDEX[old[2]]
       touch(new.old_index, 'zset')
       new.old_group = old[5] and Groups.of(old[5])
     end
     local unfit = new.like.dependency and unfit_to_wait(new)
-    if unfit then return unfit end
+    if unfit then return refuse(unfit) end
     new.is_replacing = met == 'replacing'
     names[new.id] = true
     if new.like.group then names['group:' .. new.like.group] = true end
@@ -192,9 +215,11 @@ for number, new in ipairs(jobs) do
   end
 end
 if done_at then return done_at end
-refused = refusal(touched) or Circles.find(kept)
+refused = refusal(touched)
 if refused then return refused end
-if not kept[1] then return { 'ok', int(now_us()), left_out } end
+local circle = Circles.find(kept)
+if circle then return refuse(circle) end
+if how == 'look' or not kept[1] then return { 'ok', int(now_us()), left_out } end
 jobs = kept
 
 local now = now_us()

@@ -6,10 +6,11 @@ local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ttl
 local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally', 'back_at' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
--- Ids of expired jobs may stand in a queue by the thousand: a turn clears so many rounds of them.
-local ROUNDS = 100
--- Lua can't hand on some 8,000 values at once.
-local PORTION = 1000
+-- Ids of expired jobs may stand in a queue by the thousand, and so may jobs of one limit: a script looks at
+-- so many that it can't start, of all queues, some 50 us each.
+local MOST_IN_VAIN = 200
+-- So many are taken out of a queue at once, before it is known how many of them start.
+local PORTION = 100
 -- Masters may serve different queues: so many of those with work left get their marker again.
 Claim.MARKERS = 16
 -- With so few queues that have work, each is looked up in the precedence; with more, the precedence
@@ -187,11 +188,12 @@ function Claim.start(id, queue, fence, worker, by, now)
   return claim
 end
 
--- Fills `claims` from one queue, up to `by.upto`; returns the last fence given, and whether the queue has work left.
+-- Fills `claims` from one queue, up to `by.upto`, or until too many could not start; returns the last fence given, and whether the queue has work left.
 function Claim.from_queue(queue, claims, workers, fence, by, now)
   local ready, started = P .. 'queue:' .. queue, P .. 'queue:' .. queue .. ':started'
   if is_foreign(ready, 'zset') or is_foreign(started, 'zset') then return fence, false end
-  for _ = 1, ROUNDS do
+  by.in_vain = by.in_vain or 0
+  while by.in_vain < MOST_IN_VAIN do
     local ids = redis.call('ZRANGE', ready, 0, math.min(by.upto - #claims, PORTION) - 1)
     if not ids[1] then return fence, false end
     -- Before any of them starts: one that can't may end, and another come back in its place. And a first
@@ -213,6 +215,7 @@ function Claim.from_queue(queue, claims, workers, fence, by, now)
       redis.call('ZADD', started, unpack(starts))
     end
     for _, limit in ipairs(by.limits) do Limits.go_on(limit, now) end
+    by.in_vain = by.in_vain + #ids - #starts / 2
     if #claims == by.upto then break end
   end
   return fence, redis.call('EXISTS', ready) == 1

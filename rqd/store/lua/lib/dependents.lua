@@ -86,7 +86,7 @@ function Dependents.release(id, queue, now)
 end
 
 function Dependents.cancel(id, queue, parent, status, failure_ttl, now)
-  untold = untold - Ready.undefer(id, queue) / 10
+  untold = untold - math.floor(Ready.undefer(id, queue) / 10)
   local cause = 'canceled: its parent ' .. parent .. ' ' .. (WHAT_BEFELL[status] or 'did not finish')
   Ending.end_job(id, queue, 'canceled', failure_ttl, now, { 'cause', cause })
 end
@@ -98,11 +98,12 @@ function Dependents.hear_of(id, parent, status, now)
   if held.err or held[1] ~= 'deferred' or not held[2] then return end
   if redis.pcall('SISMEMBER', awaited, parent) ~= 1 then return end
   if status == 'delete' then
-    untold = untold - Ready.undefer(id, held[2]) / 10
+    untold = untold - math.floor(Ready.undefer(id, held[2]) / 10)
     Ending.bury(id, now, 'delete')
     return
   end
-  local dependency = Dependents.dependency_of(held[3]) or {}
+  local dependency = Dependents.dependency_of(held[3]) or { ids = {} }
+  untold = untold - math.floor(#dependency.ids / 50) -- to read them takes a while, too
   local verdict = Dependents.judge(status, dependency.on_failure)
   if verdict == 'cancel' then
     Dependents.cancel(id, held[2], parent, status, held[4], now)
@@ -129,9 +130,12 @@ function Dependents.tell(now)
       redis.call('DEL', room)
       redis.call('LPOP', P .. 'endings')
     else
-      for _, id in ipairs(ids) do Dependents.hear_of(id, parent, status, now) end
-      redis.call('ZREM', room, unpack(ids))
-      untold = untold - #ids
+      local told = 0
+      while told < #ids and untold > 0 do
+        told, untold = told + 1, untold - 1
+        Dependents.hear_of(ids[told], parent, status, now)
+      end
+      redis.call('ZREM', room, unpack(ids, 1, told))
     end
   end
   is_telling = false

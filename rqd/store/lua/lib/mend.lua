@@ -33,18 +33,23 @@ function Mend.pauses()
   end
 end
 
+-- To read whom a job waits for takes a while if they are many: so many are read in one script.
+local parents_left = 2000
+
 -- Some deferred jobs of a queue are looked at: a parent's time to live may be over, which no script
 -- sees; and what a mistake took out of Redis is put in again.
 function Mend.deferred(queue, now)
   local index = P .. 'queue:' .. queue .. ':deferred'
   for _, id in ipairs(redis.pcall('ZRANDMEMBER', index, 10)) do
+    if parents_left <= 0 then return end
     local job = P .. 'job:' .. id
     local held = redis.pcall('HMGET', job, 'status', 'origin', 'terms', 'attempt', 'failure_ttl')
     if held.err or held[1] ~= 'deferred' or held[2] ~= queue then
       Ready.undefer(id, queue)
     else
       local parents = redis.pcall('SRANDMEMBER', job .. ':awaited', 10)
-      local dependency = Dependents.dependency_of(held[3]) or {}
+      local dependency = Dependents.dependency_of(held[3]) or { ids = {} }
+      parents_left = parents_left - #dependency.ids
       for _, parent in ipairs(parents) do
         local status = Dependents.status_of(parent) or 'gone'
         if Dependents.judge(status, dependency.on_failure) ~= 'wait' then

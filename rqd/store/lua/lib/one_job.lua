@@ -55,5 +55,5 @@ local function enqueue_one(request, told, packed)
   return stamp
 end
 
-local answer = #ARGV == 3 and enqueue_one(ARGV[1], ARGV[2], ARGV[3])
+local answer = (#ARGV == 3 or ARGV[4] == 'raise') and enqueue_one(ARGV[1], ARGV[2], ARGV[3])
 if answer then return answer end

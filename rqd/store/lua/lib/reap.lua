@@ -1,7 +1,9 @@
 -- reap: jobs whose lease ran out go back to their queue; a third loss in a row makes them fail.
 local MAX_LOSSES = 3
--- One call goes through so many leases at most: some 20 ms. What it doesn't reach ends with its lease.
-local MOST_LEASES = 10000
+-- One call goes through so many leases at most: some 10 ms. What it doesn't reach ends with its lease.
+local MOST_LEASES = 5000
+-- And takes back so many of them, as long again; the leases of the others end now, for the next beats.
+local MOST_LOST = 200
 
 -- Nobody reaps for a lease's time after the server stood still or its clock went back: the masters
 -- could not renew, and they are alive. Returns whether one may, from when on, and how far the clock went back.
@@ -70,12 +72,19 @@ end
 -- names. It renews none any more, so its leases are among the first. What it had not begun yet counts as
 -- lost as well: nobody knows of it.
 function Reap.of_master(master, now)
-  local reaped = {}
+  local reaped, ended = {}, {}
   for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, MOST_LEASES - 1)) do
     local by = redis.pcall('HGET', P .. 'job:' .. id, 'worker')
     if type(by) == 'string' and string.match(by, '^(.*):%d+$') == master then
-      reaped[#reaped + 1] = Reap.lose(id, now, by)
+      if #reaped < MOST_LOST then
+        reaped[#reaped + 1] = Reap.lose(id, now, by)
+      else
+        ended[#ended + 1], ended[#ended + 2] = int(now), id
+      end
     end
+  end
+  for i = 1, #ended, 1000 do
+    redis.call('ZADD', P .. 'leases', 'XX', unpack(ended, i, math.min(i + 999, #ended)))
   end
   return reaped
 end
