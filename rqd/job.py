@@ -290,7 +290,7 @@ class Job(JobFacts[R]):
         Its master publishes that while somebody follows. Of a job that has ended: what is kept.
         """
         backend = self._backend
-        return as_text(Follower(backend.store, backend.views, self.id).pieces())
+        return as_text(Follower(backend.store, backend.views, self.id, backend.keyring).pieces())
 
     @property
     def exc_info(self) -> str | None:

@@ -217,10 +217,14 @@ class Presence:
         self._log.info("master stopped", master=instance.name, status=status)
 
     def _identity(self) -> dict[str, str | int]:
+        config = self._config
         return {
             "host": self._host,
             "pid": os.getpid(),
             "place": self._instance.place,
             "version": __version__,
-            "queues": ",".join(self._config.queues),
+            "queues": ",".join(config.queues),
+            # By which a client knows how to sign commands, and says so to who can't.
+            "key_ids": ",".join(config.keyring.key_ids) if config.keyring else "",
+            "signed_only": "1" if config.require_signed else "",
         }
