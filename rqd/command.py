@@ -12,6 +12,7 @@ from rqd.job_lookup import no_such_job
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, RqdError
 from rqd.model.names import check_job_id, check_name, parse_duration_s
 from rqd.model.records import JobStatus
+from rqd.store.asking import send_to
 
 DEFAULT_GRACE_S = 5.0
 _WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)
@@ -68,8 +69,9 @@ def send_kill_horse_command(connection: Connection, worker_name: str) -> None:
 def _send(connection: Connection, worker_name: str, command: dict[str, Any]) -> None:
     head, colon, number = worker_name.rpartition(":")
     master = check_name(head if colon and number.isdecimal() else worker_name, "worker name")
-    told = backend_for(connection).store.command({"id": os.urandom(8).hex(), **command}, [master])
-    if not told:
+    there = backend_for(connection)
+    told = {"id": os.urandom(8).hex(), **command}
+    if not send_to(there.store, told, master, there.keyring):
         raise RqdError(f"no master named {master!r} is alive; rqd info lists them")
 
 

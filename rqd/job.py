@@ -291,7 +291,7 @@ class Job(JobFacts[R]):
         from rqd.store.following import Follower, as_text  # noqa: PLC0415 - loads redis-py
 
         backend = self._backend
-        return as_text(Follower(backend.store, backend.views, self.id).pieces())
+        return as_text(Follower(backend.store, backend.views, self.id, backend.keyring).pieces())
 
     @property
     def exc_info(self) -> str | None:

@@ -13,6 +13,7 @@ from rqd.model.current import current
 from rqd.model.errors import InvalidJobOperation
 from rqd.model.records import JobRecord, JobStatus
 from rqd.signatures import sign_meta
+from rqd.store.asking import send_to
 
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
@@ -72,7 +73,8 @@ def extend(backend: Backend, record: JobRecord, more_s: float) -> None:
         )
     store, fence = backend.store, record.fence
     command = {"id": store.request_id(), "do": "extend", "job": record.id, "fence": fence}
-    if not store.command(command | {"seconds": more_s}, [record.worker.rpartition(":")[0]]):
+    master = record.worker.rpartition(":")[0]
+    if not send_to(store, command | {"seconds": more_s}, master, backend.keyring):
         raise InvalidJobOperation(f"the master that runs job {record.id} is gone")
 
 

@@ -148,9 +148,9 @@ class Queue(QueueFacts):
     ) -> list[Job[Any]]:
         """Puts many calls, made by `prepare_data`, on the queue: all, or none.
 
-        What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a look at all
-        of them. `group_id` names a Group that they are put in. `waits` are the `wait_` options of
-        `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took an id
+        What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a
+        look at all of them. `group_id` names a Group that they are put in. `waits` are the `wait_`
+        options of `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took an id
         between two portions, say, or Redis was lost: its `job_ids` are enqueued.
         """
         waits["pipeline"] = pipeline

@@ -45,7 +45,7 @@ def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0)
     record = _running(there, check_job_id(job_id))
     master = record.worker.rpartition(":")[0]
     command = {"do": "stack", "job": job_id, "fence": record.fence}
-    told = ask(there.store, there.views, command, [master], timeout)[master]
+    told = ask(there.store, there.views, command, [master], timeout, there.keyring)[master]
     if told is None:
         raise RqdError(
             f"job {job_id} runs on {master!r}, which does not answer within {timeout:g} s: it"

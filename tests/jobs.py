@@ -311,6 +311,16 @@ def daemonize_and_hold(path: str, fifo: str) -> str:
     return hold(fifo)
 
 
+def vanish_and_hold(path: str, fifo: str) -> str:
+    """Forks a process that leaves for a session of its own, without a file or a name."""
+    if os.fork() == 0:
+        os.setsid()
+        append(path, str(os.getpid()))
+        os.closerange(0, 1024)
+        signal.pause()
+    return hold(fifo)
+
+
 def rights() -> dict[str, Any]:
     try:
         os.setuid(0)

@@ -62,7 +62,8 @@ def command(
     all its records; one that runs is killed.
     """
     asked = Asked(grace, at_front, not no_wait, by)
-    with backend(url, namespace) as there:
+    # Whoever only looks needs no key.
+    with backend(url, namespace, signs=action is not None) as there:
         job = Job.fetch(check_job_id(job_id), there)
         if action is not None:
             return act(job, action, asked, as_json)

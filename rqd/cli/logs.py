@@ -27,9 +27,9 @@ def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -
     That is the last 64 KiB of its latest attempt. Of a running job, what it has written so far;
     with -f all that comes, over all its attempts, until its end.
     """
-    with backend(url, namespace) as there:
+    with backend(url, namespace, signs=True) as there:
         job = Job.fetch(check_job_id(job_id), there)
-        follower = Follower(there.store, there.views, job_id)
+        follower = Follower(there.store, there.views, job_id, there.keyring)
         if follow:
             pieces = follower.pieces()
         elif job.get_status(refresh=False) is JobStatus.STARTED:

@@ -21,7 +21,7 @@ from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted
-from rqd.store.asking import ANSWER_WITHIN_S, ask
+from rqd.store.asking import ANSWER_WITHIN_S, Sent, ask, send
 from rqd.store.embedded import is_embedded
 from rqd.store.urls import default_url, hide_password
 
@@ -59,7 +59,7 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
     anything does.
     """
     try:
-        with backend(url, namespace) as there:
+        with backend(url, namespace, signs=True) as there:
             yield there
     except ServerUnavailableError as error:
         if not instead or is_embedded(url or default_url()):  # which ends with its master
@@ -143,11 +143,11 @@ def serving(there: Backend, queue: str) -> list[str]:
     return [row["name"] for row in rows if queue in row.get("queues", "").split(",")]
 
 
-def tell(there: Backend, rows: Sequence[Row], do: str, **more: Any) -> tuple[str, list[str]]:
-    """Sends a command that is not answered: its id, who got it."""
+def tell(there: Backend, rows: Sequence[Row], do: str) -> tuple[str, Sent]:
+    """Sends a command that is not answered; returns its id, and who got it."""
     request = os.urandom(8).hex()
     names = [row["name"] for row in rows]
-    return request, there.store.command({"id": request, "do": do, **more}, names)
+    return request, send(there.store, {"id": request, "do": do}, names, there.keyring)
 
 
 def tell_and_hear(
@@ -156,7 +156,7 @@ def tell_and_hear(
     """Sends a command, and has every master's answer to it."""
     within_s = ANSWER_WITHIN_S if timeout_s is None else min(timeout_s, ANSWER_WITHIN_S)
     names = [row["name"] for row in rows]
-    answers = ask(there.store, there.views, {"do": do, **more}, names, within_s)
+    answers = ask(there.store, there.views, {"do": do, **more}, names, within_s, there.keyring)
     hosts = {row["name"]: row.get("host", "") for row in rows}
     return [Told(name, hosts[name], answer) for name, answer in answers.items()]
 

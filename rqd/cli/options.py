@@ -70,7 +70,7 @@ def as_typed() -> Iterator[None]:
 def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> Iterator[Backend]:
     """A backend for one command; a server that can't be reached becomes one line.
 
-    Only a command that `signs` wants the signing keys: the others unpickle nothing.
+    Only a command that `signs` something wants the signing keys: the others unpickle nothing.
     """
     keyring = own_keyring() if signs else None
     target = url or default_url()

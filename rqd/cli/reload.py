@@ -55,15 +55,20 @@ def carry_out(
     """Tells masters to reload or to upgrade, and waits until each of them has done it, which is
     told as `done`, or has refused; the exit status.
     """
-    request, names = tell(there, rows, do)
-    left = {name: row for row in rows if (name := row["name"]) in names}
+    request, sent = tell(there, rows, do)
+    hosts = {row["name"]: row.get("host", "") for row in rows}
+    refused = [Told(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
+    left = {name: row for row in rows if (name := row["name"]) in sent.told}
     if not as_json:
+        for one in refused:
+            click.echo(f"{one.master}: {one.words}")
         for master in left:
             click.echo(f"{master}: told to {do}")
     if no_wait:
-        close([Told(name, row.get("host", ""), None) for name, row in left.items()], as_json)
-        return 0
-    return close(_wait(there, request, left, done, quiet=as_json), as_json)
+        told = [Told(name, hosts[name], None) for name in left]
+        close(refused + told, as_json)
+        return 1 if refused else 0
+    return close(refused + _wait(there, request, left, done, quiet=as_json), as_json)
 
 
 def _wait(

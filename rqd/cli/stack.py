@@ -22,7 +22,7 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
 
     That is the stacks of all its threads. The job goes on. Works while C code holds the GIL.
     """
-    with backend(url, namespace) as there:
+    with backend(url, namespace, signs=True) as there:
         stack = live_stack(job_id, there)
     if as_json:
         told = asdict(stack) | {"threads": list(map(asdict, stack.threads))}

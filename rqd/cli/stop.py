@@ -57,7 +57,9 @@ def command(
         if not as_json:
             show(told)
         if not no_wait:
-            wait_for(told, lambda left: _look(there, rows, left), as_json, timeout_s)
+            # Who did not answer may stop all the same; who refused does not.
+            awaited = [one for one in told if one.answer is None or one.is_well]
+            wait_for(awaited, lambda left: _look(there, rows, left), as_json, timeout_s)
         return close(told, as_json)
 
 

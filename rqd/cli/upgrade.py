@@ -26,6 +26,6 @@ def command(
     Running jobs run on. Then the application's code is taken anew, as by rqd reload. Exits with
     1, and shows why, where the new version is refused: the old one serves on.
     """
-    with backend(url, namespace) as there:
+    with backend(url, namespace, signs=True) as there:
         rows = chosen(there, name, hosts)
         return carry_out(there, rows, "upgrade", "upgraded to rqd {version}", as_json, no_wait)

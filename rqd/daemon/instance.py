@@ -1,8 +1,9 @@
 """A master's name on its host, held by a lock.
 
 The lock says what pid and host name can't: two containers may share both. Who holds it knows that
-the master before him is gone. Where he can also see that it was of this very host, he sweeps what
-it left (leftovers.py) and takes its jobs back at once; else they wait for their leases' end.
+the master before him is gone. Where he can also see that it was of this very host, by the lock's
+file or by its row in Redis, he sweeps what it left (leftovers.py) and takes its jobs back at once;
+else they wait for their leases' end.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ def name_is_taken(name: str, host: str, pid: str) -> MasterExistsError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A master that has, or had, a lock: the pid is for people."""
+
+    boot: str
+    pid: str
+
+
 class Instance:
     """The name, and the lock on its file for as long as this process lives.
 
@@ -48,6 +57,7 @@ class Instance:
         self.boot = os.urandom(8).hex()
         self.name = chosen or ""
         self.place = ""  # equal for two masters of one name: the later knows the earlier is gone
+        self.predecessor: Holder | None = None  # had this lock in this place, and never left
         self.trouble = ""
         self.lock_path = Path()
         self._lock_fd = -1
@@ -68,6 +78,7 @@ class Instance:
         instance.boot, instance.name, instance.place = told["boot"], told["name"], told["place"]
         instance.trouble, instance._lock_fd = told["trouble"], told["lock_fd"]
         instance.lock_path, instance._is_new = Path(told["lock_path"]), False
+        instance.predecessor = None
         return instance
 
     def hand_over(self) -> dict[str, Any]:
@@ -110,9 +121,18 @@ class Instance:
         Raises OSError where the disk does not take it.
         """
         if self.is_locked:
-            told = f" {os.getpid()}\n{state}\n{self.name}\n".encode()
+            pid = str(os.getpid())
+            holder = self.predecessor or Holder(self.boot, pid)
+            facts = (pid, state, self.name, holder.boot, holder.pid, self.place)
+            told = (" " + "\n".join(facts) + "\n").encode()
             os.pwrite(self._lock_fd, told, _TOKEN_CHARS)
             os.ftruncate(self._lock_fd, _TOKEN_CHARS + len(told))
+
+    def succeed(self) -> None:
+        """The predecessor's processes are gone, and its jobs taken back: the next note in the
+        lock's file names this master in its place.
+        """
+        self.predecessor = None
 
     def leave(self) -> None:
         """Gives the name up, for a master that has left nothing behind."""
@@ -134,8 +154,10 @@ class Instance:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
             self._lock_fd = fd = _locked(self.lock_path)
-            self._is_new = os.fstat(fd).st_size == 0
+            before = self.lock_path.read_bytes()
+            self._is_new = not before
             self.place = _place(fd)
+            self.predecessor = _holder_in(before, self.place)
             self.note_state("starting")
         except BlockingIOError:
             return False
@@ -154,7 +176,7 @@ class Instance:
     def _close(self) -> None:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
-        self._lock_fd, self.place = -1, ""
+        self._lock_fd, self.place, self.predecessor = -1, "", None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +243,14 @@ def _facts_in(lock: bytes) -> tuple[str, str, str]:
     return pid, state, name
 
 
+def _holder_in(lock: bytes, place: str) -> Holder | None:
+    """The master that a lock file says held it in this place; None where it was elsewhere."""
+    match lock[_TOKEN_CHARS:].decode(errors="replace").split():
+        case [_, _, _, boot, pid, told] if told == place:
+            return Holder(boot, pid)
+    return None
+
+
 def _locked(path: Path) -> int:
     """The file that is there, locked. Raises BlockingIOError where another has it, OSError."""
     while True:
@@ -251,7 +281,6 @@ def _place(fd: int) -> str:
     if len(token) < _TOKEN_CHARS:
         token = os.urandom(_TOKEN_CHARS // 2).hex().encode()
         os.pwrite(fd, token, 0)
-    os.ftruncate(fd, _TOKEN_CHARS)  # what the one before has said of itself
     with open("/proc/sys/kernel/random/boot_id") as boot_id:
         kernel = boot_id.read().strip()
     return f"{token.decode(errors='replace')}.{kernel}.{os.stat('/proc/self/ns/pid').st_ino}"

@@ -88,7 +88,11 @@ class Lifecycle:
         """Why it can't have so many workers; empty if it has, or stops."""
         if self.is_stopping:
             return ""
-        count = min(max(1, asked), MAX_WORKERS)
+        if asked > MAX_WORKERS:
+            why = f"it can have 1 to {MAX_WORKERS:,} workers"
+            self._log.warning("workers not resized", error=why)
+            return why
+        count = max(1, asked)
         zygotes = [zygote.pid for zygote in self._children.zygotes]
         try:
             make_room(count, self._config.max_files, zygotes)

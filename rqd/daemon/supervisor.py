@@ -18,6 +18,7 @@ import setproctitle
 from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.control.answers import Answers
+from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands
 from rqd.daemon.control.presence import Presence
 from rqd.daemon.duties import Duties, Duty
@@ -90,6 +91,7 @@ class Master:
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
         self._answers = Answers(self._link, instance)
+        self._authentication = Authentication(config, instance)
         self._dispatch = Dispatch(
             config, instance, self._link, self._children, self._reporting, log
         )
@@ -107,6 +109,7 @@ class Master:
             self._dispatch,
             self._lifecycle,
             self._answers,
+            self._authentication,
             log,
             reload=self._reload,
             upgrade=self._upgrade.begin,
@@ -232,6 +235,7 @@ class Master:
         self._config = config
         self._dispatch.use(config)
         self._presence.use(config)
+        self._authentication.use(config)
         self._lifecycle.use(config)
         if old.log != config.log:
             self._log.reopen(config.log)
@@ -303,8 +307,8 @@ class Master:
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
         lifecycle.suspend(answer.is_suspended, now)
-        self._commands.obey(answer.commands, now)
-        self._commands.remind(answer.stops, now)
+        self._commands.obey(answer.commands, answer.now_us, now)
+        self._commands.stop_jobs(answer.stops, now)
         if answer.commands:
             self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
 
@@ -333,6 +337,7 @@ class Master:
         self._children.take_over(before.children, now)
         self._presence.take_over()
         self._commands.obeyed = before.obeyed
+        self._authentication.take_over(before.authentication)
         self._lifecycle.is_suspended = before.is_suspended
         self._lifecycle.worked_at = before.worked_at
         self._loop.let_signals_come(HANDLED)
@@ -359,6 +364,7 @@ class Master:
             is_suspended=self._lifecycle.is_suspended,
             worked_at=self._lifecycle.worked_at,
             fds=fds,
+            authentication=self._authentication.hand_over(),
         )
 
     def _reach_redis(self) -> None:

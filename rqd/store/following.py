@@ -11,12 +11,16 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus
 from rqd.model.stored import read_whole
+from rqd.store.asking import send_to
 from rqd.store.store import Store
 from rqd.store.views import Views, parse_attempt
+
+if TYPE_CHECKING:
+    from rqd.model.signing import Keyring
 
 _ASK_AGAIN_S = 3.0
 _BLOCK_MS = 1000
@@ -36,8 +40,11 @@ class Piece:
 class Follower:
     """One job's output from now on, over all its attempts to come."""
 
-    def __init__(self, store: Store, views: Views, job_id: str) -> None:
+    def __init__(
+        self, store: Store, views: Views, job_id: str, keyring: Keyring | None = None
+    ) -> None:
         self._store = store
+        self._keyring = keyring
         self._views = views
         self._job_id = job_id
         self._redis: Any = store.redis
@@ -95,7 +102,7 @@ class Follower:
             "fence": self._fence,
             "first": is_new,
         }
-        self._store.command(command, [record.worker.rpartition(":")[0]])
+        send_to(self._store, command, record.worker.rpartition(":")[0], self._keyring)
         self._ask_at = monotonic() + _ASK_AGAIN_S
 
     def _read(self, block_ms: int) -> Iterator[Piece]:

@@ -17,9 +17,10 @@ from rqd.job import Job
 from rqd.results import Result
 from tests import hungry_jobs, jobs
 from tests.cli.running import rqd
-from tests.daemons import StartDaemon
+from tests.daemons import StartDaemon, alive
 from tests.descriptors import descriptors
 from tests.lacking import CONTROL_GROUPS
+from tests.process.test_takeover import kill_at_once
 from tests.process.test_zygotes import (
     await_idle,
     leave_room_at_reload,
@@ -110,6 +111,23 @@ def test_each_place_has_a_group_and_what_escapes_from_a_job_dies_with_it(
     assert f"rqd-{daemon.pid}-{daemon.zygote().pid}-1" in other.return_value
     groups = [path.name for path in delegated.iterdir() if path.is_dir()]
     assert len(groups) == 2, groups
+
+
+def test_what_escaped_without_a_trace_is_killed_with_its_group_by_the_next_master(
+    start_daemon: StartDaemon, queue: Queue, within: list[str], fifo: str, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--name", "alpha", "--max-memory", "512M", within=within)
+    told = tmp_path / "pid"
+    queue.enqueue(jobs.vanish_and_hold, str(told), fifo)
+    eventually(lambda: has_text(told), WAIT_S)
+    escaped = psutil.Process(int(told.read_text()))
+    kill_at_once(daemon)
+    assert alive(escaped)
+
+    second = start_daemon("--name", "alpha", "--max-memory", "512M", within=within)
+
+    assert not alive(escaped)
+    assert "taken back" in second.log()
 
 
 @pytest.mark.parametrize("room", [4, 5])  # a place takes six, two of its group; a child leaves two

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +33,19 @@ def kill_at_once(daemon: Daemon) -> None:
     zygote.kill()
     daemon.signal(signal.SIGKILL)
     daemon.wait()
+
+
+def forget(there: Backend, master: str) -> None:
+    """As it is when nobody was there for twenty seconds: its rows have expired, its leases are
+    over, and the next beat finds that the clock has leapt.
+    """
+    redis: Any = there.store.redis
+    keys = there.store.keys
+    redis.delete(keys.master(master), keys.worker(master, 1))
+    earlier = int(time.time() * 1e6) - 20_000_000
+    redis.hset(f"{keys.prefix}counters", "seen", str(earlier))
+    for job_id in redis.zrange(keys.leases, 0, -1):
+        redis.zadd(keys.leases, {job_id: earlier + 15_000_000})
 
 
 def masters(there: Backend) -> list[str]:
@@ -59,6 +73,74 @@ def test_a_killed_master_s_job_runs_again_at_once_under_its_successor(
     assert result.return_value == "done"
     assert f"id={job.id}" in second.log()
     assert f"pid={first.pid}" in second.log()
+
+
+@pytest.mark.parametrize("name", [["--name", "alpha"], []], ids=["chosen", "default"])
+def test_a_killed_master_s_job_runs_again_at_once_when_redis_has_forgotten_its_row(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path, name: list[str]
+) -> None:
+    first = start_daemon(*name)
+    noted, fifo = tmp_path / "pid", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    job = queue.enqueue(jobs.spawn_and_hold, str(noted), str(fifo))
+    eventually(lambda: has_text(noted), WAIT_S)
+    stray = psutil.Process(int(noted.read_text().split()[-1]))
+    (master,) = masters(there)
+    kill_at_once(first)
+    forget(there, master)
+
+    second = start_daemon(*name)
+    eventually(lambda: "taken back" in second.log(), SOON_S)
+
+    assert not alive(stray)
+    assert f"id={job.id}" in second.log()
+    assert f"pid={first.pid}" in second.log()
+    second.signal(signal.SIGQUIT)
+    assert second.wait() == 0
+
+
+def test_a_start_that_fails_in_between_keeps_the_proof_of_the_death_before_it(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, fifo: str
+) -> None:
+    first = start_daemon("--name", "alpha")
+    job = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: job.is_started, WAIT_S)
+    first.signal(signal.SIGKILL)
+    first.wait()
+    forget(there, "alpha")
+    # As a master on another host, which has the name for a while.
+    there.store.hello("alpha", "boot of another", 15, {"host": "elsewhere", "pid": 1})
+    refused = start_daemon("--name", "alpha")
+    assert refused.wait() == 69
+    assert job.get_status(refresh=True) == "started"
+    there.store.bye("alpha", "boot of another", 1)
+
+    second = start_daemon("--name", "alpha")
+    eventually(lambda: "taken back" in second.log(), SOON_S)
+
+    assert f"id={job.id}" in second.log()
+    assert f"pid={first.pid}" in second.log()
+
+
+def test_jobs_of_a_master_of_this_name_on_another_host_are_not_taken_back_by_this_one_s_lock(
+    start_daemon: StartDaemon, there: Backend, queue: Queue, fifo: str, tmp_path: Path
+) -> None:
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "another host's disk")}
+    here = start_daemon("--name", "alpha")
+    here.signal(signal.SIGKILL)
+    here.wait()
+    forget(there, "alpha")
+    there_too = start_daemon("--name", "alpha", env=elsewhere)
+    job = queue.enqueue(jobs.hold, fifo)
+    eventually(lambda: job.is_started, WAIT_S)
+    os.kill(there_too.pid, signal.SIGSTOP)  # cut off from Redis, but alive
+    there.store.redis.delete(there.store.keys.master("alpha"))
+
+    second = start_daemon("--name", "alpha")
+
+    assert f"pid={here.pid}" in second.log()
+    assert "taken back" not in second.log()
+    assert job.get_status(refresh=True) == "started"
 
 
 def test_masters_of_a_host_have_its_name_and_a_number(

@@ -371,6 +371,39 @@ def test_a_take_over_leaves_a_job_that_another_master_has_by_now(dead: Driver) -
     assert dead.settle(again) == "settled"
 
 
+def test_a_dead_master_whose_row_has_expired_is_known_by_its_boot_id_in_its_claims(
+    rqd: Driver,
+) -> None:
+    rqd.enqueue("a", "b", "c", "d")
+    (a,) = rqd.claim(1, request="boot1.one")
+    (b,) = rqd.claim(1, request="boot0.one")  # of one elsewhere that had this name before or since
+    (c,) = rqd.claim(1, master="n", request="boot1.one")
+    (d,) = rqd.claim(1, request="boot11.one")
+
+    for _ in range(2):
+        greeting = rqd.store.hello("m", "boot2", 15, {}, predecessor="boot1")
+        assert greeting.owner is None
+        assert rqd.record("a").losses == 1
+
+    assert rqd.ready() == ["a"]
+    assert rqd.settle(a) == "stale"
+    assert [rqd.settle(one) for one in (b, c, d)] == ["settled"] * 3
+
+
+def test_a_name_that_another_has_by_now_is_not_taken_for_a_dead_one_that_had_it(
+    dead: Driver,
+) -> None:
+    dead.store.hello("m", "boot2", 15, {"host": "i", "pid": 8}, predecessor="boot1")
+    dead.enqueue("e")
+    (held,) = dead.claim_for((3,), "low", request="boot1.late")
+
+    greeting = dead.store.hello("m", "boot3", 15, {}, predecessor="boot1")
+
+    assert greeting.owner == Owner("i", "8", "boot2", "")
+    assert greeting.reaped == ()
+    assert dead.settle(held) == "settled"
+
+
 def test_a_take_over_gives_up_the_job_that_has_killed_three_masters(rqd: Driver) -> None:
     rqd.enqueue("poison")
     for boot in range(4):

@@ -36,30 +36,23 @@ def test_the_master_of_a_running_job_is_told_which_attempt_to_stop(rqd: Driver) 
 
     assert stop(rqd) == "started"
 
-    (command,) = rqd.beat(claim).commands
-    assert command == {
-        "id": "r1",
-        "do": "stop_job",
-        "token": claim.token,
-        "by": "ops@host",
-        "grace_s": 2.5,
-    }
+    order = {"token": claim.token, "by": "ops@host", "grace_s": 2.5}
+    assert rqd.beat(claim).stops == (order,)
     assert rqd.redis.zrange(rqd.keys.wake_master("m"), 0, -1) == [b"command"]
 
 
-def test_a_stop_sent_twice_is_one_command_and_leaves_a_later_attempt_alone(rqd: Driver) -> None:
+def test_a_stop_sent_twice_is_one_order_and_leaves_a_later_attempt_alone(rqd: Driver) -> None:
     claim = start(rqd)
     stop(rqd)
     assert stop(rqd) == "started"
-    assert len(rqd.beat(claim).commands) == 1
-    rqd.beat(obeyed="r1")
+    assert len(rqd.beat(claim).stops) == 1
     rqd.settle(claim, "stop", cause=CAUSE)
     rqd.store.requeue("a")
     again = rqd.claim_one()
 
     assert stop(rqd) == "started"
 
-    assert rqd.beat(again).commands == ()
+    assert rqd.beat(again).stops == ()
     assert rqd.settle(again, "put_back") == "settled"
     assert stop(rqd, "r2") == "queued"
 

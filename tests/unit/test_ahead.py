@@ -275,7 +275,7 @@ def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> No
     silent = SimpleNamespace(info=lambda *_, **__: None)
     stops = Stops(SimpleNamespace(workers=place.workers, pin=lambda *_: True), silent)  # type: ignore[arg-type]  # stand-ins
 
-    (ended,) = stops.obey({"do": "stop_job", "token": "7:c", "by": "ops"}, 1.0)
+    (ended,) = stops.obey([{"token": "7:c", "by": "ops"}], 1.0)
 
     assert (ended.run.claim.id, ended.report.outcome) == ("c", Stopped("ops"))
     assert held(place.workers) == ["a", "b"]

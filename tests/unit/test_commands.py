@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.control.answers import MOST_BYTES, Answers
-from rqd.daemon.control.commands import workers_asked_for
+from rqd.daemon.control.authentication import Authentication
+from rqd.daemon.control.commands import Commands, workers_asked_for
+from rqd.daemon.log.log import open_log
+from rqd.model.signing import Keyring
+from rqd.store.exchange import BeatAnswer
+from tests.fuzzing import fuzz
+
+if TYPE_CHECKING:
+    from rqd.daemon.instance import Instance
 
 
 @pytest.mark.parametrize(
@@ -99,3 +111,76 @@ def test_answers_wait_while_redis_is_away_and_not_for_ever(link: Link) -> None:
     answers.give(asking(), {}, 60)
     answers.send(60)
     assert answers.next_due() == float("inf")
+
+
+class Standing:
+    """In place of all that a command may reach; it notes what was asked of it."""
+
+    is_stopping = False
+
+    def __init__(self) -> None:
+        self.reached: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "standing":
+            return lambda: {"state": "idle", "busy": 0, "workers": 4}
+        if name in ("runs", "held", "pin_all"):
+            return lambda *_: []
+        if name == "workers":
+            return self
+        return lambda *_, **_more: self.reached.append(name)
+
+
+def commands_of(there: Any, keyring: Keyring | None) -> Commands:
+    link: Any = Link()
+    config = Config("redis://h", keyring=keyring, require_signed=keyring is not None)
+    return Commands(
+        there,
+        there,
+        there,
+        Answers(link, link),
+        Authentication(config, cast("Instance", SimpleNamespace(name="m", boot="b"))),
+        open_log(LogSettings(format="json", file="/dev/null")),
+        reload=lambda _, __: None,
+        upgrade=lambda _, __: None,
+    )
+
+
+DEEP = [b"[" * depth + b"]" * depth for depth in (300, 600, *range(900, 1000, 3), 100_000)]
+VALUES = st.one_of(
+    st.sampled_from([b"NaN", b"1e999", b"-1e999", b"9" * 5000, b"true", b'"\\ud800"', b'"\xff"']),
+    st.sampled_from(DEEP),
+    st.integers().map(lambda number: b"%d" % number),
+    st.text(max_size=20).map(lambda text: json.dumps(text).encode()),
+)
+COMMANDS = "stop upgrade reload pause resume scale kill_jobs stop_job stack extend follow dance"
+DO = st.sampled_from(COMMANDS.split()).map(lambda do: b'"%s"' % do.encode())
+NAMES = "id do answer now to by worker job fence seconds first token grace_s signature signed_at"
+FIELDS = st.fixed_dictionaries(
+    {b"id": st.one_of(st.just(b'"r"'), VALUES), b"do": st.one_of(DO, VALUES)},
+    optional={name.encode(): VALUES for name in NAMES.split()[2:]},
+)
+
+
+def line_of(fields: dict[bytes, bytes]) -> bytes:
+    return b"{%s}" % b",".join(b'"%s":%s' % field for field in fields.items())
+
+
+LINES = st.one_of(FIELDS.map(line_of), st.binary(max_size=200), VALUES)
+
+
+@pytest.mark.parametrize("keyring", [None, Keyring(["a-key-of-enough-characters"])], ids=str)
+def test_no_line_of_a_control_list_ends_a_master(keyring: Keyring | None) -> None:
+    @fuzz(300)
+    @given(lines=st.lists(LINES, max_size=5), cut=st.integers(0, 10))
+    def obeys(lines: list[bytes], cut: int) -> None:
+        there = Standing()
+        commands = commands_of(there, keyring)
+        torn = [line[cut:] if number % 2 else line for number, line in enumerate(lines)]
+        told = [b"1", [], [*torn, b'{"id":"last","do":"pause"}'], [], b"", 0, 0, b"", []]
+        answer = BeatAnswer.parse(told)
+        commands.obey(answer.commands, answer.now_us, 1.0)
+        assert commands.obeyed == "last"
+        assert ("pause" in there.reached) is (keyring is None)
+
+    obeys()

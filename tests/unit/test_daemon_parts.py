@@ -14,7 +14,7 @@ from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.control.presence import Presence
 from rqd.daemon.duties import INTERVAL_S, Duties, Duty
 from rqd.daemon.host.notify import Notifier
-from rqd.daemon.instance import Instance, masters_here
+from rqd.daemon.instance import Holder, Instance, masters_here
 from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.log.log import open_log
 from rqd.daemon.processes.forensics import TAIL_BYTES, Tail, crash_from_status
@@ -165,6 +165,33 @@ def test_a_master_shows_its_name_and_state_from_the_moment_that_it_shows_at_all(
 
     instance.leave()
     assert not [*masters_here()]
+
+
+def test_who_had_a_lock_is_known_until_a_successor_says_otherwise_and_only_in_this_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    first = Instance("redis://h", "here", "name")
+    assert first.predecessor is None
+    dead = Holder(first.boot, str(os.getpid()))
+    os.close(first.fds[0])  # as by its death
+
+    for _ in range(2):  # the first of these fails before it has the name in Redis
+        failing = Instance("redis://h", "here", "name")
+        assert failing.predecessor == dead
+        failing.note_state("starting")
+        failing.withdraw()
+    second = Instance("redis://h", "here", "name")
+    second.succeed()
+    second.note_state("idle")
+    os.close(second.fds[0])
+    third = Instance("redis://h", "here", "name")
+    assert third.predecessor == Holder(second.boot, str(os.getpid()))
+    os.close(third.fds[0])
+
+    elsewhere = third.lock_path.read_text().replace(third.place, f"{third.place}9")
+    third.lock_path.write_text(elsewhere)
+    assert Instance("redis://h", "here", "name").predecessor is None
 
 
 def test_a_lock_on_a_full_disk_ends_no_master(

@@ -66,7 +66,9 @@ def workers() -> Workers:
 @pytest.fixture
 def children(workers: Workers) -> Any:
     """And all else that it asks."""
-    others: Any = SimpleNamespace(name="m", workers=workers, ahead=Ahead(workers), is_ready=True)
+    others: Any = SimpleNamespace(
+        name="m", boot="b", workers=workers, ahead=Ahead(workers), is_ready=True
+    )
     others.start_assigned = lambda _: None
     others.error = lambda *_, **_more: None
     return others

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from rqd.daemon.config import Config
+from rqd.daemon.config import MAX_WORKERS, Config
 from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.signals import Shutdown
 
@@ -34,3 +34,24 @@ def test_a_master_says_that_it_stops_once_no_other_job_begins() -> None:
 
     assert not dispatch.is_open
     assert done.index("jobs are taken back") < done.index("stopping")
+
+
+def test_no_signal_takes_a_master_past_the_most_workers() -> None:
+    resized: list[int] = []
+    children = SimpleNamespace(
+        places=SimpleNamespace(resize_to=lambda count, _now: resized.append(count)), zygotes=[]
+    )
+    told: list[tuple[str, object]] = []
+    log = SimpleNamespace(
+        warning=lambda event, error: told.append((event, error)), info=lambda *_, **__: None
+    )
+    dispatch, duties = SimpleNamespace(look=lambda: None), SimpleNamespace(hasten=lambda *_: None)
+    parts: tuple[Any, ...] = (Config("redis://h"), children, dispatch, duties, log, lambda: None)
+    lifecycle = Lifecycle(*parts)
+
+    why = lifecycle.resize(MAX_WORKERS + 1, 0.0)
+
+    assert why == "it can have 1 to 1,000 workers"
+    assert told == [("workers not resized", why)]
+    assert lifecycle.resize(0, 0.0) == ""  # TTOU of one worker
+    assert resized == [1]

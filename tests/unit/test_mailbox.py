@@ -607,7 +607,7 @@ def test_a_job_that_was_begun_behind_another_gets_its_time(box: Box, children: C
 def test_all_that_run_are_killed_at_an_operators_word(box: Box, children: Children) -> None:
     _, second = began_behind(box, "a", "b")
 
-    Stops(children, Silent()).obey({"do": "kill_jobs"}, 2.0)  # type: ignore[arg-type]  # stand-in
+    Stops(children, Silent()).kill(None, 2.0)  # type: ignore[arg-type]  # stand-in
 
     assert isinstance(second.verdict, Crashed)
 
@@ -615,7 +615,7 @@ def test_all_that_run_are_killed_at_an_operators_word(box: Box, children: Childr
 def test_a_stop_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: Children) -> None:
     began_behind(box, "a", "b")
 
-    Stops(children, Silent()).obey({"do": "stop_job", "token": "7:a"}, 2.0)  # type: ignore[arg-type]  # stand-in
+    Stops(children, Silent()).obey([{"token": "7:a"}], 2.0)  # type: ignore[arg-type]  # stand-in
 
     assert [run.verdict for run in children.workers.runs()] == [None]
 

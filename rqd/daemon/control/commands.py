@@ -7,6 +7,7 @@ from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS
 from rqd.daemon.control.answers import Answers
+from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.stack_requests import StackRequests
 from rqd.daemon.control.stops import Stops
 from rqd.daemon.jobs.dispatch import Dispatch
@@ -17,6 +18,7 @@ from rqd.daemon.signals import Shutdown
 
 _LONGEST_S = 1e9
 _SHOWN_CHARS = 100  # of a command, which anybody may have written
+_REFUSED_AGAIN_S = 10.0
 
 
 class Commands:
@@ -28,6 +30,7 @@ class Commands:
         dispatch: Dispatch,
         lifecycle: Lifecycle,
         answers: Answers,
+        authentication: Authentication,
         log: Log,
         *,
         reload: Callable[[str, float], None],
@@ -38,27 +41,36 @@ class Commands:
         self._dispatch = dispatch
         self._lifecycle = lifecycle
         self._answers = answers
+        self._authentication = authentication
         self._log = log
         self._reload = reload
         self._upgrade = upgrade
         self._stops = Stops(children, log)
         self._stack_requests = StackRequests(children, answers)
         self.obeyed = ""  # the id of the latest one
+        self._refused = 0  # since the log was told
+        self._refused_again_at = 0.0
 
-    def obey(self, commands: Sequence[dict[str, Any]], now: float) -> None:
-        """Carries out those that were not obeyed yet, in their order."""
+    def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> None:
+        """Carries out those that were not obeyed yet, in their order, or refuses them.
+
+        `now_us` is Redis' time.
+        """
         for command in commands:
             if command["id"] != self.obeyed:
                 self.obeyed = command["id"]
-                told = self._obey(command, now)
+                if why := self._authentication.admit(command, now_us):
+                    told: dict[str, Any] | None = self._refuse(command, why, now)
+                else:
+                    told = self._obey(command, now)
                 if told is not None:
                     self._answers.give(command, told, now)
         if commands:
             self._answers.send(now)
 
-    def remind(self, stops: Sequence[dict[str, Any]], now: float) -> None:
-        """Stops those jobs whose orders have not come: Redis had lost this master's row, say."""
-        self._dispatch.take(self._stops.remind(stops, now))
+    def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> None:
+        """Stops the jobs that somebody wants stopped, as their records say."""
+        self._dispatch.take(self._stops.obey(orders, now))
 
     def perform(self, now: float) -> None:
         """Answers what could not be answered at once."""
@@ -68,6 +80,16 @@ class Commands:
     def next_due(self) -> float:
         """When to look whether something can be answered."""
         return self._stack_requests.next_due()
+
+    def _refuse(self, command: dict[str, Any], why: str, now: float) -> dict[str, Any]:
+        """Returns the answer; the log is told once in a while, as anybody may send a thousand."""
+        self._refused += 1
+        if now >= self._refused_again_at:
+            self._refused_again_at = now + _REFUSED_AGAIN_S
+            refused, self._refused = self._refused, 0
+            name = _shown(command.get("do"))
+            self._log.warning("command refused", command=name, why=why, commands=refused)
+        return {"error": why}
 
     def _obey(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
         """What to answer; None if whoever carries it out will."""
@@ -82,13 +104,15 @@ class Commands:
                 self._reload(command["id"], now)
             case "pause" | "resume" | "scale":
                 return self._change(command, now)
-            case "stop_job" | "kill_jobs":
-                self._dispatch.take(self._stops.obey(command, now))
+            case "kill_jobs":
+                self._stops.kill(command.get("worker"), now)
+            case "stop_job":
+                pass  # of an older client: the beat that brought it has brought the order, too
             case "stack":
                 return self._stack_requests.take(command, now)
             case other:
                 if not obey_for_job(command, self._children, now, self._log):
-                    self._log.warning("unknown command ignored", command=str(other)[:_SHOWN_CHARS])
+                    self._log.warning("unknown command ignored", command=_shown(other))
                     return {"error": "this master does not know the command"}
         return self._lifecycle.standing()
 
@@ -142,6 +166,11 @@ def obey_for_job(command: dict[str, Any], children: Children, now: float, log: L
         case _:
             return False
     return True
+
+
+def _shown(value: object) -> str:
+    """Returns a name as the log may have it: what is none may be too deep to be written."""
+    return value[:_SHOWN_CHARS] if isinstance(value, str) else type(value).__name__
 
 
 def _time_s(seconds: Any) -> float | None:

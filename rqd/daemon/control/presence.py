@@ -14,7 +14,7 @@ from rqd.daemon.control.rows import Gauge, master_row, worker_row
 from rqd.daemon.duties import INTERVAL_S, Duty
 from rqd.daemon.host.leftovers import sweep
 from rqd.daemon.host.notify import Notifier
-from rqd.daemon.instance import Instance, name_is_taken
+from rqd.daemon.instance import Holder, Instance, name_is_taken
 from rqd.daemon.jobs.dispatch import LEASE_US
 from rqd.daemon.log.log import Log
 from rqd.daemon.processes.children import Children
@@ -61,14 +61,17 @@ class Presence:
         Raises MasterExistsError if the name is taken, ServerUnavailableError.
         """
         config, instance = self._config, self._instance
-        predecessor = ""
+        predecessor = self._bury(instance.predecessor)
         while owner := self._greet(predecessor):
             if owner.place and owner.place == instance.place:
-                predecessor = self._bury(owner)
+                predecessor = self._bury(Holder(owner.boot, owner.pid))
             elif instance.is_chosen:
                 raise name_is_taken(instance.name, owner.host, owner.pid)
             else:
                 instance.take_next()
+                predecessor = self._bury(instance.predecessor)
+        instance.succeed()
+        self.pulse("starting")
         if instance.trouble:
             self._log.warning(
                 "no lock on the name: if this master is killed, its jobs wait for their leases",
@@ -102,18 +105,20 @@ class Presence:
         self.report_reaped(greeting.reaped)
         return greeting.owner
 
-    def _bury(self, owner: Owner) -> str:
+    def _bury(self, dead: Holder | None) -> str:
         """The boot id of a master that is gone, by our lock, once its processes are gone too."""
-        left = sweep(owner.boot, self._instance.lock_path, _SWEEP_S)
+        if dead is None:
+            return ""
+        left = sweep(dead.boot, self._instance.lock_path, _SWEEP_S)
         if left:
             raise MasterExistsError(
                 f"processes of the master that had the name {self._instance.name!r} can't be"
                 f" killed (pids {left}): end them, or choose another --name"
             )
         self._log.warning(
-            "taking over from a master that died", master=self._instance.name, pid=owner.pid
+            "taking over from a master that died", master=self._instance.name, pid=dead.pid
         )
-        return owner.boot
+        return dead.boot
 
     def beat(
         self, state: str, children: Children, unrecorded: list[Run], obeyed: str, now: float
@@ -212,10 +217,14 @@ class Presence:
         self._log.info("master stopped", master=instance.name, status=status)
 
     def _identity(self) -> dict[str, str | int]:
+        config = self._config
         return {
             "host": self._host,
             "pid": os.getpid(),
             "place": self._instance.place,
             "version": __version__,
-            "queues": ",".join(self._config.queues),
+            "queues": ",".join(config.queues),
+            # By which a client knows how to sign commands, and says so to who can't.
+            "key_ids": ",".join(config.keyring.key_ids) if config.keyring else "",
+            "signed_only": "1" if config.require_signed else "",
         }

@@ -1,6 +1,7 @@
 """Jobs that somebody wants stopped: an exception in the job first, the kill of its group later.
 
-The order names the attempt by its token: it can't stop a later one of the same job.
+The order stands in the job's record, and each beat brings it. It names the attempt by its token: it
+can't stop a later one of the same job.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Stop:
 
     @classmethod
     def read(cls, command: dict[str, Any]) -> Stop:
-        """The order in a command, where anybody may have written anything."""
+        """The order of a record, where anybody may have written anything."""
         grace_s, by = command.get("grace_s"), command.get("by")
         if not isinstance(grace_s, int | float) or not 0 <= grace_s <= _LONGEST_GRACE_S:
             grace_s = DEFAULT_GRACE_S
@@ -48,31 +49,30 @@ class Stops:
     def __init__(self, children: Children, log: Log) -> None:
         self._children = children
         self._log = log
+        self._obeyed: dict[str, Stop] = {}  # by token
 
-    def obey(self, command: dict[str, Any], now: float) -> list[Ended]:
-        """Carries out `stop_job` or `kill_jobs`; the attempts that it ended at once."""
-        if command["do"] == "stop_job":
-            return self._stop(Stop.read(command), now)
-        self._kill(command.get("worker"), now)
-        return []
+    def obey(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Carries out the orders that are new, or have changed: another grace, say.
 
-    def remind(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
-        """Carries out those of these orders that were lost on their way, or came before the answer
-        of the turn that claimed their job, where that had to be asked for again.
+        Returns the attempts that it ended at once.
         """
-        unasked = {
-            run.claim.token
-            for run in self._children.workers.held()
-            if run.killed_at is None and not isinstance(run.verdict, Stopped)
-        }
-        due = [stop for stop in map(Stop.read, orders) if stop.token in unasked]
-        return [ended for stop in due for ended in self._stop(stop, now)]
+        before, self._obeyed = self._obeyed, {}
+        runs = {run.claim.token: run for run in self._children.workers.held()}
+        ended: list[Ended] = []
+        for stop in map(Stop.read, orders):
+            if (run := runs.get(stop.token)) is None:
+                continue  # it has just ended; or its claim is on its way, and the next beat tells
+            is_asked = run.killed_at is not None or isinstance(run.verdict, Stopped)
+            if before.get(stop.token, stop) != stop or not is_asked:
+                ended += self._stop(stop, now)
+            self._obeyed[stop.token] = stop
+        return ended
 
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._children.workers.held()
         run = next((run for run in held if run.claim.token == stop.token), None)
         if run is None or not self._children.pin(run, now):
-            return []  # it has just ended; or its claim is on its way, and the beat behind it tells
+            return []  # it has just ended
         self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
         if run.sent_at is None:
@@ -85,8 +85,8 @@ class Stops:
             stop_by_pidfd(child.pidfd)
         return []
 
-    def _kill(self, worker: object, now: float) -> None:
-        """As if they had crashed by SIGKILL; those of one worker, or of all."""
+    def kill(self, worker: object, now: float) -> None:
+        """Ends jobs as if they had crashed by SIGKILL: those of one worker, or of all for None."""
         for run in self._children.pin_all(now):
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:

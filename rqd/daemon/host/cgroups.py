@@ -123,19 +123,7 @@ class PlaceGroup:
 
     def remove(self) -> None:
         """Kills what is left in it."""
-        with suppress(OSError):
-            (self.folder / "cgroup.kill").write_text("1")
-            self._await_end()
-        with suppress(OSError):
-            self.folder.rmdir()  # or who comes next does
-
-    def _await_end(self) -> None:
-        """Returns once what was killed is gone, or after a short while."""
-        with (self.folder / "cgroup.events").open() as events:
-            changes = select.poll()
-            changes.register(events, select.POLLPRI)
-            while "populated 1" in events.read() and changes.poll(_DEATH_MS):
-                events.seek(0)
+        _remove(self.folder)
 
     def _open(self, name: str) -> int:
         return os.open(self.folder / name, os.O_WRONLY | os.O_CLOEXEC)
@@ -264,14 +252,35 @@ def _mounted(path: str, controller: str) -> Path | None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Groups of earlier daemons here: those whose master's leaf can be removed, as it is empty."""
+    """Removes the groups of earlier daemons here, and kills what has escaped from their jobs.
+
+    They are those whose master's leaf can be removed: it is empty, so that the master is dead.
+    """
     for leaf in folder.glob(f"{_PREFIX}*"):
         if "-" in leaf.name.removeprefix(_PREFIX):
             continue
         with suppress(OSError):
             leaf.rmdir()
             for place in folder.glob(f"{leaf.name}-*"):
-                place.rmdir()
+                _remove(place)
+
+
+def _remove(group: Path) -> None:
+    """Kills what is left in a group, and removes it."""
+    with suppress(OSError):
+        (group / "cgroup.kill").write_text("1")
+        _await_end(group)
+    with suppress(OSError):
+        group.rmdir()  # or who comes next does
+
+
+def _await_end(group: Path) -> None:
+    """Returns once what was killed is gone, or after a short while."""
+    with (group / "cgroup.events").open() as events:
+        changes = select.poll()
+        changes.register(events, select.POLLPRI)
+        while "populated 1" in events.read() and changes.poll(_DEATH_MS):
+            events.seek(0)
 
 
 def _numbers(path: Path) -> set[int]:

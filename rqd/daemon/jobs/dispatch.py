@@ -286,7 +286,8 @@ class Dispatch:
     def _turn(self, ended: list[Ended], free: list[int], ahead: Sequence[int] = ()) -> Turn:
         waiter, workers = self._link.waiter, self._children.workers
         return Turn(
-            request=self._link.store.request_id(),
+            # The tokens of its claims have it in them: by the boot id a successor knows its jobs.
+            request=f"{self._instance.boot}.{self._link.store.request_id()}",
             master=self._instance.name,
             lease_us=LEASE_US,
             settlements=self._settlements(ended),

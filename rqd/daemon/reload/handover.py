@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from rqd import __version__
@@ -53,6 +53,7 @@ class Handover:
     worked_at: float
     children: ChildrenState
     fds: tuple[int, ...]  # all that stay open
+    authentication: dict[str, Any] = field(default_factory=dict)
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {

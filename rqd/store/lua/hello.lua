@@ -18,15 +18,18 @@ if refused then return refused end
 local held = redis.call('HMGET', row, 'boot', 'host', 'pid', 'place', 'workers')
 local now, reaped = now_us(), {}
 Reap.clamp_heartbeats(now, row_ttl_s) -- as no master may be there that beats
-if held[1] and held[1] == predecessor then
-  reaped = Reap.of_master(master, now)
+if held[1] and held[1] ~= boot and held[1] ~= predecessor then
+  return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
+end
+local has_row = held[1] and held[1] == predecessor
+-- Where its row is gone, others may have had the name since: its own leases are known by its boot id.
+if predecessor ~= '' then reaped = Reap.of_master(master, now, not has_row and predecessor) end
+if has_row then
   -- A name's workers are a thousand at most.
   for number = 1, math.min(sound(held[5]) or 0, 1000) do
     redis.call('DEL', P .. 'worker:' .. master .. ':' .. number)
   end
   redis.call('DEL', row, P .. 'turn:' .. master)
-elseif held[1] and held[1] ~= boot then
-  return { 'taken', held[2] or '?', held[3] or '?', held[1], held[4] or '' }
 end
 redis.call('DEL', P .. 'control:' .. master) -- needs no memory, as in a turn
 redis.call('HSET', row, 'boot', boot, 'heartbeat', int(now), 'started', int(now), unpack(ARGV, 5))

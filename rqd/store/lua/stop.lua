@@ -1,5 +1,5 @@
--- stop: the master that runs a job is told to stop it. The job remembers it too: should that master be
--- lost, it does not run again; should the command be lost, a beat tells the master.
+-- stop: the master that runs a job is told to stop it. The order stands in the job's record, from where a
+-- beat brings it, at once by the marker; should that master be lost, the job does not run again.
 -- KEYS[1]  {ns}:queues
 -- ARGV     job id, request id, by whom, seconds from the exception in the job to the kill
 -- returns  the status found: started (told now), any other (nothing was done), '' (no such job)
@@ -16,8 +16,5 @@ if held[1] ~= 'started' or (held[2] or '') == '' then return held[1] or '' end
 local told = { held[2], request, string.format('%.6f', grace_s), by }
 redis.call('HSET', job, 'stop', table.concat(told, ' '))
 local master = string.match(held[3] or '', '^(.+):%d+$')
-if master then
-  Tell.master(master, cjson.encode({ id = request, ['do'] = 'stop_job', token = held[2], by = by,
-    grace_s = grace_s }))
-end
+if master and redis.call('EXISTS', P .. 'master:' .. master) == 1 then Tell.look(master) end
 return 'started'

@@ -70,12 +70,14 @@ end
 
 -- The same for all jobs of a master that is dead; those too that it held behind others, which no row
 -- names. It renews none any more, so its leases are among the first. What it had not begun yet counts as
--- lost as well: nobody knows of it.
-function Reap.of_master(master, now)
+-- lost as well: nobody knows of it. With `boot`, only those whose token has this boot id.
+function Reap.of_master(master, now, boot)
   local reaped, ended = {}, {}
   for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, MOST_LEASES - 1)) do
-    local by = redis.pcall('HGET', P .. 'job:' .. id, 'worker')
-    if type(by) == 'string' and string.match(by, '^(.*):%d+$') == master then
+    local held = redis.pcall('HMGET', P .. 'job:' .. id, 'worker', 'lease')
+    local by, token = held[1], held[2] or ''
+    if by and string.match(by, '^(.*):%d+$') == master
+      and (not boot or string.find(token, ':' .. boot .. '.', 1, true)) then
       if #reaped < MOST_LOST then
         reaped[#reaped + 1] = Reap.lose(id, now, by)
       else

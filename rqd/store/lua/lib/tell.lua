@@ -5,7 +5,11 @@ function Tell.master(master, command)
   local control = P .. 'control:' .. master
   if is_foreign(control, 'list') then redis.call('DEL', control) end
   redis.call('RPUSH', control, command)
-  -- Without the marker it is heard with the next beat.
-  redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'command')
+  Tell.look(master)
   return true
+end
+
+-- Without the marker it is heard with the next beat.
+function Tell.look(master)
+  redis.pcall('ZADD', P .. 'wake:master:' .. master, 0, 'command')
 end

@@ -1,0 +1,86 @@
+"""Which commands a master with signing keys obeys: by their signatures, and each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rqd.daemon.config import Config
+from rqd.daemon.instance import Instance
+
+# Between a client's look at Redis' clock and the beat that brings its command.
+WINDOW_S = 60
+# Signed commands that are remembered; what was signed before those is not obeyed any more.
+MOST_REMEMBERED = 1000
+
+
+class Authentication:
+    """The keys, and the commands that were obeyed.
+
+    They are forgotten by their number and not by the clock, which is the server's to set: an older
+    command than the oldest one that is remembered counts as obeyed.
+    """
+
+    def __init__(self, config: Config, instance: Instance) -> None:
+        self._config = config
+        self._instance = instance
+        self._obeyed: dict[str, int] = {}  # ids with the times of their signatures
+        self._forgotten_us = 0
+
+    def use(self, config: Config) -> None:
+        """Takes other keys from now on."""
+        self._config = config
+
+    def hand_over(self) -> dict[str, Any]:
+        """Returns what `take_over` needs."""
+        return {"obeyed": list(self._obeyed.items()), "forgotten_us": self._forgotten_us}
+
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Goes on as the master that was executed before in this process."""
+        self._obeyed = dict(told.get("obeyed", ()))
+        self._forgotten_us = told.get("forgotten_us", 0)
+
+    def admit(self, command: Mapping[str, Any], now_us: int) -> str:
+        """Returns why a command is not to be obeyed; empty if it is, this once.
+
+        `now_us` is Redis' time. Without keys, and for what is unsigned without --require-signed,
+        nothing is checked.
+        """
+        keyring = self._config.keyring
+        if keyring is None:
+            return ""
+        # Late: without a key nobody loads hmac.
+        from rqd.model.signed_command import (  # noqa: PLC0415 - see above
+            Addressee,
+            is_signed,
+            signed_at_us,
+            verify_command,
+        )
+        from rqd.model.signing import Verdict  # noqa: PLC0415 - see above
+
+        if not is_signed(command):
+            return _UNSIGNED if self._config.require_signed else ""
+        instance = self._instance
+        us = Addressee(self._config.namespace, instance.name, instance.boot)
+        match verify_command(command, keyring, us):
+            case Verdict.GOOD:
+                return self._admit_once(command["id"], signed_at_us(command), now_us)
+            case Verdict.UNKNOWN_KEY:
+                key_id = command["signature"].partition(":")[0]
+                return f"it is signed with key {key_id}, which this daemon lacks"
+            case _:
+                return "its signature is wrong, or is for another master: send it again"
+
+    def _admit_once(self, command_id: str, signed_us: int, now_us: int) -> str:
+        if abs(now_us - signed_us) > WINDOW_S * 1_000_000:
+            return f"it was not signed within {WINDOW_S} s, by Redis' clock: send it again"
+        if signed_us <= self._forgotten_us or command_id in self._obeyed:
+            return "it was obeyed already"
+        self._obeyed[command_id] = signed_us
+        if len(self._obeyed) > MOST_REMEMBERED:
+            oldest = min(self._obeyed, key=self._obeyed.__getitem__)
+            self._forgotten_us = max(self._forgotten_us, self._obeyed.pop(oldest))
+        return ""
+
+
+_UNSIGNED = "it is not signed: set RQD_SIGNING_KEY or RQD_SIGNING_KEY_FILE where it is sent"
