@@ -69,6 +69,11 @@ class Backend:
 
         return AsyncStore(self.store)
 
+    @cached_property
+    def unnamed_crons(self) -> dict[str, str]:
+        """The cron entries that this process has named after their functions: their versions."""
+        return {}
+
     @property
     def namespace(self) -> str:
         """The namespace's name."""

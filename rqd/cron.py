@@ -181,10 +181,10 @@ def register(
     """Has `func` enqueued at every time of `cron` in `timezone`, or every multiple of `interval`.
 
     The entry's `name` is the function's, if none is given; who registers a name again changes its
-    entry, which goes on from where it was. Runs that no daemon was there for are made up for as
-    `missed` says: `skip`, `once` or `all` of those in the last `window`. `options` are those of
-    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique, rate_limit,
-    max_memory, max_cpu.
+    entry, which goes on from where it was. A second entry of a function needs a `name`. Runs that
+    no daemon was there for are made up for as `missed` says: `skip`, `once` or `all` of those in
+    the last `window`. `options` are those of `enqueue`: result_ttl, failure_ttl, ttl, meta,
+    description, retry, unique, rate_limit, max_memory, max_cpu.
 
     Raises ConfigurationError, and InvalidCallError as `enqueue` does.
     """
@@ -207,6 +207,8 @@ def register(
         backend,
     )
     crons = Crons(backend.store)
+    if name is None:
+        _refuse_to_replace(entry, backend, crons)
     crons.save(entry)
     return CronJob(_find(crons, entry.name), backend)
 
@@ -317,6 +319,21 @@ def _entry(
         encode_value(wanted.meta, chosen, "meta") if wanted.meta else b"",
     )
     return CronEntry(called, schedule, signed(new, backend))
+
+
+def _refuse_to_replace(entry: CronEntry, backend: Backend, crons: Crons) -> None:
+    """Raises ConfigurationError if this process has registered another entry of that function,
+    which still stands: a script that was edited may change its entry, but lose none to the next.
+    """
+    before = backend.unnamed_crons.get(entry.name, entry.version)
+    if before != entry.version:
+        standing = crons.find(entry.name)
+        if standing is not None and standing.version == before:
+            raise ConfigurationError(
+                f"cron {entry.name}: an entry of that function was registered before, and this one"
+                " would replace it: write name= for each"
+            )
+    backend.unnamed_crons[entry.name] = entry.version
 
 
 def _retry(told: Any) -> Retry:

@@ -59,7 +59,6 @@ class RedisLink:
         self.turns = Conversation(self.store, loop, _ANSWER_S)
         self.waiter = Waiter(self.store, loop)
         self.is_up = True
-        self.returns = 0  # how often Redis has come back
         self.retry_at = 0.0
         self._url = hide_password(url)
         self._log = log
@@ -102,7 +101,6 @@ class RedisLink:
         """Redis has answered."""
         if not self.is_up:
             self.is_up = True
-            self.returns += 1
             self._log.info("redis is back", url=self._url, gone_s=round(now - self._lost_at, 1))
         self._backoff_s = _FIRST_BACKOFF_S
 

@@ -243,8 +243,7 @@ class Master:
             self._dispatch.stop_waiting()
         if old.workers != config.workers:
             self._children.places.resize_to(config.workers, now)
-        if old.crons != config.crons:
-            self._timetable.use(config, now)
+        self._timetable.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
             self._autoreload.start(config)
         if names := changed(old, config):
@@ -301,7 +300,7 @@ class Master:
         for job in self._children.lose(answer.lost, now):
             self._log.error("lease lost, killing the job", **about(job.claim))
         self._presence.report_reaped(answer.reaped)
-        self._timetable.note(answer.next_cron_us, answer.now_us, now)
+        self._timetable.hear(answer, now)
         if answer.next_expiry_us is not None:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)

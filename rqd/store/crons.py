@@ -78,10 +78,6 @@ class Crons:
         old = [one.name for one in self.all() if one.source == source and one.name not in names]
         return changed, [name for name in old if self.remove(name, source)]
 
-    def has_any(self) -> bool:
-        """False if there is no entry at all."""
-        return bool(self._redis.zrange(self._store.keys.crons, 0, 0))
-
     def due(self, passed_over: int = 0) -> Due:
         """The entries whose run is due, twenty at most; the first ones are passed over."""
         now, entries, following = self._store.run("cron_due", passed_over)

@@ -122,7 +122,8 @@ class BeatAnswer:
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
     another master has the name by now, and nothing was done. `is_suspended`: nobody claims.
     `next_cron_us`: when the first cron entry is due. `stops`: commands for those that run and that
-    somebody wants stopped, told or not.
+    somebody wants stopped, told or not. `last_us`: the master's last beat that Redis knows of, None
+    if it knows of none; its `now_us` was another if Redis has lost data since.
     """
 
     now_us: int
@@ -134,11 +135,12 @@ class BeatAnswer:
     is_suspended: bool = False
     next_cron_us: int | None = None
     stops: tuple[dict[str, Any], ...] = ()
+    last_us: int | None = None
 
     @classmethod
     def parse(cls, answer: Any) -> BeatAnswer:
         """What `beat.lua` has answered."""
-        now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron, stops = answer
+        now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron, stops, last = answer
         return cls(
             now_us=int(now),
             lost=tuple(map(read_text, lost)),
@@ -149,6 +151,7 @@ class BeatAnswer:
             is_suspended=bool(is_suspended),
             next_cron_us=int(cron) if cron else None,
             stops=tuple(map(_read_stop, stops)),
+            last_us=int(last) if last else None,
         )
 
 

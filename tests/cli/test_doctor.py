@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from rqd.daemon.host.examination import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.finding import Verdict
+from rqd.store.crons import Crons
 from tests.cli.running import ROOT, Ran, rqd
 from tests.servers import RedisServer, default_binary, running_server
+from tests.store.driving import Driver
 
 
 def seen(ran: Ran) -> dict[str, tuple[str, str, str]]:
@@ -151,3 +154,51 @@ def test_the_folder_of_locks_is_the_one_that_a_master_would_have(
     verdict, shown, advice = told(XDG_STATE_HOME="", HOME="~")
     assert (verdict, shown) == (Verdict.WARNING, "there is no home for the locks of masters")
     assert "XDG_STATE_HOME" in advice
+
+
+CRON_FILE = """
+[tick]
+func = "tests.jobs.instant"
+interval = 60
+queue = "unserved"
+
+[yearly]
+func = "tests.jobs.echo"
+cron = "@yearly"
+"""
+
+
+def test_cron_entries_that_run_nowhere_are_named(redis_url: str, tmp_path: Path) -> None:
+    path, driver = tmp_path / "cron.toml", Driver(redis_url)
+    path.write_text(CRON_FILE)
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        ran = rqd("doctor", "--json", "--cron", str(path), url=redis_url, folder=tmp_path)
+        assert ran.status == 0, ran
+        return {what: row for what, row in seen(ran).items() if what.startswith("cron")}
+
+    verdict, shown, advice = told()["cron file"]
+    assert (verdict, shown) == (Verdict.WARNING, "not in Redis: tick, yearly")
+    assert advice == "a start and rqd reload load it, rqd cron load does it at once"
+
+    assert rqd("cron", "load", str(path), url=redis_url).status == 0
+    driver.beat()
+    driver.redis.hset("{rqd}:master:m", "queues", "high,default")
+    found = told()
+    assert found["cron file"] == (Verdict.OK, "its entries are all in Redis", "")
+    assert found["cron queues"][:2] == (Verdict.WARNING, "no daemon serves unserved, for tick")
+    assert "cron overdue" not in found
+
+    due = datetime.now(UTC) - timedelta(seconds=61)
+    driver.redis.zadd(driver.keys.crons, {"yearly": int(due.timestamp() * 1e6)})
+    driver.redis.hset(driver.keys.cron("tick"), "error", "no schedule")
+    found = told()
+    assert found["cron overdue"][:2] == (Verdict.WARNING, f"yearly, due {due:%Y-%m-%d %H:%M:%SZ}")
+    assert found["cron broken"][:2] == (Verdict.WARNING, "tick: no schedule")
+
+    for entry in Crons(driver.store).all():
+        Crons(driver.store).pause(entry)
+    assert set(told()) == {"cron file", "cron broken"}
+    path.write_text("")
+    driver.redis.flushdb()
+    assert told() == {"cron file": (Verdict.OK, "its entries are all in Redis", "")}

@@ -73,6 +73,29 @@ def test_who_registers_a_name_again_changes_its_entry(backend: Backend) -> None:
     assert scheduler.get_jobs() == []
 
 
+def test_a_second_entry_of_a_function_is_refused_without_a_name_of_its_own(
+    backend: Backend,
+) -> None:
+    daily: dict[str, Any] = {"args": ("daily",), "cron": "@daily"}
+    weekly: dict[str, Any] = {"args": ("weekly",), "cron": "@weekly"}
+    first = cron.register(work.echo, **daily)
+    cron.register(work.echo, **daily)  # as a module does that is imported twice
+
+    with pytest.raises(ConfigurationError, match="would replace it: write name= for") as caught:
+        CronScheduler().register(work.echo, "default", **weekly)
+
+    assert "\n" not in str(caught.value)
+    assert [one.schedule for one in cron.entries()] == ["@daily"]
+    cron.register(work.echo, **weekly, name="weekly")
+    cron.register(work.multiply, **weekly)
+    assert len(cron.entries()) == 3
+    # What replaces nothing is free to come, and by its name an entry can be changed.
+    first.remove()
+    cron.register(work.echo, **weekly)
+    cron.register(work.echo, **daily, name=first.name)
+    assert cron.fetch(first.name).schedule == "@daily"
+
+
 def test_a_scheduler_takes_its_arguments_in_rqs_places(backend: Backend) -> None:
     scheduler = cron.CronScheduler()
 

@@ -11,6 +11,7 @@ from rqd import Queue
 from rqd.connection import Backend, use_redis
 from rqd.cron import CronJob, entries, fetch, register
 from rqd.job import Job
+from rqd.store.views import Views
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
@@ -141,6 +142,44 @@ def test_a_reload_reads_the_file_again_and_a_broken_one_leaves_all_as_it_was(
     assert rqd(*reload).status == 0
     eventually(lambda: {one.name for one in entries(there)} == {"tick", "each-year"})
     assert daemon.running
+
+
+def test_a_reload_brings_back_what_was_removed_and_leaves_paused_what_was_paused(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    path = tmp_path / "cron.toml"
+    path.write_text(FILE)
+    start_daemon("--cron", str(path))
+    fetch("tick", there).remove()
+    fetch("yearly", there).pause()
+
+    assert rqd("reload", "--url", there.url).status == 0
+
+    eventually(lambda: {one.name for one in entries(there)} == {"tick", "yearly"})
+    eventually(after_runs("tick", 1, there))
+    assert fetch("yearly", there).is_paused
+
+
+def test_a_redis_emptied_under_its_daemons_gets_each_ones_entries_again_and_once(
+    start_daemon: StartDaemon, there: Backend, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(FILE)
+    second.write_text(FILE.replace("[tick]", "[tock]").replace("[yearly]", "[each-year]"))
+    for name, path in (("a", first), ("b", first), ("c", second)):
+        start_daemon("--cron", str(path), "--name", name)
+
+    there.store.redis.flushdb()
+    # Not alone: that there are entries again is not that all are.
+    register(jobs.instant, "default", cron="@yearly", name="of-a-script", connection=there)
+
+    names = {"of-a-script", "tick", "yearly", "tock", "each-year"}
+    eventually(lambda: {one.name for one in entries(there)} == names, timeout_s=10)
+    eventually(after_runs("tick", 2, there))
+    fetch("tock", there).remove()
+    at_us = Views(there.store).now_us()
+    eventually(lambda: (Views(there.store).heartbeat_us("c") or 0) > at_us, timeout_s=10)
+    assert "tock" not in {one.name for one in entries(there)}  # once, until the next reload
 
 
 def test_a_redis_that_comes_back_empty_gets_the_files_entries_again(

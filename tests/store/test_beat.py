@@ -540,3 +540,17 @@ def test_a_master_whose_name_was_given_away_is_told_so_and_changes_nothing(rqd: 
     assert answer.is_replaced
     assert rqd.dump() == before
     assert not rqd.beat(boot="boot2").is_replaced
+
+
+def test_a_master_is_told_which_beat_of_it_redis_knew_last(rqd: Driver) -> None:
+    assert rqd.beat().last_us is None
+    first = rqd.beat()
+    older = rqd.redis.dump("{rqd}:masters")
+    second = rqd.beat()
+    assert second.last_us == first.now_us
+
+    rqd.redis.restore("{rqd}:masters", 0, older, replace=True)  # as from a copy of that time
+    rqd.redis.delete("{rqd}:master:m")  # and its row's time was over
+    assert rqd.beat().last_us == first.now_us
+    rqd.redis.flushdb()
+    assert rqd.beat().last_us is None

@@ -15,6 +15,7 @@ from rqd.daemon.log.log import Log
 from rqd.daemon.redis_link import RedisLink
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.crons import Crons, DueEntry, Ticked
+from rqd.store.exchange import BeatAnswer
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry
@@ -33,7 +34,7 @@ class Timetable:
         self._crons = Crons(link.store)
         self._tick_at = self._load_at = float("inf")
         self._refused = 0  # of the first that are due, since they were last tried
-        self._returns = link.returns
+        self._beat_us: int | None = None  # Redis' time of the last beat
         self.is_open = True  # until the daemon stops
 
     @property
@@ -57,15 +58,25 @@ class Timetable:
         import rqd.model.schedule  # noqa: F401, PLC0415 - as above
 
     def use(self, config: Config, now: float) -> None:
-        """Another file's entries, or others of the same file: they are loaded as soon as can be,
-        and what came from the file before and is there no more is removed. Without a file by now
-        those of the file before stay, as where a daemon is started without it.
+        """The settings of a reload: the file's entries are loaded as soon as can be, and what came
+        from the file before and is there no more is removed. Without a file by now those of the
+        file before stay, as where a daemon is started without it.
         """
         self._entries, self._next_source = config.crons, config.cron_source
         self._source = self._next_source and (self._source or self._next_source)
         self._load_at = now
 
-    def note(self, next_us: int | None, now_us: int, now: float) -> None:
+    def hear(self, answer: BeatAnswer, now: float) -> None:
+        """Takes a beat's answer: when the first entry is due, and whether Redis has lost entries.
+
+        Where Redis does not know of the last beat, it was emptied or has older data.
+        """
+        self._note(answer.next_cron_us, answer.now_us, now)
+        if self._beat_us is not None and (answer.last_us or 0) < self._beat_us:
+            self._load_at = now
+        self._beat_us = answer.now_us
+
+    def _note(self, next_us: int | None, now_us: int, now: float) -> None:
         """Redis has said when the first entry is due."""
         in_s = float("inf") if next_us is None else (next_us - now_us) / 1e6
         self._tick_at = now + max(0.0, in_s)
@@ -74,20 +85,10 @@ class Timetable:
         """Loads the file's entries where they must be, and ticks those that are due by now."""
         if not self.is_open:
             return
-        self._look_after_return(now)
         if now >= self._load_at:
             self._load_again(now)
         if now >= self._tick_at:
             self._tick_due(now)
-
-    def _look_after_return(self, now: float) -> None:
-        """A server that has come back without any entries shall have ours again."""
-        if not self._entries or self._link.returns == self._returns:
-            return
-        has_any = self._link.attempt(self._crons.has_any, now)
-        if has_any is not None:
-            self._returns = self._link.returns
-            self._load_at = self._load_at if has_any else now
 
     def _load_again(self, now: float) -> None:
         self._load_at = float("inf")
@@ -104,12 +105,12 @@ class Timetable:
         if due is None:
             self._refused, self._tick_at = 0, self._link.next_try(now)
             return
-        self.note(due.next_us, due.now_us, now)
+        self._note(due.next_us, due.now_us, now)
         is_last, behind_at = self._tick_at > now, self._tick_at
         for entry in due.entries:
             ticked = self._tick(entry, due.now_us, now)
             if ticked is not None:
-                self.note(ticked.next_us, ticked.now_us, now)
+                self._note(ticked.next_us, ticked.now_us, now)
             else:
                 self._refused += 1
         # Refused, for a key of their queue, say: those behind them first, then all are tried again.

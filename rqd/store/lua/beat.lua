@@ -8,7 +8,7 @@
 --          ({id, losses, with whom}), when the next lease runs out that nobody renews ('' for none), 1
 --          if another master has the name by now: nothing was done; 1 if the namespace is suspended,
 --          when the first cron entry is due ('' for none), of each running job that somebody wants
---          stopped {token, by whom, grace in s}}
+--          stopped {token, by whom, grace in s}, when its last beat that Redis knows of was ('' for none)}
 -- Safe to send twice: it sets, and commands stay until the next beat names them obeyed.
 --@ names arguments ready pause terms unique limits ledger ending callbacks dependents groups reap mend crons
 local master, boot, lease_us, row_ttl_s, obeyed = take(), take(), take_number(1), take_number(1), take()
@@ -25,7 +25,7 @@ if refused then return refused end
 local now = now_us()
 -- Silent for longer than its row lived, it was taken for dead, and its name was given away.
 local owner = redis.call('HGET', P .. 'master:' .. master, 'boot')
-if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '', {} } end
+if owner and owner ~= boot then return { int(now), {}, {}, {}, '', 1, 0, '', {}, '' } end
 -- A first write that needs no memory, as in a turn: who lives is known, and obeys, if there is none left.
 redis.call('ZREM', P .. 'masters', '')
 local lost, stops, renewed = {}, {}, {}
@@ -70,6 +70,7 @@ for _, row in ipairs(rows) do
   write_since(row[1], row[2])
 end
 if is_foreign(control, 'list') then redis.call('DEL', control) end
+local last = sound(redis.call('ZSCORE', P .. 'masters', master))
 redis.call('ZADD', P .. 'masters', int(now), master)
 Reap.clamp_heartbeats(now, row_ttl_s)
 local may, reap_after, back_us = Reap.may_reap(now, lease_us)
@@ -123,4 +124,5 @@ local first = redis.call('ZRANGE', P .. 'leases', 0, 0, 'WITHSCORES')
 local next_expiry = first[2] and int(math.max(tonumber(first[2]), reap_after)) or ''
 local is_suspended = type(redis.pcall('ZSCORE', P .. 'paused', Ready.ALL)) == 'string'
 local next_cron = Crons.next_due(0)
-return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron, stops }
+return { int(now), lost, commands, reaped, next_expiry, 0, is_suspended and 1 or 0, next_cron, stops,
+  last and int(last) or '' }
