@@ -63,7 +63,7 @@ def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
     """The jobs whose id goes on so, as far as they are found at once."""
-    return _asked(context, lambda views: job_ids_from(typed, views))
+    return _asked(context, lambda views: job_ids_from(typed, views)[0])
 
 
 def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[CompletionItem]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from rqd.cli.completing import complete_queues
-from rqd.cli.near import did_you_mean
+from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.near import did_you_mean, whole_id
 from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.pauses import why_not_started
 from rqd.cli.table import plain
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, NoSuchJobError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
@@ -57,7 +57,13 @@ _DIGITS = 9
 @click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
 @click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
 @click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
-@click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
+@click.option(
+    "--depends-on",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_jobs,
+    help="Wait for this job's success.",
+)
 @click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
 @click.option("--limit", metavar="KEY:N", help="N at a time of this key; or KEY:N/s, N/min, N/10m.")
 @click.option("--max-memory", metavar="SIZE", help="Kill it if it has more of its own: 512M.")
@@ -92,6 +98,7 @@ def command(
     due = _due(schedule_in, schedule_at)
     with backend(url, namespace, signs=True) as there, as_typed():
         retry = {name: options.pop(name) for name in [*options] if name.startswith("retry_")}
+        options["depends_on"] = [_parent(one, there) for one in options["depends_on"]]
         chosen = {"args": args, "kwargs": kwargs, "retry": _retry(retry), **options}
         to = Queue(queue, there, serializer=serializer)
         if due is None:
@@ -152,6 +159,14 @@ def _retry(given: dict[str, Any]) -> Retry | None:
     if "on" in chosen:
         chosen["on"] = dict(map(_cause_and_count, chosen["on"]))
     return Retry(most, list(chosen.pop("interval", (0,))), **chosen)
+
+
+def _parent(typed: str, there: Backend) -> str:
+    """The whole id of a job to wait for; what is none's stays: the enqueue says why not."""
+    try:
+        return typed if typed.startswith("group:") else whole_id(typed, there.views)
+    except NoSuchJobError:
+        return typed
 
 
 def _due(after: str | None, at: str | None) -> timedelta | datetime | None:

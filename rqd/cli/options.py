@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from rqd.cli.near import near_job
 from rqd.cli.settings import config_option
 from rqd.connection import Backend, own_keyring
-from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
+from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.store.connection import client_connection, default_namespace, default_url, explained
 from rqd.store.store import Store
 
@@ -76,9 +75,4 @@ def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> I
     store = Store(client_connection(target), namespace or default_namespace())
     there = Backend(store, target, keyring)
     with explained(target):
-        try:
-            yield there
-        except NoSuchJobError as error:
-            if hint := near_job(error.job_id, there.views):
-                raise NoSuchJobError(f"no job {error.job_id!r}{hint}") from error
-            raise
+        yield there

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import click
 
-from rqd.cli.completing import complete_queues
-from rqd.cli.near import check_queues
+from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.near import check_queues, whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.connection import Backend
 from rqd.job import Job
@@ -34,7 +34,7 @@ EX_REFUSED = 1
 @click.option("--since", metavar="TIME", help="That failed in this time: 90, 30m, 2d.")
 @click.option("--all", "all_", is_flag=True, help="All of all queues.")
 @click.option("--dry-run", is_flag=True, help="Only print which they would be.")
-@click.argument("job_ids", nargs=-1, metavar="[ID]...")
+@click.argument("job_ids", nargs=-1, metavar="[ID]...", shell_complete=complete_jobs)
 def command(
     url: str | None,
     namespace: str | None,
@@ -115,8 +115,10 @@ def _show(found: dict[str, list[str]], dry_run: bool, as_json: bool) -> None:
 def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
     told: dict[str, str] = {}
     status = 0
-    for job_id in job_ids:
+    for typed in job_ids:
+        job_id = typed
         try:
+            job_id = whole_id(typed, there.views)
             told[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
         except RqdError as error:
             if len(job_ids) == 1:
