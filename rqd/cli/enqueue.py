@@ -17,7 +17,8 @@ from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.pauses import why_not_started
 from rqd.cli.table import plain
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError, NoSuchJobError
+from rqd.drafts import delay_us_of, due_us_of
+from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
@@ -151,7 +152,11 @@ def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, An
 def _retry(given: dict[str, Any]) -> Retry | None:
     """The Retry that the options ask for. Raises ConfigurationError."""
     most = given.pop("retry_max")
-    chosen = {name.removeprefix("retry_"): value for name, value in given.items() if value}
+    chosen = {
+        name.removeprefix("retry_"): value
+        for name, value in given.items()
+        if value not in (None, ())
+    }
     if not most:
         if chosen:
             raise ConfigurationError(f"--retry-{min(chosen)} needs --retry-max, how often to retry")
@@ -173,17 +178,32 @@ def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
     """Raises ConfigurationError."""
     if after is not None and at is not None:
         raise ConfigurationError("write --schedule-in or --schedule-at, not both")
+    try:
+        return _read_due(after, at)
+    except InvalidCallError as error:
+        told = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
+        raise ConfigurationError(f"{told}: {str(error).partition('): ')[2]}") from error
+
+
+def _read_due(after: str | None, at: str | None) -> timedelta | datetime | None:
+    """Raises ConfigurationError, and InvalidCallError for what is too far off."""
     if after is not None:
         seconds = parse_duration_s(after, "--schedule-in")
         if seconds is None or seconds < 0:
             raise ConfigurationError(f"--schedule-in {after}: write seconds, 0 or more")
-        return timedelta(seconds=seconds)
+        delay = timedelta(seconds=seconds)
+        delay_us_of(delay)
+        return delay
+    if at is None:
+        return None
     try:
-        return None if at is None else datetime.fromisoformat(at)
+        due = datetime.fromisoformat(at)
     except ValueError as error:
         raise ConfigurationError(
             f"--schedule-at {at}: write 2030-12-24T18:00, or 2030-12-24T18:00+01:00"
         ) from error
+    due_us_of(due)
+    return due
 
 
 def _cause_and_count(text: str) -> tuple[str, int]:
