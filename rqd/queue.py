@@ -256,7 +256,7 @@ class Queue(QueueFacts):
         sending = split_sending(waits)
         if waits:
             raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
-        new = signed(job.renewed(self.name, at_front), self._backend)
+        new = signed(job.renewed(self.name, at_front, self.default_timeout), self._backend)
         try:
             now_us = self._send([new], sending)
         except DuplicateJobError as error:
