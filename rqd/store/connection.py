@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import ssl
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -24,7 +23,9 @@ from rqd.store.refusals import is_foreign_key as is_foreign_key
 from rqd.store.refusals import is_full as is_full
 from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
-from rqd.store.urls import DEFAULT_URL, Target, read_url, unreadable
+from rqd.store.urls import Target, read_url, unreadable
+from rqd.store.urls import default_namespace as default_namespace
+from rqd.store.urls import default_url as default_url
 from rqd.store.urls import hide_password as hide_password
 
 # The names by which the layers above know redis-py's client and errors: only store imports redis.
@@ -63,16 +64,6 @@ _TAKEN = inspect.signature(redis.connection.AbstractConnection.__init__).paramet
 _ANONYMOUS: dict[str, None] = dict.fromkeys(
     ["driver_info"] if "driver_info" in _TAKEN else {"lib_name", "lib_version"} & _TAKEN.keys()
 )
-
-
-def default_url() -> str:
-    """`RQD_URL`, else `REDIS_URL`, else localhost:6379."""
-    return os.environ.get("RQD_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
-
-
-def default_namespace() -> str:
-    """`RQD_NAMESPACE`, else `rqd`."""
-    return os.environ.get("RQD_NAMESPACE") or "rqd"
 
 
 def url_of(client: Client) -> str:

@@ -44,6 +44,16 @@ class Target:
     sentinel_settings: dict[str, str] = field(default_factory=dict)
 
 
+def default_url() -> str:
+    """`RQD_URL`, else `REDIS_URL`, else localhost:6379."""
+    return os.environ.get("RQD_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
+def default_namespace() -> str:
+    """`RQD_NAMESPACE`, else `rqd`."""
+    return os.environ.get("RQD_NAMESPACE") or "rqd"
+
+
 def read_url(url: str) -> Target:
     """What the URL means. Raises ConfigurationError, in one line, for one that can't be read."""
     if is_embedded(url):
