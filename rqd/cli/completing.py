@@ -72,6 +72,7 @@ def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[C
     namespace = given.get("namespace") or default_namespace()
     try:
         store = Store(hasty_connection(given.get("url") or default_url()), namespace)
-        return [CompletionItem(name) for name in look(Views(store))]
+        # A name of control characters would steer the terminal that it is completed on.
+        return [CompletionItem(name) for name in look(Views(store)) if name.isprintable()]
     except (RedisError, OSError, ValueError):
         return []

@@ -15,7 +15,7 @@ from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.near import did_you_mean, whole_id
 from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.pauses import why_not_started
-from rqd.cli.table import plain
+from rqd.cli.table import plain, say
 from rqd.connection import Backend
 from rqd.drafts import delay_us_of, due_us_of
 from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
@@ -120,17 +120,15 @@ def command(
 def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     """On stderr, once: why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
-        click.echo(f"rqd: {held}; waiting for that", err=True)
+        say(f"rqd: {held}; waiting for that", err=True)
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
     serving = [row for queues, row in masters if queue in queues]
     if serving and all(row.get("state") == "paused" for row in serving):
-        click.echo(
-            f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True
-        )
+        say(f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True)
     if not serving:
         served = {name for queues, _ in masters for name in queues}
         near = did_you_mean(queue, served) or "; waiting for one"
-        click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
+        say(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 
 
 def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:

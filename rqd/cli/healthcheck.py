@@ -7,7 +7,7 @@ import os
 import click
 
 from rqd.cli.settings import redis_options
-from rqd.cli.table import plain
+from rqd.cli.table import say
 from rqd.daemon.instance import MasterHere, lock_folder, lock_folder_variable, masters_here
 from rqd.model.errors import RqdError
 from rqd.model.names import check_name
@@ -49,7 +49,7 @@ def command(url: str | None, namespace: str | None, name: str | None, ready: boo
     for master in masters:
         _check(master, ready)
         where = _shown(master.namespace, master.url)
-        click.echo(plain(f"{master.name}: {master.state} ({where})"))
+        say(f"{master.name}: {master.state} ({where})")
 
 
 def _given(url: str | None, namespace: str | None) -> tuple[str, str] | None:

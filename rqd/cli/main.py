@@ -12,7 +12,7 @@ import click
 
 import rqd
 from rqd.cli.near import NearGroup, NoSuchNameError
-from rqd.cli.table import plain
+from rqd.cli.table import say
 from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,
@@ -147,7 +147,7 @@ def _open_closed_outputs() -> None:
 def _leave(message: str, status: int) -> None:
     try:
         # Part of it may be what was typed, or Redis' words: it stays one line, and steers nothing.
-        click.echo("rqd: " + plain(message).replace("\n", "\\n"), err=True)
+        say(f"rqd: {message}", err=True)
     except OSError:
         # Its disk is full, or its reader has left: the status says the same, and Python shall not
         # complain at its own flush.

@@ -12,6 +12,7 @@ import click
 from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.near import check_queues, whole_id
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import one_line, say
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, RqdError
@@ -89,7 +90,7 @@ def _collect(queue: str, portions: Iterator[Requeued]) -> list[str]:
         ids += portion.ids
         looked_at += portion.looked_at
         if looked_at > len(portion.ids) and looked_at > 1000 and sys.stderr.isatty():
-            shown = f"\r{queue}: {len(ids):,} of {looked_at:,} looked at"
+            shown = f"\r{one_line(queue)}: {len(ids):,} of {looked_at:,} looked at"
             click.echo(shown, err=True, nl=False)
     if shown:
         click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
@@ -104,10 +105,10 @@ def _show(found: dict[str, list[str]], dry_run: bool, as_json: bool) -> None:
     for queue, ids in found.items():
         if dry_run:
             for job_id in ids:
-                click.echo(job_id)
+                say(job_id)
         jobs = "1 job" if len(ids) == 1 else f"{len(ids):,} jobs"
         told = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
-        click.echo(f"{queue}: {told}", err=dry_run)
+        say(f"{queue}: {told}", err=dry_run)
     if not found:
         click.echo("no failed job is meant by that", err=True)
 
@@ -125,7 +126,7 @@ def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
                 raise
             status = EX_REFUSED
             told[job_id] = "refused"
-            click.echo(f"rqd: {error}", err=True)
+            say(f"rqd: {error}", err=True)
         else:
             if not as_json:
                 click.echo(f"{job_id}: requeued")  # it may run already, or have ended

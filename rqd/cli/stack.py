@@ -10,7 +10,7 @@ import click
 from rqd.cli.completing import complete_jobs
 from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import plain
+from rqd.cli.table import one_line, plain
 from rqd.stacks import live_stack
 
 
@@ -30,6 +30,6 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
         click.echo(json.dumps(told, indent=2))
         return
     head = f"attempt {stack.attempt} in {stack.worker}, pid {stack.pid} on {stack.host}"
-    click.secho(plain(head), bold=True)
+    click.secho(one_line(head), bold=True)
     click.echo()
     click.echo(plain(stack.text))
