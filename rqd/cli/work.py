@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,8 +14,7 @@ from rqd.model.words import counted
 from rqd.store.connection import RedisError
 from rqd.store.queue_views import QueueCounts
 from rqd.store.refusals import is_lasting, is_refusal
-from rqd.store.standing import held_jobs, other_namespaces, silent_masters
-from rqd.store.views import Views
+from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
 
 # States in which a master starts no job that is not its already.
 _TAKES_NONE = ("paused", "stopping")
@@ -140,20 +140,18 @@ def _look(there: Backend) -> Standing:
         views.paused(),
         held_jobs(redis, keys),
         len(views.cron_names()),
-        _parked(views, queues),
+        _parked(there, names),
         other_namespaces(redis, keys) if is_empty else (),
     )
 
 
-def _parked(views: Views, queues: Sequence[QueueCounts]) -> dict[str, int]:
+def _parked(there: Backend, queues: Sequence[str]) -> Counter[str]:
     """Of each cause how many of the next scheduled jobs are parked for it."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for queue in queues:
-        ids = views.index_ids(queue.name, "scheduled", 0, _MOST_LOOKED_AT - 1)
-        for record in views.jobs(ids) if ids else ():
-            if record is not None and record.cause.startswith(_PARKED):
-                why = record.cause.removeprefix(_PARKED)
-                found[why] = found.get(why, 0) + 1
+        ids = there.views.index_ids(queue, "scheduled", 0, _MOST_LOOKED_AT - 1)
+        causes = causes_of(there.store.redis, there.store.keys, ids)
+        found.update(why.removeprefix(_PARKED) for why in causes if why.startswith(_PARKED))
     return found
 
 

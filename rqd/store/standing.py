@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -28,6 +29,15 @@ def silent_masters(redis: Any, keys: Keys) -> list[str]:
 def held_jobs(redis: Any, keys: Keys) -> int:
     """How many started jobs have a lease, be it over or not."""
     return int(redis.zcard(keys.leases))
+
+
+def causes_of(redis: Any, keys: Keys, job_ids: Sequence[str]) -> list[str]:
+    """Why the latest attempt of each of these jobs was none, or failed; of those that say so."""
+    with redis.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hget(keys.job(job_id), "cause")
+        found = pipe.execute(raise_on_error=False)
+    return [read_text(cause) for cause in found if isinstance(cause, bytes)]
 
 
 def other_namespaces(server: Any, keys: Keys) -> list[str]:
