@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 
 from rqd.cli.info import lasting
 from rqd.cli.pauses import why_not_started
@@ -68,16 +69,13 @@ def judge_work(seen: Standing) -> Iterator[Finding]:
     troubles = [found for queue in seen.waiting if (found := _judge_queue(queue, seen)) is not None]
     yield from troubles[:_MOST_QUEUES]
     if more := troubles[_MOST_QUEUES:]:
-        worst = (
-            Verdict.FAILED
-            if any(one.verdict is Verdict.FAILED for one in more)
-            else Verdict.WARNING
-        )
+        verdicts = {one.verdict for one in more}
+        worst = Verdict.FAILED if Verdict.FAILED in verdicts else Verdict.WARNING
         yield Finding("queues", worst, f"{len(more):,} more queues wait", "rqd info shows them")
     if seen.waiting and not troubles:
         ready = counted(sum(queue.ready for queue in seen.waiting), "ready job")
         yield Finding("queues", Verdict.OK, f"{ready}, and daemons that take them")
-    for cause, jobs in seen.parked.items():
+    for cause, jobs in Counter(seen.parked).most_common(_MOST_NAMED):
         advice = "give the daemons that key, behind their own: RQD_SIGNING_KEY=own,that"
         yield Finding("parked jobs", Verdict.WARNING, f"{counted(jobs, 'job')} {cause}", advice)
 
@@ -91,11 +89,11 @@ def _judge_masters(seen: Standing) -> Finding:
     if seen.waiting or seen.held:
         jobs = sum(queue.ready for queue in seen.waiting) + seen.held
         told = f"none is alive, and {counted(jobs, 'job')} to run"
-        return Finding("daemons", Verdict.FAILED, told, f"start one: rqd start --queues {queues}")
-    if later or seen.crons:
-        told = (
-            f"none is alive; jobs that wait for their time or others: {later}, crons: {seen.crons}"
+        return Finding(
+            "daemons", Verdict.FAILED, told, f"start one: rqd start --queues {quote(queues)}"
         )
+    if later or seen.crons:
+        told = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
         return Finding("daemons", Verdict.WARNING, told, "start one: rqd start")
     if seen.queues or seen.silent:
         return Finding("daemons", Verdict.OK, "none is alive, and no job waits")
@@ -110,7 +108,7 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     jobs = f"{counted(queue.ready, 'job')}, the first for {lasting(queue.latency_s)}"
     serving = [row for row in seen.masters if queue.name in row.get("queues", "").split(",")]
     if not serving:
-        advice = f"rqd start --queues {queue.name}"
+        advice = f"rqd start --queues {quote(queue.name)}"
         return Finding(what, Verdict.FAILED, f"no daemon serves it: {jobs}", advice)
     if held := why_not_started(queue.name, seen.paused):
         told, _, instead = held.partition(" (")

@@ -129,11 +129,8 @@ class Instance:
         self._close()
 
     def _note_backend(self, url: str, namespace: str) -> None:
-        self._kind, self._url, self._namespace = (
-            _kind(url, namespace),
-            hide_password(url),
-            namespace,
-        )
+        self._kind = _kind(url, namespace)
+        self._namespace, self._url = namespace, hide_password(url)
 
     def _take(self) -> bool:
         """False if another master of this host has the name."""
