@@ -111,9 +111,10 @@ def _callback_job(
     about: dict[str, Any] = {"of": job_id, "on": status, "id": new_id}
     if isinstance(given, Webhook):
         func, args, described = Webhook.SENDER, given.arguments(), given.describe()
-        about["webhook"] = True
+        about["webhook"], timeout_s = True, given.process_timeout_s
     else:
         func, args, described = given.func, (), f"{given.name}: {job_id} {status}"
+        timeout_s = given.timeout
     func_name, payload = encode_call(func, args, {}, like.serializer, _MOST_BYTES)
     retry, terms = given.retry, {**inherited, "callback": about}
     if retry and (rules := retry.rules.terms()):
@@ -121,7 +122,7 @@ def _callback_job(
     template = Template(
         like.queue,
         like.serializer,
-        timeout_s=given.timeout,
+        timeout_s=timeout_s,
         # It is seen as long as the job that it tells of.
         result_ttl_s=like.result_ttl_s,
         failure_ttl_s=like.failure_ttl_s,

@@ -61,14 +61,22 @@ def send_kill_horse_command(connection: Connection, worker_name: str) -> None:
     It counts as a crash: the job is retried, if it has retries left, or fails. Raises
     RqdError if there is no such master.
     """
-    number = worker_name.rpartition(":")[2]
-    worker = int(number) if ":" in worker_name and number.isdecimal() else None
-    _send(connection, worker_name, {"do": "kill_jobs", "worker": worker})
+    _send(connection, worker_name, {"do": "kill_jobs"}, has_number=True)
 
 
-def _send(connection: Connection, worker_name: str, command: dict[str, Any]) -> None:
+def _send(
+    connection: Connection, worker_name: str, command: dict[str, Any], has_number: bool = False
+) -> None:
+    if not isinstance(worker_name, str):
+        raise ConfigurationError(
+            f"worker name {worker_name!r}: write that of a master or of a worker, as rqd workers"
+            " lists them; a Worker without name= gets one when it starts"
+        )
     head, colon, number = worker_name.rpartition(":")
-    master = check_name(head if colon and number.isdecimal() else worker_name, "worker name")
+    is_worker = bool(colon) and number.isdecimal()
+    master = check_name(head if is_worker else worker_name, "worker name")
+    if has_number:
+        command = {**command, "worker": int(number) if is_worker else None}
     there = backend_for(connection)
     told = {"id": os.urandom(8).hex(), **command}
     if not send_to(there.store, told, master, there.keyring):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -92,12 +93,15 @@ class Job(JobFacts[R]):
     ) -> Job[Any]:
         """A job that is not in Redis yet: `Queue.enqueue_job` puts it there.
 
-        `options` as for `Queue.enqueue`; `origin` names the queue it is meant for.
+        `options` as for `Queue.enqueue`; `origin` names the queue it is meant for. Without a
+        timeout it gets that of the queue that `enqueue_job` puts it on.
         """
         from rqd.queue import Queue  # noqa: PLC0415 - a queue has jobs: the other direction
 
         queue = Queue(origin or "default", connection, serializer=serializer)
-        return queue.create_job(func, args, kwargs, job_id=id, **options)
+        job = queue.create_job(func, args, kwargs, job_id=id, **options)
+        job._is_timeout_open = options.get("timeout", options.get("job_timeout")) is None
+        return job
 
     @classmethod
     def fetch(
@@ -111,7 +115,7 @@ class Job(JobFacts[R]):
         The job knows its serializer; with one given here, no other is used to read it.
         """
         backend = backend_for(connection)
-        return cls(fetch_record(backend, id), backend, _insisted(serializer))
+        return cls(fetch_record(backend, id), backend, serializer)
 
     @classmethod
     def fetch_many(
@@ -124,7 +128,7 @@ class Job(JobFacts[R]):
 
         `serializer` as for `fetch`.
         """
-        insisted = _insisted(serializer)
+        insisted = None if serializer is None else serializer_name(serializer)
         backend = backend_for(connection)
         found = backend.views.jobs([*job_ids])
         return [cls(record, backend, insisted) if record else None for record in found]
@@ -357,12 +361,16 @@ class Job(JobFacts[R]):
         """As `save_meta`: nothing else of an enqueued job can be changed (RQ's name)."""
         self.save_meta()
 
-    def renewed(self, queue: str, at_front: bool) -> NewJob:
+    def renewed(self, queue: str, at_front: bool, default_timeout_s: float) -> NewJob:
         """The same call, with its id, options and meta, for another enqueue.
 
-        Raises SignatureError, InvalidCallError.
+        The timeout is the default where `create` was told none. Raises SignatureError,
+        InvalidCallError.
         """
-        return self._contents.renewed(self.meta, queue, at_front)
+        new = self._contents.renewed(self.meta, queue, at_front)
+        if not self._is_timeout_open:
+            return new
+        return replace(new, template=replace(new.template, timeout_s=default_timeout_s))
 
     def extend(self, seconds: float | str) -> None:
         """Lets the running job go on for so much longer: seconds, or `"10m"`.
@@ -429,10 +437,6 @@ def requeue_job(
 ) -> Job[Any]:
     """Runs an ended job again: `Job.requeue` by id."""
     return Job.fetch(job_id, connection, serializer).requeue()
-
-
-def _insisted(serializer: str | Serializer | None) -> str | None:
-    return None if serializer is None else serializer_name(serializer)
 
 
 if not TYPE_CHECKING:  # type checkers know what is there, and what is not

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.dependency import parents_in
 from rqd.job_contents import Contents
+from rqd.job_lookup import fetch_record
+from rqd.model.contracts import Serializer
+from rqd.model.names import check_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.repeat import REPEATS, RepeatTerm
+from rqd.model.serializers import serializer_name
 from rqd.model.stored import instant
 from rqd.model.terms import read_tally, read_terms
 
@@ -36,16 +40,24 @@ class JobFacts(Generic[R]):
 
     def __init__(
         self,
-        record: JobRecord | Callable[[], JobRecord],
+        id: str | JobRecord | Callable[[], JobRecord],  # noqa: A002 - RQ's name
         connection: Connection = None,
-        serializer: str | None = None,
+        serializer: str | Serializer | None = None,
         job_id: str | None = None,
     ) -> None:
-        """`record` may be a call that makes it once it is needed; `job_id` is known before that."""
-        self._given = record
-        self._id = job_id
+        """`id` is that of a job, read when it is first looked at: NoSuchJobError is raised then.
+
+        Or it is what Redis has of the job, or a call that makes that; `job_id` is known before.
+        Raises ConfigurationError for what is no id.
+        """
         self._backend = backend_for(connection)
-        self._insisted_serializer = serializer
+        if isinstance(id, JobRecord) or callable(id):
+            self._given, self._id = id, job_id
+        else:
+            self._id = check_job_id(id)
+            self._given = partial(fetch_record, self._backend, self._id)
+        self._insisted_serializer = None if serializer is None else serializer_name(serializer)
+        self._is_timeout_open = False
 
     @cached_property
     def _record(self) -> JobRecord:
@@ -58,7 +70,7 @@ class JobFacts(Generic[R]):
 
     def show(self, record: JobRecord) -> None:
         """From here on the handle shows this record, for who has just written or read it."""
-        self._record = record
+        self._record, self._is_timeout_open = record, False
         for name in ("meta", "_contents"):
             self.__dict__.pop(name, None)
 

@@ -150,8 +150,8 @@ class Queue(QueueFacts):
 
         What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a
         look at all of them. `group_id` names a Group that they are put in. `waits` are the `wait_`
-        options of `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took an id
-        between two portions, say, or Redis was lost: its `job_ids` are enqueued.
+        options of `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took
+        an id between two portions, say, or Redis was lost: its `job_ids` are enqueued.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)
@@ -258,7 +258,7 @@ class Queue(QueueFacts):
         sending = split_sending(waits)
         if waits:
             raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
-        new = signed(job.renewed(self.name, at_front), self._backend)
+        new = signed(job.renewed(self.name, at_front, self.default_timeout), self._backend)
         try:
             now_us = self._send([new], sending)
         except DuplicateJobError as error:

@@ -6,12 +6,14 @@ Another door between the user's classes and the daemon, beside `worker.py` and `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rqd.absent import refuse_overrides
 from rqd.connection import Backend, Connection, backend_for, using
+from rqd.job import Job
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, MasterExistsError
 from rqd.queue import Queue
@@ -25,23 +27,36 @@ _WITHOUT_MEANING = frozenset(
     {
         *("serializer", "log_job_description", "maintenance_interval", "job_monitoring_interval"),
         *("default_worker_ttl", "worker_ttl", "prepare_for_work", "with_scheduler"),
-        *("disable_default_exception_handler", "logging_level", "date_format", "log_format"),
+        *("logging_level", "date_format", "log_format"),
     }
 )
 _INSTEAD = {
     "default_result_ttl": "write result_ttl= at the enqueue",
+    "disable_default_exception_handler": (
+        "leave it out: a failure is recorded whatever exception_handlers= say"
+    ),
+    "connection_class": "leave it out, and write connection=",
+    "death_penalty_class": "leave it out: a time limit needs no class of its own",
+    "redis_worker_namespace_prefix": "leave it out, and write use_redis(namespace=..)",
     "job_class": "write functions that take a job instead of methods",
     "queue_class": "a worker needs no more of a queue than its name",
     "work_horse_killed_handler": "job.cause tells of a crash, on_failure= is called after one",
 }
+_OUR_CLASSES = ("rqd.Queue", "rqd.queue.Queue", "rqd.job.Job")
 _PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
 # What RQ's workers call on themselves, and so what their subclasses override.
 _HOOKS = frozenset(
     {
-        *("bootstrap", "dequeue_job_and_maintain_ttl", "execute_job", "fork_work_horse"),
-        *("handle_exception", "handle_job_failure", "handle_job_success", "heartbeat"),
-        *("main_work_horse", "perform_job", "prepare_execution", "prepare_job_execution"),
-        *("register_birth", "register_death", "run_maintenance_tasks"),
+        *("bootstrap", "check_for_suspension", "clean_registries", "cleanup_execution"),
+        *("dequeue_job_and_maintain_ttl", "execute_job", "fork_work_horse", "get_heartbeat_ttl"),
+        *("handle_exception", "handle_execution_ended", "handle_job_failure", "handle_job_retry"),
+        *("handle_job_success", "handle_payload", "handle_warm_shutdown_request"),
+        *("handle_work_horse_killed", "heartbeat", "kill_horse", "main_work_horse"),
+        *("maintain_heartbeats", "monitor_work_horse", "perform_job", "prepare_execution"),
+        *("prepare_job_execution", "register_birth", "register_death", "reorder_queues"),
+        *("request_force_stop", "request_stop", "run_maintenance_tasks", "set_state"),
+        *("setup_work_horse_signals", "should_run_maintenance_tasks", "teardown"),
+        *("wait_for_horse",),
     }
 )
 
@@ -87,19 +102,43 @@ def precedence_of(strategy: str) -> str:
 
 def check_rqs(given: dict[str, Any]) -> None:
     """Raises ConfigurationError for options of RQ's workers that mean something, and for others."""
-    for name in given.keys() - _WITHOUT_MEANING:
-        if given[name] is not None or name not in _INSTEAD:
-            told = _INSTEAD.get(name, "there is no such option")
-            raise ConfigurationError(f"{name}=: {told}")
+    for name in sorted(given.keys() - _WITHOUT_MEANING):
+        if name not in _INSTEAD:
+            raise ConfigurationError(f"{name}=: there is no such option")
+        if not _says_nothing(given[name]):
+            raise ConfigurationError(f"{name}=: {_INSTEAD[name]}")
 
 
 def check_subclass(kind: type) -> None:
-    """Raises ConfigurationError for a class of workers with a method that nobody would call."""
+    """Raises ConfigurationError for a class of workers with a method that nobody would call, or
+    an attribute that nobody would read.
+    """
+    for name, instead in _INSTEAD.items():
+        if not _says_nothing(getattr(kind, name, None)):
+            raise ConfigurationError(f"{kind.__name__}.{name} would never be read: {instead}")
     instead = (
         "a worker's jobs are run by the daemon, not by its methods; write middleware=, or"
         " exception_handlers="
     )
     refuse_overrides(kind, _HOOKS, instead)
+
+
+def _says_nothing(given: Any) -> bool:
+    """True for what RQ takes where nothing is said, and for our own classes."""
+    return any(given is one for one in (None, False, Queue, Job)) or given in _OUR_CLASSES
+
+
+def say_why_it_returned(queues: Iterable[Queue]) -> None:
+    """Tells who has not written `burst=True` that RQ's `work()` would have stayed.
+
+    On standard error and not by a log, which a ported program may have silenced.
+    """
+    if sys.stderr is not None:
+        names = ",".join(queue.name for queue in queues)
+        sys.stderr.write(
+            "rqd: work() returns when its queues are empty, unlike RQ's: for a worker that stays"
+            f" run rqd start --queues {names}, or write work_forever(); burst=True ends this line\n"
+        )
 
 
 class SimpleWorker:
@@ -137,7 +176,7 @@ class SimpleWorker:
 
     def work(
         self,
-        burst: bool = True,
+        burst: bool | None = None,
         logging_level: str | int | None = None,  # noqa: ARG002 - RQ's, in RQ's order
         date_format: str | None = None,  # noqa: ARG002 - RQ's
         log_format: str | None = None,  # noqa: ARG002 - RQ's
@@ -148,11 +187,12 @@ class SimpleWorker:
     ) -> bool:
         """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
 
+        When they are empty it says on standard error that it returns, unless `burst` is True.
         `dequeue_strategy` as for `Worker.work`; the rest is RQ's, and means nothing here. Raises
         ConfigurationError for `burst=False`: what goes on for ever is `Worker(..).work_forever()`,
         or `rqd start`.
         """
-        if not burst:
+        if burst is not None and not burst:
             raise ConfigurationError(
                 "SimpleWorker works until its queues are empty: for more write Worker(..), or run"
                 " rqd start"
@@ -164,6 +204,8 @@ class SimpleWorker:
                 raise MasterExistsError(f"a worker named {master.name!r} is alive")
             while (max_jobs is None or done < max_jobs) and master.run_next(names):
                 done += 1
+        if burst is None and done != max_jobs:
+            say_why_it_returned(self.queues)
         return done > 0
 
 

@@ -53,17 +53,17 @@ class Webhook:
         self.job_status = job_status
         self.method = method
         self.headers = _check_headers(headers or {})
-        self.request_timeout = timeout
+        self.timeout = timeout
         self.retry = retry
 
     @property
-    def timeout(self) -> float:
+    def process_timeout_s(self) -> float:
         """Seconds that its process may take."""
-        return self.request_timeout + _MARGIN_S
+        return self.timeout + _MARGIN_S
 
     def arguments(self) -> tuple[Any, ...]:
         """What `send` is called with, after the job and the connection."""
-        return self.url, self.job_status, self.method, self.headers, self.request_timeout
+        return self.url, self.job_status, self.method, self.headers, self.timeout
 
     def describe(self) -> str:
         """What people see of it: neither headers nor a query, which may hold secrets."""

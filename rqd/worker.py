@@ -28,6 +28,7 @@ from rqd.simple import (
     name_in_module,
     precedence_of,
     queues_given,
+    say_why_it_returned,
 )
 from rqd.store.signing_keys import KEY_VARIABLE
 
@@ -84,11 +85,12 @@ class Worker:
     def all(
         cls,
         connection: Connection = None,
-        job_class: Any = None,  # noqa: ARG003 - RQ's
-        queue_class: Any = None,  # noqa: ARG003 - RQ's
+        job_class: Any = None,
+        queue_class: Any = None,
         queue: Queue | str | None = None,
     ) -> list[LiveWorker]:
         """The workers of all live masters; with `queue`, of those that serve it."""
+        check_rqs({"job_class": job_class, "queue_class": queue_class})
         name = queue.name if isinstance(queue, Queue) else queue
         given = queue.connection if isinstance(queue, Queue) and connection is None else connection
         return live_workers(given, name)
@@ -104,7 +106,7 @@ class Worker:
 
     def work(
         self,
-        burst: bool = True,
+        burst: bool | None = None,
         logging_level: str | int | None = None,
         date_format: str | None = None,  # noqa: ARG002 - RQ's, as its place among the arguments is
         log_format: str | None = None,  # noqa: ARG002 - as date_format
@@ -115,6 +117,7 @@ class Worker:
     ) -> bool:
         """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
 
+        It says so on standard error, unless `burst` is True; with False it works on.
         Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
         `dequeue_strategy` is default (the order in which the queues stand), round_robin or random.
         `logging_level` is a name or a number of `logging`'s; None is what the settings say.
@@ -122,14 +125,17 @@ class Worker:
         starts scheduled jobs at their time, and has its own log. Returns True if the daemon ended
         well. Raises RqdError if it could not start.
         """
-        extra = ["--burst"] if burst else []
+        extra = ["--burst"] if burst is None or burst else []
         if max_jobs is not None:
             extra += ["--max-jobs", str(max_jobs)]
         if max_idle_time is not None:
             extra += ["--max-idle", str(max_idle_time)]
         if logging_level is not None:
             extra += ["--log-level", _level_of(logging_level)]
-        return self._run(extra, dequeue_strategy)
+        has_ended_well = self._run(extra, dequeue_strategy)
+        if burst is None and has_ended_well:
+            say_why_it_returned(self.queues)
+        return has_ended_well
 
     def work_forever(self, dequeue_strategy: str = "default") -> bool:
         """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`)."""

@@ -64,7 +64,7 @@ def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
     """The jobs whose id goes on so, as far as they are found at once."""
-    return _asked(context, lambda views: job_ids_from(typed, views))
+    return _asked(context, lambda views: job_ids_from(typed, views)[0])
 
 
 def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[CompletionItem]:
@@ -73,6 +73,7 @@ def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[C
     namespace = given.get("namespace") or default_namespace()
     try:
         store = Store(hasty_connection(given.get("url") or default_url()), namespace)
-        return [CompletionItem(name) for name in look(Views(store))]
+        # A name of control characters would steer the terminal that it is completed on.
+        return [CompletionItem(name) for name in look(Views(store)) if name.isprintable()]
     except (RedisError, OSError, ValueError):
         return []

@@ -12,7 +12,7 @@ from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
 from rqd.cli.near import NearGroup
 from rqd.cli.options import as_json, as_typed, backend, redis_options
-from rqd.cli.table import echo_table
+from rqd.cli.table import echo_table, say
 from rqd.cron import CronJob, entries, fetch, load, register
 from rqd.model.errors import ConfigurationError
 
@@ -75,7 +75,7 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
         changed, removed = load(file, there)
     for what, names in (("written", changed), ("removed", removed)):
         for name in names:
-            click.echo(f"{name}: {what}")
+            say(f"{name}: {what}")
     if not changed and not removed:
         click.echo("nothing has changed")
 
@@ -120,7 +120,7 @@ def add(
         raise ConfigurationError("say when: --cron '30 2 * * *', or --interval 15m")
     with backend(url, namespace, signs=True) as there, as_typed():
         entry = register(function, args=args, kwargs=kwargs, name=name, connection=there, **options)
-    click.echo(f"{entry.name}: due {_shown(entry.next_run) or 'at no time'}")
+    say(f"{entry.name}: due {_shown(entry.next_run) or 'at no time'}")
 
 
 @command.command(name="remove")
@@ -131,7 +131,7 @@ def remove_entries(url: str | None, namespace: str | None, names: tuple[str, ...
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.remove()
-            click.echo(f"{entry.name}: removed")
+            say(f"{entry.name}: removed")
 
 
 @command.command(name="run")
@@ -151,7 +151,7 @@ def pause(url: str | None, namespace: str | None, names: tuple[str, ...]) -> Non
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.pause()
-            click.echo(f"{entry.name}: paused, until rqd cron resume")
+            say(f"{entry.name}: paused, until rqd cron resume")
 
 
 @command.command(name="resume")
@@ -163,7 +163,7 @@ def resume(url: str | None, namespace: str | None, names: tuple[str, ...]) -> No
         for entry in [fetch(name, there) for name in names]:
             entry.resume()
             due = _shown(fetch(entry.name, there).next_run) or "at no time"
-            click.echo(f"{entry.name}: resumed, due {due}")
+            say(f"{entry.name}: resumed, due {due}")
 
 
 def _described(entry: CronJob) -> dict[str, Any]:

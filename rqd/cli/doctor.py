@@ -15,6 +15,7 @@ from rqd.cli.settings import SettingsCommand
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.cli.table import echo_table
+from rqd.cli.work import examine_work
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.host.examination import (
     examine_application,
@@ -33,7 +34,8 @@ from rqd.store.signing_keys import keyring_of
 def _examine(as_json: bool, unit: str, **settings: Any) -> int:
     """Look whether all around a daemon suits it.
 
-    That is Redis, this host, the application and the systemd unit. Takes the options and settings
+    That is Redis, this host, the application and the systemd unit; and whether the jobs that wait
+    in its namespace have daemons that take them. Takes the options and settings
     of `rqd start`. Exits with 1 where one of them is in the way.
     """
     config = config_of(settings, keyring_of(os.environ))
@@ -66,6 +68,7 @@ def _server(config: Config) -> Iterator[Finding]:
         with backend(config.url, config.namespace) as there:
             yield from examine_server(there.store.redis, there.store.keys)
             yield from examine_crons(there.store, config.crons, config.cron_source)
+            yield from examine_work(there)
     except ServerUnavailableError as error:
         if is_embedded(config.url):
             yield Finding("redis", Verdict.OK, "embedded; it runs while the daemon does")

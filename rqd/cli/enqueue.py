@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from rqd.cli.completing import complete_queues
-from rqd.cli.near import did_you_mean
+from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.near import did_you_mean, whole_id
 from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.pauses import why_not_started
-from rqd.cli.table import plain
+from rqd.cli.table import plain, say
 from rqd.connection import Backend
-from rqd.model.errors import ConfigurationError
+from rqd.drafts import delay_us_of, due_us_of
+from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
@@ -57,7 +58,13 @@ _DIGITS = 9
 @click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
 @click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
 @click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
-@click.option("--depends-on", metavar="ID", multiple=True, help="Wait for this job's success.")
+@click.option(
+    "--depends-on",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_jobs,
+    help="Wait for this job's success.",
+)
 @click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
 @click.option("--limit", metavar="KEY:N", help="N at a time of this key; or KEY:N/s, N/min, N/10m.")
 @click.option("--max-memory", metavar="SIZE", help="Kill it if it has more of its own: 512M.")
@@ -92,6 +99,7 @@ def command(
     due = _due(schedule_in, schedule_at)
     with backend(url, namespace, signs=True) as there, as_typed():
         retry = {name: options.pop(name) for name in [*options] if name.startswith("retry_")}
+        options["depends_on"] = [_parent(one, there) for one in options["depends_on"]]
         chosen = {"args": args, "kwargs": kwargs, "retry": _retry(retry), **options}
         to = Queue(queue, there, serializer=serializer)
         if due is None:
@@ -112,17 +120,15 @@ def command(
 def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     """On stderr, once: why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
-        click.echo(f"rqd: {held}; waiting for that", err=True)
+        say(f"rqd: {held}; waiting for that", err=True)
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
     serving = [row for queues, row in masters if queue in queues]
     if serving and all(row.get("state") == "paused" for row in serving):
-        click.echo(
-            f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True
-        )
+        say(f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True)
     if not serving:
         served = {name for queues, _ in masters for name in queues}
         near = did_you_mean(queue, served) or "; waiting for one"
-        click.echo(f"rqd: no daemon serves queue {queue} now{near}", err=True)
+        say(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 
 
 def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
@@ -144,7 +150,11 @@ def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, An
 def _retry(given: dict[str, Any]) -> Retry | None:
     """The Retry that the options ask for. Raises ConfigurationError."""
     most = given.pop("retry_max")
-    chosen = {name.removeprefix("retry_"): value for name, value in given.items() if value}
+    chosen = {
+        name.removeprefix("retry_"): value
+        for name, value in given.items()
+        if value not in (None, ())
+    }
     if not most:
         if chosen:
             raise ConfigurationError(f"--retry-{min(chosen)} needs --retry-max, how often to retry")
@@ -154,21 +164,44 @@ def _retry(given: dict[str, Any]) -> Retry | None:
     return Retry(most, list(chosen.pop("interval", (0,))), **chosen)
 
 
+def _parent(typed: str, there: Backend) -> str:
+    """The whole id of a job to wait for; what is none's stays: the enqueue says why not."""
+    try:
+        return typed if typed.startswith("group:") else whole_id(typed, there.views)
+    except NoSuchJobError:
+        return typed
+
+
 def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
     """Raises ConfigurationError."""
     if after is not None and at is not None:
         raise ConfigurationError("write --schedule-in or --schedule-at, not both")
+    try:
+        return _read_due(after, at)
+    except InvalidCallError as error:
+        told = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
+        raise ConfigurationError(f"{told}: {str(error).partition('): ')[2]}") from error
+
+
+def _read_due(after: str | None, at: str | None) -> timedelta | datetime | None:
+    """Raises ConfigurationError, and InvalidCallError for what is too far off."""
     if after is not None:
         seconds = parse_duration_s(after, "--schedule-in")
         if seconds is None or seconds < 0:
             raise ConfigurationError(f"--schedule-in {after}: write seconds, 0 or more")
-        return timedelta(seconds=seconds)
+        delay = timedelta(seconds=seconds)
+        delay_us_of(delay)
+        return delay
+    if at is None:
+        return None
     try:
-        return None if at is None else datetime.fromisoformat(at)
+        due = datetime.fromisoformat(at)
     except ValueError as error:
         raise ConfigurationError(
             f"--schedule-at {at}: write 2030-12-24T18:00, or 2030-12-24T18:00+01:00"
         ) from error
+    due_us_of(due)
+    return due
 
 
 def _cause_and_count(text: str) -> tuple[str, int]:

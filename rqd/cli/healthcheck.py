@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
+from rqd.cli.settings import redis_options
+from rqd.cli.table import say
 from rqd.daemon.instance import MasterHere, lock_folder, lock_folder_variable, masters_here
 from rqd.model.errors import RqdError
+from rqd.model.names import check_name
+from rqd.store.urls import default_namespace, default_url, hide_password, read_url
 
 # A master tells its state every 5 s.
 _STANDS_STILL_S = 20.0
 
 
 @click.command(name="healthcheck")
+@redis_options
 @click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
 @click.option(
     "--ready", is_flag=True, help="Also that it takes jobs: not while it starts or stops."
 )
-def command(name: str | None, ready: bool) -> None:
+def command(url: str | None, namespace: str | None, name: str | None, ready: bool) -> None:
     """Exit with 0 if this host's masters are alive.
 
-    Else say what is wrong. Asks the masters' lock files and not Redis: an outage of Redis is no
-    reason to restart a daemon, which waits for it with its outcomes. Run it as the daemon's user.
+    Those of the URL and namespace that it is given, written as for their daemon; all of them where
+    it is given neither. Else say what is wrong. Asks the masters' lock files and not Redis: an
+    outage of Redis is no reason to restart a daemon, which waits for it with its outcomes. Run it
+    as the daemon's user.
     """
-    masters = [one for one in masters_here() if name in (None, one.name)]
+    backend = _given(url, namespace)
+    masters = [one for one in masters_here(backend) if name in (None, one.name)]
     if not masters:
+        named = f"named {name!r} " if name else ""
+        of = f"of {_shown(backend[1], hide_password(backend[0]))} " if backend else ""
+        others = [f"{one.name} of {_shown(one.namespace, one.url)}" for one in masters_here()]
+        if others:
+            raise RqdError(
+                f"no master {named}{of}runs on this host as this user, but {', '.join(others)}:"
+                " write --url, --namespace and --name as the daemon has them"
+            )
         raise RqdError(
-            f"no master {f'named {name!r} ' if name else ''}runs on this host as this user, by the"
-            f" locks in {lock_folder()}: {lock_folder_variable()} names their folder, which a"
-            " daemon has to write to"
+            f"no master {named}{of}runs on this host as this user, by the locks in {lock_folder()}:"
+            f" {lock_folder_variable()} names their folder, which a daemon has to write to"
         )
     for master in masters:
         _check(master, ready)
-        click.echo(f"{master.name}: {master.state}")
+        where = _shown(master.namespace, master.url)
+        say(f"{master.name}: {master.state} ({where})")
+
+
+def _given(url: str | None, namespace: str | None) -> tuple[str, str] | None:
+    """The URL and namespace to look for; None where neither is said anywhere."""
+    if url is None and namespace is None and not os.environ.get("REDIS_URL"):
+        return None
+    backend = url or default_url(), namespace or default_namespace()
+    read_url(backend[0])
+    check_name(backend[1], "namespace")
+    return backend
+
+
+def _shown(namespace: str, url: str) -> str:
+    return f"namespace {namespace} at {url}"
 
 
 def _check(master: MasterHere, ready: bool) -> None:

@@ -16,7 +16,7 @@ from rqd.cli.instants import iso
 from rqd.cli.near import check_queues, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import pause_of, state_of
-from rqd.cli.table import echo_table, mebibytes, plain
+from rqd.cli.table import echo_table, mebibytes, plain, say
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress
 from rqd.model.stored import read_whole
@@ -104,7 +104,7 @@ def _look_again(views: Views, queues: tuple[str, ...]) -> Seen | None:
     try:
         return _of_queues(look(views), queues)
     except RedisGone as error:
-        click.echo(f"rqd: Redis is away, trying again: {error}", err=True)
+        say(f"rqd: Redis is away, trying again: {error}", err=True)
         return None
 
 
@@ -200,18 +200,18 @@ def _show_unserved(seen: Seen) -> None:
     for queue in seen.queues:
         if queue["ready"] and queue["name"] not in served:
             start = f"rqd start --queues {queue['name']}"
-            click.secho(f"  {queue['name']}: no master serves it ({start})", fg="yellow")
+            say(f"  {queue['name']}: no master serves it ({start})", fg="yellow")
 
 
 def _show_notes(masters: list[dict[str, Any]]) -> None:
     for row in masters:
         if row.get("why_no_zygote"):
-            click.secho(f"  {row['name']}: no job starts: {plain(row['why_no_zygote'])}", fg="red")
+            say(f"  {row['name']}: no job starts: {row['why_no_zygote']}", fg="red")
         elif row.get("reload") == "refused":
             why = plain(row.get("reload_error", "")).strip().rpartition("\n")[2]
-            click.secho(f"  {row['name']}: reload refused, the old code serves on: {why}", fg="red")
+            say(f"  {row['name']}: reload refused, the old code serves on: {why}", fg="red")
         if learnt := row.get("preload_learnt"):
-            click.echo(f"  {row['name']}: preloads what jobs import: {plain(learnt)}")
+            say(f"  {row['name']}: preloads what jobs import: {learnt}")
 
 
 def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:

@@ -11,12 +11,12 @@ import click
 from rqd.cli.completing import complete_jobs
 from rqd.cli.job_actions import ACTIONS, Asked, act
 from rqd.cli.masters import serving
+from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import Paused, pause_of, state_of
 from rqd.cli.table import echo_field, mebibytes, plain
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError
-from rqd.model.names import check_job_id
 from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
 from rqd.results import Result
@@ -55,6 +55,8 @@ def command(
 
     Where it stands, its attempts, their causes and tracebacks.
 
+    The beginning of an ID will do where no other job's begins so.
+
     Nothing of it is unpickled: arguments and results show as the text they were stored with.
 
     With an ACTION: `stop` a running job (an exception in it, then a kill), `cancel` a waiting one,
@@ -64,7 +66,7 @@ def command(
     asked = Asked(grace, at_front, not no_wait, by)
     # Whoever only looks needs no key.
     with backend(url, namespace, signs=action is not None) as there:
-        job = Job.fetch(check_job_id(job_id), there)
+        job = Job.fetch(whole_id(job_id, there.views, only_to_look=action is None), there)
         if action is not None:
             return act(job, action, asked, as_json)
         if asked != Asked():

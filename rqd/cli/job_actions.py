@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from rqd.cli.instants import with_unit
-from rqd.cli.table import plain
+from rqd.cli.table import say
 from rqd.command import DEFAULT_GRACE_S
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, NoSuchJobError
@@ -46,7 +46,7 @@ def act(job: Job[object], action: str, asked: Asked, as_json: bool) -> int:
     else:
         told = {"stop": "told to stop" if status == "started" else status, "requeue": "requeued"}
         told["extend"] = f"extended by {with_unit(asked.by or '')}"
-        click.echo(f"{job.id}: {plain(told.get(action, status))}")
+        say(f"{job.id}: {told.get(action, status)}")
     return EX_STILL_RUNS if action == "stop" and asked.wait and status == "started" else 0
 
 

@@ -7,10 +7,10 @@ import sys
 import click
 
 from rqd.cli.completing import complete_jobs
+from rqd.cli.near import whole_id
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.job import Job, JobStatus
-from rqd.model.names import check_job_id
 from rqd.store.following import Follower, as_text
 
 # A master answers within some milliseconds, or it is busy with something else.
@@ -28,7 +28,8 @@ def command(url: str | None, namespace: str | None, follow: bool, job_id: str) -
     with -f all that comes, over all its attempts, until its end.
     """
     with backend(url, namespace, signs=True) as there:
-        job = Job.fetch(check_job_id(job_id), there)
+        job_id = whole_id(job_id, there.views, only_to_look=True)
+        job = Job.fetch(job_id, there)
         follower = Follower(there.store, there.views, job_id, there.keyring)
         if follow:
             pieces = follower.pieces()

@@ -13,7 +13,7 @@ import click
 
 import rqd
 from rqd.cli.near import NearGroup, NoSuchNameError
-from rqd.cli.table import plain
+from rqd.cli.table import say
 from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,
@@ -151,7 +151,7 @@ def _leave(message: str, status: int) -> None:
         _discard(sys.stdout)  # it may be what the message is about
     try:
         # Part of it may be what was typed, or Redis' words: it stays one line, and steers nothing.
-        click.echo("rqd: " + plain(message).replace("\n", "\\n"), err=True)
+        say(f"rqd: {message}", err=True)
     except OSError:
         _discard(sys.stderr)  # its disk is full, or its reader has left: the status says the same
     sys.exit(status)

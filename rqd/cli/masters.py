@@ -16,7 +16,7 @@ import click
 from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.near import NoSuchNameError, did_you_mean
 from rqd.cli.options import as_json, backend
-from rqd.cli.table import echo_table
+from rqd.cli.table import echo_table, say
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
@@ -203,13 +203,13 @@ def wait_for(
         for one in [one for one in left if one.became]:
             line.clear()
             if not quiet:
-                click.echo(f"{one.master}: {one.became}")
+                say(f"{one.master}: {one.became}")
         left = [one for one in left if not one.became]
         if left and time.monotonic() >= give_up_at:
             line.clear()
             for one in left:
                 one.end("not done in time", is_well=False)
-                click.echo(f"{one.master}: {one.became}", err=quiet)
+                say(f"{one.master}: {one.became}", err=quiet)
             return
         if left:
             line.show(

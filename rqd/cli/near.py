@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rqd.model.errors import RqdError
+from rqd.model.names import check_job_id, is_job_id
 from rqd.store.keys import ALL_QUEUES
 
 if TYPE_CHECKING:
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 
 # Looking for what was meant is a courtesy: it shall cost nobody more.
 _LONGEST_S = 0.3
-_MOST_OF_A_QUEUE = 50
+_MOST_OF_A_STATE = 1000
+_MOST_SHOWN = 10
+_TO_COME = ("started", "limited", "scheduled", "deferred")
+_ENDED = ("failed", "finished", "canceled")
 
 
 class NoSuchNameError(RqdError):
     """There is no queue, worker or master of the name that was typed."""
+
+
+class AmbiguousIdError(NoSuchNameError):
+    """The ids of several jobs begin as what was typed, or may."""
 
 
 class NearGroup(click.Group):
@@ -71,26 +79,49 @@ def check_queues(names: Iterable[str], views: Views) -> None:
             raise no_such_queue(name, sorted({*known, *served} - {""}))
 
 
-def job_ids_from(beginning: str, views: Views) -> list[str]:
-    """Ids of jobs that begin so: of each queue's states the next to come, or the latest."""
+def job_ids_from(beginning: str, views: Views) -> tuple[list[str], bool]:
+    """Ids of jobs that begin so, of each queue's states the next to come, or the latest; and
+    whether those are all: True if no state of any queue has more jobs than were looked at.
+    """
     give_up_at = monotonic() + _LONGEST_S
     found: dict[str, None] = {}
+    is_all = True
     for queue in views.queue_names():
         if monotonic() > give_up_at:
-            break
-        last = _MOST_OF_A_QUEUE - 1
-        ids = views.ready_ids(queue, 0, _MOST_OF_A_QUEUE)
-        for index in ("started", "limited", "scheduled", "deferred"):
-            ids += views.index_ids(queue, index, 0, last)
-        for index in ("failed", "finished", "canceled"):
-            ids += views.index_ids(queue, index, 0, last, desc=True)
-        found.update(dict.fromkeys(one for one in ids if one.startswith(beginning)))
-    return list(found)
+            return list(found), False
+        last = _MOST_OF_A_STATE - 1
+        listed = [views.ready_ids(queue, 0, _MOST_OF_A_STATE)]
+        listed += [views.index_ids(queue, name, 0, last) for name in _TO_COME]
+        listed += [views.index_ids(queue, name, 0, last, desc=True) for name in _ENDED]
+        is_all = is_all and all(len(ids) < _MOST_OF_A_STATE for ids in listed)
+        meant = (one for ids in listed for one in ids if one.startswith(beginning))
+        found.update(dict.fromkeys(filter(is_job_id, meant)))
+    return list(found), is_all
 
 
-def near_job(typed: str, views: Views) -> str:
-    """`: did you mean 7f3c09aa-..?`: the ids of tables are cut to their first characters."""
-    found = job_ids_from(typed, views) if typed else []
+def whole_id(typed: str, views: Views, *, only_to_look: bool = False) -> str:
+    """The id that was typed, if a job has it; else the one id that begins so.
+
+    Where there are more jobs than are looked at, another may begin so: that is good enough
+    `only_to_look`. Raises NoSuchJobError, AmbiguousIdError, ConfigurationError for what is no id.
+    """
+    from rqd.job_lookup import no_such_job  # noqa: PLC0415 - loads redis-py: healthcheck needs none
+
+    if views.job(check_job_id(typed)) is not None:
+        return typed
+    found, is_all = job_ids_from(typed, views)
     if not found:
-        return ""
-    return f": did you mean {found[0]}?" if len(found) == 1 else f": {len(found)} begin so"
+        raise no_such_job(typed)
+    if len(found) > 1:
+        shown = ", ".join(found[:_MOST_SHOWN])
+        more = f", and {len(found) - _MOST_SHOWN:,} more" if len(found) > _MOST_SHOWN else ""
+        count = f"{len(found):,}" if is_all else f"at least {len(found):,}"
+        raise AmbiguousIdError(
+            f"{count} jobs begin with {typed!r}: write more of one: {shown}{more}"
+        )
+    if not is_all and not only_to_look:
+        raise AmbiguousIdError(
+            f"one job that begins with {typed!r} was found, but not all were looked at: write the"
+            f" whole id: {found[0]}"
+        )
+    return found[0]

@@ -15,6 +15,7 @@ from rqd.cli.instants import with_unit
 from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import Paused, pause_of, read_for
+from rqd.cli.table import say
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.queue import Queue
@@ -65,7 +66,7 @@ def command(
     elif "queues" in told:
         show_queues(told["queues"])
     else:
-        click.echo(f"{name}: {told['done']}")
+        say(f"{name}: {told['done']}")
 
 
 def _pause(queue: Queue, for_: str | None) -> dict[str, Any]:

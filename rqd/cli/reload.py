@@ -21,7 +21,7 @@ from rqd.cli.masters import (
     tell,
 )
 from rqd.cli.options import redis_options
-from rqd.cli.table import plain
+from rqd.cli.table import plain, say
 from rqd.connection import Backend
 from rqd.model.stored import read_whole
 
@@ -63,7 +63,7 @@ def carry_out(
         for one in refused:
             click.echo(f"{one.master}: {one.words}")
         for master in left:
-            click.echo(f"{master}: told to {do}")
+            say(f"{master}: told to {do}")
     if no_wait:
         told = [Told(name, hosts[name], None) for name in left]
         close(refused + told, as_json)
@@ -115,11 +115,11 @@ def _became(row: Row | None, done: str) -> str:
 
 def _show(one: Told, took_s: float) -> None:
     if one.is_well:
-        click.echo(f"{one.master}: {plain(one.became)} in {took_s:.1f} s")
+        say(f"{one.master}: {one.became} in {took_s:.1f} s")
     elif one.answer is None:
-        click.echo(f"{one.master}: {one.became}")
+        say(f"{one.master}: {one.became}")
     else:
         serves = one.answer["state"] != "starting"
         so = "the old code serves on" if serves else "no job starts"
-        click.echo(f"{one.master}: {one.became}, {so}:")
+        say(f"{one.master}: {one.became}, {so}:")
         click.echo(textwrap.indent(plain(one.answer["error"]).rstrip(), "    "))

@@ -7,6 +7,7 @@ import json
 import click
 
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import say
 from rqd.suspension import resume
 
 
@@ -24,4 +25,4 @@ def command(url: str | None, namespace: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"done": "resumed", "still_paused": paused}, indent=2))
     else:
-        click.echo(f"resumed; still paused: {', '.join(paused)}" if paused else "resumed")
+        say(f"resumed; still paused: {', '.join(paused)}" if paused else "resumed")

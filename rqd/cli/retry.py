@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 import click
 
-from rqd.cli.completing import complete_queues
-from rqd.cli.near import check_queues
+from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.near import check_queues, whole_id
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.table import one_line, say
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, RqdError
@@ -34,7 +35,7 @@ EX_REFUSED = 1
 @click.option("--since", metavar="TIME", help="That failed in this time: 90, 30m, 2d.")
 @click.option("--all", "all_", is_flag=True, help="All of all queues.")
 @click.option("--dry-run", is_flag=True, help="Only print which they would be.")
-@click.argument("job_ids", nargs=-1, metavar="[ID]...")
+@click.argument("job_ids", nargs=-1, metavar="[ID]...", shell_complete=complete_jobs)
 def command(
     url: str | None,
     namespace: str | None,
@@ -89,7 +90,7 @@ def _collect(queue: str, portions: Iterator[Requeued]) -> list[str]:
         ids += portion.ids
         looked_at += portion.looked_at
         if looked_at > len(portion.ids) and looked_at > 1000 and sys.stderr.isatty():
-            shown = f"\r{queue}: {len(ids):,} of {looked_at:,} looked at"
+            shown = f"\r{one_line(queue)}: {len(ids):,} of {looked_at:,} looked at"
             click.echo(shown, err=True, nl=False)
     if shown:
         click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
@@ -104,10 +105,10 @@ def _show(found: dict[str, list[str]], dry_run: bool, as_json: bool) -> None:
     for queue, ids in found.items():
         if dry_run:
             for job_id in ids:
-                click.echo(job_id)
+                say(job_id)
         jobs = "1 job" if len(ids) == 1 else f"{len(ids):,} jobs"
         told = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
-        click.echo(f"{queue}: {told}", err=dry_run)
+        say(f"{queue}: {told}", err=dry_run)
     if not found:
         click.echo("no failed job is meant by that", err=True)
 
@@ -115,15 +116,17 @@ def _show(found: dict[str, list[str]], dry_run: bool, as_json: bool) -> None:
 def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
     told: dict[str, str] = {}
     status = 0
-    for job_id in job_ids:
+    for typed in job_ids:
+        job_id = typed
         try:
+            job_id = whole_id(typed, there.views)
             told[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
         except RqdError as error:
             if len(job_ids) == 1:
                 raise
             status = EX_REFUSED
             told[job_id] = "refused"
-            click.echo(f"rqd: {error}", err=True)
+            say(f"rqd: {error}", err=True)
         else:
             if not as_json:
                 click.echo(f"{job_id}: requeued")  # it may run already, or have ended

@@ -63,6 +63,8 @@ def _read(typed: tuple[str, ...]) -> dict[str, int]:
     if workers[0] in "+-":
         if not number:
             raise ConfigurationError(f"scale {workers}: that changes nothing")
+        if abs(number) > MAX_WORKERS:
+            raise ConfigurationError(f"scale {workers}: a master has {MAX_WORKERS:,} at most")
         return {"by": number}
     if not 1 <= number <= MAX_WORKERS:
         raise ConfigurationError(

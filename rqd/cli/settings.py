@@ -30,7 +30,27 @@ _NOT_SETTINGS = ("help", "config", "as_json", "unit", "preload_hint")
 _META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
 # How errors begin that don't begin with the option.
 _BY_WORDS = {"queues": "queue name", "name": "master name"}
+_url = click.option(
+    "--url",
+    "-u",
+    metavar="URL",
+    envvar="RQD_URL",
+    help="Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
+    " embedded: or embedded:FOLDER."
+    "  [default: RQD_URL, REDIS_URL, or localhost:6379]",
+)
+_namespace = click.option(
+    "--namespace",
+    metavar="NAME",
+    envvar="RQD_NAMESPACE",
+    help="What all keys start with.  [default: RQD_NAMESPACE or rqd]",
+)
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--url`, `--namespace` and `--config`."""
+    return _url(_namespace(config_option(command)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from dataclasses import asdict
 import click
 
 from rqd.cli.completing import complete_jobs
+from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import plain
+from rqd.cli.table import one_line, plain
 from rqd.stacks import live_stack
 
 
@@ -23,12 +24,12 @@ def command(url: str | None, namespace: str | None, as_json: bool, job_id: str) 
     That is the stacks of all its threads. The job goes on. Works while C code holds the GIL.
     """
     with backend(url, namespace, signs=True) as there:
-        stack = live_stack(job_id, there)
+        stack = live_stack(whole_id(job_id, there.views, only_to_look=True), there)
     if as_json:
         told = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
         click.echo(json.dumps(told, indent=2))
         return
     head = f"attempt {stack.attempt} in {stack.worker}, pid {stack.pid} on {stack.host}"
-    click.secho(plain(head), bold=True)
+    click.secho(one_line(head), bold=True)
     click.echo()
     click.echo(plain(stack.text))

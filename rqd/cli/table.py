@@ -26,6 +26,7 @@ COLOURS = {
     "warning": "yellow",
 }
 _MARGIN = _GAP = "  "
+_VALUES_AT = 14  # where the values of fields begin
 # Less of a text than this says nothing.
 _SHORTEST = 8
 
@@ -106,8 +107,23 @@ def fitted(
 
 
 def echo_field(name: str, value: str, margin: str = "") -> None:
-    """Prints one line of all that is known of one thing."""
-    click.echo(f"{margin}{name + ':':<14}{click.style(plain(value), fg=COLOURS.get(value))}")
+    """Prints one line of all that is known of one thing; further lines of a value are indented, so
+    that none looks like another field.
+    """
+    first, *more = plain(value).split("\n")
+    click.echo(f"{margin}{name + ':':<{_VALUES_AT}}{click.style(first, fg=COLOURS.get(value))}")
+    for line in more:
+        click.echo(f"{margin}{'':<{_VALUES_AT}}{line}".rstrip())
+
+
+def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
+    """Prints a text as one line, whatever a name in it holds."""
+    click.secho(one_line(text), err=err, fg=fg)
+
+
+def one_line(text: str) -> str:
+    """As `plain`, with its line breaks spelt out, too."""
+    return plain(text).replace("\n", "\\n")
 
 
 def mebibytes(size_bytes: int) -> float:
@@ -134,7 +150,7 @@ def _cell(value: object, head: str) -> str:
         return "-"
     # A process id is a name, not an amount.
     is_amount = isinstance(value, int) and not head.endswith("pid")
-    return f"{value:,}" if is_amount else plain(str(value)).replace("\n", "\\n")
+    return f"{value:,}" if is_amount else one_line(str(value))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from rqd.cli.activity import Activity, look, screen
 from rqd.cli.options import backend, redis_options
+from rqd.cli.table import one_line
 from rqd.model.errors import ConfigurationError
 from rqd.store.connection import RedisGone
 from rqd.store.views import Views
@@ -81,7 +82,7 @@ class _Top:
         try:
             self._found, self._note = look(self._views), ""
         except RedisGone as error:
-            self._note = f"Redis is away, trying again: {error}"
+            self._note = one_line(f"Redis is away, trying again: {error}")
 
     def _draw(self, window: curses.window) -> None:
         import curses  # noqa: PLC0415 - as in run

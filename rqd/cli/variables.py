@@ -7,10 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
-import click
-
 from rqd.cli.settings import FILE_VARIABLE, options_of, variable_of
-from rqd.cli.table import plain
+from rqd.cli.table import say
 from rqd.store.signing_keys import FILE_VARIABLE as KEY_FILE_VARIABLE
 from rqd.store.signing_keys import KEY_VARIABLE
 
@@ -32,7 +30,7 @@ def warn_of_slips() -> None:
     if _OF_UPGRADES in os.environ:
         return
     for typed, meant in slips(os.environ).items():
-        click.echo(f"rqd: {plain(typed)} is ignored: did you mean {meant}?", err=True)
+        say(f"rqd: {typed} is ignored: did you mean {meant}?", err=True)
 
 
 def slips(names: Iterable[str]) -> dict[str, str]:

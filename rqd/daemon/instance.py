@@ -63,7 +63,7 @@ class Instance:
         self._lock_fd = -1
         self._is_new = True
         self._slot = 0
-        self._kind = _kind(url, namespace)
+        self._note_backend(url, namespace)
         if chosen is None:
             self.take_next()
         elif not self._take():
@@ -73,7 +73,7 @@ class Instance:
     def take_over(cls, url: str, namespace: str, told: dict[str, Any]) -> Instance:
         """The name of the master that was executed before in this process, and its lock."""
         instance = cls.__new__(cls)
-        instance._kind = _kind(url, namespace)
+        instance._note_backend(url, namespace)
         instance.is_chosen, instance._slot = told["is_chosen"], told["slot"]
         instance.boot, instance.name, instance.place = told["boot"], told["name"], told["place"]
         instance.trouble, instance._lock_fd = told["trouble"], told["lock_fd"]
@@ -121,10 +121,10 @@ class Instance:
         Raises OSError where the disk does not take it.
         """
         if self.is_locked:
-            pid = str(os.getpid())
-            holder = self.predecessor or Holder(self.boot, pid)
-            facts = (pid, state, self.name, holder.boot, holder.pid, self.place)
-            told = (" " + "\n".join(facts) + "\n").encode()
+            holder = self.predecessor or Holder(self.boot, str(os.getpid()))
+            facts = [f" {os.getpid()}", state, self.name, self._namespace, self._url]
+            facts += [holder.boot, holder.pid, self.place]
+            told = "".join(f"{fact}\n" for fact in facts).encode()
             os.pwrite(self._lock_fd, told, _TOKEN_CHARS)
             os.ftruncate(self._lock_fd, _TOKEN_CHARS + len(told))
 
@@ -146,6 +146,10 @@ class Instance:
         if self.is_locked and self._is_new:
             self.lock_path.unlink(missing_ok=True)
         self._close()
+
+    def _note_backend(self, url: str, namespace: str) -> None:
+        self._kind = _kind(url, namespace)
+        self._namespace, self._url = namespace, hide_password(url)
 
     def _take(self) -> bool:
         """False if another master of this host has the name."""
@@ -181,12 +185,17 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class MasterHere:
-    """A living master of this host: its state, and how many seconds ago it said so."""
+    """A living master of this host: its state, and how many seconds ago it said so.
+
+    `namespace` and `url`, without its password, are what it serves; `?` of an older rqd's.
+    """
 
     name: str
     pid: str
     state: str
     age_s: float
+    namespace: str
+    url: str
 
 
 def lock_folder() -> Path:
@@ -209,20 +218,24 @@ def lock_folder_variable() -> str:
     return "STATE_DIRECTORY" if _state_directory() else "XDG_STATE_HOME"
 
 
-def masters_here() -> Iterator[MasterHere]:
-    """The living masters that keep their locks where this process would, without asking Redis.
+def masters_here(backend: tuple[str, str] | None = None) -> Iterator[MasterHere]:
+    """The living masters that keep their locks where this process would, without asking Redis;
+    with a `backend` only those of this URL and namespace.
 
     Raises ConfigurationError as `lock_folder`.
     """
+    beginning = "" if backend is None else f"{_kind(*backend)}-"
     for path in sorted(lock_folder().resolve().glob("*.lock")):
+        if not path.name.startswith(beginning):
+            continue
         try:
-            pid, state, name = _facts_in(path.read_bytes())
+            pid, state, name, namespace, url = _facts_in(path.read_bytes())
             age_s = max(0.0, time.time() - path.stat().st_mtime)
         except OSError:
             continue  # it has just left
         # Not by trying the lock: a master that starts in this moment would find it taken.
         if pid.isdecimal() and has_open(pid, str(path)):
-            yield MasterHere(name, pid, state, age_s)
+            yield MasterHere(name, pid, state, age_s, namespace, url)
 
 
 def _state_directory() -> str:
@@ -236,17 +249,17 @@ def _kind(url: str, namespace: str) -> str:
     return f"{namespace}-{address}"
 
 
-def _facts_in(lock: bytes) -> tuple[str, str, str]:
-    """A lock file's pid, state and name; `?` for what isn't there (yet)."""
-    told = lock[_TOKEN_CHARS:].decode(errors="replace").split()
-    pid, state, name = (*told, "?", "?", "?")[:3]
-    return pid, state, name
+def _facts_in(lock: bytes) -> tuple[str, str, str, str, str]:
+    """A lock file's pid, state, name, namespace and URL; `?` for what isn't there (yet)."""
+    told = [line.strip() for line in lock[_TOKEN_CHARS:].decode(errors="replace").split("\n")]
+    pid, state, name, namespace, url = (*(one or "?" for one in told), *"?????")[:5]
+    return pid, state, name, namespace, url
 
 
 def _holder_in(lock: bytes, place: str) -> Holder | None:
     """The master that a lock file says held it in this place; None where it was elsewhere."""
-    match lock[_TOKEN_CHARS:].decode(errors="replace").split():
-        case [_, _, _, boot, pid, told] if told == place:
+    match lock[_TOKEN_CHARS:].decode(errors="replace").splitlines():
+        case [_, _, _, _, _, boot, pid, told] if told == place:
             return Holder(boot, pid)
     return None
 

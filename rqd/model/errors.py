@@ -134,13 +134,13 @@ class RetryLater(Exception):
     """
 
     def __init__(self, delay: float = 0, why: str = "", *, max: int | None = None) -> None:  # noqa: A002 - as in Retry
-        from rqd.model.numbers import is_interval, is_whole  # noqa: PLC0415 - few jobs raise it
+        from rqd.model.numbers import MOST_RUNS, is_count, is_interval  # noqa: PLC0415 - few jobs raise it
 
         super().__init__(why)
         if not is_interval(delay):
             raise ConfigurationError(f"RetryLater({delay!r}): write seconds, 0 or more")
-        if max is not None and (not is_whole(max) or max < 0):
-            raise ConfigurationError(f"RetryLater(max={max!r}): write 0 or more, or None")
+        if max is not None and not is_count(max):
+            raise ConfigurationError(f"RetryLater(max={max!r}): write 0 to {MOST_RUNS:,}, or None")
         self.delay = delay
         self.max = max
 

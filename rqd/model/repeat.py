@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.numbers import LONGEST_INTERVAL_S, is_interval
+from rqd.model.numbers import LONGEST_INTERVAL_S, MOST_RUNS, is_count, is_interval
 
 # What a job's tally calls them.
 REPEATS = "repeats"
@@ -18,13 +18,13 @@ class Repeat:
     (RQ's Repeat).
 
     A list gives the wait before each run; its last entry holds for all further ones. A job that
-    fails is not repeated any more. Raises ConfigurationError for times < 1, and for intervals that
-    are no seconds.
+    fails is not repeated any more. Raises ConfigurationError for times below 1 or over a
+    billion, and for intervals that are no seconds.
     """
 
     def __init__(self, times: int, interval: float | Iterable[float] = 0) -> None:
-        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-            raise ConfigurationError(f"Repeat(times={times!r}): write 1 or more")
+        if not is_count(times) or times < 1:
+            raise ConfigurationError(f"Repeat(times={times!r}): write 1 to {MOST_RUNS:,}")
         self.times = times
         self.intervals = read_intervals(interval, "Repeat")
 

@@ -65,6 +65,8 @@ def parse_memory(value: int | str | None, what: str) -> int | None:
     size_bytes = parse_size_bytes(text, what)
     if size_bytes < _LEAST_BYTES:
         raise ConfigurationError(f"{what} {text} is less than 1 MiB: write 1M or more, or -1")
+    if size_bytes >= EXACT:
+        raise ConfigurationError(f"{what} {text}: write less than {EXACT // 2**30:,}G, or -1")
     return size_bytes
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.numbers import LONGEST_INTERVAL_S, is_interval, is_number, is_whole
+from rqd.model.numbers import (
+    LONGEST_INTERVAL_S,
+    MOST_RUNS,
+    is_count,
+    is_interval,
+    is_number,
+    is_whole,
+)
 from rqd.model.outcome import (
     AskedAgain,
     Crashed,
@@ -31,8 +38,6 @@ CAUSES = ("raised", "timeout", "crashed", "oom")
 ASKED = "asked"
 _Failure = Raised | TimedOut | OutOfMemory | Crashed
 _STEEPEST, _HIGHEST_POWER = 1000, 99
-# What Redis' scripts can count to. Who writes sys.maxsize means: always.
-_MOST = 2**53 - 1
 _LONGEST_BACKOFF_S = 86400.0
 
 
@@ -60,9 +65,9 @@ class Retry:
         only: Any = (),
         never: Any = (),
     ) -> None:
-        if not is_whole(max) or max < 1:
-            raise ConfigurationError(f"Retry(max={max!r}): write 1 or more")
-        self.max = min(max, _MOST)
+        if not is_count(max) or max < 1:
+            raise ConfigurationError(f"Retry(max={max!r}): write 1 to {MOST_RUNS:,}")
+        self.max = max
         self.intervals = read_intervals(interval, "Retry")
         if not is_number(backoff) or not 1 <= backoff <= _STEEPEST:
             raise ConfigurationError(f"Retry(backoff={backoff!r}): write 1 to {_STEEPEST}")
@@ -293,8 +298,8 @@ def _cause(failure: _Failure) -> str:
 def _read_causes(on: Mapping[str, int]) -> dict[str, int]:
     if not isinstance(on, Mapping) or not set(on) <= set(CAUSES):
         raise ConfigurationError(f"Retry(on={on!r}): write numbers for {', '.join(CAUSES)}")
-    if not all(is_whole(most) and most >= 0 for most in on.values()):
-        raise ConfigurationError(f"Retry(on={on!r}): write 0 or more retries for a cause")
+    if not all(map(is_count, on.values())):
+        raise ConfigurationError(f"Retry(on={on!r}): write 0 to {MOST_RUNS:,} for a cause")
     return dict(on)
 
 

@@ -1,18 +1,26 @@
 """`rqd doctor`: what it sees, and what it says to do."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rqd import Queue
+from rqd.connection import Backend, backend_for
 from rqd.daemon.host.examination import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.finding import Verdict
+from rqd.model.records import Claim
 from rqd.store.crons import Crons
+from rqd.store.exchange import Beat, Settlement, Turn
 from tests.cli.running import ROOT, Ran, rqd
+from tests.client import work
+from tests.client.performing import claim
 from tests.servers import RedisServer, default_binary, running_server
 from tests.store.driving import Driver
 
@@ -202,3 +210,140 @@ def test_cron_entries_that_run_nowhere_are_named(redis_url: str, tmp_path: Path)
     path.write_text("")
     driver.redis.flushdb()
     assert told() == {"cron file": (Verdict.OK, "its entries are all in Redis", "")}
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    return backend_for(redis_url)
+
+
+def doctor(there: Backend, folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    ran = rqd("doctor", "--json", *arguments, url=there.url, folder=folder)
+    assert ran.err == ""
+    return ran.status, seen(ran)
+
+
+def serve(there: Backend, name: str, queues: str, **fields: Any) -> None:
+    """A live master, as its heartbeats show it."""
+    row: dict[str, Any] = {"host": "h", "state": "idle", "workers": 1, "queues": queues, **fields}
+    there.store.hello(name, "boot", 600, row)
+    there.store.beat(Beat(name, "boot", 15_000_000, 600, "", (), row, {}))
+
+
+def test_before_the_first_start_it_is_no_fault_that_no_daemon_runs(
+    there: Backend, tmp_path: Path
+) -> None:
+    status, found = doctor(there, tmp_path)
+    told = "no daemon runs here yet, and no queue had a job"
+    assert (status, found["daemons"]) == (0, (Verdict.OK, told, ""))
+
+    Queue("mail", there).enqueue(work.multiply, 1)
+    _, found = doctor(there, tmp_path, "--namespace", "other")
+    advice = "are the jobs elsewhere? there is namespace rqd: --namespace"
+    assert found["daemons"] == (Verdict.OK, told, advice)
+
+
+def test_jobs_that_no_daemon_takes_are_in_the_way_and_it_says_what_to_write(
+    there: Backend, tmp_path: Path
+) -> None:
+    for name in ("mail", "mail", "high"):
+        Queue(name, there).enqueue(work.multiply, 1)
+
+    status, found = doctor(there, tmp_path)
+    assert status == 1
+    assert found["daemons"] == (
+        *(Verdict.FAILED, "none is alive, and 3 jobs to run"),
+        "start one: rqd start --queues high,mail",
+    )
+    verdict, told, advice = found["queue mail"]
+    assert (verdict, advice) == (Verdict.FAILED, "rqd start --queues mail")
+    assert re.fullmatch(r"no daemon serves it: 2 jobs, the first for \d+ s", told)
+
+    serve(there, "web", "high")
+    status, found = doctor(there, tmp_path)
+    assert (status, found["daemons"]) == (1, (Verdict.OK, "1 alive: web idle", ""))
+    assert "queue mail" in found
+    assert "queue high" not in found
+
+    serve(there, "more", "low,mail")
+    status, found = doctor(there, tmp_path)
+    assert (status, [one for one in found if one.startswith("queue ")]) == (0, [])
+    assert found["queues"] == (Verdict.OK, "3 ready jobs, and daemons that take them", "")
+
+
+def test_jobs_that_are_kept_waiting_are_told_with_what_ends_that(
+    there: Backend, tmp_path: Path
+) -> None:
+    for name in ("mail", "high", "low"):
+        Queue(name, there).enqueue(work.multiply, 1)
+    serve(there, "web", "mail", state="paused")
+    serve(there, "job", "high,low")
+    Queue("high", there).pause()
+
+    status, found = doctor(there, tmp_path)
+    assert status == 0
+    verdict, told, advice = found["queue mail"]
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd undrain` ends a pause")
+    assert told.startswith("its daemons are paused or stop: 1 job, ")
+    verdict, told, advice = found["queue high"]
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd queue high resume` ends that")
+    assert told.startswith("queue high is paused: high has 1 job, ")
+    assert "queue low" not in found
+
+    rqd("suspend", url=there.url)
+    _, found = doctor(there, tmp_path)
+    verdict, told, advice = found["queue low"]
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd resume` ends that")
+    assert told.startswith("all work is suspended: low has 1 job, ")
+
+    rqd("resume", url=there.url)
+    serve(there, "job", "high,low", why_no_zygote="ImportError: shop")
+    status, found = doctor(there, tmp_path)
+    assert (status, found["queue low"][0]) == (1, Verdict.FAILED)
+    assert found["queue low"][1].startswith("its daemons can start no job: 1 job, ")
+
+
+def test_what_dead_daemons_hold_and_what_waits_for_a_key_is_told(
+    there: Backend, tmp_path: Path
+) -> None:
+    queue = Queue(connection=there)
+    for _ in range(2):
+        queue.enqueue(work.multiply, 1)
+    there.store.hello("gone", "boot", 600, {"host": "h"})
+    held = claim(there, count=2)
+    there.redis.zadd(there.store.keys.masters, {"gone": 1})
+    there.redis.delete(there.store.keys.master("gone"))
+
+    status, found = doctor(there, tmp_path)
+    assert (status, found["daemons"][1]) == (1, "none is alive, and 2 jobs to run")
+    verdict, told, advice = found["held jobs"]
+    assert (verdict, advice.endswith(": rqd start")) == (Verdict.WARNING, True)
+    assert told.startswith("2 jobs held by daemons that are gone (gone")
+
+    for one in held:
+        why = "parked: signed with key 1f2e3d4c, which this daemon lacks"
+        turn_park(there, one, why)
+    status, found = doctor(there, tmp_path)
+    assert status == 0
+    verdict, told, advice = found["parked jobs"]
+    assert (verdict, "RQD_SIGNING_KEY" in advice) == (Verdict.WARNING, True)
+    assert told == "2 jobs signed with key 1f2e3d4c, which this daemon lacks"
+    assert found["daemons"][0] == Verdict.WARNING
+
+
+def turn_park(there: Backend, held: Claim, why: str) -> None:
+    fields = (("cause", why),)
+    one = Settlement(held.id, held.token, held.worker, "park", 30_000_000, fields=fields)
+    there.store.turn(Turn(there.store.request_id(), "m", 15_000_000, (one,)))
+
+
+def test_a_namespace_that_is_not_rqds_is_told_beside_the_rest(
+    there: Backend, tmp_path: Path
+) -> None:
+    there.redis.set(there.store.keys.masters, "not ours")
+
+    status, found = doctor(there, tmp_path)
+
+    assert (status, found["work"][0]) == (0, Verdict.WARNING)
+    assert found["work"][1].startswith("can't be read: WRONGTYPE")
+    assert "redis latency" in found

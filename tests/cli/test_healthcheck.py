@@ -12,8 +12,8 @@ from tests.servers import RedisServer, default_binary, running_server
 from tests.waiting import eventually
 
 
-def health(folder: Path, *arguments: str) -> Ran:
-    return rqd("healthcheck", *arguments, env={"XDG_STATE_HOME": str(folder / "state")})
+def health(folder: Path, *arguments: str, **env: str) -> Ran:
+    return rqd("healthcheck", *arguments, env={"XDG_STATE_HOME": str(folder / "state"), **env})
 
 
 def test_it_tells_a_master_that_lives_from_one_that_hangs_and_one_that_is_gone(
@@ -33,8 +33,23 @@ def test_it_tells_a_master_that_lives_from_one_that_hangs_and_one_that_is_gone(
 def serves(server: RedisServer, tmp_path: Path) -> None:
     options = ("--name", "web")
     with Daemon(tmp_path / "log", *options, url=server.url, workers=1) as daemon:
-        eventually(lambda: health(tmp_path, "--ready").out == "web: idle\n")
+        idle = f"web: idle (namespace rqd at {server.url})\n"
+        eventually(lambda: health(tmp_path, "--ready").out == idle)
         assert health(tmp_path, "--name", "other").status != 0
+        assert health(tmp_path, "--url", server.url).out == idle
+        assert health(tmp_path, RQD_URL=server.url, RQD_NAMESPACE="rqd").out == idle
+        for given in (
+            {"RQD_URL": server.url, "RQD_NAMESPACE": "other"},
+            {"RQD_NAMESPACE": "other"},
+            {"RQD_URL": "redis://me:secret@elsewhere"},
+            {"REDIS_URL": "redis://me:secret@elsewhere"},
+        ):
+            ran = health(tmp_path, **given)
+            namespace = given.get("RQD_NAMESPACE", "rqd")
+            assert (ran.status, ran.out) == (69, ""), ran
+            assert ran.err.startswith(f"rqd: no master of namespace {namespace} at "), ran
+            assert f"but web of namespace rqd at {server.url}: write --url, " in ran.err
+            assert "secret" not in ran.err
 
         # An outage of Redis is no reason to restart a daemon.
         os.kill(server.pid, signal.SIGSTOP)
@@ -70,7 +85,8 @@ def test_a_master_that_boots_is_alive_and_not_ready(tmp_path: Path) -> None:
         options = ("--preload", "slow", "--name", "web")
         with Daemon(tmp_path / "log", *options, url=server.url, workers=1, cwd=tmp_path):
             alive, ready = looked.result()
-            assert (alive.status, alive.out) == (0, "web: starting\n")
+            starting = f"web: starting (namespace rqd at {server.url})\n"
+            assert (alive.status, alive.out) == (0, starting)
             assert (ready.status, ready.err) == (69, "rqd: web: starting\n")
             eventually(lambda: health(tmp_path, "--ready").status == 0)
 

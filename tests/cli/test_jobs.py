@@ -7,6 +7,7 @@ import pytest
 
 from rqd import Job, Queue
 from rqd.connection import backend_for
+from rqd.store.exchange import Beat
 from tests.cli.running import rqd
 from tests.client import work
 from tests.client.performing import claim, settle
@@ -82,3 +83,33 @@ def test_a_state_or_queue_that_there_is_not_is_said(redis_url: str) -> None:
     assert (wrong.status, wrong.out) == (EX_USAGE, "")
     assert "'broken' is not one of 'failed'" in wrong.err
     assert "no queue 'lo'" in rqd("jobs", "-q", "lo", url=redis_url).err
+
+
+def test_what_stands_in_redis_forges_no_line_and_reaches_no_terminal_raw(redis_url: str) -> None:
+    backend = backend_for(redis_url)
+    evil = "x\nstatus:       finished\x1b[2J\r\u2028\u202eid: d"
+    fields: dict[Any, Any] = {
+        "description": evil,
+        "func_name": evil,
+        "cause": evil,
+        "worker": f"{evil}:1",
+    }
+    backend.redis.hset(backend.store.keys.job("d"), mapping=fields)
+    backend.redis.sadd(backend.store.keys.queues, evil)
+    backend.redis.zadd(backend.store.keys.ready(evil), {"d": 1})
+    backend.redis.zadd(backend.store.keys.paused, {evil: "inf"})
+    row: dict[str, Any] = {"host": evil, "state": "idle", "workers": 1, "queues": evil}
+    row |= {"why_no_zygote": evil, "reload": "refused", "reload_error": evil}
+    backend.store.hello(evil, "boot", 600, row)
+    backend.store.beat(Beat(evil, "boot", 15_000_000, 600, "", (), row, {1: {"last_error": evil}}))
+
+    for words in (
+        *(["job", "d"], ["jobs", "queued"], ["info"], ["queue"], ["workers"], ["ps"], ["resume"]),
+        *(["info", "nobody"], ["workers", f"{evil}:1"], ["enqueue", "-q", evil, "tasks.f"]),
+        *(["doctor"], ["job", evil], ["stop", "--name", "nobody"]),
+    ):
+        ran = rqd(*words, url=redis_url)
+        told = ran.out + ran.err
+        assert not [c for c in told if not c.isprintable() and c != "\n"], (words, told)
+        lines = [line for line in told.splitlines() if line.startswith("status:")]
+        assert lines == (["status:       queued"] if words == ["job", "d"] else []), (words, told)

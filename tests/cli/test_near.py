@@ -15,12 +15,14 @@ from rqd import Queue
 from rqd.cli.main import cli
 from rqd.cli.variables import slips
 from rqd.connection import Backend, backend_for
+from rqd.exceptions import NoSuchJobError
+from rqd.job import Job
 from rqd.store.exchange import Beat
 from tests.cli.running import Ran, rqd
 from tests.client import work
 from tests.client.performing import perform
 
-EX_USAGE, EX_NOINPUT = 64, 66
+EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE = 64, 66, 69
 
 
 @pytest.fixture
@@ -121,7 +123,6 @@ def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -
     refused(rqd("worker", "high", "low", url=url), EX_NOINPUT, "rqd start --queues high,low runs")
     for typed in (("--burst", "high", "low"), ("high", "low", "-b"), ("--with-scheduler", "high")):
         refused(rqd("worker", *typed, url=url), EX_USAGE, "rqd start --queues high")
-    refused(rqd("job", "wai", url=url), EX_NOINPUT, "no job 'wai': did you mean waits-1?")
     refused(rqd("job", "nobody", url=url), EX_NOINPUT, "'nobody': it was deleted, or")
 
 
@@ -180,3 +181,51 @@ def test_variables_of_others_are_no_slips() -> None:
         "RQD_SIGNINGKEY": "RQD_SIGNING_KEY",
         "RQD_USR": "RQD_USER",
     }
+
+
+def test_the_beginning_of_an_id_will_do_in_every_command_that_takes_one(there: Backend) -> None:
+    url = there.url
+    assert json.loads(rqd("job", "wai", "--json", url=url).out)["id"] == "waits-1"
+    assert rqd("logs", "fai", url=url).status == 0
+    refused(rqd("stack", "wai", url=url), EX_UNAVAILABLE, "job waits-1 is queued: only a running")
+    given = ("--depends-on", "wai", "--job-id", "after", "tests.client.work.multiply")
+    assert rqd("enqueue", *given, url=url).status == 0
+    assert Job.fetch("after", there).dependency_ids == ["waits-1"]
+    assert rqd("retry", "fai", url=url).out == "failed-1: requeued\n"
+    assert rqd("job", "fai", "cancel", url=url).out == "failed-1: canceled\n"
+    told = json.loads(rqd("retry", "fai", "nobody", "--json", url=url).out)
+    assert told == {"jobs": {"failed-1": "queued", "nobody": "refused"}}
+    assert rqd("job", "wai", "delete", url=url).out == "waits-1: deleted\n"
+    with pytest.raises(NoSuchJobError):
+        Job.fetch("fai", there)  # a program says which one it means
+
+
+def test_a_beginning_of_several_ids_lists_them_and_changes_nothing(there: Backend) -> None:
+    queue = Queue("high", there)
+    for number in range(12):
+        queue.enqueue(work.multiply, 1, job_id=f"twin-{number:02}")
+    shown = "12 jobs begin with 'twin': write more of one: twin-00, twin-01, "
+
+    for words in (["job", "twin"], ["job", "twin", "delete"], ["logs", "twin"], ["retry", "twin"]):
+        ran = rqd(*words, url=there.url)
+        refused(ran, EX_NOINPUT, shown)
+        assert ran.err.endswith("twin-09, and 2 more\n")
+    given = ("--depends-on", "twin", "tests.client.work.multiply")
+    refused(rqd("enqueue", *given, url=there.url), EX_NOINPUT, shown)
+
+    assert queue.count == 13
+    queue.enqueue(work.multiply, 1, job_id="twin")
+    assert rqd("job", "twin", "delete", url=there.url).out == "twin: deleted\n"
+
+
+def test_where_not_all_jobs_are_looked_at_a_beginning_is_good_for_a_look_only(
+    there: Backend,
+) -> None:
+    queue = Queue("high", there)
+    queue.enqueue_many([queue.prepare_data(work.multiply, [1]) for _ in range(1000)])
+    queue.enqueue(work.multiply, 1, job_id="waits-2")  # past the last that is looked at
+
+    assert rqd("job", "waits", url=there.url).out.startswith("id:           waits-1\n")
+    ran = rqd("job", "waits", "delete", url=there.url)
+    refused(ran, EX_NOINPUT, "but not all were looked at: write the whole id: waits-1")
+    assert Job.exists("waits-1", there)

@@ -357,6 +357,17 @@ def test_what_can_not_be_called_is_refused_at_once(make: Any, error: Any, told: 
     assert "secret" not in str(refusal.value)
 
 
+def test_a_webhook_shows_the_timeout_it_was_given_and_its_process_may_take_longer(
+    backend: Backend,
+) -> None:
+    webhook = Webhook("https://a.example/hook", "finished", timeout=5)
+    assert webhook.timeout == 5
+    job = Queue().enqueue(work.multiply, 1, webhooks=[webhook])
+    settle(backend, claim(backend)[0], "finish")
+    (made,) = callbacks(job)
+    assert (made.timeout, made.args[-1]) == (15, 5)
+
+
 def test_a_webhook_shows_neither_headers_nor_query(backend: Backend) -> None:
     webhook = Webhook("https://a.example/hook?key=secret", "finished", headers={"X": "secret"})
     job = Queue().enqueue(work.multiply, 1, webhooks=[webhook])

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis
 
-from rqd import Job, Queue, Retry, use_redis
+from rqd import Job, Queue, Repeat, Retry, use_redis
 from rqd.connection import Backend
 from rqd.exceptions import (
     ConfigurationError,
@@ -21,6 +21,7 @@ from rqd.exceptions import (
     InvalidNameError,
     NoSuchJobError,
     PayloadTooLargeError,
+    RetryLater,
 )
 from rqd.job import Dependency
 from tests.client import work
@@ -210,13 +211,25 @@ def test_a_time_too_far_off_to_be_stored_is_refused_with_the_last_one(backend: B
     assert (last.get_status(), longest.get_status()) == ("scheduled", "scheduled")
 
 
-def test_more_retries_than_can_be_counted_are_as_many_as_can(backend: Backend) -> None:
-    job = Queue().enqueue(work.fail, "no", retry=Retry(max=sys.maxsize))
+def test_a_number_of_runs_has_a_bound_that_is_named(backend: Backend) -> None:
+    most = 10**9
+    job = Queue().enqueue(work.fail, "no", retry=Retry(max=most), repeat=Repeat(times=most))
 
     (held,) = claim(backend)
 
-    assert held.retries_left == 2**53 - 1
-    assert job.get_status() == "started"
+    assert (held.retries_left, job.repeats_left) == (most, most)
+    tries: list[Callable[[], object]] = [
+        lambda: Retry(max=most + 1),
+        lambda: Retry(max=sys.maxsize),
+        lambda: Retry(max=3, on={"timeout": most + 1}),
+        lambda: Repeat(times=10**400),
+        lambda: RetryLater(max=most + 1),
+    ]
+    for make in tries:
+        with pytest.raises(ConfigurationError, match=r"write [01] to 1,000,000,000"):
+            make()
+    with pytest.raises(ConfigurationError, match="write less than 8,388,608G"):
+        Queue().enqueue(work.fail, "no", max_memory="8388608G")
 
 
 # -- one round trip

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rqd import Job, Queue, Retry, cancel_job, get_current_job, requeue_job
-from rqd.command import send_stop_job_command
+from rqd import Job, Queue, Retry, Worker, cancel_job, get_current_job, requeue_job
+from rqd.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
 from rqd.connection import Backend, backend_for
 from rqd.exceptions import (
     ConfigurationError,
@@ -18,6 +18,7 @@ from rqd.exceptions import (
     InvalidCallError,
     InvalidJobOperation,
     NoSuchJobError,
+    RqdError,
 )
 from rqd.job import JobStatus
 from tests.client import work
@@ -297,6 +298,54 @@ def test_a_failed_job_is_requeued_at_the_front_if_told(backend: Backend) -> None
     assert job.get_position() == 0
     assert job.cause is None
     assert job.ended_at is None
+
+
+@pytest.mark.parametrize("by", ["handle", "registry", "command"])
+def test_a_requeued_job_has_not_started_until_it_starts_again(backend: Backend, by: str) -> None:
+    job = Queue().enqueue(work.fail, "x")
+    perform(backend)
+    job.refresh()
+    assert None not in (job.started_at, job.ended_at)
+
+    if by == "handle":
+        job.requeue()
+    elif by == "registry":
+        Queue().failed_job_registry.requeue(job)
+    else:
+        list(Queue().failed_job_registry.requeue_portions())
+    job.refresh()
+
+    assert (job.started_at, job.ended_at, job.was_put_back) == (None, None, False)
+    stored = backend.store.redis.hgetall(backend.store.keys.job(job.id))
+    assert not {b"started_at", b"ended_at"} & stored.keys()
+    (held,) = claim(backend)
+    job.refresh()
+    assert job.started_at is not None
+    assert (held.attempt, job.attempt) == (2, 2)  # what it has run before still counts
+
+
+def test_a_job_of_an_id_is_read_when_it_is_looked_at(backend: Backend) -> None:
+    Queue().enqueue(work.multiply, 3, job_id="a")
+
+    by_name: Any = Job
+    for job in (Job("a", connection=backend.redis), by_name(id="a", connection=backend)):
+        assert (job.id, job.origin, job.get_status()) == ("a", "default", "queued")
+    gone = Job("gone", connection=backend)
+    assert gone.id == "gone"
+    with pytest.raises(NoSuchJobError, match="no job 'gone'"):
+        _ = gone.origin
+    for no_id in ("a b", 5, None):
+        with pytest.raises(ConfigurationError, match="may have letters"):
+            by_name(no_id, connection=backend)
+
+
+def test_a_worker_without_a_name_can_not_be_told_to_stop(backend: Backend) -> None:
+    unnamed: Any = Worker("low").name
+    for send in (send_shutdown_command, send_kill_horse_command):
+        with pytest.raises(ConfigurationError, match=r"worker name None: .* rqd workers lists"):
+            send(backend.redis, unnamed)
+        with pytest.raises(RqdError, match="no master named 'nobody' is alive"):
+            send(backend.redis, "nobody:1")
 
 
 def test_by_id_as_by_handle(backend: Backend) -> None:

@@ -198,6 +198,26 @@ def test_a_signed_job_is_enqueued_again_under_our_own_signature(backend: Backend
     assert (Job.fetch("a").args, Job.fetch("a").meta) == ((2,), {"n": 1})
 
 
+def test_a_created_job_without_a_timeout_gets_that_of_the_queue_it_is_put_on(
+    backend: Backend,
+) -> None:
+    queue, plain = Queue("low", default_timeout=15), Queue("plain")
+
+    for made, timeout in (
+        (Job.create(work.fail), 15),
+        (Job.create(work.fail, timeout=None), 15),
+        (Job.create(work.fail, timeout=60), 60),
+        (Job.create(work.fail, job_timeout="2m"), 120),
+        (plain.create_job(work.fail), 180),
+    ):
+        assert queue.enqueue_job(made).timeout == Job.fetch(made.id).timeout == timeout
+    made = Job.create(work.multiply, [1])
+    queue.enqueue_job(made)
+    perform(backend, "low")
+    perform(backend, "low")
+    assert plain.enqueue_job(Job.fetch(made.id)).timeout == 15  # it has one by now
+
+
 def test_a_queue_class_that_names_a_job_class_of_its_own_is_refused(backend: Backend) -> None:
     assert Queue.job_class is Job
     type("Plain", (Queue,), {"job_class": Job})

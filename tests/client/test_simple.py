@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rqd import Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
+from rqd import Job, Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
 from rqd.connection import Backend
 from rqd.daemon import inline
 from rqd.exceptions import ConfigurationError, InvalidCallError
@@ -288,18 +288,42 @@ def test_works_arguments_stand_in_rqs_order(backend: Backend) -> None:
     assert SimpleWorker("low").work(True, "WARNING", "%H:%M", "%(message)s", 1, None, False)
 
 
+def test_a_simple_worker_says_that_it_returns_where_rqs_would_stay(
+    backend: Backend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        Queue("low").enqueue(work.multiply, 1)
+
+    SimpleWorker("low").work(max_jobs=1)
+    SimpleWorker("low").work(burst=True)
+    assert capfd.readouterr() == ("", "")
+    SimpleWorker(["low", "high"]).work(logging_level="CRITICAL", max_jobs=1)
+
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("rqd: work() returns when its queues are empty, unlike RQ's: ")
+    assert "rqd start --queues low,high, or" in err
+
+
 def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Backend) -> None:
     SimpleWorker("low", serializer="json", log_job_description=False).work(with_scheduler=True)
     Worker("low", maintenance_interval=600, job_class=None)
     for name, why in (
         ("default_result_ttl", "write result_ttl= at the enqueue"),
         ("job_class", "functions that take a job"),
+        ("connection_class", "write connection="),
+        ("disable_default_exception_handler", "a failure is recorded whatever"),
         ("colour", "there is no such option"),
     ):
         kinds: list[Any] = [SimpleWorker, Worker]
         for kind in kinds:
             with pytest.raises(ConfigurationError, match=f"{name}=: .*{why}"):
                 kind("low", **{name: "x"})
+    Worker("low", disable_default_exception_handler=False, job_class=Job, queue_class="rqd.Queue")
+    with pytest.raises(ConfigurationError, match="queue_class=: "):
+        Worker.all(queue_class=dict)
+    with pytest.raises(ConfigurationError, match="default_result_ttl=: "):
+        Worker("low", default_result_ttl=0)
 
 
 def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> None:
@@ -309,6 +333,12 @@ def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> Non
             ConfigurationError, match=r"Own.perform_job\(\) would never be called.*"
         ):
             type("Own", (kind,), {"perform_job": print})
-        type("Own", (kind,), {"queue_names": print, "greet": print})
+        type("Own", (kind,), {"queue_names": print, "greet": print, "job_class": Job})
+        for name in ("job_class", "queue_class", "connection_class", "death_penalty_class"):
+            with pytest.raises(ConfigurationError, match=f"Own.{name} would never be read: "):
+                type("Own", (kind,), {name: type("Other", (), {})})
+        for name in ("handle_exception", "handle_job_retry", "kill_horse", "reorder_queues"):
+            with pytest.raises(ConfigurationError, match=rf"Own.{name}\(\) would never be"):
+                type("Own", (kind,), {name: print})
         with pytest.raises(ConfigurationError, match=r"Own.execute_job\(\) would never be called"):
             type("Own", (type("Mixin", (), {"execute_job": print}), kind), {})

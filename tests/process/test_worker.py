@@ -58,8 +58,16 @@ def test_work_returns_when_the_queues_are_empty(there: Backend, tmp_path: Path) 
         Queue(name, there).enqueue(jobs.append, history, name)
     worker = start(there.url, "work(logging_level='ERROR')", tmp_path)
     assert worker.wait(LIMIT_S) == 0
-    assert (tmp_path / "log").read_text() == ""
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("rqd: work() returns when its queues are empty, unlike RQ's: for a")
+    assert "rqd start --queues high,normal,low, or write work_forever()" in line
     assert Path(history).read_text().split() == ["high", "normal", "low"]
+
+
+def test_a_burst_that_was_asked_for_says_nothing(there: Backend, tmp_path: Path) -> None:
+    worker = start(there.url, "work(True, logging_level='ERROR')", tmp_path)
+    assert worker.wait(LIMIT_S) == 0
+    assert (tmp_path / "log").read_text() == ""
 
 
 def test_work_forever_goes_on_until_it_is_told_to_stop(there: Backend, tmp_path: Path) -> None:

@@ -384,8 +384,8 @@ def test_a_job_that_no_worker_can_use_fails_at_its_claim_and_says_why(
     if value is None:
         rqd.redis.hdel(rqd.keys.job("damaged"), field)
     else:
-        # Some are read only of a job that was started before.
-        fields = {"started_at": "1", field: value}
+        # Some are read only of a job that was claimed before.
+        fields = {"attempt": "1", field: value}
         rqd.redis.hset(rqd.keys.job("damaged"), mapping=fields)
 
     assert ids(rqd.claim(2)) == ["good"]

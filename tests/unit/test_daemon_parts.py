@@ -161,7 +161,15 @@ def test_a_master_shows_its_name_and_state_from_the_moment_that_it_shows_at_all(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     instance = Instance("redis://h", "here", "name")
 
-    assert [(one.name, one.state) for one in masters_here()] == [("name", "starting")]
+    (one,) = masters_here()
+    assert (one.name, one.state, one.namespace, one.url) == (
+        "name",
+        "starting",
+        "here",
+        "redis://h",
+    )
+    assert [*masters_here(("redis://h", "here"))] != []
+    assert [*masters_here(("redis://h", "other"))] == [*masters_here(("redis://i", "here"))] == []
 
     instance.leave()
     assert not [*masters_here()]

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from rqd.cli.info import ago
-from rqd.cli.table import echo_table, plain
+from rqd.cli.table import echo_field, echo_table, plain, say
 
 
 def test_a_table_is_aligned_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +40,25 @@ def test_how_longago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
 
 def test_what_is_shown_steers_no_terminal() -> None:
     assert plain("a\x1b[31mb\r\x07\n\tüß") == "a\\x1b[31mb\\r\\x07\n\tüß"
+
+
+def test_no_line_of_a_value_looks_like_another_field(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "may\nstatus:       finished\r\n\u2028id: b\x0b\u202e\n\nend"
+
+    echo_field("description", forged)
+    echo_field("cause", "raised\nran: 1 s", "  ")
+    say("web\x1b[2J\n\u2029rqd: all is well")
+
+    assert capsys.readouterr().out.splitlines() == [
+        "description:  may",
+        "              status:       finished\\r",
+        "              \\u2028id: b\\x0b\\u202e",
+        "",
+        "              end",
+        "  cause:        raised",
+        "                ran: 1 s",
+        "web\\x1b[2J\\n\\u2029rqd: all is well",
+    ]
 
 
 def test_what_says_a_state_is_coloured_but_for_a_heads(

@@ -2,8 +2,8 @@
 -- Each field that is read costs as much as half a call: those that only a job has which was started
 -- before, or has retries, are read of such a one, and what a signature binds of a signed one.
 local FIELDS = { 'status', 'func_name', 'payload', 'serializer', 'timeout', 'ttl', 'origin', 'signature',
-  'terms', 'started_at', 'retries_left', 'enqueued_at' }
-local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'attempt', 'losses', 'tally', 'back_at' }
+  'terms', 'attempt', 'retries_left', 'enqueued_at' }
+local MORE_FIELDS = { 'retries_used', 'retry_intervals', 'losses', 'tally', 'back_at' }
 -- No client of ours puts a larger payload there; a master's answer would grow by it.
 local INLINE_BYTES = 65536
 -- Ids of expired jobs may stand in a queue by the thousand, and so may jobs of one limit: a script looks at
@@ -150,7 +150,7 @@ function Claim.start(id, queue, fence, worker, by, now)
   if held.err or held[1] ~= 'queued' or (held[7] or queue) ~= queue then return nil end
   local func_name, payload, serializer, timeout, terms = held[2], held[3], held[4], held[5], held[9]
   local more = (held[8] or held[10] or held[11]) and redis.call('HMGET', job, unpack(MORE_FIELDS)) or {}
-  local left, used, attempt, losses = held[11], more[1], more[3], more[4]
+  local left, used, attempt, losses = held[11], more[1], held[10], more[3]
   if not held[7] or string.find(id, '[^%w_-]')
     or not Claim.is_usable(func_name, serializer, timeout, left, used, attempt, losses) then
     Claim.set_aside(id, queue, terms, 'damaged: its record in Redis lacks what a worker needs', by, now)
@@ -183,8 +183,8 @@ function Claim.start(id, queue, fence, worker, by, now)
       func_name, 'queue', queue, 'since', int(now), 'pid', worker.pid)
   end
   local claim = { id, token, attempt, queue, worker.number, func_name, payload or false, serializer, timeout,
-    left or '0', used or '0', more[2] or '', losses or '0', terms or '', Claim.waited_ms(held[12], more[6], now) }
-  Claim.add_rest(claim, held[8], more[5])
+    left or '0', used or '0', more[2] or '', losses or '0', terms or '', Claim.waited_ms(held[12], more[5], now) }
+  Claim.add_rest(claim, held[8], more[4])
   return claim
 end
 

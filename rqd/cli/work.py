@@ -1,0 +1,158 @@
+"""Does the work of a namespace go on: what `rqd doctor` says of its daemons, queues and jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from shlex import quote
+
+from rqd.cli.info import lasting
+from rqd.cli.pauses import why_not_started
+from rqd.connection import Backend
+from rqd.model.finding import Finding, Verdict
+from rqd.model.words import counted
+from rqd.store.connection import RedisError
+from rqd.store.queue_views import QueueCounts
+from rqd.store.refusals import is_lasting, is_refusal
+from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
+
+# States in which a master starts no job that is not its already.
+_TAKES_NONE = ("paused", "stopping")
+_MOST_NAMED = 5
+_MOST_QUEUES = 20
+# Of each queue so many of the next scheduled jobs are looked at for parked ones.
+_MOST_LOOKED_AT = 100
+_PARKED = "parked: "
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a namespace stands. `parked` has of each cause how many jobs wait for that; `held` is how
+    many jobs are masters', dead ones' too; `silent` are dead masters that nobody has buried yet.
+    """
+
+    masters: Sequence[Mapping[str, str]] = ()
+    silent: Sequence[str] = ()
+    queues: Sequence[QueueCounts] = ()
+    paused: Mapping[str, int | None] = field(default_factory=dict)
+    held: int = 0
+    crons: int = 0
+    parked: Mapping[str, int] = field(default_factory=dict)
+    others: Sequence[str] = ()
+
+    @property
+    def waiting(self) -> list[QueueCounts]:
+        """The queues with ready jobs."""
+        return [queue for queue in self.queues if queue.ready]
+
+
+def examine_work(there: Backend) -> list[Finding]:
+    """What is in the way of the namespace's jobs. Raises redis-py's errors of a lost server."""
+    try:
+        return list(judge_work(_look(there)))
+    except RedisError as error:
+        if not is_refusal(error) and not is_lasting(error):
+            raise
+        advice = "this user has to be allowed to read it (rqd acl), and it has to be rqd's alone"
+        return [Finding("work", Verdict.WARNING, f"can't be read: {error}", advice)]
+
+
+def judge_work(seen: Standing) -> Iterator[Finding]:
+    """The findings about a namespace that stands so."""
+    yield _judge_masters(seen)
+    if seen.held and not seen.masters:
+        who = f" ({_some(seen.silent)})" if seen.silent else ""
+        told = f"{counted(seen.held, 'job')} held by daemons that are gone{who}"
+        advice = "they run again when a daemon of this namespace runs: rqd start"
+        yield Finding("held jobs", Verdict.WARNING, told, advice)
+    troubles = [found for queue in seen.waiting if (found := _judge_queue(queue, seen)) is not None]
+    yield from troubles[:_MOST_QUEUES]
+    if more := troubles[_MOST_QUEUES:]:
+        verdicts = {one.verdict for one in more}
+        worst = Verdict.FAILED if Verdict.FAILED in verdicts else Verdict.WARNING
+        yield Finding("queues", worst, f"{len(more):,} more queues wait", "rqd info shows them")
+    if seen.waiting and not troubles:
+        ready = counted(sum(queue.ready for queue in seen.waiting), "ready job")
+        yield Finding("queues", Verdict.OK, f"{ready}, and daemons that take them")
+    for cause, jobs in Counter(seen.parked).most_common(_MOST_NAMED):
+        advice = "give the daemons that key, behind their own: RQD_SIGNING_KEY=own,that"
+        yield Finding("parked jobs", Verdict.WARNING, f"{counted(jobs, 'job')} {cause}", advice)
+
+
+def _judge_masters(seen: Standing) -> Finding:
+    if seen.masters:
+        named = _some([f"{row['name']} {row.get('state', '')}".strip() for row in seen.masters])
+        return Finding("daemons", Verdict.OK, f"{len(seen.masters)} alive: {named}")
+    later = sum(queue.scheduled + queue.limited + queue.deferred for queue in seen.queues)
+    queues = ",".join(queue.name for queue in seen.waiting) or "default"
+    if seen.waiting or seen.held:
+        jobs = sum(queue.ready for queue in seen.waiting) + seen.held
+        told = f"none is alive, and {counted(jobs, 'job')} to run"
+        return Finding(
+            "daemons", Verdict.FAILED, told, f"start one: rqd start --queues {quote(queues)}"
+        )
+    if later or seen.crons:
+        told = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
+        return Finding("daemons", Verdict.WARNING, told, "start one: rqd start")
+    if seen.queues or seen.silent:
+        return Finding("daemons", Verdict.OK, "none is alive, and no job waits")
+    advice = f"are the jobs elsewhere? there is namespace {_some(seen.others)}: --namespace"
+    told = "no daemon runs here yet, and no queue had a job"
+    return Finding("daemons", Verdict.OK, told, advice if seen.others else "")
+
+
+def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
+    """What keeps the ready jobs of this queue waiting; None if nothing does."""
+    what = f"queue {queue.name}"
+    jobs = f"{counted(queue.ready, 'job')}, the first for {lasting(queue.latency_s)}"
+    serving = [row for row in seen.masters if queue.name in row.get("queues", "").split(",")]
+    if not serving:
+        advice = f"rqd start --queues {quote(queue.name)}"
+        return Finding(what, Verdict.FAILED, f"no daemon serves it: {jobs}", advice)
+    if held := why_not_started(queue.name, seen.paused):
+        told, _, instead = held.partition(" (")
+        advice = instead.removesuffix(")")
+        return Finding(what, Verdict.WARNING, f"{told}: {queue.name} has {jobs}", advice)
+    taking = [row for row in serving if row.get("state") not in _TAKES_NONE]
+    if not taking:
+        told = f"its daemons are paused or stop: {jobs}"
+        return Finding(what, Verdict.WARNING, told, "`rqd undrain` ends a pause")
+    if all(row.get("why_no_zygote") for row in taking):
+        told = f"its daemons can start no job: {jobs}"
+        return Finding(
+            what, Verdict.FAILED, told, "rqd info says why; rqd reload when it is mended"
+        )
+    return None
+
+
+def _look(there: Backend) -> Standing:
+    views, redis, keys = there.views, there.store.redis, there.store.keys
+    names = views.queue_names()
+    masters, queues = views.masters(), views.queue_counts(names)
+    is_empty = not names and not masters
+    return Standing(
+        masters,
+        silent_masters(redis, keys),
+        queues,
+        views.paused(),
+        held_jobs(redis, keys),
+        len(views.cron_names()),
+        _parked(there, names),
+        other_namespaces(redis, keys) if is_empty else (),
+    )
+
+
+def _parked(there: Backend, queues: Sequence[str]) -> Counter[str]:
+    """Of each cause how many of the next scheduled jobs are parked for it."""
+    found: Counter[str] = Counter()
+    for queue in queues:
+        ids = there.views.index_ids(queue, "scheduled", 0, _MOST_LOOKED_AT - 1)
+        causes = causes_of(there.store.redis, there.store.keys, ids)
+        found.update(why.removeprefix(_PARKED) for why in causes if why.startswith(_PARKED))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -1,0 +1,55 @@
+"""Reading what daemons that are gone have left, and where else jobs may be. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from rqd.store.exchange import read_text
+from rqd.store.keys import Keys
+
+# So many keys of the server, by chance, are looked at for another namespace.
+_SAMPLES = 30
+_OURS = re.compile(r"\{([^{}]{1,128})\}:(?:queues|masters|job:|queue:|stats:)")
+
+
+def silent_masters(redis: Any, keys: Keys) -> list[str]:
+    """The masters whose rows have expired, and whose jobs no other master has taken yet."""
+    names = [read_text(raw) for raw in redis.zrange(keys.masters, 0, -1)]
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hget(keys.master(name), "boot")
+        rows = pipe.execute(raise_on_error=False)
+    return [name for name, boot in zip(names, rows, strict=True) if not isinstance(boot, bytes)]
+
+
+def held_jobs(redis: Any, keys: Keys) -> int:
+    """How many started jobs have a lease, be it over or not."""
+    return int(redis.zcard(keys.leases))
+
+
+def causes_of(redis: Any, keys: Keys, job_ids: Sequence[str]) -> list[str]:
+    """Why the latest attempt of each of these jobs was none, or failed; of those that say so."""
+    with redis.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hget(keys.job(job_id), "cause")
+        found = pipe.execute(raise_on_error=False)
+    return [read_text(cause) for cause in found if isinstance(cause, bytes)]
+
+
+def other_namespaces(server: Any, keys: Keys) -> list[str]:
+    """Namespaces of rqd's that some keys of the server belong to, without looking at all of them;
+    none where this user may not do that.
+    """
+    try:
+        with server.pipeline(transaction=False) as pipe:
+            for _ in range(_SAMPLES):
+                pipe.randomkey()
+            found = pipe.execute()
+    except redis.ResponseError:
+        return []
+    meant = {match[1] for raw in found if raw and (match := _OURS.match(read_text(raw)))}
+    return sorted(meant - {keys.namespace})
