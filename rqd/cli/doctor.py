@@ -25,7 +25,6 @@ from rqd.daemon.host.examination import (
 )
 from rqd.model.errors import ServerUnavailableError
 from rqd.model.finding import Finding, Verdict
-from rqd.store.cron_examination import examine_crons
 from rqd.store.embedded import is_embedded
 from rqd.store.examination import examine_server
 from rqd.store.signing_keys import keyring_of
@@ -67,8 +66,7 @@ def _server(config: Config) -> Iterator[Finding]:
     try:
         with backend(config.url, config.namespace) as there:
             yield from examine_server(there.store.redis, there.store.keys)
-            yield from examine_crons(there.store, config.crons, config.cron_source)
-            yield from examine_work(there)
+            yield from examine_work(there, config)
     except ServerUnavailableError as error:
         if is_embedded(config.url):
             yield Finding("redis", Verdict.OK, "embedded; it runs while the daemon does")

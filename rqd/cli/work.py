@@ -10,9 +10,11 @@ from shlex import quote
 from rqd.cli.info import lasting
 from rqd.cli.pauses import why_not_started
 from rqd.connection import Backend
+from rqd.daemon.config import Config
 from rqd.model.finding import Finding, Verdict
 from rqd.model.words import counted
 from rqd.store.connection import RedisError
+from rqd.store.cron_examination import examine_crons
 from rqd.store.queue_views import QueueCounts
 from rqd.store.refusals import is_lasting, is_refusal
 from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
@@ -47,10 +49,14 @@ class Standing:
         return [queue for queue in self.queues if queue.ready]
 
 
-def examine_work(there: Backend) -> list[Finding]:
-    """What is in the way of the namespace's jobs. Raises redis-py's errors of a lost server."""
+def examine_work(there: Backend, config: Config) -> list[Finding]:
+    """What is in the way of the namespace's jobs, and of the cron entries of this configuration.
+
+    Raises redis-py's errors of a lost server.
+    """
     try:
-        return list(judge_work(_look(there)))
+        crons = examine_crons(there.store, config.crons, config.cron_source)
+        return [*judge_work(_look(there)), *crons]
     except RedisError as error:
         if not is_refusal(error) and not is_lasting(error):
             raise

@@ -177,7 +177,7 @@ def test_no_line_of_a_control_list_ends_a_master(keyring: Keyring | None) -> Non
         there = Standing()
         commands = commands_of(there, keyring)
         torn = [line[cut:] if number % 2 else line for number, line in enumerate(lines)]
-        told = [b"1", [], [*torn, b'{"id":"last","do":"pause"}'], [], b"", 0, 0, b"", []]
+        told = [b"1", [], [*torn, b'{"id":"last","do":"pause"}'], [], b"", 0, 0, b"", [], b""]
         answer = BeatAnswer.parse(told)
         commands.obey(answer.commands, answer.now_us, 1.0)
         assert commands.obeyed == "last"
