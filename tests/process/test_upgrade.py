@@ -321,20 +321,20 @@ def test_a_signal_right_at_the_exec_is_obeyed(
 def test_an_embedded_server_and_the_signing_keys_stay_with_the_master(
     start_daemon: StartDaemon, installed: Installed, tmp_path: Path
 ) -> None:
-    url, key = f"embedded:{tmp_path / 'redis'}", "a key of sixteen characters or more"
+    url, key = f"embedded:{tmp_path / 'redis'}", "a-key-of-sixteen-characters-or-more"
     daemon = start_daemon(
         *("--require-signed", "--preload", "shop"),
         url=url,
         cwd=installed.folder,
-        env={**installed.env, "RQD_SIGNING_KEY": key.replace(" ", "-")},
+        env={**installed.env, "RQD_SIGNING_KEY": key},
     )
-    there = Backend(Store(client_connection(url)), url, Keyring([key.replace(" ", "-")]))
+    there = Backend(Store(client_connection(url)), url, Keyring([key]))
     queue = Queue(connection=there)
     assert queue.enqueue("shop.version").wait(10).return_value() == package.__version__
     server = [p.pid for p in daemon.tree() if "server" in p.name()]
     installed.upgrade("9.9.9")
 
-    ran = rqd("upgrade", url=url)
+    ran = rqd("upgrade", url=url, env={"RQD_SIGNING_KEY": key})
 
     assert ran.status == 0, (ran, daemon.log())
     assert [p.pid for p in daemon.tree() if "server" in p.name()] == server
