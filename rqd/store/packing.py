@@ -20,7 +20,7 @@ INLINE_LIMIT_BYTES = 64 * 1024
 PORTION_US = 15_000
 _JOB_US = 14
 _TEMPLATE_US = 20  # what it costs further not to be like the job before
-_BYTES_A_US = 800
+_BYTES_A_US = 400
 # What a job costs further whose terms mean something before its start, and each parent it names: as
 # JSON has it, with a comma before all but the first.
 _TERMS_OF_WAIT = ('"unique"', '"depends_on"', '"group"')

@@ -70,7 +70,7 @@ def test_a_daemon_a_client_and_the_command_line_speak_tls(
     large = queue.enqueue(jobs.echo, "x" * 300_000)
     assert large.latest_result(timeout=10)
     assert large.return_value() == "x" * 300_000
-    assert "gone" not in daemon.log()
+    assert "redis is gone" not in daemon.log()
     assert rqd_command("info", url=secure.url).status == 0
     assert rqd_command("stop", url=secure.url).status == 0
     assert daemon.wait() == 0
