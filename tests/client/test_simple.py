@@ -196,6 +196,7 @@ def test_a_row_that_had_expired_says_again_which_job_runs_since_when(
 
     before, after = rows
     assert before[b"job"]
+    before.pop(b"heartbeat", None)  # the first beat may come before the job looks, or after
     del after[b"heartbeat"]
     assert after == before
 
