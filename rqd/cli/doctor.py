@@ -25,6 +25,7 @@ from rqd.daemon.host.examination import (
 )
 from rqd.model.errors import ServerUnavailableError
 from rqd.model.finding import Finding, Verdict
+from rqd.store.connection import answers_are_read
 from rqd.store.embedded import is_embedded
 from rqd.store.examination import examine_server
 from rqd.store.signing_keys import keyring_of
@@ -64,7 +65,7 @@ def _all(config: Config, unit: str) -> Iterator[Finding]:
 
 def _server(config: Config) -> Iterator[Finding]:
     try:
-        with backend(config.url, config.namespace) as there:
+        with backend(config.url, config.namespace) as there, answers_are_read():
             yield from examine_server(there.store.redis, there.store.keys)
             yield from examine_work(there, config)
     except ServerUnavailableError as error:

@@ -16,6 +16,7 @@ from rqd.daemon.loop import Loop
 from rqd.store.connection import (
     RedisError,
     RedisGone,
+    answers_are_read,
     daemon_connection,
     hide_password,
     is_foreign_key,
@@ -75,7 +76,8 @@ class RedisLink:
         if now < self.retry_at:
             return None
         try:
-            answer = call()
+            with answers_are_read():
+                answer = call()
         except (*RedisGone, RedisError) as error:
             try:
                 self.failed(error, now)

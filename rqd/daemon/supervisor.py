@@ -42,7 +42,7 @@ from rqd.daemon.reload.upgrade import Upgrade
 from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.zygote.frames import FORMAT
 from rqd.model.errors import ConfigurationError, RqdError
-from rqd.store.connection import explained
+from rqd.store.connection import answers_are_read, explained
 from rqd.store.embedded import embedded_dir, is_embedded
 from rqd.store.exchange import BeatAnswer
 from rqd.store.permissions import check_permissions
@@ -370,7 +370,7 @@ class Master:
         if self._embedded is not None:
             self._embedded.ensure()
             self._embedded.wait_ready(_EMBEDDED_READY_S)
-        with explained(self._config.url):
+        with explained(self._config.url), answers_are_read():
             for warning in check_server(self._link.store.redis):
                 self._log.warning("redis may lose jobs", why=warning)
             check_permissions(self._link.store.redis, self._link.store.keys)

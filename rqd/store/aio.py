@@ -21,11 +21,13 @@ from redis.exceptions import NoScriptError, ResponseError
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
+from rqd.store.answers import reads_answers
 from rqd.store.client import PlainClient
 from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import check_ids, partly_enqueued, read_enqueued, read_text
 from rqd.store.packing import enqueue_arguments, looks, sendings
 from rqd.store.refusals import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
+from rqd.store.replies import AwaitingParser
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
 from rqd.store.views import parse_attempt, result_of
@@ -100,6 +102,7 @@ async def close_connections() -> None:
         await clients.close()
 
 
+@reads_answers
 class AsyncStore:
     """What users do with jobs in the namespace of a blocking store, without blocking.
 
@@ -124,6 +127,7 @@ class AsyncStore:
         # swallows a cancellation that comes just when they have sent.
         self._patience_s: float | None = self._settings.get("socket_timeout")
         self._settings["socket_timeout"] = None
+        self._settings["parser_class"] = AwaitingParser
         self._slice_s = block_slice_s(self._patience_s)
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> int:

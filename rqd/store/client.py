@@ -7,8 +7,9 @@ from typing import Any
 import redis
 import redis.client
 
+from rqd.store.answers import answers_are_read
 from rqd.store.held import HeldConnections
-from rqd.store.refusals import UNREACHED, is_unreached, no_server
+from rqd.store.refusals import UNREACHED, NoServerError, is_unreached, no_server
 
 
 class PlainClient(redis.Redis):
@@ -27,9 +28,10 @@ class PlainClient(redis.Redis):
             if self.held is not None and args[0] == "EVALSHA":
                 return self.held.ask(args)
             base: Any = super()  # redis-py left it without types
-            return base.execute_command(*args, **options)
+            with answers_are_read():
+                return base.execute_command(*args, **options)
         except (*UNREACHED, redis.ResponseError) as error:
-            if not is_unreached(error):
+            if not is_unreached(error) or isinstance(error, NoServerError):
                 raise
             # From None: redis-py's many frames down to the socket tell a user nothing.
             raise no_server(error, self.url) from None
@@ -48,8 +50,9 @@ class _PlainPipeline(redis.client.Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         try:
-            return super().execute(raise_on_error)
+            with answers_are_read():
+                return super().execute(raise_on_error)
         except (*UNREACHED, redis.ResponseError) as error:
-            if not is_unreached(error):
+            if not is_unreached(error) or isinstance(error, NoServerError):
                 raise
             raise no_server(error, self.url) from None

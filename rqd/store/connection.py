@@ -13,6 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from rqd.model.errors import ConfigurationError
+from rqd.store.answers import answers_are_read as answers_are_read
 from rqd.store.client import PlainClient
 from rqd.store.directory import Cluster, Directory, Sentinels, show
 from rqd.store.held import HeldConnections, can_hold
@@ -22,6 +23,7 @@ from rqd.store.refusals import explained as explained
 from rqd.store.refusals import is_foreign_key as is_foreign_key
 from rqd.store.refusals import is_full as is_full
 from rqd.store.refusals import is_refusal as is_refusal
+from rqd.store.replies import BoundedParser, DaemonsParser
 from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
 from rqd.store.urls import Target, default_url, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
@@ -62,6 +64,13 @@ _TAKEN = inspect.signature(redis.connection.AbstractConnection.__init__).paramet
 _ANONYMOUS: dict[str, None] = dict.fromkeys(
     ["driver_info"] if "driver_info" in _TAKEN else {"lib_name", "lib_version"} & _TAKEN.keys()
 )
+# What no URL or client may change: answers in bytes and of RESP2's shapes, within bounds.
+_OURS = {
+    "decode_responses": False,
+    "protocol": 2,
+    "parser_class": BoundedParser,
+    **_ANONYMOUS,
+}
 
 
 def url_of(client: Client) -> str:
@@ -138,7 +147,7 @@ def daemon_connection(url: str) -> redis.Redis:
     pool.connection_kwargs.update(waits)
     if read.kind:
         pool = _roaming(read, pool, _DAEMON_WAIT_S)
-    return _client(pool, retry=Retry(NoBackoff(), 0))
+    return _client(pool, retry=Retry(NoBackoff(), 0), parser_class=DaemonsParser)
 
 
 def moves_with_a_slot(connection: redis.Redis, keys: Keys) -> bool:
@@ -195,7 +204,7 @@ def _client(pool: redis.ConnectionPool, **settings: Any) -> redis.Redis:
 
 def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
     # Last, so that no URL or client hands out text where bytes are meant, or other shapes.
-    pool.connection_kwargs.update(settings, decode_responses=False, protocol=2, **_ANONYMOUS)
+    pool.connection_kwargs.update({**_OURS, **settings})
 
 
 def _pool_of_url(target: Target) -> redis.ConnectionPool:
@@ -255,7 +264,7 @@ def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> r
         for name in ("username", "password", "credential_provider"):
             asking.pop(name, None)
         asking |= target.sentinel_settings
-    asking |= _ANONYMOUS
+    asking |= _OURS
     where = (target.addresses, pool.connection_class, asking, patience_s)
     directory: Directory
     directory = Sentinels(target.service, *where) if target.service else Cluster(*where)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rqd.model.errors import ConfigurationError
 from rqd.model.records import JobRecord
 from rqd.model.stored import EXACT, read_whole
+from rqd.store.answers import reads_answers
 from rqd.store.exchange import read_text
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Ticked:
     next_us: int | None
 
 
+@reads_answers
 class Crons:
     """The cron entries of a namespace."""
 

@@ -18,6 +18,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 
 from rqd.model.errors import ServerUnavailableError
+from rqd.store.answers import answers_are_read
 from rqd.store.urls import Address
 
 _UNKNOWN = "knows no such service"
@@ -59,7 +60,8 @@ class Directory(ABC):
             if failures and monotonic() >= give_up_at:
                 break
             try:
-                found = self._ask(address)
+                with answers_are_read():
+                    found = self._ask(address)
             except (redis.RedisError, OSError) as error:
                 failures.append(f"{show(address)} ({error})")
                 self._put_off(address)

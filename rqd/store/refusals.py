@@ -18,6 +18,7 @@ from rqd.store.urls import DEFAULT_URL, hide_password
 RedisGone = (
     redis.ConnectionError,
     redis.TimeoutError,
+    redis.InvalidResponse,
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
     exceptions.NoPermissionError,
@@ -28,7 +29,7 @@ RedisGone = (
 )
 
 # What a server that is not there, or lets nobody in, looks like, besides an answer that says so.
-UNREACHED = (redis.ConnectionError, redis.TimeoutError, OSError)
+UNREACHED = (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse, OSError)
 
 NOT_OURS = "choose another --namespace, or delete that key"
 
@@ -62,6 +63,10 @@ def no_server(error: Exception, url: str) -> NoServerError:
     """What to raise instead of such an error."""
     is_login = isinstance(error, exceptions.AuthenticationError) or _UNAUTHENTICATED in str(error)
     return (LoginRefusedError if is_login else NoServerError)(_explain(error, url) or str(error))
+
+
+class UnreadableAnswerError(NoServerError):
+    """What answers is no Redis, or says what no script of rqd's has said."""
 
 
 def is_refusal(error: Exception) -> bool:
@@ -157,6 +162,8 @@ def _explain(error: Exception, url: str) -> str | None:
             return f"Redis at {shown} has no database of that number: check the URL's end"
         told = explain_write(error)
         return told and told.replace("Redis", f"Redis at {shown}", 1)
+    if isinstance(error, redis.InvalidResponse):
+        return f"what answers at {shown} is no Redis ({error}): check the URL"
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return None
     if certificate := _explain_certificate(text, is_secure=url.startswith("rediss")):

@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from rqd.model.durability import Durability
 from rqd.model.errors import RqdError
 from rqd.model.records import Claim, NewJob
+from rqd.store.answers import reads_answers
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.exchange import (
     Beat,
@@ -53,6 +54,7 @@ STAGED_TTL_S = 600
 _NO_MORE = Durability()
 
 
+@reads_answers
 class Store:
     """The state of one namespace in one Redis."""
 
@@ -255,7 +257,10 @@ class Store:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
         total = 0
         while True:
-            deleted, taken_out = self._ask("empty", queue)
+            answer = self._ask("empty", queue)
+            if not isinstance(answer, list):  # two bytes are two numbers, too
+                raise TypeError(f"{answer!r} for two numbers")
+            deleted, taken_out = answer
             total += int(deleted)
             if not taken_out:
                 return total

@@ -66,6 +66,8 @@ def read_url(url: str) -> Target:
     if form is None:
         raise _no_url(url)
     query = _read_query(url, parts.query)
+    if not form and parts.hostname:
+        _check_host(url, parts.hostname)
     return _read_topology(url, parts, form, query) if form else Target(url)
 
 
@@ -162,11 +164,23 @@ def _read_query(url: str, text: str) -> dict[str, str]:
 def _read_address(url: str, text: str, port: int) -> Address:
     try:
         parts = urlsplit(f"//{text}")
-        if parts.hostname:
-            return parts.hostname, parts.port or port
+        host, port = parts.hostname, parts.port or port
     except ValueError:
-        pass
-    raise unreadable(url, f"{text!r} is no host:port")
+        host = None
+    if not host:
+        raise unreadable(url, f"{text!r} is no host:port")
+    _check_host(url, host)
+    return host, port
+
+
+def _check_host(url: str, host: str) -> None:
+    """Raises ConfigurationError for a name that no look-up takes: it would raise UnicodeError."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise unreadable(
+            url, f"host {host!r}: between its dots are 1 to 63 characters each"
+        ) from None
 
 
 def _no_url(url: str) -> ConfigurationError:

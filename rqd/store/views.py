@@ -11,6 +11,7 @@ from rqd.model.names import is_job_id
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.model.stored import EXACT, read_whole
+from rqd.store.answers import reads_answers
 from rqd.store.endings import Step, block_slice_s, until_end
 from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
@@ -25,6 +26,7 @@ _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 _MOST_WORKERS = 1000
 
 
+@reads_answers
 class Views:
     """What can be read of a namespace."""
 

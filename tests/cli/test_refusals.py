@@ -43,6 +43,8 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["info", "--colour"], EX_USAGE, "No such option"),
     (["info", "--url", "http://h"], EX_USAGE, "URL 'http://h' can't be read: write redis://"),
     (["info", "--url", "redis://h:port"], EX_USAGE, "can't be read"),
+    (["info", "--url", "redis://redis..internal"], EX_USAGE, "host 'redis..internal': between its"),
+    (["start", "--url", "redis+cluster://a," + "b" * 64], EX_USAGE, "are 1 to 63 characters each"),
     (["info", "--url", "embedded:" + "/x" * 100], EX_USAGE, "choose a shorter DIR"),
     (["info", "--namespace", "a b"], EX_USAGE, "namespace 'a b' must be 1 to 128"),
     (["job"], EX_USAGE, "Missing argument 'ID'"),

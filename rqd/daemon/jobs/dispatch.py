@@ -25,7 +25,7 @@ from rqd.daemon.redis_link import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.model.names import module_of
 from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
-from rqd.store.connection import RedisError, RedisGone
+from rqd.store.connection import RedisError, RedisGone, answers_are_read
 from rqd.store.exchange import Settlement, Turn, TurnAnswer
 from rqd.store.turn_argument import MOST_A_TURN, is_staged, within_a_turn
 
@@ -148,7 +148,8 @@ class Dispatch:
                 self._look = True
             return False
         try:
-            marker = waiter.read()
+            with answers_are_read():
+                marker = waiter.read()
         except (*RedisGone, RedisError) as error:
             self._look = True
             self._lose_waiter(error, now)
@@ -168,7 +169,8 @@ class Dispatch:
         turns = self._link.turns
         try:
             if turns.has_answer(ready):
-                answer = turns.answer()
+                with answers_are_read():
+                    answer = TurnAnswer.parse(turns.answer())
             elif now >= turns.overdue_at():
                 raise TimeoutError("no answer to a turn")
             else:
@@ -179,7 +181,7 @@ class Dispatch:
         assert self._pending is not None
         self._link.succeeded(now)
         (turn, ended), self._pending = self._pending, None
-        self._apply(turn, ended, TurnAnswer.parse(answer), now)
+        self._apply(turn, ended, answer, now)
         return True
 
     def tell_recorded(self, now: float) -> None:
