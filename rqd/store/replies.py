@@ -8,14 +8,11 @@ connection, and is not asked a second time.
 from __future__ import annotations
 
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import redis
 from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
 from redis._parsers.socket import SocketBuffer
-from redis.asyncio import connection as awaiting
-from redis.connection import DefaultParser
 
 # As long as a string in Redis may be (proto-max-bulk-len), and twice the highest limit of payloads.
 _MOST_BYTES = 512 * 1024 * 1024
@@ -54,56 +51,28 @@ class _Metered:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._recv, self._recv_into = sock.recv, sock.recv_into
-        self._received = 0  # of this reply
+        self._recv = sock.recv
+        self.received = 0  # of this reply
         self._begun_at = 0.0
-
-    def begin(self) -> None:
-        """The next reply begins with the next bytes."""
-        self._received = 0
 
     def recv(self, size: int, *flags: int) -> bytes:
         """As a socket's. Raises redis.InvalidResponse."""
         data: bytes = self._recv(size, *flags)
-        self._count(len(data))
+        if self.received:
+            self._check(len(data))
+        else:
+            self.received, self._begun_at = len(data), monotonic()
         return data
 
-    def recv_into(self, buffer: Any) -> int:
-        """As a socket's. Raises redis.InvalidResponse."""
-        size: int = self._recv_into(buffer)
-        self._count(size)
-        return size
-
-    def _count(self, size: int) -> None:
-        if not self._received:
-            self._received, self._begun_at = size, monotonic()
-            return
-        self._received += size
-        _check_bytes(self._received)
+    def _check(self, size: int) -> None:
+        self.received += size
+        _check_bytes(self.received)
         taken_s = monotonic() - self._begun_at
-        if taken_s > _PATIENCE_S + self._received / _LEAST_BYTES_PER_S:
+        if taken_s > _PATIENCE_S + self.received / _LEAST_BYTES_PER_S:
             raise redis.InvalidResponse(f"a reply that has no end after {taken_s:.0f} s")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-
-class _Bounded(DefaultParser):  # type: ignore[misc, valid-type]  # it is a variable of redis-py's
-    """redis-py's parser, or hiredis', which speaks to a metered socket."""
-
-    def on_connect(self, connection: Any) -> None:
-        self._meter = _Metered(connection._sock)
-        metered = SimpleNamespace(
-            _sock=self._meter, socket_timeout=connection.socket_timeout, encoder=connection.encoder
-        )
-        super().on_connect(metered)
-
-    def read_response(self, *args: Any, **named: Any) -> Any:
-        self._meter.begin()
-        try:
-            return super().read_response(*args, **named)
-        except _UNREADABLE as error:
-            raise _no_reply(error) from None
 
 
 class _BoundedBuffer(SocketBuffer):
@@ -120,43 +89,44 @@ class _BoundedBuffer(SocketBuffer):
     def readline(self, *args: Any, **named: Any) -> bytes:
         self.lines += 1
         if self.lines > self.most_lines:
-            raise ValueError(f"more than {self.most_lines:,} parts")
+            raise redis.InvalidResponse(f"a reply of more than {self.most_lines:,} parts")
         line = self._buffer.readline()
         while not line.endswith(b"\r\n"):
             if len(line) > _LONGEST_LINE:
-                raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
+                raise redis.InvalidResponse(f"a line of more than {_LONGEST_LINE:,} bytes")
             self._read_from_socket(*args, **named)
             line += self._buffer.readline()
         return bytes(line[:-2])
 
 
-class _BoundedLines(_Bounded):
+class BoundedParser(_RESP2Parser):
+    """What a connection takes as its `parser_class`: redis-py's own, within bounds."""
+
     buffer_class = _BoundedBuffer
 
     def on_connect(self, connection: Any) -> None:
-        super().on_connect(connection)
+        super().on_connect(connection)  # type: ignore[no-untyped-call]  # redis-py has none
+        self._meter = _Metered(connection._sock)
         metered: Any = self._meter
         self._buffer = self.buffer_class(metered, self.socket_read_size, connection.socket_timeout)
 
     def read_response(self, *args: Any, **named: Any) -> Any:
         if self._buffer is not None:
-            self._buffer.lines = 0
-        return super().read_response(*args, **named)
+            self._meter.received = self._buffer.lines = 0
+        try:
+            return super().read_response(*args, **named)
+        except _UNREADABLE as error:
+            raise _no_reply(error) from None
 
 
 class _DaemonsBuffer(_BoundedBuffer):
     most_lines = _MOST_LINES_OF_A_DAEMON
 
 
-class _DaemonsLines(_BoundedLines):
+class DaemonsParser(BoundedParser):
+    """The same for a master, whose replies are shorter."""
+
     buffer_class = _DaemonsBuffer
-
-
-# What a connection takes as its `parser_class`. Hiredis reads ten times as fast, so that there the
-# bound of bytes is enough.
-_IS_PYTHON = DefaultParser is _RESP2Parser
-BoundedParser: type[Any] = _BoundedLines if _IS_PYTHON else _Bounded
-DaemonsParser: type[Any] = _DaemonsLines if _IS_PYTHON else _Bounded
 
 
 class _MeteredStream:
@@ -167,11 +137,7 @@ class _MeteredStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._received = self._lines = 0  # of this reply
-
-    def begin(self) -> None:
-        """The next reply begins with the next bytes."""
-        self._received = self._lines = 0
+        self.received = self.lines = 0  # of this reply
 
     async def read(self, size: int) -> bytes:
         """As a stream's. Raises redis.InvalidResponse."""
@@ -187,34 +153,32 @@ class _MeteredStream:
 
     async def readline(self) -> bytes:
         """As a stream's. Raises redis.InvalidResponse."""
-        self._lines += 1
-        if self._lines > _MOST_LINES:
+        self.lines += 1
+        if self.lines > _MOST_LINES:
             raise redis.InvalidResponse(f"a reply of more than {_MOST_LINES:,} parts")
         data: bytes = await self._stream.readline()
         self._count(len(data))
         return data
 
     def _count(self, size: int) -> None:
-        self._received += max(size, 0)
-        _check_bytes(min(size, 0) or self._received)
+        self.received += max(size, 0)
+        _check_bytes(min(size, 0) or self.received)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-_Awaiting: Any = _AsyncRESP2Parser if _IS_PYTHON else awaiting.DefaultParser
-
-
-class AwaitingParser(_Awaiting):  # type: ignore[misc]  # as above
+class AwaitingParser(_AsyncRESP2Parser):
     """The same for a connection of redis.asyncio."""
 
     def on_connect(self, connection: Any) -> None:
-        super().on_connect(connection)
+        super().on_connect(connection)  # type: ignore[no-untyped-call]  # redis-py has none
         self._meter = _MeteredStream(connection._reader)
-        self._stream = self._meter
+        metered: Any = self._meter
+        self._stream = metered
 
     async def read_response(self, *args: Any, **named: Any) -> Any:
-        self._meter.begin()
+        self._meter.received = self._meter.lines = 0
         try:
             return await super().read_response(*args, **named)
         except _UNREADABLE as error:
