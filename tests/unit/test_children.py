@@ -335,7 +335,6 @@ class Stage:
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
         anybody: Any = Silent()
-        self._anybody = anybody
         self.children = Children(self.config, anybody, self.loop, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
