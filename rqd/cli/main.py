@@ -40,7 +40,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 _COMMANDS = {
     "start": "start", "enqueue": "enqueue", "job": "job", "jobs": "jobs", "info": "info",
-    "stop": "stop", "reload": "reload", "upgrade": "upgrade", "logs": "logs", "queue": "queue",
+    "stop": "stop", "reload": "reload", "logs": "logs", "queue": "queue",
     "retry": "retry", "workers": "workers", "scale": "scale", "drain": "drain",
     "undrain": "undrain", "suspend": "suspend", "resume": "resume", "acl": "acl",
     "config": "config", "doctor": "doctor", "completion": "completion", "limits": "limits",
@@ -70,7 +70,7 @@ class LazyGroup(NearGroup):
         return module.command  # type: ignore[no-any-return]  # each module's one click.Command
 
     def meant(self, name: str, rest: list[str]) -> str:
-        """What to type instead of commands of RQ's."""
+        """What to type instead of commands of RQ's, and of those that are gone."""
         after = list(zip(["", *rest], rest, strict=False))
         named = (one for option, one in after if one[:1] != "-" and option not in _WITH_VALUE)
         queues = ",".join(named) or "default"
@@ -79,6 +79,8 @@ class LazyGroup(NearGroup):
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
             "empty": f"rqd queue {queues} empty",
+            "upgrade": "rqd reload for new application code; a new rqd comes by a restart with"
+            " --grace, or by a second unit beside (docs/deploying.md)",
         }.get(name)
         return f": write {instead}" if instead else ""
 

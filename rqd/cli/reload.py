@@ -46,16 +46,14 @@ def command(
     can't be imported: the old one serves on.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
-        return carry_out(there, chosen(there, name, hosts), "reload", "reloaded", as_json, no_wait)
+        return _reload(there, chosen(there, name, hosts), as_json, no_wait)
 
 
-def carry_out(
-    there: Backend, rows: Sequence[Row], do: str, done: str, as_json: bool, no_wait: bool
-) -> int:
-    """Tells masters to reload or to upgrade, and waits until each of them has done it, which is
-    told as `done`, or has refused; the exit status.
+def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:
+    """Tells masters to reload, and waits until each of them has done it, or has refused; returns
+    the exit status.
     """
-    request, sent = tell(there, rows, do)
+    request, sent = tell(there, rows, "reload")
     hosts = {row["name"]: row.get("host", "") for row in rows}
     refused = [Told(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
     left = {name: row for row in rows if (name := row["name"]) in sent.told}
@@ -63,17 +61,15 @@ def carry_out(
         for one in refused:
             click.echo(f"{one.master}: {one.words}")
         for master in left:
-            say(f"{master}: told to {do}")
+            say(f"{master}: told to reload")
     if no_wait:
         told = [Told(name, hosts[name], None) for name in left]
         close(refused + told, as_json)
         return 1 if refused else 0
-    return close(refused + _wait(there, request, left, done, quiet=as_json), as_json)
+    return close(refused + _wait(there, request, left, quiet=as_json), as_json)
 
 
-def _wait(
-    there: Backend, request: str, left: dict[str, Row], done: str, *, quiet: bool
-) -> list[Told]:
+def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) -> list[Told]:
     """What became of each of the masters that are left, by name with their rows."""
     began, ended = time.monotonic(), []
     while left:
@@ -82,7 +78,7 @@ def _wait(
             row = rows.get(master)
             if row is not None and _is_open(row, request):
                 continue
-            one = Told(master, left.pop(master).get("host", ""), _answer(row), _became(row, done))
+            one = Told(master, left.pop(master).get("host", ""), _answer(row), _became(row))
             ended.append(one)
             if not quiet:
                 _show(one, time.monotonic() - began)
@@ -107,10 +103,10 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
 
 
-def _became(row: Row | None, done: str) -> str:
+def _became(row: Row | None) -> str:
     if row is None:
         return "gone"
-    return done.format(**row) if row.get("reload") == "done" else "refused"
+    return "reloaded" if row.get("reload") == "done" else "refused"
 
 
 def _show(one: Told, took_s: float) -> None:

@@ -12,14 +12,14 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import FrameType
 
 
 class Loop:
     """Waits for readable and writable descriptors, and brings the signals that came."""
 
-    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+    def __init__(self, signals: Collection[signal.Signals]) -> None:
         self._epoll = select.epoll()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -30,11 +30,7 @@ class Loop:
         for signum in signals:
             signal.signal(signum, _do_nothing)
         signal.signal(signal.SIGABRT, _end_with_stack)
-
-    def let_signals_come(self, signals: Iterable[signal.Signals]) -> None:
-        """Those too that were held while this program was executed, or was started: they have
-        handlers now.
-        """
+        # They may have been blocked where this program was started.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def hold_signals(self, signals: Iterable[signal.Signals]) -> None:
@@ -70,13 +66,6 @@ class Loop:
         self._has_come = self._wake_read.fileno() in ready
         ready.discard(self._wake_read.fileno())
         return ready
-
-    def has_signals(self) -> bool:
-        """True if `signals` would bring some."""
-        try:
-            return bool(self._wake_read.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return False
 
     def signals(self) -> list[int]:
         """The signals that came before `wait` returned, in order."""

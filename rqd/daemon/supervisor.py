@@ -8,14 +8,12 @@ what is asked of it, control/presence.py for what it shows; and lifecycle.py for
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
 
 import setproctitle
 
-from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.control.answers import Answers
 from rqd.daemon.control.authentication import Authentication
@@ -36,11 +34,8 @@ from rqd.daemon.processes.children import Children
 from rqd.daemon.processes.consumption import Consumption
 from rqd.daemon.redis_link import RedisLink
 from rqd.daemon.reload.autoreload import Autoreload
-from rqd.daemon.reload.handover import Handover
 from rqd.daemon.reload.renewal import Reread, changed, renewed
-from rqd.daemon.reload.upgrade import Upgrade
 from rqd.daemon.signals import HANDLED, Shutdown, obey
-from rqd.daemon.zygote.frames import FORMAT
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import answers_are_read, explained
 from rqd.store.embedded import embedded_dir, is_embedded
@@ -60,33 +55,18 @@ def run(config: Config, reread: Reread) -> int:
     return Master(config, reread, open_log(config.log)).run()
 
 
-def take_over(before: Handover, reread: Reread) -> int:
-    """Goes on as the master that was executed before in this process; then as `run`."""
-    return Master(before.config, reread, open_log(before.config.log), before).run()
-
-
 class Master:
     """One supervisor process."""
 
-    def __init__(
-        self, config: Config, reread: Reread, log: Log, before: Handover | None = None
-    ) -> None:
-        """`before`: what the master of this process that was before it has handed over."""
+    def __init__(self, config: Config, reread: Reread, log: Log) -> None:
         setproctitle.setproctitle(f"rqd: master [{','.join(config.queues)}] starting")
         self._config = config
         self._reread = reread
         self._log = log
         self._duties = Duties(time.monotonic())
         self._loop = Loop(HANDLED)
-        if before is None:
-            self._loop.let_signals_come(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
-        self._before = before
-        self._instance = instance = (
-            Instance(config.url, config.namespace, config.name)
-            if before is None
-            else Instance.take_over(config.url, config.namespace, before.instance)
-        )
+        self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._presence = Presence(config, instance, self._link, log)
         self._children = Children(config, instance, self._loop, log)
         self._reporting = Reporting(self._link, self._children)
@@ -98,9 +78,6 @@ class Master:
         self._consumption = Consumption(self._children)
         self._timetable = Timetable(config, self._link, log)
         self._autoreload = Autoreload(self._loop, log)
-        self._upgrade = Upgrade(
-            self._children, self._dispatch, self._link, self._loop, self._hand_over, log
-        )
         self._lifecycle = Lifecycle(
             config, self._children, self._dispatch, self._duties, log, self._on_stop
         )
@@ -111,8 +88,7 @@ class Master:
             self._answers,
             self._authentication,
             log,
-            reload=self._reload,
-            upgrade=self._upgrade.begin,
+            self._reload,
         )
         self._embedded: EmbeddedServer | None = None
 
@@ -121,18 +97,13 @@ class Master:
         if is_embedded(self._config.url):
             self._embedded = EmbeddedServer(embedded_dir(self._config.url))
         try:
-            if self._before is None:
-                self._begin()
-            else:
-                self._go_on(self._before)
+            self._begin()
             try:
                 self._autoreload.start(self._config)
-                if self._before is None:
-                    self._children.start(time.monotonic())
+                self._children.start(time.monotonic())
                 self._timetable.prepare()  # while the zygote boots
                 self._work()
             finally:
-                self._upgrade.cancel()
                 self._autoreload.close()
                 self._children.close(but=self._own_pids())
             highest = max(self._children.workers.by_number)
@@ -166,9 +137,7 @@ class Master:
             self._dispatch.settle_and_claim(now)
             self._dispatch.tell_recorded(now)
             self._dispatch.arm_waiter(now)
-            self._upgrade.perform(now)
-            state, busy = self._lifecycle.state, self._lifecycle.busy
-            self._presence.announce(state, busy, self._children, self._upgrade.is_under_way)
+            self._presence.announce(self._lifecycle.state, self._lifecycle.busy, self._children)
             self._lifecycle.end_by_itself(now)
 
     def _next_due(self) -> float:
@@ -180,9 +149,8 @@ class Master:
             at_redis.append(self._timetable.next_at)
             if not self._dispatch.is_paused:
                 at_redis.append(duties.next_due(Duty.POLL))
-        here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._upgrade.next_due()]
+        here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._lifecycle.next_due()]
         here += [self._consumption.next_due(), self._commands.next_due()]
-        here.append(self._lifecycle.next_due())
         if self._children.workers.runs() or self._children.workers.unshown():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
@@ -325,47 +293,6 @@ class Master:
             self._instance.withdraw()
             raise
 
-    def _go_on(self, before: Handover) -> None:
-        """Where the master before it in this process was; then its zygote is replaced, too."""
-        now = time.monotonic()
-        for fd in before.fds:
-            os.set_inheritable(fd, False)
-        if self._embedded is not None and before.embedded is not None:
-            self._embedded.take_over(before.embedded)
-        self._dispatch.take_over(before.dispatch)
-        self._children.take_over(before.children, now)
-        self._presence.take_over()
-        self._commands.obeyed = before.obeyed
-        self._authentication.take_over(before.authentication)
-        self._lifecycle.is_suspended = before.is_suspended
-        self._lifecycle.worked_at = before.worked_at
-        self._loop.let_signals_come(HANDLED)
-        self._children.reap_strangers(but=self._own_pids())
-        self._log.name_master(self._instance.name)
-        self._log.info("upgraded", was=before.version, version=__version__, pid=os.getpid())
-        self._reload(before.request, now)
-
-    def _hand_over(self, request: str, is_trial: bool) -> Handover:
-        embedded = self._embedded
-        children = self._children.hand_over()
-        fds = (*children.fds, *self._instance.fds, *(embedded.fds if embedded else ()))
-        return Handover(
-            format=FORMAT,
-            version=__version__,
-            is_trial=is_trial,
-            request=request,
-            config=self._config,
-            instance=self._instance.hand_over(),
-            embedded=embedded.hand_over() if embedded else None,
-            dispatch=self._dispatch.hand_over(),
-            children=children,
-            obeyed=self._commands.obeyed,
-            is_suspended=self._lifecycle.is_suspended,
-            worked_at=self._lifecycle.worked_at,
-            fds=fds,
-            authentication=self._authentication.hand_over(),
-        )
-
     def _reach_redis(self) -> None:
         if self._embedded is not None:
             self._embedded.ensure()
@@ -383,11 +310,9 @@ class Master:
             self._log.error("embedded server can't be started", error=error)
 
     def _on_stop(self) -> None:
-        self._upgrade.cancel()
         self._presence.stopping()
         self._timetable.is_open = False
 
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None
-        ours = self._upgrade.pids | self._autoreload.pids
-        return ours | ({server} if server else set())
+        return self._autoreload.pids | ({server} if server else set())

@@ -70,7 +70,7 @@ def test_who_lacks_the_key_is_told_so_at_once_and_a_job_is_stopped_nevertheless(
     eventually(lambda: job.is_started, WAIT_S)
     lacks_it = f"it lacks the key {Keyring([OTHER_KEY]).key_ids[0]}, which signs here"
     for env, why in (({}, LACKS), (WITH_OTHER, lacks_it)):
-        for arguments in (["scale", "3"], ["stop"], ["reload"], ["upgrade"], ["drain"]):
+        for arguments in (["scale", "3"], ["stop"], ["reload"], ["drain"]):
             ran = rqd(*arguments, url=there.url, env=env)
             assert ran.status == 1, arguments
             assert f"refused: {why}" in ran.out, arguments
@@ -110,7 +110,7 @@ def test_what_is_written_past_our_client_is_refused_in_the_log_and_the_answer(
     ] == {"state": "idle", "busy": 0, "workers": 1}
 
 
-def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart_or_upgrade(
+def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart(
     start_daemon: StartDaemon, there: Backend, trusted: Backend
 ) -> None:
     daemon = start_daemon("--name", "alpha", "--require-signed", env=WITH_KEY)
@@ -130,8 +130,6 @@ def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart_
         eventually(lambda: not redis.exists(control), WAIT_S)
         assert daemon.log().count("workers resized") == seen
 
-    replay(1)
-    assert rqd("upgrade", url=there.url, env=WITH_KEY).status == 0
     replay(1)
     daemon.signal(signal.SIGKILL)
     daemon.wait()

@@ -20,7 +20,6 @@ from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import FrameReader
 from rqd.model.outcome import Report, Stopped, Succeeded
 from rqd.model.records import Claim
-from rqd.model.resources import ResourceLimits
 from tests.unit.test_workers import Place, a_claim
 
 ALWAYS = 1000
@@ -249,15 +248,6 @@ def test_a_job_that_waits_is_let_go_by_itself(place: Place) -> None:
     end(place, "a", at=1.001)
     place.worker.let_go(c)
     assert held(place.workers) == []
-
-
-def test_the_next_master_of_the_process_knows_the_limits_of_what_waits(place: Place) -> None:
-    place.workers.assign(claim_of("b"), now=1.0).limits = ResourceLimits(memory_bytes=1)
-    taken = Workers(ALWAYS)
-
-    taken.take_over(place.workers, 1.0)
-
-    assert [run.claim.id for run in taken.limited] == ["b"]
 
 
 def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(place: Place) -> None:

@@ -5,7 +5,6 @@ has happened to them, all jobs come to their end.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import select
 import socket
@@ -26,7 +25,6 @@ from rqd.daemon.processes.hearing import Ended
 from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.processes.worker import Child, Run
 from rqd.daemon.processes.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
-from rqd.daemon.reload import handover
 from rqd.daemon.zygote import frames
 from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
@@ -243,15 +241,6 @@ class Zygote:
     def flush(self) -> None:
         pass
 
-    is_at_rest = True
-
-    def hand_over(self) -> Zygote:
-        return self
-
-    @classmethod
-    def take_over(cls, told: Zygote, _subtree: object) -> Zygote:
-        return told
-
     # -- the process
 
     def step(self) -> None:
@@ -346,7 +335,6 @@ class Stage:
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
         anybody: Any = Silent()
-        self._anybody = anybody
         self.children = Children(self.config, anybody, self.loop, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
@@ -544,26 +532,6 @@ class Stage:
         held = self.children.workers.held()
         self.waiting += {run.claim.id for run in lost if run not in held}
 
-    def _upgrade(self, _at: int) -> None:
-        """Once all is at rest; what is not handed over is lost."""
-        if not self.children.zygotes.is_settled or self.children.has_caught:
-            return
-        told = self.children.hand_over()
-        workers = read(json.dumps(told.workers, default=handover._plain))
-        for worker in told.workers:
-            if worker.child is not None:
-                worker.child.channel.detach()
-                if worker.child.mailbox is not None:
-                    worker.child.mailbox.near.detach()
-                    worker.child.mailbox.far.detach()
-        self.loop.close()
-        self.loop = Signalless()
-        config, anybody = self.children.config, self._anybody
-        self.children = Children(config, anybody, self.loop, anybody)
-        self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
-        self.children.take_over(replace(told, workers=tuple(workers)), self.now)
-        self.children.reload("", config, self.now)
-
     def _recall(self, _at: int) -> None:
         for worker in self.children.workers:
             worker.recall()
@@ -678,7 +646,7 @@ STEPS = [
         "die",
     ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
-    *("drain", "drain", "lose", "upgrade"),
+    *("drain", "drain", "lose"),
     *("fork fails", "lose zygote", "stand still", "go on", "hang", "print", "print"),
     *("place fails", "nonsense", "extend", "record"),
 ]
@@ -687,10 +655,6 @@ STEPS = [
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
-
-
-def read(told: str) -> Any:
-    return json.loads(told, object_hook=lambda one: handover._object(one, handover._socket_of))
 
 
 def play(

@@ -322,8 +322,10 @@ def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_master
 ) -> None:
     child = box.worker.child
     assert child is not None
+    assert child.mailbox is not None
     # A child that the zygote forked before it had passed them on has copies.
-    copies = [os.dup(fd) for fd in child.fds]
+    ends = (child.channel, child.mailbox.near, child.mailbox.far)
+    copies = [os.dup(end.fileno()) for end in ends]
     try:
         box.workers.detach(box.worker)
 
@@ -630,18 +632,6 @@ def test_a_job_whose_lease_was_lost_is_killed_or_never_begins(box: Box, children
     assert box.take() == ""
 
 
-def test_what_is_handed_over_has_not_begun_or_is_not_in_the_mailbox(
-    box: Box, children: Children
-) -> None:
-    box.begin("a", "b")
-    children.zygotes = Silent()  # type: ignore[assignment]  # nothing there
-
-    (worker,) = children.hand_over().workers
-
-    assert [run.is_given for run in worker.held()] == [False, False]
-    assert box.take() == ""
-
-
 def test_at_a_reload_no_job_begins_in_an_old_process(box: Box, children: Children) -> None:
     box.begin("a", "b")
 
@@ -706,25 +696,6 @@ def test_a_job_behind_another_one_is_to_begin_within_a_second_of_its_claim(box: 
     ((kind, fields),) = FrameReader().feed(box.letters.recv(LONGEST_MESSAGE_BYTES))
 
     assert (kind, float(fields[2])) == (frames.NEXT, 2.0)
-
-
-def test_a_new_master_hears_whom_the_one_before_had_left_quiet(box: Box) -> None:
-    box.begin("a", "b")
-    child = box.worker.child
-    assert child is not None
-    box.take()
-    box.worker.recall()
-    child.jobs_left, box.worker.is_quiet = 0, True
-    assert box.worker.may_be_quiet
-    watched: list[int] = []
-    stand_in: Any = SimpleNamespace(watch_once=watched.append)
-    nobody: Any = ()
-
-    box.workers.take_over([box.worker], 2.0)
-    Places(box.workers, nobody, stand_in, stand_in, stand_in).take_over((), ())
-
-    assert watched == [child.channel.fileno()]
-    assert not box.worker.is_quiet
 
 
 def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) -> None:

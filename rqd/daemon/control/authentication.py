@@ -31,15 +31,6 @@ class Authentication:
         """Takes other keys from now on."""
         self._config = config
 
-    def hand_over(self) -> dict[str, Any]:
-        """Returns what `take_over` needs."""
-        return {"obeyed": list(self._obeyed.items()), "forgotten_us": self._forgotten_us}
-
-    def take_over(self, told: Mapping[str, Any]) -> None:
-        """Goes on as the master that was executed before in this process."""
-        self._obeyed = dict(told.get("obeyed", ()))
-        self._forgotten_us = told.get("forgotten_us", 0)
-
     def admit(self, command: Mapping[str, Any], now_us: int) -> str:
         """Returns why a command is not to be obeyed; empty if it is, this once.
 

@@ -32,11 +32,9 @@ class Commands:
         answers: Answers,
         authentication: Authentication,
         log: Log,
-        *,
         reload: Callable[[str, float], None],
-        upgrade: Callable[[str, float], None],
     ) -> None:
-        """`reload` and `upgrade` are called with the command's id, and the time."""
+        """`reload` is called with the command's id, and the time."""
         self._children = children
         self._dispatch = dispatch
         self._lifecycle = lifecycle
@@ -44,7 +42,6 @@ class Commands:
         self._authentication = authentication
         self._log = log
         self._reload = reload
-        self._upgrade = upgrade
         self._stops = Stops(children, log)
         self._stack_requests = StackRequests(children, answers)
         self.obeyed = ""  # the id of the latest one
@@ -97,9 +94,6 @@ class Commands:
             case "stop":
                 is_now = bool(command.get("now"))
                 self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
-            case "upgrade":
-                if not self._lifecycle.is_stopping:
-                    self._upgrade(command["id"], now)
             case "reload":
                 self._reload(command["id"], now)
             case "pause" | "resume" | "scale":

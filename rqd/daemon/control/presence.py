@@ -49,12 +49,6 @@ class Presence:
         """Other settings from now on."""
         self._config = config
 
-    def take_over(self) -> None:
-        """As the master that was executed before in this process: it was ready, and said that its
-        code is taken anew.
-        """
-        self._is_announced = self._is_reloading = True
-
     def register(self) -> None:
         """Takes the name, and what a dead master of this name held.
 
@@ -154,7 +148,7 @@ class Presence:
         gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
         return self._link.attempt(lambda: self._link.store.beat(beat), now)
 
-    def announce(self, state: str, busy: int, children: Children, is_upgrading: bool) -> None:
+    def announce(self, state: str, busy: int, children: Children) -> None:
         """Title, STATUS and READY, whenever what they say has changed."""
         config = self._config
         wanted = sum(worker.wanted for worker in children.workers)
@@ -164,7 +158,7 @@ class Presence:
             text = f"{state}: {why_none}" if why_none else state
         elif state in ("paused", "suspended"):
             text = f"{state} {text}"
-        is_reloading = children.zygotes.reloads.is_under_way or is_upgrading
+        is_reloading = children.zygotes.reloads.is_under_way
         if is_reloading:
             text += ", reloading"
         elif children.zygotes.reloads.is_refused and state not in ("starting", "stopping"):

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Sequence
 from itertools import compress
 from operator import not_
-from typing import Any
 
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
@@ -70,18 +69,8 @@ class Dispatch:
         self.next_promotion_at = float("inf")
         self._claims_left = config.max_jobs
         self.is_open = True
-        self.is_held = False  # for a moment nothing is to be claimed
         self.is_paused = False  # by an operator, until one resumes it
         self.found_nothing = False  # the latest claim: every queue was empty
-
-    def hand_over(self) -> dict[str, Any]:
-        """What another image of this process needs to go on, once `has_unfinished` is False."""
-        return {"claims_left": self._claims_left, "is_paused": self.is_paused}
-
-    def take_over(self, told: dict[str, Any]) -> None:
-        """Goes on where that one was. What its waiter took along is looked for."""
-        self._claims_left = told["claims_left"]
-        self.is_paused = told.get("is_paused", False)
 
     def use(self, config: Config) -> None:
         """Other settings from now on; how many jobs may be claimed stays."""
@@ -214,7 +203,7 @@ class Dispatch:
             self._withdraw_unsent()
 
     def _withdraw_unsent(self) -> None:
-        """A claim that never went brings nothing: whoever stops, or upgrades, need not await it."""
+        """A claim that never went brings nothing: whoever stops need not await it."""
         if self._pending is None:
             return
         turn, ended = self._pending
@@ -406,7 +395,7 @@ class Dispatch:
 
     @property
     def _may_claim(self) -> bool:
-        return self._claims and not self.is_held and self._children.is_ready
+        return self._claims and self._children.is_ready
 
     def _could_claim(self, now: float) -> bool:
         """True if a job that is there now would be claimed by the next turn."""

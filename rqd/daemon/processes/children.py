@@ -8,7 +8,6 @@ read to its end, so that a success is never taken for a crash.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from rqd.daemon.config import Config
 from rqd.daemon.host.cgroups import GroupLimits, enter_subtree_if_asked
@@ -39,7 +38,7 @@ from rqd.daemon.processes.zygote_events import (
 from rqd.daemon.processes.zygote_process import ZygoteProcess
 from rqd.daemon.processes.zygote_reports import close_forked
 from rqd.daemon.processes.zygote_spawn import settings_of_zygote
-from rqd.daemon.processes.zygotes import Zygotes, ZygotesState
+from rqd.daemon.processes.zygotes import Zygotes
 from rqd.daemon.zygote.frames import FrameError
 from rqd.model.outcome import (
     AskedAgain,
@@ -56,24 +55,6 @@ from rqd.model.records import Claim
 
 # What leaves a worker no error to show.
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
-
-
-@dataclass(frozen=True, slots=True)
-class ChildrenState:
-    """All processes and places at one moment."""
-
-    zygotes: ZygotesState
-    workers: tuple[Worker, ...]
-    parents: tuple[tuple[int, int], ...]  # of the child in each place: its zygote's pid
-    refill_at: tuple[tuple[int, float], ...]
-
-    @property
-    def fds(self) -> list[int]:
-        """The descriptors of all of them."""
-        children = [worker.child for worker in self.workers if worker.child is not None]
-        fds = [fd for child in children for fd in child.fds]
-        zygotes = (self.zygotes.serving, *self.zygotes.leaving)
-        return [*fds, *(fd for zygote in zygotes for fd in zygote.fds)]
 
 
 class Children:
@@ -114,23 +95,6 @@ class Children:
         for number in range(1, self.config.workers + 1):
             self.workers.by_number[number] = Worker(number)
         self._boot(now)
-
-    def take_over(self, told: ChildrenState, now: float) -> None:
-        """Goes on with the processes of the master that was executed before in this process."""
-        self.zygotes.take_over(told.zygotes, self._subtree)
-        self.workers.take_over(told.workers, now)
-        self.places.take_over(told.parents, told.refill_at)
-
-    def hand_over(self) -> ChildrenState:
-        """What `take_over` needs."""
-        for worker in self.workers:
-            worker.recall()  # of what was begun the payload is not handed over
-        return ChildrenState(
-            zygotes=self.zygotes.hand_over(),
-            workers=tuple(self.workers),
-            parents=tuple((number, zygote.pid) for number, zygote in self.places.parents.items()),
-            refill_at=tuple(self.places.refill_at.items()),
-        )
 
     @property
     def is_ready(self) -> bool:

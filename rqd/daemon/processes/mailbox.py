@@ -24,11 +24,6 @@ class Mailbox:
         # Never made non-blocking: that would make the child's own end so, too.
         self.far = socket.socket(fileno=far_fd)
 
-    @property
-    def fds(self) -> tuple[int, int]:
-        """Both ends' descriptors."""
-        return self.near.fileno(), self.far.fileno()
-
     def post(self, frame: bytes) -> bool:
         """Puts a frame there; False if there is no room, or nobody reads any more."""
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import islice
 
 from rqd.daemon.host.cgroups import PlaceGroup
@@ -37,22 +36,6 @@ class Places:
         self.refill_at: dict[int, float] = {}  # by worker
         self._unfilled: list[tuple[Worker, OSError]] = []
         self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
-
-    def take_over(
-        self, parents: Iterable[tuple[int, int]], refill_at: Iterable[tuple[int, float]]
-    ) -> None:
-        """Those of the master that was executed before in this process; parents by their pids."""
-        by_pid = {zygote.pid: zygote for zygote in self._zygotes}
-        self.parents = {number: by_pid[pid] for number, pid in parents}
-        self.refill_at = dict(refill_at)
-        for zygote in self._zygotes:
-            for number, fd in zygote.outputs.items():
-                self._outputs.watch(fd, self._workers.by_number[number])
-        for worker in self._workers:
-            if worker.child is not None:
-                worker.child.is_watched = False
-                self._workers.push(worker)
-                self._watch(worker, worker.child)  # even if it may be quiet: no timer runs yet
 
     def fill(self, worker: Worker, now: float) -> None:
         """Asks for a child in this place; again in a moment, if its pipes can't be had."""

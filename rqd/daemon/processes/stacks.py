@@ -25,13 +25,6 @@ class StackFile:
         os.ftruncate(self.fd, _ROOM_BYTES)  # takes no memory until it is written
         fcntl(self.fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
 
-    @classmethod
-    def take_over(cls, fd: int) -> StackFile:
-        """That of a master that was executed before in this process."""
-        stacks = cls.__new__(cls)
-        stacks.fd = fd
-        return stacks
-
     def share(self) -> int:
         """Another descriptor for it, to be passed on."""
         return os.dup(self.fd)

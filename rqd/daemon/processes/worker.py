@@ -194,12 +194,6 @@ class Child:
         watch.register(self.channel, 0)
         return bool(watch.poll(0))
 
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """All descriptors of its master's ends."""
-        ends = self.mailbox.fds if self.mailbox is not None else ()
-        return self.channel.fileno(), self.pidfd, *ends
-
     def end_jobs(self) -> None:
         """It gets no more of them: it reads that where it waits for one, and leaves."""
         if self.mailbox is None:

@@ -8,7 +8,7 @@ One whose child could not be had is free again when it has one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES
@@ -39,19 +39,6 @@ class Workers:
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
         self._knows_suspects = False  # one was held since this was looked at
-
-    def take_over(self, workers: Iterable[Worker], now: float) -> None:
-        """The places of the master that was executed before in this process."""
-        self.by_number = {worker.number: worker for worker in workers}
-        for worker in self:
-            worker.ahead = [*worker.ahead]  # what is handed over has no lists
-            worker.is_quiet = False
-        self._knows_suspects = True
-        runs = self.runs()
-        self.limited = [run for run in self.held() if run.limits]
-        self.telling = [run for run in runs if run.news]
-        self.asking = [run for run in runs if run.news.asks_record]
-        self.followed = {run.worker: run for run in runs if run.followed_until > now}
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.by_number.values())

@@ -8,10 +8,7 @@ import os
 import socket
 import subprocess
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
 
-from rqd.daemon.host.adopted import AdoptedProcess
 from rqd.daemon.host.cgroups import PlaceGroup, Subtree
 from rqd.daemon.host.pidfd_signals import watched
 from rqd.daemon.processes.forensics import Tail
@@ -20,39 +17,12 @@ from rqd.daemon.processes.zygote_events import ForkFailed, Ready, ZygoteEvent
 from rqd.daemon.processes.zygote_reports import Reports
 from rqd.daemon.processes.zygote_spawn import ZygoteSettings, spawn
 from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader, encode_frame
+from rqd.daemon.zygote.frames import encode_frame
 
 _MOST_READS, _READ_BYTES = 16, 65536
 # Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
 _MOST_UNHEARD = 6
 _LACKS_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-
-
-@dataclass(frozen=True, slots=True)
-class ZygoteState:
-    """A zygote as its master knows it; of descriptors their numbers."""
-
-    pid: int
-    control_fd: int
-    pidfd: int
-    rss_bytes: int
-    said: FrameReader
-    received_fds: tuple[int, ...]
-    outputs: tuple[tuple[int, int], ...]  # worker, where its output is read
-    lives: tuple[tuple[int, int], ...]  # worker, the end whose closing kills what is in its place
-    groups: tuple[tuple[int, dict[str, Any]], ...]  # by worker
-    generation: int
-    stacks: tuple[tuple[int, int], ...]  # worker, the file
-    output_fd: int
-    printed: Tail
-    has_mailboxes: bool
-    are_fds_cut: bool = False
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """All of them."""
-        ours = (fd for _, fd in (*self.stacks, *self.outputs, *self.lives))
-        return (*ours, self.control_fd, self.pidfd, self.output_fd, *self.received_fds)
 
 
 class ZygoteProcess:
@@ -74,11 +44,11 @@ class ZygoteProcess:
             process = spawn(settings, far.fileno(), output_write)
             self.pid, self.pidfd = process.pid, watched(process)
             ours.pop_all()  # they are this object's now
-        self._process: subprocess.Popen[bytes] | AdoptedProcess = process
+        self._process = process
         self._control.setblocking(False)
         os.set_blocking(self.output_fd, False)
         has_mailboxes = settings.jobs_per_child > 1
-        self._reports = Reports(self._control, FrameReader(), has_mailboxes=has_mailboxes)
+        self._reports = Reports(self._control, has_mailboxes=has_mailboxes)
         self._outbox: list[tuple[bytes, list[int]]] = []
         self.outputs: dict[int, int] = {}  # where what a worker's children print is read
         self._subtree = subtree
@@ -91,57 +61,6 @@ class ZygoteProcess:
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         self._printed = Tail()
-
-    @classmethod
-    def take_over(cls, told: ZygoteState, subtree: Subtree | None) -> ZygoteProcess:
-        """The zygote of the master that was executed before in this process."""
-        zygote = cls.__new__(cls)
-        control_fd = told.control_fd
-        zygote._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=control_fd)
-        zygote._control.setblocking(False)
-        zygote._reports = Reports(
-            zygote._control,
-            told.said,
-            told.received_fds,
-            are_fds_cut=told.are_fds_cut,
-            has_mailboxes=told.has_mailboxes,
-        )
-        zygote._outbox, zygote.outputs = [], dict(told.outputs)
-        zygote._lives, zygote._unheard = dict(told.lives), 0
-        zygote.rss_bytes, zygote.is_dismissed = told.rss_bytes, False
-        zygote.generation = told.generation
-        zygote.stacks = {number: StackFile.take_over(fd) for number, fd in told.stacks}
-        zygote._subtree, zygote.group_error = subtree, ""
-        zygote.groups = {number: PlaceGroup.take_over(group) for number, group in told.groups}
-        zygote._process = AdoptedProcess(told.pid)
-        zygote.pid, zygote.pidfd = told.pid, told.pidfd
-        zygote.output_fd, zygote._printed = told.output_fd, told.printed
-        return zygote
-
-    def hand_over(self) -> ZygoteState:
-        """What `take_over` needs."""
-        return ZygoteState(
-            pid=self.pid,
-            control_fd=self.control_fd,
-            pidfd=self.pidfd,
-            rss_bytes=self.rss_bytes,
-            said=self._reports.said,
-            received_fds=tuple(self._reports.received_fds),
-            outputs=tuple(self.outputs.items()),
-            lives=tuple(self._lives.items()),
-            groups=tuple((number, group.hand_over()) for number, group in self.groups.items()),
-            generation=self.generation,
-            stacks=tuple((number, stacks.fd) for number, stacks in self.stacks.items()),
-            output_fd=self.output_fd,
-            printed=self._printed,
-            has_mailboxes=self._reports.has_mailboxes,
-            are_fds_cut=self._reports.are_fds_cut,
-        )
-
-    @property
-    def is_at_rest(self) -> bool:
-        """True where nothing waits to be sent."""
-        return not self._outbox
 
     @property
     def control_fd(self) -> int:

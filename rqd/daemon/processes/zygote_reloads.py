@@ -22,8 +22,8 @@ class Reload:
 class Reloads:
     """One is under way at a time: the latest."""
 
-    def __init__(self, latest: Reload | None = None) -> None:
-        self.latest = latest
+    def __init__(self) -> None:
+        self.latest: Reload | None = None
 
     @property
     def is_under_way(self) -> bool:

@@ -27,21 +27,12 @@ _READ_BYTES = 65536
 class Reports:
     """The stream of them, as far as it was read."""
 
-    def __init__(
-        self,
-        control: socket.socket,
-        said: FrameReader,
-        received_fds: tuple[int, ...] = (),
-        *,
-        are_fds_cut: bool = False,
-        has_mailboxes: bool,
-    ) -> None:
-        """`said` and what follows it are what another one has read of the stream."""
+    def __init__(self, control: socket.socket, *, has_mailboxes: bool) -> None:
         self._control = control
-        self.has_mailboxes = has_mailboxes  # each child
-        self.said = said
-        self.received_fds = [*received_fds]  # of reports that are not whole yet
-        self.are_fds_cut = are_fds_cut  # of the latest message that had some
+        self._has_mailboxes = has_mailboxes  # each child
+        self._said = FrameReader()
+        self._received_fds: list[int] = []  # of reports that are not whole yet
+        self._are_fds_cut = False  # of the latest message that had some
 
     def receive(self) -> list[ZygoteEvent]:
         """What has been reported since the last call. Raises FrameError on nonsense."""
@@ -56,14 +47,14 @@ class Reports:
 
     def close(self) -> None:
         """Closes what came for reports that have no end."""
-        while self.received_fds:
-            os.close(self.received_fds.pop())
+        while self._received_fds:
+            os.close(self._received_fds.pop())
 
     def _receive(self, events: list[ZygoteEvent]) -> bool:
         """Takes what one read brings; False if there is no more."""
         # The rest of a message whose descriptors were cut is read frame by frame: not together with
         # a next one, whose descriptors it would take.
-        most = _missing_bytes(self.said.rest) if self.are_fds_cut else _READ_BYTES
+        most = _missing_bytes(self._said.rest) if self._are_fds_cut else _READ_BYTES
         try:
             data, ancillary, flags, _ = self._control.recvmsg(
                 most, socket.CMSG_SPACE(4 * MAX_FDS), socket.MSG_CMSG_CLOEXEC
@@ -75,18 +66,18 @@ class Reports:
         for _, _, packed in ancillary:
             fds = array.array("i")
             fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
-            self.received_fds += fds
+            self._received_fds += fds
         is_cut = bool(flags & socket.MSG_CTRUNC)
         if ancillary or is_cut:  # else it goes on with the message before
-            self.are_fds_cut = is_cut
-        for kind, fields in self.said.feed(data):
+            self._are_fds_cut = is_cut
+        for kind, fields in self._said.feed(data):
             try:
                 events.append(self._event(kind, fields))
             except (ValueError, IndexError) as error:
                 raise FrameError(f"a report of kind {kind} that is none") from error
-        if self.are_fds_cut:
+        if self._are_fds_cut:
             self.close()  # half of a pair
-        return self.are_fds_cut or bool(ancillary) or len(data) == _READ_BYTES
+        return self._are_fds_cut or bool(ancillary) or len(data) == _READ_BYTES
 
     def _event(self, kind: int, fields: list[bytes]) -> ZygoteEvent:
         if kind == frames.FORKED:
@@ -109,14 +100,14 @@ class Reports:
         raise FrameError(f"a report of kind {kind}")
 
     def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:
-        count = 4 if self.has_mailboxes else 2
-        if len(self.received_fds) < count:
+        count = 4 if self._has_mailboxes else 2
+        if len(self._received_fds) < count:
             # The kernel keeps the first of a message's descriptors where not all fit.
-            if not self.are_fds_cut:
+            if not self._are_fds_cut:
                 raise FrameError("a child came without its descriptors")
             return ForkFailed(worker, "this master has too many open files", useless_pid=pid)
-        channel_fd, pidfd, *mailbox_fds = self.received_fds[:count]
-        del self.received_fds[:count]
+        channel_fd, pidfd, *mailbox_fds = self._received_fds[:count]
+        del self._received_fds[:count]
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel_fd)
         channel.setblocking(False)
         return Forked(worker, pid, channel, pidfd, Mailbox(*mailbox_fds) if mailbox_fds else None)

@@ -55,7 +55,7 @@ def settings_of_zygote(
             MARK: instance.boot,
         },
         # By its descriptor: somebody may have removed the file.
-        mark=Path(f"/proc/self/fd/{instance.fds[0]}") if instance.is_locked else None,
+        mark=Path(f"/proc/self/fd/{instance.lock_fd}") if instance.is_locked else None,
         trust=_trust_frame(config),
         middleware=config.middleware,
         exception_handlers=config.exception_handlers,

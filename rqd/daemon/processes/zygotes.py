@@ -12,17 +12,15 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from rqd import __version__
-from rqd.daemon.host.cgroups import Subtree
 from rqd.daemon.log.log import Log
 from rqd.daemon.loop import Loop
 from rqd.daemon.processes.learning import Learning
 from rqd.daemon.processes.zygote_boots import Boots
 from rqd.daemon.processes.zygote_events import Ready, Unforkable
-from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
-from rqd.daemon.processes.zygote_reloads import Reload, Reloads
+from rqd.daemon.processes.zygote_process import ZygoteProcess
+from rqd.daemon.processes.zygote_reloads import Reloads
 from rqd.daemon.zygote import frames
 from rqd.store.urls import hide_passwords
 
@@ -32,18 +30,6 @@ _REPLACE_AGAIN_S = 60.0
 # Of a line in a process's title.
 _MOST_CHARS = 200
 _NOT_STARTED = (OSError, subprocess.SubprocessError)
-
-
-@dataclass(frozen=True, slots=True)
-class ZygotesState:
-    """All zygotes at a moment when `is_settled` is true."""
-
-    serving: ZygoteState
-    leaving: tuple[ZygoteState, ...]
-    generation: int
-    learnt: tuple[str, ...]
-    boot_s: float
-    reload: Reload | None
 
 
 class Zygotes:
@@ -74,35 +60,6 @@ class Zygotes:
         self.boot_error = ""
         self.reloads = Reloads()
         self.learning = learning
-
-    def take_over(self, told: ZygotesState, subtree: Subtree | None) -> None:
-        """Those of the master that was executed before in this process."""
-        self.serving = ZygoteProcess.take_over(told.serving, subtree)
-        self.leaving = [ZygoteProcess.take_over(one, subtree) for one in told.leaving]
-        self._generation, self._boots.took_s = told.generation, told.boot_s
-        self.learning.learnt = told.learnt
-        self.is_ready, self.reloads = True, Reloads(told.reload)
-        for zygote in self:
-            self._watch(zygote)
-
-    def hand_over(self) -> ZygotesState:
-        """What `take_over` needs."""
-        assert self.serving is not None
-        assert self._boots.took_s is not None
-        return ZygotesState(
-            serving=self.serving.hand_over(),
-            leaving=tuple(zygote.hand_over() for zygote in self.leaving),
-            generation=self._generation,
-            learnt=self.learning.learnt,
-            boot_s=self._boots.took_s,
-            reload=self.reloads.latest,
-        )
-
-    @property
-    def is_settled(self) -> bool:
-        """True while one serves, none boots, none is on its way out, and all was sent."""
-        is_moving = self.following is not None or any(one.is_dismissed for one in self.leaving)
-        return self.is_ready and not is_moving and all(zygote.is_at_rest for zygote in self)
 
     def __iter__(self) -> Iterator[ZygoteProcess]:
         """All there are."""
@@ -372,8 +329,7 @@ class Zygotes:
         is_understood = ready.format == frames.FORMAT
         if is_understood and ready.version == __version__:
             return True
-        why = f"rqd itself is {ready.version} by now, this master {__version__}"
-        why += ": rqd upgrade" if is_understood else ": restart the daemon"
+        why = f"rqd itself is {ready.version} by now, this master {__version__}: restart the daemon"
         if zygote is self.following and (self.reloads.is_under_way or not is_understood):
             self._refuse(why)
         elif not is_understood:
@@ -387,7 +343,7 @@ class Zygotes:
             zygote.end()  # another one is tried after a pause that grows
         else:
             self._log.warning(
-                "zygote is of another rqd than its master: rqd upgrade",
+                "zygote is of another rqd than its master: restart the daemon",
                 pid=ready.pid,
                 version=ready.version,
                 master=__version__,

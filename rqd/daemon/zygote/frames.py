@@ -4,16 +4,15 @@ A frame is its body's length (4 bytes, big endian), a kind (1 byte) and fields, 
 bytes) and its bytes. Numbers travel as decimal text. There is nothing in it to execute, so the
 master can read what a job's process wrote. Imported by the zygote: it imports next to nothing.
 
-An upgraded master talks to zygotes and children of the version before, and one that is not upgraded
-to a zygote that is restarted: where a frame changes its meaning, so does the FORMAT.
+A zygote that is restarted after another rqd was installed talks to a master of the version before:
+where a frame changes its meaning, so does the FORMAT.
 """
 
 from __future__ import annotations
 
 from _signal import SIGRTMIN
 
-# To be raised when a master of this version can't go on with what an earlier one has: the meaning
-# of what is handed over has changed, or what masters, zygotes and children tell one another.
+# To be raised when what masters, zygotes and children tell one another has changed.
 FORMAT = 4
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
@@ -103,11 +102,11 @@ def mark_of(token: bytes) -> bytes:
 class FrameReader:
     """Turns a stream of bytes, in whatever pieces it comes, into frames."""
 
-    __slots__ = ("_buffer", "max_bytes")
+    __slots__ = ("_buffer", "_max_bytes")
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
-        self.max_bytes = max_bytes
+        self._max_bytes = max_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -139,7 +138,7 @@ class FrameReader:
         start, size = 0, len(data)
         while size - start >= 4:
             body_bytes = _read_int(data[start : start + 4], "big")
-            if not 1 <= body_bytes <= self.max_bytes:
+            if not 1 <= body_bytes <= self._max_bytes:
                 raise FrameError(f"a frame of {body_bytes} bytes", frames)
             end = start + 4 + body_bytes
             if size < end:
