@@ -8,9 +8,9 @@ from math import isfinite
 
 from rqd.cli.instants import iso
 from rqd.cli.table import fitted, mebibytes
-from rqd.model.stored import read_whole
+from rqd.model.numbers import read_whole
 from rqd.model.words import counted
-from rqd.store.views import Views
+from rqd.store.queries import Views
 
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
 # What a narrow terminal leaves out, in this order.

@@ -17,17 +17,17 @@ from rqd.cli.start import config_of
 from rqd.cli.table import echo_table
 from rqd.cli.work import examine_work
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.host.examination import (
+from rqd.daemon.host.diagnostics import (
     examine_application,
     examine_host,
     examine_limits,
     examine_unit,
 )
+from rqd.model.diagnosis import Finding, Verdict
 from rqd.model.errors import ServerUnavailableError
-from rqd.model.finding import Finding, Verdict
 from rqd.store.connection import answers_are_read
+from rqd.store.diagnostics import examine_server
 from rqd.store.embedded import is_embedded
-from rqd.store.examination import examine_server
 from rqd.store.signing_keys import keyring_of
 
 

@@ -24,7 +24,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import redis_options
 from rqd.connection import Backend
-from rqd.store.asking import ANSWER_WITHIN_S
+from rqd.store.live import ANSWER_WITHIN_S
 
 
 @click.command(name="drain")

@@ -18,10 +18,10 @@ from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.pauses import pause_of, state_of
 from rqd.cli.table import echo_table, mebibytes, plain, say
 from rqd.model.errors import ConfigurationError
+from rqd.model.numbers import read_whole
 from rqd.model.progress import Progress
-from rqd.model.stored import read_whole
-from rqd.store.refusals import RedisGone
-from rqd.store.views import Views
+from rqd.store.errors import RedisGone
+from rqd.store.queries import Views
 
 _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "memory_bytes", "busy", "wanted", "workers", "done",

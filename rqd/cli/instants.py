@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqd.model.stored import instant
+from rqd.model.numbers import instant
 
 
 def iso(at_us: int | None) -> str | None:

@@ -16,7 +16,7 @@ from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 from rqd.model.names import check_queue_name
 from rqd.model.records import JobRecord
-from rqd.store.views import Views
+from rqd.store.queries import Views
 
 _ENDED = ("failed", "finished", "canceled")
 _STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")

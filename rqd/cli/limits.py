@@ -10,7 +10,7 @@ import click
 from rqd.cli.instants import iso
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
-from rqd.store.limit_views import LimitView
+from rqd.store.limit_queries import LimitView
 
 _SHOWN_HOLDERS = 3
 

@@ -11,7 +11,7 @@ from rqd.cli.near import whole_id
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
 from rqd.job import Job, JobStatus
-from rqd.store.following import Follower, as_text
+from rqd.store.follow import Follower, as_text
 
 # A master answers within some milliseconds, or it is busy with something else.
 _MASTER_S = 2.0

@@ -21,8 +21,8 @@ from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted
-from rqd.store.asking import ANSWER_WITHIN_S, Sent, ask, send
 from rqd.store.embedded import is_embedded
+from rqd.store.live import ANSWER_WITHIN_S, Sent, ask, send
 from rqd.store.urls import default_url, hide_password
 
 _POLL_S = 0.05

@@ -17,9 +17,9 @@ from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
-from rqd.model.stored import instant
+from rqd.model.numbers import instant
 from rqd.registry import FailedJobRegistry
-from rqd.store.exchange import Requeued
+from rqd.store.messages import Requeued
 
 EX_REFUSED = 1
 

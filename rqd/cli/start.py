@@ -166,10 +166,13 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
-    from rqd.daemon.host.open_files import open_standard_files  # noqa: PLC0415 - see above
-    from rqd.daemon.host.privileges import drop_to, find_account  # noqa: PLC0415 - see above
+    from rqd.daemon.host.process_limits import (  # noqa: PLC0415 - see above
+        drop_to,
+        find_account,
+        open_standard_files,
+    )
+    from rqd.daemon.master import run  # noqa: PLC0415 - see above
     from rqd.daemon.reload.autoreload import check_can_watch  # noqa: PLC0415 - see above
-    from rqd.daemon.supervisor import run  # noqa: PLC0415 - see above
 
     open_standard_files()
     keyring = keyring_of(os.environ)

@@ -12,7 +12,7 @@ from rqd.cli.options import backend, redis_options
 from rqd.cli.table import one_line
 from rqd.model.errors import ConfigurationError
 from rqd.store.connection import RedisGone
-from rqd.store.views import Views
+from rqd.store.queries import Views
 
 if TYPE_CHECKING:
     import curses

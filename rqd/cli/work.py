@@ -11,12 +11,12 @@ from rqd.cli.info import lasting
 from rqd.cli.pauses import why_not_started
 from rqd.connection import Backend
 from rqd.daemon.config import Config
-from rqd.model.finding import Finding, Verdict
+from rqd.model.diagnosis import Finding, Verdict
 from rqd.model.words import counted
 from rqd.store.connection import RedisError
-from rqd.store.cron_examination import examine_crons
-from rqd.store.queue_views import QueueCounts
-from rqd.store.refusals import is_lasting, is_refusal
+from rqd.store.diagnostics import examine_crons
+from rqd.store.errors import is_lasting, is_refusal
+from rqd.store.queue_queries import QueueCounts
 from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
 
 # States in which a master starts no job that is not its already.

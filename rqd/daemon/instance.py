@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rqd.daemon.host.leftovers import has_open
+from rqd.daemon.host.orphans import has_open
 from rqd.model.errors import ConfigurationError, MasterExistsError
 from rqd.store.embedded import state_home
 from rqd.store.urls import hide_password

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS, Config
-from rqd.daemon.duties import Duties, Duty
-from rqd.daemon.host.open_files import make_room
-from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.host.process_limits import make_room
 from rqd.daemon.log.log import Log
-from rqd.daemon.processes.children import Children
 from rqd.daemon.signals import Orders, Shutdown
+from rqd.daemon.timers import Duties, Duty
+from rqd.daemon.workers.pool import Children
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Released
 

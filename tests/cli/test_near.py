@@ -17,7 +17,7 @@ from rqd.cli.variables import slips
 from rqd.connection import Backend, backend_for
 from rqd.exceptions import NoSuchJobError
 from rqd.job import Job
-from rqd.store.exchange import Beat
+from rqd.store.messages import Beat
 from tests.cli.running import Ran, rqd
 from tests.client import work
 from tests.client.performing import perform

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 import rqd.aio
-from rqd import Job, Queue, Worker, cron
+from rqd import Job, Queue, Worker
+from rqd.cron import register
 from rqd.exceptions import NoSuchJobError, ServerUnavailableError
 from rqd.store import replies
 from rqd.store.connection import client_connection
@@ -26,7 +27,7 @@ CALLS: list[Callable[[str], Any]] = [
     lambda url: Queue(connection=url).get_job_ids(),
     lambda url: Queue(connection=url).finished_job_registry.get_job_ids(),
     lambda url: Worker.all(connection=url),
-    lambda url: cron.register(work.echo, interval=60, connection=url),
+    lambda url: register(work.echo, interval=60, connection=url),
 ]
 
 

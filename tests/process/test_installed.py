@@ -115,7 +115,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
 ) -> None:
     daemon = start(start_daemon, installed)
     installed.upgrade("9.9.9")
-    installed.edit("daemon/zygote/frames.py", "FORMAT = 4", "FORMAT = 5")
+    installed.edit("daemon/zygote/protocol.py", "FORMAT = 4", "FORMAT = 5")
     why = f"rqd itself is 9.9.9 by now, this master {package.__version__}: restart the daemon"
     assert f"the old code serves on:\n    {why}\n" in rqd("reload", url=redis_url).out
     daemon.zygote().kill()
@@ -130,7 +130,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     eventually(lambda: f": no job starts: {why}\n" in rqd("info", url=redis_url).out, 10.0)
     assert f"refused, no job starts:\n    {why}\n" in rqd("reload", url=redis_url).out
 
-    installed.edit("daemon/zygote/frames.py", "FORMAT = 5", "FORMAT = 4")
+    installed.edit("daemon/zygote/protocol.py", "FORMAT = 5", "FORMAT = 4")
     assert job.wait(20).return_value() == "9.9.9"
     daemon.titled("rqd: master [default] 0/2 busy")
     assert "no job starts" not in rqd("info", url=redis_url).out

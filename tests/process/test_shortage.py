@@ -17,16 +17,16 @@ import psutil
 import pytest
 
 from rqd.daemon.config import LogSettings
+from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer, EmbeddedServerError
-from rqd.daemon.host.notify import Notifier
+from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import sinks
 from rqd.daemon.log.log import open_log
-from rqd.daemon.loop import Loop
-from rqd.daemon.processes.learning import Learning
-from rqd.daemon.processes.zygote_process import ZygoteProcess
-from rqd.daemon.processes.zygote_spawn import ZygoteSettings
-from rqd.daemon.processes.zygotes import Zygotes
+from rqd.daemon.zygotes.learning import Learning
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import ZygoteSettings
 from rqd.queue import Queue
 from tests import jobs
 from tests.daemons import StartDaemon

@@ -14,7 +14,7 @@ from rqd.connection import Backend
 from rqd.exceptions import ConfigurationError, RqdError
 from rqd.model.signing import Keyring
 from rqd.stacks import live_stack
-from rqd.store.asking import ask
+from rqd.store.live import ask
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon

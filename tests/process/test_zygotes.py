@@ -19,12 +19,12 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.daemon.processes.zygote_events import Forked, ForkFailed
-from rqd.daemon.processes.zygote_process import ZygoteProcess
-from rqd.daemon.processes.zygote_spawn import ZygoteSettings
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameError, encode_frame
-from rqd.daemon.zygote.serving import Place, Zygote
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameError, encode_frame
+from rqd.daemon.zygote.server import Place, Zygote
+from rqd.daemon.zygotes.events import Forked, ForkFailed
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import ZygoteSettings
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
 from tests.descriptors import descriptors, leave_room
@@ -258,13 +258,13 @@ def test_a_kill_that_comes_after_its_child_has_ended_does_not_end_the_next_one()
         zygote._places[1] = Place(child, -1)
         zygote._places[1].pid = running.pid
 
-        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % (running.pid + 1)))
+        master.sendall(encode_frame(protocol.KILL, b"1", b"%d" % (running.pid + 1)))
         assert zygote._obey()
         running.stdin.write(b"alive")
         running.stdin.flush()
         assert running.stdout.read(5) == b"alive"
 
-        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % running.pid))
+        master.sendall(encode_frame(protocol.KILL, b"1", b"%d" % running.pid))
         assert zygote._obey()
         assert running.wait(WAIT_S) == -signal.SIGKILL
 
@@ -279,7 +279,7 @@ def far_end() -> Iterator[tuple[ZygoteProcess, socket.socket]]:
         return subprocess.Popen([sys.executable, "-c", ""])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rqd.daemon.processes.zygote_process.spawn", played)
+        patch.setattr("rqd.daemon.zygotes.process.spawn", played)
         zygote = ZygoteProcess(ZygoteSettings(sys.path, (), 1))
     with socket.socket(fileno=ends[0]) as far:
         try:
@@ -289,7 +289,7 @@ def far_end() -> Iterator[tuple[ZygoteProcess, socket.socket]]:
 
 
 def forked(worker: int) -> bytes:
-    return encode_frame(frames.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
+    return encode_frame(protocol.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
 
 
 def tell(far: socket.socket, workers: list[int], first_bytes: int = 1000) -> bytes:
@@ -322,7 +322,7 @@ def heard(zygote: ZygoteProcess) -> dict[int, bool]:
     return news
 
 
-@pytest.mark.parametrize("broken", [b"\xff" * 9, encode_frame(99), encode_frame(frames.EXITED)])
+@pytest.mark.parametrize("broken", [b"\xff" * 9, encode_frame(99), encode_frame(protocol.EXITED)])
 def test_what_came_of_children_before_a_broken_report_is_closed(broken: bytes) -> None:
     before = descriptors(os.getpid())
     with far_end() as (zygote, far):

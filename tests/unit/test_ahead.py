@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from rqd.daemon.config import Config
-from rqd.daemon.control.presence import Presence
-from rqd.daemon.control.stops import Stops
-from rqd.daemon.jobs.settling import settlement
-from rqd.daemon.processes.learning import Learning
-from rqd.daemon.processes.worker import Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader
+from rqd.daemon.control.commands import Stops
+from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.settlement import settlement
+from rqd.daemon.workers.worker import Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader
+from rqd.daemon.zygotes.learning import Learning
 from rqd.model.outcome import Report, Stopped, Succeeded
 from rqd.model.records import Claim
 from tests.unit.test_workers import Place, a_claim
@@ -43,7 +43,7 @@ def end(place: Place, name: str, at: float) -> list[str]:
     """The running job answers; what became of whom."""
     used = (b"1", b"1", b"1", b"0")
     place.far.sendall(
-        frames.encode_frame(frames.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
+        protocol.encode_frame(protocol.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
     )
     heard = place.hear(at)
     assert heard is not None
@@ -428,7 +428,7 @@ def test_a_moved_job_that_asks_is_told_which_worker_runs_it(place: Place) -> Non
     place.workers.push(other)
 
     *_, (kind, fields) = FrameReader().feed(place.ends[-1].recv(65536))
-    assert kind == frames.RECORD
+    assert kind == protocol.RECORD
     assert fields[1:] == [b"origin", b"q", b"worker", b"m:2"]
 
 

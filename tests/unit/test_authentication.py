@@ -10,8 +10,7 @@ import pytest
 
 from rqd.daemon.config import Config
 from rqd.daemon.control.authentication import MOST_REMEMBERED, WINDOW_S, Authentication
-from rqd.model.signed_command import Addressee, sign_command
-from rqd.model.signing import Keyring
+from rqd.model.signing import Addressee, Keyring, sign_command
 
 KEYS = Keyring(["a-key-of-enough-characters"])
 OTHERS = Keyring(["a-key-that-nobody-else-has"])

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from rqd import __version__
 from rqd.daemon.config import Config
-from rqd.daemon.loop import Loop
-from rqd.daemon.processes.children import Children
-from rqd.daemon.processes.hearing import Ended
-from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.processes.worker import Child, Run
-from rqd.daemon.processes.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
+from rqd.daemon.event_loop import Loop
+from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.reader import Ended
+from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
+from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import claim_of
@@ -71,8 +71,8 @@ class Process:
         if not self.job:
             self._take()
             return
-        last = encode_frame(frames.LAST, self.job) if is_last and self.jobs else b""
-        answer = encode_frame(frames.SUCCEEDED, self.job, b"", b"", *USED)
+        last = encode_frame(protocol.LAST, self.job) if is_last and self.jobs else b""
+        answer = encode_frame(protocol.SUCCEEDED, self.job, b"", b"", *USED)
         self.job = b""
         self.channel.sendall(last + answer)
         if last or not self.jobs:
@@ -117,10 +117,10 @@ class Process:
             self.end(0)
             return
         ((kind, fields),) = FrameReader().feed(message)
-        self._reads_channel = kind == frames.LARGE
+        self._reads_channel = kind == protocol.LARGE
         if not self._reads_channel:
             self._begin(fields)
-        if kind == frames.NEXT:
+        if kind == protocol.NEXT:
             self.prints(mark_of(self.job))
 
     def _take_from_channel(self) -> None:
@@ -128,7 +128,7 @@ class Process:
         if not data:
             self.end(0)
         for kind, fields in self._reader.feed(data):
-            if kind == frames.JOB:
+            if kind == protocol.JOB:
                 self._begin(fields)
 
     def _begin(self, fields: list[bytes]) -> None:
@@ -175,7 +175,7 @@ class Zygote:
         if is_new and self.lacks_pipes:
             self.lacks_pipes = False
             raise OSError("too many open files")
-        self.asked.append((frames.FILL, worker, int(is_new)))
+        self.asked.append((protocol.FILL, worker, int(is_new)))
         if not is_new:
             return None
         self.stacks[worker] = SimpleNamespace(take=lambda *_: "", written_bytes=0)
@@ -191,10 +191,10 @@ class Zygote:
         del self.stacks[worker]
 
     def empty(self, worker: int) -> None:
-        self.asked.append((frames.EMPTY, worker))
+        self.asked.append((protocol.EMPTY, worker))
 
     def kill(self, worker: int, pid: int) -> None:
-        self.asked.append((frames.KILL, worker, pid))
+        self.asked.append((protocol.KILL, worker, pid))
 
     def kill_place(self, worker: int) -> None:
         if worker in self.processes:
@@ -271,7 +271,7 @@ class Zygote:
     def _obey(self, kind: int, worker: int, about: int = 0) -> None:
         """`about`: to FILL whether the place is new; to KILL whom."""
         process = self.processes.get(worker)
-        if kind == frames.FILL:
+        if kind == protocol.FILL:
             if about and self.place_fails:
                 self.place_fails = False
                 self._tell(ForkFailed(worker, "no room", has_place=False))
@@ -282,7 +282,7 @@ class Zygote:
                     self._fork(worker)
         elif worker not in self.wanted:
             return
-        elif kind == frames.EMPTY:
+        elif kind == protocol.EMPTY:
             self.wanted[worker] = False
         elif process is not None and process.pid == about:
             process.end(KILLED)
@@ -654,7 +654,7 @@ STEPS = [
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
+    monkeypatch.setattr("rqd.daemon.workers.pool.become_subreaper", lambda: None)
 
 
 def play(
@@ -663,10 +663,10 @@ def play(
     """These steps; then it is stopped, or nobody disturbs any more."""
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rqd.daemon.processes.kills.kill_by_pidfd", stage.kill_by_pidfd)
-        patch.setattr("rqd.daemon.processes.losses.kill_orphan", stage.kill_orphan)
-        patch.setattr("rqd.daemon.processes.losses.has_ended", stage.has_ended)
-        patch.setattr("rqd.daemon.processes.zygotes.ZygoteProcess", Zygote)
+        patch.setattr("rqd.daemon.workers.deadlines.kill_by_pidfd", stage.kill_by_pidfd)
+        patch.setattr("rqd.daemon.workers.exits.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.workers.exits.has_ended", stage.has_ended)
+        patch.setattr("rqd.daemon.zygotes.manager.ZygoteProcess", Zygote)
         try:
             for step, at in steps:
                 stage.do(step, at)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon.config import Config, LogSettings
-from rqd.daemon.control.answers import MOST_BYTES, Answers
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands, workers_asked_for
+from rqd.daemon.control.replies import MOST_BYTES, Answers
 from rqd.daemon.log.log import open_log
 from rqd.model.signing import Keyring
-from rqd.store.exchange import BeatAnswer
+from rqd.store.messages import BeatAnswer
 from tests.fuzzing import fuzz
 
 if TYPE_CHECKING:

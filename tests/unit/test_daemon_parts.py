@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from rqd.daemon.config import Config, LogSettings
-from rqd.daemon.control.presence import Presence
-from rqd.daemon.duties import INTERVAL_S, Duties, Duty
-from rqd.daemon.host.notify import Notifier
+from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, masters_here
-from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.log.log import open_log
-from rqd.daemon.processes.forensics import TAIL_BYTES, Tail, crash_from_status
-from rqd.daemon.processes.worker import Run
-from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.settlement import settlement
+from rqd.daemon.timers import INTERVAL_S, Duties, Duty
+from rqd.daemon.workers.forensics import TAIL_BYTES, Tail, crash_from_status
+from rqd.daemon.workers.worker import Run
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,

@@ -9,16 +9,16 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rqd.daemon.config import Config
-from rqd.daemon.jobs.dispatch import Dispatch
-from rqd.daemon.processes.ahead import Ahead
-from rqd.daemon.processes.hearing import Ended
-from rqd.daemon.processes.worker import Run, Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.redis_link import Refused
+from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.redis_client import Refused
+from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.reader import Ended
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Report, Succeeded
-from rqd.store.exchange import Turn
 from rqd.store.keys import Keys
-from rqd.store.turn_argument import is_staged
+from rqd.store.messages import Turn
+from rqd.store.wire import is_staged
 from tests.unit.test_ahead import claim_of
 
 

@@ -41,13 +41,13 @@ class Authentication:
         if keyring is None:
             return ""
         # Late: without a key nobody loads hmac.
-        from rqd.model.signed_command import (  # noqa: PLC0415 - see above
+        from rqd.model.signing import (  # noqa: PLC0415 - see above
             Addressee,
+            Verdict,
             is_signed,
             signed_at_us,
             verify_command,
         )
-        from rqd.model.signing import Verdict  # noqa: PLC0415 - see above
 
         if not is_signed(command):
             return _UNSIGNED if self._config.require_signed else ""

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from rqd.daemon.host.life_pipe import end_with_master
+from rqd.daemon.host.pidfd import end_with_master
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.embedded import socket_in
 
