@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.options import redis_options
 from rqd.model.errors import ConfigurationError
 from rqd.store.permissions import acl_lines
 from rqd.store.urls import default_namespace, default_url
 
 
-@click.command(name="acl")
+@click.command(name="acl", cls=Command)
 @redis_options
 @click.option("--user", default="rqd", show_default=True, help="The user's name.")
 @click.option("--wait-replicas", is_flag=True, help="With what enqueue's wait_replicas sends.")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_queues
+from rqd.cli.grammar import Command
 from rqd.cli.instants import iso
 from rqd.cli.near import check_queues, known_queues
 from rqd.cli.options import as_json, backend, redis_options
@@ -47,7 +48,7 @@ class Seen:
     now_us: int
 
 
-@click.command(name="info")
+@click.command(name="info", cls=Command)
 @redis_options
 @as_json
 @click.option("--interval", "-i", type=float, metavar="SECONDS", help="Show it again and again.")

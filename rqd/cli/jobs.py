@@ -10,6 +10,7 @@ import click
 
 from rqd.cli.activity import duration
 from rqd.cli.completing import complete_queues
+from rqd.cli.grammar import Command
 from rqd.cli.instants import iso
 from rqd.cli.near import check_queues
 from rqd.cli.options import as_json, backend, redis_options
@@ -38,7 +39,7 @@ class _Listed:
     cause: str
 
 
-@click.command(name="jobs")
+@click.command(name="jobs", cls=Command)
 @redis_options
 @as_json
 @click.option(

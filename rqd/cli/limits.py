@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.instants import iso
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
@@ -15,7 +16,7 @@ from rqd.store.limit_views import LimitView
 _SHOWN_HOLDERS = 3
 
 
-@click.command(name="limits")
+@click.command(name="limits", cls=Command)
 @redis_options
 @as_json
 def command(url: str | None, namespace: str | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from rqd.cli.completing import complete_jobs
+from rqd.cli.grammar import Command
 from rqd.cli.near import whole_id
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import plain
@@ -17,7 +18,7 @@ from rqd.store.following import Follower, as_text
 _MASTER_S = 2.0
 
 
-@click.command(name="logs")
+@click.command(name="logs", cls=Command)
 @redis_options
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job's end.")
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)

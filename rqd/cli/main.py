@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 
 import rqd
+from rqd.cli.grammar import write_sections
 from rqd.cli.near import NearGroup, NoSuchNameError
 from rqd.cli.table import say
 from rqd.cli.variables import warn_of_slips
@@ -38,14 +39,27 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (MasterExistsError, EX_UNAVAILABLE),
     (RqdError, EX_UNAVAILABLE),
 )
-_COMMANDS = {
-    "start": "start", "enqueue": "enqueue", "job": "job", "jobs": "jobs", "info": "info",
-    "stop": "stop", "reload": "reload", "upgrade": "upgrade", "logs": "logs", "queue": "queue",
-    "retry": "retry", "workers": "workers", "scale": "scale", "drain": "drain",
-    "undrain": "undrain", "suspend": "suspend", "resume": "resume", "acl": "acl",
-    "config": "config", "doctor": "doctor", "completion": "completion", "limits": "limits",
-    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps", "top": "top",
+# By the headings of `rqd --help`: the module of each, and its attribute, else `command`.
+_SECTIONS = {
+    "Run": {"start": "start"},
+    "Look": {
+        "info": "info", "workers": "workers", "ps": "ps", "top": "top", "jobs": "jobs",
+        "job": "job", "queue": "queue", "logs": "logs", "stack": "stack", "limits": "limits",
+    },
+    "Act": {
+        "enqueue": "enqueue", "retry": "retry", "pause": "pause:pause",
+        "resume": "pause:resume",
+        "scale": "scale", "reload": "reload", "upgrade": "upgrade", "stop": "stop",
+    },
+    "Schedules": {"cron": "cron"},
+    "Set up": {
+        "doctor": "doctor", "healthcheck": "healthcheck", "config": "config", "acl": "acl",
+        "completion": "completion",
+    },
 }  # fmt: skip
+# Spelt so before `rqd pause`: neither listed nor completed.
+_FORMER = {"drain": "former:drain", "undrain": "former:undrain", "suspend": "former:suspend"}
+_COMMANDS = {name: of for section in _SECTIONS.values() for name, of in section.items()}
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
@@ -54,8 +68,17 @@ class LazyGroup(NearGroup):
     """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """All commands, in the order of their use."""
+        """The commands in the order of help."""
         return list(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands under their headings, each with one line."""
+        room = formatter.width - 6 - max(map(len, _COMMANDS))
+        sections = {}
+        for heading, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            sections[heading] = [(name, one.get_short_help_str(room)) for name, one in found if one]
+        write_sections(formatter, sections)
 
     def get_command(
         self,
@@ -64,10 +87,10 @@ class LazyGroup(NearGroup):
     ) -> click.Command | None:
         """The command, or None if there is none."""
         cmd_name = _ALSO.get(cmd_name, cmd_name)
-        if cmd_name not in _COMMANDS:
+        if (where := (_COMMANDS | _FORMER).get(cmd_name)) is None:
             return None
-        module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
-        return module.command  # type: ignore[no-any-return]  # each module's one click.Command
+        module, _, attribute = where.partition(":")
+        return getattr(import_module(f"rqd.cli.{module}"), attribute or "command")  # type: ignore[no-any-return]  # a click.Command
 
     def meant(self, name: str, rest: list[str]) -> str:
         """What to type instead of commands of RQ's."""
@@ -78,7 +101,7 @@ class LazyGroup(NearGroup):
         instead = {
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
-            "empty": f"rqd queue {queues} empty",
+            "empty": f"rqd queue empty {queues}",
         }.get(name)
         return f": write {instead}" if instead else ""
 

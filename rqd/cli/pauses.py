@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rqd.cli.instants import iso
+from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import time_of_pause_s
@@ -21,6 +23,13 @@ def pause_of(name: str, paused: Paused) -> dict[str, Any]:
     return {"paused": bool(held), "paused_until": iso(until)}
 
 
+def queue_rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
+    """The counts of queues, and whether each is paused, as `--json` has them."""
+    return [
+        asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
+    ]
+
+
 def state_of(row: Mapping[str, Any]) -> str:
     """`open`, `paused` or `paused until 2030-12-24T18:00:00Z`, of what `pause_of` has found."""
     return _until("paused", row["paused_until"]) if row["paused"] else "open"
@@ -30,10 +39,10 @@ def why_not_started(name: str, paused: Paused) -> str | None:
     """Why no daemon starts jobs of this queue, and what ends that; None if it is open."""
     if ALL_QUEUES in paused:
         told = _until("suspended", iso(paused[ALL_QUEUES]))
-        return f"all work is {told} (`rqd resume` ends that)"
+        return f"all work is {told} (`rqd resume --all` ends that)"
     if name in paused:
         told = _until("paused", iso(paused[name]))
-        return f"queue {name} is {told} (`rqd queue {name} resume` ends that)"
+        return f"queue {name} is {told} (`rqd resume {name}` ends that)"
     return None
 
 

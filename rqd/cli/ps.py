@@ -8,11 +8,12 @@ from dataclasses import asdict
 import click
 
 from rqd.cli.activity import HEADS, LEAST, ORDERS, cells, look, ordered
+from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import echo_table
 
 
-@click.command(name="ps")
+@click.command(name="ps", cls=Command)
 @redis_options
 @as_json
 @click.option(

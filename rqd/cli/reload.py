@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
     Row,
     Told,
@@ -28,7 +29,7 @@ from rqd.model.stored import read_whole
 _POLL_S = 0.05
 
 
-@click.command(name="reload")
+@click.command(name="reload", cls=Command)
 @redis_options
 @asking_options
 @no_wait_option

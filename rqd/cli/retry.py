@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import click
 
 from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.grammar import Command
 from rqd.cli.near import check_queues, whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import one_line, say
@@ -24,7 +25,7 @@ from rqd.store.exchange import Requeued
 EX_REFUSED = 1
 
 
-@click.command(name="retry")
+@click.command(name="retry", cls=Command)
 @redis_options
 @as_json
 @click.option(

@@ -6,6 +6,7 @@ import re
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
     asking_options,
     backend_or,
@@ -21,7 +22,7 @@ from rqd.daemon.config import MAX_WORKERS
 from rqd.model.errors import ConfigurationError
 
 
-@click.command(name="scale", context_settings={"ignore_unknown_options": True})
+@click.command(name="scale", cls=Command, context_settings={"ignore_unknown_options": True})
 @redis_options
 @asking_options
 @timeout_option
@@ -68,7 +69,7 @@ def _read(typed: tuple[str, ...]) -> dict[str, int]:
         return {"by": number}
     if not 1 <= number <= MAX_WORKERS:
         raise ConfigurationError(
-            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd drain is for none,"
+            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd pause --master is for none,"
             " rqd stop ends masters"
         )
     return {"to": number}

@@ -8,13 +8,14 @@ from dataclasses import asdict
 import click
 
 from rqd.cli.completing import complete_jobs
+from rqd.cli.grammar import Command
 from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.table import one_line, plain
 from rqd.stacks import live_stack
 
 
-@click.command(name="stack")
+@click.command(name="stack", cls=Command)
 @redis_options
 @as_json
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
     Row,
     Told,
@@ -28,7 +29,7 @@ from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 
 
-@click.command(name="stop")
+@click.command(name="stop", cls=Command)
 @redis_options
 @click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
 @asking_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rqd.cli.activity import Activity, look, screen
+from rqd.cli.grammar import Command
 from rqd.cli.options import backend, redis_options
 from rqd.cli.table import one_line
 from rqd.model.errors import ConfigurationError
@@ -22,7 +23,7 @@ _QUITS = ("q", "Q", "\x1b")
 _INSTEAD = "`rqd ps` prints the same once"
 
 
-@click.command(name="top")
+@click.command(name="top", cls=Command)
 @redis_options
 @click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help="[default: 2]")
 def command(url: str | None, namespace: str | None, interval: float) -> None:

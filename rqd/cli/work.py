@@ -123,7 +123,7 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     taking = [row for row in serving if row.get("state") not in _TAKES_NONE]
     if not taking:
         told = f"its daemons are paused or stop: {jobs}"
-        return Finding(what, Verdict.WARNING, told, "`rqd undrain` ends a pause")
+        return Finding(what, Verdict.WARNING, told, "`rqd resume --master NAME` ends a pause")
     if all(row.get("why_no_zygote") for row in taking):
         told = f"its daemons can start no job: {jobs}"
         return Finding(

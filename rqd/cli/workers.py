@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
+from rqd.cli.grammar import Command
 from rqd.cli.info import ago, look, share, show_workers
 from rqd.cli.masters import chosen
 from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
@@ -16,7 +17,7 @@ from rqd.cli.table import echo_field, mebibytes
 from rqd.model.errors import ConfigurationError
 
 
-@click.command(name="workers")
+@click.command(name="workers", cls=Command)
 @redis_options
 @as_json
 @click.option(
