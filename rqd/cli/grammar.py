@@ -37,10 +37,10 @@ class Command(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """As click does; the default command of a group completes the group's verbs, too."""
-        found = super().shell_complete(ctx, incomplete)
+        found = super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
         group = ctx.parent.command if ctx.parent else None
-        if ctx.parent and isinstance(group, VerbGroup) and group.default == self.name:
-            found += click.Group.shell_complete(group, ctx.parent, incomplete)
+        if isinstance(group, VerbGroup) and group.complete and group.default == self.name:
+            found += group.complete(ctx, click.Argument(["name"]), incomplete)
         return found
 
 
@@ -54,13 +54,21 @@ class VerbGroup(NearGroup):
     command_class = Command
 
     def __init__(
-        self, *args: Any, noun: str, default: str, complete: Complete, **kwargs: Any
+        self,
+        *args: Any,
+        noun: str,
+        default: str,
+        complete: Complete | None = None,
+        **kwargs: Any,
     ) -> None:
-        """`noun` stands for the names in help; `default` is the verb where none is written."""
+        """`noun` stands for the names in help; `default` is the verb where none is written.
+
+        `complete` completes names where the default verb has no argument that does.
+        """
         super().__init__(*args, **kwargs)
         self.default = default
         self._noun = noun
-        self._complete = complete
+        self.complete = complete
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """The verbs in the order of the code."""
@@ -114,10 +122,13 @@ class VerbGroup(NearGroup):
             formatter.write_paragraph()
             formatter.write_text(line)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The verbs, and the names that they are for."""
-        found = super().shell_complete(ctx, incomplete)
-        return found + self._complete(ctx, click.Argument(["name"]), incomplete)
+    def verbs_from(self, beginning: str) -> list[CompletionItem]:
+        """The verbs that begin so, for a shell."""
+        return [
+            CompletionItem(name, help=self.commands[name].get_short_help_str())
+            for name in self._visible()
+            if name.startswith(beginning)
+        ]
 
     def _scan(self, args: list[str]) -> tuple[list[int], list[str], list[int]]:
         """Where words stand before `--`, that are no options, nor their values; the options; where
@@ -214,6 +225,25 @@ def write_sections(
         if section:
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:<{widest}}", text) for name, text in section])
+
+
+def verbs_too(complete: Complete) -> Complete:
+    """Completes the verbs of the group besides names, for the first word."""
+
+    def both(
+        ctx: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return _verbs_from(ctx, incomplete) + complete(ctx, parameter, incomplete)
+
+    return both
+
+
+def _verbs_from(ctx: click.Context, beginning: str) -> list[CompletionItem]:
+    """The verbs that begin so, where none is written yet."""
+    group = ctx.parent.command if ctx.parent else None
+    if isinstance(group, VerbGroup) and group.default == ctx.command.name:
+        return group.verbs_from(beginning)
+    return []
 
 
 def _arguments(command: click.Command) -> list[click.Argument]:

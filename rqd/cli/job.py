@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_jobs
-from rqd.cli.grammar import VerbGroup
+from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.instants import with_unit
 from rqd.cli.masters import serving
 from rqd.cli.near import whole_id
@@ -37,7 +37,7 @@ _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 _ID = click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 
 
-@click.group(name="job", cls=VerbGroup, noun="ID", default="show", complete=complete_jobs)
+@click.group(name="job", cls=VerbGroup, noun="ID", default="show")
 def command() -> None:
     """Show a job, or stop, cancel, requeue.. it.
 
@@ -48,7 +48,7 @@ def command() -> None:
 @command.command(name="show")
 @redis_options
 @as_json
-@_ID
+@click.argument("job_id", metavar="ID", shell_complete=verbs_too(complete_jobs))
 def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
     """Show where a job stands, with its attempts.
 

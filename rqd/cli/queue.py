@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.grammar import VerbGroup
+from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.info import show_queues
 from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
@@ -20,7 +20,7 @@ from rqd.queue import Queue
 _NAME = click.argument("name", shell_complete=complete_queues)
 
 
-@click.group(name="queue", cls=VerbGroup, noun="[NAME]", default="show", complete=complete_queues)
+@click.group(name="queue", cls=VerbGroup, noun="[NAME]", default="show")
 def command() -> None:
     """Show queues, or empty one.
 
@@ -31,7 +31,7 @@ def command() -> None:
 @command.command(name="show")
 @redis_options
 @as_json
-@click.argument("name", required=False, shell_complete=complete_queues)
+@click.argument("name", required=False, shell_complete=verbs_too(complete_queues))
 def show(url: str | None, namespace: str | None, as_json: bool, name: str | None) -> None:
     """Show all queues, or one, and whether they are paused."""
     with backend(url, namespace) as there:
