@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
-from rqd.cli.instants import iso
-from rqd.cli.table import fitted, mebibytes
+from rqd.cli.output import duration, fitted, iso, mebibytes, read_decimal
 from rqd.model.stored import read_whole
 from rqd.model.words import counted
 from rqd.store.views import Views
@@ -69,7 +67,7 @@ def look(views: Views) -> list[Activity]:
                 pid=read_whole(row.get("pid")) or 0,
                 since=iso(since_us) or "",
                 for_s=max(0.0, (now_us - since_us) / 1e6),
-                cpu_percent=_decimal(cpu) if is_measured else None,
+                cpu_percent=read_decimal(cpu) if is_measured else None,
                 memory_bytes=(read_whole(memory) or 0) if is_measured and memory else None,
                 progress=progress.fraction if progress else None,
                 progress_message=progress.message if progress else "",
@@ -94,18 +92,6 @@ def cells(one: Activity) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def duration(seconds: float) -> str:
-    """`7 s`, `1:02`, `3:04:05`, `2d 03:04`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour:02}:{minute:02}"
-    if hours:
-        return f"{hour}:{minute:02}:{second:02}"
-    return f"{minute}:{second:02}" if minute else f"{second} s"
-
-
 def screen(
     found: Sequence[Activity], by: str, width: int, height: int, note: str = ""
 ) -> list[str]:
@@ -120,11 +106,3 @@ def screen(
         keys += f"  without {', '.join(left_out)}"  # all of them are just 79 characters
     lines = [title, *table, *[""] * (room - len(rows)), keys]
     return [line[:width] for line in lines[:height]]
-
-
-def _decimal(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) else None

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from rqd.cli.options import as_json
+from rqd.cli.output import echo_table
 from rqd.cli.settings import (
     SettingsCommand,
     SettingsFile,
@@ -19,7 +20,6 @@ from rqd.cli.settings import (
     variable_of,
 )
 from rqd.cli.start import command as start
-from rqd.cli.table import echo_table
 from rqd.store.urls import default_namespace, default_url, hide_password
 
 

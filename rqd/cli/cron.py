@@ -12,7 +12,7 @@ from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
 from rqd.cli.grammar import VerbGroup
 from rqd.cli.options import as_json, as_typed, backend, redis_options
-from rqd.cli.table import echo_table, say
+from rqd.cli.output import echo_table, say
 from rqd.cron import CronJob, entries, fetch, load, register
 from rqd.model.errors import ConfigurationError
 

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from rqd.cli.options import as_json, backend
+from rqd.cli.output import echo_table
 from rqd.cli.settings import SettingsCommand
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
-from rqd.cli.table import echo_table
 from rqd.cli.work import examine_work
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.host.examination import (

@@ -7,8 +7,8 @@ import os
 import click
 
 from rqd.cli.grammar import Command
+from rqd.cli.output import say
 from rqd.cli.settings import redis_options
-from rqd.cli.table import say
 from rqd.daemon.instance import MasterHere, lock_folder, lock_folder_variable, masters_here
 from rqd.model.errors import RqdError
 from rqd.model.names import check_name

@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from rqd.cli.activity import duration
 from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.instants import iso
 from rqd.cli.near import check_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_table
+from rqd.cli.output import duration, echo_table, iso
 from rqd.model.names import check_queue_name
 from rqd.model.records import JobRecord
 from rqd.store.views import Views

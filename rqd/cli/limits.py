@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from rqd.cli.grammar import Command
-from rqd.cli.instants import iso
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_table
+from rqd.cli.output import echo_table, iso
 from rqd.store.limit_views import LimitView
 
 _SHOWN_HOLDERS = 3

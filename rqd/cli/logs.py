@@ -10,7 +10,7 @@ from rqd.cli.completing import complete_jobs
 from rqd.cli.grammar import Command
 from rqd.cli.near import whole_id
 from rqd.cli.options import backend, redis_options
-from rqd.cli.table import plain
+from rqd.cli.output import plain
 from rqd.job import Job, JobStatus
 from rqd.store.following import Follower, as_text
 

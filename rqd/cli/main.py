@@ -14,7 +14,7 @@ import click
 import rqd
 from rqd.cli.grammar import write_sections
 from rqd.cli.near import NearGroup, NoSuchNameError
-from rqd.cli.table import say
+from rqd.cli.output import say
 from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,

@@ -16,7 +16,7 @@ import click
 from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.near import NoSuchNameError, did_you_mean
 from rqd.cli.options import as_json, backend
-from rqd.cli.table import echo_table, say
+from rqd.cli.output import echo_table, say
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s

@@ -11,7 +11,6 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.instants import with_unit
 from rqd.cli.masters import (
     Row,
     Told,
@@ -27,8 +26,8 @@ from rqd.cli.masters import (
     wait_for,
 )
 from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.output import say, with_unit
 from rqd.cli.pauses import pause_of, queue_rows, read_for
-from rqd.cli.table import say
 from rqd.connection import Backend
 from rqd.queue import Queue
 from rqd.store.asking import ANSWER_WITHIN_S

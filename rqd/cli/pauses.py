@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rqd.cli.instants import iso
+from rqd.cli.output import iso
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.store.keys import ALL_QUEUES

@@ -10,7 +10,7 @@ import click
 from rqd.cli.activity import HEADS, LEAST, ORDERS, cells, look, ordered
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_table
+from rqd.cli.output import echo_table
 
 
 @click.command(name="ps", cls=Command)

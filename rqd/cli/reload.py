@@ -22,7 +22,7 @@ from rqd.cli.masters import (
     tell,
 )
 from rqd.cli.options import redis_options
-from rqd.cli.table import plain, say
+from rqd.cli.output import plain, say
 from rqd.connection import Backend
 from rqd.model.stored import read_whole
 

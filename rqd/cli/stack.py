@@ -11,7 +11,7 @@ from rqd.cli.completing import complete_jobs
 from rqd.cli.grammar import Command
 from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import one_line, plain
+from rqd.cli.output import one_line, plain
 from rqd.stacks import live_stack
 
 

@@ -10,7 +10,7 @@ import click
 from rqd.cli.activity import Activity, look, screen
 from rqd.cli.grammar import Command
 from rqd.cli.options import backend, redis_options
-from rqd.cli.table import one_line
+from rqd.cli.output import one_line
 from rqd.model.errors import ConfigurationError
 from rqd.store.connection import RedisGone
 from rqd.store.views import Views

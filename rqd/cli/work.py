@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
 
-from rqd.cli.info import lasting
+from rqd.cli.output import duration
 from rqd.cli.pauses import why_not_started
 from rqd.connection import Backend
 from rqd.daemon.config import Config
@@ -111,7 +111,7 @@ def _judge_masters(seen: Standing) -> Finding:
 def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     """What keeps the ready jobs of this queue waiting; None if nothing does."""
     what = f"queue {queue.name}"
-    jobs = f"{counted(queue.ready, 'job')}, the first for {lasting(queue.latency_s)}"
+    jobs = f"{counted(queue.ready, 'job')}, the first for {duration(queue.latency_s)}"
     serving = [row for row in seen.masters if queue.name in row.get("queues", "").split(",")]
     if not serving:
         advice = f"rqd start --queues {quote(queue.name)}"

@@ -9,11 +9,11 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.info import ago, look, share, show_workers
+from rqd.cli.info import look, share, show_workers
 from rqd.cli.masters import chosen
 from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_field, mebibytes
+from rqd.cli.output import ago, echo_field, mebibytes
 from rqd.model.errors import ConfigurationError
 
 
