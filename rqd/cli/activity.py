@@ -13,7 +13,7 @@ from rqd.store.views import Views
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
 # What a narrow terminal leaves out, in this order.
 LEAST = ("told", "pid", "host", "queue", "worker")
-_MOST_TOLD_CHARS = 40
+_MOST_PROGRESS_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def cells(one: Activity) -> tuple[object, ...]:
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
         one.id, one.function, one.queue, one.worker, one.host, one.pid or None, duration(one.for_s),
-        cpu, memory, told[:_MOST_TOLD_CHARS],
+        cpu, memory, told[:_MOST_PROGRESS_CHARS],
     )  # fmt: skip
 
 

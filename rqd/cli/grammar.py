@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from rqd.cli.near import NearGroup, did_you_mean
+from rqd.cli.suggest import did_you_mean
 
 _WIDEST_NAMES = 30  # click puts the help of longer ones on a line of its own
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -44,7 +44,7 @@ class Command(click.Command):
         return found
 
 
-class VerbGroup(NearGroup):
+class VerbGroup(click.Group):
     """A group whose commands are verbs: `rqd job stop ID` is `rqd job ID stop`.
 
     The verb is the first word or the last, wherever options stand. Where both are verbs, nothing is

@@ -10,9 +10,9 @@ import click
 
 from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.near import check_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import duration, echo_table, iso
+from rqd.cli.suggest import check_queues
 from rqd.model.names import check_queue_name
 from rqd.model.records import JobRecord
 from rqd.store.views import Views

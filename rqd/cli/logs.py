@@ -8,9 +8,9 @@ import click
 
 from rqd.cli.completing import complete_jobs
 from rqd.cli.grammar import Command
-from rqd.cli.near import whole_id
 from rqd.cli.options import backend, redis_options
 from rqd.cli.output import plain
+from rqd.cli.suggest import whole_id
 from rqd.job import Job, JobStatus
 from rqd.store.following import Follower, as_text
 

@@ -13,8 +13,8 @@ import click
 
 import rqd
 from rqd.cli.grammar import write_sections
-from rqd.cli.near import NearGroup, NoSuchNameError
 from rqd.cli.output import say
+from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,
@@ -64,7 +64,7 @@ _ALSO = {"worker": "workers"}  # a habit of RQ's
 _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
 
-class LazyGroup(NearGroup):
+class LazyGroup(click.Group):
     """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
@@ -91,6 +91,17 @@ class LazyGroup(NearGroup):
             return None
         module, _, attribute = where.partition(":")
         return getattr(import_module(f"rqd.cli.{module}"), attribute or "command")  # type: ignore[no-any-return]  # a click.Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with. Raises UsageError, which says what is near."""
+        name = args[0]
+        is_option = name.startswith("-")
+        if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            meant = self.meant(name, args[1:]) or did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def meant(self, name: str, rest: list[str]) -> str:
         """What to type instead of commands of RQ's."""

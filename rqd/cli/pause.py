@@ -12,16 +12,16 @@ import click
 from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.masters import (
+    Reply,
     Row,
-    Told,
     as_of_now,
+    ask_masters,
     backend_or,
-    chosen,
     close,
     no_wait_option,
     read_timeout,
+    select_masters,
     show,
-    tell_and_hear,
     timeout_option,
     wait_for,
 )
@@ -211,14 +211,14 @@ def pause_masters(
     timeout_s = read_timeout(timeout)
     instead = "" if now else "kill -USR2 PID"
     with backend_or(instead, url, namespace) as there:
-        rows = chosen(there, name, hosts)
-        told = tell_and_hear(there, rows, "pause", timeout_s, now=now)
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "pause", timeout_s, now=now)
         if not as_json:
-            show(told)
+            show(replies)
         if not no_wait:
-            awaited = [one for one in told if one.is_well]
+            awaited = [one for one in replies if one.is_well]
             wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
-        return close(told, as_json)
+        return close(replies, as_json)
 
 
 def resume_masters(
@@ -231,11 +231,11 @@ def resume_masters(
 ) -> int:
     """Resumes masters; the exit status."""
     with backend_or("kill -CONT PID", url, namespace) as there:
-        rows = chosen(there, name, hosts)
-        told = tell_and_hear(there, rows, "resume", read_timeout(timeout))
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "resume", read_timeout(timeout))
         if not as_json:
-            show(told)
-        return close(told, as_json)
+            show(replies)
+        return close(replies, as_json)
 
 
 def _check_choice(
@@ -281,7 +281,7 @@ class _Watch:
         # One that was resumed before it was seen paused has had its beat by then.
         self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
-    def look(self, left: Sequence[Told]) -> int:
+    def look(self, left: Sequence[Reply]) -> int:
         """Notes what became of those that are left; how many jobs they run."""
         rows = as_of_now(self._there, self._asked)
         running = dict.fromkeys((one.master for one in left), 0)
@@ -294,7 +294,7 @@ class _Watch:
             self._note(one, row.get("state", ""), running[one.master])
         return sum(running.values())
 
-    def _note(self, one: Told, state: str, running: int) -> None:
+    def _note(self, one: Reply, state: str, running: int) -> None:
         has_paused = one.master in self._has_paused or time.monotonic() > self._all_paused_by
         if state in ("gone", "stopping"):
             one.end(state)

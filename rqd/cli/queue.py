@@ -10,11 +10,11 @@ import click
 from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.info import show_queues
-from rqd.cli.near import NoSuchNameError, did_you_mean, known_queues
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import say
 from rqd.cli.pause import note_former, pause_queue, resume_queue
 from rqd.cli.pauses import queue_rows
+from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
 from rqd.queue import Queue
 
 _NAME = click.argument("name", shell_complete=complete_queues)

@@ -11,9 +11,9 @@ import click
 
 from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.near import check_queues, whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import one_line, say
+from rqd.cli.suggest import check_queues, whole_id
 from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, RqdError

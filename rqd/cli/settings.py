@@ -19,7 +19,7 @@ import click
 from click.core import ParameterSource
 
 from rqd.cli.grammar import Command, SharedOption
-from rqd.cli.near import did_you_mean
+from rqd.cli.suggest import did_you_mean
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name
 from rqd.store.urls import read_url

@@ -9,9 +9,9 @@ import click
 
 from rqd.cli.completing import complete_jobs
 from rqd.cli.grammar import Command
-from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import one_line, plain
+from rqd.cli.suggest import whole_id
 from rqd.stacks import live_stack
 
 
