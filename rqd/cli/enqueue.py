@@ -15,7 +15,7 @@ from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.output import plain, say
-from rqd.cli.pauses import why_not_started
+from rqd.cli.pause import why_not_started
 from rqd.cli.suggest import did_you_mean, whole_id
 from rqd.connection import Backend
 from rqd.drafts import delay_us_of, due_us_of

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 import click
 
 from rqd.cli.grammar import Command
-from rqd.cli.masters import asking_options, no_wait_option, timeout_option
+from rqd.cli.masters import (
+    asking_options,
+    no_wait_option,
+    pause_masters,
+    resume_masters,
+    timeout_option,
+)
 from rqd.cli.options import as_json, redis_options
-from rqd.cli.pause import note_former, pause_all, pause_masters, resume_masters
+from rqd.cli.pause import note_former, pause_all
 
 
 @click.command(name="drain", cls=Command, hidden=True)

@@ -14,7 +14,7 @@ from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import ago, duration, echo_table, iso, mebibytes, plain, read_decimal, say
-from rqd.cli.pauses import pause_of, state_of
+from rqd.cli.pause import pause_of, state_of
 from rqd.cli.suggest import check_queues, known_queues
 from rqd.model.errors import ConfigurationError
 from rqd.model.progress import Progress

@@ -14,7 +14,7 @@ from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.masters import serving
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import echo_field, mebibytes, plain, say, with_unit
-from rqd.cli.pauses import Paused, pause_of, state_of
+from rqd.cli.pause import Paused, pause_of, state_of
 from rqd.cli.suggest import whole_id
 from rqd.command import DEFAULT_GRACE_S
 from rqd.job import Job

@@ -39,27 +39,29 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (MasterExistsError, EX_UNAVAILABLE),
     (RqdError, EX_UNAVAILABLE),
 )
-# By the headings of `rqd --help`: the module of each, and its attribute, else `command`.
+# The headings of `rqd --help`.
 _SECTIONS = {
-    "Run": {"start": "start"},
-    "Look": {
-        "info": "info", "workers": "workers", "ps": "ps", "top": "top", "jobs": "jobs",
-        "job": "job", "queue": "queue", "logs": "logs", "stack": "stack", "limits": "limits",
-    },
-    "Act": {
-        "enqueue": "enqueue", "retry": "retry", "pause": "pause:pause",
-        "resume": "pause:resume",
-        "scale": "scale", "reload": "reload", "upgrade": "upgrade", "stop": "stop",
-    },
-    "Schedules": {"cron": "cron"},
-    "Set up": {
-        "doctor": "doctor", "healthcheck": "healthcheck", "config": "config", "acl": "acl",
-        "completion": "completion",
-    },
+    "Run": ("start",),
+    "Look": (
+        "info", "workers", "ps", "top", "jobs", "job", "queue", "logs", "stack", "limits",
+    ),
+    "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "upgrade", "stop"),
+    "Schedules": ("cron",),
+    "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
 }  # fmt: skip
+_COMMANDS = [name for names in _SECTIONS.values() for name in names]
 # Spelt so before `rqd pause`: neither listed nor completed.
-_FORMER = {"drain": "former:drain", "undrain": "former:undrain", "suspend": "former:suspend"}
-_COMMANDS = {name: of for section in _SECTIONS.values() for name, of in section.items()}
+_FORMER = ("drain", "undrain", "suspend")
+# Modules of several commands; each other one is the `command` of a module of its name.
+_TOGETHER = {
+    "activity": ("ps", "top"),
+    "diagnose": ("doctor", "config", "acl"),
+    "former": _FORMER,
+    "jobs": ("jobs", "retry", "logs", "stack"),
+    "pause": ("pause", "resume"),
+    "queue": ("queue", "limits"),
+}
+_MODULES = {name: module for module, names in _TOGETHER.items() for name in names}
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
@@ -87,10 +89,11 @@ class LazyGroup(click.Group):
     ) -> click.Command | None:
         """The command, or None if there is none."""
         cmd_name = _ALSO.get(cmd_name, cmd_name)
-        if (where := (_COMMANDS | _FORMER).get(cmd_name)) is None:
+        if cmd_name not in _COMMANDS and cmd_name not in _FORMER:
             return None
-        module, _, attribute = where.partition(":")
-        return getattr(import_module(f"rqd.cli.{module}"), attribute or "command")  # type: ignore[no-any-return]  # a click.Command
+        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        found: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -221,6 +221,84 @@ def wait_for(
     line.clear()
 
 
+def pause_masters(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: Sequence[str],
+    now: bool,
+    as_json: bool,
+    no_wait: bool,
+    timeout: str | None,
+) -> int:
+    """Pauses masters, and waits until they run no job; the exit status."""
+    timeout_s = read_timeout(timeout)
+    instead = "" if now else "kill -USR2 PID"
+    with backend_or(instead, url, namespace) as there:
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "pause", timeout_s, now=now)
+        if not as_json:
+            show(replies)
+        if not no_wait:
+            awaited = [one for one in replies if one.is_well]
+            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
+        return close(replies, as_json)
+
+
+def resume_masters(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: Sequence[str],
+    as_json: bool,
+    timeout: str | None,
+) -> int:
+    """Resumes masters; the exit status."""
+    with backend_or("kill -CONT PID", url, namespace) as there:
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "resume", read_timeout(timeout))
+        if not as_json:
+            show(replies)
+        return close(replies, as_json)
+
+
+class _Watch:
+    """Sees by the rows how far masters are: a master's own says that it is paused from the next
+    beat on, its workers' change with each settlement.
+    """
+
+    def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
+        self._there = there
+        self._asked = asked
+        self._has_paused: set[str] = set()
+        # One that was resumed before it was seen paused has had its beat by then.
+        self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
+
+    def look(self, left: Sequence[Reply]) -> int:
+        """Notes what became of those that are left; how many jobs they run."""
+        rows = as_of_now(self._there, self._asked)
+        running = dict.fromkeys((one.master for one in left), 0)
+        for worker in self._there.views.workers(
+            [rows[one.master] for one in left if one.master in rows]
+        ):
+            running[worker["master"]] += worker.get("state") == "busy"
+        for one in left:
+            row = rows.get(one.master, {"state": "gone"})
+            self._note(one, row.get("state", ""), running[one.master])
+        return sum(running.values())
+
+    def _note(self, one: Reply, state: str, running: int) -> None:
+        has_paused = one.master in self._has_paused or time.monotonic() > self._all_paused_by
+        if state in ("gone", "stopping"):
+            one.end(state)
+        elif state == "paused":
+            self._has_paused.add(one.master)
+            if not running:
+                one.end("drained")
+        elif state != "starting" and has_paused:
+            one.end("resumed by somebody", is_well=False)
+
+
 class _Line:
     """A line on a terminal that is written over; nothing in a pipe."""
 

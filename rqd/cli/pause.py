@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.masters import (
-    Reply,
-    Row,
-    as_of_now,
-    ask_masters,
-    backend_or,
-    close,
-    no_wait_option,
-    read_timeout,
-    select_masters,
-    show,
-    timeout_option,
-    wait_for,
-)
+from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import say, with_unit
-from rqd.cli.pauses import pause_of, queue_rows, read_for
+from rqd.cli.output import iso, say, with_unit
 from rqd.connection import Backend
+from rqd.model.errors import ConfigurationError
 from rqd.queue import Queue
-from rqd.store.asking import ANSWER_WITHIN_S
 from rqd.store.keys import ALL_QUEUES
 from rqd.suspension import resume as resume_everything
-from rqd.suspension import suspend
+from rqd.suspension import suspend, time_of_pause_s
+
+Paused = Mapping[str, int | None]
 
 _master = click.option(
     "--master", metavar="NAME", shell_complete=complete_masters, help="The master of this name."
@@ -197,47 +185,6 @@ def _resume_all(url: str | None, namespace: str | None, as_json: bool) -> None:
         say(f"all queues: resumed{still}")
 
 
-def pause_masters(
-    url: str | None,
-    namespace: str | None,
-    name: str | None,
-    hosts: Sequence[str],
-    now: bool,
-    as_json: bool,
-    no_wait: bool,
-    timeout: str | None,
-) -> int:
-    """Pauses masters, and waits until they run no job; the exit status."""
-    timeout_s = read_timeout(timeout)
-    instead = "" if now else "kill -USR2 PID"
-    with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
-        replies = ask_masters(there, rows, "pause", timeout_s, now=now)
-        if not as_json:
-            show(replies)
-        if not no_wait:
-            awaited = [one for one in replies if one.is_well]
-            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
-        return close(replies, as_json)
-
-
-def resume_masters(
-    url: str | None,
-    namespace: str | None,
-    name: str | None,
-    hosts: Sequence[str],
-    as_json: bool,
-    timeout: str | None,
-) -> int:
-    """Resumes masters; the exit status."""
-    with backend_or("kill -CONT PID", url, namespace) as there:
-        rows = select_masters(there, name, hosts)
-        replies = ask_masters(there, rows, "resume", read_timeout(timeout))
-        if not as_json:
-            show(replies)
-        return close(replies, as_json)
-
-
 def _check_choice(
     verb: str,
     queues: Sequence[str],
@@ -269,38 +216,45 @@ def _how_long(for_: str | None, until: str) -> str:
     return f" for {with_unit(for_)}" if for_ else f", until {until}"
 
 
-class _Watch:
-    """Sees by the rows how far masters are: a master's own says that it is paused from the next
-    beat on, its workers' change with each settlement.
-    """
+def pause_of(name: str, paused: Paused) -> dict[str, Any]:
+    """Whether it is paused, by itself or with all others, and until when, None for no end."""
+    held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
+    ends = [ends_at for ends_at in held if ends_at is not None]
+    until = max(ends) if held and len(ends) == len(held) else None
+    return {"paused": bool(held), "paused_until": iso(until)}
 
-    def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
-        self._there = there
-        self._asked = asked
-        self._has_paused: set[str] = set()
-        # One that was resumed before it was seen paused has had its beat by then.
-        self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
-    def look(self, left: Sequence[Reply]) -> int:
-        """Notes what became of those that are left; how many jobs they run."""
-        rows = as_of_now(self._there, self._asked)
-        running = dict.fromkeys((one.master for one in left), 0)
-        for worker in self._there.views.workers(
-            [rows[one.master] for one in left if one.master in rows]
-        ):
-            running[worker["master"]] += worker.get("state") == "busy"
-        for one in left:
-            row = rows.get(one.master, {"state": "gone"})
-            self._note(one, row.get("state", ""), running[one.master])
-        return sum(running.values())
+def queue_rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
+    """The counts of queues, and whether each is paused, as `--json` has them."""
+    return [
+        asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
+    ]
 
-    def _note(self, one: Reply, state: str, running: int) -> None:
-        has_paused = one.master in self._has_paused or time.monotonic() > self._all_paused_by
-        if state in ("gone", "stopping"):
-            one.end(state)
-        elif state == "paused":
-            self._has_paused.add(one.master)
-            if not running:
-                one.end("drained")
-        elif state != "starting" and has_paused:
-            one.end("resumed by somebody", is_well=False)
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """`open`, `paused` or `paused until 2030-12-24T18:00:00Z`, of what `pause_of` has found."""
+    return _with_end("paused", row["paused_until"]) if row["paused"] else "open"
+
+
+def why_not_started(name: str, paused: Paused) -> str | None:
+    """Why no daemon starts jobs of this queue, and what ends that; None if it is open."""
+    if ALL_QUEUES in paused:
+        told = _with_end("suspended", iso(paused[ALL_QUEUES]))
+        return f"all work is {told} (`rqd resume --all` ends that)"
+    if name in paused:
+        told = _with_end("paused", iso(paused[name]))
+        return f"queue {name} is {told} (`rqd resume {name}` ends that)"
+    return None
+
+
+def read_for(text: str | None) -> float | None:
+    """Seconds of `--for`; None for no end. Raises ConfigurationError."""
+    if text is not None and text.strip().startswith("-"):
+        raise ConfigurationError(
+            f"--for {text}: write a time, 10m; without --for it lasts until it is resumed"
+        )
+    return time_of_pause_s(text, "--for")
+
+
+def _with_end(state: str, until: str | None) -> str:
+    return f"{state} until {until[:19]}Z" if until else state

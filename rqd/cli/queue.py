@@ -1,34 +1,36 @@
-"""`rqd queue`: shows queues, or empties one."""
+"""`rqd queue` and `rqd limits`: shows queues, or empties one; shows limits."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.grammar import VerbGroup, verbs_too
+from rqd.cli.grammar import Command, VerbGroup, verbs_too
 from rqd.cli.info import show_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import say
-from rqd.cli.pause import note_former, pause_queue, resume_queue
-from rqd.cli.pauses import queue_rows
+from rqd.cli.output import echo_table, iso, say
+from rqd.cli.pause import note_former, pause_queue, queue_rows, resume_queue
 from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
 from rqd.queue import Queue
+from rqd.store.limit_views import LimitView
 
 _NAME = click.argument("name", shell_complete=complete_queues)
+_SHOWN_HOLDERS = 3
 
 
 @click.group(name="queue", cls=VerbGroup, noun="[NAME]", default="show")
-def command() -> None:
+def queue() -> None:
     """Show queues, or empty one.
 
     `rqd pause` and `rqd resume` hold queues back.
     """
 
 
-@command.command(name="show")
+@queue.command(name="show")
 @redis_options
 @as_json
 @click.argument("name", required=False, shell_complete=verbs_too(complete_queues))
@@ -47,7 +49,7 @@ def show(url: str | None, namespace: str | None, as_json: bool, name: str | None
         show_queues(rows)
 
 
-@command.command(name="empty")
+@queue.command(name="empty")
 @redis_options
 @as_json
 @_NAME
@@ -66,7 +68,7 @@ def empty(url: str | None, namespace: str | None, as_json: bool, name: str) -> N
 # Spelt so before `rqd pause NAME`: for one version.
 
 
-@command.command(name="pause", hidden=True)
+@queue.command(name="pause", hidden=True)
 @redis_options
 @as_json
 @click.option("--for", "for_", metavar="TIME")
@@ -76,10 +78,10 @@ def pause(
 ) -> None:
     """Pause a queue: `rqd pause NAME`."""
     note_former(f"rqd queue {name} pause", f"rqd pause {name}")
-    _do(url, namespace, as_json, name, lambda queue: pause_queue(queue, for_))
+    _do(url, namespace, as_json, name, lambda one: pause_queue(one, for_))
 
 
-@command.command(name="resume", hidden=True)
+@queue.command(name="resume", hidden=True)
 @redis_options
 @as_json
 @_NAME
@@ -104,3 +106,63 @@ def _do(
         click.echo(json.dumps({"done": done, "queue": row}, indent=2))
     else:
         say(f"{name}: {done}")
+
+
+@click.command(name="limits", cls=Command)
+@redis_options
+@as_json
+def limits(url: str | None, namespace: str | None, as_json: bool) -> None:
+    """Show the limits in use.
+
+    What runs under each, and how many jobs wait for it.
+    """
+    with backend(url, namespace) as there:
+        limits = there.views.limits()
+        now_us = there.views.now_us()
+    if as_json:
+        click.echo(json.dumps([_described(limit) for limit in limits], indent=2))
+        return
+    heads = ("limit", "running", "rate", "next", "waiting", "queues", "held by")
+    rows = [
+        (
+            limit.key, _running(limit), _rate(limit), _until(limit.next_us, now_us),
+            sum(limit.waiting.values()), ",".join(limit.waiting), _holders(limit),
+        )
+        for limit in limits
+    ]  # fmt: skip
+    echo_table("Limits", heads, rows)
+
+
+def _described(limit: LimitView) -> dict[str, Any]:
+    return {
+        "key": limit.key,
+        "concurrency": limit.concurrency,
+        "rate_per_s": round(1_000_000 / limit.every_us, 6) if limit.every_us else None,
+        "burst": limit.burst,
+        "next_token": iso(limit.next_us or None),
+        "holders": list(limit.holders),
+        "waiting": limit.waiting,
+    }
+
+
+def _running(limit: LimitView) -> str:
+    return f"{len(limit.holders)}/{limit.concurrency}" if limit.concurrency else ""
+
+
+def _rate(limit: LimitView) -> str:
+    if not limit.every_us:
+        return ""
+    per_s = 1_000_000 / limit.every_us
+    for unit_s, unit in ((1, "s"), (60, "min"), (3600, "h")):
+        if per_s * unit_s >= 1 or unit == "h":
+            return f"{per_s * unit_s:.3g}/{unit}, burst {limit.burst}"
+    return ""
+
+
+def _until(next_us: int | None, now_us: int) -> str:
+    return f"in {max(0, next_us - now_us) / 1e6:.1f} s" if next_us else ""
+
+
+def _holders(limit: LimitView) -> str:
+    shown = [job_id[:8] for job_id in limit.holders[:_SHOWN_HOLDERS]]
+    return " ".join(shown) + (" .." if len(limit.holders) > _SHOWN_HOLDERS else "")

@@ -15,7 +15,7 @@ from rqd.cli.cron import command as cron
 from rqd.cli.grammar import VerbGroup
 from rqd.cli.job import command as job
 from rqd.cli.main import _COMMANDS, _FORMER, _SECTIONS, cli
-from rqd.cli.queue import command as queue
+from rqd.cli.queue import queue
 from rqd.connection import Backend, backend_for
 from rqd.job import Job
 from tests.cli.running import rqd

@@ -18,8 +18,8 @@ from rqd.cli.cron import command as cron
 from rqd.cli.enqueue import EX_JOB_FAILED
 from rqd.cli.grammar import VerbGroup
 from rqd.cli.job import EX_STILL_RUNS, _describe_attempt
+from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
-from rqd.cli.retry import EX_REFUSED
 from rqd.cron import _IN_FILES
 from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
 from rqd.daemon.reload.renewal import _FOR_A_START
