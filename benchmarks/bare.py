@@ -13,11 +13,11 @@ import sys
 import time
 
 from benchmarks import tasks
-from rqd.daemon.processes.zygote_events import BootFailed, Exited, Forked, ForkFailed
-from rqd.daemon.processes.zygote_process import ZygoteProcess
-from rqd.daemon.processes.zygote_spawn import ZygoteSettings
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader, encode_frame
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame
+from rqd.daemon.zygotes.events import BootFailed, Exited, Forked, ForkFailed
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import ZygoteSettings
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, encode_call
 
 WARM_UP_SHARE = 0.05  # of the jobs, before the clock starts: as for everyone
@@ -63,7 +63,7 @@ def _drive(zygote: ZygoteProcess, epoll: select.epoll, jobs: int) -> float:
 
 def _check_answer(child: Forked) -> None:
     ((kind, _),) = FrameReader().feed(child.channel.recv(65536))
-    if kind != frames.SUCCEEDED:
+    if kind != protocol.SUCCEEDED:
         raise RuntimeError(f"a job answered with a frame of kind {kind}")
     child.channel.close()
     os.close(child.pidfd)
@@ -73,7 +73,7 @@ def _job_frame() -> bytes:
     name, payload = encode_call(tasks.noop, (), {}, "pickle", DEFAULT_PAYLOAD_LIMIT_BYTES)
     job_id = b"01234567-89ab-4def-8123-456789abcdef"
     fields = (job_id, b"1:bare", b"1", b"default", name.encode(), payload, b"pickle", b"180")
-    return encode_frame(frames.JOB, *fields)
+    return encode_frame(protocol.JOB, *fields)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from rqd.model.limits import RateLimit
 from rqd.model.records import Claim, NewJob, Template
 from rqd.model.terms import dump_terms
 from rqd.store.connection import client_connection
-from rqd.store.exchange import Beat, Settlement, Turn
+from rqd.store.messages import Beat, Settlement, Turn
 from rqd.store.store import Store
 
 FLAT = 1.5

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rqd.job import get_current_job as get_current_job
     from rqd.job import requeue_job as requeue_job
     from rqd.model.limits import RateLimit as RateLimit
+    from rqd.model.limits import Unique as Unique
     from rqd.model.repeat import Repeat as Repeat
     from rqd.model.retry import Retry as Retry
-    from rqd.model.unique import Unique as Unique
     from rqd.options import chain as chain
     from rqd.queue import Queue as Queue
     from rqd.running import current_fence as current_fence
@@ -38,7 +38,7 @@ _HOME = {
     "Repeat": "rqd.model.repeat",
     "Retry": "rqd.model.retry",
     "SimpleWorker": "rqd.simple",
-    "Unique": "rqd.model.unique",
+    "Unique": "rqd.model.limits",
     "Webhook": "rqd.webhook",
     "Worker": "rqd.worker",
     "cancel_job": "rqd.job",

@@ -10,7 +10,7 @@ import sys
 from time import monotonic, sleep
 from typing import Any
 
-import rqd.store.views  # noqa: F401 - what a backend reads by, to be there before the fork
+import rqd.store.queries  # noqa: F401 - what a backend reads by, to be there before the fork
 from rqd.callback_terms import Callback as Callback
 from rqd.connection import Backend, backend_for
 from rqd.exceptions import AbandonedJobError, JobFailedError
@@ -19,7 +19,7 @@ from rqd.model.current import current
 from rqd.model.terms import read_terms
 from rqd.results import Result, ResultType
 from rqd.store.connection import RedisError  # noqa: F401 - as above
-from rqd.store.refusals import LoginRefusedError, NoServerError
+from rqd.store.errors import LoginRefusedError, NoServerError
 
 _PATIENCE_S, _AGAIN_S = 30.0, 0.2
 _TYPE = {

@@ -12,7 +12,7 @@ from rqd.job_lookup import no_such_job
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, RqdError
 from rqd.model.names import check_job_id, check_name, parse_duration_s
 from rqd.model.records import JobStatus
-from rqd.store.asking import send_to
+from rqd.store.live import send_to
 
 DEFAULT_GRACE_S = 5.0
 _WAITING = (JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED)

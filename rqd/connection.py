@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
     from rqd.store.aio import AsyncStore
     from rqd.store.connection import Client
+    from rqd.store.queries import Views
     from rqd.store.store import Store
-    from rqd.store.views import Views
 
 
 class Backend:
@@ -58,7 +58,7 @@ class Backend:
     @cached_property
     def views(self) -> Views:
         """What can be read there."""
-        from rqd.store.views import Views  # noqa: PLC0415 - loads redis-py
+        from rqd.store.queries import Views  # noqa: PLC0415 - loads redis-py
 
         return Views(self.store)
 

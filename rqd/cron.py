@@ -29,16 +29,16 @@ from rqd.model.cron import (
 from rqd.model.describe import describe_call
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
+from rqd.model.numbers import instant
 from rqd.model.records import NewJob
 from rqd.model.retry import Retry
 from rqd.model.schedule import Schedule
 from rqd.model.serializers import serializer_name
-from rqd.model.stored import instant
 from rqd.model.terms import dump_terms, read_terms
 from rqd.options import DEFAULT_TIMEOUT_S, job_options, template_of
 from rqd.signatures import signed
 from rqd.store.crons import Crons
-from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.wire import INLINE_LIMIT_BYTES
 
 __all__ = ["CronJob", "CronScheduler", "entries", "load", "register", "remove"]
 

@@ -14,7 +14,7 @@ from rqd.model.errors import InvalidCallError, NoSuchGroupError, NoSuchJobError
 from rqd.model.names import check_job_id
 from rqd.options import EnqueueData, in_group
 from rqd.queue import Queue
-from rqd.store.queue_views import GroupCounts
+from rqd.store.queue_queries import GroupCounts
 
 __all__ = ["Group", "GroupCounts"]
 

@@ -20,12 +20,11 @@ from rqd.connection import Connection, backend_for
 from rqd.dependency import Dependency
 from rqd.job_facts import JobFacts, R
 from rqd.job_lookup import ended_record, fetch_record, own_record
-from rqd.model.contracts import Serializer
 from rqd.model.current import current
 from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
+from rqd.model.numbers import instant
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
-from rqd.model.serializers import serializer_name
-from rqd.model.stored import instant
+from rqd.model.serializers import Serializer, serializer_name
 from rqd.results import Result
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ class Job(JobFacts[R]):
 
         Its master publishes that while somebody follows. Of a job that has ended: what is kept.
         """
-        from rqd.store.following import Follower, as_text  # noqa: PLC0415 - loads redis-py
+        from rqd.store.follow import Follower, as_text  # noqa: PLC0415 - loads redis-py
 
         backend = self._backend
         return as_text(Follower(backend.store, backend.views, self.id, backend.keyring).pieces())

@@ -13,7 +13,7 @@ from rqd.model.current import current
 from rqd.model.errors import InvalidJobOperation
 from rqd.model.records import JobRecord, JobStatus
 from rqd.signatures import sign_meta
-from rqd.store.asking import send_to
+from rqd.store.live import send_to
 
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)

@@ -11,13 +11,12 @@ from rqd.connection import Backend, Connection, backend_for
 from rqd.dependency import parents_in
 from rqd.job_contents import Contents
 from rqd.job_lookup import fetch_record
-from rqd.model.contracts import Serializer
 from rqd.model.names import check_job_id
+from rqd.model.numbers import instant
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.repeat import REPEATS, RepeatTerm
-from rqd.model.serializers import serializer_name
-from rqd.model.stored import instant
+from rqd.model.serializers import Serializer, serializer_name
 from rqd.model.terms import read_tally, read_terms
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
-from rqd.model.stored import instant, read_whole
+from rqd.model.numbers import instant, read_whole
 
 
 class WorkerStatus(StrEnum):

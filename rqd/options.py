@@ -11,7 +11,7 @@ from rqd.callback_terms import Callback, check_callbacks
 from rqd.dependency import Dependency, read_depends_on
 from rqd.job_id import new_job_id
 from rqd.model.errors import ConfigurationError, InvalidCallError
-from rqd.model.limits import RateLimit
+from rqd.model.limits import RateLimit, Unique
 from rqd.model.names import parse_duration_s
 from rqd.model.records import Template
 from rqd.model.repeat import Repeat
@@ -19,7 +19,6 @@ from rqd.model.resources import TERM as RESOURCES
 from rqd.model.resources import resource_term
 from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
 from rqd.webhook import Webhook
 
 DEFAULT_TIMEOUT_S = 180

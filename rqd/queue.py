@@ -17,12 +17,12 @@ from rqd.drafts import Drafting, delay_us_of, due_us_of, record_of
 from rqd.job import Job
 from rqd.job_actions import RUN_NOW
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
-from rqd.model.contracts import Serializer
 from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
+from rqd.model.limits import may_be_left_out
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus, NewJob
-from rqd.model.unique import may_be_left_out
+from rqd.model.serializers import Serializer
 from rqd.options import (
     DEFAULT_TIMEOUT_S,
     PLAINLY,

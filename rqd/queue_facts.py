@@ -6,9 +6,8 @@ from typing import Any
 
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
-from rqd.model.contracts import Serializer
 from rqd.model.names import check_job_id, check_queue_name
-from rqd.model.serializers import serializer_name
+from rqd.model.serializers import Serializer, serializer_name
 from rqd.registry import (
     CanceledJobRegistry,
     DeferredJobRegistry,

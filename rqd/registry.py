@@ -12,8 +12,8 @@ from typing import Any, NoReturn, Protocol
 from rqd.connection import Backend, Connection, backend_for
 from rqd.job import Job
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError
-from rqd.model.stored import instant
-from rqd.store.exchange import Failures, Requeued
+from rqd.model.numbers import instant
+from rqd.store.messages import Failures, Requeued
 
 
 class _Queue(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 
 from rqd.connection import Backend
 from rqd.model.errors import DeserializationError
+from rqd.model.numbers import instant
 from rqd.model.records import AttemptRecord
-from rqd.model.stored import instant
 from rqd.signatures import check_result, reader_of
 
 

@@ -1,7 +1,6 @@
 """The serializers, at the path RQ's users know."""
 
-from rqd.model.contracts import Serializer
-from rqd.model.serializers import JSONSerializer, PickleSerializer, resolve_serializer
+from rqd.model.serializers import JSONSerializer, PickleSerializer, Serializer, resolve_serializer
 
 DefaultSerializer = PickleSerializer
 

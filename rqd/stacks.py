@@ -11,7 +11,7 @@ from rqd.model.errors import InvalidJobOperation, RqdError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus
 from rqd.model.stack import Thread, threads_of
-from rqd.store.asking import ask
+from rqd.store.live import ask
 
 
 @dataclass(frozen=True, slots=True)

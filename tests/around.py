@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rqd.model.around import RunningJob
+from rqd.model.middleware import RunningJob
 
 
 def note(*words: object) -> None:

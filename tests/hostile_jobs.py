@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import encode_frame
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import encode_frame
 from rqd.exceptions import JobTimeoutException
 
 NOBODY = 65534
@@ -64,7 +64,7 @@ def answer_from_a_grandchild(fields: tuple[bytes, ...], fifo: str) -> str:
         assert frame.f_back is not None
         frame = frame.f_back
     if os.fork() == 0:
-        _write_to_sockets(encode_frame(frames.SUCCEEDED, frame.f_locals["token"], *fields))
+        _write_to_sockets(encode_frame(protocol.SUCCEEDED, frame.f_locals["token"], *fields))
         os._exit(0)
     os.wait()
     return Path(fifo).read_text()

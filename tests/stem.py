@@ -87,14 +87,13 @@ def _become(asked: dict[str, Any], out: int, err: int) -> None:
     time.tzset()
     sys.path[0] = asked["folder"]
     sys.argv = [str(Path(rqd.__file__).with_name("__main__.py")), *asked["arguments"]]
-    sys.orig_argv = [sys.executable, "-m", "rqd", *asked["arguments"]]
     signal.setitimer(signal.ITIMER_REAL, asked["limit_s"])
 
 
 if __name__ == "__main__":
     for module in pkgutil.iter_modules(rqd.cli.__path__):
         import_module(f"rqd.cli.{module.name}")
-    for name in ("supervisor", "reload.autoreload", "host.embedded", "reload.upgrade"):
+    for name in ("supervisor", "reload.autoreload", "host.embedded"):
         import_module(f"rqd.daemon.{name}")
     import_module("rqd.integrations.otel")
     # It finds where titles go by the first environment, which `_become` drops.

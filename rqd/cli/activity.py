@@ -14,10 +14,10 @@ from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import duration, echo_table, fitted, iso, mebibytes, one_line, read_decimal
 from rqd.model.errors import ConfigurationError
-from rqd.model.stored import read_whole
+from rqd.model.numbers import read_whole
 from rqd.model.words import counted
 from rqd.store.connection import RedisGone
-from rqd.store.views import Views
+from rqd.store.queries import Views
 
 if TYPE_CHECKING:
     import curses

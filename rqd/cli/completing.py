@@ -10,9 +10,9 @@ from click.shell_completion import CompletionItem
 
 from rqd.cli.suggest import job_ids_from
 from rqd.store.connection import RedisError, hasty_connection
+from rqd.store.queries import Views
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
-from rqd.store.views import Views
 
 
 def complete_queues(

@@ -29,22 +29,21 @@ from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.connection import Backend
 from rqd.daemon.config import Config, zygote_path
-from rqd.daemon.host.examination import (
+from rqd.daemon.host.diagnostics import (
     examine_application,
     examine_host,
     examine_limits,
     examine_unit,
 )
+from rqd.model.diagnosis import Finding, Verdict
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
-from rqd.model.finding import Finding, Verdict
 from rqd.model.words import counted
 from rqd.store.connection import RedisError, answers_are_read
-from rqd.store.cron_examination import examine_crons
+from rqd.store.diagnostics import examine_crons, examine_server
 from rqd.store.embedded import is_embedded
-from rqd.store.examination import examine_server
+from rqd.store.errors import is_lasting, is_refusal
 from rqd.store.permissions import acl_lines
-from rqd.store.queue_views import QueueCounts
-from rqd.store.refusals import is_lasting, is_refusal
+from rqd.store.queue_queries import QueueCounts
 from rqd.store.signing_keys import keyring_of
 from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
 from rqd.store.urls import default_namespace, default_url, hide_password

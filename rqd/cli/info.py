@@ -17,10 +17,10 @@ from rqd.cli.output import ago, duration, echo_table, iso, mebibytes, plain, rea
 from rqd.cli.pause import pause_of, state_of
 from rqd.cli.suggest import check_queues, known_queues
 from rqd.model.errors import ConfigurationError
+from rqd.model.numbers import read_whole
 from rqd.model.progress import Progress
-from rqd.model.stored import read_whole
-from rqd.store.refusals import RedisGone
-from rqd.store.views import Views
+from rqd.store.errors import RedisGone
+from rqd.store.queries import Views
 
 _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "memory_bytes", "busy", "wanted", "workers", "done",

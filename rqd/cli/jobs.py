@@ -19,13 +19,13 @@ from rqd.connection import Backend
 from rqd.job import Job, JobStatus
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
+from rqd.model.numbers import instant
 from rqd.model.records import JobRecord
-from rqd.model.stored import instant
 from rqd.registry import FailedJobRegistry
 from rqd.stacks import live_stack
-from rqd.store.exchange import Requeued
-from rqd.store.following import Follower, as_text
-from rqd.store.views import Views
+from rqd.store.follow import Follower, as_text
+from rqd.store.messages import Requeued
+from rqd.store.queries import Views
 
 _ENDED = ("failed", "finished", "canceled")
 _STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")

@@ -45,7 +45,7 @@ _SECTIONS = {
     "Look": (
         "info", "workers", "ps", "top", "jobs", "job", "queue", "logs", "stack", "limits",
     ),
-    "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "upgrade", "stop"),
+    "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
     "Schedules": ("cron",),
     "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
 }  # fmt: skip
@@ -107,7 +107,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def meant(self, name: str, rest: list[str]) -> str:
-        """What to type instead of commands of RQ's."""
+        """What to type instead of commands of RQ's, and of those that are gone."""
         after = list(zip(["", *rest], rest, strict=False))
         named = (one for option, one in after if one[:1] != "-" and option not in _WITH_VALUE)
         queues = ",".join(named) or "default"
@@ -116,6 +116,8 @@ class LazyGroup(click.Group):
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
             "empty": f"rqd queue empty {queues}",
+            "upgrade": "rqd reload for new application code; a new rqd comes by a restart with"
+            " --grace, or by a second unit beside (docs/deploying.md)",
         }.get(name)
         return f": write {instead}" if instead else ""
 

@@ -21,8 +21,8 @@ from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted
-from rqd.store.asking import ANSWER_WITHIN_S, Sent, ask, send
 from rqd.store.embedded import is_embedded
+from rqd.store.live import ANSWER_WITHIN_S, Sent, ask, send
 from rqd.store.urls import default_url, hide_password
 
 _POLL_S = 0.05
@@ -122,9 +122,6 @@ def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> li
             which = f" named {name!r}" if name is not None else ""
             raise NoSuchNameError(f"no master{which} is alive on host {host!r}{near}")
     return [row for row in rows if not hosts or row.get("host") in hosts]
-
-
-chosen = select_masters  # the name that rqd.cli.upgrade imports: it goes with that
 
 
 def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:

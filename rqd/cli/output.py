@@ -16,7 +16,7 @@ from math import isfinite
 
 import click
 
-from rqd.model.stored import instant
+from rqd.model.numbers import instant
 
 COLOURS = {
     "busy": "green",

@@ -24,7 +24,7 @@ from rqd.cli.masters import (
 from rqd.cli.options import redis_options
 from rqd.cli.output import plain, say
 from rqd.connection import Backend
-from rqd.model.stored import read_whole
+from rqd.model.numbers import read_whole
 
 _POLL_S = 0.05
 
@@ -47,18 +47,14 @@ def command(
     can't be imported: the old one serves on.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
-        return carry_out(
-            there, select_masters(there, name, hosts), "reload", "reloaded", as_json, no_wait
-        )
+        return _reload(there, select_masters(there, name, hosts), as_json, no_wait)
 
 
-def carry_out(
-    there: Backend, rows: Sequence[Row], do: str, done: str, as_json: bool, no_wait: bool
-) -> int:
-    """Tells masters to reload or to upgrade, and waits until each of them has done it, which is
-    told as `done`, or has refused; the exit status.
+def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:
+    """Tells masters to reload, and waits until each of them has done it, or has refused; returns
+    the exit status.
     """
-    request, sent = tell(there, rows, do)
+    request, sent = tell(there, rows, "reload")
     hosts = {row["name"]: row.get("host", "") for row in rows}
     refused = [Reply(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
     left = {name: row for row in rows if (name := row["name"]) in sent.told}
@@ -66,17 +62,15 @@ def carry_out(
         for one in refused:
             click.echo(f"{one.master}: {one.words}")
         for master in left:
-            say(f"{master}: told to {do}")
+            say(f"{master}: told to reload")
     if no_wait:
         told = [Reply(name, hosts[name], None) for name in left]
         close(refused + told, as_json)
         return 1 if refused else 0
-    return close(refused + _wait(there, request, left, done, quiet=as_json), as_json)
+    return close(refused + _wait(there, request, left, quiet=as_json), as_json)
 
 
-def _wait(
-    there: Backend, request: str, left: dict[str, Row], done: str, *, quiet: bool
-) -> list[Reply]:
+def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) -> list[Reply]:
     """What became of each of the masters that are left, by name with their rows."""
     began, ended = time.monotonic(), []
     while left:
@@ -85,7 +79,7 @@ def _wait(
             row = rows.get(master)
             if row is not None and _is_open(row, request):
                 continue
-            one = Reply(master, left.pop(master).get("host", ""), _answer(row), _outcome(row, done))
+            one = Reply(master, left.pop(master).get("host", ""), _answer(row), _outcome(row))
             ended.append(one)
             if not quiet:
                 _show(one, time.monotonic() - began)
@@ -110,10 +104,10 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
 
 
-def _outcome(row: Row | None, done: str) -> str:
+def _outcome(row: Row | None) -> str:
     if row is None:
         return "gone"
-    return done.format(**row) if row.get("reload") == "done" else "refused"
+    return "reloaded" if row.get("reload") == "done" else "refused"
 
 
 def _show(one: Reply, took_s: float) -> None:

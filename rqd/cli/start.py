@@ -167,19 +167,20 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
-    from rqd.daemon.host.open_files import open_standard_files  # noqa: PLC0415 - see above
-    from rqd.daemon.host.privileges import drop_to, find_account  # noqa: PLC0415 - see above
+    from rqd.daemon.host.process_limits import (  # noqa: PLC0415 - see above
+        drop_to,
+        find_account,
+        open_standard_files,
+    )
+    from rqd.daemon.master import run  # noqa: PLC0415 - see above
     from rqd.daemon.reload.autoreload import check_can_watch  # noqa: PLC0415 - see above
-    from rqd.daemon.reload.handover import receive  # noqa: PLC0415 - see above
-    from rqd.daemon.supervisor import run, take_over  # noqa: PLC0415 - see above
 
     open_standard_files()
-    before = receive(os.environ)
-    keyring = keyring_of(os.environ) if before is None else before.config.keyring
+    keyring = keyring_of(os.environ)
     # Not for what this process starts: who may have the keys gets them by another way.
     os.environ.pop(KEY_VARIABLE, None)
     os.environ.pop(FILE_VARIABLE, None)
-    if settings["user"] is not None and before is None:
+    if settings["user"] is not None:
         # A file of keys may be root's; all else is this user's affair.
         drop_to(find_account(settings["user"]))
     context = click.get_current_context()
@@ -191,22 +192,7 @@ def command(**settings: Any) -> int:
     config = config_of(settings, keyring)
     if config.autoreload:
         check_can_watch()
-    if before is None:
-        return run(config, reread)
-    if before.is_trial:
-        return _end_trial(config)
-    return take_over(before, reread)
-
-
-def _end_trial(config: Config) -> int:
-    """All that a master needs could be imported and read; raises where its log can't be opened."""
-    import rqd.daemon.zygote.boot  # noqa: F401, PLC0415 - only to see that it can be
-    from rqd.daemon.jobs.timetable import Timetable  # noqa: PLC0415 - as in `command`
-    from rqd.daemon.log.log import open_log  # noqa: PLC0415 - as in `command`
-
-    Timetable.prepare()
-    open_log(config.log)
-    return 0
+    return run(config, reread)
 
 
 def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:

@@ -24,7 +24,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import redis_options
 from rqd.connection import Backend
-from rqd.model.stored import read_whole
+from rqd.model.numbers import read_whole
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 

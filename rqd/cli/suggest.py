@@ -12,7 +12,7 @@ from rqd.model.names import check_job_id, is_job_id
 from rqd.store.keys import ALL_QUEUES
 
 if TYPE_CHECKING:
-    from rqd.store.views import Views
+    from rqd.store.queries import Views
 
 # Looking for what was meant is a courtesy: it shall cost nobody more.
 _LONGEST_S = 0.3

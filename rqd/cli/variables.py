@@ -16,8 +16,6 @@ _PREFIX = "RQD_"
 # All commands have these: who has no others pays for no look at the options of `rqd start`.
 _OF_ALL = {"RQD_URL", "RQD_NAMESPACE", FILE_VARIABLE, KEY_VARIABLE, KEY_FILE_VARIABLE}
 _OF_UNITS = "RQD_OPTIONS"
-# A master has it that goes on as another version; it warned at its start.
-_OF_UPGRADES = "RQD_HANDOVER"
 # Kubernetes sets such in all containers, for a Service whose name begins with rqd.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
 # Nearer than what is typed at a prompt has to be, as nobody can turn this off: RQD_PYTHON is no
@@ -27,8 +25,6 @@ _NEAR = 0.65
 
 def warn_of_slips() -> None:
     """Says which variables are ignored, and what was meant, in a line each."""
-    if _OF_UPGRADES in os.environ:
-        return
     for typed, meant in slips(os.environ).items():
         say(f"rqd: {typed} is ignored: did you mean {meant}?", err=True)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from rqd.daemon.host.life_pipe import signal_at_close
+from rqd.daemon.host.pidfd import signal_at_close
 
 
 def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> int:

@@ -21,26 +21,26 @@ from select import POLLIN, POLLOUT, poll
 from typing import Any
 
 from rqd import __version__
+from rqd.daemon.admission import PAYLOAD_GONE, Admission
 from rqd.daemon.config import Config
-from rqd.daemon.control.presence import ROW_TTL_S
-from rqd.daemon.jobs.admission import PAYLOAD_GONE, Admission
-from rqd.daemon.jobs.dispatch import LEASE_US
-from rqd.daemon.jobs.precedence import Precedence
-from rqd.daemon.jobs.reporting import told_by
-from rqd.daemon.jobs.settling import settlement
-from rqd.daemon.processes.judging import Judging
-from rqd.daemon.processes.worker import Run, Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.processes.zygote_events import Forked
+from rqd.daemon.control.heartbeat import ROW_TTL_S
+from rqd.daemon.dispatcher import LEASE_US
+from rqd.daemon.job_updates import told_by
+from rqd.daemon.precedence import Precedence
+from rqd.daemon.settlement import settlement
+from rqd.daemon.workers.judging import Judging
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import child
 from rqd.daemon.zygote.timer import raise_timeout, timer
-from rqd.model.around import Around
+from rqd.daemon.zygotes.events import Forked
 from rqd.model.current import CurrentJob, current
+from rqd.model.middleware import Around
 from rqd.model.outcome import Raised, Report
 from rqd.model.records import Claim
 from rqd.model.trust import Trust
 from rqd.store.connection import RedisError, RedisGone
-from rqd.store.exchange import Beat, Turn
+from rqd.store.messages import Beat, Turn
 from rqd.store.store import Store
 
 _BEAT_S = 5.0

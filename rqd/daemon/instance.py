@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rqd.daemon.host.leftovers import has_open
+from rqd.daemon.host.orphans import has_open
 from rqd.model.errors import ConfigurationError, MasterExistsError
 from rqd.store.embedded import state_home
 from rqd.store.urls import hide_password
@@ -60,49 +59,20 @@ class Instance:
         self.predecessor: Holder | None = None  # had this lock in this place, and never left
         self.trouble = ""
         self.lock_path = Path()
-        self._lock_fd = -1
+        self.lock_fd = -1  # without a lock
         self._is_new = True
         self._slot = 0
-        self._note_backend(url, namespace)
+        self._kind = _kind(url, namespace)
+        self._namespace, self._url = namespace, hide_password(url)
         if chosen is None:
             self.take_next()
         elif not self._take():
             raise name_is_taken(chosen, socket.gethostname(), self._holder())
 
-    @classmethod
-    def take_over(cls, url: str, namespace: str, told: dict[str, Any]) -> Instance:
-        """The name of the master that was executed before in this process, and its lock."""
-        instance = cls.__new__(cls)
-        instance._note_backend(url, namespace)
-        instance.is_chosen, instance._slot = told["is_chosen"], told["slot"]
-        instance.boot, instance.name, instance.place = told["boot"], told["name"], told["place"]
-        instance.trouble, instance._lock_fd = told["trouble"], told["lock_fd"]
-        instance.lock_path, instance._is_new = Path(told["lock_path"]), False
-        instance.predecessor = None
-        return instance
-
-    def hand_over(self) -> dict[str, Any]:
-        """What `take_over` needs."""
-        return {
-            "is_chosen": self.is_chosen,
-            "slot": self._slot,
-            "boot": self.boot,
-            "name": self.name,
-            "place": self.place,
-            "trouble": self.trouble,
-            "lock_fd": self._lock_fd,
-            "lock_path": str(self.lock_path),
-        }
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """The lock's, if there is one."""
-        return (self._lock_fd,) if self.is_locked else ()
-
     @property
     def is_locked(self) -> bool:
         """True where nobody else on this host can have the name."""
-        return self._lock_fd >= 0
+        return self.lock_fd >= 0
 
     def take_next(self) -> None:
         """Goes on to the next number that is free on this host."""
@@ -125,8 +95,8 @@ class Instance:
             facts = [f" {os.getpid()}", state, self.name, self._namespace, self._url]
             facts += [holder.boot, holder.pid, self.place]
             told = "".join(f"{fact}\n" for fact in facts).encode()
-            os.pwrite(self._lock_fd, told, _TOKEN_CHARS)
-            os.ftruncate(self._lock_fd, _TOKEN_CHARS + len(told))
+            os.pwrite(self.lock_fd, told, _TOKEN_CHARS)
+            os.ftruncate(self.lock_fd, _TOKEN_CHARS + len(told))
 
     def succeed(self) -> None:
         """The predecessor's processes are gone, and its jobs taken back: the next note in the
@@ -147,17 +117,13 @@ class Instance:
             self.lock_path.unlink(missing_ok=True)
         self._close()
 
-    def _note_backend(self, url: str, namespace: str) -> None:
-        self._kind = _kind(url, namespace)
-        self._namespace, self._url = namespace, hide_password(url)
-
     def _take(self) -> bool:
         """False if another master of this host has the name."""
         try:
             folder = lock_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
-            self._lock_fd = fd = _locked(self.lock_path)
+            self.lock_fd = fd = _locked(self.lock_path)
             before = self.lock_path.read_bytes()
             self._is_new = not before
             self.place = _place(fd)
@@ -178,9 +144,9 @@ class Instance:
             return "?"  # it has just left
 
     def _close(self) -> None:
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-        self._lock_fd, self.place, self.predecessor = -1, "", None
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+        self.lock_fd, self.place, self.predecessor = -1, "", None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS, Config
-from rqd.daemon.duties import Duties, Duty
-from rqd.daemon.host.open_files import make_room
-from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.host.process_limits import make_room
 from rqd.daemon.log.log import Log
-from rqd.daemon.processes.children import Children
 from rqd.daemon.signals import Orders, Shutdown
+from rqd.daemon.timers import Duties, Duty
+from rqd.daemon.workers.pool import Children
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Released
 
@@ -44,8 +44,8 @@ class Lifecycle:
         self._grace_over_at: float | None = None
         self._give_up_at: float | None = None
         self.orders = Orders()
-        self.is_suspended = False
-        self.worked_at = time.monotonic()
+        self._is_suspended = False
+        self._worked_at = time.monotonic()
         self.exit_status = _EX_OK
 
     def use(self, config: Config) -> None:
@@ -66,7 +66,7 @@ class Lifecycle:
             return "starting"
         if self._dispatch.is_paused:
             return "paused"
-        if self.is_suspended:
+        if self._is_suspended:
             return "suspended"
         return "busy" if self.busy else "idle"
 
@@ -123,8 +123,8 @@ class Lifecycle:
 
     def suspend(self, is_suspended: bool, now: float) -> None:
         """All masters of the namespace are, or this one works again."""
-        if is_suspended != self.is_suspended:
-            self.is_suspended = is_suspended
+        if is_suspended != self._is_suspended:
+            self._is_suspended = is_suspended
             if is_suspended:
                 self._dispatch.take(self._children.release_unsent("suspended", now))
                 self._log.info("suspended")
@@ -182,10 +182,10 @@ class Lifecycle:
         config, dispatch = self._config, self._dispatch
         is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
         if not self._children.is_ready or not is_idle or dispatch.is_paused:
-            self.worked_at = now
+            self._worked_at = now
             return
         has_looked = dispatch.found_nothing  # one that was never ready before has not
-        idle_s = now - self.worked_at
+        idle_s = now - self._worked_at
         if config.burst and has_looked:
             why = "burst: the queues are empty"
         elif dispatch.may_claim_no_more:

@@ -14,8 +14,8 @@ from opentelemetry import _logs, context, propagate, trace
 
 from rqd import __version__
 from rqd.integrations import FLUSH_S, flush_to_the_end
-from rqd.model.around import RunningJob
 from rqd.model.errors import RetryLater
+from rqd.model.middleware import RunningJob
 
 
 def carried() -> dict[str, str]:

@@ -14,8 +14,8 @@ import sentry_sdk
 from sentry_sdk.utils import event_from_exception
 
 from rqd.integrations import FLUSH_S, flush_to_the_end
-from rqd.model.around import RunningJob
 from rqd.model.errors import JobStoppedException, RetryLater
+from rqd.model.middleware import RunningJob
 
 # In the zygote, once for all its children; it starts no thread before there is an event.
 if not sentry_sdk.is_initialized():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from rqd.model.allowlist import Allowlist
-    from rqd.model.around import Around
+    from rqd.model.middleware import Around
     from rqd.model.signing import Keyring
 
     class Line(Protocol):

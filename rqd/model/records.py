@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from rqd.model.numbers import LONGEST_INTERVAL_S
-from rqd.model.stored import EXACT, read_whole
+from rqd.model.numbers import EXACT, LONGEST_INTERVAL_S, read_whole
 
 
 class JobStatus(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import parse_duration_s, parse_size_bytes
-from rqd.model.stored import EXACT
+from rqd.model.numbers import EXACT
 from rqd.model.terms import read_terms
 
 TERM = "resources"

@@ -1,4 +1,4 @@
-"""How arguments and results become bytes: pickle, JSON, or a class of the user's own."""
+"""Serializers: by name, by RQ's contract, and the default."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 # and io that come with the wrapper. A child that imported `pickle` itself ran at half the speed.
 import _pickle as pickle
 import sys
+from typing import Any, Protocol
 
 from rqd.model.errors import ConfigurationError
 
@@ -13,7 +14,6 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 if TYPE_CHECKING:
     from typing import Any
 
-    from rqd.model.contracts import Serializer
 
 _PROTOCOL = 5  # the highest of Python 3.11
 
@@ -102,3 +102,11 @@ def _module_of(given: Any) -> str:
 
 def _name_of(given: Any) -> str:
     return str(getattr(given, "__qualname__", None) or type(given).__qualname__)
+
+
+class Serializer(Protocol):
+    """Anything with `dumps` and `loads`; a module will do (RQ's contract)."""
+
+    def dumps(self, obj: Any, /) -> bytes: ...
+
+    def loads(self, data: bytes, /) -> Any: ...

@@ -23,14 +23,14 @@ from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.client import PlainClient
-from rqd.store.endings import Step, block_slice_s, until_end
-from rqd.store.exchange import check_ids, partly_enqueued, read_enqueued, read_text
-from rqd.store.packing import enqueue_arguments, looks, sendings
-from rqd.store.refusals import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
+from rqd.store.errors import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
+from rqd.store.job_end import Step, block_slice_s, until_end
+from rqd.store.messages import check_ids, partly_enqueued, read_enqueued, read_text
+from rqd.store.queries import parse_attempt, result_of
 from rqd.store.replies import AwaitingParser
 from rqd.store.scripts import load_script
 from rqd.store.store import STAGED_TTL_S, Store
-from rqd.store.views import parse_attempt, result_of
+from rqd.store.wire import enqueue_arguments, looks, sendings
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ class answers_are_read:  # noqa: N801 - as below
 def _explain(error: Exception) -> None:
     from redis import RedisError  # noqa: PLC0415 - modules of jobs import this one
 
-    from rqd.store.refusals import UnreadableAnswerError  # noqa: PLC0415 - as above
+    from rqd.store.errors import UnreadableAnswerError  # noqa: PLC0415 - as above
 
     # Some of ours, and of redis-py's, are ValueErrors, too.
     if isinstance(error, RqdError | RedisError | UnicodeEncodeError):

@@ -8,8 +8,8 @@ import redis
 import redis.client
 
 from rqd.store.answers import answers_are_read
-from rqd.store.held import HeldConnections
-from rqd.store.refusals import UNREACHED, NoServerError, is_unreached, no_server
+from rqd.store.errors import UNREACHED, NoServerError, is_unreached, no_server
+from rqd.store.fast_connection import HeldConnections
 
 
 class PlainClient(redis.Redis):

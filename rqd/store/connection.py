@@ -15,16 +15,23 @@ from redis.sentinel import SentinelConnectionPool
 from rqd.model.errors import ConfigurationError
 from rqd.store.answers import answers_are_read as answers_are_read
 from rqd.store.client import PlainClient
-from rqd.store.directory import Cluster, Directory, Sentinels, show
-from rqd.store.held import HeldConnections, can_hold
+from rqd.store.errors import RedisGone as RedisGone
+from rqd.store.errors import explained as explained
+from rqd.store.errors import is_foreign_key as is_foreign_key
+from rqd.store.errors import is_full as is_full
+from rqd.store.errors import is_refusal as is_refusal
+from rqd.store.failover import (
+    Cluster,
+    Directory,
+    Patience,
+    RoamingConnection,
+    RoamingTLSConnection,
+    Sentinels,
+    show,
+)
+from rqd.store.fast_connection import HeldConnections, can_hold
 from rqd.store.keys import Keys
-from rqd.store.refusals import RedisGone as RedisGone
-from rqd.store.refusals import explained as explained
-from rqd.store.refusals import is_foreign_key as is_foreign_key
-from rqd.store.refusals import is_full as is_full
-from rqd.store.refusals import is_refusal as is_refusal
 from rqd.store.replies import BoundedParser, DaemonsParser
-from rqd.store.roaming import Patience, RoamingConnection, RoamingTLSConnection
 from rqd.store.urls import Target, default_url, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
 

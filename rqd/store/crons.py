@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rqd.model.errors import ConfigurationError
+from rqd.model.numbers import EXACT, read_whole
 from rqd.model.records import JobRecord
-from rqd.model.stored import EXACT, read_whole
 from rqd.store.answers import reads_answers
-from rqd.store.exchange import read_text
+from rqd.store.messages import read_text
 
 if TYPE_CHECKING:
     from rqd.model.cron import CronEntry, CronRecord

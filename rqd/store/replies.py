@@ -111,12 +111,14 @@ class BoundedParser(_RESP2Parser):
         self._buffer = self.buffer_class(metered, self.socket_read_size, connection.socket_timeout)
 
     def read_response(self, *args: Any, **named: Any) -> Any:
-        if self._buffer is not None:
-            self._meter.received = self._buffer.lines = 0
         try:
             return super().read_response(*args, **named)
         except _UNREADABLE as error:
             raise _no_reply(error) from None
+        finally:
+            # The next bytes begin another reply, or are the end of the connection, however late.
+            if self._buffer is not None:
+                self._meter.received = self._buffer.lines = 0
 
 
 class _DaemonsBuffer(_BoundedBuffer):
@@ -178,8 +180,9 @@ class AwaitingParser(_AsyncRESP2Parser):
         self._stream = metered
 
     async def read_response(self, *args: Any, **named: Any) -> Any:
-        self._meter.received = self._meter.lines = 0
         try:
             return await super().read_response(*args, **named)
         except _UNREADABLE as error:
             raise _no_reply(error) from None
+        finally:
+            self._meter.received = self._meter.lines = 0

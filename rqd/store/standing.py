@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from rqd.store.exchange import read_text
 from rqd.store.keys import Keys
+from rqd.store.messages import read_text
 
 # So many keys of the server, by chance, are looked at for another namespace.
 _SAMPLES = 30

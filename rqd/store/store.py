@@ -22,7 +22,10 @@ from rqd.model.errors import RqdError
 from rqd.model.records import Claim, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.connection import moves_with_a_slot
-from rqd.store.exchange import (
+from rqd.store.durability import check_reached, check_wait, send_and_wait
+from rqd.store.errors import as_users_are_told, is_unreached
+from rqd.store.keys import Keys
+from rqd.store.messages import (
     Beat,
     BeatAnswer,
     Failures,
@@ -38,17 +41,14 @@ from rqd.store.exchange import (
     read_requeued,
     read_text,
 )
-from rqd.store.keys import Keys
-from rqd.store.packing import (
+from rqd.store.scripts import Script, load_script
+from rqd.store.wire import (
     REFUSALS_RAISE,
     enqueue_arguments,
     looks,
     sendings,
+    turn_argument,
 )
-from rqd.store.refusals import as_users_are_told, is_unreached
-from rqd.store.scripts import Script, load_script
-from rqd.store.turn_argument import turn_argument
-from rqd.store.waiting import check_reached, check_wait, send_and_wait
 
 STAGED_TTL_S = 600
 _NO_MORE = Durability()

@@ -13,7 +13,7 @@ from rqd.connection import backend_for
 from rqd.job import Job
 from rqd.model.terms import read_terms
 from rqd.queue import Queue
-from rqd.store.exchange import Beat
+from rqd.store.messages import Beat
 from tests.cli.running import ROOT, rqd
 from tests.client.performing import claim, perform, settle
 from tests.servers import RedisServer

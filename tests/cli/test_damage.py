@@ -11,8 +11,8 @@ from rqd import Queue
 from rqd.cli.activity import look, screen
 from rqd.connection import Backend
 from rqd.store.connection import client_connection
+from rqd.store.queries import Views
 from rqd.store.store import Store
-from rqd.store.views import Views
 from tests.cli.running import rqd
 
 # The last one has more digits than Python reads as a number.

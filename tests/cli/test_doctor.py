@@ -13,11 +13,11 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend, backend_for
-from rqd.daemon.host.examination import judge_delegation, judge_unit, read_timespan_s
-from rqd.model.finding import Verdict
+from rqd.daemon.host.diagnostics import judge_delegation, judge_unit, read_timespan_s
+from rqd.model.diagnosis import Verdict
 from rqd.model.records import Claim
 from rqd.store.crons import Crons
-from rqd.store.exchange import Beat, Settlement, Turn
+from rqd.store.messages import Beat, Settlement, Turn
 from tests.cli.running import ROOT, Ran, rqd
 from tests.client import work
 from tests.client.performing import claim

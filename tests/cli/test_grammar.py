@@ -170,7 +170,7 @@ def every_command() -> Iterator[tuple[str, ...]]:
     for name, command in visible(cli):
         if isinstance(command, click.Group):
             yield from ((name, verb) for verb, _ in visible(command))
-        elif name != "upgrade":  # it goes
+        else:
             yield (name,)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rqd import Job, Queue
 from rqd.connection import backend_for
-from rqd.store.exchange import Beat
+from rqd.store.messages import Beat
 from tests.cli.running import rqd
 from tests.client import work
 from tests.client.performing import claim, settle

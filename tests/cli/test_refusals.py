@@ -159,7 +159,6 @@ def test_without_a_server(arguments: list[str], deaf_url: str) -> None:
         (["scale", "-1"], "kill -TTOU PID"),
         (["scale", "+2"], ""),
         (["scale", "2"], ""),
-        (["upgrade"], ""),
         (["stop", "--url", "embedded:nowhere"], ""),  # it ends with its daemon
     ],
 )

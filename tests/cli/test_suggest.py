@@ -17,7 +17,7 @@ from rqd.cli.variables import slips
 from rqd.connection import Backend, backend_for
 from rqd.exceptions import NoSuchJobError
 from rqd.job import Job
-from rqd.store.exchange import Beat
+from rqd.store.messages import Beat
 from tests.cli.running import Ran, rqd
 from tests.client import work
 from tests.client.performing import perform
@@ -123,6 +123,7 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
     pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
     refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")
+    refused(rqd("upgrade"), EX_USAGE, "write rqd reload for new application code; a new rqd comes")
     refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")
     refused(rqd("info", "-R"), EX_USAGE, "is rqd workers --queue NAME here")
     refused(rqd("info", "-i", "0"), EX_USAGE, "--interval 0: write seconds")
@@ -187,8 +188,6 @@ def test_a_mistyped_variable_is_named_and_costs_no_command_its_success(
     assert json.loads(ran.out)["queues"]
     options = ("--burst", "--log-file", str(tmp_path / "log"))
     assert rqd("start", *options, url=there.url, env=env).err == warned
-    # An upgrade's trial and its master go on from one that has warned.
-    assert rqd("info", url=there.url, env={**env, "RQD_HANDOVER": "9"}).err == ""
 
 
 def test_variables_of_others_are_no_slips() -> None:

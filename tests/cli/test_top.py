@@ -20,7 +20,7 @@ import pytest
 from rqd.cli.activity import ps
 from rqd.connection import backend_for
 from rqd.queue import Queue
-from rqd.store.exchange import Beat
+from rqd.store.messages import Beat
 from tests.cli.running import ROOT, rqd
 from tests.client.performing import claim
 from tests.processes import bound_to_pytest

@@ -11,7 +11,7 @@ from rqd.connection import Backend
 from rqd.model.call import decode_call
 from rqd.model.current import current
 from rqd.model.records import Claim
-from rqd.store.exchange import Settlement, Turn
+from rqd.store.messages import Settlement, Turn
 
 
 def claim(backend: Backend, *queues: str, count: int = 1) -> list[Claim]:

@@ -12,8 +12,8 @@ import pytest
 from rqd import Callback, Job, Queue, SimpleWorker, Webhook
 from rqd.callbacks import callback_arguments, failure_of
 from rqd.connection import Backend, backend_for, using
+from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
-from rqd.daemon.jobs.admission import Admission
 from rqd.decorators import job as job_decorator
 from rqd.exceptions import (
     AbandonedJobError,
@@ -28,7 +28,7 @@ from rqd.model.outcome import Outcome
 from rqd.model.records import Claim
 from rqd.model.signing import Keyring
 from rqd.model.terms import dump_terms
-from rqd.store.exchange import Settlement, Turn
+from rqd.store.messages import Settlement, Turn
 from tests.client import work
 from tests.client.performing import claim, perform, perform_one, settle
 from tests.servers import RedisServer

@@ -11,10 +11,14 @@ import pytest
 import redis
 
 import rqd.aio
-from rqd import Job, Queue, Worker, cron
+from rqd import Job, Queue, Worker
+from rqd.cron import register
 from rqd.exceptions import NoSuchJobError, ServerUnavailableError
+from rqd.store import replies
+from rqd.store.connection import client_connection
 from tests.client import work
 from tests.impostor import ANSWERS, MOST_TIME, Impostor
+from tests.servers import RedisServer
 
 CALLS: list[Callable[[str], Any]] = [
     lambda url: Queue(connection=url).enqueue(work.echo, 1),
@@ -23,7 +27,7 @@ CALLS: list[Callable[[str], Any]] = [
     lambda url: Queue(connection=url).get_job_ids(),
     lambda url: Queue(connection=url).finished_job_registry.get_job_ids(),
     lambda url: Worker.all(connection=url),
-    lambda url: cron.register(work.echo, interval=60, connection=url),
+    lambda url: register(work.echo, interval=60, connection=url),
 ]
 
 
@@ -57,3 +61,14 @@ def test_a_call_raises_an_error_of_one_line_or_none(
     assert "\n" not in str(raised)
     if answer == "ten gigabytes":
         assert "a reply of 10,000,000,0" in str(raised)
+
+
+def test_a_connection_that_ends_while_it_is_idle_is_made_again(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "_PATIENCE_S", 0.0)
+    client = client_connection(own_server.url)
+    client.ping()
+    redis.Redis.from_url(own_server.url).client_kill_filter(_type="normal", skipme=True)
+
+    assert client.ping()

@@ -5,7 +5,7 @@ from typing import Any
 from rqd import Queue, Worker
 from rqd.connection import Backend
 from rqd.job import Job
-from rqd.store.exchange import Beat, Turn
+from rqd.store.messages import Beat, Turn
 from rqd.worker import WorkerStatus
 from tests.client import work
 from tests.client.performing import settle

@@ -6,7 +6,7 @@ import signal
 import time
 
 from rqd.connection import Backend
-from rqd.store.asking import ask
+from rqd.store.live import ask
 from tests.daemons import StartDaemon
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from rqd import Queue, Retry
 from rqd.command import send_stop_job_command
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import encode_frame
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import encode_frame
 from rqd.job import Job
 from rqd.results import Result
 from tests import hostile_jobs, jobs
@@ -43,7 +43,7 @@ def works(queue: Queue) -> bool:
 def is_well(daemon: Daemon) -> bool:
     """It ends as it should, and nothing in its log is a traceback of its own."""
     assert daemon.stop() == 0
-    assert "rqd/daemon/supervisor.py" not in daemon.log()
+    assert "rqd/daemon/master.py" not in daemon.log()
     return True
 
 
@@ -294,10 +294,10 @@ FORGED = pickle.dumps("forged"), b"forged", *[b"1"] * 4
 BREAKING = (
     b"\xff" * 20,
     b"\x00" * 20,
-    encode_frame(frames.SUCCEEDED, b"x"),
+    encode_frame(protocol.SUCCEEDED, b"x"),
     encode_frame(99, *[b"1"] * 6),
-    encode_frame(frames.RAISED, b"a", b"b", b"c", *[b"9" * 400] * 4),
-    encode_frame(frames.SUCCEEDED, *FORGED),
+    encode_frame(protocol.RAISED, b"a", b"b", b"c", *[b"9" * 400] * 4),
+    encode_frame(protocol.SUCCEEDED, *FORGED),
 )
 
 

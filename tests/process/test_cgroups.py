@@ -16,7 +16,6 @@ from rqd.daemon.host.cgroups import available_controllers, own_group
 from rqd.job import Job
 from rqd.results import Result
 from tests import hungry_jobs, jobs
-from tests.cli.running import rqd
 from tests.daemons import StartDaemon, alive
 from tests.descriptors import descriptors
 from tests.lacking import CONTROL_GROUPS
@@ -80,7 +79,6 @@ def test_each_place_has_a_group_and_what_escapes_from_a_job_dies_with_it(
     queue: Queue,
     delegated: Path,
     within: list[str],
-    redis_url: str,
     fifo: str,
     tmp_path: Path,
 ) -> None:
@@ -93,12 +91,6 @@ def test_each_place_has_a_group_and_what_escapes_from_a_job_dies_with_it(
     leaf = group_of(daemon.pid)
     assert leaf == group_of(zygote)
     assert leaf.endswith(f"/{delegated.name}/rqd-{daemon.pid}")
-    assert group_of(escaped) == f"{leaf}-{zygote}-1"
-
-    # A master that is upgraded goes on with the groups, those of running jobs too.
-    upgraded = rqd("upgrade", url=redis_url)
-    assert upgraded.status == 0, (upgraded, daemon.log())
-    assert group_of(daemon.pid) == leaf
     assert group_of(escaped) == f"{leaf}-{zygote}-1"
 
     Path(fifo).write_text("")

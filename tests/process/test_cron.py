@@ -11,7 +11,7 @@ from rqd import Queue
 from rqd.connection import Backend, use_redis
 from rqd.cron import CronJob, entries, fetch, register
 from rqd.job import Job
-from rqd.store.views import Views
+from rqd.store.queries import Views
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon

@@ -13,7 +13,7 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.daemon.zygote.frames import STOP_SIGNAL
+from rqd.daemon.zygote.protocol import STOP_SIGNAL
 from rqd.exceptions import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.job import Job
 from rqd.model.stack import threads_of

@@ -12,7 +12,7 @@ import pytest
 
 from rqd import Queue, Retry
 from rqd.command import send_kill_horse_command, send_stop_job_command
-from rqd.daemon.zygote.frames import STOP_SIGNAL
+from rqd.daemon.zygote.protocol import STOP_SIGNAL
 from rqd.job import Job
 from rqd.results import Result
 from rqd.store.scripts import load_script

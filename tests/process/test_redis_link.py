@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.redis_client import RedisLink
 from rqd.store.connection import RedisGone
 from tests.unit.test_children import Signalless
 from tests.unit.test_mailbox import Silent

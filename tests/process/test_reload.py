@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -261,3 +263,25 @@ def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its
         ran = waiting.result(10)
 
     assert "same: gone" in ran.out or "same: stopped" in ran.out, ran
+
+
+def test_systemd_hears_when_a_reload_begins_and_when_it_is_over(
+    start_daemon: StartDaemon, redis_url: str, application: Application, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+
+        def hears(*lines: str) -> bool:
+            with suppress(BlockingIOError):
+                while True:
+                    said.append(systemd.recv(4096).decode().partition("\n")[0])
+            return [one for one in said if one.endswith("=1")] == [*lines]
+
+        env = {"NOTIFY_SOCKET": systemd.getsockname()}
+        start_daemon("--preload", "shop", cwd=application.folder, env=env)
+        eventually(lambda: hears("READY=1"), message=lambda: str(said))
+        assert rqd("reload", url=redis_url).status == 0
+        wanted = ("READY=1", "RELOADING=1", "READY=1")
+        eventually(lambda: hears(*wanted), message=lambda: str(said))

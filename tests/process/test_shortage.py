@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,18 +17,16 @@ import psutil
 import pytest
 
 from rqd.daemon.config import LogSettings
-from rqd.daemon.host.adopted import AdoptedProcess
+from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer, EmbeddedServerError
-from rqd.daemon.host.notify import Notifier
+from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Instance
 from rqd.daemon.log import sinks
 from rqd.daemon.log.log import open_log
-from rqd.daemon.loop import Loop
-from rqd.daemon.processes.learning import Learning
-from rqd.daemon.processes.zygote_process import ZygoteProcess
-from rqd.daemon.processes.zygote_spawn import ZygoteSettings
-from rqd.daemon.processes.zygotes import Zygotes
-from rqd.daemon.reload.upgrade import Trial
+from rqd.daemon.zygotes.learning import Learning
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import ZygoteSettings
 from rqd.queue import Queue
 from tests import jobs
 from tests.daemons import StartDaemon
@@ -88,7 +85,7 @@ def test_an_embedded_server_that_finds_no_descriptor_is_a_refusal_and_leaves_non
     if room < 4:
         assert "Too many open files" in (refusal or "")
     if refusal is not None:
-        assert (server.fds, server.state) == ((), "down")
+        assert (server._lock_fd, server._life_pipe_fd, server.state) == (None, None, "down")
         assert descriptors(os.getpid()) == before
     server.stop()
     assert descriptors(os.getpid()) == before
@@ -99,50 +96,18 @@ def test_an_embedded_server_that_could_not_be_started_again_closes_no_descriptor
 ) -> None:
     server = EmbeddedServer(tmp_path)
     server.ensure()
-    process, (_, life_fd) = psutil.Process(server.pid), server.fds
+    process, life_fd = psutil.Process(server.pid), server._life_pipe_fd
     process.kill()
     eventually(lambda: server.poll() is not None)
     server._started_at_s = float("-inf")  # it is due again at once
     with room_for(0), pytest.raises(EmbeddedServerError):
         server.ensure()
     others = os.open(os.devnull, os.O_RDONLY)
-    assert server.fds == ()
+    assert (server._lock_fd, server._life_pipe_fd) == (None, None)
     server.stop()
     os.fstat(others)
     os.close(others)
     assert life_fd not in descriptors(os.getpid())
-
-
-def test_the_end_of_an_adopted_process_needs_no_descriptor_to_be_waited_for() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    adopted = AdoptedProcess(process.pid)
-    with room_for(0):
-        with pytest.raises(subprocess.TimeoutExpired):
-            adopted.wait(0.05)
-        adopted.kill()
-        assert adopted.wait() == -signal.SIGKILL
-    process.returncode = 0  # it is reaped
-    process.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial of a new version is this program, instead of these tests."""
-    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "input()"])
-
-
-@pytest.mark.usefixtures("command")
-@pytest.mark.parametrize("room", range(9))
-def test_a_trial_that_can_not_be_had_leaves_neither_a_process_nor_a_descriptor(room: int) -> None:
-    handover_fd = os.open(os.devnull, os.O_RDONLY)
-    before = (descriptors(os.getpid()), children())
-    trial = None
-    with room_for(room), suppress(OSError):
-        trial = Trial(handover_fd, 0.0)
-    if trial is not None:
-        trial.end()
-    assert (descriptors(os.getpid()), children()) == before
-    os.close(handover_fd)
 
 
 @pytest.mark.parametrize("room", range(12))

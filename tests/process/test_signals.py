@@ -260,3 +260,18 @@ def test_what_else_comes_while_a_daemon_is_started_is_obeyed_and_does_not_end_it
         eventually(lambda: told in log.read_text(), WAIT_S, log.read_text)
         daemon.terminate()
         assert daemon.wait(WAIT_S) == 0
+
+
+def test_a_signal_that_was_blocked_where_the_daemon_was_started_is_obeyed(
+    start_daemon: StartDaemon,
+) -> None:
+    blocking = (
+        "import os, signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    daemon = start_daemon(within=[sys.executable, "-c", blocking])
+
+    daemon.signal(signal.SIGTERM)
+
+    assert daemon.wait() == 0

@@ -14,7 +14,7 @@ from rqd.connection import Backend
 from rqd.exceptions import ConfigurationError, RqdError
 from rqd.model.signing import Keyring
 from rqd.stacks import live_stack
-from rqd.store.asking import ask
+from rqd.store.live import ask
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
@@ -74,7 +74,6 @@ def test_who_lacks_the_key_is_told_so_at_once_and_a_job_is_stopped_nevertheless(
             ["scale", "3"],
             ["stop"],
             ["reload"],
-            ["upgrade"],
             ["pause", "--master", "alpha"],
         ):
             ran = rqd(*arguments, url=there.url, env=env)
@@ -116,7 +115,7 @@ def test_what_is_written_past_our_client_is_refused_in_the_log_and_the_answer(
     ] == {"state": "idle", "busy": 0, "workers": 1}
 
 
-def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart_or_upgrade(
+def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart(
     start_daemon: StartDaemon, there: Backend, trusted: Backend
 ) -> None:
     daemon = start_daemon("--name", "alpha", "--require-signed", env=WITH_KEY)
@@ -136,8 +135,6 @@ def test_a_command_is_not_obeyed_again_by_the_same_master_nor_after_its_restart_
         eventually(lambda: not redis.exists(control), WAIT_S)
         assert daemon.log().count("workers resized") == seen
 
-    replay(1)
-    assert rqd("upgrade", url=there.url, env=WITH_KEY).status == 0
     replay(1)
     daemon.signal(signal.SIGKILL)
     daemon.wait()

@@ -54,9 +54,9 @@ def installed(tmp_path: Path) -> Installed:
     folder.mkdir()
     (folder / "shop.py").write_text(SHOP)
     installed = Installed(folder)
-    installed.edit("daemon/zygote/frames.py", "HERE_S = 5.0", "HERE_S = 0.15")
+    installed.edit("daemon/zygote/protocol.py", "HERE_S = 5.0", "HERE_S = 0.15")
     # It looks when it wakes.
-    installed.edit("daemon/duties.py", "Duty.POLL: 1.0", "Duty.POLL: 0.1")
+    installed.edit("daemon/timers.py", "Duty.POLL: 1.0", "Duty.POLL: 0.1")
     return installed
 
 
@@ -130,7 +130,7 @@ def test_a_zygote_that_hangs_at_its_import_is_ended_and_another_one_tried(
     start_daemon: StartDaemon, queue: Queue, installed: Installed
 ) -> None:
     limit = "_SHORTEST_LIMIT_S, _LIMIT_TIMES = "
-    installed.edit("daemon/processes/zygote_boots.py", f"{limit}60.0, 10", f"{limit}0.5, 1")
+    installed.edit("daemon/zygotes/boot_backoff.py", f"{limit}60.0, 10", f"{limit}0.5, 1")
     daemon = start(start_daemon, installed)
     hindrance = installed.folder / "hindrance"
     os.mkfifo(hindrance)

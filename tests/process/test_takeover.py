@@ -15,7 +15,7 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.store.exchange import Turn
+from rqd.store.messages import Turn
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive
 from tests.waiting import eventually, has_text

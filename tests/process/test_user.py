@@ -52,7 +52,7 @@ def python(account: pwd.struct_passwd) -> str:
                 [
                     candidate,
                     "-c",
-                    "import rqd.daemon.supervisor, sys; assert sys.version_info[1] > 10",
+                    "import rqd.daemon.master, sys; assert sys.version_info[1] > 10",
                 ],
                 env=ENVIRONMENT,
                 user=account.pw_uid,

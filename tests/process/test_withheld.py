@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rqd.model.finding import Verdict
+from rqd.model.diagnosis import Verdict
 from tests import withheld
 from tests.lacking import needs_namespaces
 from tests.process.test_pid1 import UNSHARE

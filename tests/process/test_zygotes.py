@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +19,12 @@ import pytest
 
 from rqd import Queue
 from rqd.connection import Backend
-from rqd.daemon.processes.forensics import Tail
-from rqd.daemon.processes.zygote_events import Forked, ForkFailed
-from rqd.daemon.processes.zygote_process import ZygoteProcess, ZygoteState
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameError, FrameReader, encode_frame
-from rqd.daemon.zygote.serving import Place, Zygote
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameError, encode_frame
+from rqd.daemon.zygote.server import Place, Zygote
+from rqd.daemon.zygotes.events import Forked, ForkFailed
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import ZygoteSettings
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon
 from tests.descriptors import descriptors, leave_room
@@ -259,60 +258,38 @@ def test_a_kill_that_comes_after_its_child_has_ended_does_not_end_the_next_one()
         zygote._places[1] = Place(child, -1)
         zygote._places[1].pid = running.pid
 
-        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % (running.pid + 1)))
+        master.sendall(encode_frame(protocol.KILL, b"1", b"%d" % (running.pid + 1)))
         assert zygote._obey()
         running.stdin.write(b"alive")
         running.stdin.flush()
         assert running.stdout.read(5) == b"alive"
 
-        master.sendall(encode_frame(frames.KILL, b"1", b"%d" % running.pid))
+        master.sendall(encode_frame(protocol.KILL, b"1", b"%d" % running.pid))
         assert zygote._obey()
         assert running.wait(WAIT_S) == -signal.SIGKILL
 
 
 @contextmanager
-def far_end(*received_fds: int) -> Iterator[tuple[ZygoteProcess, socket.socket]]:
+def far_end() -> Iterator[tuple[ZygoteProcess, socket.socket]]:
     """A zygote at its master's end, and the socket on which the test plays it."""
-    near, far = socket.socketpair()
-    with far, subprocess.Popen([sys.executable, "-c", ""]) as process:
-        told = ZygoteState(
-            pid=process.pid,
-            control_fd=near.detach(),
-            pidfd=os.pidfd_open(process.pid),
-            rss_bytes=0,
-            said=FrameReader(),
-            received_fds=received_fds,
-            outputs=(),
-            lives=(),
-            groups=(),
-            generation=1,
-            stacks=(),
-            output_fd=os.open(os.devnull, os.O_RDONLY),
-            printed=Tail(),
-            has_mailboxes=False,
-        )
-        zygote = ZygoteProcess.take_over(told, None)
+    ends: list[int] = []
+
+    def played(_: ZygoteSettings, control_fd: int, _output_fd: int) -> subprocess.Popen[bytes]:
+        ends.append(os.dup(control_fd))
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rqd.daemon.zygotes.process.spawn", played)
+        zygote = ZygoteProcess(ZygoteSettings(sys.path, (), 1))
+    with socket.socket(fileno=ends[0]) as far:
         try:
             yield zygote, far
         finally:
             zygote.close(WAIT_S)
 
 
-@contextmanager
-def taken_over(zygote: ZygoteProcess) -> Iterator[ZygoteProcess]:
-    """As the master after an upgrade has it; the one before may still be closed."""
-    told = zygote.hand_over()
-    control_fd, pidfd, output_fd = map(os.dup, (told.control_fd, told.pidfd, told.output_fd))
-    told = replace(told, control_fd=control_fd, pidfd=pidfd, output_fd=output_fd)
-    later = ZygoteProcess.take_over(told, None)
-    try:
-        yield later
-    finally:
-        later.close(WAIT_S)
-
-
 def forked(worker: int) -> bytes:
-    return encode_frame(frames.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
+    return encode_frame(protocol.FORKED, b"%d" % worker, b"%d" % (2**22 + worker))
 
 
 def tell(far: socket.socket, workers: list[int], first_bytes: int = 1000) -> bytes:
@@ -345,7 +322,7 @@ def heard(zygote: ZygoteProcess) -> dict[int, bool]:
     return news
 
 
-@pytest.mark.parametrize("broken", [b"\xff" * 9, encode_frame(99), encode_frame(frames.EXITED)])
+@pytest.mark.parametrize("broken", [b"\xff" * 9, encode_frame(99), encode_frame(protocol.EXITED)])
 def test_what_came_of_children_before_a_broken_report_is_closed(broken: bytes) -> None:
     before = descriptors(os.getpid())
     with far_end() as (zygote, far):
@@ -388,24 +365,10 @@ def test_a_report_whose_descriptors_find_no_room_takes_none_of_the_next_one(
     assert descriptors(os.getpid()) == before
 
 
-def test_a_report_whose_descriptors_found_no_room_takes_none_of_the_next_one_after_an_upgrade() -> (
-    None
-):
-    with far_end() as (zygote, far):
-        rest = tell(far, [1], 20)
-        allow_more = leave_room(os.getpid(), 0)
-        try:
-            assert heard(zygote) == {}
-        finally:
-            allow_more()
-        with taken_over(zygote) as later:
-            far.sendall(rest)
-            tell(far, [2])
-            assert heard(later) == {1: False, 2: True}
-
-
 def test_what_came_for_a_report_that_its_zygote_never_ended_is_closed() -> None:
     before = descriptors(os.getpid())
-    with far_end(os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)):
-        pass
+    with far_end() as (zygote, far):
+        tell(far, [1], 20)
+        assert heard(zygote) == {}
+        assert descriptors(os.getpid()) != before
     assert descriptors(os.getpid()) == before

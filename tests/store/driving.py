@@ -10,9 +10,9 @@ import pytest
 from rqd.model.records import Claim, JobRecord, NewJob, Template
 from rqd.model.terms import dump_terms
 from rqd.store.connection import client_connection
-from rqd.store.exchange import Beat, BeatAnswer, Settlement, Turn, TurnAnswer
+from rqd.store.messages import Beat, BeatAnswer, Settlement, Turn, TurnAnswer
+from rqd.store.queries import Views
 from rqd.store.store import Store
-from rqd.store.views import Views
 
 LEASE_US = 15_000_000
 ROW_TTL_S = 15

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from rqd.model.limits import RateLimit
+from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import Claim
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
 from tests.store.driving import Driver, calls_back, in_group, job, settlement, waits_for
 
 QUEUES = ("high", "low")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rqd.store.asking import Answers, ask
+from rqd.store.live import Answers, ask
 from tests.store.driving import Driver
 
 COMMAND = {"id": "r1", "do": "dance", "steps": 2}

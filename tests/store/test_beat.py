@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from rqd.store.exchange import Beat, Owner
 from rqd.store.keys import ALL_QUEUES
+from rqd.store.messages import Beat, Owner
 from tests.store.driving import LEASE_US, Driver, ids, job
 from tests.waiting import eventually
 

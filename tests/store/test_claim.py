@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
-from rqd.store.exchange import Turn
-from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.messages import Turn
+from rqd.store.wire import INLINE_LIMIT_BYTES
 from tests.store.driving import LEASE_US, Driver, ids, job, settlement
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)

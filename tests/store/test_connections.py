@@ -9,8 +9,8 @@ import redis
 
 from rqd.model.errors import ServerUnavailableError
 from rqd.store.connection import client_connection, daemon_connection, explained, url_of
+from rqd.store.queries import Views
 from rqd.store.store import Store
-from rqd.store.views import Views
 from tests.servers import RedisServer, default_binary, running_server
 from tests.store.driving import Driver, job
 

@@ -12,9 +12,9 @@ from rqd.model.errors import (
     InvalidJobOperation,
     NoSuchJobError,
 )
+from rqd.model.limits import Unique
 from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
 from tests.store.driving import Driver, calls_back, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 

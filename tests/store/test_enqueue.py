@@ -14,12 +14,11 @@ from rqd.model.errors import (
     PartlyEnqueuedError,
     RqdError,
 )
-from rqd.model.limits import RateLimit
+from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
-from rqd.store.packing import INLINE_LIMIT_BYTES, portions
-from rqd.store.refusals import no_server
+from rqd.store.errors import no_server
+from rqd.store.wire import INLINE_LIMIT_BYTES, portions
 from tests.store.driving import Driver, ids, in_group, job, waits_for
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)
@@ -261,7 +260,7 @@ def test_an_earlier_due_time_wakes_the_masters_a_later_one_does_not(rqd: Driver)
 @pytest.fixture
 def in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ten plain jobs."""
-    monkeypatch.setattr("rqd.store.packing.PORTION_US", 145)
+    monkeypatch.setattr("rqd.store.wire.PORTION_US", 145)
 
 
 def named(count: int) -> list[str]:
@@ -408,7 +407,7 @@ def between_look_and_enqueue(
 def test_what_one_script_carries_is_bounded_in_bytes_too(
     rqd: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rqd.store.packing.PORTION_US", 100)
+    monkeypatch.setattr("rqd.store.wire.PORTION_US", 100)
     large = [job(f"j{number}", payload=b"1" * 60_000) for number in range(5)]
     assert len(list(portions(large))) == 5
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import NoSuchJobError
+from rqd.model.limits import Unique
 from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
-from rqd.store.queue_views import GroupCounts
+from rqd.store.queue_queries import GroupCounts
 from tests.store.driving import Driver, ids, in_group, job, settlement, waits_for
 from tests.store.scenes import misplaced
 

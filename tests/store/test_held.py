@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from rqd.model.errors import ServerUnavailableError
-from rqd.store import held
+from rqd.store import fast_connection
 from rqd.store.client import PlainClient
 from rqd.store.connection import client_connection, daemon_connection
 from tests.relay import Relay
@@ -155,7 +155,7 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(held, "_instant_answered", interrupt)
+        patched.setattr(fast_connection, "_instant_answered", interrupt)
         with pytest.raises(KeyboardInterrupt):
             driver.enqueue("b")
 
@@ -179,7 +179,7 @@ def test_what_the_kernel_does_not_take_at_once_goes_behind_what_it_took() -> Non
 
         hearing = threading.Thread(target=hear)
         hearing.start()
-        held._send(connection, [told])
+        fast_connection._send(connection, [told])
         hearing.join(10)
 
         assert heard == told
@@ -191,7 +191,7 @@ def test_a_connection_that_was_closed_while_it_idled_is_replaced_before_it_is_us
     driver = Driver(redis_url)
     driver.enqueue("a")
     cut_connections(driver)
-    monkeypatch.setattr(held, "_FRESH_S", 0)
+    monkeypatch.setattr(fast_connection, "_FRESH_S", 0)
     tried: list[float] = []
     monkeypatch.setattr("redis.retry.sleep", tried.append)
 
@@ -224,13 +224,13 @@ def test_a_server_that_never_answers_is_tried_three_times_and_told_of_in_one_lin
     driver.enqueue("a")
     own_server.command("CLIENT PAUSE 3000 WRITE")
     sent: list[Any] = []
-    send: Any = held._send
+    send: Any = fast_connection._send
 
     def noted(connection: Any, packed: Any) -> None:
         sent.append(packed)
         send(connection, packed)
 
-    monkeypatch.setattr(held, "_send", noted)
+    monkeypatch.setattr(fast_connection, "_send", noted)
 
     with pytest.raises(ServerUnavailableError, match="does not answer in time"):
         driver.enqueue(job("b"))

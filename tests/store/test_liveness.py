@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from rqd.model.errors import DuplicateJobError, InvalidJobOperation, NoSuchJobError
-from rqd.model.limits import RateLimit
+from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import Claim
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
 from rqd.store.keys import ALL_QUEUES
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from rqd.model.limits import RateLimit
+from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import Claim, NewJob
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
-from rqd.store.exchange import Failures, Settlement, Told
-from rqd.store.turn_argument import MOST_A_TURN, within_a_turn
+from rqd.store.messages import Failures, Settlement, Told
+from rqd.store.wire import MOST_A_TURN, within_a_turn
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement, waits_for
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rqd.model.errors import ConfigurationError
-from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.wire import INLINE_LIMIT_BYTES
 from tests.store.driving import Driver, job
 
 BIG = b"x" * (INLINE_LIMIT_BYTES + 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from rqd.model.records import Claim
-from rqd.store.exchange import Turn
+from rqd.store.messages import Turn
 from tests.store.driving import LEASE_US, Driver, job
 from tests.store.scenes import misplaced
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rqd.store.exchange import Failures
+from rqd.store.messages import Failures
 from tests.store.driving import Driver, job
 from tests.store.scenes import misplaced
 

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from rqd.model.records import Claim
-from rqd.store.packing import INLINE_LIMIT_BYTES
+from rqd.store.wire import INLINE_LIMIT_BYTES
 from tests.store.driving import Driver, ids, job, settlement
 from tests.store.scenes import misplaced
 

@@ -4,7 +4,7 @@ import pytest
 from redis import ResponseError
 
 from rqd.model.progress import read_progress
-from rqd.store.exchange import Told
+from rqd.store.messages import Told
 from tests.store.driving import Driver
 
 

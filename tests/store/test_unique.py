@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from rqd.model.errors import DuplicateJobError
+from rqd.model.limits import Unique
 from rqd.model.records import NewJob
 from rqd.model.terms import dump_terms
-from rqd.model.unique import Unique
 from tests.fuzzing import fuzz, time_limit_s
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job

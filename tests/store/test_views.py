@@ -8,9 +8,9 @@ from time import monotonic
 import pytest
 
 from rqd.store import scripts
-from rqd.store.packing import INLINE_LIMIT_BYTES
-from rqd.store.queue_views import QueueCounts
+from rqd.store.queue_queries import QueueCounts
 from rqd.store.scripts import load_script
+from rqd.store.wire import INLINE_LIMIT_BYTES
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement
 from tests.waiting import eventually

@@ -146,24 +146,6 @@ def test_a_reload_brings_new_code_and_a_broken_one_leaves_the_old(box: Box, shop
     eventually(lambda: box.show(unit, "ActiveState", "StatusText", "MainPID") == wanted, WAIT_S)
 
 
-def test_an_upgraded_master_stays_the_units_own_and_is_watched_on(box: Box) -> None:
-    options = "--path /srv/shop --preload shop --name upgraded"
-    unit = started(box, "upgraded", "WatchdogSec=4", RQD_OPTIONS=options)
-    job, fifo = hold(box, queue_of(box, "upgraded"))
-    before = box.show(unit, "MainPID")
-
-    rqd = ["/opt/rqd/bin/rqd", "upgrade", "--url", "unix:///srv/shop/redis.sock"]
-    box.do("runuser", "-u", "rqd", "--", *rqd, "--name", "upgraded")
-
-    assert box.show(unit, "MainPID", "ActiveState") == [*before, "active"]
-    fed = box.show(unit, "WatchdogTimestampMonotonic")
-    eventually(lambda: box.show(unit, "WatchdogTimestampMonotonic") != fed, WAIT_S)
-    fifo.write_text("done")
-    assert result(job) == "done"
-    box.do("systemctl", "stop", unit)
-    assert box.show(unit, "Result", "NRestarts") == ["success", "0"]
-
-
 def test_a_stop_lets_a_job_finish(box: Box) -> None:
     unit = started(box, "patient")
     job, fifo = hold(box, queue_of(box, "patient"))

@@ -16,9 +16,9 @@ import redis
 from rqd import Queue
 from rqd.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
-from rqd.store.asking import ask
-from rqd.store.exchange import Failures
 from rqd.store.keys import ALL_QUEUES
+from rqd.store.live import ask
+from rqd.store.messages import Failures
 from rqd.store.permissions import acl_lines
 from tests import jobs
 from tests.cli.running import rqd

@@ -15,10 +15,10 @@ from rqd.connection import Backend, backend_for
 from rqd.exceptions import ServerUnavailableError
 from rqd.model.records import Claim
 from rqd.store.connection import client_connection, daemon_connection, url_of
-from rqd.store.exchange import Turn
+from rqd.store.messages import Turn
 from rqd.store.scripts import load_script
 from rqd.store.store import Store
-from rqd.store.turn_argument import turn_argument
+from rqd.store.wire import turn_argument
 from tests import jobs
 from tests.daemons import StartDaemon
 from tests.store.driving import Driver, job

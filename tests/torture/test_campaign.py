@@ -28,7 +28,7 @@ def test_a_while_of_all_faults_loses_nothing_and_doubles_nothing_unexplained(
 
     ran = run_torture(*options, "--out", str(tmp_path / "histories"))
 
-    assert ran.returncode in (0, 1), f"{ran.stdout}\n{ran.stderr}"
+    assert ran.stdout, f"status {ran.returncode}: {ran.stderr}"
     report = json.loads(ran.stdout)
     assert report["wrong"] == {}
     assert report["valid"]

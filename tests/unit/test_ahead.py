@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from rqd.daemon.config import Config
-from rqd.daemon.control.presence import Presence
-from rqd.daemon.control.stops import Stops
-from rqd.daemon.jobs.settling import settlement
-from rqd.daemon.processes.learning import Learning
-from rqd.daemon.processes.worker import Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader
+from rqd.daemon.control.commands import Stops
+from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.settlement import settlement
+from rqd.daemon.workers.worker import Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader
+from rqd.daemon.zygotes.learning import Learning
 from rqd.model.outcome import Report, Stopped, Succeeded
 from rqd.model.records import Claim
-from rqd.model.resources import ResourceLimits
 from tests.unit.test_workers import Place, a_claim
 
 ALWAYS = 1000
@@ -44,7 +43,7 @@ def end(place: Place, name: str, at: float) -> list[str]:
     """The running job answers; what became of whom."""
     used = (b"1", b"1", b"1", b"0")
     place.far.sendall(
-        frames.encode_frame(frames.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
+        protocol.encode_frame(protocol.SUCCEEDED, b"7:%b" % name.encode(), b"", b"", *used)
     )
     heard = place.hear(at)
     assert heard is not None
@@ -251,15 +250,6 @@ def test_a_job_that_waits_is_let_go_by_itself(place: Place) -> None:
     assert held(place.workers) == []
 
 
-def test_the_next_master_of_the_process_knows_the_limits_of_what_waits(place: Place) -> None:
-    place.workers.assign(claim_of("b"), now=1.0).limits = ResourceLimits(memory_bytes=1)
-    taken = Workers(ALWAYS)
-
-    taken.take_over(place.workers, 1.0)
-
-    assert [run.claim.id for run in taken.limited] == ["b"]
-
-
 def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(place: Place) -> None:
     place.workers.assign(replace(claim_of("b"), token="8:b"), now=1.0)
     place.workers.assign(replace(claim_of("b"), token="9:b"), now=1.0)
@@ -438,7 +428,7 @@ def test_a_moved_job_that_asks_is_told_which_worker_runs_it(place: Place) -> Non
     place.workers.push(other)
 
     *_, (kind, fields) = FrameReader().feed(place.ends[-1].recv(65536))
-    assert kind == frames.RECORD
+    assert kind == protocol.RECORD
     assert fields[1:] == [b"origin", b"q", b"worker", b"m:2"]
 
 

@@ -5,7 +5,6 @@ has happened to them, all jobs come to their end.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import select
 import socket
@@ -20,15 +19,14 @@ from hypothesis import strategies as st
 
 from rqd import __version__
 from rqd.daemon.config import Config
-from rqd.daemon.loop import Loop
-from rqd.daemon.processes.children import Children
-from rqd.daemon.processes.hearing import Ended
-from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.processes.worker import Child, Run
-from rqd.daemon.processes.zygote_events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
-from rqd.daemon.reload import handover
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
+from rqd.daemon.event_loop import Loop
+from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.reader import Ended
+from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
+from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
 from tests.unit.test_ahead import claim_of
@@ -73,8 +71,8 @@ class Process:
         if not self.job:
             self._take()
             return
-        last = encode_frame(frames.LAST, self.job) if is_last and self.jobs else b""
-        answer = encode_frame(frames.SUCCEEDED, self.job, b"", b"", *USED)
+        last = encode_frame(protocol.LAST, self.job) if is_last and self.jobs else b""
+        answer = encode_frame(protocol.SUCCEEDED, self.job, b"", b"", *USED)
         self.job = b""
         self.channel.sendall(last + answer)
         if last or not self.jobs:
@@ -119,10 +117,10 @@ class Process:
             self.end(0)
             return
         ((kind, fields),) = FrameReader().feed(message)
-        self._reads_channel = kind == frames.LARGE
+        self._reads_channel = kind == protocol.LARGE
         if not self._reads_channel:
             self._begin(fields)
-        if kind == frames.NEXT:
+        if kind == protocol.NEXT:
             self.prints(mark_of(self.job))
 
     def _take_from_channel(self) -> None:
@@ -130,7 +128,7 @@ class Process:
         if not data:
             self.end(0)
         for kind, fields in self._reader.feed(data):
-            if kind == frames.JOB:
+            if kind == protocol.JOB:
                 self._begin(fields)
 
     def _begin(self, fields: list[bytes]) -> None:
@@ -177,7 +175,7 @@ class Zygote:
         if is_new and self.lacks_pipes:
             self.lacks_pipes = False
             raise OSError("too many open files")
-        self.asked.append((frames.FILL, worker, int(is_new)))
+        self.asked.append((protocol.FILL, worker, int(is_new)))
         if not is_new:
             return None
         self.stacks[worker] = SimpleNamespace(take=lambda *_: "", written_bytes=0)
@@ -193,10 +191,10 @@ class Zygote:
         del self.stacks[worker]
 
     def empty(self, worker: int) -> None:
-        self.asked.append((frames.EMPTY, worker))
+        self.asked.append((protocol.EMPTY, worker))
 
     def kill(self, worker: int, pid: int) -> None:
-        self.asked.append((frames.KILL, worker, pid))
+        self.asked.append((protocol.KILL, worker, pid))
 
     def kill_place(self, worker: int) -> None:
         if worker in self.processes:
@@ -243,15 +241,6 @@ class Zygote:
     def flush(self) -> None:
         pass
 
-    is_at_rest = True
-
-    def hand_over(self) -> Zygote:
-        return self
-
-    @classmethod
-    def take_over(cls, told: Zygote, _subtree: object) -> Zygote:
-        return told
-
     # -- the process
 
     def step(self) -> None:
@@ -282,7 +271,7 @@ class Zygote:
     def _obey(self, kind: int, worker: int, about: int = 0) -> None:
         """`about`: to FILL whether the place is new; to KILL whom."""
         process = self.processes.get(worker)
-        if kind == frames.FILL:
+        if kind == protocol.FILL:
             if about and self.place_fails:
                 self.place_fails = False
                 self._tell(ForkFailed(worker, "no room", has_place=False))
@@ -293,7 +282,7 @@ class Zygote:
                     self._fork(worker)
         elif worker not in self.wanted:
             return
-        elif kind == frames.EMPTY:
+        elif kind == protocol.EMPTY:
             self.wanted[worker] = False
         elif process is not None and process.pid == about:
             process.end(KILLED)
@@ -346,7 +335,6 @@ class Stage:
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
         anybody: Any = Silent()
-        self._anybody = anybody
         self.children = Children(self.config, anybody, self.loop, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
@@ -544,26 +532,6 @@ class Stage:
         held = self.children.workers.held()
         self.waiting += {run.claim.id for run in lost if run not in held}
 
-    def _upgrade(self, _at: int) -> None:
-        """Once all is at rest; what is not handed over is lost."""
-        if not self.children.zygotes.is_settled or self.children.has_caught:
-            return
-        told = self.children.hand_over()
-        workers = read(json.dumps(told.workers, default=handover._plain))
-        for worker in told.workers:
-            if worker.child is not None:
-                worker.child.channel.detach()
-                if worker.child.mailbox is not None:
-                    worker.child.mailbox.near.detach()
-                    worker.child.mailbox.far.detach()
-        self.loop.close()
-        self.loop = Signalless()
-        config, anybody = self.children.config, self._anybody
-        self.children = Children(config, anybody, self.loop, anybody)
-        self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
-        self.children.take_over(replace(told, workers=tuple(workers)), self.now)
-        self.children.reload("", config, self.now)
-
     def _recall(self, _at: int) -> None:
         for worker in self.children.workers:
             worker.recall()
@@ -678,7 +646,7 @@ STEPS = [
         "die",
     ),
     *("resize", "reload", "pause", "recall", "kill", "stop", "make last", "later"),
-    *("drain", "drain", "lose", "upgrade"),
+    *("drain", "drain", "lose"),
     *("fork fails", "lose zygote", "stand still", "go on", "hang", "print", "print"),
     *("place fails", "nonsense", "extend", "record"),
 ]
@@ -686,11 +654,7 @@ STEPS = [
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
-
-
-def read(told: str) -> Any:
-    return json.loads(told, object_hook=lambda one: handover._object(one, handover._socket_of))
+    monkeypatch.setattr("rqd.daemon.workers.pool.become_subreaper", lambda: None)
 
 
 def play(
@@ -699,10 +663,10 @@ def play(
     """These steps; then it is stopped, or nobody disturbs any more."""
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rqd.daemon.processes.kills.kill_by_pidfd", stage.kill_by_pidfd)
-        patch.setattr("rqd.daemon.processes.losses.kill_orphan", stage.kill_orphan)
-        patch.setattr("rqd.daemon.processes.losses.has_ended", stage.has_ended)
-        patch.setattr("rqd.daemon.processes.zygotes.ZygoteProcess", Zygote)
+        patch.setattr("rqd.daemon.workers.deadlines.kill_by_pidfd", stage.kill_by_pidfd)
+        patch.setattr("rqd.daemon.workers.exits.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.workers.exits.has_ended", stage.has_ended)
+        patch.setattr("rqd.daemon.zygotes.manager.ZygoteProcess", Zygote)
         try:
             for step, at in steps:
                 stage.do(step, at)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon.config import Config, LogSettings
-from rqd.daemon.control.answers import MOST_BYTES, Answers
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands, workers_asked_for
+from rqd.daemon.control.replies import MOST_BYTES, Answers
 from rqd.daemon.log.log import open_log
 from rqd.model.signing import Keyring
-from rqd.store.exchange import BeatAnswer
+from rqd.store.messages import BeatAnswer
 from tests.fuzzing import fuzz
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def commands_of(there: Any, keyring: Keyring | None) -> Commands:
         Answers(link, link),
         Authentication(config, cast("Instance", SimpleNamespace(name="m", boot="b"))),
         open_log(LogSettings(format="json", file="/dev/null")),
-        reload=lambda _, __: None,
-        upgrade=lambda _, __: None,
+        lambda _, __: None,
     )
 
 
@@ -153,7 +152,7 @@ VALUES = st.one_of(
     st.integers().map(lambda number: b"%d" % number),
     st.text(max_size=20).map(lambda text: json.dumps(text).encode()),
 )
-COMMANDS = "stop upgrade reload pause resume scale kill_jobs stop_job stack extend follow dance"
+COMMANDS = "stop reload pause resume scale kill_jobs stop_job stack extend follow dance"
 DO = st.sampled_from(COMMANDS.split()).map(lambda do: b'"%s"' % do.encode())
 NAMES = "id do answer now to by worker job fence seconds first token grace_s signature signed_at"
 FIELDS = st.fixed_dictionaries(

@@ -15,11 +15,11 @@ import pytest
 
 from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
-from rqd.daemon.processes.children import Children
-from rqd.daemon.processes.consumption import Consumption
-from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Child, Run, Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.zygote.frames import CPU_SIGNAL
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.usage import Consumption
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.protocol import CPU_SIGNAL
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
 from rqd.model.records import Claim

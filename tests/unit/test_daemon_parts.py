@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from rqd.daemon.config import Config, LogSettings
-from rqd.daemon.control.presence import Presence
-from rqd.daemon.duties import INTERVAL_S, Duties, Duty
-from rqd.daemon.host.notify import Notifier
+from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, masters_here
-from rqd.daemon.jobs.settling import settlement
 from rqd.daemon.log.log import open_log
-from rqd.daemon.processes.forensics import TAIL_BYTES, Tail, crash_from_status
-from rqd.daemon.processes.worker import Run
-from rqd.daemon.redis_link import RedisLink
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.settlement import settlement
+from rqd.daemon.timers import INTERVAL_S, Duties, Duty
+from rqd.daemon.workers.forensics import TAIL_BYTES, Tail, crash_from_status
+from rqd.daemon.workers.worker import Run
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,
@@ -182,7 +182,7 @@ def test_who_had_a_lock_is_known_until_a_successor_says_otherwise_and_only_in_th
     first = Instance("redis://h", "here", "name")
     assert first.predecessor is None
     dead = Holder(first.boot, str(os.getpid()))
-    os.close(first.fds[0])  # as by its death
+    os.close(first.lock_fd)  # as by its death
 
     for _ in range(2):  # the first of these fails before it has the name in Redis
         failing = Instance("redis://h", "here", "name")
@@ -192,10 +192,10 @@ def test_who_had_a_lock_is_known_until_a_successor_says_otherwise_and_only_in_th
     second = Instance("redis://h", "here", "name")
     second.succeed()
     second.note_state("idle")
-    os.close(second.fds[0])
+    os.close(second.lock_fd)
     third = Instance("redis://h", "here", "name")
     assert third.predecessor == Holder(second.boot, str(os.getpid()))
-    os.close(third.fds[0])
+    os.close(third.lock_fd)
 
     elsewhere = third.lock_path.read_text().replace(third.place, f"{third.place}9")
     third.lock_path.write_text(elsewhere)
@@ -208,7 +208,7 @@ def test_a_lock_on_a_full_disk_ends_no_master(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     instance = Instance("redis://h", "full", "name")
     with open("/dev/full", "r+b", buffering=0) as full:
-        os.dup2(full.fileno(), instance.fds[0], inheritable=False)
+        os.dup2(full.fileno(), instance.lock_fd, inheritable=False)
     log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
     presence = Presence(Config("redis://h"), instance, cast("RedisLink", None), log)
     for _ in range(2):

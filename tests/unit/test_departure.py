@@ -12,12 +12,13 @@ from tests.forks import ROOT
 FORKS_WHILE_STOPPED = """
 import _signal, ctypes, os
 from functools import partial
-from rqd.daemon.zygote import frames, handlers
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote import signal_handlers
 from rqd.daemon.zygote.timer import timer
 
-handlers.take_signals()
-os.register_at_fork(before=partial(ctypes.CDLL(None).kill, os.getpid(), frames.STOP_SIGNAL))
-handlers.give_back_signals_at_fork()
+signal_handlers.take_signals()
+os.register_at_fork(before=partial(ctypes.CDLL(None).kill, os.getpid(), protocol.STOP_SIGNAL))
+signal_handlers.give_back_signals_at_fork()
 timer.runs = True
 if os.fork() == 0:
     os._exit(len(_signal.pthread_sigmask(_signal.SIG_BLOCK, ())))
@@ -28,7 +29,7 @@ assert not _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
 LEAVES_ONE = """
 import os, resource, signal, subprocess, time
 {}
-from rqd.daemon.zygote.departure import end_children
+from rqd.daemon.zygote.exit_cleanup import end_children
 
 os.setpgid(0, 0)
 script = "trap '' TERM; echo; exec sleep 20"

@@ -9,16 +9,16 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rqd.daemon.config import Config
-from rqd.daemon.jobs.dispatch import Dispatch
-from rqd.daemon.processes.ahead import Ahead
-from rqd.daemon.processes.hearing import Ended
-from rqd.daemon.processes.worker import Run, Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.redis_link import Refused
+from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.redis_client import Refused
+from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.reader import Ended
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Report, Succeeded
-from rqd.store.exchange import Turn
 from rqd.store.keys import Keys
-from rqd.store.turn_argument import is_staged
+from rqd.store.messages import Turn
+from rqd.store.wire import is_staged
 from tests.unit.test_ahead import claim_of
 
 
@@ -145,7 +145,7 @@ def test_who_has_claimed_all_it_may_does_not_wait_for_redis_before_it_takes_what
     dispatch: Dispatch,
 ) -> None:
     dispatch.look()
-    dispatch.take_over({"claims_left": 0})
+    dispatch._claims_left = 0
 
     assert not dispatch.expects_jobs
 
@@ -155,7 +155,6 @@ UNABLE: dict[str, tuple[str, str, object]] = {
     "paused": ("dispatch", "is_paused", True),
     "stopping": ("dispatch", "is_open", False),
     "no zygote serves": ("children", "is_ready", False),
-    "amid an upgrade": ("dispatch", "is_held", True),
     "all were claimed": ("dispatch", "_claims_left", 0),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon.zygote.frames import Frame, FrameError, FrameReader, encode_frame
+from rqd.daemon.zygote.protocol import Frame, FrameError, FrameReader, encode_frame
 from tests.fuzzing import fuzz
 
 frame = st.tuples(st.integers(0, 255), st.lists(st.binary(max_size=200), max_size=6))

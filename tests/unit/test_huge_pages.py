@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from rqd.daemon.zygote.huge_pages import collapse, full_areas
+from rqd.daemon.zygote.fork_memory import collapse, full_areas
 from tests.huge_pages import needs_huge_pages
 
 MIB = 1024 * 1024
@@ -28,7 +28,7 @@ Rss:                4096 kB
 """
 PROGRAM = """
 import os, sys
-from rqd.daemon.zygote.huge_pages import use_huge_pages
+from rqd.daemon.zygote.fork_memory import use_huge_pages
 
 rows = [None] * ROWS
 for number in range(ROWS):

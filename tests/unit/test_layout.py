@@ -54,7 +54,7 @@ TOO_DEAR = {
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.
-FOR_THE_JOB = {("rqd.daemon.zygote.attempt", "asyncio")}
+FOR_THE_JOB = {("rqd.daemon.zygote.runner", "asyncio")}
 
 # By these modules and functions one comes to run what was read from Redis, or a user's module.
 UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
@@ -273,25 +273,29 @@ def test_the_law_sees_every_folder_there_is() -> None:
         (broken_layers, "store/store.py", "def f():\n    from rqd import Queue"),
         (broken_layers, "store/store.py", "import rqd.daemon.master"),
         (broken_layers, "queue.py", "from rqd import daemon"),
-        (broken_layers, "worker.py", "from rqd.daemon.supervisor import Supervisor"),
+        (broken_layers, "worker.py", "from rqd.daemon.master import Supervisor"),
         (broken_layers, "queue.py", "from rqd import cli"),
-        (broken_layers, "daemon/supervisor.py", "from rqd.queue import Queue"),
-        (broken_layers, "daemon/supervisor.py", "from .. import Queue"),
+        (broken_layers, "daemon/master.py", "from rqd.queue import Queue"),
+        (broken_layers, "daemon/master.py", "from .. import Queue"),
         (redis_outside_store, "queue.py", "def f():\n    import redis"),
-        (redis_outside_store, "daemon/supervisor.py", "from redis.exceptions import RedisError"),
+        (redis_outside_store, "daemon/master.py", "from redis.exceptions import RedisError"),
         (process_calls_outside_daemon, "worker.py", "import os\nos.fork()"),
         (process_calls_outside_daemon, "cli/stop.py", "import os as o\no.kill(1, 15)"),
         (process_calls_outside_daemon, "store/store.py", "from os import waitpid"),
         (process_calls_outside_daemon, "store/store.py", "from posix import fork"),
         (process_calls_outside_daemon, "cli/__init__.py", "import _signal\n_signal.signal(2, 0)"),
-        (foreign_imports_of_zygote, "daemon/zygote/serving.py", "from rqd.store import keys"),
+        (foreign_imports_of_zygote, "daemon/zygote/server.py", "from rqd.store import keys"),
         (foreign_imports_of_zygote, "daemon/zygote/child.py", "from rqd.daemon import loop"),
         (foreign_imports_of_zygote, "daemon/zygote/child.py", "from .. import loop"),
         (dear_imports_of_zygote, "daemon/zygote/child.py", "def f():\n    import logging.config"),
-        (users_code_in_master, "daemon/supervisor.py", "import pickle"),
-        (users_code_in_master, "daemon/supervisor.py", "from importlib import import_module"),
-        (users_code_in_master, "daemon/loop.py", "import importlib\nimportlib.import_module('a')"),
-        (users_code_in_master, "daemon/loop.py", "exec('')"),
+        (users_code_in_master, "daemon/master.py", "import pickle"),
+        (users_code_in_master, "daemon/master.py", "from importlib import import_module"),
+        (
+            users_code_in_master,
+            "daemon/event_loop.py",
+            "import importlib\nimportlib.import_module('a')",
+        ),
+        (users_code_in_master, "daemon/event_loop.py", "exec('')"),
     ],
 )
 def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> None:
@@ -307,9 +311,9 @@ def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> Non
         ("worker.py", "import signal, os\nsignal.Signals(9)\nos.waitstatus_to_exitcode(9)"),
         ("worker.py", "from rqd.daemon.foreground import run_in_foreground"),
         ("__main__.py", "from rqd.cli import main"),
-        ("cli/start.py", "from rqd.daemon.supervisor import Supervisor\nfrom rqd import Queue"),
-        ("daemon/supervisor.py", "from rqd import __version__\nimport importlib.metadata, os"),
-        ("daemon/zygote/serving.py", "import os, _signal, pickle\nfrom . import child\nos.fork()"),
+        ("cli/start.py", "from rqd.daemon.master import Supervisor\nfrom rqd import Queue"),
+        ("daemon/master.py", "from rqd import __version__\nimport importlib.metadata, os"),
+        ("daemon/zygote/server.py", "import os, _signal, pickle\nfrom . import child\nos.fork()"),
         ("daemon/zygote/child.py", "from _signal import SIGTERM"),
         ("daemon/zygote/child.py", "if TYPE_CHECKING:\n    import socket"),
     ],

@@ -18,18 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon.config import Config
+from rqd.daemon.control.commands import Stops
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.control.stops import Stops
-from rqd.daemon.processes.children import Children
-from rqd.daemon.processes.hearing import Ended
-from rqd.daemon.processes.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.processes.places import Places
-from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Run, Worker
-from rqd.daemon.processes.zygote_events import Forked
-from rqd.daemon.zygote import frames
+from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.reader import Ended
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import _begins_behind
-from rqd.daemon.zygote.frames import FrameReader, encode_frame, mark_of
-from rqd.daemon.zygote.inbox import Inbox
+from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
+from rqd.daemon.zygotes.events import Forked
 from rqd.model.outcome import (
     Crashed,
     Lost,
@@ -88,7 +88,7 @@ class Box(Place):
 
     def succeed(self, name: str) -> None:
         token = b"7:%b" % name.encode()
-        self.far.sendall(encode_frame(frames.SUCCEEDED, token, b"", b"", *USED))
+        self.far.sendall(encode_frame(protocol.SUCCEEDED, token, b"", b"", *USED))
 
     def master_does(self, step: str) -> None:
         """What else it does between two words of the child; nothing for a step of the child's."""
@@ -220,7 +220,7 @@ def test_a_child_that_dies_before_it_took_its_job_charges_nothing(box: Box) -> N
 def test_a_child_that_takes_no_more_jobs_leaves_the_others(box: Box) -> None:
     box.begin("a", "b")
     box.take()
-    box.far.sendall(encode_frame(frames.LAST, b"7:a"))
+    box.far.sendall(encode_frame(protocol.LAST, b"7:a"))
     box.succeed("a")
 
     assert box.heard() == ["a"]
@@ -251,7 +251,7 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
     box.take()
     box.succeed("a")
     box.take()
-    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:b", *[b"0"] * frames.USED_FIELDS))
+    box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
 
     _, (run, report) = box.judging.hear(box.worker, 2.0)
 
@@ -264,7 +264,7 @@ def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) 
     marks = [run.mark for run in box.worker.ahead]
     box.take()
     box.succeed("a")
-    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:b", *[b"0"] * frames.USED_FIELDS))
+    box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
     box.succeed("c")
     data = b"".join((b"of a", marks[0], marks[1], b"of c"))
 
@@ -301,7 +301,7 @@ def test_a_child_that_waited_to_write_its_mark_may_be_too_late() -> None:
 def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
     box.begin("a")
     box.take()
-    box.far.sendall(encode_frame(frames.TOO_LATE, b"7:a", *[b"0"] * frames.USED_FIELDS))
+    box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:a", *[b"0"] * protocol.USED_FIELDS))
 
     assert box.heard() == []
     assert box.worker.child is not None
@@ -322,8 +322,10 @@ def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_master
 ) -> None:
     child = box.worker.child
     assert child is not None
+    assert child.mailbox is not None
     # A child that the zygote forked before it had passed them on has copies.
-    copies = [os.dup(fd) for fd in child.fds]
+    ends = (child.channel, child.mailbox.near, child.mailbox.far)
+    copies = [os.dup(end.fileno()) for end in ends]
     try:
         box.workers.detach(box.worker)
 
@@ -340,9 +342,9 @@ def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) 
     assert held(box.workers) == ["a", "b"]
 
     ((kind, _),) = FrameReader().feed(box.letters.recv(LONGEST_MESSAGE_BYTES))
-    assert kind == frames.LARGE
+    assert kind == protocol.LARGE
     ((kind, fields),) = FrameReader().feed(box.far.recv(2 * LONGEST_MESSAGE_BYTES))
-    assert (kind, fields[0]) == (frames.JOB, b"a")
+    assert (kind, fields[0]) == (protocol.JOB, b"a")
     assert box.take() == ""
 
     box.worker.recall()
@@ -357,12 +359,12 @@ def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> No
     inbox.mailbox = letters
     rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
     try:
-        post.send(encode_frame(frames.NEXT, b"a", b"7:a", b"12.5", *rest))
+        post.send(encode_frame(protocol.NEXT, b"a", b"7:a", b"12.5", *rest))
         assert inbox.next_job() == [b"a", b"7:a", *rest]
         assert inbox.start_by == 12.5
 
-        post.send(encode_frame(frames.LARGE, b"b", b"8:b"))
-        master.send(encode_frame(frames.JOB, b"b", b"8:b", *rest))
+        post.send(encode_frame(protocol.LARGE, b"b", b"8:b"))
+        master.send(encode_frame(protocol.JOB, b"b", b"8:b", *rest))
 
         assert inbox.next_job() == [b"b", b"8:b", *rest]
         assert (inbox.token, inbox.start_by) == (b"8:b", 0)
@@ -377,12 +379,12 @@ def test_a_child_lets_its_master_go_on_before_it_sleeps(monkeypatch: pytest.Monk
     inbox = Inbox(_socket.socket.__new__(_socket.socket), lambda: None)
     inbox.mailbox = letters
     rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
-    posted = encode_frame(frames.NEXT, b"a", b"7:a", b"12.5", *rest)
-    monkeypatch.setattr("rqd.daemon.zygote.inbox.sched_yield", lambda: post.send(posted))
+    posted = encode_frame(protocol.NEXT, b"a", b"7:a", b"12.5", *rest)
+    monkeypatch.setattr("rqd.daemon.zygote.job_source.sched_yield", lambda: post.send(posted))
     try:
         assert inbox.next_job() == [b"a", b"7:a", *rest]
 
-        monkeypatch.setattr("rqd.daemon.zygote.inbox.sched_yield", post.close)
+        monkeypatch.setattr("rqd.daemon.zygote.job_source.sched_yield", post.close)
         assert inbox.next_job() is None
     finally:
         letters.close()
@@ -401,13 +403,13 @@ def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box:
     box.workers.assign(replace(claim_of("b"), payload=bytes(LONGEST_MESSAGE_BYTES)), now=1.0)
     box.workers.send(box.worker, 2.0)
 
-    reader, told = FrameReader(), list[frames.Frame]()
+    reader, told = FrameReader(), list[protocol.Frame]()
     while len(told) < 2:
         told += reader.feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
         box.workers.push(box.worker)
     assert [(kind, fields[0]) for kind, fields in told] == [
-        (frames.RECORD, b"7:a"),
-        (frames.JOB, b"b"),
+        (protocol.RECORD, b"7:a"),
+        (protocol.JOB, b"b"),
     ]
 
 
@@ -460,7 +462,7 @@ def test_a_job_that_has_no_room_in_the_mailbox_goes_by_the_channel(box: Box) -> 
 
     assert box.take() == "a"  # that it is in the channel
     ((kind, fields),) = FrameReader().feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
-    assert (kind, fields[0], fields[5]) == (frames.JOB, b"a", claim.payload)
+    assert (kind, fields[0], fields[5]) == (protocol.JOB, b"a", claim.payload)
     assert box.worker.run is not None
     assert not box.worker.run.is_posted
 
@@ -493,7 +495,7 @@ class Silent:
 @pytest.fixture
 def children(box: Box, monkeypatch: pytest.MonkeyPatch) -> Children:
     """Those of a master without a zygote, whose only worker is the box's."""
-    monkeypatch.setattr("rqd.daemon.processes.children.become_subreaper", lambda: None)
+    monkeypatch.setattr("rqd.daemon.workers.pool.become_subreaper", lambda: None)
     silent: Any = Silent()
     config = Config(url="redis://", queues=("low",), jobs_per_child=ALWAYS)
     made = Children(config, silent, silent, silent)
@@ -601,7 +603,7 @@ def test_a_job_that_was_begun_behind_another_gets_its_time(box: Box, children: C
 
     assert second.deadline == 2.0 + 60 + 30 + HARD_KILL_AFTER_S
     ((kind, fields),) = FrameReader().feed(box.far.recv(65536))
-    assert (kind, fields) == (frames.EXTEND, [b"7:b", b"30.000000"])
+    assert (kind, fields) == (protocol.EXTEND, [b"7:b", b"30.000000"])
 
 
 def test_all_that_run_are_killed_at_an_operators_word(box: Box, children: Children) -> None:
@@ -627,18 +629,6 @@ def test_a_job_whose_lease_was_lost_is_killed_or_never_begins(box: Box, children
 
     assert second.killed_at == 2.0
     assert held(children.workers) == ["b", "d"]
-    assert box.take() == ""
-
-
-def test_what_is_handed_over_has_not_begun_or_is_not_in_the_mailbox(
-    box: Box, children: Children
-) -> None:
-    box.begin("a", "b")
-    children.zygotes = Silent()  # type: ignore[assignment]  # nothing there
-
-    (worker,) = children.hand_over().workers
-
-    assert [run.is_given for run in worker.held()] == [False, False]
     assert box.take() == ""
 
 
@@ -680,7 +670,7 @@ def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
     box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began_behind(box, "a", "b", "c")
-    monkeypatch.setattr("rqd.daemon.processes.losses.kill_orphan", lambda *_: None)
+    monkeypatch.setattr("rqd.daemon.workers.exits.kill_orphan", lambda *_: None)
     zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
     children.places.parents[1] = zygote
 
@@ -705,26 +695,7 @@ def test_a_job_behind_another_one_is_to_begin_within_a_second_of_its_claim(box: 
 
     ((kind, fields),) = FrameReader().feed(box.letters.recv(LONGEST_MESSAGE_BYTES))
 
-    assert (kind, float(fields[2])) == (frames.NEXT, 2.0)
-
-
-def test_a_new_master_hears_whom_the_one_before_had_left_quiet(box: Box) -> None:
-    box.begin("a", "b")
-    child = box.worker.child
-    assert child is not None
-    box.take()
-    box.worker.recall()
-    child.jobs_left, box.worker.is_quiet = 0, True
-    assert box.worker.may_be_quiet
-    watched: list[int] = []
-    stand_in: Any = SimpleNamespace(watch_once=watched.append)
-    nobody: Any = ()
-
-    box.workers.take_over([box.worker], 2.0)
-    Places(box.workers, nobody, stand_in, stand_in, stand_in).take_over((), ())
-
-    assert watched == [child.channel.fileno()]
-    assert not box.worker.is_quiet
+    assert (kind, float(fields[2])) == (protocol.NEXT, 2.0)
 
 
 def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) -> None:
@@ -969,7 +940,7 @@ class HonestChild:
             self.has_left = not self.name and self.box.is_told_to_leave()
         elif step != "take" and self.name:
             if step == "last":
-                self.box.far.sendall(encode_frame(frames.LAST, b"7:%b" % self.name.encode()))
+                self.box.far.sendall(encode_frame(protocol.LAST, b"7:%b" % self.name.encode()))
             self.box.succeed(self.name)
             self.name, self.has_left = "", step == "last"
 

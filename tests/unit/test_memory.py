@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-from rqd.daemon.zygote.memory import fill_holes
+from rqd.daemon.zygote.fork_memory import fill_holes
 
 SIZES = range(48, 513, 16)
 made = {size: [bytes(size - 33) for _ in range(600)] for size in SIZES}

@@ -2,7 +2,7 @@
 
 from rqd.model.records import NewJob, Template
 from rqd.model.terms import dump_terms
-from rqd.store.packing import portions
+from rqd.store.wire import portions
 
 
 def test_jobs_with_many_parents_go_in_smaller_portions() -> None:

@@ -22,7 +22,7 @@ from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
 from rqd.cron import _IN_FILES
 from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
-from rqd.daemon.reload.renewal import _FOR_A_START
+from rqd.daemon.reload.settings import _FOR_A_START
 from rqd.daemon.signals import HANDLED
 from rqd.model.outcome import (
     AskedAgain,

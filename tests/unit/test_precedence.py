@@ -6,7 +6,7 @@ import pytest
 
 from rqd.cli.start import read_order
 from rqd.daemon.config import Config
-from rqd.daemon.jobs.precedence import Precedence
+from rqd.daemon.precedence import Precedence
 from rqd.model.errors import ConfigurationError
 from tests.unit.test_ahead import claim_of
 

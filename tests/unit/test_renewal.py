@@ -9,7 +9,7 @@ from rqd.cli.settings import read_again
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.daemon.config import Config
-from rqd.daemon.reload.renewal import changed, renewed
+from rqd.daemon.reload.settings import changed, renewed
 from rqd.model.errors import ConfigurationError
 
 

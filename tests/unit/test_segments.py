@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon.processes.segments import Segments
-from rqd.daemon.zygote.frames import mark_of
+from rqd.daemon.workers.output_buffer import Segments
+from rqd.daemon.zygote.protocol import mark_of
 from tests.fuzzing import fuzz
 
 A, B, C = (mark_of(b"7:%d" % number) for number in range(3))

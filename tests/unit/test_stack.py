@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rqd
-from rqd.daemon.processes.stacks import StackFile
+from rqd.daemon.workers.stack_file import StackFile
 from rqd.model.stack import Frame, Thread, is_whole, threads_of, without_own_frames
 
 OWN = str(Path(rqd.__file__).parent)

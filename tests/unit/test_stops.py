@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rqd.daemon.control.stops import DEFAULT_GRACE_S, Stop
+from rqd.daemon.control.commands import DEFAULT_GRACE_S, Stop
 
 
 @pytest.mark.parametrize(

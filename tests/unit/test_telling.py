@@ -13,12 +13,12 @@ from time import monotonic
 
 import pytest
 
-from rqd.daemon.processes.news import News
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import Frame, FrameReader, encode_frame
-from rqd.daemon.zygote.inbox import Inbox
-from rqd.daemon.zygote.telling import Teller
+from rqd.daemon.workers.updates import News
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.protocol import Frame, FrameReader, encode_frame
 from rqd.daemon.zygote.timer import raise_cpu_limit, raise_timeout, timer
+from rqd.daemon.zygote.updates import Teller
 from rqd.model.errors import JobTimeoutException
 from tests.waiting import eventually
 
@@ -57,7 +57,7 @@ def line() -> Iterator[Line]:
 def test_progress_is_there_at_once(line: Line) -> None:
     line.teller.progress(0.4, "reading")
 
-    assert line.heard() == [(frames.PROGRESS, [b"7:n", b"0.4", b"reading"])]
+    assert line.heard() == [(protocol.PROGRESS, [b"7:n", b"0.4", b"reading"])]
 
 
 def test_of_many_the_latest_arrives_soon_though_nothing_is_told_after_it(line: Line) -> None:
@@ -85,19 +85,19 @@ def test_a_full_channel_never_holds_the_job_and_what_is_left_goes_before_the_ans
         line.teller.progress(number / 200, str(number))
     assert monotonic() - started < 3
 
-    answering = threading.Thread(target=line.teller.answer, args=(encode_frame(frames.RAISED),))
+    answering = threading.Thread(target=line.teller.answer, args=(encode_frame(protocol.RAISED),))
     answering.start()
     heard: list[Frame] = []
 
     def is_whole() -> bool:
         heard.extend(line.heard())
-        return bool(heard) and heard[-1][0] == frames.RAISED
+        return bool(heard) and heard[-1][0] == protocol.RAISED
 
     eventually(is_whole, 5.0)
     answering.join()
-    latest = {kind: fields for kind, fields in heard if kind != frames.RAISED}
-    assert latest[frames.PROGRESS][2] == b"199"
-    assert len(latest[frames.META][1]) == 900_000 - 199
+    latest = {kind: fields for kind, fields in heard if kind != protocol.RAISED}
+    assert latest[protocol.PROGRESS][2] == b"199"
+    assert len(latest[protocol.META][1]) == 900_000 - 199
 
 
 def test_an_extension_reaches_the_master_before_anything_else_can_happen(line: Line) -> None:
@@ -105,7 +105,7 @@ def test_an_extension_reaches_the_master_before_anything_else_can_happen(line: L
     line.teller.extend(5)
     line.teller.extend(2.5)
 
-    assert [fields[1] for kind, fields in line.heard() if kind == frames.EXTENDED] == [
+    assert [fields[1] for kind, fields in line.heard() if kind == protocol.EXTENDED] == [
         b"5.000000",
         b"7.500000",
     ]
@@ -127,16 +127,16 @@ def test_a_limit_that_is_reached_amid_what_is_told_waits_for_the_alarms_next_tim
 
 
 NONSENSE = [
-    ("another token", encode_frame(frames.PROGRESS)),
-    ("another token", encode_frame(frames.PROGRESS, b"8:n", b"0.5", b"")),
-    ("not enough values", encode_frame(frames.PROGRESS, b"7:n")),
-    ("nan", encode_frame(frames.PROGRESS, b"7:n", b"nan", b"")),
-    ("1.1", encode_frame(frames.PROGRESS, b"7:n", b"1.1", b"")),
-    ("half", encode_frame(frames.PROGRESS, b"7:n", b"half", b"")),
-    ("a meta of", encode_frame(frames.META, b"7:n", b"x" * (1024 * 1024 + 1), b"")),
-    ("inf", encode_frame(frames.EXTENDED, b"7:n", b"inf")),
-    ("x", encode_frame(frames.ASK, b"7:n", b"x")),
-    ("-5", encode_frame(frames.EXTENDED, b"7:n", b"-5")),
+    ("another token", encode_frame(protocol.PROGRESS)),
+    ("another token", encode_frame(protocol.PROGRESS, b"8:n", b"0.5", b"")),
+    ("not enough values", encode_frame(protocol.PROGRESS, b"7:n")),
+    ("nan", encode_frame(protocol.PROGRESS, b"7:n", b"nan", b"")),
+    ("1.1", encode_frame(protocol.PROGRESS, b"7:n", b"1.1", b"")),
+    ("half", encode_frame(protocol.PROGRESS, b"7:n", b"half", b"")),
+    ("a meta of", encode_frame(protocol.META, b"7:n", b"x" * (1024 * 1024 + 1), b"")),
+    ("inf", encode_frame(protocol.EXTENDED, b"7:n", b"inf")),
+    ("x", encode_frame(protocol.ASK, b"7:n", b"x")),
+    ("-5", encode_frame(protocol.EXTENDED, b"7:n", b"-5")),
 ]
 
 
@@ -147,7 +147,7 @@ def test_what_no_child_of_ours_would_tell_is_an_error(why: str, data: bytes) -> 
 
 
 def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
-    news, some = News(), [(frames.PROGRESS, [b"7:n", b"0.5", b""])] * 500
+    news, some = News(), [(protocol.PROGRESS, [b"7:n", b"0.5", b""])] * 500
     news.take(some, b"7:n", 0.0)
     news.take(some, b"7:n", 0.0)
     news.take(some, b"7:n", 3600.0)
@@ -162,7 +162,7 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
 
     def when_idle() -> None:
         idle_at.append(len(idle_at))
-        far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
+        far.sendall(encode_frame(protocol.JOB, b"id", b"7:n"))
 
     inbox = Inbox(near, when_idle)
     inbox.is_impatient = True
@@ -191,17 +191,18 @@ def test_an_order_to_stop_is_not_raised_in_what_a_waiting_child_runs_for_nobody(
 def test_what_the_master_sends_a_running_job_is_told_apart() -> None:
     near, far = socket.socketpair()
     inbox = Inbox(near, when_idle=lambda: None)
-    far.sendall(encode_frame(frames.JOB, b"id", b"7:n"))
+    far.sendall(encode_frame(protocol.JOB, b"id", b"7:n"))
     assert inbox.next_job() == [b"id", b"7:n"]
-    far.sendall(encode_frame(frames.RECORD, b"6:n", b"of", b"another"))
+    far.sendall(encode_frame(protocol.RECORD, b"6:n", b"of", b"another"))
     far.sendall(
-        encode_frame(frames.EXTEND, b"7:n", b"5") + encode_frame(frames.EXTEND, b"6:n", b"9")
+        encode_frame(protocol.EXTEND, b"7:n", b"5") + encode_frame(protocol.EXTEND, b"6:n", b"9")
     )
-    far.sendall(encode_frame(frames.RECORD, b"7:n", b"status", b"started"))
+    far.sendall(encode_frame(protocol.RECORD, b"7:n", b"status", b"started"))
     assert inbox.granted_s() == 5
     assert inbox.record(1.0) == {b"status": b"started"}
     assert inbox.record(0.0) is None
-    far.sendall(encode_frame(frames.EXTEND, b"7:n", b"2") + encode_frame(frames.JOB, b"b", b"8:n"))
+    extend = encode_frame(protocol.EXTEND, b"7:n", b"2")
+    far.sendall(extend + encode_frame(protocol.JOB, b"b", b"8:n"))
     assert inbox.record(0.05) is None
     assert inbox.granted_s() == 2
     assert inbox.next_job() == [b"b", b"8:n"]

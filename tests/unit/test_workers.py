@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon.control.rows import Gauge, worker_row
-from rqd.daemon.jobs.settling import settlement
-from rqd.daemon.processes.ahead import Ahead
-from rqd.daemon.processes.judging import Judging
-from rqd.daemon.processes.places import Places
-from rqd.daemon.processes.worker import HARD_KILL_AFTER_S, Run, Worker
-from rqd.daemon.processes.workers import Workers
-from rqd.daemon.processes.zygote_events import Exited, Forked
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.frames import FrameReader, encode_frame
+from rqd.daemon.control.heartbeat import Gauge, worker_row
+from rqd.daemon.settlement import settlement
+from rqd.daemon.workers.judging import Judging
+from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame
+from rqd.daemon.zygotes.events import Exited, Forked
 from rqd.model.outcome import Crashed, Raised, Released, Report, Stopped, Succeeded, TimedOut
 from rqd.model.records import Claim
 from tests.daemons import ROOT
@@ -111,9 +111,9 @@ def a_claim(
 def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -> None:
     place.give(now=10.0)
     ((kind, fields),) = FrameReader().feed(place.far.recv(65536))
-    assert kind == frames.JOB
+    assert kind == protocol.JOB
     assert fields[:6] == [b"id", b"7:n", b"1", b"q", b"f", b"call"]
-    place.answer(frames.SUCCEEDED, b"result", b"preview", b"1500000", b"200000", b"1000", b"4096")
+    place.answer(protocol.SUCCEEDED, b"result", b"preview", b"1500000", b"200000", b"1000", b"4096")
     heard = place.hear(11.5)
     assert heard is not None
     run, report = heard
@@ -126,7 +126,7 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
 
 def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> None:
     place.give()
-    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
     assert place.workers.free_numbers(1.0) == [1]
     assert not place.workers.has_waiting_child()
@@ -151,7 +151,7 @@ def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Pl
     assert not can_read(second)
     assert place.workers.free_numbers(1.0) == []
 
-    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
     for worker in (2, 3):
         place.workers.send(place.workers.by_number[worker], 2.0)
@@ -184,7 +184,7 @@ def test_a_suspect_waits_no_longer_than_a_minute_and_is_alone_no_longer(place: P
 def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
     place.give()
     place.far.recv(65536)
-    place.answer(frames.SUCCEEDED, b"result", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"result", b"", b"1", b"1", b"1", b"0")
     ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"result", "")
@@ -245,8 +245,8 @@ def test_more_time_that_a_job_never_read_does_not_make_it_one_that_never_started
 def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: Place) -> None:
     lasting_place.give()
     lasting_place.far.recv(65536)
-    lasting_place.answer(frames.LAST)
-    lasting_place.answer(frames.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
+    lasting_place.answer(protocol.LAST)
+    lasting_place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     assert lasting_place.hear(1.0) is not None
     assert lasting_place.workers.free_numbers(1.0) == [1]
     assert not lasting_place.workers.has_waiting_child()
@@ -272,7 +272,7 @@ def test_a_large_job_goes_out_piece_by_piece(place: Place) -> None:
     place.workers.assign(a_claim(payload))
     more = place.workers.send(place.worker, 0.0)
     reader = FrameReader()
-    got: list[frames.Frame] = []
+    got: list[protocol.Frame] = []
     while not got:
         got = reader.feed(place.far.recv(262144))
         if more:
@@ -295,7 +295,7 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     place.far.recv(65536)
     assert place.worker.run is not None
     place.worker.run.verdict = Released("the daemon stops")
-    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.bury(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"r", "")
@@ -306,12 +306,12 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     [
         b"\xff\xff\xff\xff\xff",
         encode_frame(99, b"1", b"1"),
-        encode_frame(frames.SUCCEEDED),
-        encode_frame(frames.SUCCEEDED, b"7:n", b"r", b"p", b"much", b"1", b"1", b"0"),
-        encode_frame(frames.SUCCEEDED, b"r", b"p", b"1", b"1", b"1", b"0"),
-        encode_frame(frames.RAISED, b"7:n", b"1", b"2"),
-        encode_frame(frames.ASKED_AGAIN, b"7:n", b'{"most":-1}', b"", b"1", b"1", b"1", b"0"),
-        encode_frame(frames.ASKED_AGAIN, b"7:n", b"[]", b"", b"1", b"1", b"1", b"0"),
+        encode_frame(protocol.SUCCEEDED),
+        encode_frame(protocol.SUCCEEDED, b"7:n", b"r", b"p", b"much", b"1", b"1", b"0"),
+        encode_frame(protocol.SUCCEEDED, b"r", b"p", b"1", b"1", b"1", b"0"),
+        encode_frame(protocol.RAISED, b"7:n", b"1", b"2"),
+        encode_frame(protocol.ASKED_AGAIN, b"7:n", b'{"most":-1}', b"", b"1", b"1", b"1", b"0"),
+        encode_frame(protocol.ASKED_AGAIN, b"7:n", b"[]", b"", b"1", b"1", b"1", b"0"),
     ],
 )
 def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
@@ -331,9 +331,9 @@ def test_what_an_earlier_job_of_the_process_left_does_not_answer_for_a_later_one
 ) -> None:
     place.give()
     late = b"6:earlier", b"r", b"", b"1", b"1", b"1", b"0"
-    place.far.sendall(encode_frame(frames.SUCCEEDED, *late))
+    place.far.sendall(encode_frame(protocol.SUCCEEDED, *late))
     assert place.hear(1.0) is None
-    place.answer(frames.SUCCEEDED, b"its own", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"its own", b"", b"1", b"1", b"1", b"0")
     heard = place.hear(1.0)
     assert heard is not None
     assert heard[1].outcome == Succeeded(b"its own", "")
@@ -367,7 +367,7 @@ def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(pla
     assert place.worker.run.deadline == 100 + 60 + 40 + 5 + HARD_KILL_AFTER_S
     (_, job), (kind, extended) = FrameReader().feed(place.far.recv(65536))
     assert float(job[7]) == 100
-    assert (kind, extended) == (frames.EXTEND, [b"7:n", b"5.000000"])
+    assert (kind, extended) == (protocol.EXTEND, [b"7:n", b"5.000000"])
 
 
 def test_a_job_without_a_timeout_has_no_deadline(place: Place) -> None:
@@ -381,7 +381,7 @@ def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
     for cpu in (b"300000", b"400000"):
         assert place.workers.has_waiting_child()
         place.give()
-        place.answer(frames.SUCCEEDED, b"", b"", b"1", cpu, b"1", b"0")
+        place.answer(protocol.SUCCEEDED, b"", b"", b"1", cpu, b"1", b"0")
         assert place.hear(1.0)
     assert not place.workers.has_waiting_child()
 
@@ -389,7 +389,7 @@ def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
 def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: Place) -> None:
     place = lasting_place
     place.give()
-    place.answer(frames.SUCCEEDED, b"", b"", b"1", b"300000", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"300000", b"1", b"0")
     place.hear(1.0)
     place.far.recv(65536)
     place.give()
@@ -422,7 +422,7 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
         place.close()
 
 
-@pytest.mark.parametrize("kind", [frames.RAISED, frames.TIMED_OUT, None])
+@pytest.mark.parametrize("kind", [protocol.RAISED, protocol.TIMED_OUT, None])
 def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
     lasting_place: Place, kind: int | None
 ) -> None:
@@ -438,7 +438,7 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
     if kind is None:
         ended = place.bury(place.exit(11), 0, 1.0)
     else:
-        shown = (b"t", b"m", b"stack", b"") if kind == frames.RAISED else (b"stack",)
+        shown = (b"t", b"m", b"stack", b"") if kind == protocol.RAISED else (b"stack",)
         place.answer(kind, *shown, b"1", b"1", b"1", b"0")
         ended = place.hear(1.0)
     assert ended is not None
@@ -450,7 +450,7 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
     place.give()
     assert place.worker.run is not None
     place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0, 1.0)
-    place.answer(frames.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
+    place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.hear(1.0)
     assert ended is not None
     assert settlement(*ended).decision == "finish"
@@ -499,7 +499,7 @@ def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPat
 
 WITHOUT_DESCRIPTORS = """
 import os, resource
-from rqd.daemon.control.rows import Gauge
+from rqd.daemon.control.heartbeat import Gauge
 gauge, pid = Gauge(), os.getpid()
 assert gauge.read(pid, 1.0)["rss_bytes"] > 0
 most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rqd import __version__
-from rqd.daemon.processes.learning import WORTH_S, Learning
-from rqd.daemon.processes.zygote_events import Ready, Unforkable
-from rqd.daemon.processes.zygote_process import ZygoteProcess
-from rqd.daemon.processes.zygotes import Zygotes
-from rqd.daemon.zygote.frames import FORMAT
+from rqd.daemon.zygote.protocol import FORMAT
+from rqd.daemon.zygotes.events import Ready, Unforkable
+from rqd.daemon.zygotes.learning import WORTH_S, Learning
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
 
 
 class Fake:

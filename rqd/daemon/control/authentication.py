@@ -31,15 +31,6 @@ class Authentication:
         """Takes other keys from now on."""
         self._config = config
 
-    def hand_over(self) -> dict[str, Any]:
-        """Returns what `take_over` needs."""
-        return {"obeyed": list(self._obeyed.items()), "forgotten_us": self._forgotten_us}
-
-    def take_over(self, told: Mapping[str, Any]) -> None:
-        """Goes on as the master that was executed before in this process."""
-        self._obeyed = dict(told.get("obeyed", ()))
-        self._forgotten_us = told.get("forgotten_us", 0)
-
     def admit(self, command: Mapping[str, Any], now_us: int) -> str:
         """Returns why a command is not to be obeyed; empty if it is, this once.
 
@@ -50,13 +41,13 @@ class Authentication:
         if keyring is None:
             return ""
         # Late: without a key nobody loads hmac.
-        from rqd.model.signed_command import (  # noqa: PLC0415 - see above
+        from rqd.model.signing import (  # noqa: PLC0415 - see above
             Addressee,
+            Verdict,
             is_signed,
             signed_at_us,
             verify_command,
         )
-        from rqd.model.signing import Verdict  # noqa: PLC0415 - see above
 
         if not is_signed(command):
             return _UNSIGNED if self._config.require_signed else ""

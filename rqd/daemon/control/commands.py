@@ -1,20 +1,24 @@
-"""Commands out of a master's control list, where whoever can write to Redis can write anything."""
+"""Obeys commands from Redis and replies to them: scale, reload, stop a job, ..."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS
-from rqd.daemon.control.answers import Answers
 from rqd.daemon.control.authentication import Authentication
+from rqd.daemon.control.replies import Answers
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.control.stops import Stops
-from rqd.daemon.jobs.dispatch import Dispatch
+from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.host.pidfd import stop_by_pidfd
 from rqd.daemon.lifecycle import Lifecycle
-from rqd.daemon.log.log import Log
-from rqd.daemon.processes.children import Children
+from rqd.daemon.log.log import Log, about
 from rqd.daemon.signals import Shutdown
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.reader import Ended
+from rqd.model.outcome import Crashed, Report, Stopped
 
 _LONGEST_S = 1e9
 _SHOWN_CHARS = 100  # of a command, which anybody may have written
@@ -32,11 +36,9 @@ class Commands:
         answers: Answers,
         authentication: Authentication,
         log: Log,
-        *,
         reload: Callable[[str, float], None],
-        upgrade: Callable[[str, float], None],
     ) -> None:
-        """`reload` and `upgrade` are called with the command's id, and the time."""
+        """`reload` is called with the command's id, and the time."""
         self._children = children
         self._dispatch = dispatch
         self._lifecycle = lifecycle
@@ -44,7 +46,6 @@ class Commands:
         self._authentication = authentication
         self._log = log
         self._reload = reload
-        self._upgrade = upgrade
         self._stops = Stops(children, log)
         self._stack_requests = StackRequests(children, answers)
         self.obeyed = ""  # the id of the latest one
@@ -97,9 +98,6 @@ class Commands:
             case "stop":
                 is_now = bool(command.get("now"))
                 self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
-            case "upgrade":
-                if not self._lifecycle.is_stopping:
-                    self._upgrade(command["id"], now)
             case "reload":
                 self._reload(command["id"], now)
             case "pause" | "resume" | "scale":
@@ -177,3 +175,81 @@ def _time_s(seconds: Any) -> float | None:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         return None
     return float(seconds) if 0 < seconds <= _LONGEST_S else None  # no NaN passes either
+
+
+DEFAULT_GRACE_S = 5.0
+_LONGEST_GRACE_S = 10.0**9
+_SHOWN_COMMAND_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An order to stop one attempt; `grace_s` from the exception to the kill, 0 to kill at once."""
+
+    token: str
+    by: str
+    grace_s: float
+
+    @classmethod
+    def read(cls, command: dict[str, Any]) -> Stop:
+        """The order of a record, where anybody may have written anything."""
+        grace_s, by = command.get("grace_s"), command.get("by")
+        if not isinstance(grace_s, int | float) or not 0 <= grace_s <= _LONGEST_GRACE_S:
+            grace_s = DEFAULT_GRACE_S
+        return cls(
+            token=str(command.get("token", "")),
+            by=(by if isinstance(by, str) else "somebody")[:_SHOWN_COMMAND_CHARS],
+            grace_s=float(grace_s),
+        )
+
+
+class Stops:
+    """Carries out what is asked of running jobs."""
+
+    def __init__(self, children: Children, log: Log) -> None:
+        self._children = children
+        self._log = log
+        self._obeyed: dict[str, Stop] = {}  # by token
+
+    def obey(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Carries out the orders that are new, or have changed: another grace, say.
+
+        Returns the attempts that it ended at once.
+        """
+        before, self._obeyed = self._obeyed, {}
+        runs = {run.claim.token: run for run in self._children.workers.held()}
+        ended: list[Ended] = []
+        for stop in map(Stop.read, orders):
+            if (run := runs.get(stop.token)) is None:
+                continue  # it has just ended; or its claim is on its way, and the next beat tells
+            is_asked = run.killed_at is not None or isinstance(run.verdict, Stopped)
+            if before.get(stop.token, stop) != stop or not is_asked:
+                ended += self._stop(stop, now)
+            self._obeyed[stop.token] = stop
+        return ended
+
+    def _stop(self, stop: Stop, now: float) -> list[Ended]:
+        held = self._children.workers.held()
+        run = next((run for run in held if run.claim.token == stop.token), None)
+        if run is None or not self._children.pin(run, now):
+            return []  # it has just ended
+        self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
+        verdict = Stopped(stop.by)
+        if run.sent_at is None:
+            self._children.workers.by_number[run.worker].let_go(run)
+            return [Ended(run, Report(verdict))]
+        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s, now)
+        if stop.grace_s <= 0:
+            self._children.kill(run, verdict, now)
+        elif child is not None:
+            stop_by_pidfd(child.pidfd)
+        return []
+
+    def kill(self, worker: object, now: float) -> None:
+        """Ends jobs as if they had crashed by SIGKILL: those of one worker, or of all for None."""
+        for run in self._children.pin_all(now):
+            is_meant = worker is None or (type(worker) is int and worker == run.worker)
+            if run.sent_at is not None and is_meant:
+                self._log.warning("job is killed as asked", **about(run.claim))
+                verdict = Crashed(signal=signal.SIGKILL, sent_by="rqd, for an operator")
+                self._children.kill(run, verdict, now)

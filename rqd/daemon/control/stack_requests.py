@@ -10,10 +10,10 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.daemon.control.answers import Answers
-from rqd.daemon.processes.children import Children
-from rqd.daemon.processes.forensics import process_state
-from rqd.daemon.processes.worker import Run
+from rqd.daemon.control.replies import Answers
+from rqd.daemon.workers.forensics import process_state
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.worker import Run
 from rqd.model.stack import is_whole, without_own_frames
 
 _LOOK_S = 0.01

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from rqd.daemon.log.log import Log
 
@@ -69,23 +68,6 @@ class PlaceGroup:
         folder.mkdir()
         if self._has_memory:
             (folder / "memory.oom.group").write_text("1")  # all of a job, or none
-
-    @classmethod
-    def take_over(cls, told: dict[str, Any]) -> PlaceGroup:
-        """That of a master that was executed before in this process."""
-        group = cls.__new__(cls)
-        group.folder, group._has_memory = Path(told["folder"]), told["has_memory"]
-        group._limit_bytes, group._counted = told["limit_bytes"], told["counted"]
-        return group
-
-    def hand_over(self) -> dict[str, Any]:
-        """What `take_over` needs."""
-        return {
-            "folder": str(self.folder),
-            "has_memory": self._has_memory,
-            "limit_bytes": self._limit_bytes,
-            "counted": self._counted,
-        }
 
     def limit_processes(self, most: int) -> None:
         """Raises OSError."""
@@ -194,8 +176,6 @@ def enter_subtree(limits: GroupLimits) -> Subtree:
 def delegated_folder() -> Path:
     """The folder of this process's group, if it is its own to divide. Raises NotDelegated."""
     folder = _own_folder()
-    if folder.name == f"{_PREFIX}{os.getpid()}":
-        folder = folder.parent  # an earlier program of this process has come here
     needed = (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control")
     if not all(os.access(path, os.W_OK) for path in needed):
         raise NotDelegated(f"{folder} is not this user's to divide")

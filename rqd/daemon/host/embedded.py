@@ -17,10 +17,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from rqd.daemon.host.adopted import AdoptedProcess
-from rqd.daemon.host.life_pipe import end_with_master
+from rqd.daemon.host.pidfd import end_with_master
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.embedded import socket_in
 
@@ -54,36 +53,11 @@ class EmbeddedServer:
         self.log_path = directory / "server.log"
         self._state: ServerState = "down"
         self._lock_fd: int | None = None
-        self._process: subprocess.Popen[bytes] | AdoptedProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._life_pipe_fd: int | None = None
         self._log_start_bytes = 0
         self._restart_delay_s = 0.0
         self._started_at_s = float("-inf")
-
-    def take_over(self, told: dict[str, Any]) -> None:
-        """Goes on with the server of the master that was executed before in this process."""
-        self._state, self._lock_fd = told["state"], told["lock_fd"]
-        self._life_pipe_fd = told["life_pipe_fd"]
-        self._log_start_bytes = told["log_start_bytes"]
-        self._restart_delay_s, self._started_at_s = told["restart_delay_s"], told["started_at_s"]
-        self._process = AdoptedProcess(told["pid"]) if told["pid"] is not None else None
-
-    def hand_over(self) -> dict[str, Any]:
-        """What `take_over` needs."""
-        return {
-            "state": self._state,
-            "lock_fd": self._lock_fd,
-            "life_pipe_fd": self._life_pipe_fd,
-            "log_start_bytes": self._log_start_bytes,
-            "restart_delay_s": self._restart_delay_s,
-            "started_at_s": self._started_at_s,
-            "pid": self.pid,
-        }
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """The lock's, and the end of the pipe that tells the server of the master's death."""
-        return tuple(fd for fd in (self._lock_fd, self._life_pipe_fd) if fd is not None)
 
     @property
     def state(self) -> ServerState:

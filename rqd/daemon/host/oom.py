@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rqd.daemon.host.cgroups import OomKill, PlaceGroup, counters, own_group
-from rqd.daemon.processes.worker import Run
+from rqd.daemon.workers.worker import Run
 from rqd.model.outcome import Crashed, OutOfMemory, Report
 
 # A process of many gigabytes takes its time to die, and to be reported.

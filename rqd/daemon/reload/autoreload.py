@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from rqd.daemon.config import Config, zygote_path
+from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log
-from rqd.daemon.loop import Loop
 from rqd.model.errors import ConfigurationError
 
 _READ_BYTES = 65536
@@ -42,7 +42,7 @@ class Autoreload:
         folders = [os.path.abspath(folder) for folder in config.path]
         program = (
             f"import sys; sys.path[:] = {zygote_path(config)!r};"
-            " from rqd.daemon.reload.watching import tell_changes;"
+            " from rqd.daemon.reload.file_watcher import tell_changes;"
             f" tell_changes({folders!r}, {config.preload!r})"
         )
         try:

@@ -15,15 +15,14 @@ from _frozen_importlib_external import PathFinder
 from _socket import AF_UNIX, SOCK_STREAM
 
 from rqd import __version__
-from rqd.daemon.zygote import frames
+from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import Child, rehearse
-from rqd.daemon.zygote.frames import FrameReader, encode_frame
-from rqd.daemon.zygote.handlers import ignore_stops, take_signals
-from rqd.daemon.zygote.huge_pages import use_huge_pages
-from rqd.daemon.zygote.memory import fill_holes
-from rqd.daemon.zygote.serving import Zygote
+from rqd.daemon.zygote.fork_memory import fill_holes, use_huge_pages
+from rqd.daemon.zygote.fork_safety import ImportWatch
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame
+from rqd.daemon.zygote.server import Zygote
+from rqd.daemon.zygote.signal_handlers import ignore_stops, take_signals
 from rqd.daemon.zygote.timer import timer
-from rqd.daemon.zygote.unforkable import ImportWatch
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from rqd.model.around import Around
+    from rqd.model.middleware import Around
 
 # So many thousandths of the host's memory does the kernel count more for jobs than for the master,
 # when it looks for whom to kill.
@@ -90,12 +89,12 @@ def main(
         current.around = around
         # In the zygote and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
-        faulthandler.register(frames.STACK_SIGNAL, stack_at_fd)
+        faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
         import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
 
         error = traceback.format_exc().encode(errors="replace")
-        _tell(control, encode_frame(frames.BOOT_FAILED, error))
+        _tell(control, encode_frame(protocol.BOOT_FAILED, error))
         os._exit(1)
     imported = ", ".join((*preload, *learnt))
     set_title(f"rqd: zygote ({imported})" if imported else "rqd: zygote")
@@ -106,8 +105,8 @@ def main(
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
-    format_ = b"%d" % frames.FORMAT
-    _tell(control, encode_frame(frames.READY, *told, format_, *watch.told()))
+    format_ = b"%d" % protocol.FORMAT
+    _tell(control, encode_frame(protocol.READY, *told, format_, *watch.told()))
     Zygote(control, child, stack_at_fd, kept).run()
 
 
@@ -140,7 +139,7 @@ def _raise_oom_score() -> None:
 def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Around | None:
     if not middleware and not exception_handlers:
         return None
-    from rqd.model.around import Around  # noqa: PLC0415 - each fork would pay for it
+    from rqd.model.middleware import Around  # noqa: PLC0415 - each fork would pay for it
 
     return Around(middleware, exception_handlers)
 

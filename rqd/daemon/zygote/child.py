@@ -16,14 +16,14 @@ from resource import RUSAGE_SELF, getrusage
 from select import poll
 from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
-from rqd.daemon.zygote import frames
-from rqd.daemon.zygote.attempt import run_call
-from rqd.daemon.zygote.departure import end_children, has_children
-from rqd.daemon.zygote.frames import JOB, SUCCEEDED, encode_frame, mark_of
-from rqd.daemon.zygote.handlers import give_back_signals_at_fork
-from rqd.daemon.zygote.inbox import Inbox
-from rqd.daemon.zygote.telling import Teller
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.exit_cleanup import end_children, has_children
+from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.protocol import JOB, SUCCEEDED, encode_frame, mark_of
+from rqd.daemon.zygote.runner import run_call
+from rqd.daemon.zygote.signal_handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.timer import timer
+from rqd.daemon.zygote.updates import Teller
 from rqd.model.current import current
 from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EX_SOFTWARE = 70
 _F_SETOWN_EX, _F_OWNER_PGRP = 15, 2  # fcntl.h; Python has no names for them
-_NOTHING_USED = (b"0",) * frames.USED_FIELDS
+_NOTHING_USED = (b"0",) * protocol.USED_FIELDS
 _REHEARSALS = 64
 _DIGITS = tuple(f"{number:02}" for number in range(60))  # not formatted in each child
 _NOWHERE = _socket.socket.__new__(_socket.socket)  # closed
@@ -120,7 +120,7 @@ class Child:
                 return 0  # the master closed the channel: no more work here
             teller.begin(inbox.token)
             if inbox.start_by and not _begins_behind(inbox, output_fd):
-                teller.answer(encode_frame(frames.TOO_LATE, inbox.token, *_NOTHING_USED))
+                teller.answer(encode_frame(protocol.TOO_LATE, inbox.token, *_NOTHING_USED))
                 continue
             answer = self._perform(worker, fields)
             _flush()
@@ -132,7 +132,7 @@ class Child:
             # The job closed or turned them, or left a process that may write there: the next one
             # shall have its own. Said before the answer, at which the next one comes.
             is_last = left > 1 and (_outputs(mailbox) != outputs or has_children())
-            teller.answer(encode_frame(frames.LAST, inbox.token) + answer if is_last else answer)
+            teller.answer(encode_frame(protocol.LAST, inbox.token) + answer if is_last else answer)
             if is_last:
                 return 0
             if left > 1:

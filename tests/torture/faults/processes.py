@@ -7,9 +7,7 @@ import signal
 import time
 
 import psutil
-import redis
 
-from rqd.store.store import Store
 from tests.torture.faults import Fault, Injected, Lane, Missed, NotYet, Target
 from tests.torture.launch import title_of
 
@@ -186,17 +184,6 @@ def reload(target: Target) -> Injected:
     return Injected("job", pid=pid)
 
 
-def upgrade(target: Target) -> Injected:
-    """To the same code, which is executed in the master's place all the same."""
-    pid = _master(target)
-    try:
-        store = Store(target.arena.server.client(2.0))
-        store.command({"id": os.urandom(8).hex(), "do": "upgrade"}, [target.keeper.name])
-    except (redis.RedisError, OSError) as error:
-        raise Missed(f"Redis is away: {error}") from error
-    return Injected("job", pid=pid)
-
-
 def reload_broken(target: Target) -> Injected:
     """For as long as it is held the jobs' module can't be imported."""
     flag = target.keeper.broken_flag
@@ -246,7 +233,6 @@ FAULTS = (
         systems=_RQD,
     ),
     Fault("reload", "processes", Lane.MASTER, reload, systems=_RQD),
-    Fault("upgrade of a master", "processes", Lane.MASTER, upgrade, systems=_RQD),
     Fault(
         *("reload to a broken deploy", "processes", Lane.MASTER, reload_broken),
         hold_s=(0.5, 1.0),

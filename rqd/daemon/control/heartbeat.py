@@ -1,0 +1,326 @@
+"""Registers the master, beats for it and its workers, and writes their rows."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+
+import psutil
+import setproctitle
+
+from rqd import __version__
+from rqd.daemon.config import Config
+from rqd.daemon.dispatcher import LEASE_US
+from rqd.daemon.host.orphans import sweep
+from rqd.daemon.host.systemd import Notifier
+from rqd.daemon.instance import Holder, Instance, name_is_taken
+from rqd.daemon.log.log import Log
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.timers import INTERVAL_S, Duty
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.model.errors import MasterExistsError
+from rqd.store.connection import explained, hide_password
+from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
+
+ROW_TTL_S = 15
+# SIGKILL takes effect at once, but for a process that waits for a device.
+_SWEEP_S = 5.0
+
+
+class Presence:
+    """A master's name, from hello to bye."""
+
+    def __init__(self, config: Config, instance: Instance, link: RedisLink, log: Log) -> None:
+        self._config = config
+        self._instance = instance
+        self._link = link
+        self._log = log
+        self._host = socket.gethostname()
+        self._gauge = Gauge()
+        self._notifier = Notifier()
+        self._title = ""
+        self._is_announced = False
+        self._is_reloading = False
+        self._has_warned = False  # of a disk that takes nothing
+
+    def use(self, config: Config) -> None:
+        """Other settings from now on."""
+        self._config = config
+
+    def register(self) -> None:
+        """Takes the name, and what a dead master of this name held.
+
+        Raises MasterExistsError if the name is taken, ServerUnavailableError.
+        """
+        config, instance = self._config, self._instance
+        predecessor = self._bury(instance.predecessor)
+        while owner := self._greet(predecessor):
+            if owner.place and owner.place == instance.place:
+                predecessor = self._bury(Holder(owner.boot, owner.pid))
+            elif instance.is_chosen:
+                raise name_is_taken(instance.name, owner.host, owner.pid)
+            else:
+                instance.take_next()
+                predecessor = self._bury(instance.predecessor)
+        instance.succeed()
+        self.pulse("starting")
+        if instance.trouble:
+            self._log.warning(
+                "no lock on the name: if this master is killed, its jobs wait for their leases",
+                error=instance.trouble,
+            )
+        shown = hide_password(config.url)
+        self._log.name_master(instance.name)
+        self._log.info(
+            "master started", master=instance.name, pid=os.getpid(), version=__version__, url=shown
+        )
+
+    def report_reaped(self, reaped: Iterable[Loss]) -> None:
+        """Says which jobs were taken back from masters that are gone."""
+        for job_id, losses, lost in reaped:
+            self._log.warning(
+                "job of a lost master taken back", job_id=job_id, lost_with=lost, losses=losses
+            )
+
+    def _greet(self, predecessor: str) -> Owner | None:
+        """The living owner of the name, None if it is ours from now on."""
+        config, instance = self._config, self._instance
+        row: dict[str, str | int] = {
+            **self._identity(),
+            "workers": config.workers,
+            "state": "starting",
+        }
+        with explained(config.url):
+            greeting = self._link.store.hello(
+                instance.name, instance.boot, ROW_TTL_S, row, predecessor
+            )
+        self.report_reaped(greeting.reaped)
+        return greeting.owner
+
+    def _bury(self, dead: Holder | None) -> str:
+        """The boot id of a master that is gone, by our lock, once its processes are gone too."""
+        if dead is None:
+            return ""
+        left = sweep(dead.boot, self._instance.lock_path, _SWEEP_S)
+        if left:
+            raise MasterExistsError(
+                f"processes of the master that had the name {self._instance.name!r} can't be"
+                f" killed (pids {left}): end them, or choose another --name"
+            )
+        self._log.warning(
+            "taking over from a master that died", master=self._instance.name, pid=dead.pid
+        )
+        return dead.boot
+
+    def beat(
+        self, state: str, children: Children, unrecorded: list[Run], obeyed: str, now: float
+    ) -> BeatAnswer | None:
+        """One heartbeat, which renews all leases; None if Redis is not there."""
+        workers = [worker for worker in children.workers if worker.is_present]
+        gauge = self._gauge
+        held = children.workers.held() + unrecorded
+        ending = {run.worker: run for run in unrecorded}
+        busy = children.workers.busy(unrecorded)
+        highest = max(children.workers.by_number)
+        beat = Beat(
+            master=self._instance.name,
+            boot=self._instance.boot,
+            lease_us=LEASE_US,
+            row_ttl_s=ROW_TTL_S,
+            obeyed=obeyed,
+            running=tuple(
+                (run.claim.id, run.claim.token, run.worker if run.is_moved else "") for run in held
+            ),
+            row={
+                "boot": self._instance.boot,
+                **self._identity(),
+                **master_row(state, workers, busy, children.zygotes, gauge, now, highest),
+            },
+            workers={
+                one.number: worker_row(one, ending.get(one.number), gauge, now, self._host)
+                for one in workers
+            },
+        )
+        for one in workers:
+            one.is_shown = one.child is not None
+        gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
+        return self._link.attempt(lambda: self._link.store.beat(beat), now)
+
+    def announce(self, state: str, busy: int, children: Children) -> None:
+        """Title, STATUS and READY, whenever what they say has changed."""
+        config = self._config
+        wanted = sum(worker.wanted for worker in children.workers)
+        text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
+        why_none = children.zygotes.why_none
+        if state == "starting":
+            text = f"{state}: {why_none}" if why_none else state
+        elif state in ("paused", "suspended"):
+            text = f"{state} {text}"
+        is_reloading = children.zygotes.reloads.is_under_way
+        if is_reloading:
+            text += ", reloading"
+        elif children.zygotes.reloads.is_refused and state not in ("starting", "stopping"):
+            text += ", reload refused"
+        if not self._link.is_up:
+            text += ", redis gone"
+        if is_reloading and not self._is_reloading:
+            self._notifier.reloading()
+        elif self._is_reloading and not is_reloading:
+            self._notifier.ready()
+        self._is_reloading = is_reloading
+        if not self._is_announced and children.is_ready:
+            self._is_announced = True
+            self._notifier.ready()
+            self._log.info("ready", queues=config.queues, workers=config.workers)
+        title = f"rqd: master [{','.join(config.queues)}] {text}"
+        if title != self._title:
+            self._title = title
+            setproctitle.setproctitle(title)
+            self._notifier.status(text)
+
+    def pulse(self, state: str) -> float:
+        """Shows that the loop goes round; how soon to do it again, in seconds."""
+        try:
+            self._instance.note_state(state)
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                self._log.warning("state not shown on this host", error=error)
+        self._notifier.alive()
+        if state == "stopping":
+            self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])
+        # systemd's advice is half of its limit; a third bears one that comes late.
+        return self._notifier.watchdog_s / 3
+
+    def stopping(self) -> None:
+        """Tells systemd that the stop has begun."""
+        self._notifier.stopping()
+
+    def leave(self, highest_worker: int, status: int, now: float) -> None:
+        """Takes the rows away; where Redis is gone they vanish by themselves."""
+        store, instance = self._link.store, self._instance
+        if self._link.is_up:  # else one more wait for its answer, at the end of an urgent stop
+            told = self._link.attempt(
+                lambda: store.bye(instance.name, instance.boot, highest_worker), now
+            )
+            if told is not None:
+                instance.leave()
+        self._link.close()
+        self._log.info("master stopped", master=instance.name, status=status)
+
+    def _identity(self) -> dict[str, str | int]:
+        config = self._config
+        return {
+            "host": self._host,
+            "pid": os.getpid(),
+            "place": self._instance.place,
+            "version": __version__,
+            "queues": ",".join(config.queues),
+            # By which a client knows how to sign commands, and says so to who can't.
+            "key_ids": ",".join(config.keyring.key_ids) if config.keyring else "",
+            "signed_only": "1" if config.require_signed else "",
+        }
+
+
+# Of a traceback: its end says what is wrong.
+_ERROR_CHARS = 8 * 1024
+Row = dict[str, str | int | float]
+
+
+# Used time is told in hundredths of a second: over less than this they would say anything.
+_LEAST_S = 1.0
+
+
+class Gauge:
+    """CPU use of processes between two looks; rss and cpu by psutil."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[float, float]] = {}
+        self._told: dict[int, float] = {}
+
+    def read(self, pid: int, now: float, since: float | None = None) -> Row:
+        """`rss_bytes` and `cpu_percent` of a process, {} if it is gone or can't be looked at: since
+        the last look, or since it got something to do if it was not looked at before. What was told
+        last, or 0, if that is no second ago.
+        """
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                rss = process.memory_info().rss
+        except psutil.Error:
+            self._forget(pid)
+            return {}
+        except OSError:
+            return {}  # such as no free descriptor: psutil passes that on as it is
+        used_s = times.user + times.system
+        first = (now, used_s) if since is None else (since, 0.0)
+        before, before_s = self._seen.setdefault(pid, first)
+        if now - before >= _LEAST_S:
+            self._seen[pid] = (now, used_s)
+            self._told[pid] = 100 * (used_s - before_s) / (now - before)
+        return {"rss_bytes": rss, "cpu_percent": f"{self._told.get(pid, 0.0):.1f}"}
+
+    def forget_all_but(self, pids: set[int]) -> None:
+        """Drops what is known of other processes."""
+        for pid in self._seen.keys() - pids:
+            self._forget(pid)
+
+    def _forget(self, pid: int) -> None:
+        self._seen.pop(pid, None)
+        self._told.pop(pid, None)
+
+
+def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float, host: str) -> Row:
+    """A worker's row: state, pid, host, rss and cpu, its last error; the memory of its job.
+
+    It is busy until the end of its job is recorded: `unrecorded` is one for which that is left.
+    """
+    child, run = worker.child, worker.run or unrecorded
+    row: Row = {
+        "host": host,
+        "state": "busy" if run else ("idle" if child else "starting"),
+        "pid": child.pid if child else 0,
+        "job": run.claim.id if run else "",
+        "func_name": run.claim.func_name if run else "",
+        "queue": run.claim.queue if run else "",
+        "last_error": worker.last_error,
+        "worked_s": f"{worker.worked_s:.3f}",
+    }
+    if run and run.sent_at is not None:
+        # A row that names another job by the time it is read was not measured since.
+        memory = "" if run.memory_bytes is None else run.memory_bytes
+        row |= {"measured": run.claim.id, "memory_bytes": memory}
+    since = run.sent_at if run else None
+    return row | (gauge.read(child.pid, now, since) if child else {})
+
+
+def master_row(
+    state: str,
+    workers: list[Worker],
+    busy: int,
+    zygotes: Zygotes,
+    gauge: Gauge,
+    now: float,
+    highest: int,
+) -> Row:
+    """A master's row: state, busy workers, pids, rss and cpu; what became of its last reload, and
+    why no zygote serves, if none does.
+    """
+    serving, reload = zygotes.serving, zygotes.reloads.latest
+    return {
+        "state": state,
+        "busy": busy,
+        "wanted": sum(worker.wanted for worker in workers),
+        "workers": highest,
+        "zygote_pid": serving.pid if serving else 0,
+        "why_no_zygote": zygotes.why_none,
+        "preload_learnt": ",".join(zygotes.learning.learnt),
+        "reload": reload.state if reload else "",
+        "reload_requests": " ".join(filter(None, reload.requests)) if reload else "",
+        "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",
+        **gauge.read(os.getpid(), now),
+    }

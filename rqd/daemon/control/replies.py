@@ -1,0 +1,59 @@
+"""What this master answers to commands that ask for it, on its way to Redis.
+
+A command with `"answer": true` gets one: at once, or later, by who carries it out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rqd.daemon.instance import Instance
+from rqd.daemon.redis_client import RedisLink
+
+# Who asked has given up by then.
+_KEPT_S = 60
+MOST_BYTES = 64 * 1024
+_MOST_WAITING = 100
+_LONGEST_ID = 100
+
+
+class Answers:
+    """Answers that are not written yet: while Redis is away they wait."""
+
+    def __init__(self, link: RedisLink, instance: Instance) -> None:
+        self._link = link
+        self._instance = instance
+        self._waiting: list[tuple[str, str, float]] = []  # command's id, answer, until when
+
+    def give(self, command: Mapping[str, Any], told: Mapping[str, Any], now: float) -> None:
+        """Answers a command with what is told; nothing if it asks for no answer.
+
+        An answer of over 64 KiB is replaced by an `error` that says so: its parts are to be cut by
+        who knows them.
+        """
+        request = command.get("id")
+        if command.get("answer") is not True or not isinstance(request, str):
+            return
+        if len(request) > _LONGEST_ID:
+            return
+        answer = json.dumps(dict(told))
+        if len(answer) > MOST_BYTES:
+            answer = json.dumps({"error": f"the answer has {len(answer):,} bytes"})
+        self._waiting.append((request, answer, now + _KEPT_S))
+        del self._waiting[:-_MOST_WAITING]
+
+    def next_due(self) -> float:
+        """When `send` has something to do: at once, or never."""
+        return 0.0 if self._waiting else float("inf")
+
+    def send(self, now: float) -> None:
+        """Writes them; what Redis refuses is dropped, as is what nobody waits for any more."""
+        while self._waiting:
+            request, answer, until = self._waiting[0]
+            write = partial(self._link.store.answer, request, self._instance.name, answer, _KEPT_S)
+            if now < until and self._link.attempt(write, now) is None and now < self._link.retry_at:
+                return
+            del self._waiting[0]

@@ -1,0 +1,142 @@
+"""Cron entries as a master sees them: when the next run is due, and the tick when it is.
+
+There is no leader. Every master that is awake at that time asks what is due, reckons when each
+entry is due next, and says both to Redis in one script: the first one there makes the run, for the
+others the entry has changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rqd.daemon.config import Config
+from rqd.daemon.log.log import Log
+from rqd.daemon.redis_client import RedisLink
+from rqd.model.errors import ConfigurationError, RqdError
+from rqd.store.crons import Crons, DueEntry, Ticked
+from rqd.store.messages import BeatAnswer
+
+if TYPE_CHECKING:
+    from rqd.model.cron import CronEntry
+
+_LOAD_PAUSE_S = 10.0
+
+
+class Timetable:
+    """Knows when the next run of any entry is due; monotonic seconds, infinity for never."""
+
+    def __init__(self, config: Config, link: RedisLink, log: Log) -> None:
+        self._entries: Sequence[CronEntry] = config.crons
+        self._source = self._next_source = config.cron_source
+        self._link = link
+        self._log = log
+        self._crons = Crons(link.store)
+        self._tick_at = self._load_at = float("inf")
+        self._refused = 0  # of the first that are due, since they were last tried
+        self._beat_us: int | None = None  # Redis' time of the last beat
+        self.is_open = True  # until the daemon stops
+
+    @property
+    def next_at(self) -> float:
+        """When there is something to do."""
+        return min(self._tick_at, self._load_at)
+
+    def load(self) -> bool:
+        """Has Redis know the entries of the file this daemon was given; nothing without one."""
+        if self._source:
+            written, removed = self._crons.load(self._entries, self._source)
+            told = {"file": self._source, "written": len(written), "removed": len(removed)}
+            self._log.info("cron file loaded", **told)
+            self._source = self._next_source
+        return True
+
+    @staticmethod
+    def prepare() -> None:
+        """Imports what a tick needs, which at the first one may be of an rqd installed since."""
+        import rqd.model.cron  # noqa: PLC0415 - late: the zygote's boot need not wait for it
+        import rqd.model.schedule  # noqa: F401, PLC0415 - as above
+
+    def use(self, config: Config, now: float) -> None:
+        """The settings of a reload: the file's entries are loaded as soon as can be, and what came
+        from the file before and is there no more is removed. Without a file by now those of the
+        file before stay, as where a daemon is started without it.
+        """
+        self._entries, self._next_source = config.crons, config.cron_source
+        self._source = self._next_source and (self._source or self._next_source)
+        self._load_at = now
+
+    def hear(self, answer: BeatAnswer, now: float) -> None:
+        """Takes a beat's answer: when the first entry is due, and whether Redis has lost entries.
+
+        Where Redis does not know of the last beat, it was emptied or has older data.
+        """
+        self._note(answer.next_cron_us, answer.now_us, now)
+        if self._beat_us is not None and (answer.last_us or 0) < self._beat_us:
+            self._load_at = now
+        self._beat_us = answer.now_us
+
+    def _note(self, next_us: int | None, now_us: int, now: float) -> None:
+        """Redis has said when the first entry is due."""
+        in_s = float("inf") if next_us is None else (next_us - now_us) / 1e6
+        self._tick_at = now + max(0.0, in_s)
+
+    def perform(self, now: float) -> None:
+        """Loads the file's entries where they must be, and ticks those that are due by now."""
+        if not self.is_open:
+            return
+        if now >= self._load_at:
+            self._load_again(now)
+        if now >= self._tick_at:
+            self._tick_due(now)
+
+    def _load_again(self, now: float) -> None:
+        self._load_at = float("inf")
+        try:
+            if self._link.attempt(self.load, now) is None:
+                self._load_at = self._link.next_try(now)
+        except RqdError as error:
+            # What somebody has to mend: a key that is in the way, a right that is missing.
+            self._log.error("cron file not loaded", file=self._source, error=error)
+            self._load_at = now + _LOAD_PAUSE_S
+
+    def _tick_due(self, now: float) -> None:
+        due = self._link.attempt(lambda: self._crons.due(self._refused), now)
+        if due is None:
+            self._refused, self._tick_at = 0, self._link.next_try(now)
+            return
+        self._note(due.next_us, due.now_us, now)
+        is_last, behind_at = self._tick_at > now, self._tick_at
+        for entry in due.entries:
+            ticked = self._tick(entry, due.now_us, now)
+            if ticked is not None:
+                self._note(ticked.next_us, ticked.now_us, now)
+            else:
+                self._refused += 1
+        # Refused, for a key of their queue, say: those behind them first, then all are tried again.
+        if self._refused:
+            self._tick_at = min(behind_at, self._link.next_try(now)) if is_last else now
+        if is_last:
+            self._refused = 0
+
+    def _tick(self, entry: DueEntry, now_us: int, now: float) -> Ticked | None:
+        from rqd.model.cron import run_id  # noqa: PLC0415 - see `prepare`
+        from rqd.model.schedule import Plan, Schedule  # noqa: PLC0415 - see `prepare`
+
+        wrong = ""
+        try:
+            plan = Schedule.parse(entry.schedule).plan(entry.due_us, now_us)
+        except ConfigurationError as error:
+            plan, wrong = Plan((), None), str(error)
+        runs = [(run_id(entry.name, at_us), at_us) for at_us in plan.runs_us]
+        ticked = self._link.attempt(lambda: self._crons.tick(entry, runs, plan.next_us, wrong), now)
+        if ticked is None or ticked.is_stale:
+            return ticked
+        if wrong:
+            self._log.error("cron entry can't be read", cron=entry.name, error=wrong)
+        elif ticked.made < len(runs):
+            held = len(runs) - ticked.made
+            self._log.info("cron runs left out, their key is taken", cron=entry.name, runs=held)
+        late_s = round((now_us - entry.due_us) / 1e6, 3)
+        self._log.info("cron runs enqueued", cron=entry.name, runs=ticked.made, late_s=late_s)
+        return ticked

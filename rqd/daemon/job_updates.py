@@ -1,0 +1,90 @@
+"""What running jobs tell, on its way to Redis: all jobs' together, at most every 0.2 s."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.store.messages import Told
+
+_PAUSE_S = 0.2
+_MOST_JOBS = 100  # as many as one script takes
+
+
+class Reporting:
+    """Writes the news of running jobs, those of one that has ended before its outcome; and reads
+    for those that ask for their record.
+    """
+
+    def __init__(self, link: RedisLink, children: Children) -> None:
+        self._link = link
+        self._children = children
+        self._workers = children.workers
+        self._next_at = 0.0
+
+    def next_due(self) -> float:
+        """When `perform` has something to do."""
+        if self._workers.asking:
+            return 0.0
+        has_news = self._workers.telling or self._workers.unpublished(self._next_at)
+        return self._next_at if has_news else float("inf")
+
+    def perform(self, now: float) -> None:
+        """Writes what there is to write, if it is time."""
+        if self._workers.asking:
+            self._answer_asks(now)
+        if now < self._next_at:
+            return
+        if self._workers.telling:
+            self.write(now)
+        if followed := self._workers.unpublished(now):
+            self._publish(followed, now)
+
+    def write(self, now: float) -> bool:
+        """Writes it now. False if Redis is away, and it has to wait."""
+        telling = self._workers.telling
+        while telling:
+            runs = telling[:_MOST_JOBS]
+            told = [told_by(run) for run in runs]
+            is_written = self._link.attempt(partial(self._link.store.tell, told), now)
+            if is_written is None and now < self._link.retry_at:
+                return False
+            # Written, or refused: then it would be refused again.
+            for run in runs:
+                run.news.written()
+            del telling[: len(runs)]
+        self._next_at = now + _PAUSE_S
+        return True
+
+    def _answer_asks(self, now: float) -> None:
+        asking, store = self._workers.asking, self._link.store
+        while asking:
+            fields = self._link.attempt(partial(store.job_fields, asking[0].claim.id), now)
+            if fields is None and now < self._link.retry_at:
+                return
+            self._children.answer_ask(asking.pop(0), fields or {})
+
+    def _publish(self, followed: list[Worker], now: float) -> None:
+        """Output goes where it is followed; a piece that does not get there is in the next one."""
+        for worker in followed:
+            run, tail = worker.run, worker.tail
+            assert run is not None
+            piece = tail.since(max(0, run.published_bytes))
+            told = Told(run.claim.id, run.claim.token, output=piece)
+            if self._link.attempt(partial(self._link.store.tell, [told]), now) is not None:
+                run.published_bytes = tail.total_bytes
+        self._next_at = now + _PAUSE_S
+
+
+def told_by(run: Run) -> Told:
+    """A job's news, as they are written."""
+    news, claim = run.news, run.claim
+    fields: list[tuple[str, bytes]] = []
+    if news.meta is not None:
+        meta, signature = news.meta
+        fields.append(("meta", meta))
+        if signature:
+            fields.append(("meta_signature", signature))
+    return Told(claim.id, claim.token, news.progress or b"", fields=tuple(fields))

@@ -1,1 +1,0 @@
-"""Jobs in and outcomes out: what is claimed, admitted, settled, reported."""

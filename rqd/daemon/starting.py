@@ -1,0 +1,56 @@
+"""How a claimed job begins: its payload is there, it may run here, and its worker gets it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rqd.daemon.admission import PAYLOAD_GONE, Admission
+from rqd.daemon.config import Config
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.workers.pool import Children
+from rqd.model.outcome import Outcome, Released
+from rqd.model.records import Claim
+
+
+class Starting:
+    """Gives claimed jobs to the workers they were claimed for."""
+
+    def __init__(self, config: Config, link: RedisLink, children: Children) -> None:
+        self.use(config)
+        self._link = link
+        self._children = children
+
+    def use(self, config: Config) -> None:
+        """Other settings from now on."""
+        self._limit_bytes = config.payload_limit_bytes
+        self._admission = Admission(config)
+
+    def may_preload(self, claim: Claim) -> bool:
+        """True if what its job imports may be preloaded: see Admission."""
+        return self._admission.may_preload(claim)
+
+    def start(self, claim: Claim, now: float) -> Outcome | None:
+        """None for a job that its worker has from now on, else what becomes of it instead."""
+        worker = self._children.workers.by_number[claim.worker]
+        if not worker.wanted:
+            return Released("its worker was taken away", is_usual=True)
+        if worker.lacks_child:
+            return Released("no process for it", is_usual=True)
+        if claim.payload is None:
+            payload = self._fetch_payload(claim, now)
+            if not isinstance(payload, bytes):
+                return payload
+            claim = replace(claim, payload=payload)
+        refusal = self._admission.judge(claim)
+        if refusal is None:
+            self._children.assign(claim, now)
+        return refusal
+
+    def _fetch_payload(self, claim: Claim, now: float) -> bytes | Outcome:
+        """A large one, which no turn's answer has."""
+        self._children.start_assigned(now)  # they need not wait for this one
+        store, most_bytes = self._link.store, self._limit_bytes + 1
+        payload = self._link.attempt(lambda: store.fetch_payload(claim.id, most_bytes), now)
+        if payload is None:
+            return Released("redis went away before its payload came")
+        return payload or PAYLOAD_GONE

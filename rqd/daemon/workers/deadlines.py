@@ -1,0 +1,93 @@
+"""Children that are to end: their stacks are asked for, then the kill, of the zygote at first.
+
+Where the zygote does not hear in a second, the master sends SIGKILL itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rqd.daemon.host.pidfd import kill_by_pidfd
+from rqd.daemon.workers.job_stacks import JobStacks
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.model.outcome import Outcome, TimedOut
+
+_FALLBACK_S = 1.0
+
+
+class Kills:
+    """Kills at once, at a job's deadline, and where a child stays that has said its last."""
+
+    def __init__(self, workers: Workers, places: Places, stacks: JobStacks) -> None:
+        self._workers = workers
+        self._places = places
+        self._stacks = stacks
+
+    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+        """Has a running job's whole group killed, for this reason."""
+        worker = self._workers.by_number[run.worker]
+        # Should it end by itself before that, its kill meets no other job.
+        self._workers.give_no_more(worker, now)
+        if run.sent_at is not None:
+            if run.verdict is None:
+                run.verdict = verdict
+            run.killed_at = now
+        self._ask(worker)
+
+    def perform(self, now: float) -> None:
+        """What is due: deadlines, and kills that went unheard."""
+        for run in self._workers.runs():
+            self._end_in_time(run, now)
+        for worker in self._workers:
+            self._end_overdue(worker, now)
+
+    def next_due(self) -> float:
+        """When `perform` has something to do."""
+        children = [worker.child for worker in self._workers if worker.child is not None]
+        due = [child.leave_by for child in children if child.leave_by is not None]
+        for run in self._workers.runs():
+            if run.killed_at is not None:
+                due.append(run.killed_at + _FALLBACK_S)
+            elif run.deadline is not None:
+                due.append(min(run.deadline, run.stack_due))
+        return min(due, default=float("inf"))
+
+    def _end_in_time(self, run: Run, now: float) -> None:
+        if now >= min(run.stack_due, run.deadline or math.inf) and self._has_ended(run):
+            return
+        if now >= run.stack_due:
+            run.is_stack_asked, run.stack_from = True, self._stacks.show(run) or 0
+            run.put_kill_off(now)
+        if run.deadline is not None and now >= run.deadline and run.killed_at is None:
+            self.kill(run, TimedOut(run.limit_s, killed=True), now)
+        elif run.killed_at is not None and now - run.killed_at >= _FALLBACK_S:
+            child = self._workers.by_number[run.worker].child
+            if child is not None:
+                kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
+            run.killed_at = now
+
+    def _has_ended(self, run: Run) -> bool:
+        """True if its process is at the next job: the answer of this one is there to be heard."""
+        worker = self._workers.by_number[run.worker]
+        if not worker.goes_on or worker.child is None or worker.child.is_broken:
+            return False
+        worker.recall()
+        return worker.run is run and worker.goes_on
+
+    def _end_overdue(self, worker: Worker, now: float) -> None:
+        """Has a child killed that has said its last and is still there."""
+        child = worker.child
+        if child is None or child.leave_by is None or now < child.leave_by:
+            return
+        child.leave_by = now + _FALLBACK_S
+        if child.is_overdue:
+            kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not hear
+        child.is_overdue = True
+        self._ask(worker)
+
+    def _ask(self, worker: Worker) -> None:
+        parent = self._places.parents.get(worker.number)
+        if worker.child is not None and parent is not None:
+            parent.kill(worker.number, worker.child.pid)

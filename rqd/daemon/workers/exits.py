@@ -1,0 +1,141 @@
+"""Handles a child's exit, and the loss of a zygote with its children."""
+
+from __future__ import annotations
+
+from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.host.orphans import kill_orphan
+from rqd.daemon.host.pidfd import has_ended
+from rqd.daemon.log.log import Log
+from rqd.daemon.workers.judging import Judging
+from rqd.daemon.workers.reader import Ended, Hearing
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import Child, Run, Worker
+from rqd.daemon.zygotes.events import Exited
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.model.outcome import Lost, Released, Report
+
+
+class Exits:
+    """Buries such children."""
+
+    def __init__(
+        self,
+        zygotes: Zygotes,
+        places: Places,
+        judging: Judging,
+        hearing: Hearing,
+        oom_counter: OomCounter,
+        log: Log,
+    ) -> None:
+        self._zygotes = zygotes
+        self._places = places
+        self._judging = judging
+        self._hearing = hearing
+        self._oom_counter = oom_counter
+        self._log = log
+
+    def bury(
+        self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
+    ) -> list[Ended]:
+        """A worker's child is gone: what has ended by that, or is put back."""
+        child, serves = worker.child, zygote is self._zygotes.serving
+        if not serves and self._places.parents.get(worker.number) is not zygote:
+            return []  # what it had to say is known, and the place is the next one's
+        was_to_leave = child is not None and child.leave_by is not None
+        if child is not None and child.pid == exited.pid:
+            # Closing the channel takes it out of the epoll; until then its end would wake us.
+            self._places.stop_hearing(child)
+        heard = self._judge(zygote, worker, exited, now)
+        if worker.child is None:
+            self._places.parents.pop(worker.number, None)
+        waiting: list[Ended] = []
+        if worker.wanted and not serves:
+            self._places.fill(worker, now)
+        elif worker.wanted and exited.status != 0:
+            # The zygote refills by itself only after a good exit. A child that died at its job is
+            # replaced at once; one that had not begun any would die so again and again.
+            if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
+                self._places.fill(worker, now)
+            else:
+                waiting = self._refill_later(zygote, worker, exited, now)
+        return self._hearing.end_all(worker, zygote, heard, now) + waiting
+
+    def _judge(
+        self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
+    ) -> list[tuple[Run, Report]]:
+        heard = self._judging.bury(exited, zygote.rss_bytes, now)
+        if exited.status != 0 and heard:
+            run, report = heard.pop()
+            group = zygote.groups.get(worker.number)
+            heard.append((run, explain(run, report, group, self._oom_counter, now)))
+        return heard
+
+    def _refill_later(
+        self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
+    ) -> list[Ended]:
+        self._log.warning(
+            "an idle child died",
+            worker=worker.number,
+            pid=exited.pid,
+            status=exited.status,
+            traceback=zygote.stacks[worker.number].take(),
+        )
+        self._places.fill_later(worker, now)
+        died = Released("its process died before it took the job")
+        return [Ended(run, Report(died)) for run in worker.free_unsent()]
+
+
+def _has_died_idle(run: Run, report: Report) -> bool:
+    """True for a job that its process has not read before it died; not for one that was killed."""
+    return isinstance(report.outcome, Released) and run.verdict is None
+
+
+class Losses:
+    """Ends such children here, without a status: what they had begun is put back, unless it is
+    known why it ended.
+    """
+
+    def __init__(self, judging: Judging, places: Places, hearing: Hearing) -> None:
+        self._judging = judging
+        self._places = places
+        self._hearing = hearing
+
+    def end_orphans(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
+        """Those of a zygote that is gone: they are killed."""
+        ended: list[Ended] = []
+        for worker, child in self._children_of(zygote):
+            # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
+            kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
+            ended += self._end(worker, child, zygote, "its zygote died", now)
+        return ended
+
+    def end_unreported(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
+        """Those of one that leaves, but stands still, that are gone by now; their groups go, too.
+        The next one fills their places.
+        """
+        ended: list[Ended] = []
+        for worker, child in self._children_of(zygote):
+            if has_ended(child.pidfd):
+                ended += self._end(worker, child, zygote, "its zygote stood still", now)
+                # Not by the pid, which may be another's should the zygote go on just now.
+                zygote.kill_place(worker.number)
+                if worker.wanted:
+                    self._places.fill(worker, now)
+        return ended
+
+    def _children_of(self, zygote: ZygoteProcess) -> list[tuple[Worker, Child]]:
+        of_it = self._places.of(zygote)
+        return [(worker, worker.child) for worker in of_it if worker.child is not None]
+
+    def _end(
+        self, worker: Worker, child: Child, zygote: ZygoteProcess, why: str, now: float
+    ) -> list[Ended]:
+        worker.recall()
+        heard = self._judging.hear(worker, now)
+        while (run := worker.run) is not None and run.is_given:
+            worker.end_run()
+            verdict = run.verdict or Lost(why)
+            heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
+        self._places.drop_child(worker)
+        return self._hearing.end_all(worker, zygote, heard, now)

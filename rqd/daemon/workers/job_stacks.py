@@ -1,0 +1,42 @@
+"""The stacks of running jobs: asked of their processes, and read from their places' files."""
+
+from __future__ import annotations
+
+from rqd.daemon.host.pidfd import show_stack_by_pidfd
+from rqd.daemon.workers.forensics import catches
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.protocol import STACK_SIGNAL
+
+
+class JobStacks:
+    """Where the threads of each running job stand, when it is asked."""
+
+    def __init__(self, workers: Workers, places: Places) -> None:
+        self._workers = workers
+        self._places = places
+
+    def show(self, run: Run) -> int | None:
+        """Has a running job's process write where its threads stand; at which byte that begins.
+
+        None if it would not: another program, which the job has become, would die of the signal.
+        """
+        child = self._workers.by_number[run.worker].child
+        stacks = self._places.stacks_of(run.worker)
+        if child is None or stacks is None or not catches(child.pid, STACK_SIGNAL):
+            return None
+        start = stacks.written_bytes
+        show_stack_by_pidfd(child.pidfd)
+        return start
+
+    def read(self, run: Run, start: int) -> str:
+        """What it has written from this byte on."""
+        stacks = self._places.stacks_of(run.worker)
+        return stacks.read(start) if stacks is not None else ""
+
+    def forget(self, run: Run) -> None:
+        """What it has written was read, and is not its last word."""
+        stacks = self._places.stacks_of(run.worker)
+        if stacks is not None and not run.is_stack_asked:
+            stacks.forget()

@@ -1,0 +1,114 @@
+"""How an attempt ended: read from its child's answer, or from the child's death."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rqd.daemon.workers.forensics import crash_from_status
+from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygotes.events import Exited
+from rqd.model.numbers import EXACT
+from rqd.model.outcome import (
+    Outcome,
+    Raised,
+    Refused,
+    Released,
+    Report,
+    Stopped,
+    Succeeded,
+    TimedOut,
+    Usage,
+)
+from rqd.model.retry import read_asking
+from rqd.model.terms import read_terms
+
+
+def report_of_answer(frame: protocol.Frame, run: Run, child: Child) -> Report:
+    """How an attempt ended by its child's answer.
+
+    Raises ValueError or OverflowError if the frame is none.
+    """
+    kind, (token, *fields) = frame
+    if token != run.claim.token.encode():
+        raise ValueError(token)
+    said, used = fields[: -protocol.USED_FIELDS], fields[-protocol.USED_FIELDS :]
+    wall_us, cpu_us, load_us, grown_bytes = map(int, used)
+    if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > EXACT:
+        raise OverflowError
+    if kind == protocol.TOO_LATE and not run.is_behind:
+        raise ValueError(kind)
+    outcome = _outcome(kind, said, run.limit_s)
+    child.cpu_us += cpu_us
+    usage = Usage(
+        wall_s=wall_us / 1_000_000,
+        cpu_s=cpu_us / 1_000_000,
+        peak_memory_bytes=max(grown_bytes, run.peak_bytes or 0),
+        load_s=load_us / 1_000_000,
+    )
+    return Report(outcome, usage, child.pid, zygote=child.zygote)
+
+
+def as_told(report: Report, run: Run) -> Report:
+    """A job that was told to stop, or that its cpu time is over, has ended so, whatever it raised;
+    its success is one.
+    """
+    told, outcome = run.verdict, report.outcome
+    if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
+        return report
+    shown = getattr(outcome, "traceback", "")
+    return replace(report, outcome=replace(told, traceback=shown))
+
+
+def report_of_death(
+    exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
+) -> Report:
+    """How an attempt ended whose child is gone without an answer."""
+    outcome = run.verdict
+    if outcome is None:
+        # A frame it never read, or that was never fully sent: the job did not start.
+        unread = child.unread or bool(child.outbox) or child.has_unread()
+        is_not_taken = unread and not run.is_taken
+        outcome = Released("its process died before it took the job") if is_not_taken else None
+    if outcome is None:
+        outcome = crash_from_status(exited.status)
+    death = crash_from_status(exited.status)
+    is_by_us = run.killed_at is not None or death.signal in protocol.ORDERS
+    if isinstance(outcome, Stopped | TimedOut) and is_by_us:
+        outcome = replace(outcome, killed=True)
+    usage = Usage(wall_s=now - (run.sent_at or now), peak_memory_bytes=run.peak_bytes)
+    if exited.status != 0:
+        # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
+        grown = max(0, exited.max_rss_bytes - baseline_bytes)
+        usage = replace(
+            usage,
+            cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
+            peak_memory_bytes=max(grown, run.peak_bytes or 0),
+        )
+    return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)
+
+
+def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
+    if kind == protocol.SUCCEEDED:
+        result, preview, *signed = fields
+        signature = b"".join(signed).decode(errors="replace")
+        return Succeeded(result, preview.decode(errors="replace"), signature)
+    if kind == protocol.TIMED_OUT:
+        (shown,) = fields
+        return TimedOut(limit_s, killed=False, traceback=shown.decode(errors="replace"))
+    if kind == protocol.RAISED:
+        exc_type, message, traceback, ancestors = _texts(fields)
+        return Raised(exc_type, message, traceback, tuple(ancestors.split("\n")))
+    if kind == protocol.ASKED_AGAIN:
+        asked, message = _texts(fields)
+        return read_asking(read_terms(asked), message)
+    if kind == protocol.REFUSED:
+        (reason,) = fields
+        return Refused(reason.decode(errors="replace"))
+    if kind == protocol.TOO_LATE:
+        return Released("its master had stood still", is_usual=True)
+    raise ValueError(kind)
+
+
+def _texts(fields: list[bytes]) -> list[str]:
+    return [field.decode(errors="replace") for field in fields]

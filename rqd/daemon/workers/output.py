@@ -1,0 +1,80 @@
+"""What children print: read from the pipe of each worker's place, logged, its end kept."""
+
+from __future__ import annotations
+
+import os
+
+from rqd.daemon.event_loop import Loop
+from rqd.daemon.log.log import Log, about
+from rqd.daemon.workers.worker import Run, Worker
+
+_READ_BYTES = 65536
+_LAST_READS = 16
+
+
+class Outputs:
+    """The pipes of all places. One outlives its children, but not the zygote that forks them."""
+
+    def __init__(self, loop: Loop, log: Log) -> None:
+        self._loop = loop
+        self._log = log
+        self._by_fd: dict[int, Worker] = {}
+        self._fds: dict[int, list[int]] = {}  # by worker; of more than one zygote during a reload
+
+    def watch(self, fd: int, worker: Worker) -> None:
+        """What comes there is this worker's from now on."""
+        self._by_fd[fd] = worker
+        self._fds.setdefault(worker.number, []).append(fd)
+        self._loop.watch_once(fd)
+
+    def forget(self, fd: int) -> None:
+        """Nothing comes there any more."""
+        self._loop.forget(fd)
+        if worker := self._by_fd.pop(fd, None):
+            self._fds[worker.number].remove(fd)
+
+    def hear(self, fd: int) -> None:
+        """Reads a piece, if the descriptor is one of these pipes."""
+        if (worker := self._by_fd.get(fd)) is not None:
+            self._read(worker, fd, worker.run)
+            if not worker.is_quiet:
+                self._loop.watch_again(fd)
+
+    def listen(self, worker: Worker) -> None:
+        """Reads a piece of each of a worker's; what comes next is heard at once, if it is not
+        quiet any more.
+        """
+        for fd in self._fds.get(worker.number, ()):
+            self.hear(fd)
+
+    def take(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
+        """The last of a worker's output so far, and how many bytes there were; it begins anew.
+
+        `run` is whose it is.
+        """
+        for fd in self._fds.get(worker.number, ()):
+            # Not for ever: what the job has left running may write faster than we read.
+            for _ in range(_LAST_READS):
+                if not self._read(worker, fd, run):
+                    break
+        tail, output_bytes, open_line = worker.tail.take()
+        if open_line:
+            self._log_lines(open_line, worker, run)
+        return tail, output_bytes
+
+    def _read(self, worker: Worker, fd: int, run: Run | None) -> bool:
+        """Reads a piece of it, which is this attempt's; True if there may be more."""
+        data, mark = b"", run.mark if run is not None else b""
+        if not worker.segments.has_whole(mark):
+            try:
+                data = os.read(fd, _READ_BYTES)
+            except BlockingIOError:
+                pass
+        told = worker.segments.feed(data, mark)
+        if told and (lines := worker.tail.feed(told)):
+            self._log_lines(lines, worker, run)
+        return len(data) == _READ_BYTES
+
+    def _log_lines(self, lines: bytes, worker: Worker, run: Run | None) -> None:
+        job = about(run.claim) if run is not None else {}
+        self._log.output(lines, **job, worker=worker.number)

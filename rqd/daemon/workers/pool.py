@@ -1,0 +1,384 @@
+"""The master's processes: the zygote that serves, those that come and go, and their children.
+
+Feeds the worker table with what the loop saw, and yields the attempts that ended. The order within
+a wake matters: the zygote's reports come first, and before an exit is judged the child's channel is
+read to its end, so that a success is never taken for a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from rqd.daemon.config import Config
+from rqd.daemon.event_loop import Loop
+from rqd.daemon.host.cgroups import GroupLimits, enter_subtree_if_asked
+from rqd.daemon.host.oom import OomCounter
+from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
+from rqd.daemon.instance import Instance
+from rqd.daemon.log.log import Log
+from rqd.daemon.workers.deadlines import Kills
+from rqd.daemon.workers.exits import Exits, Losses
+from rqd.daemon.workers.job_stacks import JobStacks
+from rqd.daemon.workers.judging import Judging
+from rqd.daemon.workers.output import Outputs
+from rqd.daemon.workers.reader import Ended, Hearing
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.protocol import FrameError
+from rqd.daemon.zygotes.events import (
+    BootFailed,
+    Exited,
+    Forked,
+    ForkFailed,
+    Ready,
+    ZygoteEvent,
+    close_forked,
+)
+from rqd.daemon.zygotes.learning import Learning
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.spawn import settings_of_zygote
+from rqd.model.outcome import (
+    AskedAgain,
+    Lost,
+    Outcome,
+    Parked,
+    Released,
+    Report,
+    Stopped,
+    Succeeded,
+    cause,
+)
+from rqd.model.records import Claim
+
+# What leaves a worker no error to show.
+_NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
+
+
+class Children:
+    """Zygote, children, and the places they are in."""
+
+    def __init__(self, config: Config, instance: Instance, loop: Loop, log: Log) -> None:
+        self.config = config
+        self._next_config = config  # of the zygote that is to follow
+        self._instance = instance
+        self._loop = loop
+        self._log = log
+        hints = config.preload_hints if config.preload_learn else ()
+        learning = Learning(is_on=config.preload_learn, hints=hints)
+        self.zygotes = Zygotes(self._spawn, loop, log, learning)
+        self.workers = Workers(config.jobs_per_child, config.limits)
+        self._outputs = Outputs(loop, log)
+        self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
+        self.ahead = self.places.ahead
+        self._judging = Judging(self.workers)
+        self._hearing = Hearing(
+            self.workers, self.places, self.zygotes, self._outputs, self._judging
+        )
+        self._losses = Losses(self._judging, self.places, self._hearing)
+        self._assigned: dict[int, Worker] = {}  # those that have got jobs since
+        self.stacks = JobStacks(self.workers, self.places)
+        self._kills = Kills(self.workers, self.places, self.stacks)
+        self.has_news = False  # a place has come to life: worth a heartbeat of its own, and a look
+        # Before anything is started: it would be in the group that has to be left.
+        self._subtree = enter_subtree_if_asked(_held(config), log)
+        self.oom_counter = OomCounter()
+        self._exits = Exits(
+            self.zygotes, self.places, self._judging, self._hearing, self.oom_counter, log
+        )
+        become_subreaper()
+
+    def start(self, now: float) -> None:
+        """Starts a zygote for the configured number of workers."""
+        for number in range(1, self.config.workers + 1):
+            self.workers.by_number[number] = Worker(number)
+        self._boot(now)
+
+    @property
+    def is_ready(self) -> bool:
+        """True while a zygote serves that has imported the application."""
+        return self.zygotes.is_ready
+
+    def reload(self, request: str, config: Config, now: float) -> None:
+        """Takes the application's code anew, with these settings; until it is imported, and if it
+        can't be, the old ones serve on. `request` is the id of the command that asked for it.
+        """
+        self._next_config = config
+        self.zygotes.follow(request, now)
+        self.has_news = True
+
+    def refuse_reload(self, request: str, error: str) -> None:
+        """The old code and settings serve on."""
+        self.zygotes.refuse(request, error)
+        self.has_news = True
+
+    def collect(self, ready: set[int], now: float) -> list[Ended]:
+        """What ended, given the descriptors that are ready."""
+        # Before any of it starts: after a suspension of this process it may be another's by now.
+        ended = self._hearing.take_caught() + self.release_waiting(now)
+        self.zygotes.hear_output(ready)
+        for zygote in self.zygotes:
+            if not zygote.is_dismissed and zygote.control_fd in ready:
+                for event in self._reports(zygote):
+                    ended += self._apply(zygote, event, now)
+        ended += self._hearing.hear(ready, now)
+        for zygote in self.zygotes.leaving:
+            if zygote.stands_still:
+                ended += self._losses.end_unreported(zygote, now)
+        for zygote in self.zygotes:
+            if zygote.pidfd in ready:
+                ended += self._lose_zygote(zygote, now)
+        return ended
+
+    def hear_quiet(self, now: float) -> list[Ended]:
+        """What has ended in the processes that were not heard at once, as they have more to do."""
+        return self._hearing.hear_quiet(now)
+
+    def assign(self, claim: Claim, now: float) -> None:
+        """Gives a claimed job to its worker: see `start_assigned`."""
+        self.workers.assign(claim, now)
+        self._assigned[claim.worker] = self.workers.by_number[claim.worker]
+
+    def start_assigned(self, now: float) -> None:
+        """Sends what was assigned to the children that wait for it: all of a worker's at once, as
+        one that works already need not be woken for the next.
+        """
+        for worker in self._assigned.values():
+            self.places.send(worker, now)
+        self._assigned.clear()
+
+    def share_held(self, now: float) -> None:
+        """Workers that have nothing take of what others hold behind their jobs."""
+        for worker in self.ahead.share(now):
+            self.places.send(worker, now)
+            self._hearing.listen(worker, now)
+
+    def release_unsent(self, reason: str, now: float) -> list[Ended]:
+        """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
+        ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]
+        unsent = [run for worker in self.workers for run in worker.free_unsent()]
+        return ended + _put_back(unsent, Released(reason, is_usual=True))
+
+    def release_waiting(self, now: float) -> list[Ended]:
+        """Takes back what waits behind a job that takes longer than was thought; and all that
+        waits for a process while no zygote can make one.
+        """
+        late = Released("its worker has no time for it", is_usual=True)
+        waiting = _put_back(self.ahead.free_waiting(now), late)
+        for worker, error in self.places.take_unfilled():
+            waiting += _put_back(worker.free_unsent(), _no_process(error))
+        if not self.is_ready:
+            waiting += self.release_unsent("there is no zygote", now)
+        return waiting
+
+    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+        """Has a running job's whole group killed, for this reason; not if it has ended by itself,
+        or has not begun.
+        """
+        if self.pin(run, now) and run.sent_at is not None:
+            self._kills.kill(run, verdict, now)
+
+    def lose(self, tokens: Collection[str], now: float) -> list[Run]:
+        """The leases of these attempts were lost: forgets what has not begun, and has killed what
+        runs, which it returns.
+        """
+        self.ahead.drop_lost(tokens)
+        lost = [run for run in self.workers.held() if run.claim.token in tokens]
+        for run in lost:
+            self.kill(run, Released("its lease was lost"), now)
+        return [run for run in lost if run.killed_at is not None]
+
+    def pin(self, run: Run, now: float) -> bool:
+        """Makes sure that nothing follows this attempt in its process for now; False if it has
+        ended.
+        """
+        self._hearing.catch_up(self.workers.by_number[run.worker], now)
+        return self.workers.holds(run)
+
+    def pin_all(self, now: float) -> list[Run]:
+        """As `pin`; the jobs that run by then, or wait for their processes."""
+        for worker in self.workers:
+            self._hearing.catch_up(worker, now)
+        return self.workers.runs()
+
+    @property
+    def has_caught(self) -> bool:
+        """True while `collect` has something to tell that has been heard already."""
+        return self._hearing.has_caught
+
+    def pid_of(self, run: Run) -> int:
+        """The process of a running job; 0 if it is gone."""
+        child = self.workers.by_number[run.worker].child
+        return child.pid if child is not None else 0
+
+    def extend(self, job_id: str, fence: int, seconds: float, now: float) -> bool:
+        """More time for a running attempt; False if it does not run here, or is being killed."""
+        for run in self.workers.held():
+            if (run.claim.id, run.claim.fence) == (job_id, fence):
+                self.pin(run, now)
+        worker = self.workers.extend(job_id, fence, seconds)
+        if worker is None or worker.run is None or worker.run.killed_at is not None:
+            return False
+        self.places.push(worker)
+        return True
+
+    def learn(self, module: str, seconds: float, now: float) -> bool:
+        """A job's process took so long to import its module; False if none is to do it for all."""
+        is_known = module in self.config.preload
+        return not is_known and self.zygotes.learning.note_import(module, seconds, now)
+
+    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> None:
+        """Sends a job its record, as it asked for it."""
+        if worker := self.workers.answer_ask(run, fields):
+            self.places.push(worker)
+
+    def note_ending(self, ended: Ended) -> None:
+        """Keeps an attempt's time, and its cause as its worker's last error."""
+        worker, report = self.workers.by_number[ended.run.worker], ended.report
+        worker.worked_s += report.usage.wall_s or 0.0
+        if not isinstance(report.outcome, _NO_ERRORS):
+            worker.last_error = cause(report.outcome)
+
+    def perform(self, now: float) -> None:
+        """What is due: jobs that waited for others, hard kills, kills that went unheard, places to
+        fill, a zygote to start.
+        """
+        for worker in self.workers:
+            if worker.has_begun_two:
+                # The answer of the first one is there, or never comes: nothing else may wake us.
+                self._hearing.catch_up(worker, now)
+        self._kills.perform(now)
+        for worker in self.workers:
+            if worker.run is not None and worker.run.sent_at is None:
+                # A suspect that waited for the others, or they for it.
+                self.places.send(worker, now)
+        self.places.fill_due(now)
+        if self.zygotes.is_restart_due(now):
+            self._boot(now)
+        self.zygotes.look(now)
+        if self.zygotes.is_replacement_due(now) and any(worker.wanted for worker in self.workers):
+            self._next_config = self.config
+            self.zygotes.replace(now)
+        if self.zygotes.is_lesson_due(now):
+            self._next_config = self.config
+            self.zygotes.learn(now)
+        self.zygotes.end_overdue(now)
+        if self.zygotes.leaving:
+            self.zygotes.let_go({parent.pid for parent in self.places.parents.values()}, now)
+        self.zygotes.flush()
+
+    def next_due(self) -> float:
+        """When `perform` has something to do, at the latest."""
+        ours = self._kills.next_due(), self.zygotes.next_due(), self.ahead.next_due()
+        return min(*ours, self._hearing.next_due, *self.places.refill_at.values())
+
+    def parent_of(self, worker: Worker) -> int:
+        """The pid of the zygote that forked this worker's child; 0 where there is none."""
+        zygote = self.places.parents.get(worker.number)
+        return zygote.pid if zygote is not None else 0
+
+    def reap_strangers(self, but: set[int]) -> None:
+        """Reaps what was given to us as subreaper, and nobody else's processes."""
+        reap_strangers({*(zygote.pid for zygote in self.zygotes), *but})
+
+    def close(self, but: set[int]) -> None:
+        """Ends the zygotes with all children, and whatever else descends from this process."""
+        for worker in self.workers:
+            self.places.drop_child(worker)
+        self.zygotes.close()
+        kill_descendants(but)
+
+    def _boot(self, now: float) -> None:
+        if self.zygotes.reloads.is_under_way and self.zygotes.following is None:
+            self._take_settings()  # this boot is the reload
+        if self.zygotes.boot(now) is not None:
+            for worker in self.workers:
+                if worker.wanted and worker.child is None:
+                    self.places.fill(worker, now)
+
+    def _spawn(self, learnt: tuple[str, ...]) -> ZygoteProcess:
+        config = self._next_config if self.zygotes.is_ready else self.config
+        return ZygoteProcess(settings_of_zygote(config, self._instance, learnt), self._subtree)
+
+    def _reports(self, zygote: ZygoteProcess) -> list[ZygoteEvent]:
+        try:
+            events = zygote.receive()
+            strange = [e for e in events if getattr(e, "worker", 1) not in self.workers.by_number]
+            if strange:
+                close_forked(events)
+                raise FrameError(f"a report of no worker of ours: {strange[0]}")
+            return events
+        except FrameError as error:
+            self._log.error("the zygote's reports are broken, replacing it", error=error)
+            zygote.end()
+            return []
+
+    def _apply(self, zygote: ZygoteProcess, event: ZygoteEvent, now: float) -> list[Ended]:
+        match event:
+            case Forked():
+                if self.places.attach(zygote, event, now):
+                    self.has_news = True
+                self._hearing.listen(self.workers.by_number[event.worker], now)
+            case Exited():
+                worker = self.workers.by_number[event.worker]
+                return self._exits.bury(zygote, worker, event, now)
+            case ForkFailed(number, error) if zygote is self.zygotes.serving:
+                self._log.warning("can't fork, trying again", worker=number, error=error)
+                worker = self.workers.by_number[number]
+                if not event.has_place:
+                    self.places.forget_pipes(zygote, worker)
+                self.places.fill_later(worker, now)
+                return _put_back(worker.free_unsent(), _no_process(error))
+            case Ready():
+                if self.zygotes.note_ready(zygote, event, now):
+                    self._take_settings()
+                    self.places.change_over(now)
+                self.has_news = True
+            case BootFailed(traceback):
+                self.zygotes.note_boot_failed(zygote, traceback)
+                self.has_news = True
+        return []
+
+    def _take_settings(self) -> None:
+        """Those of the zygote that serves from now on."""
+        self.config = self._next_config
+        self.workers.jobs_per_child = self.config.jobs_per_child
+        self.zygotes.learning.is_on = self.config.preload_learn
+        self.workers.limits = self.config.limits
+        if self._subtree is not None:
+            self._subtree.limits = _held(self.config)
+
+    def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
+        """The zygote is gone: its children are killed, what they had is put back."""
+        ended: list[Ended] = []
+        status = zygote.exit_status()
+        if status is None:
+            return ended
+        for event in [] if zygote.is_dismissed else self._reports(zygote):
+            ended += self._apply(zygote, event, now)
+        lost = self.places.of(zygote)
+        ended += self._losses.end_orphans(zygote, now)
+        for fd in zygote.outputs.values():
+            self._outputs.forget(fd)
+        if zygote is self.zygotes.serving:
+            self.places.refill_at.clear()
+        self.zygotes.note_lost(zygote, status, now)
+        for worker in lost:
+            if worker.wanted:
+                self.places.fill(worker, now)
+        self.has_news = True
+        return ended
+
+
+def _put_back(runs: list[Run], why: Released) -> list[Ended]:
+    return [Ended(run, Report(why)) for run in runs]
+
+
+def _no_process(error: object) -> Released:
+    return Released(f"no process for it: {error}")
+
+
+def _held(config: Config) -> GroupLimits:
+    """What the kernel is to hold."""
+    return GroupLimits(config.limits.memory_bytes, config.max_pids)

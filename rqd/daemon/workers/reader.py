@@ -1,0 +1,159 @@
+"""What children say: their answers, read with what they printed, and what has ended by that.
+
+A child is heard at once where somebody waits for its word. Where it has more to do, or others wait
+for it to leave, it is quiet: it is heard when it is time to, all such children together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from rqd.daemon.workers.judging import Judging
+from rqd.daemon.workers.output import Outputs
+from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.model.outcome import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, to be settled."""
+
+    run: Run
+    report: Report
+
+
+class Hearing:
+    """Hears the children in all places."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        places: Places,
+        zygotes: Zygotes,
+        outputs: Outputs,
+        judging: Judging,
+    ) -> None:
+        self._workers = workers
+        self._places = places
+        self._zygotes = zygotes
+        self._outputs = outputs
+        self._judging = judging
+        self._caught: list[Ended] = []
+        self._quiet_until = math.inf
+
+    @property
+    def has_caught(self) -> bool:
+        """True while `take_caught` would bring something."""
+        return bool(self._caught)
+
+    @property
+    def next_due(self) -> float:
+        """When `hear` has something to do whatever is ready."""
+        return 0.0 if self._caught else self._quiet_until
+
+    def take_caught(self) -> list[Ended]:
+        """What has ended by what was heard in `catch_up`."""
+        caught, self._caught = self._caught, []
+        return caught
+
+    def hear(self, ready: set[int], now: float) -> list[Ended]:
+        """Hears those whose descriptors are ready; and the quiet ones, if it is time to."""
+        ended: list[Ended] = []
+        for fd in ready:
+            if worker := self._places.by_channel.get(fd):
+                ended += self._hear_child(worker, now)
+            else:
+                self._outputs.hear(fd)
+        return ended + self.hear_quiet(now) if now >= self._quiet_until else ended
+
+    def hear_quiet(self, now: float) -> list[Ended]:
+        """Hears all quiet ones."""
+        self._quiet_until = math.inf
+        quiet = [worker for worker in self._workers if worker.is_quiet]
+        return [one for worker in quiet for one in self._hear_child(worker, now)]
+
+    def listen(self, worker: Worker, now: float) -> None:
+        """From now on a worker's child is heard at once, or when it is time to."""
+        self._places.listen(worker)
+        if worker.is_quiet:
+            # One wake for all that several children have said, and not one for each job.
+            self._quiet_until = min(
+                self._quiet_until, now + self._places.ahead.hear_in_s(worker, now)
+            )
+
+    def catch_up(self, worker: Worker, now: float) -> None:
+        """As `pin`; what has ended by it waits for `take_caught`."""
+        self._caught += self.pin(worker, now)
+
+    def pin(self, worker: Worker, now: float) -> list[Ended]:
+        """Sees to it that nothing follows a worker's job in its process, and that it is known which
+        one that is; what has ended before it.
+        """
+        worker.recall()
+        if not worker.goes_on:
+            return []
+        # Its child has begun the next one, so the answer of the one before is there.
+        return self._hear(worker, now)
+
+    def end_all(
+        self,
+        worker: Worker,
+        zygote: ZygoteProcess | None,
+        heard: list[tuple[Run, Report]],
+        now: float,
+    ) -> list[Ended]:
+        """What one process did, in its order."""
+        ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
+        # What there is of stacks may be those of a job that it has begun since: of its crash, say.
+        is_latest = not _may_have_begun_another(worker)
+        ended += [self._end(worker, zygote, *one, is_latest=is_latest) for one in heard[-1:]]
+        if heard:
+            self._replace_old(worker, now)
+        return ended
+
+    def _hear_child(self, worker: Worker, now: float) -> list[Ended]:
+        self._workers.push(worker)
+        ended = self._hear(worker, now, is_alive=True)
+        if ended:
+            self._places.send(worker, now)
+        self.listen(worker, now)
+        return ended
+
+    def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
+        heard = self._judging.hear(worker, now, is_alive)
+        return self.end_all(worker, self._places.parents.get(worker.number), heard, now)
+
+    def _end(
+        self,
+        worker: Worker,
+        zygote: ZygoteProcess | None,
+        run: Run,
+        report: Report,
+        *,
+        is_latest: bool,
+    ) -> Ended:
+        tail, output_bytes = self._outputs.take(worker, run)
+        stack = ""
+        if zygote is not None and is_latest:
+            stack = zygote.stacks[worker.number].take(run.stack_from)
+        if output_bytes or stack:
+            report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
+        return Ended(run, report)
+
+    def _replace_old(self, worker: Worker, now: float) -> None:
+        """Lets go of a process whose zygote leaves, as its last job has ended."""
+        is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
+        if is_old and not _may_have_begun_another(worker):
+            self._places.drop_child(worker)
+            if worker.wanted:
+                self._places.fill(worker, now)
+
+
+def _may_have_begun_another(worker: Worker) -> bool:
+    """True if its process was given what it is to run behind the job that has just ended."""
+    return worker.run is not None and worker.run.is_given

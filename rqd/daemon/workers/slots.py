@@ -1,0 +1,222 @@
+"""The places of the workers: which zygote's child is in each, asked for, given its job, let go."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from rqd.daemon.event_loop import Loop
+from rqd.daemon.host.cgroups import PlaceGroup
+from rqd.daemon.host.procfs import cpu_s
+from rqd.daemon.log.log import Log, about
+from rqd.daemon.workers.output import Outputs
+from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.stack_file import StackFile
+from rqd.daemon.workers.worker import Child, Run, Worker
+from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygotes.events import Forked
+from rqd.daemon.zygotes.manager import Zygotes
+from rqd.daemon.zygotes.process import ZygoteProcess
+
+_TRY_AGAIN_S = 0.5
+
+
+class Places:
+    """Keeps a child of the zygote that serves in the place of each worker that is wanted."""
+
+    def __init__(
+        self, workers: Workers, zygotes: Zygotes, outputs: Outputs, loop: Loop, log: Log
+    ) -> None:
+        self._workers = workers
+        self._zygotes = zygotes
+        self._outputs = outputs
+        self._loop = loop
+        self._log = log
+        self.ahead = Ahead(workers)
+        self.by_channel: dict[int, Worker] = {}
+        self.refill_at: dict[int, float] = {}  # by worker
+        self._unfilled: list[tuple[Worker, OSError]] = []
+        self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
+
+    def fill(self, worker: Worker, now: float) -> None:
+        """Asks for a child in this place; again in a moment, if its pipes can't be had."""
+        zygote = self._zygotes.serving
+        if zygote is None or (worker.child and self.parents.get(worker.number) is not zygote):
+            return  # nobody forks, or an old zygote's child is at its job: it is done at its end
+        try:
+            output_fd = zygote.fill(worker.number)
+        except OSError as error:
+            self._log.warning("can't fork, trying again", worker=worker.number, error=error)
+            self.fill_later(worker, now)
+            self._unfilled.append((worker, error))
+            return
+        if zygote.group_error:
+            self._log.warning("a worker has no control group", error=zygote.group_error)
+            zygote.group_error = ""
+        if output_fd is not None:
+            self._outputs.watch(output_fd, worker)
+
+    def forget_pipes(self, zygote: ZygoteProcess, worker: Worker) -> None:
+        """A new place has not come to its zygote: it is made anew when it is filled."""
+        if (output_fd := zygote.outputs.get(worker.number)) is not None:
+            self._outputs.forget(output_fd)
+            zygote.forget_place(worker.number)
+
+    def of(self, zygote: ZygoteProcess) -> list[Worker]:
+        """The workers in whose places are this zygote's children."""
+        parents = self.parents
+        return [worker for worker in self._workers if parents.get(worker.number) is zygote]
+
+    def fill_later(self, worker: Worker, now: float) -> None:
+        """Asks again in a moment, if the worker was not taken away meanwhile. No job is claimed for
+        it until it has a child: it would be put back each time that there is none.
+        """
+        if worker.wanted:
+            self.refill_at[worker.number] = now + _TRY_AGAIN_S
+            worker.lacks_child = True
+
+    def take_unfilled(self) -> list[tuple[Worker, OSError]]:
+        """The workers for whom no child could be asked since the last call, and why."""
+        unfilled, self._unfilled = self._unfilled, []
+        return unfilled
+
+    def fill_due(self, now: float) -> None:
+        """Asks again where it was to be tried again by now."""
+        for number in [n for n, at in self.refill_at.items() if now >= at]:
+            del self.refill_at[number]
+            self.fill(self._workers.by_number[number], now)
+
+    def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
+        """A child has arrived; True if it is the first one in its place, or one that could not be
+        had before.
+        """
+        if zygote is not self._zygotes.serving:
+            forked.close()
+            return False  # it crossed with a reload, and leaves
+        worker = self._workers.by_number[forked.worker]
+        is_news, worker.has_lived = worker.lacks_child or not worker.has_lived, True
+        self._workers.attach(forked, zygote.generation)
+        self.parents[worker.number] = zygote
+        if worker.wanted:
+            self.send(worker, now)
+        else:
+            self._workers.give_no_more(worker, now)  # retired while it was forked
+        return is_news
+
+    def listen(self, worker: Worker) -> None:
+        """Hears its child at once from now on, if it may not be quiet; its outputs too."""
+        was_quiet, worker.is_quiet = worker.is_quiet, worker.may_be_quiet
+        child = worker.child
+        if was_quiet:
+            self._outputs.listen(worker)  # or else its job waits where its pipe is full
+        if worker.is_quiet:
+            return
+        # A child that has said its last needs no more watching: its exit is reported, and
+        # the end of its channel would wake us for nothing.
+        is_at_work = worker.run is not None and worker.run.sent_at is not None
+        if child is not None and not child.is_deaf and (is_at_work or child.jobs_left):
+            self._watch(worker, child)
+
+    def send(self, worker: Worker, now: float) -> None:
+        """Gives a waiting child its worker's job, if both are there, and one of many what is held
+        behind it.
+        """
+        self._send(worker, now)
+        self.ahead.post(worker, now)
+
+    def _send(self, worker: Worker, now: float) -> None:
+        run, child = worker.run, worker.child
+        is_sent = run is not None and run.sent_at is not None
+        if run is None or is_sent or child is None or child.jobs_left < 1:
+            return
+        if run.limits.cpu_s is not None:
+            run.cpu_before_s = cpu_s([child.pid])
+        if group := self._group_of(worker):
+            self._hold(group, run)
+        if worker.ended_at != now:
+            # What has come since the last end is of a process that is gone by now, and no job's.
+            self._outputs.take(worker, None)
+        if self._workers.send(worker, now):
+            self._watch(worker, child)
+        if run.sent_at is not None:
+            self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
+
+    def push(self, worker: Worker) -> None:
+        """Writes what its child is to be told; the rest when there is room."""
+        if self._workers.push(worker) and worker.child is not None:
+            self._watch(worker, worker.child)
+
+    def drop_child(self, worker: Worker) -> None:
+        """Closes an idle child's channel: it reads the end, and leaves."""
+        if worker.child is not None:
+            self.stop_hearing(worker.child)
+            self._workers.detach(worker)
+            self.parents.pop(worker.number, None)
+
+    def stop_hearing(self, child: Child) -> None:
+        """Its channel is about to be closed."""
+        self.by_channel.pop(child.channel.fileno(), None)
+
+    def resize_to(self, count: int, now: float) -> None:
+        """So many workers, at least one: more in the lowest free places, fewer from the highest."""
+        wanted = {worker.number for worker in self._workers if worker.wanted}
+        free = (number for number in range(1, count + 1) if number not in wanted)
+        for number in islice(free, max(0, count - len(wanted))):
+            worker = self._workers.by_number.setdefault(number, Worker(number))
+            worker.wanted = True
+            self.fill(worker, now)
+        for number in sorted(wanted)[max(1, count) :]:
+            self._retire(self._workers.by_number[number], now)
+
+    def retire_all(self, now: float) -> None:
+        """No new children; idle ones leave, busy ones once their job has ended."""
+        for worker in self._workers:
+            self._retire(worker, now)
+
+    def change_over(self, now: float) -> None:
+        """Another zygote serves: idle children of the old one leave, busy ones after their job."""
+        for worker in self._workers:
+            for zygote in self._zygotes.leaving:
+                if not zygote.is_dismissed:
+                    zygote.empty(worker.number)
+            worker.recall()
+            if worker.run is None or worker.run.sent_at is None:
+                self.drop_child(worker)
+                self.refill_at.pop(worker.number, None)
+                if worker.wanted:
+                    self.fill(worker, now)
+            else:
+                self._workers.give_no_more(worker, now)
+
+    def stacks_of(self, number: int) -> StackFile | None:
+        """Where the child in this place writes its stacks; None if there is no child."""
+        zygote = self.parents.get(number)
+        return zygote.stacks[number] if zygote is not None else None
+
+    def _retire(self, worker: Worker, now: float) -> None:
+        worker.wanted = False
+        self.refill_at.pop(worker.number, None)
+        if self._zygotes.serving is not None:
+            self._zygotes.serving.empty(worker.number)
+        # Not forgotten before it is gone: the place may be wanted again, and has no room till then.
+        self._workers.give_no_more(worker, now)
+
+    def _watch(self, worker: Worker, child: Child) -> None:
+        fd, has_more = child.channel.fileno(), bool(child.outbox)
+        if not child.is_watched:
+            child.is_watched, self.by_channel[fd] = True, worker
+            self._loop.watch_once(fd)
+            if not has_more:
+                return
+        self._loop.watch_again(fd, writable=has_more)
+
+    def _group_of(self, worker: Worker) -> PlaceGroup | None:
+        zygote = self.parents.get(worker.number)
+        return zygote.groups.get(worker.number) if zygote is not None else None
+
+    def _hold(self, group: PlaceGroup, run: Run) -> None:
+        try:
+            group.limit_memory(run.limits.memory_bytes)
+        except OSError as error:
+            self._log.warning(
+                "a control group takes no limit", folder=str(group.folder), error=error
+            )

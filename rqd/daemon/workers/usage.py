@@ -1,0 +1,108 @@
+"""What jobs use of memory and cpu time. Of limited ones all processes count together, and who uses
+too much is ended; the others are sampled, for what is shown of them.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rqd.daemon.host.pidfd import tell_cpu_limit_by_pidfd
+from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes
+from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run
+from rqd.model.outcome import OutOfMemory, TimedOut
+
+_INTERVAL_S = 0.1
+# Of the master's time: the walk through the memory of large jobs takes long, so it is rarer.
+_LARGEST_SHARE = 0.05
+# All looks at one time take no longer than this, and one walk more; as do all samples.
+_LOOKING_S = 0.03
+# As for a time limit: what swallows an exception hears it again.
+_REPEAT_S = 0.5
+
+
+class Consumption:
+    """Looks at jobs, and ends those above their limits."""
+
+    def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:
+        self._children = children
+        self._looking_s = looking_s
+        self._due = 0.0
+
+    def perform(self, now: float) -> None:
+        """Looks at those that have a limit, if it is time. Without any this costs nothing.
+
+        Of hundreds, at as many as there is time for, and at the others the next time.
+        """
+        workers = self._children.workers
+        if not workers.limited or now < self._due:
+            return
+        begun = time.monotonic()
+        limited = [run for run in workers.limited if workers.holds(run)]
+        seen = 0
+        for run in limited:
+            self._look(run, now)
+            seen += 1
+            if time.monotonic() >= begun + self._looking_s:
+                break
+        workers.limited = limited[seen:] + limited[:seen]
+        took_s = time.monotonic() - begun
+        self._due = now + max(_INTERVAL_S, took_s / _LARGEST_SHARE)
+
+    def next_due(self) -> float:
+        """When it is time again; never while there are none."""
+        return self._due if self._children.workers.limited else float("inf")
+
+    def sample(self, now: float) -> None:
+        """Looks at the memory of running jobs; the highest sample is a job's peak.
+
+        Of hundreds, at as many as there is time for, and at the others the next time.
+        """
+        self._children.oom_counter.look(now)
+        give_up_at = time.monotonic() + self._looking_s
+        for run in sorted(self._children.workers.runs(), key=lambda run: run.sampled_at):
+            worker = self._children.workers.by_number[run.worker]
+            if run.sent_at is None or worker.child is None:
+                continue
+            seen = own_bytes([worker.child.pid], self._children.parent_of(worker))
+            run.sampled_at = now
+            if seen is not None:
+                run.memory_bytes, run.peak_bytes = seen, max(seen, run.peak_bytes or 0)
+            if time.monotonic() >= give_up_at:
+                return
+
+    def _look(self, run: Run, now: float) -> None:
+        worker = self._children.workers.by_number[run.worker]
+        child = worker.child
+        if child is None or run.sent_at is None or run.killed_at is not None:
+            return
+        parent = self._children.parent_of(worker)
+        pids = group_of(child.pid, parent)
+        if run.limits.memory_bytes is not None:
+            self._judge_memory(run, child, (pids, parent), run.limits.memory_bytes, now)
+        if run.limits.cpu_s is not None:
+            self._judge_cpu(run, child, cpu_s(pids) - run.cpu_before_s, now)
+
+    def _judge_memory(
+        self, run: Run, child: Child, group: tuple[list[int], int], limit_bytes: int, now: float
+    ) -> None:
+        used_bytes = own_bytes(*group, limit_bytes)
+        if used_bytes is None:
+            return
+        run.peak_bytes = max(used_bytes, run.peak_bytes or 0)
+        if used_bytes > limit_bytes:
+            self._children.kill(run, OutOfMemory(used_bytes, limit_bytes), now)
+        elif child.jobs_left and (own_bytes(*group, limit_bytes // 2) or 0) > limit_bytes // 2:
+            # What it leaves in its process would count for the next job there.
+            self._children.workers.make_last(run, now)
+
+    def _judge_cpu(self, run: Run, child: Child, used_s: float, now: float) -> None:
+        limit_s = run.limits.cpu_s
+        if limit_s is None or used_s < limit_s or now < run.told_at + _REPEAT_S:
+            return
+        if run.told_at < 0:
+            over, kill_at = TimedOut(limit_s, killed=False, is_cpu=True), now + HARD_KILL_AFTER_S
+            if self._children.workers.stop_soon(run, over, kill_at, now) is None:
+                return  # what ran there was not this job
+        run.told_at = now
+        tell_cpu_limit_by_pidfd(child.pidfd)

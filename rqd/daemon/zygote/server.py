@@ -1,0 +1,333 @@
+"""The zygote: holds the preloaded application and forks the children; no Redis, no logging.
+
+It obeys frames on its control socket (see protocol.py), keeps a child in every place the master
+wants filled, reaps, and reports. It is the children's parent, so it alone signals their groups: a
+pid can't be reused while its zombie waits to be reaped. What it imports is paid at every fork;
+tests/unit/test_layout.py holds the list.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+from _signal import SIGKILL
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socketpair
+from errno import ETOOMANYREFS
+from fcntl import F_SETFL, F_SETSIG, fcntl
+from os import P_PID, close, fork, killpg, pidfd_open, setpgid, wait4, waitid, waitpid
+from select import POLLIN, poll
+from time import monotonic
+
+from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.child import Child, Pipes
+from rqd.daemon.zygote.protocol import FrameReader, encode_frame
+
+_BYTE_ORDER = sys.byteorder
+_IDLE_MS = int(protocol.HERE_S * 1000)
+_AGAIN_MS = 50
+_HERE = encode_frame(protocol.HERE)
+_MAX_FDS = 64
+_LOOK_ONLY = os.WEXITED | os.WNOWAIT
+_MOST_REPORTED_FDS = 200  # one message takes 253 (SCM_MAX_FD)
+
+
+class Place:
+    """A worker's place: what its children find there, and the one in it (pid 0 for none)."""
+
+    __slots__ = ("kill_fd", "pid", "pidfd", "pipes", "wanted")
+
+    def __init__(self, pipes: Pipes, kill_fd: int) -> None:
+        self.pipes = pipes
+        self.kill_fd = kill_fd  # of its control group; -1 for none
+        self.pid = 0
+        self.pidfd = -1
+        self.wanted = True
+
+
+class Zygote:
+    """The loop: control frames in; forks, deaths and reports out."""
+
+    def __init__(
+        self, control: _socket.socket, child: Child, stack_at_fd: int, kept: list[object]
+    ) -> None:
+        self._control = control
+        self._control_fd = control.fileno()
+        self._child = child
+        self._live = child.live  # bound once
+        self._has_mailbox = child.jobs > 1
+        self._stack_at_fd = stack_at_fd
+        self._kept = kept
+        self._reader = FrameReader()
+        self._received_fds: list[int] = []
+        self._places: dict[int, Place] = {}
+        self._by_pidfd: dict[int, int] = {}
+        self._poller = poll()
+        self._poller.register(control.fileno(), POLLIN)
+        self._reap_at = 0.0
+        self._reports: list[bytes] = []
+        self._report_fds: list[int] = []
+
+    def run(self) -> None:
+        """Serves until the master's end of the control socket closes, then sweeps and exits."""
+        control_fd = self._control_fd
+        while True:
+            is_told = False
+            for fd, _ in self._poller.poll(_AGAIN_MS if self._reports else _IDLE_MS):
+                if fd == control_fd:
+                    is_told = True
+                else:
+                    self._bury(self._by_pidfd[fd])
+            if is_told and not self._obey():
+                break
+            if monotonic() >= self._reap_at:
+                self._reap_at = monotonic() + _IDLE_MS / 1000
+                self._reap_strangers()
+                self._child.look_at_clock()
+                self._reports.append(_HERE)
+            self._send_reports()
+        self._sweep()
+        os._exit(0)
+
+    def _obey(self) -> bool:
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(
+                65536, _socket.CMSG_SPACE(4 * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # the master left with reports of ours unread
+            return False
+        if not data:
+            return False
+        for _, _, packed in ancillary:
+            self._received_fds += memoryview(packed[: len(packed) // 4 * 4]).cast("i")
+        for kind, fields in self._reader.feed(data):
+            if kind == protocol.FILL:
+                self._fill(int(fields[0]), int(fields[1]) if len(fields) > 1 else 0)
+            elif place := self._places.get(int(fields[0])):
+                if kind == protocol.EMPTY:
+                    place.wanted = False
+                elif kind == protocol.KILL and place.pid == int(fields[1]):
+                    _kill_child(place.pid)
+                    _kill_escaped(place.kill_fd)
+            # Else a place that only an earlier zygote of this master had: nothing is there to end.
+        return True
+
+    def _fill(self, number: int, count: int) -> None:
+        if number not in self._places and not self._take_place(number, count):
+            return
+        self._places[number].wanted = True
+        if not self._places[number].pid:
+            self._fork(number)
+
+    def _take_place(self, number: int, count: int) -> bool:
+        """False where the descriptors of a new place found no room here; then it is made anew."""
+        fds, self._received_fds = self._received_fds[:count], self._received_fds[count:]
+        if count and len(fds) == count:
+            self._places[number] = self._open_place(fds)
+            return True
+        for fd in fds:  # of a message the kernel keeps the first for which there is room
+            close(fd)
+        if count:  # else the master has not heard yet that they did not come
+            self._report_failure(number, "no room for its descriptors", b"no place")
+        return False
+
+    def _open_place(self, fds: list[int]) -> Place:
+        output_fd, life_fd, stack_fd, *group_fds = fds
+        # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
+        # owner of this description, which each child makes its own process group.
+        fcntl(life_fd, F_SETSIG, SIGKILL)
+        fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        join_fd, kill_fd = group_fds or (-1, -1)
+        pipes = Pipes(output_fd, life_fd, stack_fd, self._stack_at_fd, join_fd)
+        return Place(pipes, kill_fd)
+
+    def _fork(self, number: int) -> None:
+        if len(self._report_fds) >= _MOST_REPORTED_FDS:  # which could not be sent: no more of them
+            self._report_failure(number, "too many descriptors are on their way")
+            return
+        place = self._places[number]
+        live, pipes, near, mailbox = self._live, place.pipes, None, None
+        try:
+            ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+            if self._has_mailbox:
+                near, mailbox = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        except OSError as error:
+            self._report_failure(number, error)
+            return
+        far_fds = (ours.detach(), near.detach()) if near else (ours.detach(),)
+        others = (self._control_fd, *far_fds)
+        try:
+            pid = fork()
+        except OSError as error:
+            theirs.close()
+            self._give_up_fork(number, error, far_fds)
+            return
+        if pid == 0:
+            # By local names alone: what is looked up here was never rehearsed.
+            live(number, theirs, mailbox, pipes, others)
+        theirs.close()
+        try:
+            setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
+        except OSError:
+            pass  # it did so itself, or is dead already; its pidfd will tell
+        try:
+            place.pidfd = pidfd_open(pid)
+        except OSError as error:
+            # Nobody would see it end: it goes before it is given a job.
+            _kill_child(pid)
+            waitpid(pid, 0)
+            self._give_up_fork(number, error, far_fds)
+            return
+        place.pid = pid
+        self._by_pidfd[place.pidfd] = number
+        self._poller.register(place.pidfd, POLLIN)
+        self._reports.append(encode_frame(protocol.FORKED, b"%d" % number, b"%d" % pid))
+        self._report_fds += [far_fds[0], place.pidfd, *far_fds[1:]]
+        if mailbox:
+            self._report_fds.append(mailbox.detach())
+        if len(self._report_fds) >= _MOST_REPORTED_FDS:
+            self._send_reports()
+
+    def _give_up_fork(self, number: int, error: OSError, far_fds: tuple[int, ...]) -> None:
+        for fd in far_fds:
+            close(fd)
+        self._report_failure(number, error)
+
+    def _bury(self, number: int) -> None:
+        """A child has ended: kills what is left of its group, reaps, reports, forks the next."""
+        place = self._places[number]
+        pid = place.pid
+        _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
+        _kill_escaped(place.kill_fd)
+        status = cpu_us = rss_kib = 0
+        seen = waitid(P_PID, pid, _LOOK_ONLY)
+        if seen is not None and seen.si_status == 0:
+            waitpid(pid, 0)
+        else:
+            # Not for every child: by each call it imports `resource`, 13 pages to copy a fork.
+            _, status, usage = wait4(pid, 0)
+            cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)
+            rss_kib = usage.ru_maxrss
+        self._poller.unregister(place.pidfd)
+        del self._by_pidfd[place.pidfd]
+        if place.pidfd not in self._report_fds:  # else once it is sent
+            close(place.pidfd)
+        place.pid, place.pidfd = 0, -1
+        self._reports.append(
+            encode_frame(
+                protocol.EXITED,
+                b"%d" % number,
+                b"%d" % pid,
+                b"%d" % status,
+                b"%d" % cpu_us,
+                b"%d" % rss_kib,
+            )
+        )
+        # A child that did not leave well may never do: the master decides when to try again.
+        if place.wanted and status == 0:
+            self._fork(number)
+
+    def _report_failure(self, number: int, error: object, *more: bytes) -> None:
+        why = str(error).encode(errors="replace")
+        self._reports.append(encode_frame(protocol.FORK_FAILED, b"%d" % number, why, *more))
+
+    def _send_reports(self) -> None:
+        if not self._reports:
+            return
+        data, fds = b"".join(self._reports), self._report_fds
+        self._reports, self._report_fds = [], []
+        ancillary = []
+        if fds:
+            packed = b""
+            for fd in fds:
+                packed += fd.to_bytes(4, _BYTE_ORDER)
+            ancillary = [(SOL_SOCKET, SCM_RIGHTS, packed)]
+        try:
+            sent = self._control.sendmsg([data], ancillary)
+            if sent < len(data):
+                self._control.sendall(data[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the master is gone: the next read of the control socket ends the loop
+        except OSError as error:
+            if error.errno != ETOOMANYREFS:
+                raise
+            # Too many of this user's descriptors are on their way (unix(7)): they come to an end.
+            self._reports, self._report_fds = [data], fds
+            return
+        pidfds = self._by_pidfd
+        for fd in fds:
+            if fd not in pidfds:
+                close(fd)  # our copy of a child's sockets: only master and child hold them now
+
+    def _reap_strangers(self) -> None:
+        """Reaps what jobs left behind and was given to us as the nearest subreaper."""
+        ours = {place.pid for place in self._places.values()}
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, _LOOK_ONLY | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if seen is None or seen.si_pid in ours:
+                return
+            os.waitpid(seen.si_pid, 0)
+
+    def _sweep(self) -> None:
+        """Kills every descendant: the children's groups, then whatever escaped from them. It waits
+        for none that has changed its user, which the kernel ends with the master.
+        """
+        for place in self._places.values():
+            if place.pid:
+                _kill_group(place.pid)
+                _kill_escaped(place.kill_fd)
+        while True:
+            killed = [pid for pid in _children_of_this_process() if _may_kill(pid)]
+            if not killed:
+                return
+            try:
+                waitpid(killed[0], 0)
+            except ChildProcessError:
+                pass  # the application ignores SIGCHLD: the kernel has reaped it
+
+
+def _kill_child(pid: int) -> None:
+    _kill_group(pid)
+    _may_kill(pid)  # a job may have left its own group
+
+
+def _may_kill(pid: int) -> bool:
+    """Kills a child of ours that was not reaped: its pid is its own. False if it has changed its
+    user, and who may kill others is not who we are.
+    """
+    try:
+        os.kill(pid, SIGKILL)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        killpg(pid, SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # it is gone, or has changed its user: then its leader's death is all we can bring
+
+
+def _kill_escaped(kill_fd: int) -> None:
+    """What has left its process group is in its control group still, and may be another user's;
+    -1 where there is none.
+    """
+    if kill_fd >= 0:
+        try:
+            os.write(kill_fd, b"1")
+        except OSError:
+            pass  # the group is gone
+
+
+def _children_of_this_process() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as listing:
+            return [int(pid) for pid in listing.read().split()]
+    except OSError:
+        return []

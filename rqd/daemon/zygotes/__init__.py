@@ -1,0 +1,1 @@
+"""The master's side of zygotes: which one serves, how it boots, what it reports."""

@@ -1,0 +1,331 @@
+"""Finds the server that has the namespace: sentinels know a master, a cluster a slot's owner.
+
+Both are asked at each connection. No question takes longer than a quarter of a connection's
+patience, and after half of it the rest wait for the next try: a daemon's loop must not stand still
+while silent hosts are waited for. A connection leaves its server once that has changed.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from rqd.model.errors import ServerUnavailableError
+from rqd.store.answers import answers_are_read
+from rqd.store.urls import Address
+
+_UNKNOWN = "knows no such service"
+
+
+class NoOwnerError(ServerUnavailableError, redis.ConnectionError):
+    """Nobody could say which server has the namespace, or none has it now.
+
+    `is_final`: to ask again at once is of no use.
+    """
+
+    def __init__(self, message: str, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+
+class Directory(ABC):
+    """Finds the server to connect to by asking others for it."""
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        connection_class: type[redis.Connection],
+        settings: Mapping[str, Any],
+        patience_s: float,
+    ) -> None:
+        self._addresses = list(addresses)
+        self._connection_class = connection_class
+        self._settings = settings
+        self._patience_s = patience_s
+        self._teller: Address | None = None
+        self._has_found = False
+
+    def find(self) -> Address:
+        """Where to connect now. Raises NoOwnerError."""
+        give_up_at = monotonic() + self._patience_s / 2
+        failures: list[str] = []
+        for address in list(self._addresses):
+            if failures and monotonic() >= give_up_at:
+                break
+            try:
+                with answers_are_read():
+                    found = self._ask(address)
+            except (redis.RedisError, OSError) as error:
+                failures.append(f"{show(address)} ({error})")
+                self._put_off(address)
+            else:
+                self._teller = address
+                self._has_found = True
+                return found
+        raise self._nobody(failures)
+
+    def doubt(self) -> None:
+        """The latest answer was of no use: next time the others are asked first."""
+        self._put_off(self._teller)
+
+    def hear(self, code: str, text: str, at: Address) -> str:  # noqa: ARG002 - the cluster's
+        """What an error reply of the server `at` tells of who has the namespace, in words."""
+        self.doubt()
+        return f"no master: {code} {text}"
+
+    @abstractmethod
+    def _ask(self, address: Address) -> Address:
+        """Asks one of those that know."""
+
+    @abstractmethod
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        """The error for when none of those asked knew."""
+
+    def _put_off(self, address: Address | None) -> None:
+        # A new list: other threads may go through the old one.
+        if address in self._addresses:
+            self._addresses = [one for one in self._addresses if one != address] + [address]
+
+    def _question(self, address: Address, *command: str) -> Any:
+        share_s = self._patience_s / 4
+        timeouts = {"socket_timeout": share_s, "socket_connect_timeout": share_s}
+        host, port = address
+        retry = Retry(NoBackoff(), 0)
+        settings = {**self._settings, **timeouts, "host": host, "port": port, "retry": retry}
+        connection: Any = self._connection_class(**settings)
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
+
+
+class Sentinels(Directory):
+    """The sentinels of a service."""
+
+    def __init__(self, service: str, *where: Any) -> None:
+        super().__init__(*where)
+        self.service = service
+
+    def _ask(self, address: Address) -> Address:
+        answer = self._question(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+        if answer is None:
+            raise redis.ResponseError(_UNKNOWN)
+        host, port = answer
+        return host.decode(), int(port)
+
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        told = ", ".join(failures)
+        if _UNKNOWN in told:
+            hint = f"no service {self.service!r} is known there: write the name that"
+            return NoOwnerError(f"{hint} `sentinel monitor` has, after the hosts ({told})", True)
+        hint = "are they running, is the URL right?"
+        return NoOwnerError(f"no sentinel answers: {told}: {hint}", not self._has_found)
+
+
+class Cluster(Directory):
+    """The nodes of a cluster; the namespace is in one slot."""
+
+    def __init__(self, *where: Any) -> None:
+        super().__init__(*where)
+        self._seeds = list(self._addresses)
+        self._slot = 0
+        self._moved_to: Address | None = None
+
+    def belongs(self, key: str) -> None:
+        """Says which slot to find the owner of: this key's."""
+        self._slot = key_slot(key.encode())
+
+    def find(self) -> Address:
+        """Where to connect now: where MOVED sent us, or what a node knows."""
+        moved_to, self._moved_to = self._moved_to, None
+        return moved_to or super().find()
+
+    def hear(self, code: str, text: str, at: Address) -> str:
+        """MOVED says who has the slot; ASK and TRYAGAIN come while it moves."""
+        if code == "MOVED":
+            host, _, port = text.rpartition(" ")[2].rpartition(":")
+            self._moved_to = (host or at[0], int(port))
+            return f"the slot of its namespace moved to {show(self._moved_to)}"
+        if code in ("ASK", "TRYAGAIN"):
+            return "the slot of its namespace is being moved to another node"
+        self.doubt()
+        return f"{code} {text}"
+
+    def _ask(self, address: Address) -> Address:
+        owner: Address | None = None
+        nodes: list[Address] = []
+        for first, last, *servers in self._question(address, "CLUSTER", "SLOTS"):
+            # A node that does not know its own address leaves the host empty.
+            told = [((s[0] or b"").decode() or address[0], int(s[1])) for s in servers]
+            nodes += (node for node in told if node not in nodes)
+            if int(first) <= self._slot <= int(last):
+                owner = told[0]
+        if owner is None:
+            raise redis.ResponseError(f"no node has slot {self._slot}")
+        # The one that answered goes on being asked first; the seeds stay for when all have moved.
+        rest = [*nodes, *self._seeds]
+        self._addresses = list(dict.fromkeys([address, *rest]))
+        return owner
+
+    def _nobody(self, failures: list[str]) -> NoOwnerError:
+        told = ", ".join(failures)
+        if "cluster support disabled" in told:
+            hint = "that server has no cluster mode: write redis://host:port"
+            return NoOwnerError(f"{hint} ({told})", True)
+        hint = "is the cluster up, is the URL right?"
+        return NoOwnerError(f"no node of the cluster tells: {told}: {hint}", not self._has_found)
+
+
+def show(address: Address) -> str:
+    """host:port"""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+T = TypeVar("T")
+
+# What says that another server has the namespace, or none has it now.
+_ELSEWHERE = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    TryAgainError: "TRYAGAIN",
+    ClusterDownError: "CLUSTERDOWN",
+    ReadOnlyError: "READONLY",
+}
+_LEAST_WAIT_S = 0.05
+
+
+class _Roaming(redis.Connection):
+    """What both kinds of connection have in common. `patience_s` is for the whole of connecting."""
+
+    def __init__(self, *, directory: Directory, patience_s: float, **settings: Any) -> None:
+        base: Any = super()  # redis-py left most methods of its connections without types
+        base.__init__(**settings, redis_connect_func=_shake_hands)
+        self._directory = directory
+        self._patience_s = patience_s
+        self.connect_by = 0.0
+
+    # redis-py's sentinel connections override connect() instead, which its versions call in
+    # different places; this is the one through which all go.
+    def _connect(self) -> Any:
+        self.connect_by = monotonic() + self._patience_s
+        self.host, self.port = self._directory.find()
+        usual_s = self.socket_timeout
+        # For TLS' handshake, too.
+        self.socket_connect_timeout = self.socket_timeout = self.left_s()
+        try:
+            base: Any = super()
+            sock = base._connect()
+        except OSError:
+            self._directory.doubt()
+            raise
+        finally:
+            self.socket_timeout = usual_s
+        sock.settimeout(self.left_s())
+        return sock
+
+    def left_s(self) -> float:
+        """What is left of the patience, and a little."""
+        return max(_LEAST_WAIT_S, self.connect_by - monotonic())
+
+    def read_response(self, *args: Any, **named: Any) -> Any:
+        """As in redis-py. Raises NoOwnerError where another server has the namespace."""
+        try:
+            return super().read_response(*args, **named)
+        except redis.ResponseError as error:
+            code, text = _read_code(error)
+            if not code:
+                raise
+            told = self._directory.hear(code, text, (self.host, self.port))
+            self.disconnect()  # type: ignore[no-untyped-call]  # redis-py's
+            raise NoOwnerError(told) from error
+
+
+class RoamingConnection(_Roaming):
+    """Over TCP."""
+
+
+class RoamingTLSConnection(_Roaming, redis.SSLConnection):
+    """Over TLS."""
+
+
+def _read_code(error: redis.ResponseError) -> tuple[str, str]:
+    """The code of an error of these kinds, and its text; "" for any other."""
+    text = str(error)
+    for kind, code in _ELSEWHERE.items():
+        if isinstance(error, kind):
+            return code, text
+    # An older redis-py knows the cluster's errors in its cluster client only.
+    code, _, rest = text.partition(" ")
+    return (code, rest) if code in _ELSEWHERE.values() else ("", text)
+
+
+def _shake_hands(connection: Any) -> None:
+    """Login and the rest, within what is left of the patience."""
+    connection.on_connect()
+    connection._sock.settimeout(connection.socket_timeout)
+
+
+class Patience(Retry):
+    """Tries again for so many seconds: as long as a failover takes, or the move of a small slot."""
+
+    def __init__(self, seconds: float) -> None:
+        # OSError for older versions of redis-py, which raise it as it is where nobody listens.
+        again = (redis.ConnectionError, redis.TimeoutError, OSError)
+        super().__init__(NoBackoff(), -1, supported_errors=again)
+        self._seconds = seconds
+        self._is_trying = False
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """As in redis-py, whose loops stand in one another: only the outermost tries again."""
+        if self._is_trying:
+            return do()
+        self._is_trying = True
+        try:
+            return self._try(do, fail, is_retryable, with_failure_count)
+        finally:
+            self._is_trying = False
+
+    def _try(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None,
+        with_failure_count: bool,
+    ) -> T:
+        give_up_at = monotonic() + self._seconds
+        pause_s, failures = 0.02, 0
+        while True:
+            try:
+                return do()
+            except self._supported_errors as error:
+                failures += 1
+                if is_retryable and not is_retryable(error):
+                    raise
+                fail(error, failures) if with_failure_count else fail(error)
+                if getattr(error, "is_final", False) or monotonic() + pause_s >= give_up_at:
+                    raise
+            sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(0.4, pause_s * 2)

@@ -1,0 +1,120 @@
+"""Reading queues: how many jobs are where, how long they wait. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from rqd.model.numbers import read_whole
+from rqd.store.keys import Keys
+from rqd.store.messages import read_text
+
+_TOTALS = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
+# So many of a queue's first jobs, whose time to live is over, are passed over for its latency.
+_MOST_EXPIRED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """How many jobs of a group are where; `open` are those that have not ended."""
+
+    total: int
+    open: int
+    finished: int
+    failed: int
+    stopped: int
+    canceled: int
+
+    @property
+    def is_done(self) -> bool:
+        """True if each of its jobs has ended, in whatever way."""
+        return self.open == 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many jobs of a queue are where, and how it does.
+
+    `latency_s`: how long the job that is next could have been claimed already, 0.0 where none is
+    (Sidekiq's word). `totals`: how many have ever finished, failed, were stopped, canceled, retried
+    or repeated.
+    """
+
+    name: str
+    ready: int
+    limited: int
+    started: int
+    scheduled: int
+    deferred: int
+    finished: int
+    failed: int
+    canceled: int
+    latency_s: float
+    totals: Mapping[str, int]
+
+
+def read_queues(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> list[QueueCounts]:
+    """These queues as they stand."""
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zcard(keys.ready(name))
+            for index in ("limited", "started", "scheduled", "deferred"):
+                pipe.zcard(keys.index(name, index))
+            for index in ("finished", "failed", "canceled"):
+                pipe.zcount(keys.index(name, index), f"({now_us}", "+inf")
+        numbers = iter(pipe.execute())
+    counts = [[next(numbers) for _ in range(8)] for _ in names]
+    latencies = read_latencies(redis, keys, names, now_us)
+    totals = _read_totals(redis, keys, names)
+    return [*map(QueueCounts, names, *zip(*counts, strict=True), latencies, totals)]
+
+
+def read_latencies(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> list[float]:
+    """For each of these queues, for how many seconds its next job could have been claimed already;
+    0.0 where none is ready.
+    """
+    since_us = _ready_since_us(redis, keys, names, 0, 0)
+    # Where nobody claims, those whose time to live is over stay before the next one.
+    expired = [name for name, at_us in since_us.items() if at_us is None]
+    since_us |= _ready_since_us(redis, keys, expired, 1, _MOST_EXPIRED)
+    waited_us = (now_us - (since_us[name] or now_us) for name in names)
+    return [max(0, waited) / 1e6 for waited in waited_us]
+
+
+def _ready_since_us(
+    redis: Any, keys: Keys, names: Sequence[str], first: int, last: int
+) -> dict[str, int | None]:
+    """Since when the first one that is there of so many ready jobs waits; None where none is, 0
+    where no job is ready.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zrange(keys.ready(name), first, last)
+        listed = pipe.execute()
+        for job_id in chain.from_iterable(listed):
+            pipe.hmget(keys.job(read_text(job_id)), "enqueued_at", "back_at")
+        found = iter(pipe.execute(raise_on_error=False))
+    since_us: dict[str, int | None] = {}
+    for name, ids in zip(names, listed, strict=True):
+        told = [next(found) for _ in ids]
+        times = (one for one in told if isinstance(one, list) and any(one))
+        # Put back or lost, it has waited from then on.
+        latest = (max(map(_number, one)) for one in times)
+        since_us[name] = next(latest, None) if ids else 0
+    return since_us
+
+
+def _read_totals(redis: Any, keys: Keys, names: Sequence[str]) -> list[dict[str, int]]:
+    with redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hmget(keys.stats(name), _TOTALS)
+        found = pipe.execute(raise_on_error=False)
+    counters = [told if isinstance(told, list) else [None] * len(_TOTALS) for told in found]
+    return [dict(zip(_TOTALS, map(_number, told), strict=True)) for told in counters]
+
+
+def _number(told: object) -> int:
+    """Of what a pipeline has brought: 0 for nothing, for an error, and for what is no number."""
+    return (isinstance(told, bytes) and read_whole(told)) or 0
