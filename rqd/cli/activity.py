@@ -1,21 +1,34 @@
-"""What runs where, for `rqd ps` and `rqd top`: one row for each running job, over all hosts."""
+"""`rqd ps` and `rqd top`: the running jobs of all hosts."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from rqd.cli.instants import iso
-from rqd.cli.table import fitted, mebibytes
+import click
+
+from rqd.cli.grammar import Command
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.output import duration, echo_table, fitted, iso, mebibytes, one_line, read_decimal
+from rqd.model.errors import ConfigurationError
 from rqd.model.numbers import read_whole
 from rqd.model.words import counted
+from rqd.store.connection import RedisGone
 from rqd.store.queries import Views
+
+if TYPE_CHECKING:
+    import curses
 
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
 # What a narrow terminal leaves out, in this order.
 LEAST = ("told", "pid", "host", "queue", "worker")
-_MOST_TOLD_CHARS = 40
+_MOST_PROGRESS_CHARS = 40
+_ORDER_BY_KEY = {"t": "time", "c": "cpu", "m": "memory", "u": "queue"}
+_QUITS = ("q", "Q", "\x1b")
+_INSTEAD = "`rqd ps` prints the same once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ def look(views: Views) -> list[Activity]:
                 pid=read_whole(row.get("pid")) or 0,
                 since=iso(since_us) or "",
                 for_s=max(0.0, (now_us - since_us) / 1e6),
-                cpu_percent=_decimal(cpu) if is_measured else None,
+                cpu_percent=read_decimal(cpu) if is_measured else None,
                 memory_bytes=(read_whole(memory) or 0) if is_measured and memory else None,
                 progress=progress.fraction if progress else None,
                 progress_message=progress.message if progress else "",
@@ -90,20 +103,8 @@ def cells(one: Activity) -> tuple[object, ...]:
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
         one.id, one.function, one.queue, one.worker, one.host, one.pid or None, duration(one.for_s),
-        cpu, memory, told[:_MOST_TOLD_CHARS],
+        cpu, memory, told[:_MOST_PROGRESS_CHARS],
     )  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """`7 s`, `1:02`, `3:04:05`, `2d 03:04`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour:02}:{minute:02}"
-    if hours:
-        return f"{hour}:{minute:02}:{second:02}"
-    return f"{minute}:{second:02}" if minute else f"{second} s"
 
 
 def screen(
@@ -122,9 +123,99 @@ def screen(
     return [line[:width] for line in lines[:height]]
 
 
-def _decimal(text: str | None) -> float | None:
+@click.command(name="ps", cls=Command)
+@redis_options
+@as_json
+@click.option(
+    "--sort", type=click.Choice(ORDERS), default="time", help="What comes first.  [default: time]"
+)
+def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None:
+    """List the running jobs of all hosts.
+
+    The cpu and memory of their processes are looked at with each heartbeat of their daemon,
+    every 5 seconds.
+    """
+    with backend(url, namespace) as there:
+        found = ordered(look(there.views), sort)
+    if as_json:
+        click.echo(json.dumps(list(map(asdict, found)), indent=2))
+    else:
+        echo_table("Running jobs", HEADS, list(map(cells, found)), LEAST)
+
+
+@click.command(name="top", cls=Command)
+@redis_options
+@click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help="[default: 2]")
+def top(url: str | None, namespace: str | None, interval: float) -> None:
+    """Watch the running jobs of all hosts.
+
+    Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Cpu and memory are of the last
+    heartbeat of a job's daemon, which comes every 5 seconds.
+    """
+    if not 0.1 <= interval <= 3600:
+        raise ConfigurationError(f"--interval {interval:g}: write seconds, from 0.1 to 3600")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigurationError(f"rqd top needs a terminal: {_INSTEAD}")
     try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
+        import curses  # noqa: PLC0415 - some builds of Python have none
+    except ImportError:
+        raise ConfigurationError(f"this Python was built without curses: {_INSTEAD}") from None
+    with backend(url, namespace) as there:
+        found = look(there.views)  # a server that is not there is told on a terminal as it was
+        try:
+            curses.wrapper(_Top(there.views, found, interval).run)
+        except curses.error as error:
+            raise ConfigurationError(f"this terminal can't show it ({error}): {_INSTEAD}") from None
+        except KeyboardInterrupt:
+            return  # as q
+
+
+class _Top:
+    """What is shown, and how it is sorted."""
+
+    def __init__(self, views: Views, found: list[Activity], interval_s: float) -> None:
+        self._views = views
+        self._found = found
+        self._interval_s = interval_s
+        self._note = ""
+        self._by = "time"
+
+    def run(self, window: curses.window) -> None:
+        """Until a key quits. A key, and a new size of the terminal, are answered at once."""
+        import curses  # noqa: PLC0415 - it is there: see above
+
+        try:
+            curses.curs_set(0)
+        except curses.error:
+            pass  # this terminal can't hide it
+        window.timeout(int(self._interval_s * 1000))
+        while True:
+            self._draw(window)
+            pressed = window.getch()
+            key = chr(pressed) if 0 <= pressed < 256 else ""
+            if key in _QUITS:
+                return
+            self._by = _ORDER_BY_KEY.get(key, self._by)
+            if pressed == -1:
+                self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            self._found, self._note = look(self._views), ""
+        except RedisGone as error:
+            self._note = one_line(f"Redis is away, trying again: {error}")
+
+    def _draw(self, window: curses.window) -> None:
+        import curses  # noqa: PLC0415 - as in run
+
+        height, width = window.getmaxyx()
+        # The terminal's last column: writing there would scroll its last line.
+        lines = screen(self._found, self._by, width - 1, height, self._note)
+        styles = {0: curses.A_BOLD, 1: curses.A_REVERSE, len(lines) - 1: curses.A_DIM}
+        window.erase()
+        for number, line in enumerate(lines):
+            try:
+                window.addstr(number, 0, line, styles.get(number, curses.A_NORMAL))
+            except curses.error:
+                continue  # it has become smaller meanwhile
+        window.refresh()

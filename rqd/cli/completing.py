@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from rqd.cli.near import job_ids_from
+from rqd.cli.suggest import job_ids_from
 from rqd.store.connection import RedisError, hasty_connection
 from rqd.store.queries import Views
 from rqd.store.store import Store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from rqd.cli.grammar import Command
 from rqd.model.errors import RqdError
 
 _PROGRAM = "rqd"
@@ -12,7 +13,7 @@ _VARIABLE = "_RQD_COMPLETE"
 _SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(name="completion")
+@click.command(name="completion", cls=Command)
 @click.argument("shell", type=click.Choice(_SHELLS), metavar="SHELL")
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:

@@ -10,9 +10,9 @@ import click
 
 from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
-from rqd.cli.near import NearGroup
+from rqd.cli.grammar import VerbGroup
 from rqd.cli.options import as_json, as_typed, backend, redis_options
-from rqd.cli.table import echo_table, say
+from rqd.cli.output import echo_table, say
 from rqd.cron import CronJob, entries, fetch, load, register
 from rqd.model.errors import ConfigurationError
 
@@ -21,22 +21,11 @@ _NAMES = click.argument(
 )
 
 
-class _ListsByItself(NearGroup):
-    """A group that means `list` where no command is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, with `list` in front of what begins with none of the commands."""
-        asks_help = any(one in ctx.help_option_names for one in args)
-        if not asks_help and (not args or args[0].startswith("-")):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(name="cron", cls=_ListsByItself)
+@click.group(name="cron", cls=VerbGroup, noun="[NAME]..", default="list", complete=complete_crons)
 def command() -> None:
     """Show or change calls that come again and again.
 
-    They are enqueued by the daemons that run. Without a command: `list`.
+    They are enqueued by the daemons that run.
     """
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_jobs, complete_queues
-from rqd.cli.near import did_you_mean, whole_id
+from rqd.cli.grammar import Command
 from rqd.cli.options import as_typed, backend, redis_options
-from rqd.cli.pauses import why_not_started
-from rqd.cli.table import plain, say
+from rqd.cli.output import plain, say
+from rqd.cli.pause import why_not_started
+from rqd.cli.suggest import did_you_mean, whole_id
 from rqd.connection import Backend
 from rqd.drafts import delay_us_of, due_us_of
 from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
@@ -30,7 +31,7 @@ _WAIT_S = 10**8
 _DIGITS = 9
 
 
-@click.command(name="enqueue", context_settings={"ignore_unknown_options": False})
+@click.command(name="enqueue", cls=Command, context_settings={"ignore_unknown_options": False})
 @redis_options
 @click.option(
     "--queue",
@@ -124,7 +125,10 @@ def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
     serving = [row for queues, row in masters if queue in queues]
     if serving and all(row.get("state") == "paused" for row in serving):
-        say(f"rqd: all daemons of queue {queue} are paused, `rqd undrain` ends that", err=True)
+        say(
+            f"rqd: all daemons of queue {queue} are paused, `rqd resume --master NAME` ends that",
+            err=True,
+        )
     if not serving:
         served = {name for queues, _ in masters for name in queues}
         near = did_you_mean(queue, served) or "; waiting for one"

@@ -6,8 +6,9 @@ import os
 
 import click
 
+from rqd.cli.grammar import Command
+from rqd.cli.output import say
 from rqd.cli.settings import redis_options
-from rqd.cli.table import say
 from rqd.daemon.instance import MasterHere, lock_folder, lock_folder_variable, masters_here
 from rqd.model.errors import RqdError
 from rqd.model.names import check_name
@@ -17,7 +18,7 @@ from rqd.store.urls import default_namespace, default_url, hide_password, read_u
 _STANDS_STILL_S = 20.0
 
 
-@click.command(name="healthcheck")
+@click.command(name="healthcheck", cls=Command)
 @redis_options
 @click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
 @click.option(

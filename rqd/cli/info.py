@@ -6,17 +6,16 @@ import json
 import re
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.instants import iso
-from rqd.cli.near import check_queues, known_queues
+from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.pauses import pause_of, state_of
-from rqd.cli.table import echo_table, mebibytes, plain, say
+from rqd.cli.output import ago, duration, echo_table, iso, mebibytes, plain, read_decimal, say
+from rqd.cli.pause import pause_of, state_of
+from rqd.cli.suggest import check_queues, known_queues
 from rqd.model.errors import ConfigurationError
 from rqd.model.numbers import read_whole
 from rqd.model.progress import Progress
@@ -47,7 +46,7 @@ class Seen:
     now_us: int
 
 
-@click.command(name="info")
+@click.command(name="info", cls=Command)
 @redis_options
 @as_json
 @click.option("--interval", "-i", type=float, metavar="SECONDS", help="Show it again and again.")
@@ -192,7 +191,7 @@ def _latency(queue: dict[str, Any]) -> str:
     seconds = queue["latency_s"]
     if not queue["ready"]:
         return ""
-    return f"{seconds:.1f} s" if seconds < _SHORT_S else lasting(seconds)
+    return f"{seconds:.1f} s" if seconds < _SHORT_S else duration(seconds)
 
 
 def _show_unserved(seen: Seen) -> None:
@@ -284,7 +283,7 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
         if name in _NUMBERS:
             typed[name] = read_whole(value) or 0
         elif name in _DECIMALS:
-            typed[name] = _decimal(value)
+            typed[name] = read_decimal(value) or 0.0
         elif name in _INSTANTS:
             typed[name] = iso(read_whole(value) or None) or ""
         elif name not in _INTERNAL:
@@ -292,28 +291,5 @@ def _typed(row: dict[str, str]) -> dict[str, Any]:
     return typed
 
 
-def _decimal(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
 def _rss(row: dict[str, Any]) -> float:
     return mebibytes(row.get("rss_bytes", 0))
-
-
-def ago(instant: str | None, now_us: int, suffix: str = " ago") -> str:
-    """How long ago that was, in a unit one can read; empty for None."""
-    if not instant:
-        return ""
-    seconds = max(0, now_us / 1e6 - datetime.fromisoformat(instant).timestamp())
-    return f"{lasting(seconds)}{suffix}"
-
-
-def lasting(seconds: float) -> str:
-    """A length of time in a unit one can read."""
-    for limit_s, unit_s, unit in ((120, 1, "s"), (7200, 60, "min")):
-        if seconds < limit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{seconds / 3600:.0f} h"

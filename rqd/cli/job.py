@@ -1,76 +1,61 @@
-"""`rqd job ID`: all that is known of one job; `rqd job ID stop`: what can be done with it."""
+"""`rqd job ID`: all that is known of a job; `rqd job stop ID`: what can be done with it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import click
 
 from rqd.cli.completing import complete_jobs
-from rqd.cli.job_actions import ACTIONS, Asked, act
+from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.masters import serving
-from rqd.cli.near import whole_id
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.pauses import Paused, pause_of, state_of
-from rqd.cli.table import echo_field, mebibytes, plain
+from rqd.cli.output import echo_field, mebibytes, plain, say, with_unit
+from rqd.cli.pause import Paused, pause_of, state_of
+from rqd.cli.suggest import whole_id
+from rqd.command import DEFAULT_GRACE_S
 from rqd.job import Job
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, NoSuchJobError
+from rqd.model.names import parse_duration_s
 from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
 from rqd.results import Result
 
+EX_STILL_RUNS = 1
+# What the kill, and the outcome's way to Redis, may take at most.
+_KILL_S = 10.0
 _MOST_IDS = 5
 _WAITING = ("queued", "scheduled", "deferred")
 # A traceback is cut by who writes it.
 _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 
 
-@click.command(name="job")
-@redis_options
-@as_json
-@click.option(
-    "--grace",
-    metavar="TIME",
-    help="stop: time from the exception in the job to the kill.  [default: 5]",
-)
-@click.option("--no-wait", is_flag=True, help="stop: don't wait for its end.")
-@click.option("--by", metavar="TIME", help="extend: by how much: 600, 10m.")
-@click.option("--at-front", is_flag=True, help="requeue: before all that wait.")
-@click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
-@click.argument("action", required=False, type=click.Choice(ACTIONS), metavar="[ACTION]")
-def command(
-    url: str | None,
-    namespace: str | None,
-    as_json: bool,
-    job_id: str,
-    action: str | None,
-    grace: str | None,
-    no_wait: bool,
-    at_front: bool,
-    by: str | None,
-) -> int:
+_ID = click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
+
+
+@click.group(name="job", cls=VerbGroup, noun="ID", default="show")
+def command() -> None:
     """Show a job, or stop, cancel, requeue.. it.
 
-    Where it stands, its attempts, their causes and tracebacks.
-
     The beginning of an ID will do where no other job's begins so.
-
-    Nothing of it is unpickled: arguments and results show as the text they were stored with.
-
-    With an ACTION: `stop` a running job (an exception in it, then a kill), `cancel` a waiting one,
-    `extend` its time limit, `requeue` one that has ended without success, or `delete` a job with
-    all its records; one that runs is killed.
     """
-    asked = Asked(grace, at_front, not no_wait, by)
-    # Whoever only looks needs no key.
-    with backend(url, namespace, signs=action is not None) as there:
-        job = Job.fetch(whole_id(job_id, there.views, only_to_look=action is None), there)
-        if action is not None:
-            return act(job, action, asked, as_json)
-        if asked != Asked():
-            raise ConfigurationError("--grace, --no-wait, --at-front and --by are of an ACTION")
+
+
+@command.command(name="show")
+@redis_options
+@as_json
+@click.argument("job_id", metavar="ID", shell_complete=verbs_too(complete_jobs))
+def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
+    """Show where a job stands, with its attempts.
+
+    Each attempt has its cause and traceback. Nothing of the job is unpickled: arguments and results
+    show as the text they were stored with.
+    """
+    with backend(url, namespace) as there:
+        job = Job.fetch(whole_id(job_id, there.views, only_to_look=True), there)
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
@@ -81,9 +66,108 @@ def command(
     told |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
         click.echo(json.dumps(told, indent=2))
-        return 0
-    _show(told)
-    return 0
+    else:
+        _show(told)
+
+
+@command.command(name="stop")
+@redis_options
+@as_json
+@click.option("--grace", metavar="TIME", help="Time from the exception to the kill.  [default: 5]")
+@click.option("--no-wait", is_flag=True, help="Don't wait for its end.")
+@_ID
+def stop(grace: str | None, no_wait: bool, **common: Any) -> int:
+    """Stop a running job: an exception in it, then a kill."""
+
+    def do(job: Job[object]) -> str | None:
+        grace_s = parse_duration_s(grace, "--grace")
+        grace_s = DEFAULT_GRACE_S if grace_s is None else grace_s
+        job.stop(grace_s)
+        if not no_wait:
+            job.latest_result(timeout=grace_s + _KILL_S)
+        return "told to stop" if _status(job) == "started" else None
+
+    still_runs = _act(do, **common) == "started"
+    return EX_STILL_RUNS if still_runs and not no_wait else 0
+
+
+@command.command(name="cancel")
+@redis_options
+@as_json
+@_ID
+def cancel(**common: Any) -> None:
+    """Cancel a waiting job."""
+    _act(lambda job: job.cancel(), **common)
+
+
+@command.command(name="extend")
+@redis_options
+@as_json
+@click.option("--by", metavar="TIME", help="By how much: 600, 10m.")
+@_ID
+def extend(by: str | None, **common: Any) -> None:
+    """Extend a running job's time limit."""
+    if by is None:
+        raise ConfigurationError("`extend` wants --by, such as --by 10m")
+
+    def do(job: Job[object]) -> str:
+        job.extend(by)
+        return f"extended by {with_unit(by)}"
+
+    _act(do, **common)
+
+
+@command.command(name="requeue")
+@redis_options
+@as_json
+@click.option("--at-front", is_flag=True, help="Before all that wait.")
+@_ID
+def requeue(at_front: bool, **common: Any) -> None:
+    """Run a job again that has ended without success."""
+
+    def do(job: Job[object]) -> str:
+        job.requeue(at_front)
+        return "requeued"
+
+    _act(do, **common)
+
+
+@command.command(name="delete")
+@redis_options
+@as_json
+@_ID
+def delete(**common: Any) -> None:
+    """Delete a job with all its records; kill it if it runs."""
+    _act(lambda job: job.delete(), **common)
+
+
+def _act(
+    do: Callable[[Job[object]], str | None],
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    job_id: str,
+) -> str:
+    """Does something with a job, and prints the words that `do` returns, else where the job is
+    then; returns the latter. Raises as the job's method does.
+    """
+    with backend(url, namespace, signs=True) as there:
+        job = Job.fetch(whole_id(job_id, there.views), there)
+        was = str(job.get_status())
+        words = do(job)
+        status = _status(job)
+    if as_json:
+        click.echo(json.dumps({"id": job.id, "was": was, "status": status}, indent=2))
+    else:
+        say(f"{job.id}: {words or status}")
+    return status
+
+
+def _status(job: Job[object]) -> str:
+    try:
+        return str(job.get_status())
+    except NoSuchJobError:
+        return "deleted"
 
 
 def _show(told: dict[str, Any]) -> None:

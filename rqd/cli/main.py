@@ -12,8 +12,9 @@ from typing import TextIO
 import click
 
 import rqd
-from rqd.cli.near import NearGroup, NoSuchNameError
-from rqd.cli.table import say
+from rqd.cli.grammar import write_sections
+from rqd.cli.output import say
+from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.cli.variables import warn_of_slips
 from rqd.model.errors import (
     ConfigurationError,
@@ -38,24 +39,48 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
     (MasterExistsError, EX_UNAVAILABLE),
     (RqdError, EX_UNAVAILABLE),
 )
-_COMMANDS = {
-    "start": "start", "enqueue": "enqueue", "job": "job", "jobs": "jobs", "info": "info",
-    "stop": "stop", "reload": "reload", "logs": "logs", "queue": "queue",
-    "retry": "retry", "workers": "workers", "scale": "scale", "drain": "drain",
-    "undrain": "undrain", "suspend": "suspend", "resume": "resume", "acl": "acl",
-    "config": "config", "doctor": "doctor", "completion": "completion", "limits": "limits",
-    "healthcheck": "healthcheck", "cron": "cron", "stack": "stack", "ps": "ps", "top": "top",
+# The headings of `rqd --help`.
+_SECTIONS = {
+    "Run": ("start",),
+    "Look": (
+        "info", "workers", "ps", "top", "jobs", "job", "queue", "logs", "stack", "limits",
+    ),
+    "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
+    "Schedules": ("cron",),
+    "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
 }  # fmt: skip
+_COMMANDS = [name for names in _SECTIONS.values() for name in names]
+# Spelt so before `rqd pause`: neither listed nor completed.
+_FORMER = ("drain", "undrain", "suspend")
+# Modules of several commands; each other one is the `command` of a module of its name.
+_TOGETHER = {
+    "activity": ("ps", "top"),
+    "diagnose": ("doctor", "config", "acl"),
+    "former": _FORMER,
+    "jobs": ("jobs", "retry", "logs", "stack"),
+    "pause": ("pause", "resume"),
+    "queue": ("queue", "limits"),
+}
+_MODULES = {name: module for module, names in _TOGETHER.items() for name in names}
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
 
-class LazyGroup(NearGroup):
+class LazyGroup(click.Group):
     """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """All commands, in the order of their use."""
+        """The commands in the order of help."""
         return list(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands under their headings, each with one line."""
+        room = formatter.width - 6 - max(map(len, _COMMANDS))
+        sections = {}
+        for heading, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            sections[heading] = [(name, one.get_short_help_str(room)) for name, one in found if one]
+        write_sections(formatter, sections)
 
     def get_command(
         self,
@@ -64,10 +89,22 @@ class LazyGroup(NearGroup):
     ) -> click.Command | None:
         """The command, or None if there is none."""
         cmd_name = _ALSO.get(cmd_name, cmd_name)
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _COMMANDS and cmd_name not in _FORMER:
             return None
-        module = import_module(f"rqd.cli.{_COMMANDS[cmd_name]}")
-        return module.command  # type: ignore[no-any-return]  # each module's one click.Command
+        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        found: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with. Raises UsageError, which says what is near."""
+        name = args[0]
+        is_option = name.startswith("-")
+        if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            meant = self.meant(name, args[1:]) or did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def meant(self, name: str, rest: list[str]) -> str:
         """What to type instead of commands of RQ's, and of those that are gone."""
@@ -78,7 +115,7 @@ class LazyGroup(NearGroup):
         instead = {
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
-            "empty": f"rqd queue {queues} empty",
+            "empty": f"rqd queue empty {queues}",
             "upgrade": "rqd reload for new application code; a new rqd comes by a restart with"
             " --grace, or by a second unit beside (docs/deploying.md)",
         }.get(name)

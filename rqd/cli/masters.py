@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_hosts, complete_masters
-from rqd.cli.near import NoSuchNameError, did_you_mean
 from rqd.cli.options import as_json, backend
-from rqd.cli.table import echo_table, say
+from rqd.cli.output import echo_table, say
+from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
@@ -69,23 +69,21 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
 
 
 @dataclass(slots=True)
-class Told:
-    """A master that was told something: what it answered, None for nothing; and what was seen of it
-    since.
-    """
+class Reply:
+    """What a master answered to a command, None for nothing, and what was seen of it since."""
 
     master: str
     host: str
     answer: dict[str, Any] | None
-    became: str = ""  # nothing was waited for, or is to be seen
+    outcome: str = ""  # nothing was waited for, or is to be seen
     is_well: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.is_well = self.answer is not None and "error" not in self.answer
 
-    def end(self, became: str, is_well: bool = True) -> None:
-        """It has done what it was told; or is not well, if it never will."""
-        self.became = became
+    def end(self, outcome: str, is_well: bool = True) -> None:
+        """Notes how it ended; `is_well` is False for a master that will never do it."""
+        self.outcome = outcome
         self.is_well = self.is_well and is_well
 
     @property
@@ -101,12 +99,10 @@ class Told:
         return told
 
 
-def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
-    """The rows of the masters that are meant: of those that are alive all, of this name, or on
-    these hosts.
+def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
+    """Returns the rows of all live masters, or of the one with this name, or of these hosts.
 
-    Raises NoSuchNameError where there is none of that name or on one of these hosts, RqdError where
-    there is none at all.
+    Raises NoSuchNameError for a name or host without a live master, RqdError if none is alive.
     """
     if name is not None:
         check_name(name, "master name")
@@ -129,8 +125,9 @@ def chosen(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
 
 
 def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:
-    """These masters' rows by name, but for those that are gone: one that has the name of such a one
-    by now, as systemd has started it anew, is another.
+    """Returns the rows of these masters by name, without those that are gone.
+
+    A restarted master with the same name (another boot id) does not count.
     """
     boots = {row["name"]: row.get("boot") for row in rows}
     found = {row["name"]: row for row in there.views.masters() if row["name"] in boots}
@@ -150,32 +147,32 @@ def tell(there: Backend, rows: Sequence[Row], do: str) -> tuple[str, Sent]:
     return request, send(there.store, {"id": request, "do": do}, names, there.keyring)
 
 
-def tell_and_hear(
+def ask_masters(
     there: Backend, rows: Sequence[Row], do: str, timeout_s: float | None = None, **more: Any
-) -> list[Told]:
-    """Sends a command, and has every master's answer to it."""
+) -> list[Reply]:
+    """Sends a command to masters; returns their replies, also of those that did not answer."""
     within_s = ANSWER_WITHIN_S if timeout_s is None else min(timeout_s, ANSWER_WITHIN_S)
     names = [row["name"] for row in rows]
     answers = ask(there.store, there.views, {"do": do, **more}, names, within_s, there.keyring)
     hosts = {row["name"]: row.get("host", "") for row in rows}
-    return [Told(name, hosts[name], answer) for name, answer in answers.items()]
+    return [Reply(name, hosts[name], answer) for name, answer in answers.items()]
 
 
-def show(told: Sequence[Told]) -> None:
-    """The table of who answered what."""
-    rows = [(one.master, one.host, one.words) for one in told]
+def show(replies: Sequence[Reply]) -> None:
+    """Prints the table of replies."""
+    rows = [(one.master, one.host, one.words) for one in replies]
     echo_table("Masters", ("master", "host", "answer"), rows)
 
 
-def close(told: Sequence[Told], as_json: bool) -> int:
-    """The exit status: 1 unless all are well; with JSON, all that came of it is printed first."""
+def close(replies: Sequence[Reply], as_json: bool) -> int:
+    """Returns the exit status: 1 unless all are well. With JSON, prints the replies first."""
     if as_json:
         rows = [
-            {"master": one.master, "host": one.host, "answer": one.answer, "became": one.became}
-            for one in told
+            {"master": one.master, "host": one.host, "answer": one.answer, "became": one.outcome}
+            for one in replies
         ]
         click.echo(json.dumps(rows, indent=2))
-    return 0 if all(one.is_well for one in told) else 1
+    return 0 if all(one.is_well for one in replies) else 1
 
 
 def read_timeout(timeout: str | None) -> float | None:
@@ -187,29 +184,31 @@ def read_timeout(timeout: str | None) -> float | None:
 
 
 def wait_for(
-    told: Sequence[Told],
-    look: Callable[[Sequence[Told]], int],
+    replies: Sequence[Reply],
+    look: Callable[[Sequence[Reply]], int],
     quiet: bool,
     timeout_s: float | None,
 ) -> None:
-    """Looks again and again until each of them has become something; prints what, and how many
-    jobs still run, which is what `look` returns.
+    """Calls `look` until each reply has an outcome, and prints the outcomes.
+
+    `look` returns how many jobs still run. After `timeout_s` the rest ends as not done in time.
+    None means no limit.
     """
     give_up_at = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
     line = _Line()
-    left = list(told)
+    left = list(replies)
     while left:
         running = look(left)
-        for one in [one for one in left if one.became]:
+        for one in [one for one in left if one.outcome]:
             line.clear()
             if not quiet:
-                say(f"{one.master}: {one.became}")
-        left = [one for one in left if not one.became]
+                say(f"{one.master}: {one.outcome}")
+        left = [one for one in left if not one.outcome]
         if left and time.monotonic() >= give_up_at:
             line.clear()
             for one in left:
                 one.end("not done in time", is_well=False)
-                say(f"{one.master}: {one.became}", err=quiet)
+                say(f"{one.master}: {one.outcome}", err=quiet)
             return
         if left:
             line.show(
@@ -217,6 +216,84 @@ def wait_for(
             )
             time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
     line.clear()
+
+
+def pause_masters(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: Sequence[str],
+    now: bool,
+    as_json: bool,
+    no_wait: bool,
+    timeout: str | None,
+) -> int:
+    """Pauses masters, and waits until they run no job; the exit status."""
+    timeout_s = read_timeout(timeout)
+    instead = "" if now else "kill -USR2 PID"
+    with backend_or(instead, url, namespace) as there:
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "pause", timeout_s, now=now)
+        if not as_json:
+            show(replies)
+        if not no_wait:
+            awaited = [one for one in replies if one.is_well]
+            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
+        return close(replies, as_json)
+
+
+def resume_masters(
+    url: str | None,
+    namespace: str | None,
+    name: str | None,
+    hosts: Sequence[str],
+    as_json: bool,
+    timeout: str | None,
+) -> int:
+    """Resumes masters; the exit status."""
+    with backend_or("kill -CONT PID", url, namespace) as there:
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "resume", read_timeout(timeout))
+        if not as_json:
+            show(replies)
+        return close(replies, as_json)
+
+
+class _Watch:
+    """Sees by the rows how far masters are: a master's own says that it is paused from the next
+    beat on, its workers' change with each settlement.
+    """
+
+    def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
+        self._there = there
+        self._asked = asked
+        self._has_paused: set[str] = set()
+        # One that was resumed before it was seen paused has had its beat by then.
+        self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
+
+    def look(self, left: Sequence[Reply]) -> int:
+        """Notes what became of those that are left; how many jobs they run."""
+        rows = as_of_now(self._there, self._asked)
+        running = dict.fromkeys((one.master for one in left), 0)
+        for worker in self._there.views.workers(
+            [rows[one.master] for one in left if one.master in rows]
+        ):
+            running[worker["master"]] += worker.get("state") == "busy"
+        for one in left:
+            row = rows.get(one.master, {"state": "gone"})
+            self._note(one, row.get("state", ""), running[one.master])
+        return sum(running.values())
+
+    def _note(self, one: Reply, state: str, running: int) -> None:
+        has_paused = one.master in self._has_paused or time.monotonic() > self._all_paused_by
+        if state in ("gone", "stopping"):
+            one.end(state)
+        elif state == "paused":
+            self._has_paused.add(one.master)
+            if not running:
+                one.end("drained")
+        elif state != "starting" and has_paused:
+            one.end("resumed by somebody", is_well=False)
 
 
 class _Line:

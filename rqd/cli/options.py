@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import click
 
+from rqd.cli.grammar import SharedOption
 from rqd.cli.settings import redis_options as redis_options
 from rqd.connection import Backend, own_keyring
 from rqd.model.errors import ConfigurationError, InvalidCallError
@@ -15,7 +16,7 @@ from rqd.store.connection import client_connection, explained
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json = click.option("--json", "as_json", cls=SharedOption, is_flag=True, help="Print JSON.")
 
 # `Retry(max=-1)`, of one plain value.
 _OF_RETRY = re.compile(r"Retry\((\w+)=([^\s,()]+)\)")

@@ -9,26 +9,27 @@ from typing import Any
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
+    Reply,
     Row,
-    Told,
     as_of_now,
     asking_options,
     backend_or,
-    chosen,
     close,
     no_wait_option,
+    select_masters,
     tell,
 )
 from rqd.cli.options import redis_options
-from rqd.cli.table import plain, say
+from rqd.cli.output import plain, say
 from rqd.connection import Backend
 from rqd.model.numbers import read_whole
 
 _POLL_S = 0.05
 
 
-@click.command(name="reload")
+@click.command(name="reload", cls=Command)
 @redis_options
 @asking_options
 @no_wait_option
@@ -46,7 +47,7 @@ def command(
     can't be imported: the old one serves on.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
-        return _reload(there, chosen(there, name, hosts), as_json, no_wait)
+        return _reload(there, select_masters(there, name, hosts), as_json, no_wait)
 
 
 def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:
@@ -55,7 +56,7 @@ def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -
     """
     request, sent = tell(there, rows, "reload")
     hosts = {row["name"]: row.get("host", "") for row in rows}
-    refused = [Told(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
+    refused = [Reply(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
     left = {name: row for row in rows if (name := row["name"]) in sent.told}
     if not as_json:
         for one in refused:
@@ -63,13 +64,13 @@ def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -
         for master in left:
             say(f"{master}: told to reload")
     if no_wait:
-        told = [Told(name, hosts[name], None) for name in left]
+        told = [Reply(name, hosts[name], None) for name in left]
         close(refused + told, as_json)
         return 1 if refused else 0
     return close(refused + _wait(there, request, left, quiet=as_json), as_json)
 
 
-def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) -> list[Told]:
+def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) -> list[Reply]:
     """What became of each of the masters that are left, by name with their rows."""
     began, ended = time.monotonic(), []
     while left:
@@ -78,7 +79,7 @@ def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) ->
             row = rows.get(master)
             if row is not None and _is_open(row, request):
                 continue
-            one = Told(master, left.pop(master).get("host", ""), _answer(row), _became(row))
+            one = Reply(master, left.pop(master).get("host", ""), _answer(row), _outcome(row))
             ended.append(one)
             if not quiet:
                 _show(one, time.monotonic() - began)
@@ -103,19 +104,19 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
 
 
-def _became(row: Row | None) -> str:
+def _outcome(row: Row | None) -> str:
     if row is None:
         return "gone"
     return "reloaded" if row.get("reload") == "done" else "refused"
 
 
-def _show(one: Told, took_s: float) -> None:
+def _show(one: Reply, took_s: float) -> None:
     if one.is_well:
-        say(f"{one.master}: {one.became} in {took_s:.1f} s")
+        say(f"{one.master}: {one.outcome} in {took_s:.1f} s")
     elif one.answer is None:
-        say(f"{one.master}: {one.became}")
+        say(f"{one.master}: {one.outcome}")
     else:
         serves = one.answer["state"] != "starting"
         so = "the old code serves on" if serves else "no job starts"
-        say(f"{one.master}: {one.became}, {so}:")
+        say(f"{one.master}: {one.outcome}, {so}:")
         click.echo(textwrap.indent(plain(one.answer["error"]).rstrip(), "    "))

@@ -6,14 +6,15 @@ import re
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
+    ask_masters,
     asking_options,
     backend_or,
-    chosen,
     close,
     read_timeout,
+    select_masters,
     show,
-    tell_and_hear,
     timeout_option,
 )
 from rqd.cli.options import redis_options
@@ -21,7 +22,7 @@ from rqd.daemon.config import MAX_WORKERS
 from rqd.model.errors import ConfigurationError
 
 
-@click.command(name="scale", context_settings={"ignore_unknown_options": True})
+@click.command(name="scale", cls=Command, context_settings={"ignore_unknown_options": True})
 @redis_options
 @asking_options
 @timeout_option
@@ -44,11 +45,11 @@ def command(
     change, timeout_s = _read(workers), read_timeout(timeout)
     instead = {1: "kill -TTIN PID", -1: "kill -TTOU PID"}.get(change.get("by", 0), "")
     with backend_or(instead, url, namespace) as there:
-        rows = chosen(there, name, hosts)
-        told = tell_and_hear(there, rows, "scale", timeout_s, **change)
+        rows = select_masters(there, name, hosts)
+        replies = ask_masters(there, rows, "scale", timeout_s, **change)
         if not as_json:
-            show(told)
-        return close(told, as_json)
+            show(replies)
+        return close(replies, as_json)
 
 
 def _read(typed: tuple[str, ...]) -> dict[str, int]:
@@ -68,7 +69,7 @@ def _read(typed: tuple[str, ...]) -> dict[str, int]:
         return {"by": number}
     if not 1 <= number <= MAX_WORKERS:
         raise ConfigurationError(
-            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd drain is for none,"
+            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd pause --master is for none,"
             " rqd stop ends masters"
         )
     return {"to": number}

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from rqd.cli.near import did_you_mean
+from rqd.cli.grammar import Command, SharedOption
+from rqd.cli.suggest import did_you_mean
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_name
 from rqd.store.urls import read_url
@@ -33,6 +34,7 @@ _BY_WORDS = {"queues": "queue name", "name": "master name"}
 _url = click.option(
     "--url",
     "-u",
+    cls=SharedOption,
     metavar="URL",
     envvar="RQD_URL",
     help="Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
@@ -41,6 +43,7 @@ _url = click.option(
 )
 _namespace = click.option(
     "--namespace",
+    cls=SharedOption,
     metavar="NAME",
     envvar="RQD_NAMESPACE",
     help="What all keys start with.  [default: RQD_NAMESPACE or rqd]",
@@ -65,6 +68,7 @@ def config_option(command: C) -> C:
     """`--config FILE`: which file the settings come from."""
     return click.option(
         "--config",
+        cls=SharedOption,
         metavar="FILE",
         is_eager=True,  # what it says must be known when the other options are read
         expose_value=False,
@@ -74,7 +78,7 @@ def config_option(command: C) -> C:
     )(command)
 
 
-class SettingsCommand(click.Command):
+class SettingsCommand(Command):
     """A command whose options are the settings, all of them: a file may name no others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

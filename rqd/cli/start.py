@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
 from rqd.cli.completing import complete_queues
 from rqd.cli.options import redis_options
-from rqd.cli.precedence import read_order
 from rqd.cli.settings import SettingsCommand, as_written, read_again
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 
 MIB = 1024 * 1024
+_WEIGHTED = re.compile(r"(.+):(\d{1,4})\Z", re.ASCII)
 
 
 # What scripts that start RQ's workers say.
@@ -276,3 +277,30 @@ def _all(given: Iterable[str]) -> tuple[str, ...]:
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+class Order(TypedDict):
+    """What a daemon's Config is told of its queues."""
+
+    queues: tuple[str, ...]
+    precedence: str
+    weights: tuple[int, ...]
+
+
+def read_order(names: tuple[str, ...], precedence: str | None) -> Order:
+    """The queues without their weights, which they have if `precedence` is weighted, or not said.
+
+    A queue without one among others that have weighs 1. Raises ConfigurationError.
+    """
+    found = [_WEIGHTED.match(name) for name in names]
+    if precedence not in (None, "weighted") or (precedence is None and not any(found)):
+        return {"queues": names, "precedence": precedence or "strict", "weights": ()}
+    if not any(found):
+        raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
+    return {
+        "queues": tuple(
+            match[1] if match else name for name, match in zip(names, found, strict=True)
+        ),
+        "precedence": "weighted",
+        "weights": tuple(int(match[2]) if match else 1 for match in found),
+    }

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import click
 
+from rqd.cli.grammar import Command
 from rqd.cli.masters import (
+    Reply,
     Row,
-    Told,
     as_of_now,
+    ask_masters,
     asking_options,
     backend_or,
-    chosen,
     close,
     no_wait_option,
     read_timeout,
+    select_masters,
     show,
-    tell_and_hear,
     timeout_option,
     wait_for,
 )
@@ -28,7 +29,7 @@ from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded
 
 
-@click.command(name="stop")
+@click.command(name="stop", cls=Command)
 @redis_options
 @click.option("--now", is_flag=True, help="Kill running jobs and put them back in their queues.")
 @asking_options
@@ -52,29 +53,29 @@ def command(
     timeout_s = read_timeout(timeout)
     instead = "kill -QUIT PID" if now else "kill -TERM PID, or systemctl stop"
     with backend_or(instead, url, namespace) as there:
-        rows = chosen(there, name, hosts)
-        told = _stop(there, rows, now, timeout_s)
+        rows = select_masters(there, name, hosts)
+        replies = _stop(there, rows, now, timeout_s)
         if not as_json:
-            show(told)
+            show(replies)
         if not no_wait:
             # Who did not answer may stop all the same; who refused does not.
-            awaited = [one for one in told if one.answer is None or one.is_well]
+            awaited = [one for one in replies if one.answer is None or one.is_well]
             wait_for(awaited, lambda left: _look(there, rows, left), as_json, timeout_s)
-        return close(told, as_json)
+        return close(replies, as_json)
 
 
-def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | None) -> list[Told]:
+def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | None) -> list[Reply]:
     try:
-        return tell_and_hear(there, rows, "stop", timeout_s, now=now)
+        return ask_masters(there, rows, "stop", timeout_s, now=now)
     except RedisGone:
         if not is_embedded(there.url):
             raise
         # The embedded server is stopped last, by the master that it belongs to, which has obeyed.
         stopping = {"state": "stopping", "busy": 0, "workers": 0}
-        return [Told(row["name"], row.get("host", ""), stopping) for row in rows]
+        return [Reply(row["name"], row.get("host", ""), stopping) for row in rows]
 
 
-def _look(there: Backend, asked: Sequence[Row], left: Sequence[Told]) -> int:
+def _look(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
     try:
         rows = as_of_now(there, asked)
     except RedisGone:

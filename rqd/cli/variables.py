@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from rqd.cli.output import say
 from rqd.cli.settings import FILE_VARIABLE, options_of, variable_of
-from rqd.cli.table import say
 from rqd.store.signing_keys import FILE_VARIABLE as KEY_FILE_VARIABLE
 from rqd.store.signing_keys import KEY_VARIABLE
 

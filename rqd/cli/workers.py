@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
-from rqd.cli.info import ago, look, share, show_workers
-from rqd.cli.masters import chosen
-from rqd.cli.near import NoSuchNameError, check_queues, did_you_mean
+from rqd.cli.grammar import Command
+from rqd.cli.info import look, share, show_workers
+from rqd.cli.masters import select_masters
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.table import echo_field, mebibytes
+from rqd.cli.output import ago, echo_field, mebibytes
+from rqd.cli.suggest import NoSuchNameError, check_queues, did_you_mean
 from rqd.model.errors import ConfigurationError
 
 
-@click.command(name="workers")
+@click.command(name="workers", cls=Command)
 @redis_options
 @as_json
 @click.option(
@@ -57,7 +58,7 @@ def command(
         if queue is not None:
             check_queues([queue], there.views)
         if hosts:
-            chosen(there, None, hosts)
+            select_masters(there, None, hosts)
         seen = look(there.views)
     serving = {
         row["name"]

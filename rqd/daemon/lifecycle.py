@@ -115,7 +115,7 @@ class Lifecycle:
         if is_paused:
             self._dispatch.take(self._children.release_unsent("paused", now))
             running = len(self._children.workers.runs())
-            how = f"rqd undrain, or kill -CONT {os.getpid()}"
+            how = f"rqd resume --master NAME, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
         else:
             self._log.info("resumed")

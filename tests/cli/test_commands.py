@@ -203,7 +203,7 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     out, err = waiting.communicate(timeout=10)
 
     assert (waiting.returncode, out) == (1, "")
-    held = "rqd: queue default is paused (`rqd queue default resume` ends that); waiting for that\n"
+    held = "rqd: queue default is paused (`rqd resume default` ends that); waiting for that\n"
     nobody = "rqd: no daemon serves queue default now; waiting for one\n"
     assert (
         err
@@ -223,7 +223,7 @@ def test_a_wait_for_daemons_that_are_all_paused_says_so(redis_url: str) -> None:
 
     _, err = waiting.communicate(timeout=10)
 
-    paused = "rqd: all daemons of queue default are paused, `rqd undrain` ends that\n"
+    paused = "rqd: all daemons of queue default are paused, `rqd resume --master NAME` ends that\n"
     assert err == f"a\n{paused}the job is gone: canceled, deleted, or its time to live was over\n"
 
 

@@ -283,20 +283,20 @@ def test_jobs_that_are_kept_waiting_are_told_with_what_ends_that(
     status, found = doctor(there, tmp_path)
     assert status == 0
     verdict, told, advice = found["queue mail"]
-    assert (verdict, advice) == (Verdict.WARNING, "`rqd undrain` ends a pause")
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd resume --master NAME` ends a pause")
     assert told.startswith("its daemons are paused or stop: 1 job, ")
     verdict, told, advice = found["queue high"]
-    assert (verdict, advice) == (Verdict.WARNING, "`rqd queue high resume` ends that")
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd resume high` ends that")
     assert told.startswith("queue high is paused: high has 1 job, ")
     assert "queue low" not in found
 
-    rqd("suspend", url=there.url)
+    rqd("pause", "--all", url=there.url)
     _, found = doctor(there, tmp_path)
     verdict, told, advice = found["queue low"]
-    assert (verdict, advice) == (Verdict.WARNING, "`rqd resume` ends that")
+    assert (verdict, advice) == (Verdict.WARNING, "`rqd resume --all` ends that")
     assert told.startswith("all work is suspended: low has 1 job, ")
 
-    rqd("resume", url=there.url)
+    rqd("resume", "--all", url=there.url)
     serve(there, "job", "high,low", why_no_zygote="ImportError: shop")
     status, found = doctor(there, tmp_path)
     assert (status, found["queue low"][0]) == (1, Verdict.FAILED)

@@ -15,7 +15,7 @@ from tests.impostor import ANSWERS, Impostor
 COMMANDS = [
     "info", "jobs", "workers", "job x", "job x stop", "enqueue tasks.f", "queue q", "queue q empty",
     "cron", "cron add a tasks.f --interval 5", "limits", "retry x", "retry --all", "reload", "stop",
-    "suspend", "healthcheck", "doctor", "start --burst", "logs x",
+    "pause --all", "healthcheck", "doctor", "start --burst", "logs x",
 ]  # fmt: skip
 # Enough for every command, and for a reply of the largest size; not for what has no end.
 MEMORY_BYTES = 3 * 2**30

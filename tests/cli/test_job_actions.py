@@ -1,4 +1,4 @@
-"""What `rqd job ID ACTION` does and says."""
+"""What `rqd job ACTION ID` does and says."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_a_job_is_told_to_have_more_time(redis_url: str) -> None:
         (["stop", "--grace", "-1"], EX_USAGE, "grace -1.0: write seconds, 0 to kill at once"),
         (["cancel", "--grace", "3"], EX_USAGE, "--grace is of `stop`"),
         (["stop", "--at-front"], EX_USAGE, "--at-front is of `requeue`"),
-        (["--no-wait"], EX_USAGE, "are of an ACTION"),
+        (["--no-wait"], EX_USAGE, "--no-wait is of `stop`"),
         (["destroy"], EX_USAGE, "'destroy' is not one of"),
     ],
 )

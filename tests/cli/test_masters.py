@@ -109,7 +109,7 @@ def test_who_does_not_answer_is_told_and_the_status_is_1(
 ) -> None:
     masters.asleep.add("c")
 
-    ran = run("drain", "--timeout", "0.5", "--json")
+    ran = run("pause", "--all-masters", "--timeout", "0.5", "--json")
 
     assert (ran.status, ran.err) == (1, "")
     answer = {"state": "paused", "busy": 0, "workers": 3}
@@ -118,7 +118,7 @@ def test_who_does_not_answer_is_told_and_the_status_is_1(
         {"master": "b", "host": "web1", "answer": answer, "became": "drained"},
         {"master": "c", "host": "web2", "answer": None, "became": ""},
     ]
-    shown = run("drain", "--now", "--timeout", "0.5")
+    shown = run("pause", "--all-masters", "--now", "--timeout", "0.5")
     assert shown.status == 1
     assert "no answer" in shown.out
     assert "a: drained\n" in shown.out
@@ -128,23 +128,23 @@ def test_who_does_not_answer_is_told_and_the_status_is_1(
 def test_a_refusal_is_told_and_the_status_is_1(masters: Masters, run: Callable[..., Ran]) -> None:
     masters.refusal = "it is stopping\x1b[2J"
 
-    ran = run("undrain", "--name", "a")
+    ran = run("resume", "--master", "a")
 
     assert ran.status == 1
     assert "refused: it is stopping\\x1b[2J" in ran.out
 
 
-def test_a_drain_waits_and_says_who_was_resumed_or_is_not_done(
+def test_a_pause_waits_and_says_who_was_resumed_or_is_not_done(
     masters: Masters, run: Callable[..., Ran], there: Backend
 ) -> None:
     store = there.store
     for number in (1, 2):
         store.redis.hset(store.keys.worker("a", number), "state", "busy")
 
-    ran = run("drain", "--timeout", "0.3", "--name", "a")
+    ran = run("pause", "--timeout", "0.3", "--master", "a")
     assert ran.status == 1
     assert "a: not done in time\n" in ran.out
-    assert run("drain", "--no-wait", "--name", "a").status == 0
+    assert run("pause", "--no-wait", "--master", "a").status == 0
 
 
 def test_a_reload_is_told_as_json_in_the_form_of_other_commands(
@@ -198,21 +198,25 @@ def there(redis_url: str) -> Backend:
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; rqd drain is for none"),
+        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; rqd pause --master is for none"),
         (("scale", "1001"), EX_USAGE, "scale 1001: write 1 to 1,000"),
         (("scale", "+0"), EX_USAGE, "scale +0: that changes nothing"),
         (("scale", "many"), EX_USAGE, "scale many: write 4, +2 or -1"),
         (("scale", "--hots", "web1"), EX_USAGE, "No such option: --hots"),
         (("scale", "4", "-x"), EX_USAGE, "-x"),
         (("scale",), EX_USAGE, "Missing argument 'WORKERS'"),
-        (("drain", "--timeout", "0"), EX_USAGE, "--timeout 0: write a time above 0"),
-        (("drain", "--timeout", "soon"), EX_USAGE, "--timeout"),
-        (("drain", "--host", "wbe1"), EX_NOINPUT, "on host 'wbe1': did you mean web1?"),
+        (
+            ("pause", "--all-masters", "--timeout", "0"),
+            EX_USAGE,
+            "--timeout 0: write a time above 0",
+        ),
+        (("pause", "--all-masters", "--timeout", "soon"), EX_USAGE, "--timeout"),
+        (("pause", "--host", "wbe1"), EX_NOINPUT, "on host 'wbe1': did you mean web1?"),
         (("stop", "--name", "aa"), EX_NOINPUT, "named 'aa' is alive: did you mean a?"),
         (("reload", "--host", "x"), EX_NOINPUT, "on host 'x'; rqd info lists them"),
         (("workers", "--host", "web"), EX_NOINPUT, "on host 'web': did you mean web2?"),
         (
-            ("undrain", "--name", "a", "--host", "web2"),
+            ("resume", "--master", "a", "--host", "web2"),
             EX_NOINPUT,
             "no master named 'a' is alive on host 'web2': did you mean web1?",
         ),
@@ -234,7 +238,13 @@ def test_a_mistake_is_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("scale", "4"), ("drain",), ("undrain",), ("stop",), ("reload", "--host", "a")],
+    [
+        ("scale", "4"),
+        ("pause", "--all-masters"),
+        ("resume", "--all-masters"),
+        ("stop",),
+        ("reload", "--host", "a"),
+    ],
 )
 def test_without_a_master_there_is_nobody_to_ask(
     redis_url: str, arguments: tuple[str, ...]

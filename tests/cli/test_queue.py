@@ -1,10 +1,11 @@
-"""`rqd queue`, `rqd suspend`, `rqd resume`: what they do, show and refuse."""
+"""`rqd queue`, and `rqd pause`, `rqd resume` of queues: what they do, show and refuse."""
 
 import json
 from datetime import UTC, datetime
 
 import pytest
 
+from rqd.connection import backend_for
 from rqd.queue import Queue
 from rqd.suspension import is_suspended
 from tests.cli.running import rqd
@@ -22,23 +23,24 @@ def low(redis_url: str) -> Queue:
 
 
 def test_a_queue_is_paused_shown_and_resumed(redis_url: str, low: Queue) -> None:
-    assert rqd("queue", "low", "pause", url=redis_url).out == "low: paused, until it is resumed\n"
+    assert rqd("pause", "low", url=redis_url).out == "low: paused, until it is resumed\n"
     assert low.is_paused
     (row,) = json.loads(rqd("queue", "--json", url=redis_url).out)
     assert (row["name"], row["ready"], row["paused"], row["paused_until"]) == ("low", 2, True, None)
 
-    told = rqd("queue", "low", "pause", "--for", "10m", "--json", url=redis_url)
-    assert json.loads(told.out)["queue"]["paused_until"].endswith("+00:00")
+    (row,) = json.loads(rqd("pause", "low", "--for", "10m", "--json", url=redis_url).out)
+    assert (row["name"], row["done"]) == ("low", "paused for 10m")
+    assert row["paused_until"].endswith("+00:00")
     assert "paused until 20" in rqd("queue", "low", url=redis_url).out
 
-    assert rqd("queue", "low", "resume", url=redis_url).out == "low: resumed\n"
+    assert rqd("resume", "low", url=redis_url).out == "low: resumed\n"
     assert "open" in rqd("queue", url=redis_url).out
 
 
 def test_a_pause_is_seen_wherever_one_looks(redis_url: str, low: Queue) -> None:
     typo = "lwo: paused, until it is resumed; it never had a job\n"
-    assert rqd("queue", "lwo", "pause", url=redis_url).out == typo
-    rqd("queue", "low", "pause", url=redis_url)
+    assert rqd("pause", "lwo", url=redis_url).out == typo
+    rqd("pause", "low", url=redis_url)
     job_id = low.get_job_ids()[0]
 
     told = json.loads(rqd("info", "--json", "-Q", url=redis_url).out)["queues"]
@@ -50,38 +52,40 @@ def test_a_pause_is_seen_wherever_one_looks(redis_url: str, low: Queue) -> None:
 
 
 def test_a_queue_is_emptied(redis_url: str, low: Queue) -> None:
-    told = json.loads(rqd("queue", "low", "empty", "--json", url=redis_url).out)
+    told = json.loads(rqd("queue", "empty", "low", "--json", url=redis_url).out)
     assert (told["deleted"], told["queue"]["ready"]) == (2, 0)
     assert rqd("queue", "low", "empty", url=redis_url).out == "low: 0 jobs deleted\n"
 
 
-def test_everything_is_suspended_and_resumed(redis_url: str, low: Queue) -> None:
-    assert rqd("suspend", "--for", "1h", url=redis_url).out == "suspended for 1h\n"
+def test_all_queues_are_paused_and_resumed(redis_url: str, low: Queue) -> None:
+    assert rqd("pause", "--all", "--for", "1h", url=redis_url).out == "all queues: paused for 1h\n"
     assert low.is_paused
     assert is_suspended(redis_url)
-    refused = "low: resumed, but everything is suspended (rqd resume)\n"
-    assert rqd("queue", "low", "resume", url=redis_url).out == refused
-    rqd("queue", "low", "pause", url=redis_url)
+    refused = "low: resumed, but all queues are paused (rqd resume --all)\n"
+    assert rqd("resume", "low", url=redis_url).out == refused
+    rqd("pause", "low", url=redis_url)
 
-    assert rqd("resume", url=redis_url).out == "resumed; still paused: low\n"
+    told = rqd("resume", "--all", url=redis_url)
+    assert (told.out, told.err) == ("all queues: resumed; still paused: low\n", "")
     assert not is_suspended(redis_url)
 
 
 def test_a_time_that_was_typed_without_its_unit_is_told_with_it(redis_url: str, low: Queue) -> None:
-    assert rqd("suspend", "--for", "600", url=redis_url).out == "suspended for 600s\n"
-    told = rqd("queue", low.name, "pause", "--for", "1.5 ", url=redis_url).out
+    told = rqd("pause", "--all", "--for", "600", url=redis_url).out
+    assert told == "all queues: paused for 600s\n"
+    told = rqd("pause", low.name, "--for", "1.5 ", url=redis_url).out
     assert told == "low: paused for 1.5s\n"
 
 
-def test_a_suspension_and_its_end_are_told_as_json(redis_url: str, low: Queue) -> None:
-    told = json.loads(rqd("suspend", "--json", "--for", "1h", url=redis_url).out)
-    assert (told["done"], told["paused"]) == ("suspended for 1h", True)
+def test_a_pause_of_all_queues_and_its_end_are_told_as_json(redis_url: str, low: Queue) -> None:
+    told = json.loads(rqd("pause", "--all", "--json", "--for", "1h", url=redis_url).out)
+    assert (told["done"], told["paused"]) == ("paused for 1h", True)
     assert told["paused_until"] > datetime.now(UTC).isoformat()
-    told = json.loads(rqd("suspend", "--json", url=redis_url).out)
-    assert (told["done"], told["paused_until"]) == ("suspended, until rqd resume", None)
+    told = json.loads(rqd("pause", "--all", "--json", url=redis_url).out)
+    assert (told["done"], told["paused_until"]) == ("paused, until rqd resume --all", None)
     low.pause()
 
-    told = json.loads(rqd("resume", "--json", url=redis_url).out)
+    told = json.loads(rqd("resume", "--all", "--json", url=redis_url).out)
     assert told == {"done": "resumed", "still_paused": ["low"]}
 
 
@@ -91,9 +95,20 @@ def test_a_suspension_and_its_end_are_told_as_json(redis_url: str, low: Queue) -
         (["queue", "lwo"], EX_NOINPUT, "no queue 'lwo' ever had a job"),
         (["queue", "low", "stop"], EX_USAGE, "'stop' is not one of"),
         (["queue", "low", "--for", "3"], EX_USAGE, "--for is of `pause`"),
-        (["queue", "low", "pause", "--for", "soon"], EX_USAGE, "--for 'soon' is no duration"),
-        (["queue", "a b", "pause"], EX_USAGE, "queue name 'a b' must be"),
-        (["suspend", "--for", "0"], EX_USAGE, "--for 0 would be no pause"),
+        (["pause", "low", "--for", "soon"], EX_USAGE, "--for 'soon' is no duration"),
+        (["pause", "--all", "--for", "0"], EX_USAGE, "--for 0 would be no pause"),
+        (["pause", "low", "a b"], EX_USAGE, "queue name 'a b' must be"),
+        (["pause"], EX_USAGE, "say what to pause: QUEUE.., --all, or --master NAME"),
+        (["pause", "low", "--all"], EX_USAGE, "pause one kind at a time: QUEUE.., --all, or"),
+        (["pause", "low", "--master", "m"], EX_USAGE, "pause one kind at a time"),
+        (["pause", "--all", "--host", "h"], EX_USAGE, "pause one kind at a time"),
+        (["pause", "low", "--all-masters"], EX_USAGE, "pause one kind at a time"),
+        (["pause", "--all-masters", "--host", "h"], EX_USAGE, "leave out --master and --host"),
+        (["pause", "--master", "m", "--for", "3"], EX_USAGE, "--for is of queues; a master is"),
+        (["pause", "low", "--now"], EX_USAGE, "--now is of masters"),
+        (["pause", "--all", "--no-wait"], EX_USAGE, "--no-wait is of masters"),
+        (["resume", "low", "--all"], EX_USAGE, "resume one kind at a time"),
+        (["resume", "low", "--timeout", "3"], EX_USAGE, "--timeout is of masters"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line(
@@ -104,3 +119,4 @@ def test_what_is_asked_wrongly_is_one_line(
     assert (ran.status, ran.out) == (status, "")
     assert why in ran.err
     assert ran.err.count("\n") == 1
+    assert backend_for(redis_url).views.paused() == {}

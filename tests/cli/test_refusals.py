@@ -152,9 +152,9 @@ def test_without_a_server(arguments: list[str], deaf_url: str) -> None:
         (["stop"], "kill -TERM PID, or systemctl stop"),
         (["stop", "--now"], "kill -QUIT PID"),
         (["reload"], "kill -HUP PID, or systemctl reload"),
-        (["drain"], "kill -USR2 PID"),
-        (["undrain"], "kill -CONT PID"),
-        (["drain", "--now"], ""),  # no one signal does the same
+        (["pause", "--all-masters"], "kill -USR2 PID"),
+        (["resume", "--master", "m"], "kill -CONT PID"),
+        (["pause", "--all-masters", "--now"], ""),  # no one signal does the same
         (["scale", "+1"], "kill -TTIN PID"),
         (["scale", "-1"], "kill -TTOU PID"),
         (["scale", "+2"], ""),
@@ -246,7 +246,7 @@ def test_a_reader_that_leaves_early_gets_no_complaint(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("command", ["info", "config", "queue q pause", "jobs --json"])
+@pytest.mark.parametrize("command", ["info", "config", "pause q", "jobs --json"])
 def test_a_command_whose_outputs_are_closed_does_what_it_does(
     command: str, closed: str, redis_url: str
 ) -> None:

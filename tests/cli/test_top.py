@@ -17,7 +17,7 @@ from typing import Any
 import click
 import pytest
 
-from rqd.cli.ps import command
+from rqd.cli.activity import ps
 from rqd.connection import backend_for
 from rqd.queue import Queue
 from rqd.store.messages import Beat
@@ -78,7 +78,7 @@ def test_ps_leaves_columns_out_before_it_shortens_names(
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
 
-    command.main(["--url", redis_url], standalone_mode=False)
+    ps.main(["--url", redis_url], standalone_mode=False)
 
     shown = click.unstyle(capsys.readouterr().out)
     assert "tests.client.work.echo" in shown

@@ -59,9 +59,9 @@ def test_hosts_are_scaled_drained_and_stopped_from_anywhere(
     assert told("scale", "1", "--host", "web2")[0]["answer"]["workers"] == 1
     eventually(lambda: len(told("workers", "--host", "web2")) == 1, WAIT_S)
 
-    # A drain lasts until the job's end; another host goes on meanwhile.
+    # The pause of a master is waited for until the job's end; another host goes on meanwhile.
     draining = subprocess.Popen(
-        [sys.executable, "-m", "rqd", "drain", "--host", "web2", "--url", url],
+        [sys.executable, "-m", "rqd", "pause", "--host", "web2", "--url", url],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -80,16 +80,17 @@ def test_hosts_are_scaled_drained_and_stopped_from_anywhere(
 
     # One that stands still is the only one that does not answer.
     here_daemon.signal(signal.SIGSTOP)
-    answers = {row["master"]: row["answer"] for row in told("undrain", "--timeout", "1", status=1)}
+    resumed = told("resume", "--all-masters", "--timeout", "1", status=1)
+    answers = {row["master"]: row["answer"] for row in resumed}
     assert answers == {"here": None, "there": {"state": "idle", "busy": 0, "workers": 1}}
     here_daemon.signal(signal.SIGCONT)
     assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
 
     # Drained at once: what ran is in its queue again, for others; a stop ends a paused master.
-    told("drain", "--name", "here")
+    told("pause", "--master", "here")
     again = queue.enqueue(jobs.hold, fifo)
     eventually(lambda: again.get_status() is JobStatus.STARTED, WAIT_S)
-    assert told("drain", "--now", "--host", "web2")[0]["became"] == "drained"
+    assert told("pause", "--now", "--host", "web2")[0]["became"] == "drained"
     assert (again.get_status(), again.get_position()) == (JobStatus.QUEUED, 0)
     stopped = told("stop")
     assert {row["master"]: row["became"] for row in stopped} == {

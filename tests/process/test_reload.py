@@ -237,7 +237,7 @@ def test_a_place_that_is_taken_away_and_given_back_lets_its_old_job_run_on(
     assert [queue.enqueue("shop.version").wait(10).return_value() for _ in range(4)] == ["two"] * 4
 
 
-@pytest.mark.parametrize("command", [["reload"], ["stop"], ["drain"]])
+@pytest.mark.parametrize("command", [["reload"], ["stop"], ["pause", "--all-masters"]])
 def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its_name_by_then(
     start_daemon: StartDaemon,
     queue: Queue,
@@ -248,13 +248,13 @@ def test_who_waits_for_a_master_hears_that_it_is_gone_though_another_one_has_its
     command: list[str],
 ) -> None:
     daemon = start_daemon("--preload", "shop", "--name", "same", cwd=application.folder)
-    queue.enqueue("shop.hold", fifo)  # `stop` and `drain` wait for it
+    queue.enqueue("shop.hold", fifo)  # `stop` and `pause` wait for it
     eventually(lambda: queue.started_job_registry.count == 1)
     application.deploy("two; import time; time.sleep(1000)")
     with ThreadPoolExecutor(1) as beside:
         waiting = beside.submit(rqd, *command, url=redis_url)
         # Once its row shows that it obeys, its answer has been written, too.
-        shows = {"reload": "booting", "stop": "stopping", "drain": "paused"}[command[0]]
+        shows = {"reload": "booting", "stop": "stopping", "pause": "paused"}[command[0]]
         eventually(lambda: shows in there.views.masters()[0].values())
         daemon.signal(signal.SIGKILL)
         daemon.wait()

@@ -46,8 +46,8 @@ def test_each_command_is_obeyed_of_who_has_the_key(
     eventually(lambda: job.is_started, WAIT_S)
     for arguments in (
         ["scale", "3"],
-        ["drain", "--no-wait"],
-        ["undrain"],
+        ["pause", "--all-masters", "--no-wait"],
+        ["resume", "--all-masters"],
         ["reload"],
         ["stack", job.id],
         ["job", job.id, "extend", "--by", "60"],
@@ -70,7 +70,12 @@ def test_who_lacks_the_key_is_told_so_at_once_and_a_job_is_stopped_nevertheless(
     eventually(lambda: job.is_started, WAIT_S)
     lacks_it = f"it lacks the key {Keyring([OTHER_KEY]).key_ids[0]}, which signs here"
     for env, why in (({}, LACKS), (WITH_OTHER, lacks_it)):
-        for arguments in (["scale", "3"], ["stop"], ["reload"], ["drain"]):
+        for arguments in (
+            ["scale", "3"],
+            ["stop"],
+            ["reload"],
+            ["pause", "--master", "alpha"],
+        ):
             ran = rqd(*arguments, url=there.url, env=env)
             assert ran.status == 1, arguments
             assert f"refused: {why}" in ran.out, arguments

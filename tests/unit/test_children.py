@@ -519,7 +519,7 @@ class Stage:
         self.take(self.children.release_unsent("paused", self.now))
 
     def _drain(self, at: int) -> None:
-        """Or undrains."""
+        """Or resumes."""
         self.is_open = bool(at % 2)
         if not self.is_open:
             self._pause(at)

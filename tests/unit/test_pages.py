@@ -16,10 +16,10 @@ import pytest
 from rqd import exceptions
 from rqd.cli.cron import command as cron
 from rqd.cli.enqueue import EX_JOB_FAILED
-from rqd.cli.job import _describe_attempt
-from rqd.cli.job_actions import EX_STILL_RUNS
+from rqd.cli.grammar import VerbGroup
+from rqd.cli.job import EX_STILL_RUNS, _describe_attempt
+from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
-from rqd.cli.retry import EX_REFUSED
 from rqd.cron import _IN_FILES
 from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
 from rqd.daemon.reload.settings import _FOR_A_START
@@ -122,11 +122,13 @@ def test_a_command_on_a_page_has_the_options_it_is_shown_with(page: Path) -> Non
     wrong = []
     for span in re.findall(r"`(rqd [^`]+)`", text_of(page).replace("\n", " ")):
         words = span.split(" -- ")[0].split()
-        name = next((" ".join(words[:n]) for n in (3, 2) if " ".join(words[:n]) in known), None)
-        if name is None:
+        name, rest = " ".join(words[:2]), words[2:]
+        if name not in known:
             continue
-        # `rqd cron` is `rqd cron list`, if nothing else is said.
-        takes = options_of(known["rqd cron list" if name == "rqd cron" else name])
+        if isinstance(group := known[name], VerbGroup) and "--help" not in rest:
+            verb = group.verb_first(click.Context(group, info_name=name), rest)[0]
+            name = f"{name} {verb}"
+        takes = options_of(known[name])
         given = (word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word))
         wrong += [span for option in given if option.rstrip(".,") not in takes]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rqd.cli.precedence import read_order
+from rqd.cli.start import read_order
 from rqd.daemon.config import Config
 from rqd.daemon.precedence import Precedence
 from rqd.model.errors import ConfigurationError

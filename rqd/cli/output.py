@@ -1,4 +1,7 @@
-"""Tables: aligned, coloured and no wider than the terminal; plain and whole in a pipe."""
+"""What commands print: tables, fields, lines, instants and lengths of time.
+
+Tables are aligned, coloured and no wider than the terminal; plain and whole in a pipe.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
+from math import isfinite
 
 import click
+
+from rqd.model.numbers import instant
 
 COLOURS = {
     "busy": "green",
@@ -129,6 +136,46 @@ def one_line(text: str) -> str:
 def mebibytes(size_bytes: int) -> float:
     """What a column of MiB shows: the unit of limits, where 512M are 512 MiB."""
     return round(size_bytes / 2**20, 1)
+
+
+def iso(at_us: int | None) -> str | None:
+    """Formats microseconds since 1970 as ISO 8601, in UTC; None for None."""
+    return None if at_us is None else instant(at_us).isoformat()
+
+
+def with_unit(time: str) -> str:
+    """Returns a time as it was typed, with its unit: seconds, if none was typed."""
+    time = time.strip()
+    return f"{time}s" if time[-1:].isdigit() else time
+
+
+def duration(seconds: float) -> str:
+    """Formats a length of time: `7 s`, `1:02`, `3:04:05`, `2d 03:04`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour:02}:{minute:02}"
+    if hours:
+        return f"{hour}:{minute:02}:{second:02}"
+    return f"{minute}:{second:02}" if minute else f"{second} s"
+
+
+def ago(since: str | None, now_us: int, suffix: str = " ago") -> str:
+    """Formats how long ago an instant of ISO 8601 was; empty for None."""
+    if not since:
+        return ""
+    seconds = max(0, now_us / 1e6 - datetime.fromisoformat(since).timestamp())
+    return f"{duration(seconds)}{suffix}"
+
+
+def read_decimal(text: str | None) -> float | None:
+    """Reads a number out of Redis; None for what is no finite one."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def plain(text: str) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import click
-
 from rqd.model.errors import RqdError
 from rqd.model.names import check_job_id, is_job_id
 from rqd.store.keys import ALL_QUEUES
@@ -30,25 +28,6 @@ class NoSuchNameError(RqdError):
 
 class AmbiguousIdError(NoSuchNameError):
     """The ids of several jobs begin as what was typed, or may."""
-
-
-class NearGroup(click.Group):
-    """A group that says which command was meant."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with. Raises UsageError, which says what is near."""
-        name = args[0]
-        is_option = name.startswith("-")
-        if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
-            meant = self.meant(name, args[1:]) or did_you_mean(name, self.list_commands(ctx))
-            raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def meant(self, name: str, rest: list[str]) -> str:  # noqa: ARG002 - for who knows other names
-        """What to type instead, for names of other programs'; nothing if it is none of them."""
-        return ""
 
 
 def did_you_mean(typed: str, known: Iterable[str]) -> str:

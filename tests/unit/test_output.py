@@ -3,8 +3,7 @@
 import click
 import pytest
 
-from rqd.cli.info import ago
-from rqd.cli.table import echo_field, echo_table, plain, say
+from rqd.cli.output import ago, echo_field, echo_table, plain, say
 
 
 def test_a_table_is_aligned_numbers_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +31,7 @@ def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0 s"), (119, "119 s"), (121, "2 min"), (7300, "2 h"), (400_000, "111 h"), (-5, "0 s")],
+    [(0, "0 s"), (119, "1:59"), (7300, "2:01:40"), (400_000, "4d 15:06"), (-5, "0 s")],
 )
 def test_how_longago_in_a_unit_one_can_read(seconds: int, shown: str) -> None:
     assert ago("1970-01-02T00:00:00+00:00", (86_400 + seconds) * 1_000_000, "") == shown

@@ -61,7 +61,28 @@ def test_queues_and_jobs_are_completed_from_redis(there: Backend) -> None:
     assert complete(there.url, "job", "fa") == ["failed-1"]
     assert complete(there.url, "job", "--namespace", "other", "fa") == []
     assert "--retry-max" in complete(there.url, "enqueue", "--ret")
-    assert {"job", "info"} <= set(complete(there.url, ""))
+    assert {"job", "info", "pause"} <= set(complete(there.url, ""))
+    assert complete(there.url, "pause", "high") == ["high", "higher"]
+    assert complete(there.url, "resume", "--master", "") == ["m"]
+
+
+def test_verbs_are_completed_before_and_behind_names_and_former_spellings_never(
+    there: Backend,
+) -> None:
+    assert complete(there.url, "job", "fa") == ["failed-1"]
+    assert complete(there.url, "job", "st") == ["stop"]
+    assert complete(there.url, "job", "stop", "fa") == ["failed-1"]
+    assert complete(there.url, "job", "--json", "stop", "fa") == ["failed-1"]
+    assert complete(there.url, "job", "failed-1", "st") == ["stop"]
+    assert complete(there.url, "job", "stop", "failed-1", "") == []
+    assert complete(there.url, "job", "stop", "--gr") == ["--grace"]
+    assert complete(there.url, "job", "failed-1", "stop", "--gr") == ["--grace"]
+    assert set(complete(there.url, "queue", "")) == {"show", "empty", "high", "higher"}
+    assert complete(there.url, "queue", "high", "") == ["show", "empty"]
+    assert complete(there.url, "queue", "empty", "high") == ["high", "higher"]
+    assert complete(there.url, "cron", "pa") == ["pause"]
+    assert complete(there.url, "cron", "nightly", "pa") == ["pause"]
+    assert {"drain", "undrain", "suspend"} & set(complete(there.url, "")) == set()
 
 
 def test_a_server_that_does_not_answer_completes_nothing_and_costs_no_wait() -> None:

@@ -1,23 +1,52 @@
-"""Does the work of a namespace go on: what `rqd doctor` says of its daemons, queues and jobs."""
+"""`rqd doctor`, `config` and `acl`: what is in the way, what is set, what Redis has to allow."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from shlex import quote
+from typing import Any
 
-from rqd.cli.info import lasting
-from rqd.cli.pauses import why_not_started
+import click
+from click.core import ParameterSource
+
+from rqd.cli.grammar import Command
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.output import duration, echo_table
+from rqd.cli.pause import why_not_started
+from rqd.cli.settings import (
+    SettingsCommand,
+    SettingsFile,
+    file_in_force,
+    key_of,
+    options_of,
+    variable_of,
+)
+from rqd.cli.start import command as start
+from rqd.cli.start import config_of
 from rqd.connection import Backend
-from rqd.daemon.config import Config
+from rqd.daemon.config import Config, zygote_path
+from rqd.daemon.host.diagnostics import (
+    examine_application,
+    examine_host,
+    examine_limits,
+    examine_unit,
+)
 from rqd.model.diagnosis import Finding, Verdict
+from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.model.words import counted
-from rqd.store.connection import RedisError
-from rqd.store.diagnostics import examine_crons
+from rqd.store.connection import RedisError, answers_are_read
+from rqd.store.diagnostics import examine_crons, examine_server
+from rqd.store.embedded import is_embedded
 from rqd.store.errors import is_lasting, is_refusal
+from rqd.store.permissions import acl_lines
 from rqd.store.queue_queries import QueueCounts
+from rqd.store.signing_keys import keyring_of
 from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
+from rqd.store.urls import default_namespace, default_url, hide_password
 
 # States in which a master starts no job that is not its already.
 _TAKES_NONE = ("paused", "stopping")
@@ -26,6 +55,48 @@ _MOST_QUEUES = 20
 # Of each queue so many of the next scheduled jobs are looked at for parked ones.
 _MOST_LOOKED_AT = 100
 _PARKED = "parked: "
+
+
+def _examine(as_json: bool, unit: str, **settings: Any) -> int:
+    """Look whether all around a daemon suits it.
+
+    That is Redis, this host, the application and the systemd unit; and whether the jobs that wait
+    in its namespace have daemons that take them. Takes the options and settings
+    of `rqd start`. Exits with 1 where one of them is in the way.
+    """
+    config = config_of(settings, keyring_of(os.environ))
+    findings = list(_findings(config, unit))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        rows = [(one.verdict, one.what, one.seen, one.advice) for one in findings]
+        echo_table("Findings", ("", "of", "seen", "to do"), rows, wraps=True)
+    return int(any(finding.verdict is Verdict.FAILED for finding in findings))
+
+
+doctor = SettingsCommand("doctor", callback=_examine, help=_examine.__doc__, params=[*start.params])
+click.option("--unit", default="rqd.service", show_default=True, help="The systemd unit.")(doctor)
+as_json(doctor)
+
+
+def _findings(config: Config, unit: str) -> Iterator[Finding]:
+    yield from _server(config)
+    yield from examine_host(config)
+    yield from examine_limits(config)
+    yield from examine_application(config, zygote_path(config))
+    yield from examine_unit(config, unit)
+
+
+def _server(config: Config) -> Iterator[Finding]:
+    try:
+        with backend(config.url, config.namespace) as there, answers_are_read():
+            yield from examine_server(there.store.redis, there.store.keys)
+            yield from examine_work(there, config)
+    except ServerUnavailableError as error:
+        if is_embedded(config.url):
+            yield Finding("redis", Verdict.OK, "embedded; it runs while the daemon does")
+        else:
+            yield Finding("redis", Verdict.FAILED, "can't be reached", str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +127,7 @@ def examine_work(there: Backend, config: Config) -> list[Finding]:
     """
     try:
         crons = examine_crons(there.store, config.crons, config.cron_source)
-        return [*judge_work(_look(there)), *crons]
+        return [*judge_work(_standing(there)), *crons]
     except RedisError as error:
         if not is_refusal(error) and not is_lasting(error):
             raise
@@ -111,7 +182,7 @@ def _judge_masters(seen: Standing) -> Finding:
 def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     """What keeps the ready jobs of this queue waiting; None if nothing does."""
     what = f"queue {queue.name}"
-    jobs = f"{counted(queue.ready, 'job')}, the first for {lasting(queue.latency_s)}"
+    jobs = f"{counted(queue.ready, 'job')}, the first for {duration(queue.latency_s)}"
     serving = [row for row in seen.masters if queue.name in row.get("queues", "").split(",")]
     if not serving:
         advice = f"rqd start --queues {quote(queue.name)}"
@@ -123,7 +194,7 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     taking = [row for row in serving if row.get("state") not in _TAKES_NONE]
     if not taking:
         told = f"its daemons are paused or stop: {jobs}"
-        return Finding(what, Verdict.WARNING, told, "`rqd undrain` ends a pause")
+        return Finding(what, Verdict.WARNING, told, "`rqd resume --master NAME` ends a pause")
     if all(row.get("why_no_zygote") for row in taking):
         told = f"its daemons can start no job: {jobs}"
         return Finding(
@@ -132,7 +203,7 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
     return None
 
 
-def _look(there: Backend) -> Standing:
+def _standing(there: Backend) -> Standing:
     views, redis, keys = there.views, there.store.redis, there.store.keys
     names = views.queue_names()
     masters, queues = views.masters(), views.queue_counts(names)
@@ -162,3 +233,79 @@ def _parked(there: Backend, queues: Sequence[str]) -> Counter[str]:
 def _some(names: Sequence[str]) -> str:
     more = f", and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
+
+
+@click.pass_context
+def _show_settings(context: click.Context, /, as_json: bool, **values: Any) -> None:
+    """Show the settings and where each comes from.
+
+    Those that `rqd start` would use.
+    Takes the options of `rqd start`, to see what they would change.
+    """
+    found = file_in_force(context)
+    rows = []
+    for option in options_of(start):
+        name = option.name or ""
+        rows.append((key_of(option), _value(name, values[name]), _source(context, option, found)))
+    if as_json:
+        told = [dict(zip(("setting", "value", "from"), row, strict=True)) for row in rows]
+        click.echo(json.dumps(told, indent=2))
+    else:
+        shown = [(key, _text(value), source) for key, value, source in rows]
+        echo_table("Settings", ("setting", "value", "from"), shown)
+
+
+config = SettingsCommand(
+    "config", callback=_show_settings, help=_show_settings.__doc__, params=[*start.params]
+)
+as_json(config)
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "url":
+        return hide_password(value or default_url())
+    if name == "namespace":
+        return value or default_namespace()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _source(context: click.Context, option: click.Option, found: SettingsFile | None) -> str:
+    name = option.name or ""
+    source = context.get_parameter_source(name)
+    if source is ParameterSource.COMMANDLINE:
+        return option.opts[0]
+    if source is ParameterSource.ENVIRONMENT:
+        return variable_of(option)
+    if source is ParameterSource.DEFAULT_MAP and found is not None:
+        return str(found.path)
+    is_redis_url = name == "url" and os.environ.get("REDIS_URL")
+    return "REDIS_URL" if is_redis_url else "default"
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+@click.command(name="acl", cls=Command)
+@redis_options
+@click.option("--user", default="rqd", show_default=True, help="The user's name.")
+@click.option("--wait-replicas", is_flag=True, help="With what enqueue's wait_replicas sends.")
+@click.option("--wait-aof", is_flag=True, help="... and wait_aof: Redis 7.2 and newer.")
+def acl(
+    url: str | None, namespace: str | None, user: str, wait_replicas: bool, wait_aof: bool
+) -> None:
+    """Print the permissions a Redis user needs.
+
+    As ACL SETUSER lines, with the commands and keys rqd needs and no more. Nothing is sent
+    anywhere. Put a password in place of PASSWORD and hand the line to redis-cli.
+    """
+    if not user or not user.isprintable() or " " in user:
+        raise ConfigurationError(f"--user {user!r}: write a name without spaces")
+    waits = {"wait"} if wait_replicas else set()
+    waits |= {"waitaof"} if wait_aof else set()
+    chosen = namespace or default_namespace()
+    for where, line in acl_lines(user, chosen, url or default_url(), waits):
+        click.echo(f"# {where}:", err=True)
+        click.echo(line)

@@ -1,0 +1,260 @@
+"""`rqd pause` and `rqd resume`: of queues, of all queues, or of masters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
+from rqd.cli.grammar import Command
+from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
+from rqd.cli.options import as_json, backend, redis_options
+from rqd.cli.output import iso, say, with_unit
+from rqd.connection import Backend
+from rqd.model.errors import ConfigurationError
+from rqd.queue import Queue
+from rqd.store.keys import ALL_QUEUES
+from rqd.suspension import resume as resume_everything
+from rqd.suspension import suspend, time_of_pause_s
+
+Paused = Mapping[str, int | None]
+
+_master = click.option(
+    "--master", metavar="NAME", shell_complete=complete_masters, help="The master of this name."
+)
+_hosts = click.option(
+    "--host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    shell_complete=complete_hosts,
+    help="The masters on this host; can be given again.",
+)
+_all_masters = click.option("--all-masters", is_flag=True, help="All masters of the namespace.")
+_all = click.option("--all", "all_", is_flag=True, help="All queues of the namespace.")
+_queues = click.argument(
+    "queues",
+    nargs=-1,
+    metavar="[QUEUE.. | --all | --master NAME]",
+    shell_complete=complete_queues,
+)
+
+
+def _choosing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`QUEUE..`, `--all`, or the masters of `--master`, `--host` and `--all-masters`."""
+    return _all(_master(_hosts(_all_masters(_queues(command)))))
+
+
+@click.command(name="pause", cls=Command)
+@redis_options
+@as_json
+@_choosing_options
+@click.option("--for", "for_", metavar="TIME", help="Queues: end by itself then: 30, 10m, 2h.")
+@click.option("--now", is_flag=True, help="Masters: kill running jobs and put them back.")
+@no_wait_option
+@timeout_option
+def pause(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    queues: tuple[str, ...],
+    all_: bool,
+    master: str | None,
+    hosts: tuple[str, ...],
+    all_masters: bool,
+    for_: str | None,
+    now: bool,
+    no_wait: bool,
+    timeout: str | None,
+) -> int:
+    """Start no jobs of queues, or in masters.
+
+    Running jobs go on, and new ones are accepted. Jobs of a paused queue wait; those of a paused
+    master are started by other masters. It lasts until `rqd resume`.
+
+    With masters the command waits until they run no job. It exits with 1 if one did not answer, or
+    was not free of jobs in time.
+    """
+    _check_choice("pause", queues, all_, master, hosts, all_masters)
+    if master or hosts or all_masters:
+        _refuse({"--for": for_ is not None}, "queues; a master is paused until it is resumed")
+        return pause_masters(url, namespace, master, hosts, now, as_json, no_wait, timeout)
+    _refuse({"--now": now, "--no-wait": no_wait, "--timeout": timeout is not None}, "masters")
+    if all_:
+        pause_all(url, namespace, as_json, for_)
+    else:
+        for_each(url, namespace, as_json, queues, lambda queue: pause_queue(queue, for_))
+    return 0
+
+
+@click.command(name="resume", cls=Command)
+@redis_options
+@as_json
+@_choosing_options
+@timeout_option
+def resume(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    queues: tuple[str, ...],
+    all_: bool,
+    master: str | None,
+    hosts: tuple[str, ...],
+    all_masters: bool,
+    timeout: str | None,
+) -> int:
+    """Start jobs of paused queues or masters again.
+
+    `--all` ends `rqd pause --all`: queues and masters that were paused by themselves stay so.
+
+    With masters it also ends a pause by a signal. It exits with 1 if one did not answer.
+    """
+    if not (queues or all_ or master or hosts or all_masters):
+        note_former("rqd resume", "rqd resume --all")
+        all_ = True
+    _check_choice("resume", queues, all_, master, hosts, all_masters)
+    if master or hosts or all_masters:
+        return resume_masters(url, namespace, master, hosts, as_json, timeout)
+    _refuse({"--timeout": timeout is not None}, "masters")
+    if all_:
+        _resume_all(url, namespace, as_json)
+    else:
+        for_each(url, namespace, as_json, queues, resume_queue)
+    return 0
+
+
+def note_former(was: str, now: str) -> None:
+    """Says on standard error how a command is spelt that was typed as it was before."""
+    say(f"rqd: `{was}` is now `{now}`: the old spelling goes in the next version", err=True)
+
+
+def for_each(
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+    names: Sequence[str],
+    do: Callable[[Queue], str],
+) -> None:
+    """Does something with queues, and prints the words that `do` returns. Raises ConfigurationError
+    for a wrong name before the first.
+    """
+    with backend(url, namespace) as there:
+        done = {queue.name: do(queue) for queue in [Queue(name, there) for name in names]}
+        rows = queue_rows(there, list(done), there.views.paused())
+    if as_json:
+        click.echo(json.dumps([{"done": done[row["name"]], **row} for row in rows], indent=2))
+        return
+    for name, words in done.items():
+        say(f"{name}: {words}")
+
+
+def pause_queue(queue: Queue, for_: str | None) -> str:
+    """Pauses a queue, for a time; returns the words for it."""
+    queue.pause(read_for(for_))
+    unknown = "" if queue.name in queue.connection.views.queue_names() else "; it never had a job"
+    return f"paused{_how_long(for_, 'it is resumed')}{unknown}"
+
+
+def resume_queue(queue: Queue) -> str:
+    """Resumes a queue; returns the words for it."""
+    queue.resume()
+    return f"resumed{', but all queues are paused (rqd resume --all)' if queue.is_paused else ''}"
+
+
+def pause_all(url: str | None, namespace: str | None, as_json: bool, for_: str | None) -> None:
+    """Pauses all queues, for a time."""
+    with backend(url, namespace) as there:
+        suspend(there, read_for(for_))
+        paused = pause_of(ALL_QUEUES, there.views.paused())
+    done = f"paused{_how_long(for_, 'rqd resume --all')}"
+    click.echo(json.dumps({"done": done, **paused}, indent=2) if as_json else f"all queues: {done}")
+
+
+def _resume_all(url: str | None, namespace: str | None, as_json: bool) -> None:
+    with backend(url, namespace) as there:
+        resume_everything(there)
+        paused = sorted(there.views.paused())
+    if as_json:
+        click.echo(json.dumps({"done": "resumed", "still_paused": paused}, indent=2))
+    else:
+        still = f"; still paused: {', '.join(paused)}" if paused else ""
+        say(f"all queues: resumed{still}")
+
+
+def _check_choice(
+    verb: str,
+    queues: Sequence[str],
+    all_: bool,
+    master: str | None,
+    hosts: Sequence[str],
+    all_masters: bool,
+) -> None:
+    """Raises UsageError unless queues, all of them, or masters are chosen."""
+    choices = "QUEUE.., --all, or --master NAME (--host HOST, --all-masters)"
+    by_name = bool(master or hosts)
+    chosen_kinds = bool(queues) + all_ + (by_name or all_masters)
+    if not chosen_kinds:
+        raise click.UsageError(f"say what to {verb}: {choices}")
+    if chosen_kinds > 1:
+        raise click.UsageError(f"{verb} one kind at a time: {choices}")
+    if by_name and all_masters:
+        raise click.UsageError("--all-masters are all: leave out --master and --host")
+
+
+def _refuse(given: Mapping[str, bool], why: str) -> None:
+    """Raises UsageError for options that are of the other kind."""
+    for option, is_given in given.items():
+        if is_given:
+            raise click.UsageError(f"{option} is of {why}")
+
+
+def _how_long(for_: str | None, until: str) -> str:
+    return f" for {with_unit(for_)}" if for_ else f", until {until}"
+
+
+def pause_of(name: str, paused: Paused) -> dict[str, Any]:
+    """Whether it is paused, by itself or with all others, and until when, None for no end."""
+    held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
+    ends = [ends_at for ends_at in held if ends_at is not None]
+    until = max(ends) if held and len(ends) == len(held) else None
+    return {"paused": bool(held), "paused_until": iso(until)}
+
+
+def queue_rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
+    """The counts of queues, and whether each is paused, as `--json` has them."""
+    return [
+        asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
+    ]
+
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """`open`, `paused` or `paused until 2030-12-24T18:00:00Z`, of what `pause_of` has found."""
+    return _with_end("paused", row["paused_until"]) if row["paused"] else "open"
+
+
+def why_not_started(name: str, paused: Paused) -> str | None:
+    """Why no daemon starts jobs of this queue, and what ends that; None if it is open."""
+    if ALL_QUEUES in paused:
+        told = _with_end("suspended", iso(paused[ALL_QUEUES]))
+        return f"all work is {told} (`rqd resume --all` ends that)"
+    if name in paused:
+        told = _with_end("paused", iso(paused[name]))
+        return f"queue {name} is {told} (`rqd resume {name}` ends that)"
+    return None
+
+
+def read_for(text: str | None) -> float | None:
+    """Seconds of `--for`; None for no end. Raises ConfigurationError."""
+    if text is not None and text.strip().startswith("-"):
+        raise ConfigurationError(
+            f"--for {text}: write a time, 10m; without --for it lasts until it is resumed"
+        )
+    return time_of_pause_s(text, "--for")
+
+
+def _with_end(state: str, until: str | None) -> str:
+    return f"{state} until {until[:19]}Z" if until else state
