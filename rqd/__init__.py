@@ -11,44 +11,44 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 
 if TYPE_CHECKING:
-    from rqd.callback_terms import Callback as Callback
-    from rqd.connection import use_redis as use_redis
-    from rqd.job import Job as Job
-    from rqd.job import cancel_job as cancel_job
-    from rqd.job import get_current_job as get_current_job
-    from rqd.job import requeue_job as requeue_job
+    from rqd.client.callbacks import Callback as Callback
+    from rqd.client.connection import use_redis as use_redis
+    from rqd.client.job import Job as Job
+    from rqd.client.job import cancel_job as cancel_job
+    from rqd.client.job import get_current_job as get_current_job
+    from rqd.client.job import requeue_job as requeue_job
+    from rqd.client.options import chain as chain
+    from rqd.client.queue import Queue as Queue
+    from rqd.client.run_inline import SimpleWorker as SimpleWorker
+    from rqd.client.running_job import current_fence as current_fence
+    from rqd.client.running_job import extend_timeout as extend_timeout
+    from rqd.client.running_job import progress as progress
+    from rqd.client.webhook import Webhook as Webhook
+    from rqd.client.worker import Worker as Worker
     from rqd.model.limits import RateLimit as RateLimit
     from rqd.model.limits import Unique as Unique
     from rqd.model.repeat import Repeat as Repeat
     from rqd.model.retry import Retry as Retry
-    from rqd.options import chain as chain
-    from rqd.queue import Queue as Queue
-    from rqd.running import current_fence as current_fence
-    from rqd.running import extend_timeout as extend_timeout
-    from rqd.running import progress as progress
-    from rqd.simple import SimpleWorker as SimpleWorker
-    from rqd.webhook import Webhook as Webhook
-    from rqd.worker import Worker as Worker
 
 _HOME = {
-    "Callback": "rqd.callback_terms",
-    "Job": "rqd.job",
-    "Queue": "rqd.queue",
+    "Callback": "rqd.client.callbacks",
+    "Job": "rqd.client.job",
+    "Queue": "rqd.client.queue",
     "RateLimit": "rqd.model.limits",
     "Repeat": "rqd.model.repeat",
     "Retry": "rqd.model.retry",
-    "SimpleWorker": "rqd.simple",
+    "SimpleWorker": "rqd.client.run_inline",
     "Unique": "rqd.model.limits",
-    "Webhook": "rqd.webhook",
-    "Worker": "rqd.worker",
-    "cancel_job": "rqd.job",
-    "chain": "rqd.options",
-    "current_fence": "rqd.running",
-    "extend_timeout": "rqd.running",
-    "progress": "rqd.running",
-    "get_current_job": "rqd.job",
-    "requeue_job": "rqd.job",
-    "use_redis": "rqd.connection",
+    "Webhook": "rqd.client.webhook",
+    "Worker": "rqd.client.worker",
+    "cancel_job": "rqd.client.job",
+    "chain": "rqd.client.options",
+    "current_fence": "rqd.client.running_job",
+    "extend_timeout": "rqd.client.running_job",
+    "progress": "rqd.client.running_job",
+    "get_current_job": "rqd.client.job",
+    "requeue_job": "rqd.client.job",
+    "use_redis": "rqd.client.connection",
 }
 
 # Modules that `import rq` makes attributes of it: `rqd.job.Job` is written, and it would depend on
@@ -91,7 +91,7 @@ def __getattr__(name: str) -> object:
         if name in _MODULES:
             return importlib.import_module(f"rqd.{name}")
         return getattr(importlib.import_module(_HOME[name]), name)
-    from rqd.absent import absent  # noqa: PLC0415 - as above
+    from rqd.client.rq_compat import absent  # noqa: PLC0415 - as above
 
     raise absent("rqd", name)
 

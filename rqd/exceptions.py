@@ -1,6 +1,6 @@
 """rqd's errors, at the path RQ's users know."""
 
-from rqd.absent import absent
+from rqd.client.rq_compat import absent
 from rqd.model.errors import (
     AbandonedJobError,
     ConfigurationError,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rqd.queue import Queue
+    from rqd.client.queue import Queue
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +34,8 @@ def rqd_queue(rqd_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queu
     That namespace is the default of this process and of those it starts: what a test's code makes
     by `Queue("mails")` is there too.
     """
-    from rqd.connection import use_redis, using  # noqa: PLC0415 - as above
-    from rqd.queue import Queue  # noqa: PLC0415 - as above
+    from rqd.client.connection import use_redis, using  # noqa: PLC0415 - as above
+    from rqd.client.queue import Queue  # noqa: PLC0415 - as above
 
     namespace = f"test-{secrets.token_hex(4)}"
     monkeypatch.setenv("RQD_URL", rqd_server)

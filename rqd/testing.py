@@ -17,14 +17,14 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from rqd.connection import Connection
+from rqd.client.connection import Connection
+from rqd.client.queue import Queue
+from rqd.client.run_inline import SimpleWorker
+from rqd.client.worker import Worker
 from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.daemon.trial import END, Step, run_trial
 from rqd.model.call import import_function
 from rqd.model.errors import ConfigurationError, RqdError
-from rqd.queue import Queue
-from rqd.simple import SimpleWorker
-from rqd.worker import Worker
 
 _READY_S = 30.0
 

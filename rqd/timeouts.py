@@ -1,6 +1,6 @@
 """JobTimeoutException, at the path RQ's users know."""
 
-from rqd.absent import absent
+from rqd.client.rq_compat import absent
 from rqd.model.errors import JobTimeoutException
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork

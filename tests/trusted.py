@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rqd import Job, Queue, get_current_job
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.model.errors import NotAllowedError
 
 

@@ -13,7 +13,7 @@ from rqd.cli.enqueue import parse_arguments
 from rqd.cli.grammar import VerbGroup
 from rqd.cli.options import as_json, as_typed, backend, redis_options
 from rqd.cli.output import echo_table, say
-from rqd.cron import CronJob, entries, fetch, load, register
+from rqd.client.cron import CronJob, entries, fetch, load, register
 from rqd.model.errors import ConfigurationError
 
 _NAMES = click.argument(

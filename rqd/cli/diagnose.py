@@ -27,7 +27,7 @@ from rqd.cli.settings import (
 )
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.host.diagnostics import (
     examine_application,

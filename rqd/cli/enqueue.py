@@ -17,14 +17,14 @@ from rqd.cli.options import as_typed, backend, redis_options
 from rqd.cli.output import plain, say
 from rqd.cli.pause import why_not_started
 from rqd.cli.suggest import did_you_mean, whole_id
-from rqd.connection import Backend
-from rqd.drafts import delay_us_of, due_us_of
+from rqd.client.connection import Backend
+from rqd.client.enqueue import delay_us_of, due_us_of
+from rqd.client.queue import Queue
+from rqd.client.results import Result
 from rqd.model.errors import ConfigurationError, InvalidCallError, NoSuchJobError
 from rqd.model.limits import RateLimit
 from rqd.model.names import parse_duration_s
 from rqd.model.retry import Retry
-from rqd.queue import Queue
-from rqd.results import Result
 
 EX_JOB_FAILED = 1
 _WAIT_S = 10**8

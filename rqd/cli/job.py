@@ -16,13 +16,13 @@ from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import echo_field, mebibytes, plain, say, with_unit
 from rqd.cli.pause import Paused, pause_of, state_of
 from rqd.cli.suggest import whole_id
-from rqd.command import DEFAULT_GRACE_S
-from rqd.job import Job
+from rqd.client.control import DEFAULT_GRACE_S
+from rqd.client.job import Job
+from rqd.client.results import Result
 from rqd.model.errors import ConfigurationError, NoSuchJobError
 from rqd.model.names import parse_duration_s
 from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
-from rqd.results import Result
 
 EX_STILL_RUNS = 1
 # What the kill, and the outcome's way to Redis, may take at most.

@@ -15,14 +15,14 @@ from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import duration, echo_table, iso, one_line, plain, say
 from rqd.cli.suggest import check_queues, whole_id
-from rqd.connection import Backend
-from rqd.job import Job, JobStatus
+from rqd.client.connection import Backend
+from rqd.client.control import live_stack
+from rqd.client.job import Job
+from rqd.client.registry import FailedJobRegistry
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
 from rqd.model.numbers import instant
-from rqd.model.records import JobRecord
-from rqd.registry import FailedJobRegistry
-from rqd.stacks import live_stack
+from rqd.model.records import JobRecord, JobStatus
 from rqd.store.follow import Follower, as_text
 from rqd.store.messages import Requeued
 from rqd.store.queries import Views

@@ -17,7 +17,7 @@ from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.options import as_json, backend
 from rqd.cli.output import echo_table, say
 from rqd.cli.suggest import NoSuchNameError, did_you_mean
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted

@@ -10,7 +10,7 @@ import click
 
 from rqd.cli.grammar import SharedOption
 from rqd.cli.settings import redis_options as redis_options
-from rqd.connection import Backend, own_keyring
+from rqd.client.connection import Backend, own_keyring
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.store.connection import client_connection, explained
 from rqd.store.store import Store

@@ -14,12 +14,12 @@ from rqd.cli.grammar import Command
 from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import iso, say, with_unit
-from rqd.connection import Backend
+from rqd.client.connection import Backend
+from rqd.client.control import resume as resume_everything
+from rqd.client.control import suspend, time_of_pause_s
+from rqd.client.queue import Queue
 from rqd.model.errors import ConfigurationError
-from rqd.queue import Queue
 from rqd.store.keys import ALL_QUEUES
-from rqd.suspension import resume as resume_everything
-from rqd.suspension import suspend, time_of_pause_s
 
 Paused = Mapping[str, int | None]
 

@@ -15,7 +15,7 @@ from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import echo_table, iso, say
 from rqd.cli.pause import note_former, pause_queue, queue_rows, resume_queue
 from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
-from rqd.queue import Queue
+from rqd.client.queue import Queue
 from rqd.store.limit_queries import LimitView
 
 _NAME = click.argument("name", shell_complete=complete_queues)

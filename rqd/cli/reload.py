@@ -23,7 +23,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import redis_options
 from rqd.cli.output import plain, say
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.numbers import read_whole
 
 _POLL_S = 0.05

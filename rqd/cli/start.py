@@ -251,8 +251,8 @@ def _cron_entries(
     """The entries of a daemon's file, signed. Nothing is written or connected yet."""
     if path is None:
         return {}
-    from rqd.connection import Backend  # noqa: PLC0415 - few daemons are given such a file
-    from rqd.cron import read_file, source_of  # noqa: PLC0415 - as above
+    from rqd.client.connection import Backend  # noqa: PLC0415 - few daemons are given such a file
+    from rqd.client.cron import read_file, source_of  # noqa: PLC0415 - as above
     from rqd.store.connection import client_connection  # noqa: PLC0415 - as above
     from rqd.store.store import Store  # noqa: PLC0415 - as above
 

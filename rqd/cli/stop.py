@@ -23,7 +23,7 @@ from rqd.cli.masters import (
     wait_for,
 )
 from rqd.cli.options import redis_options
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.numbers import read_whole
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded

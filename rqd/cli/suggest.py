@@ -84,7 +84,7 @@ def whole_id(typed: str, views: Views, *, only_to_look: bool = False) -> str:
     Where there are more jobs than are looked at, another may begin so: that is good enough
     `only_to_look`. Raises NoSuchJobError, AmbiguousIdError, ConfigurationError for what is no id.
     """
-    from rqd.job_lookup import no_such_job  # noqa: PLC0415 - loads redis-py: healthcheck needs none
+    from rqd.client.records import no_such_job  # noqa: PLC0415 - loads redis-py: healthcheck needs none
 
     if views.job(check_job_id(typed)) is not None:
         return typed

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.job import Job
 from rqd.model.terms import read_terms
 from rqd.queue import Queue

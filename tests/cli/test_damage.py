@@ -9,7 +9,7 @@ import pytest
 
 from rqd import Queue
 from rqd.cli.activity import look, screen
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.queries import Views
 from rqd.store.store import Store

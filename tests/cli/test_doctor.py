@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from rqd.daemon.host.diagnostics import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.diagnosis import Verdict
 from rqd.model.records import Claim

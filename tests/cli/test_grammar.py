@@ -16,7 +16,7 @@ from rqd.cli.grammar import VerbGroup
 from rqd.cli.job import command as job
 from rqd.cli.main import _COMMANDS, _FORMER, _SECTIONS, cli
 from rqd.cli.queue import queue
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from rqd.job import Job
 from tests.cli.running import rqd
 from tests.client import work

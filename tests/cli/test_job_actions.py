@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.job import Job
 from tests.cli.running import rqd
 from tests.client.performing import claim, settle

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.store.messages import Beat
 from tests.cli.running import rqd
 from tests.client import work

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from rqd import Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from tests.cli.running import rqd
 from tests.client.performing import claim
 

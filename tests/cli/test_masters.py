@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from tests.cli.running import Ran, rqd
 from tests.waiting import POLL_S
 

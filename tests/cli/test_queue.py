@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.queue import Queue
 from rqd.suspension import is_suspended
 from tests.cli.running import rqd

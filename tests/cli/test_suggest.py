@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rqd import Queue
 from rqd.cli.main import cli
 from rqd.cli.variables import slips
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from rqd.exceptions import NoSuchJobError
 from rqd.job import Job
 from rqd.store.messages import Beat

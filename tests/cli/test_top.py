@@ -18,7 +18,7 @@ import click
 import pytest
 
 from rqd.cli.activity import ps
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.queue import Queue
 from rqd.store.messages import Beat
 from tests.cli.running import ROOT, rqd

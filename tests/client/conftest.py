@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from rqd import use_redis
-from rqd.connection import Backend, _connections, backend_for
+from rqd.client.connection import Backend, _connections, backend_for
 
 
 @pytest.fixture

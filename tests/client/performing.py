@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from rqd.callbacks import callback_arguments
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.call import decode_call
 from rqd.model.current import current
 from rqd.model.records import Claim

@@ -16,7 +16,7 @@ import pytest
 import rqd.aio
 from rqd import Retry, Unique
 from rqd.aio import Job, Queue
-from rqd.connection import Backend, _open
+from rqd.client.connection import Backend, _open
 from rqd.exceptions import (
     ConfigurationError,
     DuplicateJobError,

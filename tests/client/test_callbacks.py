@@ -11,7 +11,7 @@ import pytest
 
 from rqd import Callback, Job, Queue, SimpleWorker, Webhook
 from rqd.callbacks import callback_arguments, failure_of
-from rqd.connection import Backend, backend_for, using
+from rqd.client.connection import Backend, backend_for, using
 from rqd.daemon.admission import Admission
 from rqd.daemon.config import Config
 from rqd.decorators import job as job_decorator
@@ -67,12 +67,12 @@ def test_a_callback_that_starts_while_the_server_is_away_waits_for_it(
             waits.append(seconds)
             own_server.start(keep_data=True)
 
-        monkeypatch.setattr("rqd.callbacks.sleep", wait)
+        monkeypatch.setattr("rqd.client.callback_runtime.sleep", wait)
         terms = dump_terms({"callback": {"of": job.id, "on": "finished", "webhook": True}})
         (told, _) = callback_arguments(terms)
         assert (told.id, len(waits)) == (job.id, 1)
         own_server.stop()
-        monkeypatch.setattr("rqd.callbacks._PATIENCE_S", 0.0)
+        monkeypatch.setattr("rqd.client.callback_runtime._PATIENCE_S", 0.0)
         with pytest.raises(ServerUnavailableError):
             callback_arguments(terms)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rqd import Retry, cron, use_redis
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.cron import CronScheduler
 from rqd.job import Job
 from rqd.model.errors import (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.decorators import job
 from rqd.exceptions import InvalidCallError
 from tests.client import work

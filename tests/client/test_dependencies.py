@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rqd import Job, Queue, Unique, cancel_job, chain, get_current_job
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import DuplicateJobError, NoSuchJobError, SignatureError
 from rqd.job import Dependency, JobStatus
 from rqd.model.signing import Keyring

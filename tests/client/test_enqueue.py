@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from rqd import Job, Queue, Repeat, Retry, use_redis
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import (
     ConfigurationError,
     DuplicateJobError,

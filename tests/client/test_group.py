@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rqd import Job, Queue, chain
-from rqd.connection import Backend
+from rqd.client.connection import Backend
+from rqd.client.options import EnqueueData
 from rqd.exceptions import (
     InvalidCallError,
     NoSuchGroupError,
@@ -16,7 +17,6 @@ from rqd.group import Group
 from rqd.job import Dependency
 from rqd.model.errors import ConfigurationError
 from rqd.model.signing import Keyring
-from rqd.options import EnqueueData
 from rqd.store.store import Store
 from tests.client import work
 from tests.client.performing import perform

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry, Worker, cancel_job, get_current_job, requeue_job
+from rqd.client.connection import Backend, backend_for
 from rqd.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
-from rqd.connection import Backend, backend_for
 from rqd.exceptions import (
     ConfigurationError,
     DeserializationError,

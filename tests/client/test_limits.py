@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue, RateLimit
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from tests.client import work
 from tests.client.performing import claim, perform, settle

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rqd import Queue, Worker
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import Job
 from rqd.store.messages import Beat, Turn
 from rqd.worker import WorkerStatus

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import rqd
-from rqd.options import JobOptions, job_options
+from rqd.client.options import JobOptions, job_options
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
 
@@ -62,9 +62,9 @@ MEMBERS = {
     "rqd.registry.ScheduledJobRegistry": "get_scheduled_time",
     "rqd.results.Result": "Type",
     "rqd.Worker": "all count queue_names work",
-    "rqd.live.LiveWorker": "birth_date failed_job_count get_current_job get_current_job_id"
-    " get_state hostname last_heartbeat pid queue_names queues state successful_job_count"
-    " total_working_time version",
+    "rqd.client.worker_info.LiveWorker": "birth_date failed_job_count get_current_job"
+    " get_current_job_id get_state hostname last_heartbeat pid queue_names queues state"
+    " successful_job_count total_working_time version",
     "rqd.group.Group": "all create enqueue_many fetch get_jobs",
 }
 # Parameters by name, where RQ's users write them by name.

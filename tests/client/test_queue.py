@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry
-from rqd.connection import Backend, use_redis
+from rqd.client.connection import Backend, use_redis
 from rqd.exceptions import (
     ConfigurationError,
     DuplicateJobError,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.exceptions import ConfigurationError, InvalidJobOperation, NoSuchJobError
 from rqd.registry import FailedJobRegistry, StartedJobRegistry, clean_registries
 from tests.client import work

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import DeserializationError
 from rqd.serializers import JSONSerializer
 from tests.cli.running import rqd

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, use_redis
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from rqd.exceptions import ConfigurationError, SignatureError
 from rqd.model.signing import RESULT, Keyring, result_facts
 from rqd.store.connection import client_connection

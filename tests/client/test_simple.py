@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.daemon import inline
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from rqd.model.current import current

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.exceptions import ConfigurationError
 from rqd.testing import assert_idempotent, crash_points, run_jobs
 from tests.client import work

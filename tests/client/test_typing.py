@@ -47,19 +47,19 @@ h.delay(1, words="no")
 a.delay(None)
 """
 REVEALED = [
-    "rqd.job.Job[int]",
+    "rqd.client.job.Job[int]",
     "int | None",
-    "rqd.job.Job[str]",
-    "rqd.job.Job[bytes]",
-    "rqd.job.Job[Any]",
-    "rqd.job.Job[int]",
-    "rqd.job.Job[str]",
-    "rqd.job.Job[float]",
-    "rqd.job.Job[float]",
+    "rqd.client.job.Job[str]",
+    "rqd.client.job.Job[bytes]",
+    "rqd.client.job.Job[Any]",
+    "rqd.client.job.Job[int]",
+    "rqd.client.job.Job[str]",
+    "rqd.client.job.Job[float]",
+    "rqd.client.job.Job[float]",
     "float",
-    "rqd.job.Job[str]",
-    "rqd.aio.Job[int]",
-    "tuple[Any | None, rqd.job.Job[Any]]",
+    "rqd.client.job.Job[str]",
+    "rqd.client.aio.Job[int]",
+    "tuple[Any | None, rqd.client.job.Job[Any]]",
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from rqd import Queue, Unique
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import ConfigurationError, DuplicateJobError, InvalidCallError
 from tests.client import work
 from tests.client.performing import perform

@@ -13,7 +13,7 @@ import redis.asyncio
 
 import rqd.aio
 from rqd import Job, Queue, Worker, use_redis
-from rqd.connection import _connections, backend_for
+from rqd.client.connection import _connections, backend_for
 from rqd.exceptions import ConfigurationError, ServerUnavailableError
 from tests.client import work
 from tests.client.performing import perform

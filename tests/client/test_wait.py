@@ -9,7 +9,7 @@ import pytest
 
 import rqd
 from rqd import Job, Queue, Retry, current_fence
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import (
     ConfigurationError,
     InvalidCallError,

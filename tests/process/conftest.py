@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.store.live import ask
 from tests.daemons import StartDaemon
 

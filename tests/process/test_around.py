@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue, Worker
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import ConfigurationError
 from rqd.job import Job
 from rqd.results import Result

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from rqd import Callback, Queue, Retry, Webhook
+from rqd.client.connection import Backend
 from rqd.command import send_stop_job_command
-from rqd.connection import Backend
 from rqd.job import Job
 from rqd.model.signing import Keyring
 from tests import called, jobs

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.daemon.host.cgroups import available_controllers, own_group
 from rqd.job import Job
 from rqd.results import Result

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rqd import Queue
-from rqd.connection import Backend, use_redis
+from rqd.client.connection import Backend, use_redis
 from rqd.cron import CronJob, entries, fetch, register
 from rqd.job import Job
 from rqd.store.queries import Views

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.daemon.zygote.protocol import STOP_SIGNAL
 from rqd.exceptions import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.job import Job

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import JobStatus
 from tests import jobs
 from tests.cli.running import ROOT, rqd

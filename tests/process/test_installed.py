@@ -10,7 +10,7 @@ import pytest
 
 import rqd as package
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.records import JobStatus
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
@@ -79,7 +79,7 @@ def test_a_reload_that_needs_a_module_of_another_version_for_the_first_time_is_r
     # What two versions do not agree on shows as any error.
     path = installed.package / "cron.py"
     path.unlink()
-    path.write_text("import rqd.connection\nrqd.connection.of_the_next_version()\n")
+    path.write_text("import rqd.client.connection\nrqd.connection.of_the_next_version()\n")
     (installed.folder / "crons.toml").write_text("")
     (installed.folder / "rqd.toml").write_text('cron = "crons.toml"\n')
 

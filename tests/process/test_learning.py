@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import Job
 from rqd.model.signing import Keyring
 from tests.cli.running import rqd

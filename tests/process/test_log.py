@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually
 

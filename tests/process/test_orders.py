@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.worker import Worker
 from tests import jobs
 from tests.daemons import StartDaemon

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from tests import jobs
 from tests.daemons import ROOT, StartDaemon
 from tests.processes import bound_to_pytest

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.suspension import resume, suspend
 from tests import jobs
 from tests.daemons import StartDaemon

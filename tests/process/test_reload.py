@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.records import JobStatus
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon

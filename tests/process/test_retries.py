@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue, Repeat, Retry
-from rqd.connection import Backend, use_redis
+from rqd.client.connection import Backend, use_redis
 from rqd.job import Job
 from tests import jobs
 from tests.daemons import StartDaemon

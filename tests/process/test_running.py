@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from rqd import Queue, Retry
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import Job
 from rqd.results import Result
 from rqd.store.scripts import load_script

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rqd import Job, Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.signing import Keyring
 from rqd.store.connection import client_connection
 from rqd.store.store import Store

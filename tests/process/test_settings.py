@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from tests.cli.running import rqd
 from tests.daemons import Daemon, StartDaemon
 from tests.waiting import eventually

@@ -17,7 +17,7 @@ import pytest
 
 from rqd import Queue
 from rqd.cli.info import look
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon

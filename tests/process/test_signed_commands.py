@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rqd import Queue
+from rqd.client.connection import Backend
 from rqd.command import send_kill_horse_command, send_shutdown_command
-from rqd.connection import Backend
 from rqd.exceptions import ConfigurationError, RqdError
 from rqd.model.signing import Keyring
 from rqd.stacks import live_stack

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from tests import jobs
 from tests.daemons import ROOT, StartDaemon
 from tests.waiting import eventually

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.store.messages import Turn
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon, alive

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rqd import Job, Queue, Retry
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import InvalidJobOperation
 from tests import jobs
 from tests.daemons import StartDaemon
@@ -90,7 +90,7 @@ def test_progress_is_told_though_the_daemon_stood_still_meanwhile(
 def test_meta_saved_in_a_job_goes_by_way_of_its_daemon(
     start_daemon: StartDaemon, redis_url: str, fifo: str, keys: list[str]
 ) -> None:
-    from rqd import connection
+    from rqd.client import connection
 
     there = connection._open(redis_url, None, keys)
     start_daemon(env={"RQD_SIGNING_KEY": ",".join(keys)} if keys else {})
@@ -128,7 +128,7 @@ def test_what_a_job_told_last_comes_before_its_outcome_though_redis_was_away(
 def test_a_job_reads_and_writes_its_notes_without_a_connection_of_its_own(
     start_daemon: StartDaemon, redis_url: str, keys: list[str]
 ) -> None:
-    from rqd import connection
+    from rqd.client import connection
 
     there = connection._open(redis_url, None, keys)
     start_daemon("--jobs-per-child", "3", env={"RQD_SIGNING_KEY": ",".join(keys)} if keys else {})

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from rqd import Job, Queue, Retry
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import DeserializationError, SignatureError
 from rqd.job import JobStatus
 from rqd.model.signing import Keyring

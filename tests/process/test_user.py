@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rqd import Job, Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.results import Result
 from rqd.store.connection import client_connection
 from rqd.store.store import Store

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.exceptions import ConfigurationError
 from rqd.worker_pool import WorkerPool
 from tests import jobs

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameError, encode_frame
 from rqd.daemon.zygote.server import Place, Zygote

@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks import tasks
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.keys import Keys
 from rqd.store.store import Store

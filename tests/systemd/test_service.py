@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.job import Job, JobStatus
 from rqd.store.connection import client_connection
 from rqd.store.store import Store

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from rqd import Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.live import ask

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from rqd import Queue
-from rqd.connection import Backend, backend_for
+from rqd.client.connection import Backend, backend_for
 from rqd.exceptions import ServerUnavailableError
 from rqd.model.records import Claim
 from rqd.store.connection import client_connection, daemon_connection, url_of

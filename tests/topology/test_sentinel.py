@@ -11,7 +11,7 @@ import redis
 from redis.sentinel import Sentinel
 
 from rqd import Job, Queue
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.exceptions import ConfigurationError, NotDurableError, ServerUnavailableError
 from rqd.store.connection import client_connection, daemon_connection, url_of
 from tests import jobs

@@ -12,7 +12,7 @@ import redis
 
 import rqd.aio
 from rqd import Queue, Worker
-from rqd.connection import backend_for
+from rqd.client.connection import backend_for
 from rqd.store.connection import client_connection
 from tests import jobs
 from tests.cli.running import rqd as rqd_command

@@ -1,14 +1,15 @@
 """The import law: who may import whom, who may fork, and what a fork may cost.
 
     cli, web
-    the user's modules (rqd/*.py) | daemon      neither imports the other
+    rqd/*.py                                    re-export the client at RQ's paths
+    client | daemon                             neither imports the other
     store                                       alone imports redis
     model
 
-Three doors stand between the two: rqd/worker.py may import rqd.daemon.foreground, which starts a
-daemon by its command line, rqd/simple.py what runs jobs in the caller's process, and rqd/testing.py
-what serves tests. Imports inside
-functions and under TYPE_CHECKING count as any other: the law is about who knows whom.
+Three doors stand between the two: rqd/client/worker.py may import rqd.daemon.foreground, which
+starts a daemon by its command line, rqd/client/run_inline.py the code that runs jobs in the
+caller's process, and rqd/testing.py the code that serves tests. Imports inside functions and under
+TYPE_CHECKING count as any other: the law is about who knows whom.
 """
 
 import ast
@@ -36,8 +37,8 @@ MAY_IMPORT = {
 
 # What these modules, and no others of the user's, may import of the daemon.
 DOORS = {
-    "rqd.worker": {"rqd.daemon.foreground"},
-    "rqd.simple": {"rqd.daemon.inline", "rqd.daemon.config"},
+    "rqd.client.worker": {"rqd.daemon.foreground"},
+    "rqd.client.run_inline": {"rqd.daemon.inline", "rqd.daemon.config"},
     "rqd.testing": {"rqd.daemon.trial", "rqd.daemon.host.embedded"},
 }
 
@@ -273,7 +274,7 @@ def test_the_law_sees_every_folder_there_is() -> None:
         (broken_layers, "store/store.py", "def f():\n    from rqd import Queue"),
         (broken_layers, "store/store.py", "import rqd.daemon.master"),
         (broken_layers, "queue.py", "from rqd import daemon"),
-        (broken_layers, "worker.py", "from rqd.daemon.master import Supervisor"),
+        (broken_layers, "client/worker.py", "from rqd.daemon.master import Supervisor"),
         (broken_layers, "queue.py", "from rqd import cli"),
         (broken_layers, "daemon/master.py", "from rqd.queue import Queue"),
         (broken_layers, "daemon/master.py", "from .. import Queue"),
@@ -309,7 +310,7 @@ def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> Non
         ("store/store.py", "import redis\nfrom rqd.model import call"),
         ("queue.py", "from rqd.store.store import Store\nfrom .job import Job"),
         ("worker.py", "import signal, os\nsignal.Signals(9)\nos.waitstatus_to_exitcode(9)"),
-        ("worker.py", "from rqd.daemon.foreground import run_in_foreground"),
+        ("client/worker.py", "from rqd.daemon.foreground import run_in_foreground"),
         ("__main__.py", "from rqd.cli import main"),
         ("cli/start.py", "from rqd.daemon.master import Supervisor\nfrom rqd import Queue"),
         ("daemon/master.py", "from rqd import __version__\nimport importlib.metadata, os"),
@@ -338,8 +339,14 @@ def test_import_rqd_alone_loads_neither_redis_nor_logging() -> None:
 
 # What modules of jobs import of rqd: each child pays for it, unless it is preloaded.
 OF_JOBS = [
-    *("rqd.callback_terms", "rqd.connection", "rqd.cron", "rqd.decorators", "rqd.exceptions"),
-    *("rqd.group", "rqd.job", "rqd.queue", "rqd.registry", "rqd.results", "rqd.running"),
+    *(
+        "rqd.client.callbacks",
+        "rqd.client.connection",
+        "rqd.cron",
+        "rqd.decorators",
+        "rqd.exceptions",
+    ),
+    *("rqd.group", "rqd.job", "rqd.queue", "rqd.registry", "rqd.results", "rqd.client.running_job"),
     *("rqd.serializers", "rqd.timeouts", "rqd.webhook"),
 ]
 
@@ -352,7 +359,7 @@ def test_what_jobs_import_loads_redis_when_redis_is_asked_for(module: str) -> No
 def test_naming_a_redis_and_making_a_queue_loads_no_redis() -> None:
     told = "rqd; rqd.use_redis('redis://localhost:1'); queue = rqd.Queue('low'); repr(queue)"
     loaded = loaded_by(told)
-    assert "rqd.queue" in loaded
+    assert "rqd.client.queue" in loaded
     assert loaded & {"redis", "asyncio", "logging", "ssl"} == set()
 
 

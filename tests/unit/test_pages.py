@@ -20,7 +20,9 @@ from rqd.cli.grammar import VerbGroup
 from rqd.cli.job import EX_STILL_RUNS, _describe_attempt
 from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
-from rqd.cron import _IN_FILES
+from rqd.client.cron import _IN_FILES
+from rqd.client.options import WAITS, JobOptions
+from rqd.client.results import _DETAILS, Result
 from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
 from rqd.daemon.reload.settings import _FOR_A_START
 from rqd.daemon.signals import HANDLED
@@ -38,8 +40,6 @@ from rqd.model.outcome import (
     TimedOut,
     cause,
 )
-from rqd.options import WAITS, JobOptions
-from rqd.results import _DETAILS, Result
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(

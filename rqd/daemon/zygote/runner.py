@@ -39,7 +39,7 @@ _TRACEBACK_LIMIT_CHARS = 64 * 1024
 _PREVIEW_LIMIT_CHARS = 200
 _NONE = PickleSerializer.dumps(None)
 # By its name, as what a job calls: it asks Redis, which this process otherwise does without.
-_CALLBACK_ARGUMENTS = "rqd.callbacks.callback_arguments"
+_CALLBACK_ARGUMENTS = "rqd.client.callback_runtime.callback_arguments"
 # Exception handlers have so long together: a job that timed out is killed a second later.
 _HANDLERS_LIMIT_S = 4.0
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep

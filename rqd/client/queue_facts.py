@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rqd.connection import Backend, Connection, backend_for
-from rqd.job import Job
-from rqd.model.names import check_job_id, check_queue_name
-from rqd.model.serializers import Serializer, serializer_name
-from rqd.registry import (
+from rqd.client.connection import Backend, Connection, backend_for
+from rqd.client.job import Job
+from rqd.client.registry import (
     CanceledJobRegistry,
     DeferredJobRegistry,
     FailedJobRegistry,
@@ -16,6 +14,8 @@ from rqd.registry import (
     ScheduledJobRegistry,
     StartedJobRegistry,
 )
+from rqd.model.names import check_job_id, check_queue_name
+from rqd.model.serializers import Serializer, serializer_name
 
 
 class QueueFacts:

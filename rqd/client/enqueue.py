@@ -9,17 +9,17 @@ from datetime import MINYEAR, UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from rqd.callback_terms import following, with_callbacks
-from rqd.connection import Backend
-from rqd.job_id import new_job_id
+from rqd.client.callbacks import following, with_callbacks
+from rqd.client.connection import Backend
+from rqd.client.job_id import new_job_id
+from rqd.client.options import NO_OPTIONS, EnqueueData, JobOptions, template_of
+from rqd.client.payloads import signed
 from rqd.model.call import HIGHEST_PAYLOAD_LIMIT_BYTES, encode_call, encode_value
 from rqd.model.describe import describe_call
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import check_job_id
 from rqd.model.records import JobRecord, JobStatus, NewJob, Template
 from rqd.model.terms import dump_terms, read_terms
-from rqd.options import NO_OPTIONS, EnqueueData, JobOptions, template_of
-from rqd.signatures import signed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Instants are microseconds in Redis' scores, which are exact up to 2^53: that is in June of 2255.

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rqd.absent import refuse_overrides
-from rqd.connection import Backend, Connection, backend_for, using
-from rqd.job import Job
+from rqd.client.connection import Backend, Connection, backend_for, using
+from rqd.client.job import Job
+from rqd.client.queue import Queue
+from rqd.client.rq_compat import refuse_overrides
 from rqd.model.call import name_function
 from rqd.model.errors import ConfigurationError, MasterExistsError
-from rqd.queue import Queue
 
 if TYPE_CHECKING:
     from rqd.daemon.inline import InlineMaster

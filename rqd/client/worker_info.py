@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from rqd.connection import Backend, Connection, backend_for
-from rqd.job import Job
+from rqd.client.connection import Backend, Connection, backend_for
+from rqd.client.job import Job
 from rqd.model.numbers import instant, read_whole
 
 
@@ -65,7 +65,7 @@ class LiveWorker:
     @property
     def queues(self) -> list[Any]:
         """As `queue_names`, as queues."""
-        from rqd.queue import Queue  # noqa: PLC0415 - only who asks for it needs the whole
+        from rqd.client.queue import Queue  # noqa: PLC0415 - only who asks for it needs the whole
 
         return [Queue(name, self.connection) for name in self.queue_names()]
 

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rqd.job_id import new_job_id
+from rqd.client.job_id import new_job_id
+from rqd.client.payloads import signed
+from rqd.client.webhook import Webhook
 from rqd.model.call import encode_call
 from rqd.model.errors import ConfigurationError, InvalidCallError
 from rqd.model.names import parse_duration_s
 from rqd.model.records import NewJob, Template
 from rqd.model.retry import Retry, check_retry
 from rqd.model.terms import dump_terms, read_terms
-from rqd.signatures import signed
-from rqd.webhook import Webhook
 
 if TYPE_CHECKING:
-    from rqd.connection import Backend
+    from rqd.client.connection import Backend
 
 DEFAULT_TIMEOUT_S = 60.0
 # They stand in the job's own record, and a script looks at each.

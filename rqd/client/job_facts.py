@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic
 
-from rqd.connection import Backend, Connection, backend_for
-from rqd.dependency import parents_in
-from rqd.job_contents import Contents
-from rqd.job_lookup import fetch_record
+from rqd.client.connection import Backend, Connection, backend_for
+from rqd.client.options import parents_in
+from rqd.client.payloads import Contents
+from rqd.client.records import fetch_record
 from rqd.model.names import check_job_id
 from rqd.model.numbers import instant
 from rqd.model.progress import Progress, read_progress

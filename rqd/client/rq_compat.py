@@ -5,7 +5,8 @@ docs/migrating-from-rq.md has the same names, with the reasons.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
 
 from rqd.model.errors import ConfigurationError
 
@@ -37,6 +38,20 @@ _INSTEAD = {
     "InvalidJobOperationError": "write InvalidJobOperation",
     "TimeoutFormatError": "write ConfigurationError",
 }
+
+
+def names_elsewhere(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """Returns a module's `__getattr__`: loads a name from its home, once it is asked for.
+
+    Any other raises as `absent` says.
+    """
+
+    def find(name: str) -> object:
+        if home := homes.get(name):
+            return getattr(import_module(home), name)
+        raise absent(module, name)
+
+    return find
 
 
 def refuse_overrides(kind: type, called_by_rq: Collection[str], instead: str) -> None:

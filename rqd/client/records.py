@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rqd.connection import Backend
+from rqd.client.connection import Backend
 from rqd.model.current import current
 from rqd.model.errors import NoSuchJobError
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus

@@ -1,0 +1,114 @@
+"""What the process of a callback does before its own code: reads how the other job has ended.
+
+It asks Redis, and so loads redis-py: `--preload rqd.callbacks` does that once for all. What an
+enqueue makes of callbacks is in `callback_terms.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic, sleep
+from typing import Any
+
+import rqd.store.queries  # noqa: F401 - what a backend reads by, to be there before the fork
+from rqd.client.callbacks import Callback as Callback
+from rqd.client.connection import Backend, backend_for
+from rqd.client.job import Job
+from rqd.client.results import Result, ResultType
+from rqd.exceptions import AbandonedJobError, JobFailedError
+from rqd.model.current import current
+from rqd.model.terms import read_terms
+from rqd.store.connection import RedisError  # noqa: F401 - as above
+from rqd.store.errors import LoginRefusedError, NoServerError
+
+_PATIENCE_S, _AGAIN_S = 30.0, 0.2
+_TYPE = {
+    "finished": ResultType.SUCCESSFUL,
+    "failed": ResultType.FAILED,
+    "stopped": ResultType.STOPPED,
+}
+
+
+def callback_arguments(terms: str) -> tuple[Any, ...]:
+    """What a callback is called with before its own arguments; read from Redis, by its process.
+
+    A server that is away is waited for, up to 30 s: nothing of the callback has run yet. Raises
+    NoServerError after that, NoSuchJobError if the job's record is gone, and what reading its
+    result raises.
+    """
+    told = read_terms(terms)["callback"]
+    give_up_at = monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _read_arguments(told)
+        except LoginRefusedError:
+            raise
+        except NoServerError:
+            if monotonic() >= give_up_at:
+                raise
+        sleep(_AGAIN_S)
+
+
+def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
+    backend = backend_for()
+    job = Job.fetch(told["of"], backend)
+    common = job, backend.store.redis
+    if told.get("webhook"):
+        return common
+    result = _end_of(job, _TYPE[told["on"]], backend)
+    match told["on"]:
+        case "finished":
+            return *common, result.return_value if result is not None else None
+        case "failed":
+            error = failure_of(job, result)
+            return *common, type(error), error, None
+    return common
+
+
+def _end_of(job: Job[Any], kind: ResultType, backend: Backend) -> Result | None:
+    """The end that made the callback which runs here; None if nothing is known of it any more."""
+    ends = [one for one in job.results() if one.type is kind]
+    own = backend.views.job(current.id) if len(ends) > 1 and current.id else None
+    if own is None or own.created_us is None:
+        return ends[0] if ends else None
+    # Repeated or requeued, the job may have ended again since: a callback is as old as its end.
+    made_us = own.created_us
+    return next((one for one in ends if one.record.created_us <= made_us), None)
+
+
+def failure_of(job: Job[Any], result: Result | None) -> BaseException:
+    """How a job failed, as an exception: of the type it raised, if that is known in this process.
+
+    Nothing is imported for it, and no constructor is called: its name comes from Redis. A crash or
+    a loss has a JobFailedError. The traceback, as text, is among its notes.
+    """
+    told = result.details if result is not None else {}
+    cause = (result.cause if result is not None else None) or job.cause or "its record is gone"
+    kind = _known_exception(str(told.get("exc_type", "")))
+    error = _made(kind, str(told.get("exc_message", cause))) if kind is not None else None
+    if error is None:
+        error = (AbandonedJobError if cause.startswith("abandoned") else JobFailedError)(cause)
+    if result is not None and result.exc_string:
+        error.add_note(result.exc_string)
+    return error
+
+
+def _made(kind: type[BaseException], text: str) -> BaseException | None:
+    """An exception that shows the text; None for a type that wants more than a text for that."""
+    try:
+        error = kind.__new__(kind, text)
+        # A KeyError shows its text quoted.
+        return error if text in str(error) else None
+    except Exception:  # noqa: BLE001 - a __str__ of the user's may want what __init__ sets
+        return None
+
+
+def _known_exception(name: str) -> type[BaseException] | None:
+    module, _, path = name.rpartition(".")
+    home = sys.modules.get(module)
+    # Not getattr, which may import what it does not find.
+    found = vars(home).get(path) if home is not None else None
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        return None
+    # A __new__ of its own may do anything, or want other arguments.
+    return found if isinstance(found.__new__, type(BaseException.__new__)) else None

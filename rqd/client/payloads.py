@@ -1,0 +1,197 @@
+"""Signs what goes to Redis, and checks a record's call and meta before anybody unpickles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from rqd.client import running_job
+from rqd.client.connection import Backend
+from rqd.model.call import decode_call, encode_value, read_call
+from rqd.model.current import current
+from rqd.model.errors import DeserializationError, SignatureError
+from rqd.model.records import AttemptRecord, JobRecord, NewJob, Template
+from rqd.model.serializers import resolve_serializer
+from rqd.model.terms import dump_terms, read_terms, signed_id
+
+
+def signed(new: NewJob, backend: Backend) -> NewJob:
+    """The job with the signatures of its call and its meta."""
+    if backend.keyring is None:
+        return new
+    from rqd.model.signing import JOB  # noqa: PLC0415 - loads hmac, which only keys need
+
+    about = signed_id(new.id, new.template.terms)
+    facts = (backend.namespace.encode(), about.encode(), *new.signed_facts())
+    return replace(
+        new,
+        signature=backend.keyring.sign(JOB, facts, new.payload),
+        meta_signature=sign_meta(new.meta, new.id, new.template.serializer, backend)
+        if new.meta
+        else "",
+    )
+
+
+def sign_meta(meta: bytes, job_id: str, serializer: str, backend: Backend) -> str:
+    """The signature of a job's serialized meta; empty without keys."""
+    if backend.keyring is None:
+        return ""
+    from rqd.model.signing import META  # noqa: PLC0415 - as in signed
+
+    return backend.keyring.sign(META, _meta_facts(job_id, serializer, backend), meta)
+
+
+def check_call(record: JobRecord, payload: bytes, backend: Backend) -> None:
+    """Raises SignatureError unless one of our keys signed this job and its payload."""
+    if backend.keyring is None:
+        return
+    from rqd.model.signing import JOB, Verdict  # noqa: PLC0415 - as in signed
+
+    verdict = Verdict.UNSIGNED
+    if record.envelope is not None:
+        about = signed_id(record.id, record.terms)
+        facts = (backend.namespace.encode(), about.encode(), *record.envelope.facts)
+        verdict = backend.keyring.verify(record.envelope.signature, JOB, facts, payload)
+    _insist(verdict, f"the call of job {record.id}")
+
+
+def check_meta(record: JobRecord, backend: Backend) -> None:
+    """Raises SignatureError unless one of our keys signed the job's meta."""
+    if backend.keyring is None:
+        return
+    from rqd.model.signing import META, Verdict  # noqa: PLC0415 - as in signed
+
+    verdict = Verdict.UNSIGNED
+    # A cron run's is its entry's, until it is saved.
+    for about in dict.fromkeys((record.id, signed_id(record.id, record.terms))):
+        facts = _meta_facts(about, record.serializer, backend)
+        verdict = backend.keyring.verify(record.meta_signature, META, facts, record.meta)
+        if verdict is Verdict.GOOD:
+            return
+    _insist(verdict, f"the meta of job {record.id}")
+
+
+def check_result(
+    job_id: str, serializer: str, attempt: AttemptRecord, data: bytes, backend: Backend
+) -> None:
+    """Raises SignatureError unless a child with one of our keys made this result."""
+    if backend.keyring is None:
+        return
+    from rqd.model.signing import RESULT, result_facts  # noqa: PLC0415 - as in signed
+
+    facts = result_facts(
+        backend.namespace.encode(),
+        job_id.encode(),
+        attempt.fields.get("token", b""),
+        serializer.encode(),
+    )
+    verdict = backend.keyring.verify(attempt.text("signature"), RESULT, facts, data)
+    _insist(verdict, f"the result of job {job_id}")
+
+
+def reader_of(serializer: str) -> Callable[[bytes], Any]:
+    """What reads values of this serializer; in a daemon's job, only those of what it allows."""
+    if current.allowlist is not None:
+        return current.allowlist.loader(serializer)
+    return resolve_serializer(serializer).loads
+
+
+def _meta_facts(job_id: str, serializer: str, backend: Backend) -> tuple[bytes, ...]:
+    return backend.namespace.encode(), job_id.encode(), serializer.encode()
+
+
+def _insist(verdict: str, what: str) -> None:
+    if verdict == "good":
+        return
+    why = {
+        "unsigned": "is not signed, and there are signing keys here",
+        "unknown key": "is signed with a key that is not ours",
+    }.get(verdict, "has a wrong signature: it was changed in Redis")
+    raise SignatureError(f"{what} {why}; it was not read")
+
+
+class Contents:
+    """The call and the meta of one record; `insisted` names the only serializer to read it with.
+
+    Whoever reads them may unpickle: where there are signing keys, all of it raises SignatureError
+    for what none of them signed.
+    """
+
+    def __init__(self, record: JobRecord, backend: Backend, insisted: str | None) -> None:
+        self._record = record
+        self._backend = backend
+        self._insisted = insisted
+
+    @property
+    def serializer(self) -> str:
+        """What reads the job; whoever insists on JSON must not be made to unpickle by Redis."""
+        found, insisted = self._record.serializer, self._insisted
+        if insisted is not None and found != insisted:
+            raise DeserializationError(
+                f"job {self._record.id} is serialized with {found}, and {insisted} was asked for"
+            )
+        if current.allowlist is not None:
+            current.allowlist.check_serializer(found)  # what it names is imported to write, too
+        return found
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The call, checked but not read; a large one is fetched for it."""
+        payload = self._backend.views.payload(self._record)
+        check_call(self._record, payload, self._backend)
+        return payload
+
+    @cached_property
+    def call(self) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
+        """The function's name, the instance of a method, and the arguments of both kinds."""
+        payload, serializer = self.payload, self.serializer
+        try:
+            return read_call(payload, serializer, current.allowlist)
+        except Exception as error:
+            raise self._unreadable(error) from error  # unpickling runs the user's code
+
+    def function(self) -> Callable[..., Any]:
+        """The function itself, imported here."""
+        payload, serializer = self.payload, self.serializer
+        try:
+            return decode_call(payload, serializer, current.allowlist)[0]
+        except Exception as error:
+            raise self._unreadable(error) from error  # importing runs the user's code
+
+    def load_meta(self) -> dict[str, Any]:
+        """The meta, a new dict with each call."""
+        if running_job.runs_here(self._record.id) and current.meta is not None:
+            # What this attempt saved itself: it may still be on its way to Redis.
+            saved: dict[str, Any] = resolve_serializer(self.serializer).loads(current.meta)
+            return saved
+        data = self._record.meta
+        if data:
+            check_meta(self._record, self._backend)
+        return reader_of(self.serializer)(data) if data else {}
+
+    def renewed(self, meta: dict[str, Any], queue: str, at_front: bool) -> NewJob:
+        """The same call, with its id and options and this meta, for another enqueue."""
+        was = self._record
+        terms = read_terms(was.terms)
+        if was.status.is_terminal:
+            terms.pop("depends_on", None)  # it has waited, and some of them may be gone
+        like = Template(
+            queue,
+            was.serializer,
+            timeout_s=was.timeout_s,
+            result_ttl_s=was.result_ttl_s,
+            failure_ttl_s=was.failure_ttl_s,
+            ttl_s=was.ttl_s,
+            at_front=at_front,
+            priority=was.priority,
+            retries=was.retries_left + was.retries_used,
+            retry_intervals=was.retry_intervals,
+            terms=dump_terms(terms),
+        )
+        data = encode_value(meta, self.serializer, "meta") if meta else b""
+        return NewJob(was.id, like, was.func_name, self.payload, was.description, data)
+
+    def _unreadable(self, error: Exception) -> DeserializationError:
+        return DeserializationError(f"the call of job {self._record.id} can't be read: {error}")

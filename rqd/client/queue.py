@@ -1,0 +1,374 @@
+"""A queue as its users see it: enqueue, pause, empty; what it shows is in `queue_facts.py`.
+
+How a call becomes a job to send is in `drafts.py`, what can be asked for with it in `options.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime as Datetime  # noqa: N812 - enqueue_at's argument has RQ's name
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from rqd.client.connection import Connection, backend_for
+from rqd.client.control import RUN_NOW, time_of_pause_s
+from rqd.client.enqueue import Drafting, delay_us_of, due_us_of, record_of
+from rqd.client.job import Job
+from rqd.client.options import (
+    DEFAULT_TIMEOUT_S,
+    PLAINLY,
+    WAITS,
+    EnqueueData,
+    Sending,
+    in_group,
+    job_options,
+    read_waits,
+    split_call,
+    split_sending,
+    time_limit_s,
+)
+from rqd.client.payloads import signed
+from rqd.client.queue_facts import QueueFacts, id_of
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
+from rqd.model.durability import Durability
+from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
+from rqd.model.limits import may_be_left_out
+from rqd.model.names import check_job_id
+from rqd.model.records import JobRecord, JobStatus, NewJob
+from rqd.model.serializers import Serializer
+from rqd.store.keys import ALL_QUEUES
+
+R = TypeVar("R")
+
+
+class Queue(QueueFacts):
+    """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing.
+
+    One without a `connection` goes at each call to the Redis that `use_redis` has set by then, so
+    that a module may make its queues before the application, or a test, says which.
+    """
+
+    job_class = Job  # for who asks; it can't be another
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _check_job_class(cls.job_class)
+
+    def __init__(
+        self,
+        name: str = "default",
+        connection: Connection = None,
+        default_timeout: float | str | None = None,
+        is_async: bool = True,
+        job_class: Any = None,
+        serializer: str | Serializer | None = None,
+        payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
+        **waits: Any,
+    ) -> None:
+        """With `is_async=False` each job runs at once, in this process, before `enqueue` returns.
+
+        `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
+        """
+        _check_job_class(job_class)
+        super().__init__(name, connection, serializer)
+        self.is_async = is_async
+        timeout_s = time_limit_s(default_timeout, "default_timeout")
+        self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+        if unknown := waits.keys() - WAITS:
+            raise InvalidCallError(
+                f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
+            )
+        self.durability = Durability(**read_waits(**waits))
+        self._drafting = Drafting(
+            self.name, self.serializer, self.default_timeout, payload_limit_bytes
+        )
+
+    @classmethod
+    def all(
+        cls,
+        connection: Connection = None,
+        job_class: Any = None,
+        serializer: str | Serializer | None = None,
+    ) -> list[Queue]:
+        """Every queue that ever had a job, with this serializer."""
+        backend = backend_for(connection)
+        same = {"job_class": job_class, "serializer": serializer}
+        return [cls(name, backend, **same) for name in backend.views.queue_names()]
+
+    # -- putting jobs in
+
+    @overload
+    def enqueue(
+        self, f: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue(self, f: Callable[..., R], *args: Any, **kwargs: Any) -> Job[R]: ...
+    @overload
+    def enqueue(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
+    def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue and returns its job.
+
+        `f` is a function or its dotted name. Keyword arguments are the function's own, but for
+        those of JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
+        when n replicas have the job, with `wait_aof=True` when it is on the disks of the primary
+        (and of these replicas), within `wait_timeout` seconds, 1 if not said.
+
+        Raises InvalidCallError if another process could not run it, PayloadTooLargeError,
+        DuplicateJobError for a live `job_id` or a `unique` key that a job has, NotDurableError for
+        what was not waited for in time: the job is enqueued then.
+        """
+        data, sending = split_call(f, args, kwargs)
+        return self._enqueue([data], sending=sending)[0]
+
+    def enqueue_call(
+        self,
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        *,
+        pipeline: Any = None,
+        **options: Any,
+    ) -> Job[Any]:
+        """As `enqueue`, with the call's arguments apart from the options (RQ's form)."""
+        options["pipeline"] = pipeline
+        sending = split_sending(options)
+        data = self.prepare_data(func, args, kwargs, timeout, **options)
+        return self._enqueue([data], sending=sending)[0]
+
+    def enqueue_many(
+        self,
+        job_datas: Iterable[EnqueueData],
+        pipeline: Any = None,
+        group_id: str | None = None,
+        **waits: Any,
+    ) -> list[Job[Any]]:
+        """Puts many calls, made by `prepare_data`, on the queue: all, or none.
+
+        What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a
+        look at all of them. `group_id` names a Group that they are put in. `waits` are the `wait_`
+        options of `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took
+        an id between two portions, say, or Redis was lost: its `job_ids` are enqueued.
+        """
+        waits["pipeline"] = pipeline
+        sending = split_sending(waits)
+        if waits:
+            raise InvalidCallError(f"enqueue_many has no option {min(waits)}=")
+        datas = list(job_datas)
+        for data in datas:
+            if not isinstance(data, EnqueueData):
+                raise InvalidCallError(
+                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
+                )
+        if group_id is not None:
+            datas = in_group(datas, check_job_id(group_id, "group name"))
+        return self._enqueue(datas, sending=sending) if datas else []
+
+    @overload
+    def enqueue_at(
+        self,
+        datetime: Datetime,
+        f: Callable[..., Coroutine[Any, Any, R]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_at(
+        self, datetime: Datetime, f: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_at(self, datetime: Datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
+    def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue when its time comes, at once if that is over.
+
+        A datetime without a zone is local time, as everywhere in Python. Raises InvalidCallError
+        for what is no datetime.
+        """
+        due_us = due_us_of(datetime)
+        data, sending = split_call(f, args, kwargs)
+        return self._enqueue([data], due_us=due_us, sending=sending)[0]
+
+    @overload
+    def enqueue_in(
+        self,
+        time_delta: timedelta,
+        func: Callable[..., Coroutine[Any, Any, R]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_in(
+        self, time_delta: timedelta, func: Callable[..., R], *args: Any, **kwargs: Any
+    ) -> Job[R]: ...
+    @overload
+    def enqueue_in(
+        self, time_delta: timedelta, func: str, *args: Any, **kwargs: Any
+    ) -> Job[Any]: ...
+    def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Puts a call on the queue after this time, by Redis' clock; at once if it is negative.
+
+        Raises InvalidCallError for what is no timedelta.
+        """
+        delay_us = delay_us_of(time_delta)
+        data, sending = split_call(func, args, kwargs)
+        return self._enqueue([data], delay_us=delay_us, sending=sending)[0]
+
+    @staticmethod
+    def prepare_data(
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        **options: Any,
+    ) -> EnqueueData:
+        """A call for `enqueue_many`. Raises InvalidCallError for an option that doesn't exist."""
+        chosen = job_options(timeout, options)
+        return EnqueueData(
+            func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen
+        )
+
+    def create_job(
+        self,
+        func: Any,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | str | None = None,
+        **options: Any,
+    ) -> Job[Any]:
+        """A job that is not in Redis yet, with the options of `enqueue`; for `enqueue_job`."""
+        options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
+        data = self.prepare_data(func, args, kwargs, timeout, **options)
+        record = JobRecord.fresh(
+            self._drafting.draft(self._backend, data), JobStatus.QUEUED, None, None
+        )
+        return Job(record, self._backend, self._insisted_serializer)
+
+    def enqueue_job(
+        self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any
+    ) -> Job[Any]:
+        """Puts a job of `create_job` on this queue, or once more one that has ended.
+
+        Its id, options and meta stay, and it has all its retries again. Raises DuplicateJobError if
+        it waits or runs, InvalidCallError where it could be left out and nobody would hear of it.
+        """
+        waits["pipeline"] = pipeline
+        sending = split_sending(waits)
+        if waits:
+            raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
+        new = signed(job.renewed(self.name, at_front, self.default_timeout), self._backend)
+        try:
+            now_us = self._send([new], sending)
+        except DuplicateJobError as error:
+            if error.job_id != job.id:  # another one has its unique key
+                raise
+            raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
+        if new.holder_id:
+            return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
+        job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
+        if not self.is_async and now_us is not None:
+            self._run_now([job])
+        return job
+
+    # -- pausing
+
+    def pause(self, seconds: float | str | None = None) -> None:
+        """Nobody starts jobs of this queue; those that run go on, and new ones are taken.
+
+        Until `resume()`, or for so many seconds (or `"10m"`).
+        """
+        self._backend.store.pause(self.name, time_of_pause_s(seconds, "seconds"))
+
+    def resume(self) -> None:
+        """Ends a pause; what waits is started at once. Does nothing if there is none."""
+        self._backend.store.resume(self.name)
+
+    @property
+    def is_paused(self) -> bool:
+        """True if nobody starts its jobs: it is paused, or everything is (`rqd.suspension`)."""
+        paused = self._backend.views.paused()
+        return self.name in paused or ALL_QUEUES in paused
+
+    # -- taking jobs out
+
+    def empty(self) -> int:
+        """Deletes the waiting jobs; returns how many."""
+        return self._backend.store.empty(self.name)
+
+    def delete(self, delete_jobs: bool = True) -> None:
+        """Deletes the waiting jobs, and the queue where nothing is left of it.
+
+        With `delete_jobs=False` they are canceled: their records stay. While jobs of it run or wait
+        for something, or records of ended ones stay, so does its name.
+        """
+        if delete_jobs:
+            self.empty()
+        else:
+            for job_id in self.job_ids:
+                self.remove(job_id)
+        self._backend.store.forget_queue(self.name)
+
+    def remove(self, job_or_id: Job[Any] | str) -> None:
+        """Cancels a job that waits in this queue; does nothing if none does."""
+        self._backend.store.cancel(id_of(job_or_id), self.name)
+
+    def drafts(
+        self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
+    ) -> list[NewJob]:
+        """The calls as jobs that nobody has sent yet, signed where there are keys."""
+        return self._drafting.drafts(self._backend, datas, due_us, delay_us)
+
+    def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
+        """The job as an enqueue at this time by Redis' clock has just written it."""
+        return Job(partial(record_of, draft, now_us), self._backend, self._insisted_serializer)
+
+    def _enqueue(
+        self,
+        datas: list[EnqueueData],
+        due_us: int | None = None,
+        delay_us: int | None = None,
+        sending: Sending = PLAINLY,
+    ) -> list[Job[Any]]:
+        jobs = self.drafts(datas, due_us, delay_us)
+        now_us = self._send(jobs, sending)
+        handles: list[Job[Any]] = [
+            Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
+            if job.holder_id
+            else self.handle(job, now_us)
+            for job in jobs
+        ]
+        if not self.is_async and now_us is not None:
+            self._run_now(handles)
+        return handles
+
+    def _run_now(self, jobs: list[Job[Any]]) -> None:
+        from rqd.client.run_inline import run_now  # noqa: PLC0415 - only a queue for tests needs it
+
+        ids = [job.id for job in jobs]
+        run_now(self._backend, self.name, ids)
+        for job, record in zip(jobs, self._backend.views.jobs(ids), strict=True):
+            if record is not None:
+                job.show(record)
+
+    def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
+        """Redis' time of the enqueue; None if it is only queued on a pipeline."""
+        if sending.pipeline is not None and any(
+            may_be_left_out(job.template.terms) for job in jobs
+        ):
+            raise InvalidCallError(
+                "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
+            )
+        store, durability = self._backend.store, self.durability
+        if sending.waits:
+            durability = replace(durability, **sending.waits)
+        return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
+
+
+def _check_job_class(given: Any) -> None:
+    """Raises ConfigurationError for a class of jobs that is not rqd's own."""
+    if given not in (None, Job, "rqd.job.Job"):
+        raise ConfigurationError(
+            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
+            " instead of methods"
+        )

@@ -1,0 +1,98 @@
+"""What an attempt of a job came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from rqd.client.connection import Backend
+from rqd.client.payloads import check_result, reader_of
+from rqd.model.errors import DeserializationError
+from rqd.model.numbers import instant
+from rqd.model.records import AttemptRecord
+
+
+class ResultType(StrEnum):
+    """How the attempt ended (RQ's words)."""
+
+    SUCCESSFUL = "successful"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    RETRIED = "retried"
+
+
+_DETAILS: dict[str, Callable[[str], Any]] = {
+    "pid": int,
+    "wall_s": float,
+    "cpu_s": float,
+    "load_s": float,
+    "peak_memory_bytes": int,
+    "memory_limit_bytes": int,
+    "output_bytes": int,
+    "host": str,
+    "zygote": int,
+    "signal": int,
+    "exit_status": int,
+    "core_dumped": lambda text: text == "1",
+    "sent_by": str,
+    "exc_type": str,
+    "exc_message": str,
+    "preview": str,
+}
+
+
+class Result:
+    """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed,
+    `output` the last 64 KiB of what it printed, `stack` where its threads stood when it crashed or
+    its time was over. `details` has the rest that is known.
+    """
+
+    Type = ResultType
+
+    def __init__(
+        self, backend: Backend, job_id: str, serializer: str, attempt: AttemptRecord
+    ) -> None:
+        self._backend = backend
+        self._serializer = serializer
+        self.record = attempt
+        self.job_id = job_id
+        self.type = ResultType(attempt.type)
+        self.attempt = attempt.attempt
+        self.created_at = instant(attempt.created_us)
+        self.exc_string = attempt.text("exc_string") or None
+        self.cause = attempt.text("cause") or None
+        self.output = attempt.text("output")
+        self.stack = attempt.text("stack") or None
+        self.details: dict[str, Any] = {}
+        for name, read in _DETAILS.items():
+            try:
+                self.details[name] = read(attempt.fields[name].decode(errors="replace"))
+            except (KeyError, ValueError):
+                continue  # it was not measured, or is damaged
+
+    @property
+    def return_value(self) -> Any:
+        """What the job returned; None unless it was successful, or where it is gone by now.
+
+        Raises DeserializationError if it can't be read here, SignatureError where there are signing
+        keys and none of them signed it.
+        """
+        if self.type is not ResultType.SUCCESSFUL:
+            return None
+        data = self._backend.views.result_bytes(self.job_id, self.record)
+        return None if data is None else self.read(data)
+
+    def read(self, data: bytes) -> Any:
+        """The value behind the attempt's serialized result. Raises as `return_value`."""
+        check_result(self.job_id, self._serializer, self.record, data, self._backend)
+        try:
+            return reader_of(self._serializer)(data)
+        except Exception as error:
+            # Unpickling runs the user's code, which raises anything.
+            raise DeserializationError(
+                f"the result of job {self.job_id} can't be read: {error}"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"<Result {self.type} of {self.job_id}, attempt {self.attempt}>"

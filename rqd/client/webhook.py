@@ -1,0 +1,148 @@
+"""An HTTP request when a job has ended: a callback that needs no function of the user's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rqd.model.errors import ConfigurationError
+from rqd.model.retry import Retry, check_retry
+
+if TYPE_CHECKING:
+    from rqd.client.job import Job
+
+DEFAULT_TIMEOUT_S = 10
+_STATUSES = ("finished", "failed", "stopped")
+_METHODS = ("GET", "POST")
+# For the process around the request, which looks up the job first.
+_MARGIN_S = 10.0
+# Some 13 minutes in all, while the job's record is still there.
+_RETRY = Retry(max=5, interval=[1, 5, 30, 120, 600])
+
+
+class Webhook:
+    """A request to `url` when the job has this status: finished, failed or stopped (RQ's Webhook).
+
+    A POST has JSON about the job's end. An answer that is not 2xx, or none within `timeout`
+    seconds, is a failure, which is retried: `retry=None` for never. Redirects are not followed.
+    Raises ConfigurationError.
+    """
+
+    SENDER = "rqd.webhook.send"
+
+    def __init__(
+        self,
+        url: str,
+        job_status: str,
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retry: Retry | None = _RETRY,
+    ) -> None:
+        self._shown = _check_url(url)
+        if job_status not in _STATUSES:
+            raise ConfigurationError(f"Webhook for {job_status!r}: write {' or '.join(_STATUSES)}")
+        if method not in _METHODS:
+            raise ConfigurationError(f"Webhook method {method!r}: write {' or '.join(_METHODS)}")
+        if not isinstance(timeout, int | float) or not 0 < timeout < 86400:
+            raise ConfigurationError(f"Webhook timeout {timeout!r}: write seconds")
+        check_retry(retry, "Webhook")
+        self.url = url
+        self.job_status = job_status
+        self.method = method
+        self.headers = _check_headers(headers or {})
+        self.timeout = timeout
+        self.retry = retry
+
+    @property
+    def process_timeout_s(self) -> float:
+        """Seconds that its process may take."""
+        return self.timeout + _MARGIN_S
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What `send` is called with, after the job and the connection."""
+        return self.url, self.job_status, self.method, self.headers, self.timeout
+
+    def describe(self) -> str:
+        """What people see of it: neither headers nor a query, which may hold secrets."""
+        return f"webhook: {self.method} {self._shown} when {self.job_status}"
+
+    def __repr__(self) -> str:
+        return f"Webhook({self._shown!r}, {self.job_status!r}, method={self.method!r})"
+
+
+def send(
+    job: Job[Any],
+    _connection: Any,
+    url: str,
+    job_status: str,
+    method: str,
+    headers: dict[str, str],
+    timeout_s: float,
+) -> int:
+    """Sends the request, in a job of its own; returns the answer's status."""
+    from urllib import request  # noqa: PLC0415 - only the process that sends one pays for it
+
+    body = None
+    if method == "POST":
+        body = json.dumps(_about(job, job_status)).encode()
+        headers = {"Content-Type": "application/json", **headers}
+    opener = request.OpenerDirector()
+    # Without those that would read files, or follow a redirect with the headers to another host.
+    for handler in (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.UnknownHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    asked = request.Request(url, data=body, headers=headers, method=method)
+    with opener.open(asked, timeout=timeout_s) as answer:
+        return int(answer.status)
+
+
+def _about(job: Job[Any], status: str) -> dict[str, Any]:
+    """RQ's fields, and a few more."""
+    told: dict[str, Any] = {
+        "job_id": job.id,
+        "func_name": job.func_name,
+        "status": status,
+        "queue": job.origin,
+        "enqueued_at": job.enqueued_at.isoformat() if job.enqueued_at else None,
+        "ended_at": job.ended_at.isoformat() if job.ended_at else None,
+    }
+    if status != "finished":
+        told |= {"cause": job.cause, "exc_info": job.exc_info}
+    return told
+
+
+def _check_url(url: str) -> str:
+    """The URL as it may be shown; raises ConfigurationError, which shows no more of it."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
+    except ValueError:
+        raise ConfigurationError("a Webhook's url has a port that is no number") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii():
+        raise ConfigurationError("a Webhook's url must be http://.. or https://.., in ASCII")
+    if not url.isprintable() or " " in url:
+        raise ConfigurationError("a Webhook's url has a space or a control character: quote it")
+    if parts.username is not None:
+        raise ConfigurationError(
+            "a Webhook's url has a login: write headers={'Authorization': ..} instead"
+        )
+    return shown + parts.path
+
+
+def _check_headers(headers: Any) -> dict[str, str]:
+    if not isinstance(headers, dict) or not all(
+        isinstance(text, str) and text.isascii() and text.isprintable()
+        for pair in headers.items()
+        for text in pair
+    ):
+        raise ConfigurationError("a Webhook's headers must be a dict of names and values, in ASCII")
+    return dict(headers)

@@ -1,0 +1,223 @@
+"""`Worker(..).work()` and `WorkerPool(..).start()`: the daemon with RQ's constructors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any
+
+from rqd.client.connection import Connection
+from rqd.client.queue import Queue
+from rqd.client.run_inline import (
+    SimpleWorker,
+    check_rqs,
+    check_subclass,
+    handlers_given,
+    name_in_module,
+    precedence_of,
+    queues_given,
+    say_why_it_returned,
+)
+from rqd.client.worker_info import LiveWorker, live_workers
+from rqd.daemon.foreground import run_in_foreground
+from rqd.model.errors import ConfigurationError, RqdError
+from rqd.store.signing_keys import KEY_VARIABLE
+
+
+class DequeueStrategy(StrEnum):
+    """RQ's words for `dequeue_strategy`."""
+
+    DEFAULT = "default"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+
+
+# The highest number of `logging` at which `--log-level` shows all that was asked for.
+# An argument of the kernel takes 128 KiB.
+_MOST_HINTS = 1000
+_LEVELS = ((10, "debug"), (20, "info"), (30, "warning"))
+
+
+class Worker:
+    """Works on queues, in order of precedence; `workers` jobs at a time.
+
+    `preload` names modules to be imported once, before the first job. `exception_handlers` (RQ's)
+    and `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
+    """
+
+    def __init__(
+        self,
+        queues: Queue | str | Iterable[Queue | str],
+        name: str | None = None,
+        connection: Connection = None,
+        workers: int = 1,
+        preload: Iterable[str] = (),
+        exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
+        middleware: Iterable[Callable[..., Any] | str] = (),
+        **rqs: Any,
+    ) -> None:
+        """`rqs`: other options of RQ's, as far as they have no meaning here."""
+        check_rqs(rqs)
+        self._backend, self.queues = queues_given(queues, connection, "Worker")
+        self.name = name
+        self.workers = workers
+        self.preload = list(preload)
+        handlers = handlers_given(exception_handlers)
+        self._own = [("--exception-handler", name_in_module(handler)) for handler in handlers]
+        self._own += [("--middleware", name_in_module(layer)) for layer in middleware or ()]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_subclass(cls)
+
+    @classmethod
+    def all(
+        cls,
+        connection: Connection = None,
+        job_class: Any = None,
+        queue_class: Any = None,
+        queue: Queue | str | None = None,
+    ) -> list[LiveWorker]:
+        """The workers of all live masters; with `queue`, of those that serve it."""
+        check_rqs({"job_class": job_class, "queue_class": queue_class})
+        name = queue.name if isinstance(queue, Queue) else queue
+        given = queue.connection if isinstance(queue, Queue) and connection is None else connection
+        return live_workers(given, name)
+
+    @classmethod
+    def count(cls, connection: Connection = None, queue: Queue | str | None = None) -> int:
+        """How many workers `all` finds."""
+        return len(cls.all(connection, queue=queue))
+
+    def queue_names(self) -> list[str]:
+        """The names of its queues."""
+        return [queue.name for queue in self.queues]
+
+    def work(
+        self,
+        burst: bool | None = None,
+        logging_level: str | int | None = None,
+        date_format: str | None = None,  # noqa: ARG002 - RQ's, as its place among the arguments is
+        log_format: str | None = None,  # noqa: ARG002 - as date_format
+        max_jobs: int | None = None,
+        max_idle_time: float | None = None,
+        with_scheduler: bool = False,  # noqa: ARG002 - as date_format
+        dequeue_strategy: str = "default",
+    ) -> bool:
+        """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
+
+        It says so on standard error, unless `burst` is True; with False it works on.
+        Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
+        `dequeue_strategy` is default (the order in which the queues stand), round_robin or random.
+        `logging_level` is a name or a number of `logging`'s; None is what the settings say.
+        `with_scheduler`, `date_format` and `log_format` are taken and mean nothing: every daemon
+        starts scheduled jobs at their time, and has its own log. Returns True if the daemon ended
+        well. Raises RqdError if it could not start.
+        """
+        extra = ["--burst"] if burst is None or burst else []
+        if max_jobs is not None:
+            extra += ["--max-jobs", str(max_jobs)]
+        if max_idle_time is not None:
+            extra += ["--max-idle", str(max_idle_time)]
+        if logging_level is not None:
+            extra += ["--log-level", _level_of(logging_level)]
+        has_ended_well = self._run(extra, dequeue_strategy)
+        if burst is None and has_ended_well:
+            say_why_it_returned(self.queues)
+        return has_ended_well
+
+    def work_forever(self, dequeue_strategy: str = "default") -> bool:
+        """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`)."""
+        return self._run([], dequeue_strategy)
+
+    def _run(self, extra: list[str], dequeue_strategy: str) -> bool:
+        extra = ["--precedence", precedence_of(dequeue_strategy), *extra]
+        arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
+        arguments += ["--namespace", self._backend.namespace, *extra]
+        for module in self.preload:
+            arguments += ["--preload", module]
+        if hints := _modules_of_application():
+            arguments += ["--preload-hint", ",".join(hints)]
+        for option in self._own:
+            arguments += option
+        if self.name:
+            arguments += ["--name", self.name]
+        # The folder of the caller's script comes first on its path, and has its modules.
+        for entry in sys.path:
+            if os.path.isdir(entry or "."):
+                arguments += ["--path", entry or "."]
+        # In the environment and not among the arguments, which every user of the machine can read.
+        secrets = {"RQD_URL": self._backend.url}
+        if self._backend.keyring is not None:
+            secrets[KEY_VARIABLE] = ",".join(self._backend.keyring.secrets)
+        status = run_in_foreground(arguments, secrets)
+        if status in (64, 69, 78):
+            raise RqdError(f"the worker could not start, status {status}: its log says why")
+        return status == 0
+
+
+def _modules_of_application() -> list[str]:
+    """The modules that this process has imported from elsewhere than Python's own folders, in that
+    order. A worker of RQ forks with them, so its jobs find them there.
+    """
+    libraries = tuple(
+        os.path.join(os.path.realpath(folder), "") for folder in sysconfig.get_paths().values()
+    )
+    found = []
+    for name, module in sys.modules.copy().items():
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] in ("__main__", "rqd"):
+            continue
+        is_named = all(part.isidentifier() for part in name.split("."))
+        if is_named and not os.path.realpath(file).startswith(libraries):
+            found.append(name)
+    return found[:_MOST_HINTS]
+
+
+def _level_of(level: str | int) -> str:
+    """What `--log-level` calls one of `logging`'s. Raises ConfigurationError."""
+    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
+    if number is None:
+        raise ConfigurationError(f"logging_level {level!r}: write debug, info, warning or error")
+    at_most = [name for least, name in _LEVELS if number <= least]
+    return at_most[0] if at_most else "error"
+
+
+class WorkerPool:
+    """Works on queues, `num_workers` jobs at a time: `Worker(.., workers=..)` under RQ's name."""
+
+    def __init__(
+        self,
+        queues: Queue | str | Iterable[Queue | str],
+        connection: Connection = None,
+        num_workers: int = 1,
+        worker_class: type[Worker | SimpleWorker] = Worker,
+        exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
+        **rqs: Any,
+    ) -> None:
+        """`worker_class` as RQ's: SimpleWorker means a Worker here, whose jobs are forked too.
+
+        `rqs` as for `Worker`. Raises ConfigurationError for another class, and as `Worker` does.
+        """
+        if not (isinstance(worker_class, type) and issubclass(worker_class, Worker | SimpleWorker)):
+            raise ConfigurationError(f"worker_class={worker_class!r}: write rqd.Worker")
+        kind = worker_class if issubclass(worker_class, Worker) else Worker
+        self._worker = kind(
+            queues,
+            connection=connection,
+            workers=num_workers,
+            exception_handlers=exception_handlers,
+            **rqs,
+        )
+        self.queues = self._worker.queues
+        self.num_workers = num_workers
+
+    def start(self, burst: bool = False, logging_level: str | int | None = None) -> None:
+        """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`), or with `burst` until the
+        queues are empty. Raises RqdError if it could not start.
+        """
+        self._worker.work(burst, logging_level)
