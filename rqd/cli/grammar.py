@@ -48,7 +48,7 @@ class VerbGroup(click.Group):
     """A group whose commands are verbs: `rqd job stop ID` is `rqd job ID stop`.
 
     The verb is the first word or the last, wherever options stand. Where both are verbs, nothing is
-    done. Words behind `--` are names, but for a last one that is the only verb.
+    done. Words behind `--` are names; the last may be the verb where no word stands before.
     """
 
     command_class = Command
@@ -83,9 +83,8 @@ class VerbGroup(click.Group):
         before, options, after = self._scan(args)
         words = before + after
         is_first = bool(before) and args[before[0]] in self.commands
-        # Behind `--` a verb may only be the last word, where none stands before it.
-        is_last = len(words) > 1 and args[words[-1]] in self.commands
-        is_last = is_last and not (is_first and after)
+        # Behind `--` the verb may only be the last word, and only where no word stands before.
+        is_last = len(words) > 1 and args[words[-1]] in self.commands and not (before and after)
         wants_help = any(one in ctx.help_option_names for one in options)
         if not is_first and not is_last:
             if wants_help:

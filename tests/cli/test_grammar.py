@@ -125,6 +125,8 @@ def test_both_orders_do_the_same(there: Backend) -> None:
         (["job", "sotp", "a"], "there is no command 'sotp': did you mean stop?"),
         (["queue", "a", "b"], "'b' is not one of show, empty"),
         (["cron", "a", "pause", "b"], "'pause' stands first: write rqd cron pause -- a b"),
+        (["cron", "a", "--", "remove"], "'a' is not one of list, load"),
+        (["job", "a", "--", "delete"], "'a' is not one of show, stop"),
         (["cron", "--", "pause"], "write rqd cron COMMAND -- ..: list, load, add"),
         (["cron", "xyz"], "'xyz' is not one of list, load, add, remove, run, pause"),
         (["queue", "a", "empty", "--limit", "3"], "No such option"),
