@@ -105,6 +105,10 @@ def send(
         return int(answer.status)
 
 
+# Jobs in Redis and patterns of --allow have it by this name.
+send.__module__ = Webhook.SENDER.rpartition(".")[0]
+
+
 def _about(job: Job[Any], status: str) -> dict[str, Any]:
     """RQ's fields, and a few more."""
     told: dict[str, Any] = {

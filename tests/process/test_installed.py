@@ -77,9 +77,9 @@ def test_a_reload_that_needs_a_module_of_another_version_for_the_first_time_is_r
 ) -> None:
     daemon = start(start_daemon, installed)
     # What two versions do not agree on shows as any error.
-    path = installed.package / "cron.py"
+    path = installed.package / "client" / "cron.py"
     path.unlink()
-    path.write_text("import rqd.client.connection\nrqd.connection.of_the_next_version()\n")
+    path.write_text("import rqd.client.connection\nrqd.client.connection.of_the_next_version()\n")
     (installed.folder / "crons.toml").write_text("")
     (installed.folder / "rqd.toml").write_text('cron = "crons.toml"\n')
 

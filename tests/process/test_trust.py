@@ -246,7 +246,7 @@ def test_what_no_pattern_covers_is_refused_before_it_is_imported(
             "os.system is not allowed by --allow: os is no class",
         ),
         ("tests.trusted.system", ("true",), "system is not allowed by --allow: it is posix.system"),
-        ("tests.trusted.Queue.all", (), "it is rqd.queue.Queue.all"),
+        ("tests.trusted.Queue.all", (), "it is rqd.client.queue.Queue.all"),
         (trusted.echo, (jobs.multiply,), "tests.jobs.multiply is not allowed by --allow"),
         (trusted.half, (), "functools.partial is not allowed"),
         ("abc".upper, (), "builtins.str.upper is not allowed"),

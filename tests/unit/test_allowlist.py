@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from rqd import Webhook
 from rqd.model.allowlist import Allowlist
 from rqd.model.call import decode_call
 from rqd.model.errors import InvalidCallError, NotAllowedError
@@ -159,3 +160,11 @@ def test_a_refused_module_is_not_imported(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(NotAllowedError):
             decode_call(payload, serializer, ALLOWED)
     assert not (tmp_path / "amodule.py.ran").exists()
+
+
+def test_the_webhooks_function_is_allowed_by_the_name_that_its_jobs_have() -> None:
+    allowed = Allowlist([Webhook.SENDER])
+
+    assert callable(allowed.find(Webhook.SENDER, None))
+    with pytest.raises(NotAllowedError, match="is not allowed"):
+        ALLOWED.find(Webhook.SENDER, None)
