@@ -17,7 +17,7 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.numbers import read_whole
 from rqd.model.words import counted
 from rqd.store.connection import RedisGone
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 
 if TYPE_CHECKING:
     import curses
@@ -60,7 +60,7 @@ _ORDERS: dict[str, Callable[[Activity], tuple[object, ...]]] = {
 ORDERS = tuple(_ORDERS)
 
 
-def look(views: Views) -> list[Activity]:
+def look(views: Queries) -> list[Activity]:
     """The running jobs of all live masters."""
     masters = {row["name"]: row for row in views.masters()}
     rows = [row for row in views.workers(list(masters.values())) if row.get("job")]
@@ -173,7 +173,7 @@ def top(url: str | None, namespace: str | None, interval: float) -> None:
 class _Top:
     """What is shown, and how it is sorted."""
 
-    def __init__(self, views: Views, found: list[Activity], interval_s: float) -> None:
+    def __init__(self, views: Queries, found: list[Activity], interval_s: float) -> None:
         self._views = views
         self._found = found
         self._interval_s = interval_s

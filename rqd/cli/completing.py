@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from rqd.cli.suggest import job_ids_from
 from rqd.store.connection import RedisError, hasty_connection
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 
@@ -21,7 +21,7 @@ def complete_queues(
     """The queues whose name goes on so; of a list with commas, its last one."""
     before, comma, last = typed.rpartition(",")
 
-    def look(views: Views) -> list[str]:
+    def look(views: Queries) -> list[str]:
         return [f"{before}{comma}{name}" for name in views.queue_names() if name.startswith(last)]
 
     return _asked(context, look)
@@ -32,7 +32,7 @@ def complete_crons(
 ) -> list[CompletionItem]:
     """The cron entries whose name goes on so."""
 
-    def look(views: Views) -> list[str]:
+    def look(views: Queries) -> list[str]:
         return [name for name in views.cron_names() if name.startswith(typed)]
 
     return _asked(context, look)
@@ -53,7 +53,7 @@ def complete_hosts(
 
 
 def _of_masters(context: click.Context, part: str, typed: str) -> list[CompletionItem]:
-    def look(views: Views) -> list[str]:
+    def look(views: Queries) -> list[str]:
         found = {row.get(part, "") for row in views.masters()}
         return sorted(one for one in found if one.startswith(typed))
 
@@ -67,13 +67,13 @@ def complete_jobs(
     return _asked(context, lambda views: job_ids_from(typed, views)[0])
 
 
-def _asked(context: click.Context, look: Callable[[Views], list[str]]) -> list[CompletionItem]:
+def _asked(context: click.Context, look: Callable[[Queries], list[str]]) -> list[CompletionItem]:
     """Nothing rather than an error in the midst of what somebody types."""
     given: dict[str, Any] = context.params
     namespace = given.get("namespace") or default_namespace()
     try:
         store = Store(hasty_connection(given.get("url") or default_url()), namespace)
         # A name of control characters would steer the terminal that it is completed on.
-        return [CompletionItem(name) for name in look(Views(store)) if name.isprintable()]
+        return [CompletionItem(name) for name in look(Queries(store)) if name.isprintable()]
     except (RedisError, OSError, ValueError):
         return []

@@ -20,7 +20,7 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.numbers import read_whole
 from rqd.model.progress import Progress
 from rqd.store.errors import RedisGone
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 
 _NUMBERS = {
     "pid", "zygote_pid", "rss_bytes", "memory_bytes", "busy", "wanted", "workers", "done",
@@ -98,7 +98,7 @@ def _tell(seen: Seen, parts: tuple[str, ...], as_json: bool, *, is_again: bool) 
     _show(seen, parts)
 
 
-def _look_again(views: Views, queues: tuple[str, ...]) -> Seen | None:
+def _look_again(views: Queries, queues: tuple[str, ...]) -> Seen | None:
     """What is seen now; None, and told, while Redis is away."""
     try:
         return _of_queues(look(views), queues)
@@ -107,7 +107,7 @@ def _look_again(views: Views, queues: tuple[str, ...]) -> Seen | None:
         return None
 
 
-def look(views: Views) -> Seen:
+def look(views: Queries) -> Seen:
     """Queues, masters and workers as they stand."""
     paused = views.paused()
     queues = [

@@ -25,7 +25,7 @@ from rqd.model.numbers import instant
 from rqd.model.records import JobRecord, JobStatus
 from rqd.store.follow import Follower, as_text
 from rqd.store.messages import Requeued
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 
 _ENDED = ("failed", "finished", "canceled")
 _STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")
@@ -94,7 +94,7 @@ def jobs(
 
 
 def _look(
-    views: Views, state: str, queues: Sequence[str], limit: int
+    views: Queries, state: str, queues: Sequence[str], limit: int
 ) -> tuple[int, list[JobRecord]]:
     """How many there are, and the first of them."""
     total, ids = 0, list[str]()

@@ -12,7 +12,7 @@ from rqd.cli.grammar import SharedOption
 from rqd.cli.settings import redis_options as redis_options
 from rqd.client.connection import Backend, own_keyring
 from rqd.model.errors import ConfigurationError, InvalidCallError
-from rqd.store.connection import client_connection, explained
+from rqd.store.connection import client_connection, translate_errors
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 
@@ -55,5 +55,5 @@ def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> I
     target = url or default_url()
     store = Store(client_connection(target), namespace or default_namespace())
     there = Backend(store, target, keyring)
-    with explained(target):
+    with translate_errors(target):
         yield there

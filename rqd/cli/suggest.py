@@ -12,7 +12,7 @@ from rqd.model.names import check_job_id, is_job_id
 from rqd.store.keys import ALL_QUEUES
 
 if TYPE_CHECKING:
-    from rqd.store.queries import Views
+    from rqd.store.queries import Queries
 
 # Looking for what was meant is a courtesy: it shall cost nobody more.
 _LONGEST_S = 0.3
@@ -36,7 +36,7 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
     return f": did you mean {near[0]}?" if near else ""
 
 
-def known_queues(views: Views, paused: Iterable[str]) -> list[str]:
+def known_queues(views: Queries, paused: Iterable[str]) -> list[str]:
     """Queues that ever had a job, and those that are paused before their first one, by name."""
     return sorted({*views.queue_names(), *paused} - {ALL_QUEUES})
 
@@ -47,7 +47,7 @@ def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:
     return NoSuchNameError(f"no queue {typed!r}{told}")
 
 
-def check_queues(names: Iterable[str], views: Views) -> None:
+def check_queues(names: Iterable[str], views: Queries) -> None:
     """Raises NoSuchNameError unless each of these queues ever had a job, is paused, or is served
     by a master.
     """
@@ -58,7 +58,7 @@ def check_queues(names: Iterable[str], views: Views) -> None:
             raise no_such_queue(name, sorted({*known, *served} - {""}))
 
 
-def job_ids_from(beginning: str, views: Views) -> tuple[list[str], bool]:
+def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:
     """Ids of jobs that begin so, of each queue's states the next to come, or the latest; and
     whether those are all: True if no state of any queue has more jobs than were looked at.
     """
@@ -78,7 +78,7 @@ def job_ids_from(beginning: str, views: Views) -> tuple[list[str], bool]:
     return list(found), is_all
 
 
-def whole_id(typed: str, views: Views, *, only_to_look: bool = False) -> str:
+def whole_id(typed: str, views: Queries, *, only_to_look: bool = False) -> str:
     """The id that was typed, if a job has it; else the one id that begins so.
 
     Where there are more jobs than are looked at, another may begin so: that is good enough

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
     from rqd.store.aio import AsyncStore
     from rqd.store.connection import Client
-    from rqd.store.queries import Views
+    from rqd.store.queries import Queries
     from rqd.store.store import Store
 
 
@@ -56,11 +56,11 @@ class Backend:
         return Store(client_connection(self.url), self.namespace)
 
     @cached_property
-    def views(self) -> Views:
+    def views(self) -> Queries:
         """What can be read there."""
-        from rqd.store.queries import Views  # noqa: PLC0415 - loads redis-py
+        from rqd.store.queries import Queries  # noqa: PLC0415 - loads redis-py
 
-        return Views(self.store)
+        return Queries(self.store)
 
     @cached_property
     def awaiting(self) -> AsyncStore:

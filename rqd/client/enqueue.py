@@ -27,7 +27,7 @@ _FURTHEST_US = (datetime(2255, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microsec
 _LONGEST_DELAY = timedelta(days=36_500)
 
 
-class Drafting:
+class JobBuilder:
     """How a queue's jobs are made: with its serializer and limits, the keys of the backend they are
     for, and where their options name none, with its timeout.
     """

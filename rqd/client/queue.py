@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 
 from rqd.client.connection import Connection, backend_for
 from rqd.client.control import RUN_NOW, time_of_pause_s
-from rqd.client.enqueue import Drafting, delay_us_of, due_us_of, record_of
+from rqd.client.enqueue import JobBuilder, delay_us_of, due_us_of, record_of
 from rqd.client.job import Job
 from rqd.client.options import (
     DEFAULT_TIMEOUT_S,
@@ -81,7 +81,7 @@ class Queue(QueueFacts):
                 f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
             )
         self.durability = Durability(**read_waits(**waits))
-        self._drafting = Drafting(
+        self._drafting = JobBuilder(
             self.name, self.serializer, self.default_timeout, payload_limit_bytes
         )
 

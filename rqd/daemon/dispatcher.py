@@ -12,7 +12,7 @@ from operator import not_
 
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
-from rqd.daemon.job_updates import Reporting
+from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.log.log import Log, about
 from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_client import REFUSED_PAUSE_S, RedisLink, Refused
@@ -34,7 +34,7 @@ _SLOW_LOAD_S = 0.05
 _MOST_WITH_AHEAD = 64
 
 
-class Dispatch:
+class Dispatcher:
     """Settles and claims; knows what may be waiting in Redis."""
 
     def __init__(
@@ -43,12 +43,12 @@ class Dispatch:
         instance: Instance,
         link: RedisLink,
         children: Children,
-        reporting: Reporting,
+        reporting: JobUpdates,
         log: Log,
     ) -> None:
         self._starting = Starting(config, link, children)
         self.use(config)
-        self._reporting = reporting
+        self._job_updates = reporting
         self._instance = instance
         self._link = link
         self._children = children
@@ -93,7 +93,7 @@ class Dispatch:
     @property
     def has_unfinished(self) -> bool:
         """True while something is to be recorded, or a claim's answer is unknown."""
-        is_answered = self._pending is None and not self._children.has_caught
+        is_answered = self._pending is None and not self._children.has_pending
         return bool(self._ended or self._put_off) or not is_answered
 
     @property
@@ -128,7 +128,7 @@ class Dispatch:
         """There may be work: the next turn claims, if anybody is free."""
         self._look = True
 
-    def hear_waiter(self, ready: set[int], now: float) -> bool:
+    def on_wake(self, ready: set[int], now: float) -> bool:
         """Takes the marker that came, if one did; True if it announces a command."""
         waiter = self._link.waiter
         if not waiter.has_answer(ready):
@@ -153,7 +153,7 @@ class Dispatch:
         self._look = True
         return member == "command"
 
-    def hear_turn(self, ready: set[int], now: float) -> bool:
+    def on_turn_reply(self, ready: set[int], now: float) -> bool:
         """Takes the answer to the turn under way; True if it came."""
         turns = self._link.turns
         try:
@@ -173,7 +173,7 @@ class Dispatch:
         self._apply(turn, ended, answer, now)
         return True
 
-    def tell_recorded(self, now: float) -> None:
+    def log_settled(self, now: float) -> None:
         """Logs what has been recorded: nobody waits for it, but Redis may be at the next turn."""
         recorded, self._recorded = self._recorded, []
         for one, verdict in recorded:
@@ -221,13 +221,13 @@ class Dispatch:
                 self._part(refusal, now)
                 return
             self._link.complain("turn refused by redis", refusal, now)
-            if self._put_large_off(now):
+            if self._defer_large(now):
                 self.settle_and_claim(now)
             else:
                 # Nothing was done: the outcomes stay, and the same turn goes again.
                 self._refused_until = now + REFUSED_PAUSE_S
 
-    def arm_waiter(self, now: float) -> None:
+    def listen(self, now: float) -> None:
         """Starts to wait for the next marker: the queues' too, while a worker is free."""
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
@@ -258,13 +258,13 @@ class Dispatch:
         ahead: list[int] = []
         if may_claim and (self._look or ended):
             free = self._free(now)
-            ahead = self._ahead(len(free), now)
+            ahead = self._prefetch(len(free), now)
         if not ended and not free and not ahead:
             self._gather_since = self._gather_until = None
             return None
         if may_claim and self._gathers(now):
             return None
-        if any(one.run.news for one in ended) and not self._reporting.write(now):
+        if any(one.run.news for one in ended) and not self._job_updates.write(now):
             return None  # what a job told last comes before its outcome
         self._ended = self._ended[len(ended) :]
         self._gather_since = self._gather_until = None
@@ -287,7 +287,7 @@ class Dispatch:
             busy=tuple(run.worker for run in workers.runs()),
             queues=self._precedence.queues if free or ahead else (),
             order=self._precedence.order() if free or ahead else "",
-            nudge=waiter.is_armed and not waiter.hears_queues,
+            nudge=waiter.is_armed and not waiter.listens_to_queues,
             pids=workers.waiting_pids(free),
         )
 
@@ -321,7 +321,7 @@ class Dispatch:
             self._refused_until = now + REFUSED_PAUSE_S
             self._link.complain("claim refused by redis", refusal, now)
 
-    def _put_large_off(self, now: float) -> bool:
+    def _defer_large(self, now: float) -> bool:
         """A full Redis has refused a large result, before its turn went: the others go without.
 
         False for a turn that may have gone before: only as it was it brings its claims again.
@@ -404,7 +404,7 @@ class Dispatch:
     def _free(self, now: float) -> list[int]:
         return self._children.workers.free_numbers(now)[: self._claims_left][:MOST_A_TURN]
 
-    def _ahead(self, free: int, now: float) -> list[int]:
+    def _prefetch(self, free: int, now: float) -> list[int]:
         left = self._claims_left
         most = _MOST_WITH_AHEAD if left is None else min(left, _MOST_WITH_AHEAD)
         return self._children.ahead.numbers(now)[: max(0, most - free)]

@@ -33,7 +33,7 @@ class Loop:
         # They may have been blocked where this program was started.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
-    def hold_signals(self, signals: Iterable[signal.Signals]) -> None:
+    def block_signals(self, signals: Iterable[signal.Signals]) -> None:
         """Lets none of these come any more: as an interpreter ends, it takes its handlers away, and
         the next one would end the process with its own status.
         """

@@ -35,7 +35,7 @@ from rqd.daemon.zygote import child
 from rqd.daemon.zygote.timer import raise_timeout, timer
 from rqd.daemon.zygotes.events import Forked
 from rqd.model.current import CurrentJob, current
-from rqd.model.middleware import Around
+from rqd.model.middleware import Middleware
 from rqd.model.outcome import Raised, Report
 from rqd.model.records import Claim
 from rqd.model.trust import Trust
@@ -253,7 +253,7 @@ def _as_child(config: Config) -> Iterator[None]:
     own = CurrentJob()
     own.allowlist, own.keyring = current.allowlist, config.keyring
     if config.middleware or config.exception_handlers:
-        own.around = Around(config.middleware, config.exception_handlers)
+        own.around = Middleware(config.middleware, config.exception_handlers)
     current.__class__ = _CurrentJobs
     before = _own.set(own)
     try:

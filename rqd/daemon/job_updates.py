@@ -13,7 +13,7 @@ _PAUSE_S = 0.2
 _MOST_JOBS = 100  # as many as one script takes
 
 
-class Reporting:
+class JobUpdates:
     """Writes the news of running jobs, those of one that has ended before its outcome; and reads
     for those that ask for their record.
     """

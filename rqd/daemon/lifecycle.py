@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS, Config
-from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.host.process_limits import make_room
 from rqd.daemon.log.log import Log
 from rqd.daemon.signals import Orders, Shutdown
@@ -29,7 +29,7 @@ class Lifecycle:
         self,
         config: Config,
         children: Children,
-        dispatch: Dispatch,
+        dispatch: Dispatcher,
         duties: Duties,
         log: Log,
         on_stop: Callable[[], None],
@@ -37,7 +37,7 @@ class Lifecycle:
         """`on_stop` is called at each step of a stop, before the jobs hear of it."""
         self._config = config
         self._children = children
-        self._dispatch = dispatch
+        self._dispatcher = dispatch
         self._duties = duties
         self._log = log
         self._on_stop = on_stop
@@ -64,7 +64,7 @@ class Lifecycle:
             return "stopping"
         if not self._children.is_ready:
             return "starting"
-        if self._dispatch.is_paused:
+        if self._dispatcher.is_paused:
             return "paused"
         if self._is_suspended:
             return "suspended"
@@ -73,7 +73,7 @@ class Lifecycle:
     @property
     def busy(self) -> int:
         """How many of its workers are."""
-        return self._children.workers.busy(self._dispatch.unrecorded)
+        return self._children.workers.busy(self._dispatcher.unrecorded)
 
     def standing(self) -> dict[str, Any]:
         """How it stands, for who asked something of it."""
@@ -102,31 +102,31 @@ class Lifecycle:
         self._children.places.resize_to(count, now)
         self._log.info("workers resized", workers=count)
         self._duties.hasten(Duty.BEAT, now)
-        self._dispatch.look()
+        self._dispatcher.look()
         return ""
 
     def pause(self, is_paused: bool, now: float) -> None:
         """Claims no more, or again; either way the next beat looks at the leases at once."""
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)
-        if is_paused == self._dispatch.is_paused or self.is_stopping:
+        if is_paused == self._dispatcher.is_paused or self.is_stopping:
             return
-        self._dispatch.is_paused = is_paused
+        self._dispatcher.is_paused = is_paused
         if is_paused:
-            self._dispatch.take(self._children.release_unsent("paused", now))
+            self._dispatcher.take(self._children.release_unsent("paused", now))
             running = len(self._children.workers.runs())
             how = f"rqd resume --master NAME, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
         else:
             self._log.info("resumed")
-            self._dispatch.look()
+            self._dispatcher.look()
 
     def suspend(self, is_suspended: bool, now: float) -> None:
         """All masters of the namespace are, or this one works again."""
         if is_suspended != self._is_suspended:
             self._is_suspended = is_suspended
             if is_suspended:
-                self._dispatch.take(self._children.release_unsent("suspended", now))
+                self._dispatcher.take(self._children.release_unsent("suspended", now))
                 self._log.info("suspended")
             else:
                 self._log.info("resumed")
@@ -147,9 +147,9 @@ class Lifecycle:
         """Carries out what the orders say by now; `why` is where nobody has given them."""
         level, children = self.orders.shutdown, self._children
         self._on_stop()
-        self._dispatch.is_open = False
+        self._dispatcher.is_open = False
         children.places.retire_all(now)
-        self._dispatch.take(children.release_unsent("the daemon stops", now))
+        self._dispatcher.take(children.release_unsent("the daemon stops", now))
         running = len(children.workers.runs())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
@@ -179,7 +179,7 @@ class Lifecycle:
 
     def end_by_itself(self, now: float) -> None:
         """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
-        config, dispatch = self._config, self._dispatch
+        config, dispatch = self._config, self._dispatcher
         is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
         if not self._children.is_ready or not is_idle or dispatch.is_paused:
             self._worked_at = now
@@ -204,10 +204,10 @@ class Lifecycle:
             return True
         if not self.is_stopping:
             return False
-        if not self._children.workers.runs() and not self._dispatch.has_unfinished:
+        if not self._children.workers.runs() and not self._dispatcher.has_unfinished:
             return True
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
-            left = self._dispatch.outcomes_left + len(self._children.workers.runs())
+            left = self._dispatcher.outcomes_left + len(self._children.workers.runs())
             self._log.error("stopped without recording all outcomes: jobs run again", jobs=left)
             self.exit_status = EX_TEMPFAIL
             return True
@@ -219,6 +219,6 @@ class Lifecycle:
             self._give_up_at = now + _LAST_SETTLES_S
 
     def _release_all(self, reason: str, now: float) -> None:
-        self._dispatch.take(self._children.release_unsent(reason, now))
+        self._dispatcher.take(self._children.release_unsent(reason, now))
         for job in self._children.workers.runs():
             self._children.kill(job, Released(reason), now)

@@ -17,26 +17,26 @@ import setproctitle
 from rqd.daemon.config import Config
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands
-from rqd.daemon.control.heartbeat import Presence
-from rqd.daemon.control.replies import Answers
+from rqd.daemon.control.heartbeat import Heartbeat
+from rqd.daemon.control.replies import Replies
 from rqd.daemon.cron import Timetable
-from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.daemon.host.process_limits import check_kernel, make_room
 from rqd.daemon.instance import Instance
-from rqd.daemon.job_updates import Reporting
+from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log.log import Log, about, open_log
 from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.reload.autoreload import Autoreload
-from rqd.daemon.reload.settings import Reread, changed, renewed
+from rqd.daemon.reload.settings import Reread, changed, merge_reloadable
 from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timers import Duties, Duty
 from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.usage import Consumption
+from rqd.daemon.workers.usage import UsageMonitor
 from rqd.model.errors import ConfigurationError, RqdError
-from rqd.store.connection import answers_are_read, explained
+from rqd.store.connection import answers_are_read, translate_errors
 from rqd.store.embedded import embedded_dir, is_embedded
 from rqd.store.messages import BeatAnswer
 from rqd.store.permissions import check_permissions
@@ -66,23 +66,23 @@ class Master:
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
-        self._presence = Presence(config, instance, self._link, log)
+        self._heartbeat = Heartbeat(config, instance, self._link, log)
         self._children = Children(config, instance, self._loop, log)
-        self._reporting = Reporting(self._link, self._children)
-        self._answers = Answers(self._link, instance)
+        self._job_updates = JobUpdates(self._link, self._children)
+        self._answers = Replies(self._link, instance)
         self._authentication = Authentication(config, instance)
-        self._dispatch = Dispatch(
-            config, instance, self._link, self._children, self._reporting, log
+        self._dispatcher = Dispatcher(
+            config, instance, self._link, self._children, self._job_updates, log
         )
-        self._consumption = Consumption(self._children)
+        self._usage = UsageMonitor(self._children)
         self._timetable = Timetable(config, self._link, log)
         self._autoreload = Autoreload(self._loop, log)
         self._lifecycle = Lifecycle(
-            config, self._children, self._dispatch, self._duties, log, self._on_stop
+            config, self._children, self._dispatcher, self._duties, log, self._on_stop
         )
         self._commands = Commands(
             self._children,
-            self._dispatch,
+            self._dispatcher,
             self._lifecycle,
             self._answers,
             self._authentication,
@@ -106,50 +106,54 @@ class Master:
                 self._autoreload.close()
                 self._children.close(but=self._own_pids())
             highest = max(self._children.workers.by_number)
-            self._presence.leave(highest, self._lifecycle.exit_status, time.monotonic())
+            self._heartbeat.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:
             if self._embedded is not None:
                 self._embedded.stop()
-        self._loop.hold_signals(HANDLED)
+        self._loop.block_signals(HANDLED)
         return self._lifecycle.exit_status
 
     def _work(self) -> None:
         while not self._lifecycle.is_done():
             ready = self._loop.wait(self._next_due() - time.monotonic())
             now = time.monotonic()
-            if self._dispatch.hear_waiter(ready, now):
+            if self._dispatcher.on_wake(ready, now):
                 self._duties.hasten(Duty.BEAT, now)  # commands come with the beat's answer
-            self._dispatch.take(self._children.collect(ready, now))
+            self._dispatcher.take(self._children.collect(ready, now))
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
-            if self._dispatch.hear_turn(ready, now):
+            if self._dispatcher.on_turn_reply(ready, now):
                 # The next turn goes now: with all that has ended by now.
-                self._dispatch.take(self._children.hear_quiet(now))
-            if not self._dispatch.expects_jobs:
-                self._children.share_held(now)
+                self._dispatcher.take(self._children.read_batched(now))
+            if not self._dispatcher.expects_jobs:
+                self._children.steal(now)
             # Between a turn's answer and the next turn is the one moment for a beat under load.
             # Else the turn goes first, as somebody may wait for it.
             if now < self._duties.next_due(Duty.BEAT):
-                self._dispatch.settle_and_claim(now)
+                self._dispatcher.settle_and_claim(now)
             self._perform_due_duties(now)
-            self._dispatch.settle_and_claim(now)
-            self._dispatch.tell_recorded(now)
-            self._dispatch.arm_waiter(now)
-            self._presence.announce(self._lifecycle.state, self._lifecycle.busy, self._children)
+            self._dispatcher.settle_and_claim(now)
+            self._dispatcher.log_settled(now)
+            self._dispatcher.listen(now)
+            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._children)
             self._lifecycle.end_by_itself(now)
 
     def _next_due(self) -> float:
         link, duties = self._link, self._duties
-        at_redis = [self._dispatch.next_due, self._reporting.next_due(), self._answers.next_due()]
+        at_redis = [
+            self._dispatcher.next_due,
+            self._job_updates.next_due(),
+            self._answers.next_due(),
+        ]
         if not link.turns.is_under_way:
             at_redis.append(duties.next_due(Duty.BEAT))
         if not self._lifecycle.is_stopping:
             at_redis.append(self._timetable.next_at)
-            if not self._dispatch.is_paused:
+            if not self._dispatcher.is_paused:
                 at_redis.append(duties.next_due(Duty.POLL))
         here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._lifecycle.next_due()]
-        here += [self._consumption.next_due(), self._commands.next_due()]
+        here += [self._usage.next_due(), self._commands.next_due()]
         if self._children.workers.runs() or self._children.workers.unshown():
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
@@ -180,7 +184,7 @@ class Master:
         if self._lifecycle.is_stopping:
             return
         try:
-            config, for_a_start = renewed(self._config, self._reread())
+            config, for_a_start = merge_reloadable(self._config, self._reread())
             make_room(config.workers, config.max_files)
         except ConfigurationError as error:
             self._children.refuse_reload(request, str(error))
@@ -200,14 +204,14 @@ class Master:
         if config is old:
             return
         self._config = config
-        self._dispatch.use(config)
-        self._presence.use(config)
+        self._dispatcher.use(config)
+        self._heartbeat.use(config)
         self._authentication.use(config)
         self._lifecycle.use(config)
         if old.log != config.log:
             self._log.reopen(config.log)
         if old.queues != config.queues:
-            self._dispatch.stop_waiting()
+            self._dispatcher.stop_waiting()
         if old.workers != config.workers:
             self._children.places.resize_to(config.workers, now)
         self._timetable.use(config, now)
@@ -219,30 +223,30 @@ class Master:
 
     def _perform_due_duties(self, now: float) -> None:
         duties = self._duties
-        self._dispatch.take(self._children.release_waiting(now))
+        self._dispatcher.take(self._children.release_waiting(now))
         self._children.perform(now)
         self._take_settings(now)
-        self._consumption.perform(now)
+        self._usage.perform(now)
         if self._children.has_news:
             self._children.has_news = False
             duties.hasten(Duty.BEAT, now)
             duties.hasten(Duty.PULSE, now)
-            self._dispatch.look()  # a worker may be free whose child could not be had before
+            self._dispatcher.look()  # a worker may be free whose child could not be had before
         self._lifecycle.end_grace(now)
-        if now >= self._dispatch.next_promotion_at:
-            self._dispatch.next_promotion_at = float("inf")  # the turn's answer sets it anew
-            self._dispatch.look()
+        if now >= self._dispatcher.next_promotion_at:
+            self._dispatcher.next_promotion_at = float("inf")  # the turn's answer sets it anew
+            self._dispatcher.look()
         if duties.take(Duty.PULSE, now):
-            duties.hasten(Duty.PULSE, now + self._presence.pulse(self._lifecycle.state))
+            duties.hasten(Duty.PULSE, now + self._heartbeat.pulse(self._lifecycle.state))
         if duties.take(Duty.POLL, now):
-            self._dispatch.look()
+            self._dispatcher.look()
         if duties.take(Duty.SAMPLE, now):
-            self._consumption.sample(now)
-            if self._children.workers.correct_shown_pids():
+            self._usage.sample(now)
+            if self._children.workers.refresh_pids():
                 duties.hasten(Duty.BEAT, now)
         if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
             self._tend_embedded(self._embedded)
-        self._reporting.perform(now)
+        self._job_updates.perform(now)
         self._commands.perform(now)
         self._timetable.perform(now)
         # Not while a turn is under way: what it writes into the rows is newer than what we know.
@@ -250,9 +254,9 @@ class Master:
             self._beat(now)
 
     def _beat(self, now: float) -> None:
-        state, unrecorded = self._lifecycle.state, self._dispatch.unrecorded
+        state, unrecorded = self._lifecycle.state, self._dispatcher.unrecorded
         obeyed = self._commands.obeyed
-        answer = self._presence.beat(state, self._children, unrecorded, obeyed, now)
+        answer = self._heartbeat.beat(state, self._children, unrecorded, obeyed, now)
         if answer is None:
             self._duties.hasten(Duty.BEAT, self._link.next_try(now))
         else:
@@ -266,7 +270,7 @@ class Master:
             lifecycle.stop(Shutdown.IMMEDIATE, now)
         for job in self._children.lose(answer.lost, now):
             self._log.error("lease lost, killing the job", **about(job.claim))
-        self._presence.report_reaped(answer.reaped)
+        self._heartbeat.report_reaped(answer.reaped)
         self._timetable.hear(answer, now)
         if answer.next_expiry_us is not None:
             # Most often it is renewed by then; if not, its job waits no longer than it must.
@@ -285,8 +289,8 @@ class Master:
             check_kernel()
             make_room(self._config.workers, self._config.max_files)
             self._reach_redis()
-            self._presence.register()
-            with explained(self._config.url):
+            self._heartbeat.register()
+            with translate_errors(self._config.url):
                 self._timetable.load()
         except BaseException:
             self._instance.withdraw()
@@ -296,7 +300,7 @@ class Master:
         if self._embedded is not None:
             self._embedded.ensure()
             self._embedded.wait_ready(_EMBEDDED_READY_S)
-        with explained(self._config.url), answers_are_read():
+        with translate_errors(self._config.url), answers_are_read():
             for warning in check_server(self._link.store.redis):
                 self._log.warning("redis may lose jobs", why=warning)
             check_permissions(self._link.store.redis, self._link.store.keys)
@@ -309,7 +313,7 @@ class Master:
             self._log.error("embedded server can't be started", error=error)
 
     def _on_stop(self) -> None:
-        self._presence.stopping()
+        self._heartbeat.stopping()
         self._timetable.is_open = False
 
     def _own_pids(self) -> set[int]:

@@ -18,7 +18,7 @@ from rqd.store.connection import (
     is_full,
     is_refusal,
 )
-from rqd.store.fast_connection import connected_beside
+from rqd.store.fast_connection import open_connection
 from rqd.store.store import Store
 
 T = TypeVar("T")
@@ -53,8 +53,8 @@ class RedisLink:
 
     def __init__(self, url: str, namespace: str, loop: Loop, log: Log) -> None:
         self.store = Store(daemon_connection(url), namespace)
-        self.turns = Conversation(self.store, loop, _ANSWER_S)
-        self.waiter = Waiter(self.store, loop)
+        self.turns = PendingCommand(self.store, loop, _ANSWER_S)
+        self.waiter = WakeListener(self.store, loop)
         self.is_up = True
         self.retry_at = 0.0
         self._url = hide_password(url)
@@ -132,12 +132,12 @@ class RedisLink:
         self.store.redis.connection_pool.disconnect()
 
 
-class Waiter:
+class WakeListener:
     """Blocks in BZPOPMIN on wake markers."""
 
     def __init__(self, store: Store, loop: Loop) -> None:
         self._keys = store.keys
-        self._conversation = Conversation(store, loop, _WAIT_OVERDUE_S)
+        self._conversation = PendingCommand(store, loop, _WAIT_OVERDUE_S)
         self._awaited: tuple[str, ...] = ()
         self.close = self._conversation.close
         self.has_answer = self._conversation.has_answer
@@ -149,7 +149,7 @@ class Waiter:
         return self._conversation.is_under_way
 
     @property
-    def hears_queues(self) -> bool:
+    def listens_to_queues(self) -> bool:
         """True when the wait in force covers queues' markers too, not only the master's own."""
         return self.is_armed and len(self._awaited) > 1
 
@@ -172,7 +172,7 @@ class Waiter:
         return "" if is_own else key.removeprefix(self._keys.wake_queue("")), member
 
 
-class Conversation:
+class PendingCommand:
     """Asks one thing at a time. Errors of the connection are raised, and close it."""
 
     def __init__(self, store: Store, loop: Loop, patience_s: float) -> None:
@@ -193,7 +193,7 @@ class Conversation:
         """Makes a connection, if there is none."""
         if self._connection is not None:
             return
-        connection = connected_beside(self._store.redis.connection_pool)
+        connection = open_connection(self._store.redis.connection_pool)
         self._connection = connection
         # redis-py has no public way to its socket: this is the one place that takes it.
         self._fd = connection._sock.fileno()

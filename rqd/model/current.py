@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from rqd.model.allowlist import Allowlist
-    from rqd.model.middleware import Around
+    from rqd.model.middleware import Middleware
     from rqd.model.signing import Keyring
 
     class Line(Protocol):
@@ -60,7 +60,7 @@ class CurrentJob:
     def __init__(self) -> None:
         self.keyring: Keyring | None = None
         self.allowlist: Allowlist | None = None
-        self.around: Around | None = None
+        self.around: Middleware | None = None
         self.line: Line | None = None
         self.leave()
 

@@ -53,7 +53,7 @@ class RunningJob:
         return f"<RunningJob {self.id}: {self.func_name}>"
 
 
-class Around:
+class Middleware:
     """Middleware, the first one outermost, and exception handlers, by their dotted names.
 
     Raises InvalidCallError for a name behind which there is none.

@@ -23,7 +23,7 @@ from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.client import PlainClient
-from rqd.store.errors import UNREACHED, RedisGone, as_users_are_told, is_unreached, no_server
+from rqd.store.errors import UNREACHED, RedisGone, is_unreached, no_server, user_errors
 from rqd.store.job_end import Step, block_slice_s, until_end
 from rqd.store.messages import check_ids, partly_enqueued, read_enqueued, read_text
 from rqd.store.queries import parse_attempt, result_of
@@ -152,7 +152,7 @@ class AsyncStore:
     async def _enqueue(self, jobs: Sequence[NewJob], request: str) -> int:
         args, staged = enqueue_arguments(jobs, request)
         for name, value in staged.items():
-            with as_users_are_told():
+            with user_errors():
                 await self._ask("SET", self._keys.staged(name), value, "EX", STAGED_TTL_S)
         return read_enqueued(await self._run("enqueue", *args), jobs)
 
@@ -161,7 +161,7 @@ class AsyncStore:
         return read_text(await self._run("cancel", job_id, ""))
 
     async def job(self, job_id: str) -> JobRecord | None:
-        """As `Views.job`."""
+        """As `Queries.job`."""
         if not is_job_id(job_id):
             return None
         fields = await self._ask("HGETALL", self._keys.job(job_id))
@@ -173,14 +173,14 @@ class AsyncStore:
         return parse_attempt(*entries[0]) if entries else None
 
     async def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
-        """As `Views.result_bytes`."""
+        """As `Queries.result_bytes`."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
         asked = (("GET", self._keys.result(job_id)), ("HGET", self._keys.job(job_id), "result_of"))
         return result_of(attempt, *await self._carry_out(asked))
 
     async def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
-        """As `Views.wait_for_end`."""
+        """As `Queries.wait_for_end`."""
         steps = until_end(self._keys, job_id, timeout_s, self._slice_s)
         try:
             step = next(steps)
@@ -213,7 +213,7 @@ class AsyncStore:
     async def _run(self, name: str, *args: Any) -> Any:
         """As `Store._ask`: what a user can do about an error is said."""
         script = load_script(name)
-        with as_users_are_told():
+        with user_errors():
             try:
                 return await self._ask("EVALSHA", script.sha, 1, self._keys.queues, *args)
             except NoScriptError:

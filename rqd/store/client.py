@@ -9,7 +9,7 @@ import redis.client
 
 from rqd.store.answers import answers_are_read
 from rqd.store.errors import UNREACHED, NoServerError, is_unreached, no_server
-from rqd.store.fast_connection import HeldConnections
+from rqd.store.fast_connection import FastConnections
 
 
 class PlainClient(redis.Redis):
@@ -20,7 +20,7 @@ class PlainClient(redis.Redis):
 
     url = ""
     # For scripts, where its connections are such that can be held.
-    held: HeldConnections | None = None
+    held: FastConnections | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As in redis-py. Raises NoServerError."""

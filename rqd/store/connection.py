@@ -16,20 +16,20 @@ from rqd.model.errors import ConfigurationError
 from rqd.store.answers import answers_are_read as answers_are_read
 from rqd.store.client import PlainClient
 from rqd.store.errors import RedisGone as RedisGone
-from rqd.store.errors import explained as explained
 from rqd.store.errors import is_foreign_key as is_foreign_key
 from rqd.store.errors import is_full as is_full
 from rqd.store.errors import is_refusal as is_refusal
+from rqd.store.errors import translate_errors as translate_errors
 from rqd.store.failover import (
     Cluster,
-    Directory,
-    Patience,
+    Discovery,
+    RetryFor,
     RoamingConnection,
     RoamingTLSConnection,
     Sentinels,
     show,
 )
-from rqd.store.fast_connection import HeldConnections, can_hold
+from rqd.store.fast_connection import FastConnections, can_hold
 from rqd.store.keys import Keys
 from rqd.store.replies import BoundedParser, DaemonsParser
 from rqd.store.urls import Target, default_url, read_url, unreadable
@@ -132,7 +132,7 @@ def client_connection(target: str | Client | None) -> redis.Redis:
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
         return _plain_client(url, pool, retry=retry, retry_on_error=again)
     patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
-    retry = Patience(_CLIENT_PATIENCE_S)
+    retry = RetryFor(_CLIENT_PATIENCE_S)
     return _plain_client(url, _roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
 
 
@@ -200,7 +200,7 @@ def _plain_client(url: str, pool: redis.ConnectionPool, **settings: Any) -> Plai
     client = PlainClient(connection_pool=pool)
     client.url = url
     if can_hold(pool):
-        client.held = HeldConnections(pool)
+        client.held = FastConnections(pool)
     return client
 
 
@@ -273,7 +273,7 @@ def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> r
         asking |= target.sentinel_settings
     asking |= _OURS
     where = (target.addresses, pool.connection_class, asking, patience_s)
-    directory: Directory
+    directory: Discovery
     directory = Sentinels(target.service, *where) if target.service else Cluster(*where)
     is_secure = issubclass(pool.connection_class, redis.SSLConnection)
     roaming = RoamingTLSConnection if is_secure else RoamingConnection

@@ -53,7 +53,7 @@ class Crons:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # Any: as in Views.
+        # Any: as in Queries.
         self._redis: Any = store.redis
 
     def save(self, entry: CronEntry) -> bool:

@@ -15,7 +15,7 @@ from rqd.model.numbers import instant
 from rqd.store.crons import Crons
 from rqd.store.keys import Keys
 from rqd.store.permissions import check_permissions
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 from rqd.store.server_check import check_server
 from rqd.store.store import Store
 
@@ -142,7 +142,7 @@ def examine_crons(store: Store, entries: Sequence[CronEntry], source: str) -> It
 
     Raises redis-py's errors where Redis can't be reached.
     """
-    records, views = Crons(store).all(), Views(store)
+    records, views = Crons(store).all(), Queries(store)
     if source:
         yield _judge_file(entries, {record.name for record in records})
     if broken := [f"{record.name}: {record.error}" for record in records if record.error]:

@@ -97,7 +97,7 @@ def is_full(error: Exception) -> bool:
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
+def translate_errors(url: str) -> Iterator[None]:
     """Turns redis-py's errors into one line with what to do: ServerUnavailableError, or
     ConfigurationError for a namespace in which somebody else has keys.
     """
@@ -121,7 +121,7 @@ def explained(url: str) -> Iterator[None]:
         raise ServerUnavailableError(told) from error
 
 
-class as_users_are_told:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
+class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
     """For what a user asks: an error says what to do about a namespace not rqd's, or about what
     keeps Redis from taking a write.
     """

@@ -43,7 +43,7 @@ class NoOwnerError(ServerUnavailableError, redis.ConnectionError):
         self.is_final = is_final
 
 
-class Directory(ABC):
+class Discovery(ABC):
     """Finds the server to connect to by asking others for it."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Directory(ABC):
             connection.disconnect()
 
 
-class Sentinels(Directory):
+class Sentinels(Discovery):
     """The sentinels of a service."""
 
     def __init__(self, service: str, *where: Any) -> None:
@@ -138,7 +138,7 @@ class Sentinels(Directory):
         return NoOwnerError(f"no sentinel answers: {told}: {hint}", not self._has_found)
 
 
-class Cluster(Directory):
+class Cluster(Discovery):
     """The nodes of a cluster; the namespace is in one slot."""
 
     def __init__(self, *where: Any) -> None:
@@ -214,7 +214,7 @@ _LEAST_WAIT_S = 0.05
 class _Roaming(redis.Connection):
     """What both kinds of connection have in common. `patience_s` is for the whole of connecting."""
 
-    def __init__(self, *, directory: Directory, patience_s: float, **settings: Any) -> None:
+    def __init__(self, *, directory: Discovery, patience_s: float, **settings: Any) -> None:
         base: Any = super()  # redis-py left most methods of its connections without types
         base.__init__(**settings, redis_connect_func=_shake_hands)
         self._directory = directory
@@ -282,7 +282,7 @@ def _shake_hands(connection: Any) -> None:
     connection._sock.settimeout(connection.socket_timeout)
 
 
-class Patience(Retry):
+class RetryFor(Retry):
     """Tries again for so many seconds: as long as a failover takes, or the move of a small slot."""
 
     def __init__(self, seconds: float) -> None:

@@ -37,7 +37,7 @@ def can_hold(pool: redis.ConnectionPool) -> bool:
     return pool.connection_class in _KINDS and not has_own_ways
 
 
-def connected_beside(pool: redis.ConnectionPool) -> Any:
+def open_connection(pool: redis.ConnectionPool) -> Any:
     """A new connection as the pool has them, that is none of its own.
 
     Not by its `make_connection`, which counts all that it has ever made, and makes no more after a
@@ -48,7 +48,7 @@ def connected_beside(pool: redis.ConnectionPool) -> Any:
     return connection
 
 
-class HeldConnections:
+class FastConnections:
     """As many as threads send at a time, besides those of the pool whose settings they have."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
@@ -87,7 +87,7 @@ class HeldConnections:
         try:
             connection, used_at = self._idle.pop()
         except IndexError:
-            return connected_beside(self._pool)
+            return open_connection(self._pool)
         if monotonic() - used_at > _FRESH_S and _is_stale(connection):
             connection.disconnect()
             connection.connect()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rqd.model.numbers import read_whole
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus
 from rqd.store.live import send_to
-from rqd.store.queries import Views, parse_attempt
+from rqd.store.queries import Queries, parse_attempt
 from rqd.store.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Follower:
     """One job's output from now on, over all its attempts to come."""
 
     def __init__(
-        self, store: Store, views: Views, job_id: str, keyring: Keyring | None = None
+        self, store: Store, views: Queries, job_id: str, keyring: Keyring | None = None
     ) -> None:
         self._store = store
         self._keyring = keyring

@@ -13,14 +13,14 @@ from rqd.store.signing_keys import FILE_VARIABLE, KEY_VARIABLE
 
 if TYPE_CHECKING:
     from rqd.model.signing import Keyring
-    from rqd.store.queries import Views
+    from rqd.store.queries import Queries
     from rqd.store.store import Store
 
 # An idle master answers within some milliseconds; one that lost its marker, with its next beat.
 ANSWER_WITHIN_S = 6.0
 
 # What a master has answered; None if it did not.
-Answers = dict[str, dict[str, Any] | None]
+Replies = dict[str, dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +75,19 @@ def send_to(
 
 def ask(
     store: Store,
-    views: Views,
+    views: Queries,
     command: Mapping[str, Any],
     masters: Iterable[str],
     timeout_s: float = ANSWER_WITHIN_S,
     keyring: Keyring | None = None,
-) -> Answers:
+) -> Replies:
     """Sends a command to these masters, and waits until all have answered, or the time is over.
 
     `command` has what to `do`, and its arguments; it gets an id if it has none. The answers are in
     the order of `masters`. An answer with an `error` says why nothing was done. Anybody who can
     write to Redis can write answers: what is in them is text for people, of any type.
     """
-    answers: Answers = dict.fromkeys(masters)
+    answers: Replies = dict.fromkeys(masters)
     request = command.get("id") or store.request_id()
     told = {"id": request, "answer": True, **command}
     sent = send(store, told, answers, keyring)

@@ -27,7 +27,7 @@ _MOST_WORKERS = 1000
 
 
 @reads_answers
-class Views:
+class Queries:
     """What can be read of a namespace."""
 
     def __init__(self, store: Store) -> None:

@@ -23,7 +23,7 @@ from rqd.model.records import Claim, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.durability import check_reached, check_wait, send_and_wait
-from rqd.store.errors import as_users_are_told, is_unreached
+from rqd.store.errors import is_unreached, user_errors
 from rqd.store.keys import Keys
 from rqd.store.messages import (
     Beat,
@@ -251,7 +251,7 @@ class Store:
 
     def job_fields(self, job_id: str) -> dict[bytes, bytes]:
         """A job's hash as it stands, for who does not read it; empty if it is gone."""
-        return self.redis.hgetall(self.keys.job(job_id))  # type: ignore[return-value]  # as in Views
+        return self.redis.hgetall(self.keys.job(job_id))  # type: ignore[return-value]  # as in Queries
 
     def empty(self, queue: str) -> int:
         """Deletes a queue's ready jobs, 100 at a time; returns how many there were."""
@@ -313,7 +313,7 @@ class Store:
         """
         last = limit_bytes - 1
         try:
-            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]  # as in Views
+            return self.redis.getrange(self.keys.payload(job_id), 0, last)  # type: ignore[return-value]  # as in Queries
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
@@ -359,7 +359,7 @@ class Store:
         """Redis' time, and what its wait for more copies has answered, if that was wanted."""
         args, staged = enqueue_arguments(jobs, request)
         if staged:
-            with as_users_are_told():
+            with user_errors():
                 self._stage(staged)
         reached = None
         if durability:
@@ -382,7 +382,7 @@ class Store:
             command = (1, self._declared_key, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError:
-            with as_users_are_told():  # only here: to enter it costs all that have no error
+            with user_errors():  # only here: to enter it costs all that have no error
                 raise
 
     def _script(self, name: str) -> Script:

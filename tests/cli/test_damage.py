@@ -11,7 +11,7 @@ from rqd import Queue
 from rqd.cli.activity import look, screen
 from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 from rqd.store.store import Store
 from tests.cli.running import rqd
 
@@ -74,7 +74,7 @@ def test_damaged_rows_are_shown(redis_url: str, redis_client: Any, garbage: byte
     assert (shown.status, shown.err) == (0, "")
     assert "m" in {master["name"] for master in json.loads(shown.out)["masters"]}
     assert rqd("info", url=redis_url).status == 0
-    views = Views(Store(client_connection(redis_url)))
+    views = Queries(Store(client_connection(redis_url)))
     running = look(views)
     assert len(screen(running, "cpu", 80, 24)) == 24
     assert json.dumps(list(map(asdict, running)), allow_nan=False)
@@ -86,7 +86,7 @@ def test_what_a_damaged_group_and_a_damaged_lease_count_is_nothing(
 ) -> None:
     redis_client.hset("{rqd}:group:g", mapping={"created_at": "1", "failed": garbage})
     redis_client.hset("{rqd}:job:a", mapping={"progress": "1 1 0.5 x", "lease": garbage or "x"})
-    views = Views(Store(client_connection(redis_url)))
+    views = Queries(Store(client_connection(redis_url)))
     group = views.group_counts("g")
     assert group is not None
     assert group.failed == 0

@@ -169,13 +169,13 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_rqs_is_where_it_is_looked_for_or_explained(name: str) -> None:
     home = name.rpartition(".")[0]
-    explained = NOT_HERE.get(name) or NOT_HERE.get(home)
+    translate_errors = NOT_HERE.get(name) or NOT_HERE.get(home)
 
-    if explained is None:
+    if translate_errors is None:
         assert is_there(name)
     else:
         assert not is_there(name), "it is there: take it off the list"
-        assert explained in PAGE.read_text()
+        assert translate_errors in PAGE.read_text()
 
 
 @pytest.mark.parametrize("module", AFTER_THE_IMPORT.split())

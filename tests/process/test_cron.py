@@ -11,7 +11,7 @@ from rqd import Queue
 from rqd.client.connection import Backend, use_redis
 from rqd.cron import CronJob, entries, fetch, register
 from rqd.job import Job
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
@@ -177,8 +177,8 @@ def test_a_redis_emptied_under_its_daemons_gets_each_ones_entries_again_and_once
     eventually(lambda: {one.name for one in entries(there)} == names, timeout_s=10)
     eventually(after_runs("tick", 2, there))
     fetch("tock", there).remove()
-    at_us = Views(there.store).now_us()
-    eventually(lambda: (Views(there.store).heartbeat_us("c") or 0) > at_us, timeout_s=10)
+    at_us = Queries(there.store).now_us()
+    eventually(lambda: (Queries(there.store).heartbeat_us("c") or 0) > at_us, timeout_s=10)
     assert "tock" not in {one.name for one in entries(there)}  # once, until the next reload
 
 

@@ -198,7 +198,7 @@ def test_cont_after_a_standstill_looks_at_the_leases_at_once(
     assert queue.enqueue(jobs.multiply, 2, 2).wait(WAIT_S).return_value() == 4
 
 
-def stands_still(process: psutil.Process) -> bool:
+def is_unresponsive(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_STOPPED
     except psutil.NoSuchProcess:
@@ -218,7 +218,7 @@ def test_a_masters_signal_that_hits_every_process_has_none_stand_still(
     daemon.signal(signum)
     eventually(lambda: "resized" in daemon.log() or "paused" in daemon.log(), WAIT_S)
 
-    assert not any(map(stands_still, processes))
+    assert not any(map(is_unresponsive, processes))
     release(fifo)
     eventually(lambda: job.is_finished, WAIT_S)
 

@@ -11,7 +11,7 @@ from rqd.model.records import Claim, JobRecord, NewJob, Template
 from rqd.model.terms import dump_terms
 from rqd.store.connection import client_connection
 from rqd.store.messages import Beat, BeatAnswer, Settlement, Turn, TurnAnswer
-from rqd.store.queries import Views
+from rqd.store.queries import Queries
 from rqd.store.store import Store
 
 LEASE_US = 15_000_000
@@ -34,12 +34,12 @@ class Driver:
     url: str
     namespace: str = "rqd"
     store: Store = field(init=False)
-    views: Views = field(init=False)
+    views: Queries = field(init=False)
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
         self.store = Store(client_connection(self.url), self.namespace)
-        self.views = Views(self.store)
+        self.views = Queries(self.store)
         # Any: redis-py types each answer as bytes, text and a future at once.
         self.redis: Any = self.store.redis
         self.keys = self.store.keys

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rqd.store.live import Answers, ask
+from rqd.store.live import Replies, ask
 from tests.store.driving import Driver
 
 COMMAND = {"id": "r1", "do": "dance", "steps": 2}
@@ -22,7 +22,7 @@ def masters(rqd: Driver) -> list[str]:
     return ["m", "n"]
 
 
-def asked(rqd: Driver, masters: list[str], timeout_s: float = 0.05) -> Answers:
+def asked(rqd: Driver, masters: list[str], timeout_s: float = 0.05) -> Replies:
     return ask(rqd.store, rqd.views, COMMAND, masters, timeout_s)
 
 
@@ -45,7 +45,7 @@ def test_a_master_gets_the_command_and_one_that_does_not_answer_is_told(
 def test_who_asks_has_all_answers_as_they_come_and_does_not_wait_longer(
     rqd: Driver, masters: list[str]
 ) -> None:
-    found: list[Answers] = []
+    found: list[Replies] = []
     asking = threading.Thread(target=lambda: found.append(asked(rqd, masters, 10.0)))
     begun = time.monotonic()
     asking.start()

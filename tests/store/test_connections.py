@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from rqd.model.errors import ServerUnavailableError
-from rqd.store.connection import client_connection, daemon_connection, explained, url_of
-from rqd.store.queries import Views
+from rqd.store.connection import client_connection, daemon_connection, translate_errors, url_of
+from rqd.store.queries import Queries
 from rqd.store.store import Store
 from tests.servers import RedisServer, default_binary, running_server
 from tests.store.driving import Driver, job
@@ -51,7 +51,7 @@ def test_answers_have_one_shape_whatever_the_users_client_is(
     with theirs:
         driver = Driver(redis_url)
         driver.store = Store(client_connection(theirs))
-        driver.redis, driver.views = driver.store.redis, Views(driver.store)
+        driver.redis, driver.views = driver.store.redis, Queries(driver.store)
         walk_through(driver)
         theirs.ping()  # it is theirs, and still open
 
@@ -124,7 +124,7 @@ def test_a_refused_login_is_one_clear_line_without_the_password(
 
     with (
         pytest.raises(ServerUnavailableError, match="refused the password or user") as caught,
-        explained(url),
+        translate_errors(url),
     ):
         client_connection(url).ping()
 
@@ -137,7 +137,7 @@ def test_a_server_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 
     with (
         pytest.raises(ServerUnavailableError, match=r"no Redis at .*nothing\.sock .*is it running"),
-        explained(url),
+        translate_errors(url),
     ):
         client_connection(url).ping()
 
@@ -146,7 +146,7 @@ def test_a_denied_command_is_one_clear_line(own_server: RedisServer) -> None:
     own_server.command("ACL SETUSER jobs on >pw ~* +@all -ping")
     url = own_server.url.replace("unix://", "unix://jobs:pw@")
 
-    with pytest.raises(ServerUnavailableError, match="denies a command"), explained(url):
+    with pytest.raises(ServerUnavailableError, match="denies a command"), translate_errors(url):
         client_connection(url).ping()
 
 
@@ -155,13 +155,13 @@ def test_a_full_server_is_one_clear_line(own_server: RedisServer) -> None:
 
     with (
         pytest.raises(ServerUnavailableError, match="takes no writes"),
-        explained(own_server.url),
+        translate_errors(own_server.url),
     ):
         Driver(own_server.url).enqueue("a")
 
 
 def test_the_readers_end_of_our_output_is_not_called_a_lost_server() -> None:
-    with pytest.raises(BrokenPipeError), explained("redis://h"):
+    with pytest.raises(BrokenPipeError), translate_errors("redis://h"):
         raise BrokenPipeError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rqd.daemon.config import Config
 from rqd.daemon.control.commands import Stops
-from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.control.heartbeat import Heartbeat
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
@@ -165,13 +165,13 @@ def test_a_stop_takes_back_what_no_process_has_got(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
 
-    assert [run.claim.id for run in place.worker.free_unsent()] == ["b", "c"]
+    assert [run.claim.id for run in place.worker.release_unstarted()] == ["b", "c"]
     assert held(place.workers) == ["a"]
 
     end(place, "a", at=1.001)
     place.workers.assign(claim_of("d"), now=1.0)
     place.workers.assign(claim_of("e"), now=1.0)
-    assert [run.claim.id for run in place.worker.free_unsent()] == ["d", "e"]
+    assert [run.claim.id for run in place.worker.release_unstarted()] == ["d", "e"]
     assert held(place.workers) == []
 
 
@@ -446,6 +446,6 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Plac
     children: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
     nothing: Any = None
 
-    Presence(Config("redis://h"), instance, link, nothing).beat("busy", children, [], "", 1.02)
+    Heartbeat(Config("redis://h"), instance, link, nothing).beat("busy", children, [], "", 1.02)
 
     assert told[0].running == (("a", "7:a", ""), ("b", "7:b", 2))

@@ -205,7 +205,7 @@ class Zygote:
         self._unheard = self._unheard + 1 if self.is_still else 0
 
     @property
-    def stands_still(self) -> bool:
+    def is_unresponsive(self) -> bool:
         return self._unheard > 6
 
     def receive(self) -> list[ZygoteEvent]:
@@ -225,7 +225,7 @@ class Zygote:
     def end(self) -> None:
         self.dies(-KILLED)
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         self.is_dismissed = True
         self._control.close()
 
@@ -557,7 +557,7 @@ class Stage:
         self.children.places.retire_all(self.now)
         self._pause(0)
         kill_at, give_up_at = self.now + 3, self.now + 30
-        while self.children.workers.runs() or self.children.has_caught:
+        while self.children.workers.runs() or self.children.has_pending:
             assert self.now < give_up_at, self._told()
             if self.now >= kill_at:
                 kill_at = give_up_at

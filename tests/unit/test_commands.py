@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rqd.daemon.config import Config, LogSettings
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands, workers_asked_for
-from rqd.daemon.control.replies import MOST_BYTES, Answers
+from rqd.daemon.control.replies import MOST_BYTES, Replies
 from rqd.daemon.log.log import open_log
 from rqd.model.signing import Keyring
 from rqd.store.messages import BeatAnswer
@@ -80,7 +80,7 @@ def asking(request: Any = "r") -> dict[str, Any]:
 
 
 def test_only_who_asks_for_an_answer_gets_one(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
     answers.give({"id": "r", "do": "dance"}, {"x": 1}, 0)
     answers.give(asking("r" * 101), {"x": 1}, 0)
     answers.give(asking(7), {"x": 1}, 0)
@@ -92,14 +92,14 @@ def test_only_who_asks_for_an_answer_gets_one(link: Link) -> None:
 
 
 def test_an_answer_that_is_too_long_says_so(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
     answers.give(asking(), {"stack": "x" * MOST_BYTES}, 0)
     answers.send(0)
     assert link.written == [("r", {"error": f"the answer has {MOST_BYTES + 13:,} bytes"})]
 
 
 def test_answers_wait_while_redis_is_away_and_not_for_ever(link: Link) -> None:
-    answers = Answers(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
     link.state = "away"
     for number in range(150):
         answers.give(asking(f"r{number}"), {}, 0 if number < 100 else 30)
@@ -124,7 +124,7 @@ class Standing:
     def __getattr__(self, name: str) -> Any:
         if name == "standing":
             return lambda: {"state": "idle", "busy": 0, "workers": 4}
-        if name in ("runs", "held", "pin_all"):
+        if name in ("runs", "held", "stop_all_prefetch"):
             return lambda *_: []
         if name == "workers":
             return self
@@ -138,7 +138,7 @@ def commands_of(there: Any, keyring: Keyring | None) -> Commands:
         there,
         there,
         there,
-        Answers(link, link),
+        Replies(link, link),
         Authentication(config, cast("Instance", SimpleNamespace(name="m", boot="b"))),
         open_log(LogSettings(format="json", file="/dev/null")),
         lambda _, __: None,

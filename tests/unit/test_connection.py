@@ -7,8 +7,8 @@ from redis.sentinel import Sentinel
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.connection import (
     client_connection,
-    explained,
     hide_password,
+    translate_errors,
     url_of,
 )
 from rqd.store.urls import Target, default_namespace, default_url, read_url
@@ -202,7 +202,7 @@ def test_a_tls_connection_that_is_reset_as_we_begin_to_talk_names_the_certificat
     """As Python 3.13 tells of a server that has refused it, where an alert is not read before."""
     reset = "Error 104 while writing to socket. Connection reset by peer."
 
-    with pytest.raises(ServerUnavailableError) as caught, explained(url):
+    with pytest.raises(ServerUnavailableError) as caught, translate_errors(url):
         raise redis.ConnectionError(reset)
 
     assert ("ssl_certfile=" in str(caught.value)) == is_about_tls

@@ -16,7 +16,7 @@ import pytest
 from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.usage import Consumption
+from rqd.daemon.workers.usage import UsageMonitor
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.protocol import CPU_SIGNAL
@@ -93,7 +93,7 @@ def look(made: list[Kills], limit_mebibytes: float) -> Kills:
     kills = Kills(ResourceLimits(int(limit_mebibytes * 1024**2)))
     made.append(kills)
     kills.start()
-    Consumption(cast("Children", kills)).perform(1.0)
+    UsageMonitor(cast("Children", kills)).perform(1.0)
     return kills
 
 
@@ -130,7 +130,7 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
     run = kills.start()
     child = kills.worker.child
     assert child is not None
-    consumption = Consumption(cast("Children", kills))
+    consumption = UsageMonitor(cast("Children", kills))
     for at in (10.0, 10.6):
         with subprocess.Popen(["sleep", "60"]) as told:
             child.pidfd = os.pidfd_open(told.pid)
@@ -144,13 +144,15 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
     assert run.deadline == 10 + HARD_KILL_AFTER_S
 
 
-def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(made: list[Kills]) -> None:
+def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(
+    made: list[Kills],
+) -> None:
     kills = Kills(ResourceLimits(memory_bytes=2**40))
     made.append(kills)
     runs = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
     runs.append(kills.start(worker=2))
-    hurried = Consumption(cast("Children", kills), looking_s=0)
+    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
     for at, seen in ((100.0, [True, False]), (200.0, [True, True])):
         hurried.perform(at)
         assert [run.peak_bytes is not None for run in runs] == seen
@@ -162,21 +164,21 @@ def test_samples_take_turns_where_there_is_no_time_for_all(made: list[Kills]) ->
     runs = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
     runs.append(kills.start(worker=2))
-    hurried = Consumption(cast("Children", kills), looking_s=0)
+    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
     hurried.sample(1.0)
     assert [run.sampled_at for run in runs] == [1.0, -math.inf]
     hurried.sample(2.0)
     assert [run.sampled_at for run in runs] == [1.0, 2.0]
     assert all(run.peak_bytes for run in runs)
 
-    Consumption(cast("Children", kills), looking_s=60).sample(3.0)
+    UsageMonitor(cast("Children", kills), looking_s=60).sample(3.0)
     assert [run.sampled_at for run in runs] == [3.0, 3.0]
 
 
 def test_without_limited_jobs_there_is_nothing_to_do(made: list[Kills]) -> None:
     kills = Kills(ResourceLimits())
     made.append(kills)
-    consumption = Consumption(cast("Children", kills))
+    consumption = UsageMonitor(cast("Children", kills))
     kills.start()
     assert consumption.next_due() == float("inf")
 

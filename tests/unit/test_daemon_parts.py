@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from rqd.daemon.config import Config, LogSettings
-from rqd.daemon.control.heartbeat import Presence
+from rqd.daemon.control.heartbeat import Heartbeat
 from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, masters_here
 from rqd.daemon.log.log import open_log
@@ -210,7 +210,7 @@ def test_a_lock_on_a_full_disk_ends_no_master(
     with open("/dev/full", "r+b", buffering=0) as full:
         os.dup2(full.fileno(), instance.lock_fd, inheritable=False)
     log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
-    presence = Presence(Config("redis://h"), instance, cast("RedisLink", None), log)
+    presence = Heartbeat(Config("redis://h"), instance, cast("RedisLink", None), log)
     for _ in range(2):
         presence.pulse("idle")
     (line,) = (tmp_path / "log").read_text().splitlines()

@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rqd.daemon.config import Config
-from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.redis_client import Refused
-from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
@@ -28,7 +28,7 @@ class Link:
     def __init__(self) -> None:
         self.retry_at = 0.0
         self.turns = SimpleNamespace(is_under_way=False, connect=lambda: None, ask=lambda *_: None)
-        self.waiter = SimpleNamespace(is_armed=True, hears_queues=False)
+        self.waiter = SimpleNamespace(is_armed=True, listens_to_queues=False)
         self.store = SimpleNamespace(request_id=lambda: "r", turn_command=self.note)
         self.store.has_forgotten = lambda _: False
         self.sent: list[Turn] = []
@@ -67,7 +67,7 @@ def workers() -> Workers:
 def children(workers: Workers) -> Any:
     """And all else that it asks."""
     others: Any = SimpleNamespace(
-        name="m", boot="b", workers=workers, ahead=Ahead(workers), is_ready=True
+        name="m", boot="b", workers=workers, ahead=Prefetch(workers), is_ready=True
     )
     others.start_assigned = lambda _: None
     others.error = lambda *_, **_more: None
@@ -75,13 +75,13 @@ def children(workers: Workers) -> Any:
 
 
 @pytest.fixture
-def dispatch(link: Link, children: Any) -> Dispatch:
+def dispatch(link: Link, children: Any) -> Dispatcher:
     config = Config(url="redis://", queues=("low",))
-    return Dispatch(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    return Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
 
 
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
-    dispatch: Dispatch, workers: Workers
+    dispatch: Dispatcher, workers: Workers
 ) -> None:
     workers.by_number[1] = Worker(1)  # free, without a process
     dispatch.settle_and_claim(1.0)
@@ -94,7 +94,7 @@ def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
 
 
 def test_a_turn_asks_for_no_more_jobs_than_one_may(
-    dispatch: Dispatch, workers: Workers, link: Link
+    dispatch: Dispatcher, workers: Workers, link: Link
 ) -> None:
     for number in range(1, 501):
         workers.by_number[number] = Worker(number, pace_s=0.001)
@@ -110,7 +110,7 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
 
 
 def test_whether_a_turn_was_answered_is_told(
-    dispatch: Dispatch, workers: Workers, link: Link
+    dispatch: Dispatcher, workers: Workers, link: Link
 ) -> None:
     workers.by_number[1] = Worker(1)
     dispatch.settle_and_claim(1.0)
@@ -120,12 +120,12 @@ def test_whether_a_turn_was_answered_is_told(
     turns.answer = lambda: [b'["1000000",[],[],""]']
     turns.overdue_at = lambda: 2.0
 
-    assert [dispatch.hear_turn(ready, 1.0) for ready in (set[int](), {5})] == [False, True]
+    assert [dispatch.on_turn_reply(ready, 1.0) for ready in (set[int](), {5})] == [False, True]
     assert dispatch.found_nothing
 
 
 def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
-    dispatch: Dispatch, workers: Workers, link: Link
+    dispatch: Dispatcher, workers: Workers, link: Link
 ) -> None:
     workers.by_number[1] = Worker(1)
     expects = [dispatch.expects_jobs]
@@ -135,14 +135,14 @@ def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
     turns: Any = link.turns
     turns.has_answer, turns.answer = bool, lambda: [b'["1000000",[],[],""]']
 
-    assert dispatch.hear_turn({5}, 1.1)
+    assert dispatch.on_turn_reply({5}, 1.1)
     expects.append(dispatch.expects_jobs)
 
     assert expects == [True, True, False]
 
 
 def test_who_has_claimed_all_it_may_does_not_wait_for_redis_before_it_takes_what_others_hold(
-    dispatch: Dispatch,
+    dispatch: Dispatcher,
 ) -> None:
     dispatch.look()
     dispatch._claims_left = 0
@@ -162,7 +162,7 @@ UNABLE: dict[str, tuple[str, str, object]] = {
 @pytest.mark.parametrize("why", [None, *UNABLE])
 def test_a_marker_is_passed_on_by_who_can_claim_nothing(
     request: pytest.FixtureRequest,
-    dispatch: Dispatch,
+    dispatch: Dispatcher,
     workers: Workers,
     link: Link,
     why: str | None,
@@ -178,7 +178,7 @@ def test_a_marker_is_passed_on_by_who_can_claim_nothing(
         whose, name, value = UNABLE[why]
         setattr(request.getfixturevalue(whose), name, value)
 
-    dispatch.hear_waiter({5}, 1.0)
+    dispatch.on_wake({5}, 1.0)
 
     assert passed_on == ([] if why is None else [("{rqd}:wake:queue:low", {"look": 0})])
 
@@ -192,7 +192,7 @@ def settled(turn: Turn) -> list[str]:
 
 
 def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
-    dispatch: Dispatch, link: Link
+    dispatch: Dispatcher, link: Link
 ) -> None:
     link.is_full = dispatch.is_paused = True
     dispatch.take([ended("a", 99_000), ended("b", 9), ended("c", 99_000)])
@@ -205,7 +205,7 @@ def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
 
 
 def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
-    dispatch: Dispatch, link: Link
+    dispatch: Dispatcher, link: Link
 ) -> None:
     dispatch.is_paused, link.refused = True, "a"
     dispatch.take([ended("a", 9), ended("b", 9), ended("c", 9)])
@@ -218,7 +218,7 @@ def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
 
 
 def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
-    dispatch: Dispatch, link: Link
+    dispatch: Dispatcher, link: Link
 ) -> None:
     dispatch.is_paused = True
     dispatch.take([ended("a", 99_000), ended("b", 9)])
@@ -234,10 +234,10 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
-    children: Any = SimpleNamespace(workers=workers, has_caught=True)
+    children: Any = SimpleNamespace(workers=workers, has_pending=True)
     config = Config(url="redis://", queues=("low",))
-    dispatch = Dispatch(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    dispatch = Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
 
     assert dispatch.has_unfinished
-    children.has_caught = False
+    children.has_pending = False
     assert not dispatch.has_unfinished

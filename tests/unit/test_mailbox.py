@@ -23,11 +23,11 @@ from rqd.daemon.control.stack_requests import StackRequests
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import _begins_behind
-from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.job_source import JobSource
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.daemon.zygotes.events import Forked
 from rqd.model.outcome import (
@@ -146,7 +146,7 @@ def test_what_the_child_has_not_read_is_taken_back(box: Box) -> None:
     box.begin("a", "b", "c")
     box.take()
 
-    assert names_of(box.worker.free_unsent()) == ["b", "c"]
+    assert names_of(box.worker.release_unstarted()) == ["b", "c"]
 
     assert box.take() == ""
     assert held(box.workers) == ["a"]
@@ -163,7 +163,7 @@ def test_what_the_child_has_read_is_not_though_its_master_has_not_heard_of_it(bo
     box.succeed("a")
     box.take()
 
-    assert names_of(box.worker.free_unsent()) == ["c"]
+    assert names_of(box.worker.release_unstarted()) == ["c"]
     assert box.heard() == ["a"]
     assert held(box.workers) == ["b"]
 
@@ -200,7 +200,7 @@ def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
     box.succeed("a")
     box.take()
 
-    ended = box.judging.bury(box.exit(status=9), 0, 2.0)
+    ended = box.judging.reap(box.exit(status=9), 0, 2.0)
 
     assert names(ended) == ["a", "b"]
     assert [type(report.outcome) for _, report in ended] == [Succeeded, Crashed]
@@ -213,7 +213,7 @@ def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
 def test_a_child_that_dies_before_it_took_its_job_charges_nothing(box: Box) -> None:
     box.begin("a", "b")
 
-    assert box.judging.bury(box.exit(status=9), 0, 2.0) == []
+    assert box.judging.reap(box.exit(status=9), 0, 2.0) == []
     assert held(box.workers) == ["a", "b"]
 
 
@@ -278,7 +278,7 @@ def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) 
 
 def test_a_child_that_waited_to_write_its_mark_may_be_too_late() -> None:
     read_fd, write_fd = os.pipe()
-    inbox = Inbox(_socket.socket.__new__(_socket.socket), lambda: None)
+    inbox = JobSource(_socket.socket.__new__(_socket.socket), lambda: None)
     inbox.token = b"7:b"
     try:
         size = fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
@@ -355,7 +355,7 @@ def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) 
 def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> None:
     master, channel = _socket.socketpair()
     post, letters = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    inbox = Inbox(channel, lambda: None)
+    inbox = JobSource(channel, lambda: None)
     inbox.mailbox = letters
     rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
     try:
@@ -376,7 +376,7 @@ def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> No
 def test_a_child_lets_its_master_go_on_before_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     post, letters = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     letters.setblocking(False)  # to sleep is an error
-    inbox = Inbox(_socket.socket.__new__(_socket.socket), lambda: None)
+    inbox = JobSource(_socket.socket.__new__(_socket.socket), lambda: None)
     inbox.mailbox = letters
     rest = [b"1", b"q", b"f", b"call", b"pickle", b"60"]
     posted = encode_frame(protocol.NEXT, b"a", b"7:a", b"12.5", *rest)
@@ -443,7 +443,7 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
     assert box.take() == ""
     assert box.is_told_to_leave()
     assert child.leave_by == 2.0 + HARD_KILL_AFTER_S
-    assert box.bury(box.exit(), 0, 3.0) is None
+    assert box.reap(box.exit(), 0, 3.0) is None
     box.far = box.fork(101)
     box.begin()
     assert box.take() == "a"
@@ -523,7 +523,7 @@ def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, children: 
     children.kill(second, Released("killed"), 2.0)
 
     assert second.killed_at == 2.0
-    assert children.has_caught
+    assert children.has_pending
     assert told(children.collect(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
 
 
@@ -582,7 +582,7 @@ def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
     children.perform(2.0)
 
     assert killed == [100]
-    assert box.judging.bury(box.exit(9), 0, 2.1) == []
+    assert box.judging.reap(box.exit(9), 0, 2.1) == []
     assert (run.sent_at, run.verdict) == (None, None)  # it is not to blame
 
 
@@ -661,8 +661,8 @@ def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(
     box.succeed("a")
     box.take()
 
-    assert told(children._hearing.hear(set(), 1.0)) == []
-    assert told(children.hear_quiet(1.0)) == [("a", Succeeded)]
+    assert told(children._reader.hear(set(), 1.0)) == []
+    assert told(children.read_batched(1.0)) == [("a", Succeeded)]
     assert held(children.workers) == ["b", "c"]
 
 
@@ -703,7 +703,7 @@ def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) 
     outputs: Any = SimpleNamespace(listen=heard.append)
     nobody: Any = ()
     silent: Any = Silent()
-    places = Places(box.workers, nobody, outputs, silent, silent)
+    places = Slots(box.workers, nobody, outputs, silent, silent)
     box.begin("a", "b")
     box.take()
     places.listen(box.worker)
@@ -790,7 +790,7 @@ def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> 
 
     assert box.heard() == []
     assert (box.take(), box.jobs_left) == ("", 0)
-    (_, first), (second, lost) = box.judging.bury(box.exit(9), 0, 2.0)
+    (_, first), (second, lost) = box.judging.reap(box.exit(9), 0, 2.0)
 
     assert isinstance(first.outcome, Raised)
     assert (second.claim.id, type(lost.outcome)) == ("b", Lost)
@@ -835,7 +835,7 @@ def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
             elif step == "hear":
                 ended += box.heard()
             elif step == "die":
-                ended += names(box.judging.bury(box.exit(9), 0, 2.0))
+                ended += names(box.judging.reap(box.exit(9), 0, 2.0))
                 assert not any(run.is_given for run in box.worker.held())
                 name, box.far = "", box.fork(100)
             else:
@@ -862,7 +862,7 @@ def live(
         elif step == "hear":
             ended += box.heard()
         elif step == "die":
-            ended += names(box.judging.bury(box.exit(9), 0, 2.0))
+            ended += names(box.judging.reap(box.exit(9), 0, 2.0))
             if not is_idle:
                 answered.append(begun[-1])  # by its death
             box.far = box.fork(100)
@@ -946,7 +946,7 @@ class HonestChild:
 
     def dies(self) -> list[str]:
         """What has ended by that; the next one is there."""
-        ended = names(self.box.judging.bury(self.box.exit(9), 0, 2.0))
+        ended = names(self.box.judging.reap(self.box.exit(9), 0, 2.0))
         self.name, self.has_left, self.box.far = "", False, self.box.fork(100)
         return ended
 

@@ -4,14 +4,14 @@ import subprocess
 import sys
 
 PROGRAM = """
-from rqd.daemon.zygote.fork_memory import fill_holes
+from rqd.daemon.zygote.fork_memory import fill_partial_pools
 
 SIZES = range(48, 513, 16)
 made = {size: [bytes(size - 33) for _ in range(600)] for size in SIZES}
 for blocks in made.values():
     del blocks[::7]  # a hole in every page
 if FILLS:
-    kept = fill_holes()
+    kept = fill_partial_pools()
 apart = 0
 for size in SIZES:
     first, second = bytes(size - 33), bytes(size - 33)

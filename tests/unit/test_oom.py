@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rqd.daemon.host.cgroups import GroupLimits, PlaceGroup, counters, own_group
+from rqd.daemon.host.cgroups import GroupLimits, SlotGroup, counters, own_group
 from rqd.daemon.host.oom import OomCounter, explain
 from rqd.daemon.workers.worker import Run
 from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report, Usage, cause
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 KILLED = Report(Crashed(signal=signal.SIGKILL), Usage(peak_memory_bytes=40 * MIB))
 
 
-class Group(PlaceGroup):
+class Group(SlotGroup):
     """A control group made of plain files."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ from rqd.cli.settings import read_again
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
 from rqd.daemon.config import Config
-from rqd.daemon.reload.settings import changed, renewed
+from rqd.daemon.reload.settings import changed, merge_reloadable
 from rqd.model.errors import ConfigurationError
 
 
@@ -63,7 +63,7 @@ def test_what_says_which_master_it_is_stays_and_is_named() -> None:
     old = Config(url="redis://one", name="first", max_jobs=3)
     new = Config(url="redis://two", name="second", workers=9, weights=(), user="mail")
 
-    ours, for_a_start = renewed(old, new)
+    ours, for_a_start = merge_reloadable(old, new)
 
     assert ours == Config(url="redis://one", name="first", max_jobs=3, workers=9)
     assert for_a_start == ["url", "max-jobs", "name", "user"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon.workers.output_buffer import Segments
+from rqd.daemon.workers.output_buffer import OutputSplitter
 from rqd.daemon.zygote.protocol import mark_of
 from tests.fuzzing import fuzz
 
@@ -13,7 +13,7 @@ A, B, C = (mark_of(b"7:%d" % number) for number in range(3))
 
 
 def test_what_comes_before_a_mark_is_of_the_job_before() -> None:
-    segments = Segments()
+    segments = OutputSplitter()
     segments.expect(A)
 
     assert segments.feed(b"first\n" + A + b"second\n", b"") == b"first\n"
@@ -24,7 +24,7 @@ def test_what_comes_before_a_mark_is_of_the_job_before() -> None:
 
 
 def test_a_mark_that_came_in_two_pieces_is_one() -> None:
-    segments = Segments()
+    segments = OutputSplitter()
     segments.expect(A)
 
     assert segments.feed(b"first" + A[:2], b"") == b"first"
@@ -33,7 +33,7 @@ def test_a_mark_that_came_in_two_pieces_is_one() -> None:
 
 
 def test_what_only_looks_like_a_marks_beginning_is_output() -> None:
-    segments = Segments()
+    segments = OutputSplitter()
     segments.expect(A)
 
     assert segments.feed(b"zero \0", b"") == b"zero "
@@ -41,7 +41,7 @@ def test_what_only_looks_like_a_marks_beginning_is_output() -> None:
 
 
 def test_a_job_that_was_taken_back_leaves_no_mark_to_wait_for() -> None:
-    segments = Segments()
+    segments = OutputSplitter()
     segments.expect(A)
     segments.forget(A)
 
@@ -49,7 +49,7 @@ def test_a_job_that_was_taken_back_leaves_no_mark_to_wait_for() -> None:
 
 
 def test_a_mark_that_never_came_ends_nothing() -> None:
-    segments = Segments()
+    segments = OutputSplitter()
     for mark in (A, B):
         segments.expect(mark)
 
@@ -66,7 +66,7 @@ def test_in_whatever_pieces_it_comes_each_job_has_its_own(
     outputs: list[bytes], sizes: list[int]
 ) -> None:
     marks = [b"", A, B, C][: len(outputs)]
-    segments, stream = Segments(), b""
+    segments, stream = OutputSplitter(), b""
     for mark, output in zip(marks, outputs, strict=True):
         if mark:
             segments.expect(mark)

@@ -13,12 +13,12 @@ from time import monotonic
 
 import pytest
 
-from rqd.daemon.workers.updates import News
+from rqd.daemon.workers.updates import PendingUpdates
 from rqd.daemon.zygote import protocol
-from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.job_source import JobSource
 from rqd.daemon.zygote.protocol import Frame, FrameReader, encode_frame
 from rqd.daemon.zygote.timer import raise_cpu_limit, raise_timeout, timer
-from rqd.daemon.zygote.updates import Teller
+from rqd.daemon.zygote.updates import UpdateSender
 from rqd.model.errors import JobTimeoutException
 from tests.waiting import eventually
 
@@ -31,7 +31,7 @@ class Line:
     def __init__(self) -> None:
         near, self.far = socket.socketpair()
         self.near = near
-        self.teller = Teller(near, os.getpid())
+        self.teller = UpdateSender(near, os.getpid())
         self.teller.begin(b"7:n")
         self.reader = FrameReader()
         self.far.setblocking(False)
@@ -143,11 +143,11 @@ NONSENSE = [
 @pytest.mark.parametrize(("why", "data"), NONSENSE, ids=[why for why, _ in NONSENSE])
 def test_what_no_child_of_ours_would_tell_is_an_error(why: str, data: bytes) -> None:
     with pytest.raises(ValueError, match=why):
-        News().take(FrameReader().feed(data), b"7:n", 1.0)
+        PendingUpdates().take(FrameReader().feed(data), b"7:n", 1.0)
 
 
 def test_who_tells_more_than_a_child_of_ours_ever_would_is_none() -> None:
-    news, some = News(), [(protocol.PROGRESS, [b"7:n", b"0.5", b""])] * 500
+    news, some = PendingUpdates(), [(protocol.PROGRESS, [b"7:n", b"0.5", b""])] * 500
     news.take(some, b"7:n", 0.0)
     news.take(some, b"7:n", 0.0)
     news.take(some, b"7:n", 3600.0)
@@ -164,7 +164,7 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
         idle_at.append(len(idle_at))
         far.sendall(encode_frame(protocol.JOB, b"id", b"7:n"))
 
-    inbox = Inbox(near, when_idle)
+    inbox = JobSource(near, when_idle)
     inbox.is_impatient = True
 
     assert inbox.next_job() == [b"id", b"7:n"]
@@ -190,7 +190,7 @@ def test_an_order_to_stop_is_not_raised_in_what_a_waiting_child_runs_for_nobody(
 
 def test_what_the_master_sends_a_running_job_is_told_apart() -> None:
     near, far = socket.socketpair()
-    inbox = Inbox(near, when_idle=lambda: None)
+    inbox = JobSource(near, when_idle=lambda: None)
     far.sendall(encode_frame(protocol.JOB, b"id", b"7:n"))
     assert inbox.next_job() == [b"id", b"7:n"]
     far.sendall(encode_frame(protocol.RECORD, b"6:n", b"of", b"another"))

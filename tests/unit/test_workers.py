@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from rqd.daemon.control.heartbeat import Gauge, worker_row
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.judging import Judging
-from rqd.daemon.workers.prefetch import Ahead
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.prefetch import Prefetch
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
@@ -40,7 +40,7 @@ class Place:
         self.ends: list[socket.socket] = []
         self.workers = Workers(jobs_per_child)
         self.judging = Judging(self.workers)
-        self.ahead = Ahead(self.workers)
+        self.ahead = Prefetch(self.workers)
         self.worker = self.workers.by_number[1] = Worker(1)
         self.far = self.fork(100)
 
@@ -64,8 +64,8 @@ class Place:
     def hear(self, now: float) -> tuple[Run, Report] | None:
         return only(self.judging.hear(self.worker, now))
 
-    def bury(self, exited: Exited, baseline: int, now: float) -> tuple[Run, Report] | None:
-        return only(self.judging.bury(exited, baseline, now))
+    def reap(self, exited: Exited, baseline: int, now: float) -> tuple[Run, Report] | None:
+        return only(self.judging.reap(exited, baseline, now))
 
     def answer(self, kind: int, *fields: bytes) -> None:
         self.far.sendall(encode_frame(kind, b"7:n", *fields))
@@ -134,7 +134,7 @@ def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> 
     place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
     assert place.worker.run is not None
     assert place.worker.run.sent_at is None
-    place.bury(place.exit(), 0, 2.0)
+    place.reap(place.exit(), 0, 2.0)
     far = place.fork(101)
     place.workers.send(place.worker, 3.0)
     assert far.recv(65536)
@@ -185,7 +185,7 @@ def test_an_answer_before_the_exit_wins_over_the_exit(place: Place) -> None:
     place.give()
     place.far.recv(65536)
     place.answer(protocol.SUCCEEDED, b"result", b"", b"1", b"1", b"1", b"0")
-    ended = place.bury(place.exit(status=9), 0, 1.0)
+    ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"result", "")
 
@@ -194,7 +194,7 @@ def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) ->
     place.give(now=1.0)
     place.far.recv(65536)
     gone = place.exit(status=139, cpu_us=2_000_000, max_rss_bytes=30 * MEGABYTE)
-    ended = place.bury(gone, 12 * MEGABYTE, 3.5)
+    ended = place.reap(gone, 12 * MEGABYTE, 3.5)
     assert ended is not None
     outcome, usage = ended[1].outcome, ended[1].usage
     assert outcome == Crashed(signal=11, exit_status=0, core_dumped=True)
@@ -205,7 +205,7 @@ def test_a_child_that_dies_at_its_job_crashed_with_what_it_used(place: Place) ->
 def test_what_a_child_used_that_left_its_job_with_status_0_is_not_known(place: Place) -> None:
     place.give(now=1.0)
     place.far.recv(65536)
-    ended = place.bury(place.exit(status=0), 12 * MEGABYTE, 3.5)
+    ended = place.reap(place.exit(status=0), 12 * MEGABYTE, 3.5)
     assert ended is not None
     assert ended[1].outcome == Crashed()
     usage = ended[1].usage
@@ -214,7 +214,7 @@ def test_what_a_child_used_that_left_its_job_with_status_0_is_not_known(place: P
 
 def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> None:
     place.give()
-    ended = place.bury(place.exit(status=9), 0, 1.0)
+    ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -225,7 +225,7 @@ def test_a_job_unread_at_its_childs_death_is_not_charged_though_its_channel_is_h
     """By a process that an earlier job of the child has left, say."""
     lasting_place.ends.append(lasting_place.far.dup())
     lasting_place.give()
-    ended = lasting_place.bury(lasting_place.exit(status=0), 0, 1.0)
+    ended = lasting_place.reap(lasting_place.exit(status=0), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -237,7 +237,7 @@ def test_more_time_that_a_job_never_read_does_not_make_it_one_that_never_started
     place.far.recv(65536)
     assert place.workers.extend("id", 7, 5.0) is place.worker
     place.workers.push(place.worker)
-    ended = place.bury(place.exit(status=11), 0, 1.0)
+    ended = place.reap(place.exit(status=11), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Crashed(signal=11, exit_status=0)
 
@@ -252,7 +252,7 @@ def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: P
     assert not lasting_place.workers.has_waiting_child()
     lasting_place.give()
     assert not can_read(lasting_place.far)
-    assert lasting_place.bury(lasting_place.exit(), 0, 1.0) is None
+    assert lasting_place.reap(lasting_place.exit(), 0, 1.0) is None
     lasting_place.far = lasting_place.fork(101)
     lasting_place.workers.send(lasting_place.worker, 2.0)
     assert can_read(lasting_place.far)
@@ -262,7 +262,7 @@ def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> Non
     place.workers.assign(a_claim(b"x" * 5 * MEGABYTE))
     assert place.workers.send(place.worker, 0.0)  # bytes are left: the socket is full
     place.far.recv(65536)
-    ended = place.bury(place.exit(status=9), 0, 1.0)
+    ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -285,7 +285,7 @@ def test_a_killed_jobs_outcome_is_why_it_was_killed(place: Place) -> None:
     place.far.recv(65536)
     assert place.worker.run is not None
     place.worker.run.verdict = TimedOut(60, killed=True)
-    ended = place.bury(place.exit(status=9), 0, 1.0)
+    ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == TimedOut(60, killed=True)
 
@@ -296,7 +296,7 @@ def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     assert place.worker.run is not None
     place.worker.run.verdict = Released("the daemon stops")
     place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
-    ended = place.bury(place.exit(status=9), 0, 1.0)
+    ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Succeeded(b"r", "")
 
@@ -320,7 +320,7 @@ def test_nonsense_on_the_channel_fails_the_job_and_nothing_else(
     place.give()
     place.far.recv(65536)
     place.far.sendall(nonsense)
-    ended = place.hear(1.0) or place.bury(place.exit(9), 0, 1.0)
+    ended = place.hear(1.0) or place.reap(place.exit(9), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Raised)
     assert "broke its channel" in ended[1].outcome.message
@@ -341,7 +341,7 @@ def test_what_an_earlier_job_of_the_process_left_does_not_answer_for_a_later_one
 
 def test_the_exit_of_an_earlier_child_is_not_this_ones(place: Place) -> None:
     place.give()
-    assert place.bury(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
+    assert place.reap(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
     assert place.worker.run is not None
 
 
@@ -394,7 +394,7 @@ def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: 
     place.far.recv(65536)
     place.give()
     place.far.recv(65536)
-    ended = place.bury(place.exit(9, cpu_us=800_000), 0, 2.0)
+    ended = place.reap(place.exit(9, cpu_us=800_000), 0, 2.0)
     assert ended is not None
     assert ended[1].usage.cpu_s == 0.5
 
@@ -414,7 +414,7 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
         place.give()
         place.far.recv(65536)
         place.far.sendall(encode_frame(kind, *token, *fields) + garbage)
-        ended = place.hear(1.0) or place.bury(place.exit(9), 0, 1.0)
+        ended = place.hear(1.0) or place.reap(place.exit(9), 0, 1.0)
         assert ended is not None
         assert place.workers.runs() == []
         assert settlement(*ended).decision in ("finish", "fail")
@@ -436,7 +436,7 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
     assert run.deadline == 5.0
     assert not place.workers.has_waiting_child()  # it was this child's last job
     if kind is None:
-        ended = place.bury(place.exit(11), 0, 1.0)
+        ended = place.reap(place.exit(11), 0, 1.0)
     else:
         shown = (b"t", b"m", b"stack", b"") if kind == protocol.RAISED else (b"stack",)
         place.answer(kind, *shown, b"1", b"1", b"1", b"0")
@@ -458,18 +458,18 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
 
 def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) -> None:
     assert place.workers.unshown() == [place.worker]
-    assert place.workers.correct_shown_pids()
-    assert not place.workers.correct_shown_pids()
+    assert place.workers.refresh_pids()
+    assert not place.workers.refresh_pids()
 
     place.workers.assign(a_claim())
     place.workers.note_shown_pid(1, 0)  # it was claimed while no child waited
 
-    assert place.workers.correct_shown_pids()
+    assert place.workers.refresh_pids()
     assert not place.workers.unshown()
 
 
 def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Places.__new__(Places)
+    places = Slots.__new__(Slots)
     workers = places._workers = Workers(1)
     for number in range(1, 5):
         workers.by_number[number] = Worker(number)

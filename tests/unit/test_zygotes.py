@@ -21,7 +21,7 @@ class Fake:
     def __init__(self, pid: int, learnt: tuple[str, ...] = ()) -> None:
         self.learnt = learnt
         self.pid = self.pidfd = self.control_fd = self.output_fd = pid
-        self.is_dismissed = self.has_ended = self.is_closed = self.stands_still = False
+        self.is_dismissed = self.has_ended = self.is_closed = self.is_unresponsive = False
         self.looks = 0
 
     def end(self) -> None:
@@ -36,7 +36,7 @@ class Fake:
     def read_output(self) -> tuple[bytes, bool]:
         return b"", True
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         self.is_dismissed = True
 
 
@@ -144,7 +144,7 @@ def test_another_version_of_rqd_serves_where_no_other_can_if_it_is_understood(
         zygotes.note_lost(made[0], -9, 10.0)
         zygotes.boot(10.0)
     else:
-        made[0].stands_still = True
+        made[0].is_unresponsive = True
         zygotes.replace(10.0)
     other = replace(ready(made[1], "9.9"), format=FORMAT + (not is_understood))
     zygotes.note_ready(made[1], other, 11.0)
@@ -262,7 +262,7 @@ def test_one_that_stands_still_is_followed_by_another_and_no_reload_is_told_of_i
     zygotes: Zygotes, made: list[Any]
 ) -> None:
     assert not zygotes.is_replacement_due(10.0)
-    made[0].stands_still = True
+    made[0].is_unresponsive = True
     assert zygotes.is_replacement_due(10.0)
     zygotes.replace(10.0)
     assert not zygotes.is_replacement_due(10.0)
@@ -285,19 +285,19 @@ def test_where_the_next_one_fails_only_one_that_stands_still_is_to_be_replaced_i
         error=lambda event, **_: told.append(event), info=lambda *_, **_fields: None
     )
     zygotes._log = log
-    made[0].stands_still = True
+    made[0].is_unresponsive = True
     zygotes.replace(10.0)
     if serving == "died":
         zygotes.note_lost(made[0], -9, 11.0)
         zygotes.boot(11.0)
-    made[0].stands_still = serving == "stands still"
+    made[0].is_unresponsive = serving == "stands still"
     zygotes.note_boot_failed(made[1], "Traceback\nImportError")
     assert ("trying again in a minute" in told[-1]) == zygotes.is_replacement_due(70.0)
     assert ("trying again in a minute" in told[-1]) == (serving == "stands still")
 
 
 def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -> None:
-    made[0].stands_still = True
+    made[0].is_unresponsive = True
     zygotes.replace(10.0)
     zygotes.follow("r1", 11.0)
     assert made[1].has_ended

@@ -9,9 +9,9 @@ from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS
 from rqd.daemon.control.authentication import Authentication
-from rqd.daemon.control.replies import Answers
+from rqd.daemon.control.replies import Replies
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.dispatcher import Dispatch
+from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.host.pidfd import stop_by_pidfd
 from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.log.log import Log, about
@@ -31,16 +31,16 @@ class Commands:
     def __init__(
         self,
         children: Children,
-        dispatch: Dispatch,
+        dispatch: Dispatcher,
         lifecycle: Lifecycle,
-        answers: Answers,
+        answers: Replies,
         authentication: Authentication,
         log: Log,
         reload: Callable[[str, float], None],
     ) -> None:
         """`reload` is called with the command's id, and the time."""
         self._children = children
-        self._dispatch = dispatch
+        self._dispatcher = dispatch
         self._lifecycle = lifecycle
         self._answers = answers
         self._authentication = authentication
@@ -71,7 +71,7 @@ class Commands:
 
     def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> None:
         """Stops the jobs that somebody wants stopped, as their records say."""
-        self._dispatch.take(self._stops.obey(orders, now))
+        self._dispatcher.take(self._stops.obey(orders, now))
 
     def perform(self, now: float) -> None:
         """Answers what could not be answered at once."""
@@ -247,7 +247,7 @@ class Stops:
 
     def kill(self, worker: object, now: float) -> None:
         """Ends jobs as if they had crashed by SIGKILL: those of one worker, or of all for None."""
-        for run in self._children.pin_all(now):
+        for run in self._children.stop_all_prefetch(now):
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:
                 self._log.warning("job is killed as asked", **about(run.claim))

@@ -12,7 +12,7 @@ import setproctitle
 from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.dispatcher import LEASE_US
-from rqd.daemon.host.orphans import sweep
+from rqd.daemon.host.orphans import kill_stale
 from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, name_is_taken
 from rqd.daemon.log.log import Log
@@ -22,7 +22,7 @@ from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.zygotes.manager import Zygotes
 from rqd.model.errors import MasterExistsError
-from rqd.store.connection import explained, hide_password
+from rqd.store.connection import hide_password, translate_errors
 from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
@@ -30,7 +30,7 @@ ROW_TTL_S = 15
 _SWEEP_S = 5.0
 
 
-class Presence:
+class Heartbeat:
     """A master's name, from hello to bye."""
 
     def __init__(self, config: Config, instance: Instance, link: RedisLink, log: Log) -> None:
@@ -93,7 +93,7 @@ class Presence:
             "workers": config.workers,
             "state": "starting",
         }
-        with explained(config.url):
+        with translate_errors(config.url):
             greeting = self._link.store.hello(
                 instance.name, instance.boot, ROW_TTL_S, row, predecessor
             )
@@ -104,7 +104,7 @@ class Presence:
         """The boot id of a master that is gone, by our lock, once its processes are gone too."""
         if dead is None:
             return ""
-        left = sweep(dead.boot, self._instance.lock_path, _SWEEP_S)
+        left = kill_stale(dead.boot, self._instance.lock_path, _SWEEP_S)
         if left:
             raise MasterExistsError(
                 f"processes of the master that had the name {self._instance.name!r} can't be"

@@ -20,7 +20,7 @@ _MOST_WAITING = 100
 _LONGEST_ID = 100
 
 
-class Answers:
+class Replies:
     """Answers that are not written yet: while Redis is away they wait."""
 
     def __init__(self, link: RedisLink, instance: Instance) -> None:

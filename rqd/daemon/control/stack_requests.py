@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from rqd.daemon.control.replies import Answers
+from rqd.daemon.control.replies import Replies
 from rqd.daemon.workers.forensics import process_state
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import Run
@@ -42,7 +42,7 @@ class _Request:
 class StackRequests:
     """Those that are not answered yet."""
 
-    def __init__(self, children: Children, answers: Answers) -> None:
+    def __init__(self, children: Children, answers: Replies) -> None:
         self._children = children
         self._answers = answers
         self._host = socket.gethostname()

@@ -56,7 +56,7 @@ class OomKill(Enum):
     ELSEWHERE = "elsewhere"
 
 
-class PlaceGroup:
+class SlotGroup:
     """The group of a worker's place in one zygote."""
 
     def __init__(self, folder: Path, controllers: frozenset[str]) -> None:
@@ -119,11 +119,11 @@ class Subtree:
         self.controllers = controllers
         self.limits = limits  # of places that are made from now on
 
-    def make_place(self, zygote: int, worker: int) -> PlaceGroup:
+    def make_place(self, zygote: int, worker: int) -> SlotGroup:
         """A group for this worker's children. Raises OSError."""
         folder = self.folder / f"{_PREFIX}{os.getpid()}-{zygote}-{worker}"
         try:
-            group = PlaceGroup(folder, self.controllers)
+            group = SlotGroup(folder, self.controllers)
             if self.limits.processes is not None and "pids" in self.controllers:
                 group.limit_processes(self.limits.processes)
             group.limit_memory(self.limits.memory_bytes)

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from rqd.daemon.host.cgroups import OomKill, PlaceGroup, counters, own_group
+from rqd.daemon.host.cgroups import OomKill, SlotGroup, counters, own_group
 from rqd.daemon.workers.worker import Run
 from rqd.model.outcome import Crashed, OutOfMemory, Report
 
@@ -43,7 +43,7 @@ class OomCounter:
 
 
 def explain(
-    run: Run, report: Report, group: PlaceGroup | None, counter: OomCounter, now: float
+    run: Run, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
 ) -> Report:
     """The report of a death, which says so if the kernel killed for want of memory.
 

@@ -79,7 +79,7 @@ MARK = "RQD_MASTER_BOOT"
 _BETWEEN_LOOKS_S = 0.02
 
 
-def sweep(boot: str, lock_path: Path, patience_s: float) -> list[int]:
+def kill_stale(boot: str, lock_path: Path, patience_s: float) -> list[int]:
     """Kills what is left of the master with this boot id, which had this lock.
 
     Returns the pids that still live when the patience is over. Call it while holding the lock, and

@@ -29,7 +29,7 @@ _SHOWN = {
 _SHOWN_OF_LOG = {name: f"log-{name}" for name in ("format", "level", "file")}
 
 
-def renewed(old: Config, new: Config) -> tuple[Config, list[str]]:
+def merge_reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
     """The settings for a master that runs with `old`, and the names of those in `new` that need a
     restart.
     """

@@ -9,7 +9,7 @@ import math
 
 from rqd.daemon.host.pidfd import kill_by_pidfd
 from rqd.daemon.workers.job_stacks import JobStacks
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Outcome, TimedOut
@@ -17,10 +17,10 @@ from rqd.model.outcome import Outcome, TimedOut
 _FALLBACK_S = 1.0
 
 
-class Kills:
+class Deadlines:
     """Kills at once, at a job's deadline, and where a child stays that has said its last."""
 
-    def __init__(self, workers: Workers, places: Places, stacks: JobStacks) -> None:
+    def __init__(self, workers: Workers, places: Slots, stacks: JobStacks) -> None:
         self._workers = workers
         self._places = places
         self._stacks = stacks

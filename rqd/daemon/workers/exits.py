@@ -7,8 +7,8 @@ from rqd.daemon.host.orphans import kill_orphan
 from rqd.daemon.host.pidfd import has_ended
 from rqd.daemon.log.log import Log
 from rqd.daemon.workers.judging import Judging
-from rqd.daemon.workers.reader import Ended, Hearing
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.reader import ChildReader, Ended
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Child, Run, Worker
 from rqd.daemon.zygotes.events import Exited
 from rqd.daemon.zygotes.manager import Zygotes
@@ -22,20 +22,20 @@ class Exits:
     def __init__(
         self,
         zygotes: Zygotes,
-        places: Places,
+        places: Slots,
         judging: Judging,
-        hearing: Hearing,
+        hearing: ChildReader,
         oom_counter: OomCounter,
         log: Log,
     ) -> None:
         self._zygotes = zygotes
         self._places = places
         self._judging = judging
-        self._hearing = hearing
+        self._reader = hearing
         self._oom_counter = oom_counter
         self._log = log
 
-    def bury(
+    def reap(
         self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
     ) -> list[Ended]:
         """A worker's child is gone: what has ended by that, or is put back."""
@@ -59,12 +59,12 @@ class Exits:
                 self._places.fill(worker, now)
             else:
                 waiting = self._refill_later(zygote, worker, exited, now)
-        return self._hearing.end_all(worker, zygote, heard, now) + waiting
+        return self._reader.end_all(worker, zygote, heard, now) + waiting
 
     def _judge(
         self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
     ) -> list[tuple[Run, Report]]:
-        heard = self._judging.bury(exited, zygote.rss_bytes, now)
+        heard = self._judging.reap(exited, zygote.rss_bytes, now)
         if exited.status != 0 and heard:
             run, report = heard.pop()
             group = zygote.groups.get(worker.number)
@@ -83,7 +83,7 @@ class Exits:
         )
         self._places.fill_later(worker, now)
         died = Released("its process died before it took the job")
-        return [Ended(run, Report(died)) for run in worker.free_unsent()]
+        return [Ended(run, Report(died)) for run in worker.release_unstarted()]
 
 
 def _has_died_idle(run: Run, report: Report) -> bool:
@@ -96,10 +96,10 @@ class Losses:
     known why it ended.
     """
 
-    def __init__(self, judging: Judging, places: Places, hearing: Hearing) -> None:
+    def __init__(self, judging: Judging, places: Slots, hearing: ChildReader) -> None:
         self._judging = judging
         self._places = places
-        self._hearing = hearing
+        self._reader = hearing
 
     def end_orphans(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
         """Those of a zygote that is gone: they are killed."""
@@ -138,4 +138,4 @@ class Losses:
             verdict = run.verdict or Lost(why)
             heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
         self._places.drop_child(worker)
-        return self._hearing.end_all(worker, zygote, heard, now)
+        return self._reader.end_all(worker, zygote, heard, now)

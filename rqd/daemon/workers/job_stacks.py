@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rqd.daemon.host.pidfd import show_stack_by_pidfd
 from rqd.daemon.workers.forensics import catches
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Run
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.protocol import STACK_SIGNAL
@@ -13,7 +13,7 @@ from rqd.daemon.zygote.protocol import STACK_SIGNAL
 class JobStacks:
     """Where the threads of each running job stand, when it is asked."""
 
-    def __init__(self, workers: Workers, places: Places) -> None:
+    def __init__(self, workers: Workers, places: Slots) -> None:
         self._workers = workers
         self._places = places
 

@@ -40,7 +40,7 @@ class Judging:
             ended.append((run, report))
         if error is not None:
             _give_up(worker, child, error, now)
-        elif worker.has_begun_two:
+        elif worker.is_out_of_sync:
             _give_up(worker, child, "it went on to its next job without an answer", now)
         if ended:
             worker.note_pace((now - began_at) / len(ended))
@@ -100,7 +100,7 @@ class Judging:
             run.set_deadline()
         return answers
 
-    def bury(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
+    def reap(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
         """A child is gone: reads what it still said, closes its channel; the jobs that ended so."""
         worker = self._workers.by_number[exited.worker]
         child = worker.child

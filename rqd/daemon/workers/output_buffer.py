@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Segments:
+class OutputSplitter:
     """What has come, and the marks that are still to come."""
 
     _marks: tuple[bytes, ...] = ()

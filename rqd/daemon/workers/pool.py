@@ -16,13 +16,13 @@ from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
 from rqd.daemon.instance import Instance
 from rqd.daemon.log.log import Log
-from rqd.daemon.workers.deadlines import Kills
+from rqd.daemon.workers.deadlines import Deadlines
 from rqd.daemon.workers.exits import Exits, Losses
 from rqd.daemon.workers.job_stacks import JobStacks
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.output import Outputs
-from rqd.daemon.workers.reader import Ended, Hearing
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.reader import ChildReader, Ended
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.protocol import FrameError
@@ -70,22 +70,22 @@ class Children:
         self.zygotes = Zygotes(self._spawn, loop, log, learning)
         self.workers = Workers(config.jobs_per_child, config.limits)
         self._outputs = Outputs(loop, log)
-        self.places = Places(self.workers, self.zygotes, self._outputs, loop, log)
+        self.places = Slots(self.workers, self.zygotes, self._outputs, loop, log)
         self.ahead = self.places.ahead
         self._judging = Judging(self.workers)
-        self._hearing = Hearing(
+        self._reader = ChildReader(
             self.workers, self.places, self.zygotes, self._outputs, self._judging
         )
-        self._losses = Losses(self._judging, self.places, self._hearing)
+        self._losses = Losses(self._judging, self.places, self._reader)
         self._assigned: dict[int, Worker] = {}  # those that have got jobs since
         self.stacks = JobStacks(self.workers, self.places)
-        self._kills = Kills(self.workers, self.places, self.stacks)
+        self._deadlines = Deadlines(self.workers, self.places, self.stacks)
         self.has_news = False  # a place has come to life: worth a heartbeat of its own, and a look
         # Before anything is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
         self.oom_counter = OomCounter()
         self._exits = Exits(
-            self.zygotes, self.places, self._judging, self._hearing, self.oom_counter, log
+            self.zygotes, self.places, self._judging, self._reader, self.oom_counter, log
         )
         become_subreaper()
 
@@ -116,24 +116,24 @@ class Children:
     def collect(self, ready: set[int], now: float) -> list[Ended]:
         """What ended, given the descriptors that are ready."""
         # Before any of it starts: after a suspension of this process it may be another's by now.
-        ended = self._hearing.take_caught() + self.release_waiting(now)
+        ended = self._reader.take_caught() + self.release_waiting(now)
         self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
             if not zygote.is_dismissed and zygote.control_fd in ready:
                 for event in self._reports(zygote):
                     ended += self._apply(zygote, event, now)
-        ended += self._hearing.hear(ready, now)
+        ended += self._reader.hear(ready, now)
         for zygote in self.zygotes.leaving:
-            if zygote.stands_still:
+            if zygote.is_unresponsive:
                 ended += self._losses.end_unreported(zygote, now)
         for zygote in self.zygotes:
             if zygote.pidfd in ready:
                 ended += self._lose_zygote(zygote, now)
         return ended
 
-    def hear_quiet(self, now: float) -> list[Ended]:
+    def read_batched(self, now: float) -> list[Ended]:
         """What has ended in the processes that were not heard at once, as they have more to do."""
-        return self._hearing.hear_quiet(now)
+        return self._reader.read_batched(now)
 
     def assign(self, claim: Claim, now: float) -> None:
         """Gives a claimed job to its worker: see `start_assigned`."""
@@ -148,16 +148,16 @@ class Children:
             self.places.send(worker, now)
         self._assigned.clear()
 
-    def share_held(self, now: float) -> None:
+    def steal(self, now: float) -> None:
         """Workers that have nothing take of what others hold behind their jobs."""
         for worker in self.ahead.share(now):
             self.places.send(worker, now)
-            self._hearing.listen(worker, now)
+            self._reader.listen(worker, now)
 
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
         """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
-        ended = [one for worker in self.workers for one in self._hearing.pin(worker, now)]
-        unsent = [run for worker in self.workers for run in worker.free_unsent()]
+        ended = [one for worker in self.workers for one in self._reader.pin(worker, now)]
+        unsent = [run for worker in self.workers for run in worker.release_unstarted()]
         return ended + _put_back(unsent, Released(reason, is_usual=True))
 
     def release_waiting(self, now: float) -> list[Ended]:
@@ -167,7 +167,7 @@ class Children:
         late = Released("its worker has no time for it", is_usual=True)
         waiting = _put_back(self.ahead.free_waiting(now), late)
         for worker, error in self.places.take_unfilled():
-            waiting += _put_back(worker.free_unsent(), _no_process(error))
+            waiting += _put_back(worker.release_unstarted(), _no_process(error))
         if not self.is_ready:
             waiting += self.release_unsent("there is no zygote", now)
         return waiting
@@ -177,7 +177,7 @@ class Children:
         or has not begun.
         """
         if self.pin(run, now) and run.sent_at is not None:
-            self._kills.kill(run, verdict, now)
+            self._deadlines.kill(run, verdict, now)
 
     def lose(self, tokens: Collection[str], now: float) -> list[Run]:
         """The leases of these attempts were lost: forgets what has not begun, and has killed what
@@ -193,19 +193,19 @@ class Children:
         """Makes sure that nothing follows this attempt in its process for now; False if it has
         ended.
         """
-        self._hearing.catch_up(self.workers.by_number[run.worker], now)
+        self._reader.read_now(self.workers.by_number[run.worker], now)
         return self.workers.holds(run)
 
-    def pin_all(self, now: float) -> list[Run]:
+    def stop_all_prefetch(self, now: float) -> list[Run]:
         """As `pin`; the jobs that run by then, or wait for their processes."""
         for worker in self.workers:
-            self._hearing.catch_up(worker, now)
+            self._reader.read_now(worker, now)
         return self.workers.runs()
 
     @property
-    def has_caught(self) -> bool:
+    def has_pending(self) -> bool:
         """True while `collect` has something to tell that has been heard already."""
-        return self._hearing.has_caught
+        return self._reader.has_pending
 
     def pid_of(self, run: Run) -> int:
         """The process of a running job; 0 if it is gone."""
@@ -245,10 +245,10 @@ class Children:
         fill, a zygote to start.
         """
         for worker in self.workers:
-            if worker.has_begun_two:
+            if worker.is_out_of_sync:
                 # The answer of the first one is there, or never comes: nothing else may wake us.
-                self._hearing.catch_up(worker, now)
-        self._kills.perform(now)
+                self._reader.read_now(worker, now)
+        self._deadlines.perform(now)
         for worker in self.workers:
             if worker.run is not None and worker.run.sent_at is None:
                 # A suspect that waited for the others, or they for it.
@@ -270,8 +270,8 @@ class Children:
 
     def next_due(self) -> float:
         """When `perform` has something to do, at the latest."""
-        ours = self._kills.next_due(), self.zygotes.next_due(), self.ahead.next_due()
-        return min(*ours, self._hearing.next_due, *self.places.refill_at.values())
+        ours = self._deadlines.next_due(), self.zygotes.next_due(), self.ahead.next_due()
+        return min(*ours, self._reader.next_due, *self.places.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 where there is none."""
@@ -319,17 +319,17 @@ class Children:
             case Forked():
                 if self.places.attach(zygote, event, now):
                     self.has_news = True
-                self._hearing.listen(self.workers.by_number[event.worker], now)
+                self._reader.listen(self.workers.by_number[event.worker], now)
             case Exited():
                 worker = self.workers.by_number[event.worker]
-                return self._exits.bury(zygote, worker, event, now)
+                return self._exits.reap(zygote, worker, event, now)
             case ForkFailed(number, error) if zygote is self.zygotes.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self.workers.by_number[number]
                 if not event.has_place:
                     self.places.forget_pipes(zygote, worker)
                 self.places.fill_later(worker, now)
-                return _put_back(worker.free_unsent(), _no_process(error))
+                return _put_back(worker.release_unstarted(), _no_process(error))
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()

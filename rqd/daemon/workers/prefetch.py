@@ -30,7 +30,7 @@ _WAITS_S = 0.05
 _BEGINS_S = 1.0
 
 
-class Ahead:
+class Prefetch:
     """What all workers of a master hold ahead."""
 
     def __init__(self, workers: Workers) -> None:
@@ -99,7 +99,7 @@ class Ahead:
             if not givers:
                 break
             giver, taker = min(givers, key=_waits_since), self._workers.by_number[number]
-            taker.take_ahead(giver.give_ahead(), now)
+            taker.take_ahead(giver.give_stolen(), now)
             changed += [taker, giver]
         return changed
 
@@ -121,9 +121,9 @@ class Ahead:
         freed: list[Run] = []
         for worker in self._workers:
             if now >= _waits_since(worker) + _WAITS_S:
-                freed += worker.free_ahead()
+                freed += worker.release_prefetched()
             elif not worker.wanted:
-                freed += worker.free_unsent()
+                freed += worker.release_unstarted()
         # What is claimed from now on has its time, too.
         self._due = min([now, *map(_waits_since, self._workers)]) + _WAITS_S
         return freed

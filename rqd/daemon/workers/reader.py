@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.output import Outputs
-from rqd.daemon.workers.slots import Places
+from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygotes.manager import Zygotes
@@ -27,13 +27,13 @@ class Ended:
     report: Report
 
 
-class Hearing:
+class ChildReader:
     """Hears the children in all places."""
 
     def __init__(
         self,
         workers: Workers,
-        places: Places,
+        places: Slots,
         zygotes: Zygotes,
         outputs: Outputs,
         judging: Judging,
@@ -47,7 +47,7 @@ class Hearing:
         self._quiet_until = math.inf
 
     @property
-    def has_caught(self) -> bool:
+    def has_pending(self) -> bool:
         """True while `take_caught` would bring something."""
         return bool(self._caught)
 
@@ -57,7 +57,7 @@ class Hearing:
         return 0.0 if self._caught else self._quiet_until
 
     def take_caught(self) -> list[Ended]:
-        """What has ended by what was heard in `catch_up`."""
+        """What has ended by what was heard in `read_now`."""
         caught, self._caught = self._caught, []
         return caught
 
@@ -69,9 +69,9 @@ class Hearing:
                 ended += self._hear_child(worker, now)
             else:
                 self._outputs.hear(fd)
-        return ended + self.hear_quiet(now) if now >= self._quiet_until else ended
+        return ended + self.read_batched(now) if now >= self._quiet_until else ended
 
-    def hear_quiet(self, now: float) -> list[Ended]:
+    def read_batched(self, now: float) -> list[Ended]:
         """Hears all quiet ones."""
         self._quiet_until = math.inf
         quiet = [worker for worker in self._workers if worker.is_quiet]
@@ -86,7 +86,7 @@ class Hearing:
                 self._quiet_until, now + self._places.ahead.hear_in_s(worker, now)
             )
 
-    def catch_up(self, worker: Worker, now: float) -> None:
+    def read_now(self, worker: Worker, now: float) -> None:
         """As `pin`; what has ended by it waits for `take_caught`."""
         self._caught += self.pin(worker, now)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 
 from rqd.daemon.event_loop import Loop
-from rqd.daemon.host.cgroups import PlaceGroup
+from rqd.daemon.host.cgroups import SlotGroup
 from rqd.daemon.host.procfs import cpu_s
 from rqd.daemon.log.log import Log, about
 from rqd.daemon.workers.output import Outputs
-from rqd.daemon.workers.prefetch import Ahead
+from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.stack_file import StackFile
 from rqd.daemon.workers.worker import Child, Run, Worker
 from rqd.daemon.workers.workers import Workers
@@ -20,7 +20,7 @@ from rqd.daemon.zygotes.process import ZygoteProcess
 _TRY_AGAIN_S = 0.5
 
 
-class Places:
+class Slots:
     """Keeps a child of the zygote that serves in the place of each worker that is wanted."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Places:
         self._outputs = outputs
         self._loop = loop
         self._log = log
-        self.ahead = Ahead(workers)
+        self.ahead = Prefetch(workers)
         self.by_channel: dict[int, Worker] = {}
         self.refill_at: dict[int, float] = {}  # by worker
         self._unfilled: list[tuple[Worker, OSError]] = []
@@ -104,7 +104,7 @@ class Places:
 
     def listen(self, worker: Worker) -> None:
         """Hears its child at once from now on, if it may not be quiet; its outputs too."""
-        was_quiet, worker.is_quiet = worker.is_quiet, worker.may_be_quiet
+        was_quiet, worker.is_quiet = worker.is_quiet, worker.may_batch_reads
         child = worker.child
         if was_quiet:
             self._outputs.listen(worker)  # or else its job waits where its pipe is full
@@ -209,11 +209,11 @@ class Places:
                 return
         self._loop.watch_again(fd, writable=has_more)
 
-    def _group_of(self, worker: Worker) -> PlaceGroup | None:
+    def _group_of(self, worker: Worker) -> SlotGroup | None:
         zygote = self.parents.get(worker.number)
         return zygote.groups.get(worker.number) if zygote is not None else None
 
-    def _hold(self, group: PlaceGroup, run: Run) -> None:
+    def _hold(self, group: SlotGroup, run: Run) -> None:
         try:
             group.limit_memory(run.limits.memory_bytes)
         except OSError as error:

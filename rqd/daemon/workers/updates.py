@@ -24,7 +24,7 @@ _KINDS = frozenset((protocol.PROGRESS, protocol.META, protocol.EXTENDED, protoco
 
 
 @dataclass(slots=True)
-class News:
+class PendingUpdates:
     """What a job has told and is not in Redis yet; None for nothing new."""
 
     progress: bytes | None = None

@@ -21,7 +21,7 @@ _LOOKING_S = 0.03
 _REPEAT_S = 0.5
 
 
-class Consumption:
+class UsageMonitor:
     """Looks at jobs, and ends those above their limits."""
 
     def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:

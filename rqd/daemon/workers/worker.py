@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from rqd.daemon.workers.forensics import Tail
 from rqd.daemon.workers.mailbox import Mailbox
-from rqd.daemon.workers.output_buffer import Segments
-from rqd.daemon.workers.updates import News
+from rqd.daemon.workers.output_buffer import OutputSplitter
+from rqd.daemon.workers.updates import PendingUpdates
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
@@ -55,7 +55,7 @@ class Run:
     sampled_at: float = -math.inf
     cpu_before_s: float = 0.0  # what its process had used when the job was sent
     told_at: float = -math.inf  # that its cpu time is over
-    news: News = field(default_factory=News)
+    news: PendingUpdates = field(default_factory=PendingUpdates)
     granted_s: float = 0.0  # more time, from outside
     followed_until: float = 0.0  # somebody reads its output as it comes
     published_bytes: int = 0  # so much of that is there
@@ -227,7 +227,9 @@ class Worker:
     ended_at: float = 0.0  # its latest job
     pace_s: float = math.inf  # what one takes by now, with the process that it waits for
     tail: Tail = field(default_factory=Tail)
-    segments: Segments = field(default_factory=Segments)  # of what comes from its children
+    segments: OutputSplitter = field(
+        default_factory=OutputSplitter
+    )  # of what comes from its children
     last_error: str = ""
     worked_s: float = 0.0
 
@@ -272,14 +274,14 @@ class Worker:
         return bool(self.ahead) and self.ahead[0].is_posted
 
     @property
-    def has_begun_two(self) -> bool:
+    def is_out_of_sync(self) -> bool:
         """True if its child is known to have begun the next one, though it was not heard yet that
         the one before has ended.
         """
         return bool(self.ahead) and self.ahead[0].is_taken
 
     @property
-    def may_be_quiet(self) -> bool:
+    def may_batch_reads(self) -> bool:
         """True if nothing is to be done when its job ends: its child has more to do; or leaves, and
         the next job waits for that, which the zygote tells of.
         """
@@ -314,23 +316,23 @@ class Worker:
         if self.run is not None and self.run.is_posted and self.run.sent_at is None:
             self.run.start(time.monotonic())
 
-    def free_unsent(self) -> list[Run]:
+    def release_unstarted(self) -> list[Run]:
         """Lets go of the jobs that no child of it has begun; they are nobody's then."""
         self.recall()
         held = self.held()
         self._hold([run for run in held if run.is_given])
         return [run for run in held if not run.is_given]
 
-    def free_ahead(self) -> list[Run]:
+    def release_prefetched(self) -> list[Run]:
         """As `free_unsent`, but for the job that is next where it has none that runs."""
         self.recall()
         waiting = [run for run in self.ahead if not run.is_given]
         self.ahead = [run for run in self.ahead if run.is_given]
         return waiting
 
-    def give_ahead(self) -> list[Run]:
+    def give_stolen(self) -> list[Run]:
         """Lets go of the first half of what waits behind its job, for another worker."""
-        waiting = self.free_ahead()
+        waiting = self.release_prefetched()
         half = (len(waiting) + 1) // 2
         self.ahead += waiting[half:]
         return waiting[:half]

@@ -135,7 +135,7 @@ class Workers:
         """Those whose rows name no process, though there is one by now."""
         return [worker for worker in self if worker.child is not None and not worker.is_shown]
 
-    def correct_shown_pids(self) -> bool:
+    def refresh_pids(self) -> bool:
         """True if a running job's row names another process than its own, or a row names none;
         taken as corrected.
         """

@@ -17,7 +17,7 @@ from _socket import AF_UNIX, SOCK_STREAM
 from rqd import __version__
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import Child, rehearse
-from rqd.daemon.zygote.fork_memory import fill_holes, use_huge_pages
+from rqd.daemon.zygote.fork_memory import fill_partial_pools, use_huge_pages
 from rqd.daemon.zygote.fork_safety import ImportWatch
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame
 from rqd.daemon.zygote.server import Zygote
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from rqd.model.middleware import Around
+    from rqd.model.middleware import Middleware
 
 # So many thousandths of the host's memory does the kernel count more for jobs than for the master,
 # when it looks for whom to kill.
@@ -101,7 +101,7 @@ def main(
     gc.collect()
     if imported:
         use_huge_pages()
-    kept = fill_holes()
+    kept = fill_partial_pools()
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
@@ -136,12 +136,12 @@ def _raise_oom_score() -> None:
         pass  # a sandbox may forbid it
 
 
-def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Around | None:
+def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Middleware | None:
     if not middleware and not exception_handlers:
         return None
-    from rqd.model.middleware import Around  # noqa: PLC0415 - each fork would pay for it
+    from rqd.model.middleware import Middleware  # noqa: PLC0415 - each fork would pay for it
 
-    return Around(middleware, exception_handlers)
+    return Middleware(middleware, exception_handlers)
 
 
 def _load_set_title() -> Any:

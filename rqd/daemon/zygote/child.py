@@ -18,12 +18,12 @@ from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.exit_cleanup import end_children, has_children
-from rqd.daemon.zygote.job_source import Inbox
+from rqd.daemon.zygote.job_source import JobSource
 from rqd.daemon.zygote.protocol import JOB, SUCCEEDED, encode_frame, mark_of
 from rqd.daemon.zygote.runner import run_call
 from rqd.daemon.zygote.signal_handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.timer import timer
-from rqd.daemon.zygote.updates import Teller
+from rqd.daemon.zygote.updates import UpdateSender
 from rqd.model.current import current
 from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
@@ -58,8 +58,8 @@ class Child:
         self.jobs = jobs
         self._set_title = set_title
         self._trust = trust
-        self._inbox = Inbox(_NOWHERE, self._warm_up)
-        self._teller = Teller(_NOWHERE, getpid(), self._inbox.record)
+        self._inbox = JobSource(_NOWHERE, self._warm_up)
+        self._teller = UpdateSender(_NOWHERE, getpid(), self._inbox.record)
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
         self._seeds = _seeds()
@@ -266,7 +266,7 @@ class Pipes:
         self.poll_life(0)
 
 
-def _begins_behind(inbox: Inbox, output_fd: int) -> bool:
+def _begins_behind(inbox: JobSource, output_fd: int) -> bool:
     """Marks where the output of the job before ends; False if it is too late to begin with it: a
     master that stood still may have lost it to another one.
     """

@@ -17,7 +17,7 @@ _EMPTY_BYTES = sys.getsizeof(b"")
 _MOST_HOLES = 2000  # of a size: where memory is divided in another way no end is seen
 
 
-def fill_holes() -> list[object]:
+def fill_partial_pools() -> list[object]:
     """Takes what is free between the application's objects, for as long as the result is kept.
 
     There a child would make its own, a page to copy for nearly each. So it begins pools that have

@@ -25,7 +25,7 @@ _FEW_BYTES, _MUCH_BYTES = 448, 65536
 _SOON_S = 0.005
 
 
-class Inbox:
+class JobSource:
     """Reads it, in the child's main thread. `token` is that of the latest job; `start_by` until
     when that is to begin (monotonic seconds), 0 if it waited behind no other. While
     `is_impatient`, `when_idle` is called if no job comes for a while, once.

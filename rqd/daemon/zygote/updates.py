@@ -28,7 +28,7 @@ _WHOLE_BYTES = 16 * 1024
 _PATIENCE_S = 5.0
 
 
-class Teller:
+class UpdateSender:
     """The child's end of what its jobs tell; `token` is that of the running one."""
 
     def __init__(

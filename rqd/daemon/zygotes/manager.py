@@ -125,7 +125,7 @@ class Zygotes:
 
     def is_replacement_due(self, now: float) -> bool:
         """True when the one that serves stands still, and none is about to follow it."""
-        is_still = self.is_ready and self.serving is not None and self.serving.stands_still
+        is_still = self.is_ready and self.serving is not None and self.serving.is_unresponsive
         return is_still and self.following is None and now >= self._replace_at
 
     def replace(self, now: float) -> None:
@@ -216,7 +216,7 @@ class Zygotes:
         if zygote is self.following:
             self._end_following()
             is_needed = self.reloads.is_under_way or self.learning.trying
-            if is_needed or (self.serving is not None and self.serving.stands_still):
+            if is_needed or (self.serving is not None and self.serving.is_unresponsive):
                 self._follow(now)
             return
         self._boots.give_up(zygote.pid)
@@ -301,7 +301,7 @@ class Zygotes:
         for zygote in self.leaving:
             if zygote.pid not in needed and not zygote.is_dismissed:
                 self._loop.forget(zygote.control_fd)
-                zygote.dismiss()  # its pidfd will tell when it has swept and gone
+                zygote.shut_down()  # its pidfd will tell when it has swept and gone
                 self._dismissed_at[zygote.pid] = now
 
     def flush(self) -> None:
@@ -312,7 +312,7 @@ class Zygotes:
     def close(self) -> None:
         """Ends them all, within a second."""
         for zygote in self:
-            zygote.dismiss()
+            zygote.shut_down()
         give_up_at = time.monotonic() + 1.0
         for zygote in self:
             self._log_output(zygote)  # why it could not import the application, say
@@ -390,7 +390,7 @@ class Zygotes:
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
-        elif self.serving is not None and self.serving.stands_still:
+        elif self.serving is not None and self.serving.is_unresponsive:
             self._log.error(
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )

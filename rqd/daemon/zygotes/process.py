@@ -9,7 +9,7 @@ import socket
 import subprocess
 from contextlib import ExitStack
 
-from rqd.daemon.host.cgroups import PlaceGroup, Subtree
+from rqd.daemon.host.cgroups import SlotGroup, Subtree
 from rqd.daemon.host.pidfd import watched
 from rqd.daemon.workers.forensics import Tail
 from rqd.daemon.workers.stack_file import StackFile
@@ -51,7 +51,7 @@ class ZygoteProcess:
         self._outbox: list[tuple[bytes, list[int]]] = []
         self.outputs: dict[int, int] = {}  # where what a worker's children print is read
         self._subtree = subtree
-        self.groups: dict[int, PlaceGroup] = {}  # by worker
+        self.groups: dict[int, SlotGroup] = {}  # by worker
         self.stacks: dict[int, StackFile] = {}  # of the children in each worker's place
         self._lives: dict[int, int] = {}
         self._unheard = 0
@@ -154,7 +154,7 @@ class ZygoteProcess:
         self._unheard += 1
 
     @property
-    def stands_still(self) -> bool:
+    def is_unresponsive(self) -> bool:
         """True if it has told nothing for long, as if it were stopped, or hung in a fork's hook."""
         return self._unheard > _MOST_UNHEARD
 
@@ -177,7 +177,7 @@ class ZygoteProcess:
         """SIGKILL: its loss is then seen, and dealt with, as any other."""
         self._process.kill()
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """Lets it go, without waiting: it sweeps what its children left, and exits."""
         self.is_dismissed = True
         self._control.close()
