@@ -1,6 +1,6 @@
 """rqd's errors, at the path RQ's users know."""
 
-from rqd.client.rq_compat import absent
+from rqd.client.rq_compat import names_elsewhere
 from rqd.model.errors import (
     AbandonedJobError,
     ConfigurationError,
@@ -53,6 +53,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # type checkers know what is there, and what is not
-
-    def __getattr__(name: str) -> object:
-        raise absent("rqd.exceptions", name)
+    __getattr__ = names_elsewhere("rqd.exceptions", {})

@@ -1,6 +1,6 @@
 """JobTimeoutException, at the path RQ's users know."""
 
-from rqd.client.rq_compat import absent
+from rqd.client.rq_compat import names_elsewhere
 from rqd.model.errors import JobTimeoutException
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
@@ -9,6 +9,4 @@ __all__ = ["JobTimeoutException"]
 
 
 if not TYPE_CHECKING:  # type checkers know what is there, and what is not
-
-    def __getattr__(name: str) -> object:
-        raise absent("rqd.timeouts", name)
+    __getattr__ = names_elsewhere("rqd.timeouts", {})

@@ -227,6 +227,38 @@ def users_code_in_master(package: Path) -> list[str]:
     ]
 
 
+def tangles(package: Path) -> list[set[str]]:
+    """Returns the groups of modules in which each one leads to every other by imports."""
+    names = {source.name for source in sources(package)}
+    leads: dict[str, set[str]] = {}
+    for source in sources(package):
+        leads[source.name] = set()
+        for _, module in source.imports():
+            home = module
+            while home and home not in names:
+                home = home.rpartition(".")[0]
+            # A name of the package's own, such as rqd.__version__, is there from the start.
+            if home not in ("", "rqd", source.name):
+                leads[source.name].add(home)
+    reached = {name: closure(name, leads) for name in names}
+    groups = {
+        frozenset(other for other in reached[name] if name in reached[other])
+        for name in names
+        if name in reached[name]
+    }
+    return [set(group) for group in groups]
+
+
+def closure(start: str, leads: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = list(leads.get(start, ()))
+    while ahead:
+        if (name := ahead.pop()) not in found:
+            found.add(name)
+            ahead += leads.get(name, ())
+    return found
+
+
 LAWS: list[Law] = [
     broken_layers,
     redis_outside_store,
@@ -256,6 +288,34 @@ def test_every_ignore_has_its_reason_beside_it(folder: str) -> None:
             before = line
 
     assert not without, "\n".join(without)
+
+
+# Modules that import one another, by whatever kind of import, until they are untangled.
+TANGLED = [
+    {"rqd.model.allowlist", "rqd.model.call", "rqd.model.unpickling"},
+    {"rqd.model.current", "rqd.model.middleware"},
+    {
+        *(f"rqd.client.{name}" for name in ("callbacks", "enqueue", "job", "job_facts", "options")),
+        *(f"rqd.client.{name}" for name in ("queue", "queue_facts", "registry", "run_inline")),
+        "rqd.client.webhook",
+    },
+]
+
+
+def test_no_other_modules_import_one_another() -> None:
+    assert sorted(map(sorted, tangles(PACKAGE))) == sorted(map(sorted, TANGLED))
+
+
+def test_the_modules_at_rqs_paths_define_nothing() -> None:
+    own = {"__init__.py", "__main__.py", "testing.py", "pytest_plugin.py"}
+    defined = [
+        source.where(node)
+        for source in sources(PACKAGE)
+        if source.path.parent == PACKAGE and source.path.name not in own
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    assert not defined, "\n".join(defined)
 
 
 def test_the_law_sees_every_folder_there_is() -> None:
