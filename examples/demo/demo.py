@@ -30,7 +30,7 @@ import click
 import jobs
 
 from rqd import Job, Queue, Retry, use_redis
-from rqd.cli.table import echo_table
+from rqd.cli.output import echo_table
 from rqd.job import JobStatus
 from rqd.results import Result
 
