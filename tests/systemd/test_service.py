@@ -180,7 +180,7 @@ def test_a_master_that_stands_still_is_ended_with_its_stack_and_started_anew(box
 
     eventually(lambda: box.show(unit, "NRestarts") != ["0"], WAIT_S)
     stack = re.compile(
-        r'ended by SIGABRT, here:\n.*File "\S+/rqd/daemon/loop.py", line \d+ in wait', re.S
+        r'ended by SIGABRT, here:\n.*File "\S+/rqd/daemon/event_loop.py", line \d+ in wait', re.S
     )
     eventually(lambda: stack.search(box.log(unit)), WAIT_S)
     # The next master takes the job over at once.
