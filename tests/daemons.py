@@ -43,8 +43,8 @@ class Options(TypedDict, total=False):
 class Daemon:
     """A master in a subprocess: ready, or already ended, when the constructor returns.
 
-    It is a fork of a process that has the command imported (tests/stem.py); from the start where
-    the options say something to Python itself. Whatever happens, it dies with pytest and after
+    It is a fork of a process that has the command imported (tests/fork_server.py); it starts from
+    nothing if its options are for Python itself. Whatever happens, it dies with pytest and after
     `limit_s`. `clean_up`, or leaving the block, kills it and every process that came of it.
     """
 

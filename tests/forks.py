@@ -1,4 +1,4 @@
-"""The `rqd` command in forks of a process that has it imported (tests/stem.py)."""
+"""The `rqd` command in forks of a process that has it imported (tests/fork_server.py)."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from tests.stem import LARGEST_BYTES
+from tests.fork_server import LARGEST_BYTES
 
 ROOT = Path(__file__).parent.parent
 _one_stem = threading.Lock()
@@ -96,7 +96,7 @@ def _stem() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         stem = subprocess.Popen(
-            [sys.executable, "-m", "tests.stem", str(its.fileno())],
+            [sys.executable, "-m", "tests.fork_server", str(its.fileno())],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[its.fileno()],

@@ -10,7 +10,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from tests import admitted
-from tests.planted import called, named, text, tuple_of
+from tests.pickles import called, named, text, tuple_of
 
 T = TypeVar("T")
 Ways = list[Callable[[int], bytes]]

@@ -31,7 +31,7 @@ def rqd(
 ) -> Ran:
     """Runs `rqd` with these arguments; nothing of the environment tells it of a Redis but `url`.
 
-    It is a fork of a process that has the command imported (tests/stem.py); from the start
+    It is a fork of a process that has the command imported (tests/fork_server.py); from the start
     where `env` says something to Python itself.
     """
     kept = {

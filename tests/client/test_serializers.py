@@ -12,7 +12,7 @@ from rqd.serializers import JSONSerializer
 from tests.cli.running import rqd
 from tests.client import work
 from tests.client.performing import claim, settle
-from tests.planted import pickle_that_touches
+from tests.pickles import pickle_that_touches
 
 
 def test_who_asks_for_a_serializer_is_made_to_use_no_other(

@@ -14,7 +14,7 @@ from rqd.store.connection import client_connection
 from rqd.store.store import Store
 from tests.client import work
 from tests.client.performing import claim, settle
-from tests.planted import pickle_that_touches
+from tests.pickles import pickle_that_touches
 
 KEY, OTHER = "a-key-of-enough-characters", "another-key-of-enough-chars"
 

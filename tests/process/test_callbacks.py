@@ -19,13 +19,13 @@ from rqd.client.connection import Backend
 from rqd.command import send_stop_job_command
 from rqd.job import Job
 from rqd.model.signing import Keyring
-from tests import called, jobs
+from tests import callbacks, jobs
 from tests.daemons import StartDaemon
 from tests.waiting import eventually
 
 KEY = "a-key-of-enough-characters"
 WAIT_S = 15.0
-PRELOADED = ("--preload", "tests.called,rqd.callbacks")
+PRELOADED = ("--preload", "tests.callbacks,rqd.callbacks")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_every_kind_of_end_has_its_callback_where_all_is_signed(
 ) -> None:
     queue = Queue(connection=Backend(there.store, there.url, Keyring([KEY])))
     start_daemon(*PRELOADED, "--require-signed", env={"RQD_SIGNING_KEY": KEY})
-    both: dict[str, Any] = {"on_success": called.on_success, "on_failure": called.on_failure}
+    both: dict[str, Any] = {"on_success": callbacks.on_success, "on_failure": callbacks.on_failure}
     ends: dict[Job[Any], str] = {
         queue.enqueue(jobs.multiply, 3, 4, **both): "success {} finished 12 True",
         queue.enqueue(jobs.fail, "no stock", **both): "failure {} failed ValueError no stock",
@@ -78,8 +78,8 @@ def test_a_callback_that_dies_or_hangs_is_seen_and_changes_nothing(
     start_daemon: StartDaemon, queue: Queue, history: Path
 ) -> None:
     start_daemon(*PRELOADED, workers=2)
-    killed = queue.enqueue(jobs.multiply, 3, 4, on_success=called.die)
-    slow = queue.enqueue(jobs.multiply, 3, 5, on_success=Callback(called.hang, timeout=0.5))
+    killed = queue.enqueue(jobs.multiply, 3, 4, on_success=callbacks.die)
+    slow = queue.enqueue(jobs.multiply, 3, 5, on_success=Callback(callbacks.hang, timeout=0.5))
     assert callback_of(killed).cause == "crashed: SIGKILL"
     assert callback_of(slow).cause == "timed out after 0.5 s"
     assert (killed.return_value(), slow.return_value()) == (12, 15)
@@ -90,8 +90,10 @@ def test_a_callback_that_dies_or_hangs_is_seen_and_changes_nothing(
 def test_a_stopped_job_has_its_callback_and_no_exception_handler_hears_of_it(
     start_daemon: StartDaemon, queue: Queue, history: Path, fifo: str
 ) -> None:
-    start_daemon(*PRELOADED, "--exception-handler", "tests.around.report")
-    job = queue.enqueue(jobs.hold, fifo, on_stopped=called.on_stopped, on_failure=called.on_failure)
+    start_daemon(*PRELOADED, "--exception-handler", "tests.middleware.report")
+    job = queue.enqueue(
+        jobs.hold, fifo, on_stopped=callbacks.on_stopped, on_failure=callbacks.on_failure
+    )
     eventually(lambda: job.is_started, WAIT_S)
     send_stop_job_command(queue.connection, job.id, by="the test")
     assert callback_of(job).is_finished

@@ -84,7 +84,7 @@ def test_sentry_events_of_jobs_that_share_a_process_have_nothing_else_in_common(
         env={"SENTRY_DSN": tracker.dsn},
     )
     # What a callback is called with is asked of Redis, which sentry-sdk notes as a breadcrumb.
-    first = queue.enqueue(jobs.fail, on_failure=Callback("tests.around.fail_to_report"))
+    first = queue.enqueue(jobs.fail, on_failure=Callback("tests.middleware.fail_to_report"))
     assert first.wait(WAIT_S).callback_ids
     (callback_id,) = first.callback_ids
     for job in (Job.fetch(callback_id, queue.connection), queue.enqueue(jobs.fail)):

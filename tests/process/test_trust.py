@@ -16,11 +16,11 @@ from rqd.exceptions import DeserializationError, SignatureError
 from rqd.job import JobStatus
 from rqd.model.signing import Keyring
 from rqd.results import Result
-from tests import called, jobs, lean, trusted
+from tests import callbacks, jobs, minimal_jobs, trusted
 from tests.cli.running import rqd
 from tests.client.performing import claim, settle
 from tests.daemons import StartDaemon
-from tests.planted import call_that_renames, call_that_touches, pickle_that_touches
+from tests.pickles import call_that_renames, call_that_touches, pickle_that_touches
 from tests.waiting import eventually
 
 WAIT_S = 10.0
@@ -181,7 +181,7 @@ def test_only_a_daemon_with_keys_loads_what_signs_and_before_the_fork(
     start_daemon(env=env)
     keyring = Keyring([KEY]) if env else None
     queue = Queue(connection=Backend(there.store, there.url, keyring))
-    result = ended(queue.enqueue(lean.loaded, "hmac", "hashlib", "rqd.model.allowlist"))
+    result = ended(queue.enqueue(minimal_jobs.loaded, "hmac", "hashlib", "rqd.model.allowlist"))
     assert result.return_value == (["hmac", "hashlib"] if env else [])
 
 
@@ -307,10 +307,10 @@ def test_a_callback_reads_no_result_past_the_allowlist(
     start_daemon: StartDaemon, there: Backend, queue: Queue, tmp_path: Path
 ) -> None:
     planted = tmp_path / "planted"
-    job = queue.enqueue(trusted.echo, 1, on_success=called.on_success)
+    job = queue.enqueue(trusted.echo, 1, on_success=callbacks.on_success)
     (held,) = claim(there)
     settle(there, held, "finish", pickle_that_touches(planted))
-    start_daemon("--allow", "tests.called.*", "--preload", "rqd.callbacks")
+    start_daemon("--allow", "tests.callbacks.*", "--preload", "rqd.callbacks")
     job.refresh()
     told = ended(Job.fetch(job.callback_ids[0], there)).cause or ""
     touch = f"{Path.__module__}.Path.touch"

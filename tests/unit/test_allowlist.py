@@ -19,7 +19,7 @@ from rqd.model.allowlist import Allowlist
 from rqd.model.call import decode_call
 from rqd.model.errors import InvalidCallError, NotAllowedError
 from tests import trusted
-from tests.planted import call_that_touches
+from tests.pickles import call_that_touches
 
 ALLOWED = Allowlist(["tests.trusted.*"])
 

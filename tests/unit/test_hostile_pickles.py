@@ -23,7 +23,7 @@ from rqd.model.errors import NotAllowedError
 from tests import admitted, forbidden
 from tests.fuzzing import fuzz, time_limit_s
 from tests.made_up_pickles import EXTENSION, pickled_calls
-from tests.planted import (
+from tests.pickles import (
     built,
     call_of,
     call_that_renames,

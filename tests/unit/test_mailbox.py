@@ -43,7 +43,7 @@ from rqd.model.outcome import (
 )
 from rqd.model.resources import ResourceLimits
 from tests.fuzzing import fuzz
-from tests.unit.test_ahead import ALWAYS, claim_of, held
+from tests.unit.test_prefetch import ALWAYS, claim_of, held
 from tests.unit.test_workers import Place
 
 USED = (b"1", b"1", b"1", b"0")

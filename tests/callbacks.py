@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from rqd.job import Job
-from tests.around import note
+from tests.middleware import note
 
 
 def on_success(job: Job[Any], connection: Any, result: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from rqd.daemon.redis_client import RedisLink
 from rqd.store.connection import RedisGone
-from tests.unit.test_children import Signalless
 from tests.unit.test_mailbox import Silent
+from tests.unit.test_pool import Signalless
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_turn(

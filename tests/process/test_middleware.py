@@ -12,7 +12,7 @@ from rqd.client.connection import Backend
 from rqd.exceptions import ConfigurationError
 from rqd.job import Job
 from rqd.results import Result
-from tests import around, codec, jobs
+from tests import codec, jobs, middleware
 from tests.daemons import StartDaemon
 
 WAIT_S = 15.0
@@ -35,15 +35,15 @@ def ended(job: Job[object]) -> Result:
 def test_middleware_nests_and_sees_arguments_results_and_errors(
     start_daemon: StartDaemon, queue: Queue, history: Path
 ) -> None:
-    start_daemon("--middleware", "tests.around.outer,tests.around.inner")
-    assert ended(queue.enqueue(around.divide_later, 6, 3, description="six")).return_value == 3
+    start_daemon("--middleware", "tests.middleware.outer,tests.middleware.inner")
+    assert ended(queue.enqueue(middleware.divide_later, 6, 3, description="six")).return_value == 3
     assert history.read_text().splitlines() == [
         "outer divide_later (6, 3)",
         "divide",
         "inner 2.0 six",
         "outer is over",
     ]
-    failed = ended(queue.enqueue(around.divide, 1, 0))
+    failed = ended(queue.enqueue(middleware.divide, 1, 0))
     assert failed.exc_string is not None
     assert "ZeroDivisionError" in failed.exc_string
     assert "ValueError: translated" in failed.exc_string
@@ -52,8 +52,8 @@ def test_middleware_nests_and_sees_arguments_results_and_errors(
 def test_a_middleware_that_raises_is_its_jobs_failure(
     start_daemon: StartDaemon, queue: Queue, history: Path
 ) -> None:
-    start_daemon("--middleware", "tests.around.broken")
-    failed = ended(queue.enqueue(around.divide, 1, 1))
+    start_daemon("--middleware", "tests.middleware.broken")
+    failed = ended(queue.enqueue(middleware.divide, 1, 1))
     assert failed.cause == "raised RuntimeError: the middleware is broken"
     assert history.read_text() == ""
 
@@ -62,8 +62,10 @@ def test_exception_handlers_hear_what_jobs_raise_until_one_returns_false(
     start_daemon: StartDaemon, queue: Queue, history: Path
 ) -> None:
     handlers = ("report", "fail_to_report", "stop_if_divided", "report")
-    daemon = start_daemon("--exception-handler", ",".join(f"tests.around.{h}" for h in handlers))
-    assert ended(queue.enqueue(around.divide, 1, 0)).cause == (
+    daemon = start_daemon(
+        "--exception-handler", ",".join(f"tests.middleware.{h}" for h in handlers)
+    )
+    assert ended(queue.enqueue(middleware.divide, 1, 0)).cause == (
         "raised ZeroDivisionError: division by zero"
     )
     ended(queue.enqueue("tests.jobs.nowhere"))
@@ -80,15 +82,17 @@ def test_exception_handlers_hear_what_jobs_raise_until_one_returns_false(
 def test_a_handler_that_hangs_or_dies_leaves_a_known_outcome(
     start_daemon: StartDaemon, queue: Queue, history: Path
 ) -> None:
-    daemon = start_daemon("--exception-handler", "tests.around.hang_or_die")
+    daemon = start_daemon("--exception-handler", "tests.middleware.hang_or_die")
     assert ended(queue.enqueue(jobs.fail)).cause == "crashed: SIGKILL"
-    assert ended(queue.enqueue(around.divide, 1, 0, job_timeout=-1)).cause == (
+    assert ended(queue.enqueue(middleware.divide, 1, 0, job_timeout=-1)).cause == (
         "raised ZeroDivisionError: division by zero"
     )
     assert "JobTimeoutException" in daemon.log()
 
 
-@pytest.mark.parametrize("name", ["tests.around.nowhere", "no_such_module.f", "tests.around.Layer"])
+@pytest.mark.parametrize(
+    "name", ["tests.middleware.nowhere", "no_such_module.f", "tests.middleware.Layer"]
+)
 def test_a_name_without_a_function_ends_the_start(start_daemon: StartDaemon, name: str) -> None:
     daemon = start_daemon("--middleware", name)
     assert daemon.wait() == 78
@@ -97,8 +101,10 @@ def test_a_name_without_a_function_ends_the_start(start_daemon: StartDaemon, nam
 
 def test_a_worker_takes_handlers_and_middleware(there: Backend, history: Path) -> None:
     queue = Queue(connection=there)
-    good, bad = queue.enqueue(around.divide, 6, 3), queue.enqueue(around.divide, 1, 0)
-    worker = Worker([queue], exception_handlers=[around.report], middleware=["tests.around.inner"])
+    good, bad = queue.enqueue(middleware.divide, 6, 3), queue.enqueue(middleware.divide, 1, 0)
+    worker = Worker(
+        [queue], exception_handlers=[middleware.report], middleware=["tests.middleware.inner"]
+    )
     assert worker.work()
     assert good.return_value() == 3
     assert bad.is_failed

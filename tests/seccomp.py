@@ -1,6 +1,6 @@
 """Executes a program where some system calls are refused, as by a container's seccomp profile.
 
-    python tests/withheld.py NUMBER,.. PROGRAM ARGUMENT..
+    python tests/seccomp.py NUMBER,.. PROGRAM ARGUMENT..
 
 Numbers from 424 on are the same on all architectures (pidfd_open is 434, pidfd_send_signal 424).
 """

@@ -19,7 +19,7 @@ from rqd.model.outcome import Report, Succeeded
 from rqd.store.keys import Keys
 from rqd.store.messages import Turn
 from rqd.store.wire import is_staged
-from tests.unit.test_ahead import claim_of
+from tests.unit.test_prefetch import claim_of
 
 
 class Link:

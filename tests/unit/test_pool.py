@@ -29,8 +29,8 @@ from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
-from tests.unit.test_ahead import claim_of
 from tests.unit.test_mailbox import USED, Silent
+from tests.unit.test_prefetch import claim_of
 
 KILLED, DIED = 9, 3 << 8
 

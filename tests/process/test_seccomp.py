@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rqd.model.diagnosis import Verdict
-from tests import withheld
+from tests import seccomp
 from tests.lacking import needs_namespaces
 from tests.process.test_pid1 import UNSHARE
 
@@ -22,7 +22,7 @@ NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
 
 
 def lacking(*names: int) -> list[str]:
-    return [sys.executable, withheld.__file__, ",".join(map(str, names))]
+    return [sys.executable, seccomp.__file__, ",".join(map(str, names))]
 
 
 Ended = subprocess.CompletedProcess[str]
