@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A share of the work from 0 to 1, the job's own words to it, and when it said so."""
+    """A share of the work from 0 to 1, the job's message about it, and the time of its report."""
 
     fraction: float
     message: str
@@ -20,7 +20,9 @@ class Progress:
 
 
 def read_progress(text: str, fence: int) -> Progress | None:
-    """What the attempt of this fence has told; None if it told nothing, or that was damaged."""
+    """Reads the progress that the attempt of this fence reported; None if there is none, or it is
+    damaged.
+    """
     try:
         told_by, at_us, fraction, message = text.split(" ", 3)
         share = float(fraction)
