@@ -146,8 +146,8 @@ def import_home(name: str) -> tuple[str, list[str]]:
         try:
             __import__(module_name)
         except ModuleNotFoundError as error:
-            # Only "there is no such module" sends us one part up, where it may be a class;
-            # a missing import inside the user's module is the user's error to see.
+            # Only "there is no such module" sends us a part up, where it may be a class; a missing
+            # import inside the user's module is the user's error to see.
             if error.name and (module_name + ".").startswith(error.name + "."):
                 continue
             raise
@@ -156,7 +156,7 @@ def import_home(name: str) -> tuple[str, list[str]]:
 
 
 def get_part(found: Any, part: str, name: str) -> Any:
-    """Returns the attribute of a module or class for one part of this name. Raises
+    """Returns the attribute of a module or class for this part of the name. Raises
     InvalidCallError.
     """
     try:

@@ -17,7 +17,7 @@ ENTRY_PREFIX = "cron:"
 
 
 def check_cron_name(name: str) -> str:
-    """Returns the name of an entry; raises ConfigurationError if it can't be one."""
+    """Returns the name of an entry; raises ConfigurationError if it can't be a name."""
     if not isinstance(name, str) or not _NAME.match(name):
         raise ConfigurationError(
             f"entry name {name!r} may have letters, digits, '_' and '-' only, 128 at most"

@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a single check; `advice` says what to do, empty where nothing is to be done."""
+    """The result of a single check; `advice` says how to fix it, empty where all is well."""
 
     what: str
     verdict: Verdict

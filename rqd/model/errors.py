@@ -1,7 +1,7 @@
-"""Every error rqd raises on purpose; each says when it happens and what to do.
+"""All errors that rqd raises on purpose; each says when it happens and what to do.
 
-Names RQ's users know are kept (`NoSuchJobError`, `DuplicateJobError`,
-`InvalidJobOperation`, `JobTimeoutException`).
+Names that RQ's users know are kept (`NoSuchJobError`, `DuplicateJobError`, `InvalidJobOperation`,
+`JobTimeoutException`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SignatureError(RqdError):
 
 
 class NotAllowedError(RqdError):
-    """A daemon's `--allow` does not cover what a job names. Widen it, or ask who enqueued this."""
+    """A daemon's `--allow` does not cover a name in a job. Widen it, or ask who enqueued this."""
 
 
 class JobFailedError(RqdError):
@@ -83,7 +83,7 @@ class AbandonedJobError(JobFailedError):
 
 
 class MasterExistsError(RqdError):
-    """A live master has this name. Choose another `--name`, or stop the other one."""
+    """A live master has this name. Choose another `--name`, or stop that master."""
 
 
 class ServerUnavailableError(RqdError):
@@ -101,9 +101,10 @@ class NotDurableError(RqdError):
 
 
 class PartlyEnqueuedError(RqdError):
-    """A large batch was refused, or Redis was lost, between two of its portions. `job_ids` says
-    which jobs are enqueued: the first ones of the batch, in their order. `__cause__` is the error
-    that ended it.
+    """A large batch was refused, or Redis was lost, between two of its portions.
+
+    `job_ids` lists the enqueued jobs: the beginning of the batch, in its order. `__cause__` is the
+    error that ended it.
     """
 
     def __init__(self, message: str, job_ids: tuple[str, ...] = ()) -> None:

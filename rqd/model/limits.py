@@ -68,12 +68,12 @@ _CONFLICTS = ("refuse", "existing", "replace")
 class Unique:
     """A key that at most one job has at a time, in all queues of the namespace.
 
-    `until` is when its job gives it up: `"finished"` (at its end, of any kind), `"started"` (at its
-    first start), or a duration in seconds or as `"1h"`, from its enqueue.
+    `until` is when its job gives it up: `"finished"` (at its end, of any kind) or `"started"` (at
+    its first start). Or it is a duration from its enqueue, in seconds or as `"1h"`.
 
-    `on_conflict` says what becomes of another job with the key. `"refuse"` raises
-    DuplicateJobError; `"existing"` returns the job that has it. `"replace"` cancels that job and
-    takes its place if it still waits, and else refuses. Raises ConfigurationError.
+    `on_conflict` is for another job with the key. `"refuse"` raises DuplicateJobError; `"existing"`
+    returns the job that has it. `"replace"` cancels that job and takes its place if it still waits,
+    and else refuses. Raises ConfigurationError.
     """
 
     key: str
@@ -105,6 +105,6 @@ def may_be_left_out(terms: str) -> bool:
 
 
 def conflict_of(terms: str) -> str | None:
-    """Returns what becomes of another job with the key of these terms; None if they have no key."""
+    """Returns the conflict rule for another job with the key of these terms; None without a key."""
     told = read_terms(terms).get("unique")
     return told.get("on_conflict") if isinstance(told, dict) else None

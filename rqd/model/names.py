@@ -10,7 +10,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 # A queue's name becomes part of a key and of a process title: no braces (they would move the key
 # to another slot of a Cluster), no white space, no comma (the CLI's separator).
 _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
-# Each of these, after a queue's name, is the key of one of its indexes.
+# Each of these, after a queue's name, is the key of an index of the queue.
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled", "limited")
 _LONGEST_S = 10**10
 _LONGEST_KEY_CHARS = 256

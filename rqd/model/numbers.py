@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 
-# The most runs of a job. A user who writes it means always, and Lua counts to it exactly.
+# The most further runs of a job. A user who writes it means always, and Lua counts to it exactly.
 MOST_RUNS = 10**9
 # The longest wait of a job before it runs again, in seconds.
 LONGEST_INTERVAL_S = 10**9

@@ -1,4 +1,4 @@
-"""How an attempt ended, and the words for it.
+"""The outcome of an attempt, and the words for it.
 
 The master makes an Outcome for every attempt; the operator reads its `cause`.
 """
@@ -157,9 +157,9 @@ class Usage:
     """The resources that an attempt used: wall and cpu in seconds, its own peak memory in bytes.
 
     None where nobody could measure. `load_s` is the part of the wall time until the function and
-    its arguments were loaded, 0 if nothing was imported for them. `peak_memory_bytes` is the higher
-    of two figures: the highest sample of memory that the job dirtied, and the growth of its peak
-    RSS over the zygote's.
+    its arguments were loaded. It is 0 if nothing was imported for them. `peak_memory_bytes` is the
+    higher of two figures: the highest sample of memory that the job dirtied, and the growth of its
+    peak RSS over the zygote's.
     """
 
     wall_s: float | None = None

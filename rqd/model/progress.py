@@ -1,4 +1,4 @@
-"""How far a running job is, as it stands in its hash."""
+"""A running job's progress, as it stands in its hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what becomes of a job after an attempt: pure, tested without a process."""
+"""Decides the next step of a job after an attempt: pure, tested without a process."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class RetryRules:
         used = max(0, used)
         interval = intervals[min(used, len(intervals) - 1)]
         if self.backoff > 1:
-            # The power is bounded, or it would be past what a float can hold.
+            # The power is bounded, or it would exceed the range of a float.
             grown = interval * self.backoff ** min(used, _HIGHEST_POWER)
             interval = min(grown, max(interval, self.longest_s))
         return interval * (1 - self.jitter * chance)
@@ -256,7 +256,7 @@ Decision = Finish | RepeatLater | Fail | RunAgain | PutBack | Park | CountLoss |
 
 
 def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decision:
-    """Returns what happens to the job after this outcome: the table in docs/architecture.md.
+    """Returns the next step of the job after this outcome: the table in docs/architecture.md.
 
     `chance`, from 0 to 1, is the random draw for the jitter.
     """

@@ -57,7 +57,7 @@ class Missed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A tick: the runs to enqueue now, and when the next one is due (None for never)."""
+    """A tick: the runs to enqueue now, and the time of the next run (None for never)."""
 
     runs_us: tuple[int, ...]
     next_us: int | None

@@ -54,7 +54,7 @@ class Keyring:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys themselves, to hand them on to a process of one's own."""
+        """The keys themselves, to pass them on to another process."""
         return self._secrets
 
     def sign(self, domain: bytes, facts: Iterable[bytes], body: bytes) -> str:
@@ -63,7 +63,7 @@ class Keyring:
         return f"{signer}:{self._digest(signer, domain, facts, body)}"
 
     def verify(self, signature: str, domain: bytes, facts: Iterable[bytes], body: bytes) -> Verdict:
-        """Returns whether one of the keys signed this; compares in constant time."""
+        """Returns whether any of the keys signed this; compares in constant time."""
         if not signature:
             return Verdict.UNSIGNED
         signer, _, digest = signature.partition(":")
@@ -151,7 +151,7 @@ def is_signed(command: Mapping[str, Any]) -> bool:
 
 
 def verify_command(command: Mapping[str, Any], keyring: Keyring, by: Addressee) -> Verdict:
-    """Returns whether one of the keys signed this command for this master."""
+    """Returns whether any of the keys signed this command for this master."""
     signature = command.get(_SIGNATURE)
     if not isinstance(signature, str):
         return Verdict.WRONG

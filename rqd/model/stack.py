@@ -52,7 +52,7 @@ def without_own_frames(text: str, most_chars: int = _MOST_CHARS) -> str:
         shown += _of_the_job(lines) if is_frames else lines
     told = "\n".join(shown).strip("\n")
     if len(told) > most_chars:
-        # The main thread is the last one.
+        # The main thread comes last.
         told = f"{told[: most_chars // 2]}\n...\n{told[-most_chars // 2 :]}"
     return told
 

@@ -196,7 +196,7 @@ class _Reader(pickle._Unpickler):
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
-    # -- what is behind them
+    # -- the checks behind them
 
     def _push(self, made: Any, by: Any) -> None:
         """Puts the result of a call on the stack, if its type is admitted.
@@ -258,8 +258,8 @@ class _Reader(pickle._Unpickler):
 
 
 def _set_attributes(made: Any, state: Any) -> None:
-    """Sets attributes as the interpreter's reader does, but no special ones: `__class__` and
-    `__dict__`.
+    """Sets attributes as the interpreter's reader does, but not `__class__`, `__dict__` and the
+    like.
     """
     attributes, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
     for values in (attributes, slots):

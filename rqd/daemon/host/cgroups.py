@@ -51,7 +51,9 @@ class GroupLimits:
 
 
 class OomKill(Enum):
-    """Whose limit was reached when the kernel killed: the group's own, or an outer one."""
+    """The place where memory ran out when the kernel killed: at the group's own limit, or
+    elsewhere.
+    """
 
     AT_LIMIT = "at the limit"
     ELSEWHERE = "elsewhere"

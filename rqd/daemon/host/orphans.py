@@ -86,7 +86,7 @@ def kill_stale(boot: str, lock_path: Path, patience_s: float) -> list[int]:
     """Kills the processes left by the master with this boot id, which had this lock.
 
     Returns the pids that still live after `patience_s` seconds. Call it while holding the lock, and
-    before a process of one's own holds the file open.
+    before any child of this process has the file open.
     """
     give_up_at = time.monotonic() + patience_s
     while left := list(_left_behind(boot, str(lock_path))):

@@ -51,8 +51,8 @@ def own_bytes(pids: Sequence[int], parent: int, limit_bytes: int | None = None) 
     """Returns the memory that these processes, the first and its descendants, share with no others.
 
     `parent` is the process that forked the first. The figure is exact near `limit_bytes`. Clearly
-    below or above it, and beyond 2 GiB, it may lack the pages of its parent that the first has
-    changed. None if the first is gone.
+    below or above it, and beyond 2 GiB, it is a lower bound. It then lacks the pages of its parent
+    that the first has changed. None if the first is gone.
     """
     sizes = {pid: size for pid in pids if (size := size_of(pid)) is not None}
     first = pids[0]

@@ -29,7 +29,9 @@ class Notifier:
 
     @property
     def watchdog_s(self) -> float:
-        """How long systemd waits for `alive` before it ends us; infinity where it does not."""
+        """Returns how long systemd waits for `alive` before it ends us; infinity where
+        it does not.
+        """
         if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return float("inf")
         told = os.environ.get("WATCHDOG_USEC", "")
