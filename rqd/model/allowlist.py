@@ -115,9 +115,7 @@ class Allowlist:
         return _full_name(kind) in _PLAIN_NAMES
 
     def _find_method(self, name: str, instance: Any) -> Callable[..., Any]:
-        """Returns a method of the class. The instance's own attributes come from the pickle, and
-        don't count.
-        """
+        """Returns a method of the class. The pickle may have set the instance's attributes."""
         owner = instance if is_class(instance) else type(instance)
         full = f"{_full_name(owner)}.{name}"
         self.check(full)

@@ -79,9 +79,7 @@ def encode_call(
 
 
 def encode_value(value: Any, serializer: str, what: str) -> bytes:
-    """Returns a value as bytes; raises InvalidCallError, naming `what`, if it can't be
-    serialized.
-    """
+    """Returns a value as bytes; raises InvalidCallError, naming `what`, if that fails."""
     try:
         data = resolve_serializer(serializer).dumps(value)
     except ConfigurationError:
@@ -156,9 +154,7 @@ def import_home(name: str) -> tuple[str, list[str]]:
 
 
 def get_part(found: Any, part: str, name: str) -> Any:
-    """Returns the attribute of a module or class for this part of the name. Raises
-    InvalidCallError.
-    """
+    """Returns a module's or class's attribute for a part of the name. Raises InvalidCallError."""
     try:
         return getattr(found, part)
     except AttributeError:

@@ -38,9 +38,7 @@ def run_id_by_hand(name: str, at: datetime, suffix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CronEntry:
-    """A cron entry. `job` has `cron:` and the name in place of an id. `source` is its
-    file, if any.
-    """
+    """A cron entry. `job` has `cron:` and the name for an id. `source` is its file, if any."""
 
     name: str
     schedule: Schedule

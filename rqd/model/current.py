@@ -1,7 +1,7 @@
 """The job that this process is running: set by the child, read by `get_current_job`.
 
-The only mutable value of a module in rqd. A child runs one job at a time, and the job's code has no
-other way to find its record.
+A mutable value of a module, on purpose: a child runs one job at a time, and the job's code has no
+other way to learn which job it is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 
     class Line(Protocol):
-        """The line from a running job to its master. Only `record` waits; the latest message of
-        each kind counts.
-        """
+        """A job's line to its master. Only `record` waits; the latest message of a kind counts."""
 
         pid: int  # the process that may speak on it
 
@@ -30,9 +28,7 @@ if TYPE_CHECKING:
             """Saves the job's notes, serialized."""
 
         def record(self) -> dict[bytes, bytes] | None:
-            """Fetches the job's hash by way of the master, and waits for it. None if that is no
-            way.
-            """
+            """Fetches the job's hash by way of the master, and waits. None if that is no way."""
 
         def extend(self, seconds: float) -> None:
             """Asks for so much more time for the job."""

@@ -11,9 +11,7 @@ _PLAIN = (int, float, bool, type(None))
 
 
 def describe_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Returns the call as a person would type it, cut to a readable length: `tasks.multiply(20,
-    40)`.
-    """
+    """Returns the call as typed, cut to a readable length: `tasks.multiply(20, 40)`."""
     if not args and not kwargs:
         return f"{name}()"[:_CALL_LIMIT_CHARS]
     shown = [_shorten(value) for value in args]

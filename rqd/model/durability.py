@@ -9,9 +9,7 @@ from rqd.model.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """The number of replicas to wait for; with `aof`, the disks of the primary and of these
-    replicas.
-    """
+    """The replicas to wait for; with `aof`, the disks of the primary and of these replicas."""
 
     replicas: int = 0
     aof: bool = False

@@ -129,8 +129,7 @@ class JobStoppedException(BaseException):
 
 
 class RetryLater(Exception):
-    """Raise it in a job to have the job run again in `delay` seconds, without using one of its
-    retries.
+    """Raise it in a job to run it again in `delay` seconds, without using a retry.
 
     `why` is for the operator. `max` limits the number of such runs in all, None for no limit.
     Raises ConfigurationError for values out of range.

@@ -66,7 +66,7 @@ _CONFLICTS = ("refuse", "existing", "replace")
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A key that at most one job has at a time, in all queues of the namespace.
+    """A key that at most a single job has at a time, in all queues of the namespace.
 
     `until` is when its job gives it up: `"finished"` (at its end, of any kind) or `"started"` (at
     its first start). Or it is a duration from its enqueue, in seconds or as `"1h"`.

@@ -83,8 +83,7 @@ class Middleware:
         return call()
 
     def tell(self, error: BaseException) -> None:
-        """Calls the exception handlers, until a handler returns False; prints the errors that they
-        raise.
+        """Calls the exception handlers, until a handler returns False; prints their errors.
 
         Raises JobTimeoutException when their time is over.
         """

@@ -63,9 +63,7 @@ def check_queue_name(name: str) -> str:
 
 
 def check_key(key: str, what: str) -> str:
-    """Returns the key of a limit or of a unique job. Raises InvalidNameError if it
-    can't be a key.
-    """
+    """Returns the key of a limit or of a unique job. Raises InvalidNameError for an unfit key."""
     if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY_CHARS or not key.isprintable():
         raise InvalidNameError(
             f"{what} {key!r} must be 1 to {_LONGEST_KEY_CHARS} printable characters"
@@ -74,8 +72,7 @@ def check_key(key: str, what: str) -> str:
 
 
 def parse_duration_s(value: float | str | None, what: str) -> float | None:
-    """Returns the seconds of `90`, `"90"`, `"1h"`, `"23m"`, `"30s"`, `"2d"`; -1 (no limit) stays
-    -1.
+    """The seconds of `90`, `"90"`, `"1h"`, `"23m"`, `"30s"`, `"2d"`; -1 (no limit) stays -1.
 
     None stays None: the caller's default holds. Raises ConfigurationError otherwise.
     """
@@ -96,9 +93,7 @@ def parse_duration_s(value: float | str | None, what: str) -> float | None:
 
 
 def parse_size_bytes(text: str, what: str) -> int:
-    """Returns the bytes of `65536`, `"64K"`, `"16M"`, `"1G"`. Raises ConfigurationError
-    otherwise.
-    """
+    """The bytes of `65536`, `"64K"`, `"16M"`, `"1G"`. Raises ConfigurationError otherwise."""
     match = _SIZE.match(text.strip().upper())
     if not match:
         raise ConfigurationError(f"{what} {text!r} is no size: write bytes, or 64K, 16M, 1G")

@@ -54,7 +54,5 @@ def instant(at_us: float) -> datetime: ...
 @overload
 def instant(at_us: float | None) -> datetime | None: ...
 def instant(at_us: float | None) -> datetime | None:
-    """Returns microseconds since 1970 as a datetime in UTC; None for an instant that
-    has not come.
-    """
+    """Returns microseconds since 1970 as a datetime in UTC; None stays None."""
     return None if at_us is None else datetime.fromtimestamp(at_us / 1_000_000, UTC)

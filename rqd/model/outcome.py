@@ -13,9 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The call returned: its serialized result, a short repr for people, and the
-    child's signature.
-    """
+    """The call returned: its serialized result, a short repr, the child's signature."""
 
     result: bytes
     preview: str = ""
@@ -63,8 +61,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """The job was killed because its processes had more memory of their own than `limit_bytes`, or
-    by the kernel.
+    """The job was killed for the memory of its processes: above `limit_bytes`, or by the kernel.
 
     `limit_bytes` is None if the host or the daemon's group had no memory left.
     """
@@ -101,18 +98,14 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The process or host that ran the job died. Not charged, but counted: the job may be the
-    killer.
-    """
+    """The job's process or host died. Not charged, but counted: the job may be the killer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The daemon does not run this job, because of its content or its writer. Charged, never
-    retried.
-    """
+    """The daemon refuses this job for its content or its writer. Charged, never retried."""
 
     reason: str
 

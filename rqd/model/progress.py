@@ -20,9 +20,7 @@ class Progress:
 
 
 def read_progress(text: str, fence: int) -> Progress | None:
-    """Reads the progress that the attempt of this fence reported; None if there is none, or it is
-    damaged.
-    """
+    """Reads the progress of the attempt with this fence; None without, or if it is damaged."""
     try:
         told_by, at_us, fraction, message = text.split(" ", 3)
         share = float(fraction)

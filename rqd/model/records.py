@@ -85,9 +85,7 @@ class Template:
     terms: str = ""
 
     def hash_fields(self, func_name: str) -> dict[str, str]:
-        """Returns timeouts, times to live and retries as text of the job's hash; leaves out retries
-        of 0.
-        """
+        """Returns timeouts and numbers as text of the job's hash; leaves out retries of 0."""
         fields = {
             "func_name": func_name,
             "serializer": self.serializer,
@@ -299,9 +297,7 @@ class Claim:
 
     @property
     def is_suspect(self) -> bool:
-        """True if the job took part in two losses in a row: it runs alone, so a third
-        is its own.
-        """
+        """True if the job was in two losses in a row: it runs alone, so a third is its own."""
         return self.losses >= _SUSPECT_LOSSES
 
     @property
@@ -325,9 +321,7 @@ class AttemptRecord:
 
 
 def parse_intervals(text: str) -> tuple[float, ...]:
-    """Reads the retry intervals of a job's hash: seconds, joined by commas. Empty if it
-    is damaged.
-    """
+    """Reads a job's retry intervals: seconds, joined by commas. Empty if damaged."""
     try:
         intervals = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
@@ -336,9 +330,7 @@ def parse_intervals(text: str) -> tuple[float, ...]:
 
 
 def retries_granted(left: bytes, used: bytes) -> bytes:
-    """Returns the retries that a producer granted: left and used together. Empty if a count is
-    damaged.
-    """
+    """Returns the retries granted: left and used together. Empty if a count is damaged."""
     try:
         counts = int(left), int(used or 0)
     except ValueError:

@@ -14,8 +14,8 @@ REPEATS = "repeats"
 
 
 class Repeat:
-    """Run a job again after it has succeeded, `times` more; `interval` in seconds, a number or a
-    list (RQ's Repeat).
+    """Run a job again after its success, `times` more; `interval` in seconds, or a list (RQ's
+    Repeat).
 
     A list gives the wait before each run; its last entry holds for all further runs. A job that
     fails is not repeated any more. Raises ConfigurationError for times below 1 or over a billion,

@@ -17,9 +17,7 @@ _LEAST_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """Limits for all processes of a job together: memory in bytes, cpu time in seconds; None for
-    none.
-    """
+    """Limits of a job's processes together: memory in bytes, cpu time in seconds; None for none."""
 
     memory_bytes: int | None = None
     cpu_s: float | None = None
@@ -73,9 +71,7 @@ def parse_memory(value: int | str | None, what: str) -> int | None:
 
 
 def parse_cpu_time(value: float | str | None, what: str) -> float | None:
-    """Returns the seconds of `90`, `"5m"`; -1 (no limit) and None stay. Raises
-    ConfigurationError.
-    """
+    """The seconds of `90`, `"5m"`; -1 (no limit) and None stay. Raises ConfigurationError."""
     seconds = parse_duration_s(value, what)
     if seconds == 0:
         raise ConfigurationError(f"{what} 0 would end each job at once: write seconds, or -1")

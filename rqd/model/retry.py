@@ -42,8 +42,7 @@ _LONGEST_BACKOFF_S = 86400.0
 
 
 class Retry:
-    """Run a failed job again, up to `max` times; `interval` in seconds, a number or a list (RQ's
-    Retry).
+    """Run a failed job again, up to `max` times; `interval` in seconds, or a list (RQ's Retry).
 
     A list gives the wait before each retry; its last entry holds for all further retries. With a
     `backoff` each wait is that many times the wait before, until `longest` (default: a day).
@@ -145,9 +144,7 @@ class RetryRules:
             return cls()
 
     def delay_s(self, intervals: tuple[float, ...], used: int, chance: float) -> float:
-        """Returns the seconds to wait before the next retry, after `used` so far; `chance` from 0
-        to 1.
-        """
+        """The seconds to wait before the next retry, after `used`; `chance` from 0 to 1."""
         if not intervals:
             return 0.0
         used = max(0, used)
@@ -235,8 +232,8 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class CountLoss:
-    """The job goes back as with PutBack. The store counts losses, and gives it up at the third in a
-    row.
+    """The job goes back, and the store counts the loss: it gives the job up at the
+    third in a row.
     """
 
 

@@ -166,9 +166,7 @@ class Schedule:
         return latest
 
     def _walls(self, after: int) -> Iterator[int]:
-        """Yields the wall-clock times of the runs, as seconds, including times that a jump leaves
-        out.
-        """
+        """Yields the wall-clock times of the runs, as seconds, even if a jump leaves them out."""
         walls = _read_expression(self.cron, _WALL_EPOCH + timedelta(seconds=after))
         return ((wall - _WALL_EPOCH) // timedelta(seconds=1) for wall in walls)
 
@@ -186,9 +184,7 @@ def _next_of_the_day(walls: _Walls, zone: tzinfo, after_s: int) -> int:
 
 
 def _next_by_the_clock(walls: _Walls, zone: tzinfo, after_s: int) -> int:
-    """Finds the next run by elapsed time: the first instant at which the clock shows a
-    run's time.
-    """
+    """Finds the next run by elapsed time: the first instant with a run's time on the clock."""
     offset_s = _offset_s(zone, after_s)
     while True:
         found_s = next(walls(after_s + offset_s)) - offset_s
@@ -200,9 +196,7 @@ def _next_by_the_clock(walls: _Walls, zone: tzinfo, after_s: int) -> int:
 
 
 def _first_instant(wall: int, zone: tzinfo) -> int:
-    """Returns when the clock first shows this time; for a time it leaves out, the instant of the
-    jump.
-    """
+    """Returns when the clock first shows this time; the jump for a time it leaves out."""
     shown = _WALL_EPOCH + timedelta(seconds=wall)
     offset = shown.replace(tzinfo=zone).utcoffset()  # fold=0: before the jump, if there is one
     before_s = 0 if offset is None else int(offset.total_seconds())
@@ -213,9 +207,7 @@ def _first_instant(wall: int, zone: tzinfo) -> int:
 
 
 def _first_jump(zone: tzinfo, offset_s: int, after_s: int, until_s: int) -> int | None:
-    """Returns the first instant after `after_s`, up to `until_s`, with another offset; None
-    without.
-    """
+    """Finds the first instant with another offset, after `after_s`, up to `until_s`."""
     while after_s < until_s:
         probe_s = min(after_s + _STEP_S, until_s)
         if _offset_s(zone, probe_s) == offset_s:

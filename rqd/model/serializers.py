@@ -49,8 +49,7 @@ BUILT_IN = tuple(_BY_NAME)
 
 
 def resolve_serializer(name: str) -> Serializer:
-    """Returns the serializer called `pickle`, `json`, or by a dotted path to an object with dumps
-    and loads.
+    """Returns the serializer named `pickle`, `json`, or by a dotted path; it has dumps and loads.
 
     Raises ConfigurationError if there is none.
     """

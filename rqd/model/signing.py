@@ -93,9 +93,7 @@ class Keyring:
 def result_facts(
     namespace: bytes, job_id: bytes, token: bytes, serializer: bytes
 ) -> tuple[bytes, ...]:
-    """Returns the facts that a result's signature binds: its job and attempt, so that it can't be
-    moved.
-    """
+    """Returns the facts of a result's signature: they bind it to its job and attempt."""
     return namespace, job_id, token, serializer
 
 
@@ -128,9 +126,7 @@ _SIGNATURE, _SIGNED_AT = "signature", "signed_at"
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """The master that a command is for: `boot` distinguishes it from earlier masters of
-    its name.
-    """
+    """The master that a command is for: `boot` rules out earlier masters of its name."""
 
     namespace: str
     master: str

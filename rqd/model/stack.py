@@ -1,6 +1,4 @@
-"""A process's Python stacks as faulthandler writes them: reads them, and leaves out rqd's own
-frames.
-"""
+"""Reads a process's Python stacks from faulthandler, and leaves out rqd's own frames."""
 
 from __future__ import annotations
 

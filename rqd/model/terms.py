@@ -1,5 +1,4 @@
-"""A job's terms: settings that few jobs use, such as limits or repeats, in a single field of its
-hash.
+"""A job's terms: settings that few jobs use, such as limits, in a single field of its hash.
 
 Jobs without terms pay nothing for them. The field is JSON, which the scripts read too, and the
 job's signature binds it as a whole.
@@ -27,9 +26,7 @@ def read_tally(text: str) -> dict[str, int]:
 
 
 def read_terms(text: str) -> dict[str, Any]:
-    """Reads the terms from the text; empty for damaged text, as a master that reads it
-    must go on.
-    """
+    """Reads the terms from the text; empty if damaged, as a master that reads it must go on."""
     if not text:
         return {}
     import json  # noqa: PLC0415 - as in dump_terms
@@ -42,8 +39,7 @@ def read_terms(text: str) -> dict[str, Any]:
 
 
 def signed_id(job_id: str, terms: str) -> str:
-    """Returns the id that a job's signature binds: its own, or without the suffix that a script
-    added.
+    """Returns the id that a job's signature binds: its own, without a script's suffix.
 
     A callback's id is its producer's choice; for a further end of the same job it gets a suffix.
     The runs of a cron entry share a signature, under the entry's name.

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trust:
-    """The keys that sign results, and the names that may be called; None for no keys,
-    no allowlist.
-    """
+    """The keys that sign results, and the names that may be called; None for neither."""
 
     __slots__ = ("_namespace", "allowlist", "keyring")
 

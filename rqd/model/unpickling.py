@@ -1,5 +1,4 @@
-"""Reads pickles that may be hostile: calls, makes and changes only objects that an allowlist
-admits.
+"""Reads pickles that may be hostile: uses only objects that an allowlist admits.
 
 The interpreter's own reader sets attributes and calls methods of any object on its stack, a named
 class or function included. So it reads only pickles that name nothing, as the pickles of most
@@ -45,8 +44,7 @@ _GETATTR = object()
 
 
 def read_pickle(pickled: bytes, allowlist: Allowlist) -> Any:
-    """Returns the value of a pickle. Raises NotAllowedError before it would import or call anything
-    else.
+    """Returns the value of a pickle. Raises NotAllowedError before any other import or call.
 
     An allowed function or class is called as often as the pickle says, with any arguments.
     """
@@ -238,9 +236,7 @@ class _Reader(pickle._Unpickler):
         return kind.__new__(kind, *args, **kwargs)
 
     def _changeable(self, *kinds: type) -> Any:
-        """Returns the top of the stack, if it was made here, and is an instance of
-        these classes.
-        """
+        """Returns the top of the stack, if it was made here, as an instance of these classes."""
         made = self.stack[-1]
         was_there = id(made) in self._named or id(made) in self._returned
         if was_there or not issubclass(type(made), kinds):
@@ -258,9 +254,7 @@ class _Reader(pickle._Unpickler):
 
 
 def _set_attributes(made: Any, state: Any) -> None:
-    """Sets attributes as the interpreter's reader does, but not `__class__`, `__dict__` and the
-    like.
-    """
+    """Sets attributes as the interpreter does, but not `__class__`, `__dict__` and the like."""
     attributes, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
     for values in (attributes, slots):
         if values is None:

@@ -12,7 +12,5 @@ def counted(number: Any, noun: str) -> str:
 
 
 def has_colours() -> bool:
-    """False where the environment says that a terminal has no colours, or must not use them
-    (no-color.org).
-    """
+    """False if the environment forbids colours, or the terminal has none (no-color.org)."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")

@@ -225,9 +225,7 @@ class AsyncStore:
         return await self._patiently(partial(client.execute_command, *command))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Sends again after a timeout: each script, and each other command here, is safe to send
-        twice.
-        """
+        """Sends again after a timeout: each script and command here is safe to send twice."""
         for _ in range(_TRIES):
             try:
                 async with asyncio.timeout(self._patience_s):

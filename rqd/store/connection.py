@@ -1,6 +1,4 @@
-"""Connections to Redis: the client's and the daemon's, to a fixed server or to the namespace's
-owner.
-"""
+"""Connections to Redis, for clients and daemons: to a fixed server or the namespace's owner."""
 
 from __future__ import annotations
 

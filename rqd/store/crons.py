@@ -75,8 +75,7 @@ class Crons:
         return bool(self._store.ask("cron_save", *told))
 
     def load(self, entries: Sequence[CronEntry], source: str) -> tuple[list[str], list[str]]:
-        """Writes a file's entries, and removes entries that came from that file and are gone from
-        it.
+        """Writes a file's entries, and removes entries that are gone from that file.
 
         Returns the names of the changed entries, and of the removed entries.
         """

@@ -84,8 +84,7 @@ def socket_in(directory: Path) -> Path:
 
 
 def state_home() -> Path:
-    """Returns the user's folder for the state of programs: `$XDG_STATE_HOME`, else
-    `~/.local/state`.
+    """Returns the user's folder for programs' state: `$XDG_STATE_HOME`, else `~/.local/state`.
 
     Raises RuntimeError if there is no home.
     """

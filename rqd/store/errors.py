@@ -83,9 +83,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_lasting(error: Exception) -> bool:
-    """True for an error that looks like a lost server, but lasts: we lack the right to do this
-    here.
-    """
+    """True for an error that looks like a lost server, but lasts: we lack the right."""
     return isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError)
 
 
@@ -95,9 +93,7 @@ def is_foreign_key(error: Exception) -> bool:
 
 
 def is_full(error: Exception) -> bool:
-    """True if Redis has no memory for this call, which has done nothing; other calls
-    may need none.
-    """
+    """True if Redis has no memory for this call, which has done nothing; others may need none."""
     return isinstance(error, exceptions.OutOfMemoryError) or "> 'maxmemory'" in str(error)
 
 
@@ -128,9 +124,7 @@ def translate_errors(url: str) -> Iterator[None]:
 
 
 class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
-    """Words the errors of users' calls: a namespace that is not rqd's, or why Redis refuses a
-    write.
-    """
+    """Words the errors of users' calls: a foreign namespace, or why Redis refuses a write."""
 
     __slots__ = ()
 

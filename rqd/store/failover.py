@@ -84,9 +84,7 @@ class Discovery(ABC):
         self._put_off(self._teller)
 
     def hear(self, code: str, text: str, at: Address) -> str:  # noqa: ARG002 - the cluster's
-        """Learns from an error reply of the server `at` which server has the namespace; returns
-        words.
-        """
+        """Learns the owner from an error reply of the server `at`; returns it in words."""
         self.doubt()
         return f"no master: {code} {text}"
 
@@ -247,9 +245,7 @@ class _Roaming(redis.Connection):
         return max(_LEAST_WAIT_S, self.connect_by - monotonic())
 
     def read_response(self, *args: Any, **named: Any) -> Any:
-        """Reads a reply as redis-py does. Raises NoOwnerError where another server has the
-        namespace.
-        """
+        """Reads a reply as redis-py does. Raises NoOwnerError if another server is the owner."""
         try:
             return super().read_response(*args, **named)
         except redis.ResponseError as error:
@@ -303,9 +299,7 @@ class RetryFor(Retry):
         is_retryable: Callable[[Exception], bool] | None = None,
         with_failure_count: bool = False,
     ) -> T:
-        """Calls with retries as redis-py does. Its loops are nested: only the outermost tries
-        again.
-        """
+        """Retries as redis-py does. Its loops are nested: only the outermost tries again."""
         if self._is_trying:
             return do()
         self._is_trying = True

@@ -139,9 +139,7 @@ def _is_stale(connection: Any) -> bool:
 
 
 def _packed(command: Sequence[Any]) -> list[bytes] | None:
-    """Packs a command for its socket; None for an argument of another type, which
-    redis-py refuses.
-    """
+    """Packs a command for its socket; None for an argument that redis-py refuses."""
     pieces: list[bytes] = []
     small = [_head(len(command), *command[:4])]
     for argument in command[4:]:

@@ -78,9 +78,7 @@ class Follower:
         return map(_kept, self._views.attempts(self._job_id, latest=1))
 
     def so_far(self, timeout_s: float) -> Iterator[Piece]:
-        """Yields the output of a running attempt until now; nothing if its master does
-        not answer.
-        """
+        """Yields the output of a running attempt until now; nothing without its master."""
         record = self._views.job(self._job_id)
         deadline = monotonic() + timeout_s
         while record is not None and record.status is JobStatus.STARTED and monotonic() < deadline:

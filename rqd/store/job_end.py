@@ -55,8 +55,6 @@ def until_end(
 
 
 def _seen(answers: Any) -> tuple[bytes, bool]:
-    """Returns the id of the job's latest result, and whether it has ended, both at the same
-    instant.
-    """
+    """Returns the id of the job's latest result, and whether it has ended, at one instant."""
     entries, status = answers
     return (entries[0][0] if entries else b"0"), status not in _LIVE

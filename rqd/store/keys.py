@@ -141,9 +141,7 @@ class Keys:
 
     @property
     def limits(self) -> str:
-        """ZSET of keys of limits, by the time from which they don't matter (us); inf
-        while in use.
-        """
+        """ZSET of keys of limits, by the end of their use (us); inf while in use."""
         return f"{self.prefix}limits"
 
     def limit_holders(self, key: str) -> str:

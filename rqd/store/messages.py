@@ -311,7 +311,7 @@ def read_requeued(found: str, job_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """A selection of failed jobs: by function (`*` for any text), by a part of the cause, by end
+    """A selection of failed jobs: by function (`*` for any text), a part of the cause, the end
     (us).
 
     Empty texts mean all. Stopped jobs are selected only if `cause` is given.
@@ -352,9 +352,7 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
 
 
 def _read_stop(told: Sequence[bytes]) -> dict[str, Any]:
-    """Reads an order to stop, unchecked. Its reader must not trust it: anybody may have
-    written it.
-    """
+    """Reads an order to stop. Its reader must not trust it: anybody may have written it."""
     token, by, grace = map(read_text, told)
     try:
         grace_s = float(grace)

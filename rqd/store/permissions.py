@@ -47,8 +47,7 @@ def commands_in_scripts() -> frozenset[str]:
 def acl_lines(
     user: str, namespace: str, url: str, more: Iterable[str] = ()
 ) -> list[tuple[str, str]]:
-    """Returns (where, line): the ACL SETUSER lines for a user with the rights that rqd needs, no
-    more.
+    """Returns (where, line): the ACL SETUSER lines for a user with just the rights rqd needs.
 
     PASSWORD in them is to be replaced; `more` are further commands.
     """

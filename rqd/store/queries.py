@@ -181,9 +181,7 @@ class Queries:
         return found + [read_text(raw) for raw in self._redis.zrange(limited, first, last)]
 
     def ready_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
-        """Returns the ids of a queue's ready jobs in the order of their claim; length
-        -1 for all.
-        """
+        """Returns the ids of a queue's ready jobs in claim order; length -1 for all."""
         end = offset + length - 1 if length >= 0 else -1
         if length == 0:
             return []
@@ -192,7 +190,7 @@ class Queries:
     def index_ids(
         self, queue: str, index: str, start: int = 0, end: int = -1, desc: bool = False
     ) -> list[str]:
-        """Returns the ids in an index of a queue from `start` to `end`, both included; -1 is the
+        """Returns the ids in an index of a queue from `start` to `end`, both included; -1: the
         last.
 
         They are in the order of their scores, without ids of expired records. `index` is started,
@@ -217,9 +215,7 @@ class Queries:
         return int(self._redis.zcount(self._keys.index(queue, index), low, "+inf"))
 
     def index_score(self, queue: str, index: str, job_id: str) -> float | None:
-        """Returns a job's score in an index of a queue (us); None if it isn't there or
-        has expired.
-        """
+        """Returns a job's score in an index of a queue (us); None if it is gone or expired."""
         score: float | None = self._redis.zscore(self._keys.index(queue, index), job_id)
         is_over = score is not None and index in _OF_ENDED and score <= self.now_us()
         return None if is_over else score
@@ -230,9 +226,7 @@ class Queries:
         return int(score) if score is not None and abs(score) < EXACT else None
 
     def _index_from(self, index: str) -> str:
-        """Returns the lowest score of an index that counts: of ended jobs, the end of their
-        records.
-        """
+        """Returns the lowest score of live entries: of ended jobs, the end of their records."""
         return f"({self.now_us()}" if index in _OF_ENDED else "-inf"
 
     def position(self, queue: str, job_id: str) -> int | None:

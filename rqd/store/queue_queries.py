@@ -71,9 +71,7 @@ def read_queues(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> li
 
 
 def read_latencies(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> list[float]:
-    """Returns for each queue how many seconds its next job has been ready; 0.0 without
-    a ready job.
-    """
+    """Returns for each queue how many seconds its next job has been ready; 0.0 without one."""
     since_us = _ready_since_us(redis, keys, names, 0, 0)
     # Where nobody claims, jobs whose time to live is over stay before the next job.
     expired = [name for name, at_us in since_us.items() if at_us is None]

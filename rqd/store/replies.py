@@ -76,9 +76,7 @@ class _Metered:
 
 
 class _BoundedBuffer(SocketBuffer):
-    """The buffer of redis-py's own parser, within bounds; it joins a line from its pieces
-    repeatedly.
-    """
+    """Bounds the buffer of redis-py's parser, which joins a line's pieces again and again."""
 
     lines = 0
     most_lines = _MOST_LINES

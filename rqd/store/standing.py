@@ -32,8 +32,8 @@ def held_jobs(redis: Any, keys: Keys) -> int:
 
 
 def causes_of(redis: Any, keys: Keys, job_ids: Sequence[str]) -> list[str]:
-    """Returns the causes of these jobs, for jobs with a cause: why the latest attempt failed, or
-    never ran.
+    """Returns why the latest attempts of these jobs failed or never ran; skips jobs without a
+    cause.
     """
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:

@@ -275,9 +275,7 @@ class Store:
                 return total
 
     def unlist(self, queue: str, index: str, job_id: str) -> bool:
-        """Takes an ended job out of its queue's index; its record stays. False if it
-        isn't there.
-        """
+        """Takes an ended job out of its queue's index; its record stays. False if not there."""
         return bool(self.redis.zrem(self.keys.index(queue, index), job_id))
 
     def tidy(self, queue: str, index: str) -> int:
@@ -292,8 +290,7 @@ class Store:
         return bool(self._ask("forget_queue", queue))
 
     def pause(self, queue: str, for_s: float | None = None) -> int | None:
-        """Pauses a queue, or with ALL_QUEUES all; returns the end of the pause by Redis' clock
-        (us).
+        """Pauses a queue, or with ALL_QUEUES all; returns the end by Redis' clock (us).
 
         None, for `for_s` and as result, is until it is resumed.
         """
@@ -317,8 +314,7 @@ class Store:
         return bool(self._run("answer", request, master, answer, ttl_s))
 
     def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
-        """Returns a payload that is too large to come with its claim, its first `limit_bytes` at
-        most.
+        """Returns a payload too large for its claim, its first `limit_bytes` at most.
 
         Empty if it is gone, or the key holds something else.
         """
@@ -331,9 +327,7 @@ class Store:
             return b""
 
     def ask(self, name: str, *args: Any) -> Any:
-        """Sends a further script, for callers that know its arguments; words its errors
-        for users.
-        """
+        """Sends a further script, whose arguments the caller knows; words its errors for users."""
         return self._ask(name, *args)
 
     def run(self, name: str, *args: Any) -> Any:

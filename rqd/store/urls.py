@@ -85,9 +85,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _form_of(parts: SplitResult) -> str | None:
-    """Returns `sentinel`, `cluster`, "" for a single server; None for another URL. Raises
-    ValueError.
-    """
+    """Returns `sentinel`, `cluster`, "" for a single server; None for others. Raises ValueError."""
     if {"[", "]"} & set(parts.netloc.rpartition("@")[0]):
         raise ValueError("a bracket in the login")  # as Python since 3.11.4 does by itself
     scheme, _, kind = parts.scheme.partition("+")

@@ -227,9 +227,7 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
 
 
 def within_a_turn(terms: Iterable[str]) -> int:
-    """Returns how many of the jobs with these terms fit a turn with their outcomes; at
-    least one.
-    """
+    """Returns how many outcomes of jobs with these terms fit a turn; at least one."""
     fitting, weight = 0, 0
     for one in terms:
         is_costly = one and any(name in one for name in _COSTLY_TERMS)

@@ -1,6 +1,4 @@
-"""Decides which commands a master with signing keys obeys: only signed commands, each
-of them once.
-"""
+"""Decides which commands a master with signing keys obeys: signed commands, each of them once."""
 
 from __future__ import annotations
 

@@ -247,9 +247,7 @@ class Stops:
         return []
 
     def kill(self, worker: object, now: float) -> None:
-        """Ends jobs as if they had crashed by SIGKILL: the job of a worker, or all jobs
-        for None.
-        """
+        """Ends jobs as if crashed by SIGKILL: the job of a worker, or all jobs for None."""
         for run in self._children.stop_all_prefetch(now):
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:

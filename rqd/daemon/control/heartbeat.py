@@ -101,8 +101,7 @@ class Heartbeat:
         return greeting.owner
 
     def _bury(self, dead: Holder | None) -> str:
-        """Kills the processes left by a dead master of this name; returns its boot id, empty for
-        None.
+        """Kills a dead master's processes; returns its boot id, empty for None.
 
         Our lock shows that the master is dead. Raises MasterExistsError if processes remain.
         """

@@ -50,9 +50,7 @@ class Replies:
         return 0.0 if self._waiting else float("inf")
 
     def send(self, now: float) -> None:
-        """Writes the replies; drops replies that Redis refuses, or that no client waits for any
-        more.
-        """
+        """Writes the replies; drops replies that Redis refuses or nobody waits for any more."""
         while self._waiting:
             request, answer, until = self._waiting[0]
             write = partial(self._link.store.answer, request, self._instance.name, answer, _KEPT_S)

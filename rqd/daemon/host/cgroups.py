@@ -51,9 +51,7 @@ class GroupLimits:
 
 
 class OomKill(Enum):
-    """The place where memory ran out when the kernel killed: at the group's own limit, or
-    elsewhere.
-    """
+    """The place where memory ran out before a kill: at the group's own limit, or elsewhere."""
 
     AT_LIMIT = "at the limit"
     ELSEWHERE = "elsewhere"
@@ -85,7 +83,7 @@ class SlotGroup:
             self._limit_bytes = limit_bytes
 
     def open(self) -> list[int]:
-        """Returns two descriptors: to join the group, and to kill all in it. The caller must close
+        """Returns two descriptors: to join the group, and to kill all in it. The caller closes
         them.
 
         Raises OSError.
@@ -98,9 +96,7 @@ class SlotGroup:
             raise
 
     def take_oom_kill(self) -> OomKill | None:
-        """Returns why the kernel has killed in this group since the last call; None if
-        it has not.
-        """
+        """Says why the kernel killed in this group since the last call; None if it has not."""
         before, now = self._counted, counters(self.folder / "memory.events")
         self._counted = now
         if now.get("oom_kill", 0) <= before.get("oom_kill", 0):

@@ -1,6 +1,4 @@
-"""Checks whether host and application suit a forking daemon: findings of `rqd doctor`,
-with advice.
-"""
+"""Checks whether host and application suit a forking daemon, for `rqd doctor`."""
 
 from __future__ import annotations
 
@@ -133,9 +131,7 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
 
 
 def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
-    """Checks a systemd unit for settings that fight the daemon's own; yields nothing without a
-    unit.
-    """
+    """Checks a systemd unit for settings that fight the daemon's own; nothing without a unit."""
     wanted = ("LoadState", "TimeoutStopUSec", "KillMode", "NotifyAccess", "Type", "Delegate")
     try:
         shown = subprocess.run(

@@ -247,9 +247,7 @@ class EmbeddedServer:
         return log_fd
 
     def _log_tail(self) -> str:
-        """Returns the last lines of the present server's log; lines of earlier servers would
-        mislead.
-        """
+        """Returns the last lines of the present server's log; earlier servers' would mislead."""
         try:
             with self.log_path.open("rb") as log:
                 size_bytes = log.seek(0, os.SEEK_END)
@@ -281,9 +279,7 @@ class EmbeddedServer:
 
 
 def tie_to_master(read_fd: int, write_fd: int) -> None:
-    """Has the kernel send TERM to the server when the master dies. For the forked child, before
-    exec.
-    """
+    """Has the kernel send it TERM when the master dies. For the forked child, before exec."""
     # Ignored and blocked signals survive exec. The master blocked all around the fork, so that
     # none of its own handlers can run here.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -336,9 +332,7 @@ def server_options(directory: Path) -> list[str]:
 
 
 def next_restart_delay_s(last_delay_s: float, since_last_start_s: float) -> float:
-    """Returns how long, in seconds from this start, the next start has to wait if the
-    server dies.
-    """
+    """Returns the wait for the next start if the server dies, in seconds from this start."""
     if since_last_start_s >= STEADY_AFTER_S:
         return FIRST_RESTART_DELAY_S
     return min(max(2 * last_delay_s, FIRST_RESTART_DELAY_S), LONGEST_RESTART_DELAY_S)

@@ -26,9 +26,7 @@ def become_subreaper() -> None:
 
 
 def reap_strangers(ours: set[int]) -> None:
-    """Reaps adopted children of this process, but none of `ours`, which are waited for
-    elsewhere.
-    """
+    """Reaps adopted children of this process, but none of `ours`, which others reap."""
     while True:
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -104,9 +102,7 @@ def _left_behind(boot: str, lock_path: str) -> Iterator[int]:
 
 
 def _came_of(pid: str, boot: str, lock_path: str) -> bool:
-    """True if a process belongs to this master. False also for a zombie or another
-    user's process.
-    """
+    """True if a process belongs to this master. False for a zombie or another user's process."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as environment:
             if f"{MARK}={boot}".encode() in environment.read().split(b"\0"):
@@ -117,9 +113,7 @@ def _came_of(pid: str, boot: str, lock_path: str) -> bool:
 
 
 def has_open(pid: str, path: str) -> bool:
-    """True if a process has this file open; False also for a process that is gone, or another
-    user's.
-    """
+    """True if a process has this file open; False if it is gone, or another user's."""
     try:
         open_fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:

@@ -12,9 +12,7 @@ from rqd.daemon.zygote import protocol
 
 
 def watched(process: subprocess.Popen[bytes]) -> int:
-    """Returns the pidfd of a process that was just started. Raises OSError, and ends it, without a
-    pidfd.
-    """
+    """Returns the pidfd of a new process. Raises OSError, and ends it, if there is none."""
     try:
         return os.pidfd_open(process.pid)
     except OSError:
@@ -31,9 +29,7 @@ def has_ended(pidfd: int, within_ms: float | None = 0) -> bool:
 
 
 def kill_by_pidfd(pidfd: int) -> None:
-    """Sends SIGKILL to the process itself, safe from a reused pid; for when the zygote
-    can't do it.
-    """
+    """Sends SIGKILL to the process itself, safe from a reused pid, where the zygote can't."""
     _signal_by_pidfd(pidfd, signal.SIGKILL)
 
 
@@ -68,9 +64,7 @@ def signal_at_close(read_fd: int, signum: int, pid: int) -> None:
 
 
 def end_with_master(read_fd: int, write_fd: int, signum: int) -> None:
-    """Has the kernel send the signal when the master dies. For a forked process, before
-    its exec.
-    """
+    """Has the kernel send the signal when the master dies. For a forked process, before exec."""
     signal_at_close(read_fd, signum, os.getpid())
     # Last, so that there is no gap. If the master is dead by now, this copy of its end kept the
     # pipe open, and closing it signals us. If it dies later, its own end does.

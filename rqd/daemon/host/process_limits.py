@@ -122,8 +122,7 @@ def open_standard_files() -> None:
 
 
 def make_room(workers: int, max_files: int | None, zygotes: Iterable[int] = ()) -> None:
-    """Raises the limit of open files of this process and of running zygotes to the need of the
-    workers.
+    """Raises the limit of open files to the workers' need, here and in running zygotes.
 
     `max_files` is the limit of a zygote, None for the same as this process. Raises
     ConfigurationError if the need is above a limit.

@@ -19,9 +19,7 @@ _CPU_FIELDS = slice(11, 15)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A process's memory without a file behind it: shared with the process it was forked from, or
-    not.
-    """
+    """A process's memory without a file behind it, including memory shared with its parent."""
 
     anon_bytes: int
     shmem_bytes: int

@@ -22,15 +22,13 @@ class Notifier:
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Reports that the daemon reloads its code. `ready` ends that, also if the old code serves
-        on.
-        """
+        """Reports that the daemon reloads its code. `ready` ends that, even after a refusal."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     @property
     def watchdog_s(self) -> float:
-        """Returns how long systemd waits for `alive` before it ends us; infinity where
-        it does not.
+        """Returns how long systemd waits for `alive` before it ends us; infinity without a
+        watchdog.
         """
         if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return float("inf")
