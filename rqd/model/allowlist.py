@@ -1,8 +1,8 @@
-"""What may be called: patterns of dotted names.
+"""Decides which functions and classes a daemon may call: patterns of dotted names.
 
-A pickle can call what it names while it is being read, and change what stands there, so a check of
-the function alone would come too late: unpickling.py reads it by these rules. Both are imported
-only where there is an allowlist.
+A pickle can call and change the objects that it names while it is being read. A check of the
+function alone would come too late, so unpickling.py reads the pickle by these rules. Both modules
+are imported only where there is an allowlist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rqd.model.errors import InvalidCallError, NotAllowedError
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 from rqd.model.unpickling import class_attribute, is_class, read_pickle
 
-# Types of which making one does nothing else; what arguments are commonly made of.
+# Types whose construction does nothing else; arguments are commonly made of them.
 _PLAIN = {
     "builtins": "bytearray complex frozenset range set slice",
     "collections": "Counter OrderedDict deque",
@@ -31,7 +31,7 @@ _PLAIN = {
 _PLAIN_NAMES = frozenset(f"{home}.{name}" for home in _PLAIN for name in _PLAIN[home].split())
 # Their methods read and write files, which a pattern that covers a job's class might cover.
 _PATH = re.compile(r"pathlib\.(?:_local\.)?(?:Pure)?(?:Posix|Windows)?Path").fullmatch
-# Every class has such methods, `__reduce__` or `__init_subclass__`, and none is a job.
+# Every class has such methods, `__reduce__` or `__init_subclass__`, and none of them is a job.
 _SPECIAL = re.compile(r"(?:.*\.)?__(?!call__\Z)[^.]*__(?:\..*)?", re.DOTALL).fullmatch
 
 
@@ -52,17 +52,18 @@ class Allowlist:
             raise NotAllowedError(f"{name} is not allowed by --allow: no special name is a job")
 
     def loader(self, serializer: str) -> Callable[[bytes], Any]:
-        """What reads values of this serializer, and keeps to what is allowed.
+        """Returns the function that reads values of this serializer by the rules of this allowlist.
 
-        Raises NotAllowedError for a serializer of which no pattern speaks; ours are allowed.
+        Raises NotAllowedError for a serializer that no pattern covers; rqd's own are allowed.
         """
         self.check_serializer(serializer)
         found = resolve_serializer(serializer)
-        # By whatever name: a pattern may cover another one of ours.
+        # The object decides, not the name: a pattern may cover another name of a serializer of
+        # ours.
         return self.load if found is PickleSerializer else found.loads
 
     def check_serializer(self, serializer: str) -> None:
-        """Raises NotAllowedError for a serializer of which no pattern speaks, before its import."""
+        """Raises NotAllowedError for a serializer that no pattern covers, before its import."""
         if serializer not in ("pickle", "json"):
             self.check(serializer)
 
@@ -71,8 +72,12 @@ class Allowlist:
         return read_pickle(pickled, self)
 
     def find(self, name: str, instance: Any) -> Callable[..., Any]:
-        """What a call names. Raises NotAllowedError, before the import for a function's module."""
-        if type(name) is not str:  # one of another type can show a pattern another text
+        """Returns the function or method that a call names.
+
+        Raises NotAllowedError, for a function before the import of its module, and InvalidCallError
+        for an object that is not callable.
+        """
+        if type(name) is not str:  # another type can show a pattern another text
             raise NotAllowedError(f"a name of type {type(name).__name__} is not allowed by --allow")
         if instance is not None:
             return self._find_method(name, instance)
@@ -83,7 +88,7 @@ class Allowlist:
         return found  # type: ignore[no-any-return]  # callable() checked just above
 
     def find_named(self, module: str, name: str) -> Any:
-        """The function or class that a pickle names; imports its module.
+        """Returns the function or class that a pickle names; imports its module.
 
         Raises NotAllowedError unless it is allowed, or the type of a plain value.
         """
@@ -94,7 +99,7 @@ class Allowlist:
         __import__(module)
         found = self._find_own(module, name.split("."), full)
         if not hasattr(found, "__qualname__"):
-            # A module's data is not for a pickle to fill.
+            # A pickle must not fill a module's data.
             raise NotAllowedError(f"{full} is not allowed by --allow: it is no function or class")
         if is_class(found) and issubclass(found, type):
             raise NotAllowedError(f"{full} is not allowed by --allow: it makes classes")
@@ -106,26 +111,27 @@ class Allowlist:
             self.check(_full_name(kind))
 
     def is_plain(self, kind: type) -> bool:
-        """True if it is the type of plain values that it says it is."""
+        """True if it is really the type of plain values whose name it has."""
         return _full_name(kind) in _PLAIN_NAMES
 
     def _find_method(self, name: str, instance: Any) -> Callable[..., Any]:
-        """A method that the class has; what the instance has under its name is from the pickle."""
+        """Returns a method of the class. The pickle may have set the instance's attributes."""
         owner = instance if is_class(instance) else type(instance)
         full = f"{_full_name(owner)}.{name}"
         self.check(full)
         method = class_attribute(owner, name)
-        # A property or slot gives whatever the instance holds.
+        # A property or slot returns a value of the instance, which the pickle chose.
         if method is None or not hasattr(method, "__get__") or hasattr(method, "__set__"):
             raise NotAllowedError(f"{full} is not allowed by --allow: its class has no such method")
         # The type: ignore is as in decode_call.
         return method.__get__(None if owner is instance else instance, owner)  # type: ignore[no-any-return]
 
     def _find_own(self, module: str, path: Sequence[str], name: str) -> Any:
-        """What a module has under this path, if it is the module's own.
+        """Returns the object that a module has under this path, if it is the module's own.
 
-        Raises NotAllowedError for what lies behind anything but classes, `shop.tasks.os.system` or
-        `shop.tasks.f.__globals__.get`, and for what is only imported there, unless that is allowed.
+        Raises NotAllowedError for a path through anything but classes, as `shop.tasks.os.system` or
+        `shop.tasks.f.__globals__.get`. Raises it, too, for an object that is only imported there,
+        unless its own name is allowed.
         """
         found: Any = sys.modules[module]
         for part in path[:-1]:
@@ -145,8 +151,8 @@ class Allowlist:
 
 
 def _full_name(kind: type) -> str:
-    """A class's module and name. Raises NotAllowedError unless this is what stands there: a class
-    may claim any name.
+    """Returns a class's module and name. A class may claim any name: raises NotAllowedError unless
+    the name leads to this class.
     """
     full = f"{kind.__module__}.{kind.__qualname__}"
     found: Any = sys.modules.get(str(kind.__module__))

@@ -1,4 +1,4 @@
-"""A function call as bytes, and back: what a job carries.
+"""A function call as bytes, and back: the payload of a job.
 
 The payload is the serialized tuple (function name, instance, args, kwargs), RQ's own idea:
 functions travel by name, bound methods as their instance and the method's name.
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from rqd.model.allowlist import Allowlist
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024
-# The frame that takes a payload to its child holds 256 MiB, names included.
+# The frame that carries a payload to its child holds 256 MiB, names included.
 HIGHEST_PAYLOAD_LIMIT_BYTES = 240 * 1024 * 1024
 
 
 def name_function(function: Any) -> tuple[str, Any]:
-    """The name workers find a callable by, and the instance it is called on (None for functions).
+    """Returns the name by which workers find a callable, and its instance (None for functions).
 
-    Raises InvalidCallError for what no other process can find: lambdas, nested functions,
-    functions and instances of `__main__`.
+    Raises InvalidCallError for a callable that no other process can find: lambdas, nested
+    functions, functions and instances of `__main__`.
     """
     if type(function) is _FUNCTION:
         return _check_function(function.__module__, function.__qualname__), None
@@ -50,7 +50,7 @@ def name_function(function: Any) -> tuple[str, Any]:
     return _check_function(home.__module__, function.__qualname__), None
 
 
-_FUNCTION = type(name_function)  # as most are; no attribute has to be looked for
+_FUNCTION = type(name_function)  # as most callables are; no attribute has to be looked for
 
 
 def encode_call(
@@ -60,7 +60,7 @@ def encode_call(
     serializer: str = "pickle",
     limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
 ) -> tuple[str, bytes]:
-    """The function's full name, a method's with its class, and the call's payload.
+    """Returns the function's full name, a method's with its class, and the call's payload.
 
     Raises InvalidCallError if it can't be serialized, PayloadTooLargeError past `limit_bytes`.
     """
@@ -79,7 +79,7 @@ def encode_call(
 
 
 def encode_value(value: Any, serializer: str, what: str) -> bytes:
-    """A value as bytes; raises InvalidCallError, naming `what`, if it can't be serialized."""
+    """Returns a value as bytes; raises InvalidCallError, naming `what`, if that fails."""
     try:
         data = resolve_serializer(serializer).dumps(value)
     except ConfigurationError:
@@ -97,10 +97,10 @@ def encode_value(value: Any, serializer: str, what: str) -> bytes:
 def decode_call(
     payload: bytes, serializer: str, allowlist: Allowlist | None = None
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """The callable, args and kwargs of a payload; imports what it names.
+    """Returns the callable, args and kwargs of a payload; imports the modules that it names.
 
-    For the child and for `Job.func` alone: it runs whatever the payload says. With an allowlist it
-    raises NotAllowedError instead of importing or calling anything that is not on it.
+    For the child and for `Job.func` alone: reading a payload runs any code that it names. With an
+    allowlist it raises NotAllowedError before it would import or call anything not allowed.
     """
     if allowlist is not None:
         name, instance, args, kwargs = read_call(payload, serializer, allowlist)
@@ -113,7 +113,7 @@ def decode_call(
 def read_call(
     payload: bytes, serializer: str, allowlist: Allowlist | None = None
 ) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
-    """A payload's function name, instance, args and kwargs; imports only what they are made of."""
+    """Returns a payload's function name, instance, args and kwargs; imports only their types."""
     load = (
         resolve_serializer(serializer).loads if allowlist is None else allowlist.loader(serializer)
     )
@@ -122,27 +122,30 @@ def read_call(
 
 
 def import_function(name: str) -> Callable[..., Any]:
-    """The callable behind a dotted name such as `package.module.Class.method`.
+    """Returns the callable behind a dotted name such as `package.module.Class.method`.
 
     Raises InvalidCallError if there is none; an error inside the module's own code passes through.
     """
     home, _, own_name = name.rpartition(".")
-    if module := sys.modules.get(home):  # without the import's own checks of one that is there
+    if module := sys.modules.get(home):  # saves the import system's checks of a loaded module
         return _find_attribute(module, [own_name], name)
     home, path = import_home(name)
     return _find_attribute(sys.modules[home], path, name)
 
 
 def import_home(name: str) -> tuple[str, list[str]]:
-    """The module of a dotted name, imported, and the path within it. Raises as import_function."""
+    """Imports the module of a dotted name; returns its name, and the path within it.
+
+    Raises as import_function does.
+    """
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])
         try:
             __import__(module_name)
         except ModuleNotFoundError as error:
-            # Only "there is no such module" sends us one part up, where it may be a class;
-            # a missing import inside the user's module is the user's error to see.
+            # Only "there is no such module" sends us a part up, where it may be a class; a missing
+            # import inside the user's module is the user's error to see.
             if error.name and (module_name + ".").startswith(error.name + "."):
                 continue
             raise
@@ -151,12 +154,12 @@ def import_home(name: str) -> tuple[str, list[str]]:
 
 
 def get_part(found: Any, part: str, name: str) -> Any:
-    """What a module or class has under one part of this name. Raises InvalidCallError."""
+    """Returns a module's or class's attribute for a part of the name. Raises InvalidCallError."""
     try:
         return getattr(found, part)
     except AttributeError:
         where = getattr(found, "__file__", None) or getattr(found, "__name__", name)
-        # Its file may have it by now: what is preloaded is as it was when it was imported.
+        # The file may define it by now: preloaded modules stay as they were at their import.
         raise InvalidCallError(
             f"there is no {part!r} in {where}, for {name!r}: if it is new there, rqd reload"
         ) from None

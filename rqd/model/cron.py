@@ -12,12 +12,12 @@ from rqd.model.records import NewJob
 from rqd.model.schedule import EPOCH, Schedule
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
-# What an entry's job is called where its signature is made: no job's id has a colon.
+# The id of an entry's job in its signature: no real job's id has a colon.
 ENTRY_PREFIX = "cron:"
 
 
 def check_cron_name(name: str) -> str:
-    """Returns the name of an entry; raises ConfigurationError if it can't be one."""
+    """Returns the name of an entry; raises ConfigurationError if it can't be a name."""
     if not isinstance(name, str) or not _NAME.match(name):
         raise ConfigurationError(
             f"entry name {name!r} may have letters, digits, '_' and '-' only, 128 at most"
@@ -26,19 +26,19 @@ def check_cron_name(name: str) -> str:
 
 
 def run_id(name: str, at_us: int) -> str:
-    """The id of the run at this instant: whoever makes it makes the same."""
+    """Returns the id of the run at this instant. Every master makes the same id for it."""
     at = (EPOCH + timedelta(microseconds=at_us)).astimezone(UTC)
     return f"cron-{name}-{at:%Y%m%dT%H%M%SZ}"
 
 
 def run_id_by_hand(name: str, at: datetime, suffix: str) -> str:
-    """The id of a run that an operator asks for."""
+    """Returns the id of a run that an operator asks for."""
     return f"cron-{name}-{at:%Y%m%dT%H%M%SZ}-{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class CronEntry:
-    """`job` has `cron:` and the name in place of an id. `source` is the file it is from, if any."""
+    """A cron entry. `job` has `cron:` and the name for an id. `source` is its file, if any."""
 
     name: str
     schedule: Schedule
@@ -46,7 +46,7 @@ class CronEntry:
     source: str = ""
 
     def fields(self) -> dict[str, str | bytes]:
-        """What stands in Redis; those of each run's job with `job.` before their names."""
+        """Returns the entry's hash in Redis; the fields of each run's job begin with `job.`."""
         new, like = self.job, self.job.template
         of_job: dict[str, str | bytes] = {
             **like.hash_fields(new.func_name),
@@ -68,7 +68,7 @@ class CronEntry:
 
     @property
     def version(self) -> str:
-        """Another one for whatever is changed."""
+        """A digest of all fields, which changes with any of them."""
         digest = sha256()
         for name, value in sorted(self.fields().items()):
             part = value if isinstance(value, bytes) else value.encode(errors="replace")

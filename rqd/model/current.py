@@ -1,7 +1,7 @@
-"""Which job this process is running: set by the child, read by `get_current_job`.
+"""The job that this process is running: set by the child, read by `get_current_job`.
 
-The one mutable value of a module in rqd: a child runs one job at a time, and the job's own code
-has no other way to be told.
+A mutable value of a module, on purpose: a child runs one job at a time, and the job's code has no
+other way to learn which job it is.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ if TYPE_CHECKING:
     from rqd.model.signing import Keyring
 
     class Line(Protocol):
-        """From a running job to its master: nothing on it waits, of each kind the latest counts."""
+        """A job's line to its master. Only `record` waits; the latest message of a kind counts."""
 
         pid: int  # the process that may speak on it
 
         def progress(self, fraction: float, message: str) -> None:
-            """How far the job is."""
+            """Reports how far the job is."""
 
         def save_meta(self, meta: bytes, signature: str) -> None:
-            """The job's notes, serialized."""
+            """Saves the job's notes, serialized."""
 
         def record(self) -> dict[bytes, bytes] | None:
-            """The job's hash by way of the master, None if that is no way. This one waits."""
+            """Fetches the job's hash by way of the master, and waits. None if that is no way."""
 
         def extend(self, seconds: float) -> None:
-            """So much more time for the job."""
+            """Asks for so much more time for the job."""
 
 
 class CurrentJob:
     """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job.
 
-    `keyring`: the signing keys of the daemon this process belongs to, for what a job enqueues.
-    `allowlist`: what may be named by what is read from Redis here, None for anything. `around`: the
-    daemon's middleware and exception handlers, None for neither.
-    `line`: to the master, None where there is none. `meta`: what this attempt saved, serialized.
+    `keyring`: the signing keys of the daemon this process belongs to, for jobs that the job
+    enqueues. `allowlist`: the names that values read from Redis may use here, None for any.
+    `around`: the daemon's middleware and exception handlers, None for neither.
+
+    `line`: to the master, None where there is none. `meta`: the notes that this attempt saved,
+    serialized.
     """
 
     __slots__ = (
@@ -73,7 +75,7 @@ class CurrentJob:
         func_name: str = "",
         terms: str = "",
     ) -> None:
-        """Called by the child before a job's function."""
+        """Sets the job of this process; the child calls it before a job's function."""
         self.id: str | None = job_id
         self.meta: bytes | None = None
         self.queue = queue
@@ -84,15 +86,15 @@ class CurrentJob:
 
     @property
     def open_line(self) -> Line | None:
-        """The line of the job that runs here; None outside of one, and in a process it forked: two
-        would mix what they say.
+        """The line of the job that runs here. None outside a job, and in a process that the job
+        forked: two processes would mix their messages.
         """
         line = self.line
         is_ours = self.id is not None and line is not None and line.pid == os.getpid()
         return line if is_ours else None
 
     def leave(self) -> None:
-        """Called by the child after a job's function."""
+        """Clears the job of this process; the child calls it after a job's function."""
         self.id = self.meta = None
         self.queue = ""
         self.attempt = 0

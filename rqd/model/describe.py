@@ -1,4 +1,4 @@
-"""A call in words, for people who look at a job. Only producers need it, no child imports it."""
+"""A call in words, for people who look at a job. Only producers need it; no child imports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PLAIN = (int, float, bool, type(None))
 
 
 def describe_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The call as one would type it, cut to a readable length: `tasks.multiply(20, 40)`."""
+    """Returns the call as typed, cut to a readable length: `tasks.multiply(20, 40)`."""
     if not args and not kwargs:
         return f"{name}()"[:_CALL_LIMIT_CHARS]
     shown = [_shorten(value) for value in args]
@@ -24,7 +24,7 @@ def _shorten(value: Any) -> str:
     if kind in _PLAIN:
         return repr(value)
     try:
-        # Never the repr of the whole: of 60 MB it costs more than all the rest of an enqueue.
+        # Never the repr of the whole value: for 60 MB it costs more than the rest of an enqueue.
         if kind in (str, bytes, bytearray):
             shown = repr(value[: _ARGUMENT_LIMIT_CHARS + 1])
         elif kind in (list, tuple, dict, set, frozenset):
@@ -33,7 +33,7 @@ def _shorten(value: Any) -> str:
             shown = repr(value)
     except Exception:  # noqa: BLE001 - a user's __repr__ raises what it likes; a label must not
         shown = f"<{kind.__name__}>"
-    if "\n" in shown:  # as that of a table of pandas
+    if "\n" in shown:  # as the repr of a pandas table has
         shown = " ".join(shown.split())
     if len(shown) <= _ARGUMENT_LIMIT_CHARS:
         return shown

@@ -1,4 +1,4 @@
-"""What an examination of the surroundings found: `rqd doctor`."""
+"""The findings of `rqd doctor` about a master's surroundings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How it stands: fine, worth a change, or in the way of any work."""
+    """A finding's verdict: fine, worth a change, or in the way of any work."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `advice` says what to do, empty where nothing is."""
+    """The result of a single check; `advice` says how to fix it, empty where all is well."""
 
     what: str
     verdict: Verdict
@@ -25,5 +25,5 @@ class Finding:
 
 
 def judged(what: str, seen: str, *, fine: bool, advice: str) -> Finding:
-    """OK if fine, else a warning with the advice."""
+    """Returns a finding: OK if fine, else a warning with the advice."""
     return Finding(what, Verdict.OK, seen) if fine else Finding(what, Verdict.WARNING, seen, advice)

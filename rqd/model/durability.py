@@ -1,4 +1,4 @@
-"""What an enqueue waits for, besides the primary's own memory."""
+"""The copies that an enqueue waits for, besides the primary's own memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rqd.model.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """So many replicas; with `aof`, the disks of the primary and of these replicas."""
+    """The replicas to wait for; with `aof`, the disks of the primary and of these replicas."""
 
     replicas: int = 0
     aof: bool = False
@@ -25,14 +25,14 @@ class Durability:
         return self.replicas > 0 or self.aof
 
     def command(self) -> tuple[str | int, ...]:
-        """The Redis command that waits for it."""
+        """Returns the Redis command that waits for these copies."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         if self.aof:
             return "WAITAOF", 1, self.replicas, timeout_ms
         return "WAIT", self.replicas, timeout_ms
 
     def shortfall(self, answer: int | list[int]) -> str | None:
-        """What the command's answer lacks, in words; None if all was reached."""
+        """Says in words which copies the command's answer lacks; None if all were reached."""
         disks, replicas = (1, answer) if isinstance(answer, int) else answer
         if disks and replicas >= self.replicas:
             return None

@@ -1,7 +1,7 @@
-"""Every error rqd raises on purpose; each says when it happens and what to do.
+"""All errors that rqd raises on purpose; each says when it happens and what to do.
 
-Names RQ's users know are kept (`NoSuchJobError`, `DuplicateJobError`,
-`InvalidJobOperation`, `JobTimeoutException`).
+Names that RQ's users know are kept (`NoSuchJobError`, `DuplicateJobError`, `InvalidJobOperation`,
+`JobTimeoutException`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ class InvalidNameError(ConfigurationError):
 
 
 class InvalidCallError(RqdError, ValueError):
-    """What was handed to `enqueue` can't run in another process: a lambda, a function of
-    `__main__`, arguments that don't serialize. Move the function to a module that workers import,
-    and pass plain values.
+    """The call can't run in another process: a lambda, a function of `__main__`, arguments that
+    don't serialize. Move the function to a module that workers import, and pass plain values.
     """
 
 
@@ -43,8 +42,8 @@ class NoSuchGroupError(RqdError, LookupError):
 
 
 class DuplicateJobError(RqdError):
-    """A job with this id, or with this unique key, is still alive: `job_id` says which. Wait for
-    its end, or choose another id or key.
+    """A job with this id, or with this unique key, is still alive: `job_id` names it. Wait for its
+    end, or choose another id or key.
     """
 
     def __init__(self, message: str, job_id: str = "") -> None:
@@ -63,28 +62,28 @@ class DeserializationError(RqdError):
 
 
 class SignatureError(RqdError):
-    """A job, a result or a meta is not signed with one of our keys: it was not deserialized.
+    """A job, a result or a meta is not signed with any of our keys: it was not deserialized.
 
-    Whoever wrote it lacks the key, or it was changed in Redis.
+    Its writer lacks the key, or it was changed in Redis.
     """
 
 
 class NotAllowedError(RqdError):
-    """A daemon's `--allow` does not cover what a job names. Widen it, or ask who enqueued this."""
+    """A daemon's `--allow` does not cover a name in a job. Widen it, or ask who enqueued this."""
 
 
 class JobFailedError(RqdError):
-    """What an `on_failure` callback gets where the job raised nothing: it crashed, was killed, was
-    refused. The text is its cause.
+    """Passed to an `on_failure` callback where the job raised nothing: it crashed, was killed, or
+    was refused. The text is its cause.
     """
 
 
 class AbandonedJobError(JobFailedError):
-    """As JobFailedError, for a job that was lost with its host or process time and again."""
+    """A JobFailedError for a job that was lost with its host or process time and again."""
 
 
 class MasterExistsError(RqdError):
-    """A live master has this name. Choose another `--name`, or stop the other one."""
+    """A live master has this name. Choose another `--name`, or stop that master."""
 
 
 class ServerUnavailableError(RqdError):
@@ -92,8 +91,8 @@ class ServerUnavailableError(RqdError):
 
 
 class NotDurableError(RqdError):
-    """The jobs are enqueued, but what `wait_replicas` or `wait_aof` asks for was not reached in
-    time. Don't enqueue them again; `job_ids` says which they are.
+    """The jobs are enqueued, but the copies that `wait_replicas` or `wait_aof` asks for were not
+    made in time. Don't enqueue the jobs again; `job_ids` lists them.
     """
 
     def __init__(self, message: str, job_ids: tuple[str, ...] = ()) -> None:
@@ -102,9 +101,10 @@ class NotDurableError(RqdError):
 
 
 class PartlyEnqueuedError(RqdError):
-    """A large batch was refused, or Redis was lost, between two of its portions. `job_ids` says
-    which jobs are enqueued: the first ones of the batch, in their order. `__cause__` is the error
-    that ended it.
+    """A large batch was refused, or Redis was lost, between two of its portions.
+
+    `job_ids` lists the enqueued jobs: the beginning of the batch, in its order. `__cause__` is the
+    error that ended it.
     """
 
     def __init__(self, message: str, job_ids: tuple[str, ...] = ()) -> None:
@@ -113,7 +113,7 @@ class PartlyEnqueuedError(RqdError):
 
 
 class WaitTimeoutError(RqdError, TimeoutError):
-    """The job has not ended within the time it was waited for. It goes on: wait again."""
+    """The job has not ended within the time of the wait. It goes on: wait again."""
 
 
 class JobTimeoutException(Exception):
@@ -123,14 +123,16 @@ class JobTimeoutException(Exception):
 class JobStoppedException(BaseException):
     """Raised once in a running job that somebody stops; a kill follows when its grace is over.
 
-    Not an Exception, so that a job does not take it for an error of its own. Clean up in `finally`.
+    Not an Exception, so that a job does not mistake it for an error of its own. Clean up in
+    `finally`.
     """
 
 
 class RetryLater(Exception):
-    """Raise it in a job to have the job run again in `delay` seconds, which costs none of its
-    retries. `why` is for the operator; `max` is how many such runs there may be in all, None for no
-    limit. Raises ConfigurationError for what can't be.
+    """Raise it in a job to run it again in `delay` seconds, without using a retry.
+
+    `why` is for the operator. `max` limits the number of such runs in all, None for no limit.
+    Raises ConfigurationError for values out of range.
     """
 
     def __init__(self, delay: float = 0, why: str = "", *, max: int | None = None) -> None:  # noqa: A002 - as in Retry

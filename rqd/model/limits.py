@@ -18,8 +18,8 @@ class RateLimit:
     """A limit that all jobs with this key share, in all queues and on all hosts (RQ's RateLimit).
 
     `concurrency`: how many run at a time. `rate`: how many start per `per` (seconds, or as `"1m"`),
-    of which up to `burst` at once after a quiet time; None: as many as `rate`. One of the two is
-    needed, both may be given. Raises ConfigurationError.
+    of which up to `burst` at once after a quiet time; None: as many as `rate`. At least one of
+    `concurrency` and `rate` is needed. Raises ConfigurationError.
     """
 
     key: str
@@ -47,7 +47,7 @@ class RateLimit:
             raise ConfigurationError("RateLimit(burst=..) needs rate=..")
 
     def term(self) -> dict[str, Any]:
-        """What the job's terms say of it: numbers as the scripts take them."""
+        """Returns the limit as a term of the job: numbers as the scripts accept them."""
         term: dict[str, Any] = {"key": self.key}
         if self.concurrency is not None:
             term["concurrency"] = self.concurrency
@@ -66,13 +66,14 @@ _CONFLICTS = ("refuse", "existing", "replace")
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """At most one job has this key, in all queues of the namespace.
+    """A key that at most a single job has at a time, in all queues of the namespace.
 
-    `until` is when its job gives it up: `"finished"` (at its end, whichever that is), `"started"`
-    (at its first start), or a duration in seconds or as `"1h"`, from its enqueue. `on_conflict` is
-    what becomes of another job with the key: `"refuse"` raises DuplicateJobError, `"existing"`
-    returns the job that has it, `"replace"` cancels that one and takes its place, if it still
-    waits, and else is refused. Raises ConfigurationError.
+    `until` is when its job gives it up: `"finished"` (at its end, of any kind) or `"started"` (at
+    its first start). Or it is a duration from its enqueue, in seconds or as `"1h"`.
+
+    `on_conflict` is for another job with the key. `"refuse"` raises DuplicateJobError; `"existing"`
+    returns the job that has it. `"replace"` cancels that job and takes its place if it still waits,
+    and else refuses. Raises ConfigurationError.
     """
 
     key: str
@@ -89,7 +90,7 @@ class Unique:
             )
 
     def term(self) -> dict[str, Any]:
-        """What the job's terms say of it; a window in milliseconds."""
+        """Returns the key as a term of the job; a window in milliseconds."""
         is_scope = self.until in _SCOPES
         until = self.until if is_scope else max(1, round(self._window_s() * 1000))
         return {"key": self.key, "until": until, "on_conflict": self.on_conflict}
@@ -99,11 +100,11 @@ class Unique:
 
 
 def may_be_left_out(terms: str) -> bool:
-    """True if another job may be returned in place of the one with these terms."""
+    """True if the enqueue may return another job in place of a job with these terms."""
     return conflict_of(terms) == "existing"
 
 
 def conflict_of(terms: str) -> str | None:
-    """What the terms of a job say of another one with its key; None if it has no key."""
+    """Returns the conflict rule for another job with the key of these terms; None without a key."""
     told = read_terms(terms).get("unique")
     return told.get("on_conflict") if isinstance(told, dict) else None

@@ -1,6 +1,6 @@
-"""What a daemon's owner has around every job: middleware, and handlers of exceptions.
+"""Runs a daemon's middleware and exception handlers around every job.
 
-It is loaded by a zygote that was told of some, and by no other.
+Only a zygote of a daemon with middleware or handlers loads this module.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 class RunningJob:
-    """The job that runs in this process, as middleware and exception handlers are given it.
+    """The running job, as middleware and exception handlers receive it.
 
-    Its process was told these few values; what else a `Job` has is asked of Redis when it is used.
+    Its process knows these few values; any other attribute of a `Job` is read from Redis at its
+    use.
     """
 
     __slots__ = (
@@ -45,7 +46,7 @@ class RunningJob:
         if name.startswith("_"):
             raise AttributeError(name)
         if self._whole is None:
-            # By its name, as a job's function: it is of a layer above.
+            # Imported by name, as a job's function: the module is in a layer above.
             self._whole = import_function("rqd.job.get_current_job")()
         return getattr(self._whole, name)
 
@@ -54,9 +55,9 @@ class RunningJob:
 
 
 class Middleware:
-    """Middleware, the first one outermost, and exception handlers, by their dotted names.
+    """Middleware, outermost first, and exception handlers, by their dotted names.
 
-    Raises InvalidCallError for a name behind which there is none.
+    Raises InvalidCallError for a name behind which there is no callable.
     """
 
     __slots__ = ("_handlers", "_job", "_middleware")
@@ -73,7 +74,7 @@ class Middleware:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """What `perform` makes of the call, or whatever the outermost middleware makes of that."""
+        """Returns the result of the outermost middleware, or that of `perform` without any."""
         job = self._job = RunningJob()
         job.args, job.kwargs = args, kwargs
         call = partial(perform, function, args, kwargs)
@@ -82,13 +83,13 @@ class Middleware:
         return call()
 
     def tell(self, error: BaseException) -> None:
-        """Calls the exception handlers, until one returns False; what they raise is printed.
+        """Calls the exception handlers, until a handler returns False; prints their errors.
 
         Raises JobTimeoutException when their time is over.
         """
         job = self._job
         if job is None or job.fence != current.fence:
-            job = RunningJob()  # it got no further than to its import
+            job = RunningJob()  # the job got no further than to its import
         for handler in self._handlers:
             try:
                 goes_on = handler(job, type(error), error, error.__traceback__)

@@ -1,4 +1,4 @@
-"""What a name may look like, and what an argument of time means."""
+"""Checks names, and reads durations and sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 # A queue's name becomes part of a key and of a process title: no braces (they would move the key
 # to another slot of a Cluster), no white space, no comma (the CLI's separator).
 _NAME = re.compile(r"[^\s{},\x00-\x1f\x7f]{1,128}\Z")
-# Each of these, after a queue's name, is the key of one of its indexes.
+# Each of these, after a queue's name, is the key of an index of the queue.
 _INDEXES = ("started", "scheduled", "deferred", "finished", "failed", "canceled", "limited")
 _LONGEST_S = 10**10
 _LONGEST_KEY_CHARS = 256
@@ -21,7 +21,7 @@ _UNIT_S = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800
 
 
 def check_job_id(job_id: str, what: str = "job id") -> str:
-    """Returns the id; raises ConfigurationError unless it is letters, digits, `_` and `-`."""
+    """Returns the id; raises ConfigurationError unless it has only letters, digits, `_` and `-`."""
     if not isinstance(job_id, str) or not _JOB_ID.match(job_id):
         raise ConfigurationError(
             f"{what} {job_id!r} may have letters, digits, '_' and '-' only, 255 at most"
@@ -30,9 +30,9 @@ def check_job_id(job_id: str, what: str = "job id") -> str:
 
 
 def is_job_id(job_id: str) -> bool:
-    """False for a text that is no job's, so that nobody need look for it.
+    """False for a text that can't be a job's id, so that nobody need look for it.
 
-    Raises ConfigurationError for what is no text.
+    Raises ConfigurationError for a value that is no text.
     """
     if not isinstance(job_id, str):
         raise ConfigurationError(f"a job id is a text, not {job_id!r}")
@@ -42,7 +42,7 @@ def is_job_id(job_id: str) -> bool:
 def check_name(name: str, what: str) -> str:
     """Returns the name of a queue, namespace or master.
 
-    Raises InvalidNameError if it can't be one.
+    Raises InvalidNameError if it can't be a name.
     """
     if not isinstance(name, str) or not _NAME.match(name) or not _is_text(name):
         raise InvalidNameError(
@@ -52,7 +52,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_queue_name(name: str) -> str:
-    """Returns the name of a queue; raises InvalidNameError if it can't be one."""
+    """Returns the name of a queue; raises InvalidNameError if it can't be a queue's name."""
     check_name(name, "queue name")
     if name.rpartition(":")[2] in _INDEXES and ":" in name:
         raise InvalidNameError(
@@ -63,7 +63,7 @@ def check_queue_name(name: str) -> str:
 
 
 def check_key(key: str, what: str) -> str:
-    """Returns the key of a limit or of a unique job. Raises InvalidNameError if it can't be one."""
+    """Returns the key of a limit or of a unique job. Raises InvalidNameError for an unfit key."""
     if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY_CHARS or not key.isprintable():
         raise InvalidNameError(
             f"{what} {key!r} must be 1 to {_LONGEST_KEY_CHARS} printable characters"
@@ -72,7 +72,7 @@ def check_key(key: str, what: str) -> str:
 
 
 def parse_duration_s(value: float | str | None, what: str) -> float | None:
-    """Seconds of `90`, `"90"`, `"1h"`, `"23m"`, `"30s"`, `"2d"`; -1 (no limit) stays -1.
+    """The seconds of `90`, `"90"`, `"1h"`, `"23m"`, `"30s"`, `"2d"`; -1 (no limit) stays -1.
 
     None stays None: the caller's default holds. Raises ConfigurationError otherwise.
     """
@@ -93,7 +93,7 @@ def parse_duration_s(value: float | str | None, what: str) -> float | None:
 
 
 def parse_size_bytes(text: str, what: str) -> int:
-    """Bytes of `65536`, `"64K"`, `"16M"`, `"1G"`. Raises ConfigurationError otherwise."""
+    """The bytes of `65536`, `"64K"`, `"16M"`, `"1G"`. Raises ConfigurationError otherwise."""
     match = _SIZE.match(text.strip().upper())
     if not match:
         raise ConfigurationError(f"{what} {text!r} is no size: write bytes, or 64K, 16M, 1G")
@@ -101,7 +101,7 @@ def parse_size_bytes(text: str, what: str) -> int:
 
 
 def _is_text(name: str) -> bool:
-    """False for what has no UTF-8, such as a shell's argument in another encoding."""
+    """False for a text without UTF-8, such as a shell's argument in another encoding."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -110,7 +110,7 @@ def _is_text(name: str) -> bool:
 
 
 def module_of(func_name: str) -> str:
-    """A function's module as far as its name tells: what begins with a capital is a class."""
+    """Returns a function's module, guessed from its name: a part with a capital is a class."""
     *names, _ = func_name.split(".")
     while len(names) > 1 and names[-1][:1].isupper():
         names.pop()

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 
-# How often a job may be run again: who writes it means always, and Lua counts to it exactly.
+# The most further runs of a job. A user who writes it means always, and Lua counts to it exactly.
 MOST_RUNS = 10**9
-# What a job may wait at most before it runs again, in seconds.
+# The longest wait of a job before it runs again, in seconds.
 LONGEST_INTERVAL_S = 10**9
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """True for a number of either kind."""
+    """True for an int or a float, but not for a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -27,7 +27,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """True for how often a job can be run again, none included."""
+    """True for a number of further runs of a job, 0 included."""
     return is_whole(value) and 0 <= value <= MOST_RUNS
 
 
@@ -36,13 +36,13 @@ def is_interval(seconds: object) -> TypeGuard[float]:
     return is_number(seconds) and 0 <= seconds <= LONGEST_INTERVAL_S
 
 
-# As the scripts have it: what is as large is no number of ours.
+# As in the scripts: a number this large is none of ours.
 EXACT = 2**53
 _MOST_DIGITS = 16
 
 
 def read_whole(told: str | bytes | None) -> int | None:
-    """A number from 0 on; None for what is none, or none of ours."""
+    """Returns a whole number from 0 on; None for a text that is no such number, or too large."""
     text = told.decode(errors="replace") if isinstance(told, bytes) else told or ""
     # Python refuses to read some thousand digits, with a ValueError.
     number = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else EXACT
@@ -54,5 +54,5 @@ def instant(at_us: float) -> datetime: ...
 @overload
 def instant(at_us: float | None) -> datetime | None: ...
 def instant(at_us: float | None) -> datetime | None:
-    """Microseconds since 1970 as a datetime in UTC; None for what has not come."""
+    """Returns microseconds since 1970 as a datetime in UTC; None stays None."""
     return None if at_us is None else datetime.fromtimestamp(at_us / 1_000_000, UTC)

@@ -1,6 +1,6 @@
-"""How an attempt ended, and the words for it.
+"""The outcome of an attempt, and the words for it.
 
-The master makes one of these for every attempt; `cause` is what the operator reads.
+The master makes an Outcome for every attempt; the operator reads its `cause`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The call returned: its serialized result, a short repr for people, the child's signature."""
+    """The call returned: its serialized result, a short repr, the child's signature."""
 
     result: bytes
     preview: str = ""
@@ -35,10 +35,9 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class AskedAgain:
-    """The job asks to be run again: it returned a Retry, or raised RetryLater.
+    """The job asks to run again: it returned a Retry, or raised RetryLater.
 
-    `most` is how many such runs there may be in all, None for no limit; `rules` as RetryRules has
-    them.
+    `most` limits the number of such runs in all, None for no limit; `rules` are as in RetryRules.
     """
 
     most: int | None
@@ -51,7 +50,7 @@ class AskedAgain:
 class TimedOut:
     """The job ran longer than `limit_s`; killed if it did not stop by itself.
 
-    `is_cpu`: it is the cpu time of all its processes that was over.
+    `is_cpu`: the limit is on the cpu time of all its processes.
     """
 
     limit_s: float
@@ -62,8 +61,9 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """The job was killed as its processes had more memory of their own than `limit_bytes`, or by
-    the kernel: `limit_bytes` None if there was none left for all.
+    """The job was killed for the memory of its processes: above `limit_bytes`, or by the kernel.
+
+    `limit_bytes` is None if the host or the daemon's group had no memory left.
     """
 
     used_bytes: int
@@ -75,21 +75,21 @@ class OutOfMemory:
 class Crashed:
     """The child died without an answer: by a signal, or by leaving with a status of its own.
 
-    `sent_by` says who sent the signal where that is known, as it is of rqd itself.
+    `sent_by` names the sender of the signal where it is known, as for signals of rqd itself.
     """
 
     signal: int = 0
     exit_status: int = 0
     core_dumped: bool = False
-    note: str = ""  # what else is known
+    note: str = ""  # any further detail about the death
     sent_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Not the job's doing: the daemon stopped, say. Not charged as an attempt.
+    """The attempt ended for a reason outside the job: the daemon stopped, say. Not charged.
 
-    `is_usual`: nothing happened, it was only held for a moment and had not begun.
+    `is_usual`: nothing happened; the job was only held for a moment and had not begun.
     """
 
     reason: str
@@ -98,21 +98,21 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What ran it died around it. Not charged, but counted: it may be this job that kills it."""
+    """The job's process or host died. Not charged, but counted: the job may be the killer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The daemon does not run this job: what it is, or who wrote it. Charged, and never retried."""
+    """The daemon refuses this job for its content or its writer. Charged, never retried."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Not to be judged here and now: looked at again in `delay_s`. Not charged as an attempt."""
+    """The job can't be judged here and now; it is looked at again in `delay_s`. Not charged."""
 
     reason: str
     delay_s: float
@@ -120,8 +120,9 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Somebody wanted it to stop: by an exception in the job, or killed if it did not. Charged, and
-    never retried.
+    """Somebody stopped the job: by an exception in it, or by a kill if that did not end it.
+
+    Charged, and never retried.
     """
 
     by: str
@@ -146,12 +147,12 @@ Outcome = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt took: wall and cpu in seconds, the peak of its own memory in bytes.
+    """The resources that an attempt used: wall and cpu in seconds, its own peak memory in bytes.
 
     None where nobody could measure. `load_s` is the part of the wall time until the function and
-    its arguments were there, 0 if nothing was imported for that. `peak_memory_bytes` is the highest
-    sample of memory the job dirtied, or the growth of its peak RSS over the zygote's, whichever is
-    higher.
+    its arguments were loaded. It is 0 if nothing was imported for them. `peak_memory_bytes` is the
+    higher of two figures: the highest sample of memory that the job dirtied, and the growth of its
+    peak RSS over the zygote's.
     """
 
     wall_s: float | None = None
@@ -162,9 +163,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An attempt's outcome with what is known about it: usage, pid, the tail of its output and how
-    long that was in all; how its process died, if it did; where its threads stood; and which zygote
-    of its master forked it, from 1.
+    """An attempt's outcome and all that is known about it.
+
+    Its usage and pid; the tail and the whole length of its output; the death of its process, if it
+    died; its threads' stack. `zygote` says which zygote of its master forked it, from 1.
     """
 
     outcome: Outcome
@@ -178,7 +180,7 @@ class Report:
 
 
 def sent_by(outcome: Outcome) -> str:
-    """Who ended the process with a signal, where rqd did; empty for what is not known."""
+    """Names the sender of the signal that ended the process, where it is known; else empty."""
     match outcome:
         case Crashed(sent_by=sender):
             return sender
@@ -195,12 +197,12 @@ def sent_by(outcome: Outcome) -> str:
 
 
 def has_stack(outcome: Outcome) -> bool:
-    """True if a stack says more of this ending than its own traceback does."""
+    """True if a stack says more about this ending than its own traceback does."""
     return isinstance(outcome, Crashed | TimedOut | Stopped | Lost)
 
 
 def cause(outcome: Outcome) -> str:
-    """One line that says how the attempt ended: `crashed: SIGSEGV (core dumped)`."""
+    """Says in a single line how the attempt ended: `crashed: SIGSEGV (core dumped)`."""
     match outcome:
         case Succeeded():
             return "succeeded"
@@ -232,7 +234,7 @@ def _shortage(outcome: OutOfMemory) -> str:
 
 
 def _mebibytes(size_bytes: int) -> int:
-    return -(-size_bytes // 1024**2)  # up, so that what is above a limit shows as that
+    return -(-size_bytes // 1024**2)  # rounded up, so that a use above a limit shows as that
 
 
 def _timeout(outcome: TimedOut) -> str:
@@ -254,7 +256,7 @@ def _with_first_line(what: str, message: str) -> str:
 
 
 def signal_name(number: int) -> str:
-    """`SIGSEGV` for 11; `signal 40` for one without a name."""
+    """Returns `SIGSEGV` for 11; `signal 40` for a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:

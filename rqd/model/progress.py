@@ -1,4 +1,4 @@
-"""How far a running job is, as it stands in its hash."""
+"""A running job's progress, as it stands in its hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A share of the work from 0 to 1, the job's own words to it, and when it said so."""
+    """A share of the work from 0 to 1, the job's message about it, and the time of its report."""
 
     fraction: float
     message: str
@@ -20,7 +20,7 @@ class Progress:
 
 
 def read_progress(text: str, fence: int) -> Progress | None:
-    """What the attempt of this fence has told; None if it told nothing, or that was damaged."""
+    """Reads the progress of the attempt with this fence; None without, or if it is damaged."""
     try:
         told_by, at_us, fraction, message = text.split(" ", 3)
         share = float(fraction)

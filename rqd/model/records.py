@@ -1,4 +1,4 @@
-"""A job, a claim and an attempt as values: what goes into Redis, and what comes out of it."""
+"""A job, a claim and an attempt as values: written to Redis, and read from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rqd.model.numbers import EXACT, LONGEST_INTERVAL_S, read_whole
 
 
 class JobStatus(StrEnum):
-    """Where a job is (RQ's words)."""
+    """A job's status (RQ's words)."""
 
     QUEUED = "queued"
     STARTED = "started"
@@ -24,20 +24,20 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """True when nothing will happen to the job by itself any more."""
+        """True if nothing will happen to the job by itself any more."""
         return self in _TERMINAL
 
 
 _SUSPECT_LOSSES = 2
 _STATUSES = frozenset(JobStatus)
 _TERMINAL = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED})
-# What an attempt's entry may say of its end (RQ's words).
+# The types of end in an attempt's entry (RQ's words).
 ATTEMPT_TYPES = frozenset({"successful", "failed", "stopped", "retried"})
 T = TypeVar("T", float, None)
 
 
-# What a producer's signature binds of a job's hash besides the payload, in this order and as the
-# bytes that stand there. Retries are those left and those used together.
+# The fields of a job's hash that a producer's signature binds besides the payload, in this order
+# and as the bytes in Redis. Retries are the retries left and used together.
 SIGNED_FIELDS = (
     "origin",
     "func_name",
@@ -55,7 +55,7 @@ SIGNED_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A producer's signature, and the facts it is about: the bytes of SIGNED_FIELDS."""
+    """A producer's signature, and the facts that it binds: the bytes of SIGNED_FIELDS."""
 
     signature: str
     facts: tuple[bytes, ...]
@@ -63,7 +63,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What the jobs of one enqueue have in common, most often all of it.
+    """The settings that the jobs of an enqueue share, most often all of them.
 
     Times to live in seconds, -1 for ever, `ttl_s` None for no limit to the wait; `timeout_s` -1 for
     no limit. `due_us` is None for now, or microseconds since 1970 by Redis' clock; `delay_us`
@@ -85,7 +85,7 @@ class Template:
     terms: str = ""
 
     def hash_fields(self, func_name: str) -> dict[str, str]:
-        """How long and how often, as the text of the job's hash; nothing for what is 0."""
+        """Returns timeouts and numbers as text of the job's hash; leaves out retries of 0."""
         fields = {
             "func_name": func_name,
             "serializer": self.serializer,
@@ -102,12 +102,12 @@ class Template:
         return fields
 
     def wait_limit(self) -> str:
-        """`ttl_s` as the text of the job's hash, empty for none."""
+        """Returns `ttl_s` as the text of the job's hash, empty for None."""
         return "" if self.ttl_s is None else _number(self.ttl_s)
 
 
-# Not frozen, as the values of this project are otherwise: to make one would cost five times as
-# much, half a microsecond, and a batch makes thousands.
+# Not frozen, unlike other values of this project: a frozen one would cost five times as much to
+# make, half a microsecond more, and a batch makes thousands.
 @dataclass(slots=True)
 class NewJob:
     """A job to be enqueued."""
@@ -120,11 +120,11 @@ class NewJob:
     meta: bytes = b""
     signature: str = ""
     meta_signature: str = ""
-    # Set by an enqueue that left this job out: the one that has its unique key.
+    # Set by an enqueue that left this job out: the id of the job that has its unique key.
     holder_id: str = ""
 
     def signed_facts(self) -> tuple[bytes, ...]:
-        """What a signature of this job binds: the bytes of SIGNED_FIELDS."""
+        """Returns the facts that a signature of this job binds: the bytes of SIGNED_FIELDS."""
         like = self.template
         fields = like.hash_fields(self.func_name) | {
             "origin": like.queue,
@@ -169,7 +169,7 @@ class JobRecord:
     envelope: Envelope | None = None
     meta_signature: str = ""
     terms: str = ""
-    # The key of the limit it waits for.
+    # The key of the limit that the job waits for.
     limited: str = ""
     progress: str = ""
     callbacks: str = ""
@@ -179,9 +179,9 @@ class JobRecord:
     def fresh(
         cls, new: NewJob, status: JobStatus, now_us: int | None, due_us: int | None
     ) -> JobRecord:
-        """The record as an enqueue has just written it; saves reading it back.
+        """Makes the record as an enqueue has just written it, which saves reading it back.
 
-        A job that depends on others is taken for deferred, though they may have ended.
+        A job that depends on others counts as deferred, though they may have ended.
         """
         like = new.template
         if '"depends_on":' in like.terms:
@@ -221,9 +221,9 @@ class JobRecord:
 
     @classmethod
     def parse(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
-        """The record behind a job's hash; what is damaged there as if it weren't there.
+        """Reads the record from a job's hash; treats damaged fields as absent.
 
-        A job without a status that jobs have is a failed one: an enqueue may take its id.
+        A job without a valid status counts as failed: an enqueue may reuse its id.
         """
         text = {key.decode(errors="replace"): value for key, value in fields.items()}
         token = _text(text, "lease") or _text(text, "settled")
@@ -270,10 +270,10 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that a master holds: what it needs to run it, and the token to settle it with.
+    """A job that a master holds: all that is needed to run it, and the token to settle it with.
 
-    `payload` is None where it is too large for the claim and is fetched on its own. `waited_ms` is
-    how long it could have been claimed already. `tally` counts what few jobs have counted, such as
+    `payload` is None where it is too large for the claim and is fetched separately. `waited_ms` is
+    how long the job was ready before its claim. `tally` has counts that few jobs have, such as
     retries by their cause.
     """
 
@@ -297,18 +297,18 @@ class Claim:
 
     @property
     def is_suspect(self) -> bool:
-        """True if it was there at two losses in a row: it runs alone, a third is its own."""
+        """True if the job was in two losses in a row: it runs alone, so a third is its own."""
         return self.losses >= _SUSPECT_LOSSES
 
     @property
     def fence(self) -> int:
-        """The claim's fence: rises with every claim in the namespace."""
+        """The claim's fence, which rises with every claim in the namespace."""
         return int(self.token.split(":", 1)[0])
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt's entry in a job's history; `created_us` is its end, microseconds since 1970."""
+    """An attempt's entry in a job's history; `created_us` is its end, microseconds since 1970."""
 
     type: str
     attempt: int
@@ -316,12 +316,12 @@ class AttemptRecord:
     fields: Mapping[str, bytes] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """A field as text, empty if it isn't there."""
+        """Returns a field as text, empty if it isn't there."""
         return self.fields.get(name, b"").decode(errors="replace")
 
 
 def parse_intervals(text: str) -> tuple[float, ...]:
-    """The retry intervals of a job's hash: seconds, joined by commas; none if it's no such text."""
+    """Reads a job's retry intervals: seconds, joined by commas. Empty if damaged."""
     try:
         intervals = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
@@ -330,7 +330,7 @@ def parse_intervals(text: str) -> tuple[float, ...]:
 
 
 def retries_granted(left: bytes, used: bytes) -> bytes:
-    """How many retries a producer gave, of those left and used; nothing if one of them is none."""
+    """Returns the retries granted: left and used together. Empty if a count is damaged."""
     try:
         counts = int(left), int(used or 0)
     except ValueError:
@@ -346,7 +346,7 @@ def _envelope(fields: Mapping[str, bytes]) -> Envelope:
 
 
 def _number(value: float) -> str:
-    """In full: `:g` would round seconds past six digits."""
+    """Writes a number in full: `:g` would round seconds past six digits."""
     whole = int(value)
     return str(whole) if whole == value else repr(value)
 

@@ -1,4 +1,4 @@
-"""Running a job again after its success: how often, and after which waits."""
+"""Repeats of a job after its success: how often, and after which waits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from rqd.model.errors import ConfigurationError
 from rqd.model.numbers import LONGEST_INTERVAL_S, MOST_RUNS, is_count, is_interval
 
-# What a job's tally calls them.
+# The name of the repeats in a job's tally.
 REPEATS = "repeats"
 
 
 class Repeat:
-    """Run a job again after it has succeeded, `times` more; `interval` in seconds, one or a list
-    (RQ's Repeat).
+    """Run a job again after its success, `times` more; `interval` in seconds, or a list (RQ's
+    Repeat).
 
-    A list gives the wait before each run; its last entry holds for all further ones. A job that
-    fails is not repeated any more. Raises ConfigurationError for times below 1 or over a
-    billion, and for intervals that are no seconds.
+    A list gives the wait before each run; its last entry holds for all further runs. A job that
+    fails is not repeated any more. Raises ConfigurationError for times below 1 or over a billion,
+    and for intervals that are no seconds.
     """
 
     def __init__(self, times: int, interval: float | Iterable[float] = 0) -> None:
@@ -29,7 +29,7 @@ class Repeat:
         self.intervals = read_intervals(interval, "Repeat")
 
     def term(self) -> dict[str, Any]:
-        """What stands in the job's terms."""
+        """Returns the repeat as a term of the job."""
         return {"times": self.times, "intervals": self.intervals}
 
     def __repr__(self) -> str:
@@ -38,14 +38,14 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class RepeatTerm:
-    """A Repeat as a job's terms have it; most jobs have none."""
+    """A Repeat as a job's terms have it. Most jobs have none."""
 
     times: int = 0
     intervals: tuple[float, ...] = ()
 
     @classmethod
     def parse(cls, told: object) -> RepeatTerm:
-        """None at all, if it was damaged in Redis."""
+        """Reads a term; returns no repeats if it was damaged in Redis."""
         if not isinstance(told, dict):
             return cls()
         try:
@@ -56,7 +56,7 @@ class RepeatTerm:
         return term if is_sound and term.intervals else cls()
 
     def delay_s(self, used: int) -> float:
-        """Seconds to wait before the next run, `used` of them so far."""
+        """Returns the seconds to wait before the next run, after `used` runs so far."""
         return self.intervals[min(used, len(self.intervals) - 1)]
 
 
@@ -64,7 +64,7 @@ NO_REPEAT = RepeatTerm()
 
 
 def read_intervals(interval: float | Iterable[float], whose: str) -> list[float]:
-    """One number of seconds or several, as a list. Raises ConfigurationError."""
+    """Returns a number of seconds, or several, as a list. Raises ConfigurationError."""
     intervals = list(interval) if isinstance(interval, Iterable) else [interval]
     if not intervals or not all(map(is_interval, intervals)):
         raise ConfigurationError(f"{whose}(interval={interval!r}): write seconds, 0 or more")

@@ -1,4 +1,4 @@
-"""What a job may take of its host: memory and cpu time, by the daemon or by the job's own terms."""
+"""Limits of a job's memory and cpu time, set by the daemon or by the job's own terms."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rqd.model.numbers import EXACT
 from rqd.model.terms import read_terms
 
 TERM = "resources"
-# What a child dirties by itself is some 2 MiB; and who writes 512 means 512M.
+# A child by itself dirties some 2 MiB; and a user who writes 512 means 512M.
 _LEAST_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """For all processes of a job together: memory in bytes, cpu time in seconds; None for none."""
+    """Limits of a job's processes together: memory in bytes, cpu time in seconds; None for none."""
 
     memory_bytes: int | None = None
     cpu_s: float | None = None
@@ -26,7 +26,7 @@ class ResourceLimits:
         return self.memory_bytes is not None or self.cpu_s is not None
 
     def of_job(self, terms: str) -> ResourceLimits:
-        """These, where the job's terms say nothing else. What is damaged there says nothing."""
+        """Returns the limits of a job: its terms first, else these. Ignores damaged terms."""
         if f'"{TERM}"' not in terms:
             return self
         told = read_terms(terms).get(TERM)
@@ -43,7 +43,7 @@ NO_RESOURCE_LIMITS = ResourceLimits()
 
 
 def resource_term(max_memory: int | str | None, max_cpu: float | str | None) -> dict[str, Any]:
-    """What a job's terms say of its limits, -1 for none. Raises ConfigurationError."""
+    """Returns a job's limits as its term, -1 for no limit. Raises ConfigurationError."""
     term: dict[str, Any] = {}
     if (memory_bytes := parse_memory(max_memory, "max_memory")) is not None:
         term["memory_bytes"] = memory_bytes
@@ -53,7 +53,7 @@ def resource_term(max_memory: int | str | None, max_cpu: float | str | None) -> 
 
 
 def parse_memory(value: int | str | None, what: str) -> int | None:
-    """Bytes of `"512M"`, `"2G"` or a number of them; -1 (no limit) stays -1, None stays None.
+    """Returns the bytes of `"512M"`, `"2G"` or a number; -1 (no limit) stays -1, None stays None.
 
     Raises ConfigurationError.
     """
@@ -71,7 +71,7 @@ def parse_memory(value: int | str | None, what: str) -> int | None:
 
 
 def parse_cpu_time(value: float | str | None, what: str) -> float | None:
-    """Seconds of `90`, `"5m"`; -1 (no limit) and None stay. Raises ConfigurationError."""
+    """The seconds of `90`, `"5m"`; -1 (no limit) and None stay. Raises ConfigurationError."""
     seconds = parse_duration_s(value, what)
     if seconds == 0:
         raise ConfigurationError(f"{what} 0 would end each job at once: write seconds, or -1")
@@ -79,7 +79,7 @@ def parse_cpu_time(value: float | str | None, what: str) -> float | None:
 
 
 def limits_of(max_memory: str | None, max_cpu: str | None) -> ResourceLimits:
-    """A daemon's, as its options have them. Raises ConfigurationError."""
+    """Returns a daemon's limits from its options. Raises ConfigurationError."""
     memory_bytes = parse_memory(max_memory, "--max-memory")
     return ResourceLimits(_bytes(memory_bytes), _seconds(parse_cpu_time(max_cpu, "--max-cpu")))
 

@@ -1,4 +1,4 @@
-"""What becomes of a job after an attempt: a pure decision, tested without a process."""
+"""Decides the next step of a job after an attempt: pure, tested without a process."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from rqd.model.outcome import (
 )
 from rqd.model.repeat import NO_REPEAT, REPEATS, RepeatTerm, read_intervals
 
-# What a retry may follow, as `Retry(on=..)` has it.
+# The causes that a retry may follow, as `Retry(on=..)` has them.
 CAUSES = ("raised", "timeout", "crashed", "oom")
-# What the tally calls the runs a job has asked for.
+# The name in the tally of the runs that a job has asked for.
 ASKED = "asked"
 _Failure = Raised | TimedOut | OutOfMemory | Crashed
 _STEEPEST, _HIGHEST_POWER = 1000, 99
@@ -42,15 +42,18 @@ _LONGEST_BACKOFF_S = 86400.0
 
 
 class Retry:
-    """Run a failed job again, up to `max` times; `interval` in seconds, one or a list (RQ's Retry).
+    """Run a failed job again, up to `max` times; `interval` in seconds, or a list (RQ's Retry).
 
-    A list gives the wait before each retry; its last entry holds for all further ones. With a
-    `backoff` each wait is that many times the one before, until `longest` (a day, if not said);
-    `jitter` 0.2 shortens each by up to a fifth, at random. `on` says how many of the retries may
-    follow a cause (raised, timeout, crashed, oom): `{"timeout": 0, "crashed": 1}`. `only` and
-    `never` name exceptions, classes or dotted names, whose subclasses count too.
+    A list gives the wait before each retry; its last entry holds for all further retries. With a
+    `backoff` each wait is that many times the wait before, until `longest` (default: a day).
+    `jitter` 0.2 shortens each wait by up to a fifth, at random.
 
-    A job may also return a Retry, or raise RetryLater. Raises ConfigurationError for what can't be.
+    `on` says how many of the retries may follow a cause (raised, timeout, crashed, oom):
+    `{"timeout": 0, "crashed": 1}`. `only` and `never` name exceptions, classes or dotted names,
+    whose subclasses count too.
+
+    A job may also return a Retry, or raise RetryLater. Raises ConfigurationError for values out of
+    range.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Retry:
         )
 
     def asking(self) -> dict[str, Any]:
-        """What a job says that returns this Retry, as plain values for `read_asking`."""
+        """Returns this Retry as plain values for `read_asking`, for a job that returns it."""
         return {"most": self.max, "intervals": self.intervals, **self.rules.terms()}
 
     def __repr__(self) -> str:
@@ -98,14 +101,14 @@ class Retry:
 
 
 def check_retry(retry: object, what: str) -> None:
-    """Raises ConfigurationError for what is neither a Retry nor None."""
+    """Raises ConfigurationError for a value that is neither a Retry nor None."""
     if not isinstance(retry, Retry | None):
         raise ConfigurationError(f"{what} retry={retry!r}: write retry=Retry(max=3)")
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """What a Retry says besides how often and after how long; most say nothing."""
+    """The rules of a Retry besides its number and intervals. Most retries have the defaults."""
 
     backoff: float = 1.0
     longest_s: float = _LONGEST_BACKOFF_S
@@ -115,7 +118,7 @@ class RetryRules:
     never: tuple[str, ...] = ()
 
     def terms(self) -> dict[str, Any]:
-        """What differs from saying nothing, as plain values."""
+        """Returns the rules that differ from the defaults, as plain values."""
         plain = RetryRules()
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -125,7 +128,7 @@ class RetryRules:
 
     @classmethod
     def parse(cls, told: object) -> RetryRules:
-        """The rules behind what `terms` made. Damaged in Redis, they are as if nothing was said."""
+        """Reads the rules that `terms` made; returns the defaults if they were damaged in Redis."""
         if not isinstance(told, dict):
             return cls()
         try:
@@ -141,13 +144,13 @@ class RetryRules:
             return cls()
 
     def delay_s(self, intervals: tuple[float, ...], used: int, chance: float) -> float:
-        """Seconds to wait before the next retry, `used` so far; `chance` from 0 to 1."""
+        """The seconds to wait before the next retry, after `used`; `chance` from 0 to 1."""
         if not intervals:
             return 0.0
         used = max(0, used)
         interval = intervals[min(used, len(intervals) - 1)]
         if self.backoff > 1:
-            # The power is bounded, or it would be past what a float can hold.
+            # The power is bounded, or it would exceed the range of a float.
             grown = interval * self.backoff ** min(used, _HIGHEST_POWER)
             interval = min(grown, max(interval, self.longest_s))
         return interval * (1 - self.jitter * chance)
@@ -155,10 +158,10 @@ class RetryRules:
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """What is left of a job's Retry and Repeat when an attempt starts.
+    """The retries and repeats that a job has left when an attempt starts.
 
-    `tally` has how many retries followed which cause, of jobs whose Retry asks for it; how many a
-    job has asked for itself; and how often it was repeated.
+    `tally` counts the retries by cause, for a Retry that limits them by cause. It also counts the
+    runs that the job has asked for itself, and its repeats.
     """
 
     left: int = 0
@@ -169,12 +172,12 @@ class RetryBudget:
     repeat: RepeatTerm = NO_REPEAT
 
     def after_success(self) -> Decision:
-        """One of the repeats, if one is left."""
+        """Returns a repeat if one is left, else the end of the job."""
         used = self.tally.get(REPEATS, 0)
         return RepeatLater(self.repeat.delay_s(used)) if used < self.repeat.times else Finish()
 
     def after_failure(self, failure: _Failure, chance: float) -> Decision:
-        """One of the retries, if one is left for this failure."""
+        """Returns a retry if one is left for this failure, else the failure of the job."""
         cause, rules = _cause(failure), self.rules
         if self.left < 1 or self.tally.get(cause, 0) >= rules.on.get(cause, self.left):
             return Fail()
@@ -186,7 +189,7 @@ class RetryBudget:
         return RunAgain(delay_s, cause if cause in rules.on else "")
 
     def after_asking(self, asked: AskedAgain, chance: float) -> Decision:
-        """Another run because the job has asked for it, which costs none of its own retries."""
+        """Returns another run because the job has asked for it, without using a retry."""
         used = self.tally.get(ASKED, 0)
         if asked.most is not None and used >= asked.most:
             return Fail()
@@ -213,9 +216,9 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class RunAgain:
-    """The job runs again in `delay_s` seconds; one retry of its budget is used, unless it asked.
+    """The job runs again in `delay_s` seconds; a retry of its budget is used, unless the job asked.
 
-    `counted`: as what the store counts this one, by cause; empty where nobody will ask.
+    `counted`: the cause under which the store counts the run; empty if no rule needs the count.
     """
 
     delay_s: float
@@ -229,7 +232,9 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class CountLoss:
-    """As PutBack, but at the third loss in a row the job is given up: the store counts."""
+    """The job goes back, and the store counts the loss: it gives the job up at the
+    third in a row.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +253,9 @@ Decision = Finish | RepeatLater | Fail | RunAgain | PutBack | Park | CountLoss |
 
 
 def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decision:
-    """What happens to the job after this outcome: the table in docs/architecture.md.
+    """Returns the next step of the job after this outcome: the table in docs/architecture.md.
 
-    `chance`, from 0 to 1, is what jitter draws.
+    `chance`, from 0 to 1, is the random draw for the jitter.
     """
     match outcome:
         case Succeeded():
@@ -274,7 +279,7 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
 
 
 def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
-    """What a job has asked for. Raises ValueError if it is nothing of the kind."""
+    """Reads a job's request to run again. Raises ValueError if it is malformed."""
     most, intervals = told.get("most"), told.get("intervals")
     if most is not None and not (is_whole(most) and most >= 0):
         raise ValueError(most)
@@ -324,7 +329,7 @@ def _exception_name(given: object, what: str) -> str:
 
 
 def _within(lowest: float, value: Any, highest: float) -> float:
-    """Raises ValueError for what is no number, even where it is of that type."""
+    """Returns the value within its bounds. Raises ValueError for NaN, which is a float too."""
     number = float(value)
     if number != number:
         raise ValueError(value)

@@ -1,9 +1,10 @@
-"""When a cron entry is due: pure, in microseconds since 1970.
+"""Computes when a cron entry is due: pure, in microseconds since 1970.
 
-A cron expression is about what clocks on the wall show. Where they jump, the rule is that of
-Debian's cron: an expression with a fixed minute and hour is a job of the day, which runs once,
-right after the jump if its time was left out, and at the first of two occurrences; one whose minute
-or hour begins with `*` goes by the time that passes, and runs whenever the clock says so.
+A cron expression is about the time that clocks on the wall show. Where they jump, Debian's cron
+gives the rule. An expression with a fixed minute and hour is a job of the day, and runs once. It
+runs right after the jump if its time was left out, and at the first of two occurrences. An
+expression whose minute or hour begins with `*` goes by elapsed time, and runs whenever the clock
+shows it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rqd.model.terms import dump_terms, read_terms
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 _WALL_EPOCH = EPOCH.replace(tzinfo=None)
-# One tick enqueues so many missed runs at most; what is left is due at once.
+# A tick enqueues so many missed runs at most; the rest is due at once.
 MOST_RUNS = 100
 _LATE_S = 60
 _DEFAULT_WINDOW_S = 86_400
@@ -43,10 +44,10 @@ _MACROS = {
 
 
 class Missed(StrEnum):
-    """What becomes of the runs for which no daemon was there in time.
+    """The policy for runs for which no daemon was there in time.
 
-    `skip`: a run that is a minute late is left out; `once`: the latest one of the window is made up
-    for; `all`: all of the window are.
+    `skip`: leaves out a run that is a minute late; `once`: makes up for the latest run of the
+    window; `all`: makes up for all runs of the window.
     """
 
     SKIP = "skip"
@@ -56,7 +57,7 @@ class Missed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A tick: the runs to enqueue now, and when the next one is due (None for never)."""
+    """A tick: the runs to enqueue now, and the time of the next run (None for never)."""
 
     runs_us: tuple[int, ...]
     next_us: int | None
@@ -66,7 +67,7 @@ class Plan:
 class Schedule:
     """`cron`, five fields that are read in `timezone`, or an interval: its multiples since 1970.
 
-    Raises ConfigurationError for what can't be.
+    Raises ConfigurationError for values out of range.
     """
 
     cron: str = ""
@@ -94,14 +95,14 @@ class Schedule:
     def of(
         cls, cron: str | None, interval: int | None, timezone: str, missed: str, window_s: int
     ) -> Schedule:
-        """From what a user wrote. Raises ConfigurationError."""
+        """Makes a schedule from a user's settings. Raises ConfigurationError."""
         if missed not in list(Missed):
             raise ConfigurationError(f"missed {missed!r}: write {', '.join(Missed)}")
         return cls(cron or "", timezone, interval or 0, Missed(missed), window_s)
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """From what `dump` made. Raises ConfigurationError if it was damaged in Redis."""
+        """Reads the text that `dump` made. Raises ConfigurationError if it was damaged in Redis."""
         told = read_terms(text)
         try:
             return cls(**{**told, "missed": Missed(told["missed"])})
@@ -109,20 +110,20 @@ class Schedule:
             raise ConfigurationError(f"no schedule: {text[:100]!r}") from error
 
     def dump(self) -> str:
-        """As text for Redis."""
+        """Returns the schedule as text for Redis."""
         told: dict[str, Any] = {"missed": str(self.missed), "window_s": self.window_s}
         if self.interval_s:
             return dump_terms({**told, "interval_s": self.interval_s})
         return dump_terms({**told, "cron": self.cron, "timezone": self.timezone})
 
     def shown(self) -> str:
-        """As an operator reads it."""
+        """Returns the schedule as an operator reads it."""
         if self.interval_s:
             return f"every {self.interval_s:,} s"
         return self.cron if self.timezone == "UTC" else f"{self.cron} {self.timezone}"
 
     def next_after(self, after_us: int) -> int | None:
-        """The first run after this instant; None if none comes in fifty years."""
+        """Returns the first run after this instant; None if none comes in fifty years."""
         after_s = after_us // SECOND_US
         if self.interval_s:
             return (after_s // self.interval_s + 1) * self.interval_s * SECOND_US
@@ -135,7 +136,7 @@ class Schedule:
             return None
 
     def plan(self, due_us: int, now_us: int) -> Plan:
-        """What a tick does at `now_us` for an entry that has been due since `due_us`."""
+        """Returns the tick at `now_us` for an entry that has been due since `due_us`."""
         late_s = _LATE_S if self.missed is Missed.SKIP else self.window_s
         since_us = max(due_us, now_us - late_s * SECOND_US) - 1
         if self.missed is not Missed.ALL:
@@ -149,7 +150,7 @@ class Schedule:
         return Plan(tuple(runs), at_us)
 
     def _latest(self, since_us: int, until_us: int) -> int | None:
-        """The last run after the one instant, and not after the other; None if there is none."""
+        """Returns the last run after `since_us` and not after `until_us`; None if there is none."""
 
         def first_after(at_us: int) -> int | None:
             found = self.next_after(at_us)
@@ -165,7 +166,7 @@ class Schedule:
         return latest
 
     def _walls(self, after: int) -> Iterator[int]:
-        """What clocks on the wall show at the runs, as seconds, whether it occurs or not."""
+        """Yields the wall-clock times of the runs, as seconds, even if a jump leaves them out."""
         walls = _read_expression(self.cron, _WALL_EPOCH + timedelta(seconds=after))
         return ((wall - _WALL_EPOCH) // timedelta(seconds=1) for wall in walls)
 
@@ -174,7 +175,7 @@ _Walls = Callable[[int], Iterator[int]]
 
 
 def _next_of_the_day(walls: _Walls, zone: tzinfo, after_s: int) -> int:
-    """By the date: each time on the wall is one instant, the first if there are two."""
+    """Finds the next run by the date: a wall-clock time is a single instant, the first of two."""
     return next(
         at_s
         for wall in walls(after_s + _offset_s(zone, after_s))
@@ -183,19 +184,19 @@ def _next_of_the_day(walls: _Walls, zone: tzinfo, after_s: int) -> int:
 
 
 def _next_by_the_clock(walls: _Walls, zone: tzinfo, after_s: int) -> int:
-    """By the time that passes: the first instant at which the clock shows what is asked for."""
+    """Finds the next run by elapsed time: the first instant with a run's time on the clock."""
     offset_s = _offset_s(zone, after_s)
     while True:
         found_s = next(walls(after_s + offset_s)) - offset_s
         jump_s = _first_jump(zone, offset_s, after_s, found_s)
         if jump_s is None:
             return found_s
-        # On from what the clock shows at the jump itself.
+        # Continue from the clock's time at the jump itself.
         after_s, offset_s = jump_s - 1, _offset_s(zone, jump_s)
 
 
 def _first_instant(wall: int, zone: tzinfo) -> int:
-    """When the clock first shows this; for what it leaves out, the instant at which it jumps."""
+    """Returns when the clock first shows this time; the jump for a time it leaves out."""
     shown = _WALL_EPOCH + timedelta(seconds=wall)
     offset = shown.replace(tzinfo=zone).utcoffset()  # fold=0: before the jump, if there is one
     before_s = 0 if offset is None else int(offset.total_seconds())
@@ -206,7 +207,7 @@ def _first_instant(wall: int, zone: tzinfo) -> int:
 
 
 def _first_jump(zone: tzinfo, offset_s: int, after_s: int, until_s: int) -> int | None:
-    """The first instant after the one, up to the other, whose offset is not this one."""
+    """Finds the first instant with another offset, after `after_s`, up to `until_s`."""
     while after_s < until_s:
         probe_s = min(after_s + _STEP_S, until_s)
         if _offset_s(zone, probe_s) == offset_s:
@@ -228,7 +229,7 @@ def _offset_s(zone: tzinfo, at_s: int) -> int:
 
 
 def _read_expression(cron: str, after: datetime) -> CronSim:
-    """The library's iterator over a clock without a zone: where clocks jump is our own affair."""
+    """Returns the library's iterator over a clock without a zone: this module handles the jumps."""
     fields = _fields(cron)
     if len(fields) != 5:
         raise ConfigurationError(
@@ -248,7 +249,7 @@ def _fields(cron: str) -> list[str]:
 
 def _read_zone(name: str) -> tzinfo:
     if name == "UTC":
-        return UTC  # which a system without zones has, too
+        return UTC  # a system without zones has UTC, too
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as error:

@@ -49,7 +49,7 @@ BUILT_IN = tuple(_BY_NAME)
 
 
 def resolve_serializer(name: str) -> Serializer:
-    """The serializer called `pickle`, `json`, or by a dotted path to what has dumps and loads.
+    """Returns the serializer named `pickle`, `json`, or by a dotted path; it has dumps and loads.
 
     Raises ConfigurationError if there is none.
     """
@@ -72,14 +72,15 @@ def resolve_serializer(name: str) -> Serializer:
 
 
 def serializer_name(serializer: str | Serializer | None) -> str:
-    """The name under which workers find this serializer; None is pickle.
+    """Returns the name under which workers find this serializer; None is pickle.
 
     Raises ConfigurationError if they would not find it: an instance, or a class that is no
-    module's own.
+    attribute of its module.
     """
     if serializer is None:
         return "pickle"
-    # One of ours has one name, however it is written: a job's is compared with what is asked for.
+    # A serializer of ours has a single name, in any spelling: a job's is compared with the wanted
+    # name.
     given: Any = resolve_serializer(serializer) if isinstance(serializer, str) else serializer
     for name, known in _BY_NAME.items():
         if given is known or given is sys.modules.get(name):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rqd.model.errors import ConfigurationError
 
-# What a signature speaks of. A new meaning of the facts gets a new number.
+# The domain of a signature. A new meaning of the facts gets a new number.
 JOB = b"rqd job v1"
 RESULT = b"rqd result v1"
 META = b"rqd meta v1"
@@ -22,7 +22,7 @@ _KEY_ID_CHARS = 8
 
 
 class Verdict(StrEnum):
-    """What became of a signature's verification."""
+    """The result of a signature's verification."""
 
     GOOD = "good"
     UNSIGNED = "unsigned"
@@ -31,9 +31,9 @@ class Verdict(StrEnum):
 
 
 class Keyring:
-    """One or more secret keys: the first one signs, all verify.
+    """A list of secret keys: the first signs, all verify.
 
-    Raises ConfigurationError for what is no key: under 16 characters, with white space or commas.
+    Raises ConfigurationError for an unfit key: under 16 characters, with white space or commas.
     """
 
     __slots__ = ("_macs", "_secrets", "key_ids")
@@ -54,16 +54,16 @@ class Keyring:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys themselves, to hand them on to a process of one's own."""
+        """The keys themselves, to pass them on to another process."""
         return self._secrets
 
     def sign(self, domain: bytes, facts: Iterable[bytes], body: bytes) -> str:
-        """`key id:digest`, in hexadecimal digits."""
+        """Returns `key id:digest`, in hexadecimal digits."""
         signer = self.key_ids[0]
         return f"{signer}:{self._digest(signer, domain, facts, body)}"
 
     def verify(self, signature: str, domain: bytes, facts: Iterable[bytes], body: bytes) -> Verdict:
-        """Whether one of the keys signed this; compares in constant time."""
+        """Returns whether any of the keys signed this; compares in constant time."""
         if not signature:
             return Verdict.UNSIGNED
         signer, _, digest = signature.partition(":")
@@ -93,12 +93,12 @@ class Keyring:
 def result_facts(
     namespace: bytes, job_id: bytes, token: bytes, serializer: bytes
 ) -> tuple[bytes, ...]:
-    """What a result's signature binds: it can be moved to no other job, and to no other attempt."""
+    """Returns the facts of a result's signature: they bind it to its job and attempt."""
     return namespace, job_id, token, serializer
 
 
 def key_id(secret: str) -> str:
-    """A key's public name: the first eight hexadecimal digits of its SHA-256."""
+    """Returns a key's public name: the first eight hexadecimal digits of its SHA-256."""
     return sha256(secret.encode()).hexdigest()[:_KEY_ID_CHARS]
 
 
@@ -126,7 +126,7 @@ _SIGNATURE, _SIGNED_AT = "signature", "signed_at"
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """The one master that a command is for: `boot` tells it from those that had its name before."""
+    """The master that a command is for: `boot` rules out earlier masters of its name."""
 
     namespace: str
     master: str
@@ -142,12 +142,12 @@ def sign_command(
 
 
 def is_signed(command: Mapping[str, Any]) -> bool:
-    """True if the command has something for a signature."""
+    """True if the command has a signature field."""
     return _SIGNATURE in command
 
 
 def verify_command(command: Mapping[str, Any], keyring: Keyring, by: Addressee) -> Verdict:
-    """Returns whether one of the keys signed this command for this master."""
+    """Returns whether any of the keys signed this command for this master."""
     signature = command.get(_SIGNATURE)
     if not isinstance(signature, str):
         return Verdict.WRONG
@@ -160,7 +160,7 @@ def verify_command(command: Mapping[str, Any], keyring: Keyring, by: Addressee) 
 
 
 def signed_at_us(command: Mapping[str, Any]) -> int:
-    """The time of a command whose signature is good; 0 if it has none."""
+    """Returns the time of a command whose signature is good; 0 if it has none."""
     told = command.get(_SIGNED_AT)
     return told if type(told) is int else 0
 

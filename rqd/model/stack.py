@@ -1,4 +1,4 @@
-"""A process's Python stacks as faulthandler writes them: read, and without rqd's own frames."""
+"""Reads a process's Python stacks from faulthandler, and leaves out rqd's own frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _THREAD = re.compile(
     r"(?P<gc> *\(.*\))?(?: \(most recent call first\))?:$"
 )
 _OWN_FOLDER = str(Path(__file__).parent.parent) + "/"
-# Where a child's main thread begins: the zygote is an interpreter with -c.
+# The outermost frame of a child's main thread: the zygote is an interpreter with -c.
 _ENTRY = ("<string>", "<module>")
 _ALARM = "daemon/zygote/timer.py"
 _MOST_CHARS = 64 * 1024
@@ -23,7 +23,7 @@ _MOST_CHARS = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A call: where it stands; line 0 where that is not known."""
+    """A call and its place in the source; line 0 if that is unknown."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread and its calls, the innermost first; the current one was running Python."""
+    """A thread and its calls, innermost first; the current thread was running Python."""
 
     id: str
     is_current: bool
@@ -41,19 +41,22 @@ class Thread:
 
 
 def without_own_frames(text: str, most_chars: int = _MOST_CHARS) -> str:
-    """The same text, each thread beginning with the job's own code; about so much of it at most."""
+    """Returns the stacks without rqd's own frames, so that each thread begins with the job's code.
+
+    Cuts a text longer than `most_chars` in its middle.
+    """
     shown: list[str] = []
     for is_frames, lines in _portions(text):
         shown += _of_the_job(lines) if is_frames else lines
     told = "\n".join(shown).strip("\n")
     if len(told) > most_chars:
-        # The main thread is the last one.
+        # The main thread comes last.
         told = f"{told[: most_chars // 2]}\n...\n{told[-most_chars // 2 :]}"
     return told
 
 
 def is_whole(text: str) -> bool:
-    """True if a stack has come to its end: that of the main thread, which is written last."""
+    """True if the stack is complete: it ends with the main thread, which is written last."""
     lines = text.rstrip("\n").rpartition("\n")[2]
     found = _FRAME.match(lines)
     return (
@@ -62,7 +65,7 @@ def is_whole(text: str) -> bool:
 
 
 def threads_of(text: str) -> list[Thread]:
-    """The threads of a stack, in the order in which they were written, the main thread last."""
+    """Returns the threads of a stack in the order of writing, the main thread last."""
     threads: list[Thread] = []
     head = None
     for is_frames, lines in _portions(text):
@@ -78,7 +81,7 @@ def threads_of(text: str) -> list[Thread]:
 
 
 def _portions(text: str) -> Iterator[tuple[bool, list[str]]]:
-    """Runs of lines that are frames, and of those that are none, in their order."""
+    """Yields runs of consecutive lines in their order, with True for runs of frames."""
     portion: list[str] = []
     is_frames = False
     for line in text.splitlines():
@@ -93,7 +96,7 @@ def _portions(text: str) -> Iterator[tuple[bool, list[str]]]:
 
 
 def _of_the_job(lines: list[str]) -> list[str]:
-    """Without the frames below which the job runs, and those of the alarm above it."""
+    """Leaves out the frames below which the job runs, and the alarm's frames above it."""
     first, end = 0, len(lines)
     while end and _is_below_the_job(lines[end - 1]):
         end -= 1

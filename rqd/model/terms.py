@@ -1,7 +1,7 @@
-"""A job's terms: what few jobs ask for, such as limits or repeats, in one field of its hash.
+"""A job's terms: settings that few jobs use, such as limits, in a single field of its hash.
 
-One field, so that the jobs without any pay nothing for them; JSON, which the scripts read too. The
-field is bound by the job's signature as a whole.
+Jobs without terms pay nothing for them. The field is JSON, which the scripts read too, and the
+job's signature binds it as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def dump_terms(terms: Mapping[str, Any]) -> str:
-    """The text of the job's hash; empty for no terms."""
+    """Returns the terms as the text of the job's hash; empty for no terms."""
     if not terms:
         return ""
     import json  # noqa: PLC0415 - jobs without terms, and the zygote, do without it
@@ -20,13 +20,13 @@ def dump_terms(terms: Mapping[str, Any]) -> str:
 
 
 def read_tally(text: str) -> dict[str, int]:
-    """What a job's hash has counted by name; what is no count is left out."""
+    """Reads the counts in a job's hash by name; leaves out values that are no counts."""
     told = read_terms(text)
     return {name: count for name, count in told.items() if type(count) is int and count >= 0}
 
 
 def read_terms(text: str) -> dict[str, Any]:
-    """The terms behind the text; none if it is no such text: a master that reads it must go on."""
+    """Reads the terms from the text; empty if damaged, as a master that reads it must go on."""
     if not text:
         return {}
     import json  # noqa: PLC0415 - as in dump_terms
@@ -39,10 +39,10 @@ def read_terms(text: str) -> dict[str, Any]:
 
 
 def signed_id(job_id: str, terms: str) -> str:
-    """The id that a job's signature is about: its own, or without what a script put after it.
+    """Returns the id that a job's signature binds: its own, without a script's suffix.
 
     A callback's id is its producer's choice; for a further end of the same job it gets a suffix.
-    The runs of a cron entry are signed as one, under the entry's name.
+    The runs of a cron entry share a signature, under the entry's name.
     """
     if '"cron"' in terms:
         name = read_terms(terms).get("cron")

@@ -1,6 +1,6 @@
-"""What a daemon with signing keys or an allowlist tells its zygote, and so each child.
+"""The keys and the allowlist of a daemon, for its zygote, and so for each child.
 
-Of neither anything is loaded where a daemon has none: every fork would pay for it.
+Without keys or an allowlist nothing of theirs is loaded: every fork would pay for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trust:
-    """The keys that sign results, and what may be called; None for no such thing."""
+    """The keys that sign results, and the names that may be called; None for neither."""
 
     __slots__ = ("_namespace", "allowlist", "keyring")
 
@@ -29,7 +29,7 @@ class Trust:
         self.allowlist = allowlist
 
     def sign_result(self, job_id: bytes, token: bytes, serializer: bytes, result: bytes) -> bytes:
-        """The signature of an attempt's result; only where there are keys."""
+        """Returns the signature of an attempt's result; only where there are keys."""
         from rqd.model.signing import RESULT, result_facts  # noqa: PLC0415 - loaded with the keys
 
         assert self.keyring is not None
@@ -38,7 +38,7 @@ class Trust:
 
 
 def read_trust(fields: Sequence[bytes]) -> Trust:
-    """The trust behind a frame's fields: namespace, number of keys, those, patterns."""
+    """Reads the trust from a frame's fields: namespace, number of keys, the keys, patterns."""
     namespace, count, *texts = fields
     secrets = [text.decode() for text in texts[: int(count)]]
     patterns = [text.decode() for text in texts[int(count) :]]

@@ -1,8 +1,9 @@
-"""Reads pickles that may be hostile: calls, makes and changes only what an allowlist admits.
+"""Reads pickles that may be hostile: uses only objects that an allowlist admits.
 
-The interpreter's own reader sets attributes and calls methods of whatever stands on its stack, a
-named class or function too. So it reads only pickles that name nothing, as those of most calls; all
-others are read by the standard library's reader in Python, whose steps are replaced here.
+The interpreter's own reader sets attributes and calls methods of any object on its stack, a named
+class or function included. So it reads only pickles that name nothing, as the pickles of most
+calls. All others go through the standard library's reader in Python, whose steps this module
+replaces.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from rqd.model.errors import NotAllowedError
 if TYPE_CHECKING:
     from rqd.model.allowlist import Allowlist
 
-# They put a builtin value on the stack, or move what is there; the last two call `find_class`.
+# Opcodes that put a builtin value on the stack, or move values on it; the last two call
+# `find_class`.
 _KEPT_NAMES = """
     PROTO FRAME STOP MARK POP POP_MARK DUP GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
     NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
@@ -42,11 +44,11 @@ _GETATTR = object()
 
 
 def read_pickle(pickled: bytes, allowlist: Allowlist) -> Any:
-    """The value of a pickle. Raises NotAllowedError before it would import or call anything else.
+    """Returns the value of a pickle. Raises NotAllowedError before any other import or call.
 
     An allowed function or class is called as often as the pickle says, with any arguments.
     """
-    # An extension that an earlier pickle has used would come without a question for its name.
+    # An extension that an earlier pickle has used would come without a lookup of its name.
     copyreg.clear_extension_cache()
     try:
         return _NamelessReader(_io.BytesIO(pickled)).load()
@@ -56,35 +58,36 @@ def read_pickle(pickled: bytes, allowlist: Allowlist) -> Any:
 
 
 def is_class(value: Any) -> bool:
-    """True if it is a class; isinstance also asks the value itself."""
+    """True if the value is a class; isinstance also asks the value itself."""
     return issubclass(type(value), type)
 
 
 def class_attribute(kind: type, name: str) -> Any:
-    """What a class or one above it has under a name, None if none has; never an instance's own."""
+    """Returns the attribute of a class or its bases, never of an instance; None without."""
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
 
 
 class _NameFoundError(Exception):
-    """The pickle names something: it is for the other reader."""
+    """The pickle names something: the other reader must read it."""
 
 
 class _NamelessReader(Unpickler):
-    """Reads builtin values, at full speed: with no name there is nothing to call or to change."""
+    """Reads builtin values, at full speed: without a name there is nothing to call or to change."""
 
     def find_class(self, _module: str, _name: str, /) -> Any:
         raise _NameFoundError
 
 
 def _refuse(_reader: _Reader) -> None:
-    """For extensions, persistent ids, buffers from outside, and the calls of old protocols."""
+    """Refuses extensions, persistent ids, buffers from outside, and the calls of old protocols."""
     raise NotAllowedError("a pickle with extensions or old-style calls is not allowed by --allow")
 
 
 class _Reader(pickle._Unpickler):
-    """Reads names, and keeps to the allowlist in all that is done with what they name.
+    """Reads names, and applies the allowlist to every use of the named objects.
 
-    It calls only what was found by name in this pickle. It changes only what was made in it.
+    It calls only objects that were found by name in this pickle. It changes only objects that were
+    made in it.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
@@ -92,7 +95,7 @@ class _Reader(pickle._Unpickler):
         **{opcode: pickle._Unpickler.dispatch[opcode] for opcode in _KEPT},
     }
 
-    # The standard library's own, which its stubs lack.
+    # Attributes of the standard library's reader, which its stubs lack.
     stack: list[Any]
     append: Callable[[Any], None]
     read: Callable[[int], bytes]
@@ -101,7 +104,7 @@ class _Reader(pickle._Unpickler):
     def __init__(self, pickled: bytes, allowlist: Allowlist) -> None:
         super().__init__(_io.BytesIO(pickled), fix_imports=False)
         self._allowlist = allowlist
-        # By their ids; that they are held here keeps the ids theirs.
+        # Keyed by id; the reference keeps the id from being reused.
         self._named: dict[int, Any] = {}
         self._returned: dict[int, Any] = {}
 
@@ -140,7 +143,7 @@ class _Reader(pickle._Unpickler):
         state = self.stack.pop()
         made = self.stack[-1]
         kind = type(made)
-        # A member of an Enum was there before.
+        # A member of an Enum existed before the pickle.
         if id(made) in self._named or issubclass(kind, type | Enum):
             raise _no_change(made)
         self._allowlist.check_type(kind)
@@ -186,17 +189,17 @@ class _Reader(pickle._Unpickler):
     dispatch[pickle.ADDITEMS[0]] = load_additems
 
     def load_bytearray8(self) -> None:
-        # The standard library's makes one of any size before it looks for the bytes.
+        # The standard library's method allocates any size before it looks for the bytes.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
-    # -- what is behind them
+    # -- the checks behind them
 
     def _push(self, made: Any, by: Any) -> None:
         """Puts the result of a call on the stack, if its type is admitted.
 
-        No function, module or class is ever there but by its name.
+        A function, module or class comes onto the stack only by its name.
         """
         kind = type(made)
         if kind not in _BUILT_IN:
@@ -233,7 +236,7 @@ class _Reader(pickle._Unpickler):
         return kind.__new__(kind, *args, **kwargs)
 
     def _changeable(self, *kinds: type) -> Any:
-        """What is on top of the stack, if it was made here, and is an instance of these."""
+        """Returns the top of the stack, if it was made here, as an instance of these classes."""
         made = self.stack[-1]
         was_there = id(made) in self._named or id(made) in self._returned
         if was_there or not issubclass(type(made), kinds):
@@ -251,7 +254,7 @@ class _Reader(pickle._Unpickler):
 
 
 def _set_attributes(made: Any, state: Any) -> None:
-    """As the interpreter's reader does it, but no special ones: `__class__` and `__dict__`."""
+    """Sets attributes as the interpreter does, but not `__class__`, `__dict__` and the like."""
     attributes, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
     for values in (attributes, slots):
         if values is None:

@@ -1,1 +1,1 @@
-"""Redis as rqd uses it: keys, connections, and one method for each atomic script."""
+"""Redis as rqd uses it: keys, connections, and a method for each atomic script."""

@@ -1,7 +1,7 @@
 """The store for asyncio: the same scripts and arguments, over redis.asyncio.
 
-An `await` that is canceled closes the connection its command was on, as the answer would be taken
-for the next one's; redis-py does that.
+A canceled `await` closes the connection of its command: the next command would read its answer.
+redis-py does that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rqd.store.wire import enqueue_arguments, looks, sendings
 
 T = TypeVar("T")
 
-# Those of a blocking connection that an awaiting one has in a form of its own, or not at all.
+# Settings of a blocking connection that redis.asyncio has in a form of its own, or not at all.
 _OTHERS = {
     "event_dispatcher",
     "maint_notifications_config",
@@ -48,27 +48,28 @@ _TRIES = 3
 
 
 class _Clients:
-    """One event loop's connections, by the store they are of. They end with the loop."""
+    """The connections of an event loop, by their store. They end with the loop."""
 
     def __init__(self) -> None:
         self._by_store: dict[AsyncStore, Any] = {}
         self._end = self._close_at_end()
 
     async def begin(self) -> None:
-        """Has the running loop close them where it ends its asynchronous generators, as
-        asyncio.run does before it closes the loop: later nobody can, without a warning.
+        """Has the running loop close the connections where it ends its asynchronous generators.
+
+        asyncio.run does so before it closes the loop: later nobody can, without a warning.
         """
         await anext(self._end)
 
     def of(self, store: AsyncStore) -> Any:
-        """The store's client, which opens its connections as they are needed."""
+        """Returns the store's client, which opens its connections as they are needed."""
         client = self._by_store.get(store)
         if client is None:
             client = self._by_store[store] = store.make_client()
         return client
 
     async def close(self) -> None:
-        """Closes them all."""
+        """Closes all connections."""
         await self._end.aclose()
 
     async def _close_at_end(self) -> AsyncGenerator[None, None]:
@@ -87,7 +88,7 @@ _clients: dict[asyncio.AbstractEventLoop, _Clients] = {}
 async def _clients_here() -> _Clients:
     loop = asyncio.get_running_loop()
     if loop not in _clients:
-        # A loop of another thread may come in between: neither the look nor the pop minds.
+        # The loop of another thread may come in between: neither the scan nor the pop minds.
         for closed in [other for other in list(_clients) if other.is_closed()]:
             _clients.pop(closed, None)
         _clients[loop] = _Clients()
@@ -96,7 +97,7 @@ async def _clients_here() -> _Clients:
 
 
 async def close_connections() -> None:
-    """Closes those of the running loop, whatever store they are of."""
+    """Closes the connections of the running loop, of all stores."""
     clients = _clients.get(asyncio.get_running_loop())
     if clients is not None:
         await clients.close()
@@ -104,7 +105,7 @@ async def close_connections() -> None:
 
 @reads_answers
 class AsyncStore:
-    """What users do with jobs in the namespace of a blocking store, without blocking.
+    """Users' operations on jobs in the namespace of a blocking store, without blocking.
 
     Raises ConfigurationError for a store whose server may move.
     """
@@ -123,15 +124,15 @@ class AsyncStore:
         self._settings = {
             name: value for name, value in pool.connection_kwargs.items() if name not in _OTHERS
         }
-        # Kept here and not by redis-py's connections: before Python 3.12 their asyncio.wait_for
-        # swallows a cancellation that comes just when they have sent.
+        # The timeout is kept here and not by redis-py's connections: before Python 3.12 their
+        # asyncio.wait_for swallows a cancellation that comes just when they have sent.
         self._patience_s: float | None = self._settings.get("socket_timeout")
         self._settings["socket_timeout"] = None
         self._settings["parser_class"] = AwaitingParser
         self._slice_s = block_slice_s(self._patience_s)
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> int:
-        """As `Store.enqueue`."""
+        """Enqueues jobs as `Store.enqueue` does."""
         sent = sendings(jobs, self._store.request_id())
         if len(sent) > 1:
             check_ids(jobs)
@@ -157,30 +158,30 @@ class AsyncStore:
         return read_enqueued(await self._run("enqueue", *args), jobs)
 
     async def cancel(self, job_id: str) -> str:
-        """As `Store.cancel`."""
+        """Cancels a waiting job as `Store.cancel` does."""
         return read_text(await self._run("cancel", job_id, ""))
 
     async def job(self, job_id: str) -> JobRecord | None:
-        """As `Queries.job`."""
+        """Returns the job, or None, as `Queries.job` does."""
         if not is_job_id(job_id):
             return None
         fields = await self._ask("HGETALL", self._keys.job(job_id))
         return JobRecord.parse(job_id, fields) if b"status" in fields else None
 
     async def latest_attempt(self, job_id: str) -> AttemptRecord | None:
-        """The latest attempt of a job that is over."""
+        """Returns the latest attempt that is over; None without one."""
         entries = await self._ask("XREVRANGE", self._keys.results(job_id), "+", "-", "COUNT", 1)
         return parse_attempt(*entries[0]) if entries else None
 
     async def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
-        """As `Queries.result_bytes`."""
+        """Returns a result's bytes, or None, as `Queries.result_bytes` does."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
         asked = (("GET", self._keys.result(job_id)), ("HGET", self._keys.job(job_id), "result_of"))
         return result_of(attempt, *await self._carry_out(asked))
 
     async def wait_for_end(self, job_id: str, timeout_s: float) -> bool:
-        """As `Queries.wait_for_end`."""
+        """Waits for a job's end as `Queries.wait_for_end` does."""
         steps = until_end(self._keys, job_id, timeout_s, self._slice_s)
         try:
             step = next(steps)
@@ -211,7 +212,7 @@ class AsyncStore:
         return answers
 
     async def _run(self, name: str, *args: Any) -> Any:
-        """As `Store._ask`: what a user can do about an error is said."""
+        """Sends a script as `Store._ask` does: its errors say what the user can do."""
         script = load_script(name)
         with user_errors():
             try:
@@ -224,7 +225,7 @@ class AsyncStore:
         return await self._patiently(partial(client.execute_command, *command))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Each script is safe to send twice, and so is all else that is asked here."""
+        """Sends again after a timeout: each script and command here is safe to send twice."""
         for _ in range(_TRIES):
             try:
                 async with asyncio.timeout(self._patience_s):
@@ -239,7 +240,7 @@ class AsyncStore:
         raise no_server(late, self._url)
 
     def make_client(self) -> Any:  # redis-py types an answer as all that it could be
-        """A client for the running loop, whose connections live no longer than that."""
+        """Makes a client for the running loop, whose connections live no longer than the loop."""
         pool = awaiting.ConnectionPool(
             connection_class=self._kind,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _TRIES - 1),

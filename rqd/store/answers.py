@@ -1,7 +1,8 @@
-"""An answer that none of Redis' is: an HTTP server's, or one that a hostile server made up.
+"""Detects answers that are not Redis': an HTTP server's, or forged by a hostile server.
 
-Whoever makes sense of it gets an IndexError here, a ValueError there. Users and daemons get
-UnreadableAnswerError, a server that is not there. redis-py is loaded where an error is.
+Reading such an answer raises an IndexError here, a ValueError there. Users and daemons get
+UnreadableAnswerError instead, which counts as a missing server. redis-py is loaded only where an
+error is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rqd.model.errors import RqdError
 
 T = TypeVar("T")
 
-# What cannot be sent is a ValueError too, but a UnicodeEncodeError.
+# A value that cannot be sent raises a ValueError, too, but a UnicodeEncodeError.
 _UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 
@@ -36,7 +37,7 @@ def _explain(error: Exception) -> None:
 
     from rqd.store.errors import UnreadableAnswerError  # noqa: PLC0415 - as above
 
-    # Some of ours, and of redis-py's, are ValueErrors, too.
+    # Some errors of ours, and of redis-py's, are ValueErrors, too.
     if isinstance(error, RqdError | RedisError | UnicodeEncodeError):
         return
     what = f"{type(error).__name__}: {str(error)[:100]}"
@@ -46,7 +47,7 @@ def _explain(error: Exception) -> None:
 
 
 def reads_answers(kind: type[T]) -> type[T]:
-    """Makes each public method of a class raise UnreadableAnswerError for such an answer."""
+    """Makes each public method of a class raise UnreadableAnswerError for an unreadable answer."""
     for name, method in vars(kind).copy().items():
         if not name.startswith("_") and isfunction(method):
             wrap = _awaiting if iscoroutinefunction(method) else _reading
@@ -54,7 +55,7 @@ def reads_answers(kind: type[T]) -> type[T]:
     return kind
 
 
-# As a context manager costs more than a try, and these are on an enqueue's way.
+# Not a context manager, which costs more than a try: these functions are on an enqueue's way.
 def _reading(method: Callable[..., Any]) -> Callable[..., Any]:
     def read(*args: Any, **named: Any) -> Any:
         try:

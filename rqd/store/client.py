@@ -1,4 +1,4 @@
-"""The client behind users' code: redis-py's, whose errors of connection are one line."""
+"""The client behind users' code: redis-py's, with connection errors in a single line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rqd.store.fast_connection import FastConnections
 
 
 class PlainClient(redis.Redis):
-    """A client whose lost connections raise NoServerError, in one line that says what to do.
+    """A client whose lost connections raise NoServerError, in a line that says what to do.
 
-    `url` is what it was made from, or one of the same settings.
+    `url` is the URL that it was made from, or a URL of the same settings.
     """
 
     url = ""
-    # For scripts, where its connections are such that can be held.
+    # The fast connections for scripts, where the pool's settings allow them.
     held: FastConnections | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As in redis-py. Raises NoServerError."""
+        """Sends a command as redis-py does. Raises NoServerError."""
         try:
             if self.held is not None and args[0] == "EVALSHA":
                 return self.held.ask(args)
@@ -33,11 +33,11 @@ class PlainClient(redis.Redis):
         except (*UNREACHED, redis.ResponseError) as error:
             if not is_unreached(error) or isinstance(error, NoServerError):
                 raise
-            # From None: redis-py's many frames down to the socket tell a user nothing.
+            # From None: redis-py's many frames down to the socket are of no use to a user.
             raise no_server(error, self.url) from None
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
-        """As in redis-py. What it raises when it is carried out is as this client's."""
+        """Makes a pipeline as redis-py does. Its `execute` raises the errors of this client."""
         pipe = _PlainPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )

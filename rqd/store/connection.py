@@ -1,4 +1,4 @@
-"""Connections to Redis: the client's and the daemon's, to one server or to whichever has us now."""
+"""Connections to Redis, for clients and daemons: to a fixed server or the namespace's owner."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from rqd.store.replies import BoundedParser, DaemonsParser
 from rqd.store.urls import Target, default_url, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
 
-# The names by which the layers above know redis-py's client and errors: only store imports redis.
+# The layers above know redis-py's client and errors by these names: only store imports redis.
 Client = redis.Redis | redis.RedisCluster
 RedisError = redis.RedisError
 
 _CLIENT_WAITS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
 _DAEMON_WAIT_S = 0.5
 _HASTY_WAIT_S = 0.2
-# A failover is over by then, or takes longer than a caller likes to be kept.
+# A failover is over by then, or takes longer than a caller wants to wait.
 _CLIENT_PATIENCE_S = 6.0
 
-# What is read from a user's client, besides its socket_ and ssl_ settings.
+# The settings read from a user's client, besides its socket_ and ssl_ settings.
 _KEPT_SETTINGS = {
     "host",
     "port",
@@ -57,7 +57,7 @@ _KEPT_SETTINGS = {
     "client_name",
     "health_check_interval",
 }
-# What of a user's TLS settings goes into a URL as it is.
+# The TLS settings of a user's client that go into a URL unchanged.
 _TLS_IN_URL = (
     "ssl_certfile",
     "ssl_keyfile",
@@ -66,12 +66,12 @@ _TLS_IN_URL = (
     "ssl_password",
 )
 
-# The library's name is told to nobody: it is two commands at each connect.
+# The library's name is not sent to the server: it costs two commands at each connect.
 _TAKEN = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
 _ANONYMOUS: dict[str, None] = dict.fromkeys(
     ["driver_info"] if "driver_info" in _TAKEN else {"lib_name", "lib_version"} & _TAKEN.keys()
 )
-# What no URL or client may change: answers in bytes and of RESP2's shapes, within bounds.
+# Settings that no URL or client may change: answers in bytes and of RESP2's shapes, within bounds.
 _OURS = {
     "decode_responses": False,
     "protocol": 2,
@@ -81,7 +81,7 @@ _OURS = {
 
 
 def url_of(client: Client) -> str:
-    """The URL of a client's settings, for a daemon that shall use the same server."""
+    """Returns the URL of a client's settings, for a daemon that shall use the same server."""
     settings, is_secure = _settings_of(client)
     user, password = settings.get("username") or "", settings.get("password") or ""
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
@@ -108,12 +108,14 @@ def url_of(client: Client) -> str:
 
 
 def client_connection(target: str | Client | None) -> redis.Redis:
-    """A client for user code from a URL, from another client's settings, or the default URL.
+    """Makes a client for user code from a URL, from another client's settings, or the default URL.
 
-    A call waits 5 s at most for an answer, or as long as the URL or client says, and is sent again:
-    twice, or for some seconds where sentinels or a cluster may name another server meanwhile. Every
-    script is safe to send twice. Raises ConfigurationError for a URL that can't be read, and for
-    what is neither that nor a client.
+    A call waits 5 s at most for an answer, or as long as the URL or client says. It is sent again
+    twice, or for some seconds where sentinels or a cluster may name another server. Every script is
+    safe to send twice.
+
+    Raises ConfigurationError for an unreadable URL, and for a value that is neither a URL nor a
+    client.
     """
     if target is None or isinstance(target, str):
         url = default_url() if target is None else target
@@ -126,7 +128,7 @@ def client_connection(target: str | Client | None) -> redis.Redis:
         read, pool = _pool_like(target)
         if read.kind:
             pool.connection_kwargs.update({**_CLIENT_WAITS, **pool.connection_kwargs})
-    # Said by name for older versions of redis-py, which try nothing again otherwise.
+    # Named here for older versions of redis-py, which retry nothing otherwise.
     again = [redis.ConnectionError, redis.TimeoutError]
     if not read.kind:
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
@@ -137,7 +139,7 @@ def client_connection(target: str | Client | None) -> redis.Redis:
 
 
 def hasty_connection(url: str) -> redis.Redis:
-    """A client for what is worth no wait: it gives up after a fifth of a second."""
+    """Makes a client for calls that are worth no wait: it gives up after a fifth of a second."""
     client = daemon_connection(url)
     waits = {"socket_timeout": _HASTY_WAIT_S, "socket_connect_timeout": _HASTY_WAIT_S}
     client.connection_pool.connection_kwargs.update(waits)
@@ -145,8 +147,9 @@ def hasty_connection(url: str) -> redis.Redis:
 
 
 def daemon_connection(url: str) -> redis.Redis:
-    """A connection for the daemon: no retries, half a second at most for a single wait, whatever
-    the URL says, so that signals are heard while Redis is not there.
+    """Makes a client for the daemon: no retries, half a second at most for a single wait.
+
+    The URL can't change that: the daemon must see signals while Redis is not there.
     """
     read = _read(url)
     pool = _pool_of_url(read)
@@ -176,11 +179,14 @@ def _read(url: str) -> Target:
 
 
 def _check_client(given: object) -> None:
-    """By what is read of it: another library's client may do."""
+    """Raises ConfigurationError unless the value is a client.
+
+    Only its attributes count: another library's client may do.
+    """
     if isinstance(given, redis.RedisCluster):
         return
     pool: Any = getattr(given, "connection_pool", None)
-    connects = getattr(pool, "connection_class", None)  # of a mock it is no class
+    connects = getattr(pool, "connection_class", None)  # the attribute of a mock is no class
     if not isinstance(connects, type) or inspect.iscoroutinefunction(pool.disconnect):
         kind = type(given)
         raise ConfigurationError(
@@ -188,7 +194,7 @@ def _check_client(given: object) -> None:
             " a redis.Redis (to rqd.aio, too)"
         )
     if connects.__module__.partition(".")[0] == "fakeredis":
-        # Many tests of RQ's users hand it in, and what it answers to a script explains nothing.
+        # Many tests of RQ's users pass it in, and its error for a script explains nothing.
         raise ConfigurationError(
             "connection: fakeredis can't run rqd's scripts: in tests use the server that"
             " rqd.testing.embedded_server() gives, or pytest's fixture rqd_queue"
@@ -210,13 +216,13 @@ def _client(pool: redis.ConnectionPool, **settings: Any) -> redis.Redis:
 
 
 def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
-    # Last, so that no URL or client hands out text where bytes are meant, or other shapes.
+    # Last, so that no URL or client can cause answers as text in place of bytes, or other shapes.
     pool.connection_kwargs.update({**_OURS, **settings})
 
 
 def _pool_of_url(target: Target) -> redis.ConnectionPool:
     try:
-        # As `from_url`, by which a `protocol` in the URL would be stronger than ours.
+        # As `from_url`, where a `protocol` in the URL would override ours.
         pool = redis.ConnectionPool(**{**redis.connection.parse_url(target.plain), "protocol": 2})
         _be_strict(pool)
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
@@ -227,7 +233,7 @@ def _pool_of_url(target: Target) -> redis.ConnectionPool:
 
 
 def _be_strict(pool: redis.ConnectionPool) -> None:
-    """The name in a certificate is compared with the host's, which older redis-py leaves out."""
+    """Compares the name in a certificate with the host's, which older redis-py leaves out."""
     settings = pool.connection_kwargs
     if issubclass(pool.connection_class, redis.SSLConnection):
         is_checked = settings.get("ssl_cert_reqs", "required") != "none"
@@ -235,7 +241,7 @@ def _be_strict(pool: redis.ConnectionPool) -> None:
 
 
 def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
-    """A pool to the same server with the same login, and none of the client's other habits."""
+    """Makes a pool to the same server with the same login, without the client's other settings."""
     theirs, is_secure = _settings_of(client)
     kept = {
         name: value
@@ -262,12 +268,12 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
 
 
 def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> redis.ConnectionPool:
-    """A pool whose connections look up their server by the target's sentinels or nodes."""
+    """Makes a pool whose connections look up their server by the target's sentinels or nodes."""
     settings = dict(pool.connection_kwargs)
     settings.pop("retry", None)
     asking = {name: value for name, value in settings.items() if name not in ("db", "client_name")}
     if target.kind == "sentinel":
-        # Their login is their own.
+        # Sentinels have a login of their own.
         for name in ("username", "password", "credential_provider"):
             asking.pop(name, None)
         asking |= target.sentinel_settings
@@ -282,7 +288,7 @@ def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> r
 
 
 def _settings_of(client: Client) -> tuple[dict[str, Any], bool]:
-    """The settings of a client's connections, and whether they speak TLS."""
+    """Returns the settings of a client's connections, and whether they use TLS."""
     if isinstance(client, redis.RedisCluster):
         settings = dict(client.nodes_manager.connection_kwargs)
         return settings, bool(settings.get("ssl"))
@@ -292,7 +298,7 @@ def _settings_of(client: Client) -> tuple[dict[str, Any], bool]:
 
 def _tls_in_url(settings: dict[str, Any]) -> dict[str, str]:
     query = {name: str(settings[name]) for name in _TLS_IN_URL if settings.get(name)}
-    # redis-py takes the name as well as the number.
+    # redis-py accepts the name as well as the number.
     if settings.get("ssl_cert_reqs", "required") in ("none", ssl.CERT_NONE, None):
         query["ssl_cert_reqs"] = "none"
     elif settings.get("ssl_check_hostname") is False:
@@ -311,7 +317,7 @@ def _nodes_of(client: redis.RedisCluster) -> list[Any]:
 def _sentinels_of(
     pool: SentinelConnectionPool,
 ) -> tuple[tuple[tuple[str, int], ...], dict[str, Any]]:
-    """The addresses of a pool's sentinels, and the settings of its connections to them."""
+    """Returns the addresses of a pool's sentinels, and the settings of its connections to them."""
     asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
     addresses = tuple((one.get("host", "localhost"), int(one.get("port", 26379))) for one in asked)
     return addresses, asked[0]

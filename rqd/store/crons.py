@@ -1,4 +1,4 @@
-"""Cron entries in Redis: written by users, ticked by whichever master comes first."""
+"""Cron entries in Redis: written by users, ticked by the first master that comes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DueEntry:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """`next_us`: when the first entry behind these is due, None for never."""
+    """The due entries. `next_us`: when the first entry behind these is due, None for never."""
 
     now_us: int
     entries: tuple[DueEntry, ...]
@@ -39,7 +39,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """`is_stale`: another master came first, or the entry was changed. `made`: how many jobs."""
+    """The result of a tick. `is_stale`: another master came first, or the entry was changed.
+
+    `made`: the number of new jobs.
+    """
 
     is_stale: bool
     now_us: int
@@ -57,8 +60,9 @@ class Crons:
         self._redis: Any = store.redis
 
     def save(self, entry: CronEntry) -> bool:
-        """Writes an entry; False if it was there as it is. It goes on from where it was.
+        """Writes an entry; False if it was there unchanged.
 
+        A changed entry keeps its counts and its pause, and under the same schedule its due time.
         Raises ConfigurationError if its time never comes.
         """
         due_us = entry.schedule.next_after(self._now_us())
@@ -71,9 +75,9 @@ class Crons:
         return bool(self._store.ask("cron_save", *told))
 
     def load(self, entries: Sequence[CronEntry], source: str) -> tuple[list[str], list[str]]:
-        """Writes a file's entries, and removes what came from that file and is there no more.
+        """Writes a file's entries, and removes entries that are gone from that file.
 
-        Returns the names of those that were changed, and of those removed.
+        Returns the names of the changed entries, and of the removed entries.
         """
         changed = [entry.name for entry in entries if self.save(entry)]
         names = {entry.name for entry in entries}
@@ -81,7 +85,7 @@ class Crons:
         return changed, [name for name in old if self.remove(name, source)]
 
     def due(self, passed_over: int = 0) -> Due:
-        """The entries whose run is due, twenty at most; the first ones are passed over."""
+        """Returns the entries whose run is due, twenty at most, without the first `passed_over`."""
         now, entries, following = self._store.run("cron_due", passed_over)
         found = tuple(
             DueEntry(read_text(name), read_text(version), int(due), read_text(schedule))
@@ -98,7 +102,7 @@ class Crons:
     ) -> Ticked:
         """Enqueues an entry's due runs, (job's id, time) each, unless another master was first.
 
-        `next_us` None: it is due at no time any more. `wrong`: why, if its schedule can't be read.
+        `next_us` None: the entry is never due again. `wrong`: why, if its schedule can't be read.
         """
         told = itertools.chain.from_iterable(runs)
         following = "" if next_us is None else next_us
@@ -116,11 +120,11 @@ class Crons:
         return JobRecord.parse(job_id, fields) if fields else None
 
     def pause(self, record: CronRecord) -> bool:
-        """The entry is due at no time until it is resumed; False if it was changed meanwhile."""
+        """Pauses an entry until it is resumed; False if it was changed meanwhile."""
         return bool(self._store.ask("cron_pause", record.name, record.version, ""))
 
     def resume(self, record: CronRecord) -> bool:
-        """The entry is due at its next time from now on; False if it was changed meanwhile.
+        """Resumes an entry at its next time from now on; False if it was changed meanwhile.
 
         Raises ConfigurationError if its schedule can't be read.
         """
@@ -130,11 +134,11 @@ class Crons:
         return bool(self._store.ask("cron_pause", record.name, record.version, due_us or 0))
 
     def remove(self, name: str, source: str = "") -> bool:
-        """Removes an entry, with `source` only one that came from there; False if there is none."""
+        """Removes an entry, with `source` only if it came from there; False if there is none."""
         return bool(self._store.ask("cron_remove", name, source))
 
     def all(self) -> list[CronRecord]:
-        """Every entry, by name."""
+        """Returns all entries, by name."""
         from rqd.model.cron import CronRecord  # noqa: PLC0415 - as in resume
 
         scores: list[tuple[bytes, float]] = self._redis.zrange(
@@ -169,7 +173,7 @@ class Crons:
         return sorted(records, key=lambda record: record.name)
 
     def find(self, name: str) -> CronRecord | None:
-        """The entry of this name, None if there is none."""
+        """Returns the entry of this name, None if there is none."""
         return next((record for record in self.all() if record.name == name), None)
 
     def _now_us(self) -> int:

@@ -30,7 +30,7 @@ _FULL_SHARE = 0.8
 
 
 def examine_server(connection: redis.Redis, keys: Keys) -> list[Finding]:
-    """What was seen of the server, its settings and our rights there.
+    """Checks the server, its settings and our rights there.
 
     Raises redis-py's errors where it can't be reached.
     """
@@ -118,7 +118,7 @@ def _replication(told: dict[str, Any]) -> list[Finding]:
     replicas = int(told.get("connected_slaves", 0))
     if not replicas:
         return []
-    is_bound = "min_slaves_good_slaves" in told  # only told where min-replicas-to-write is set
+    is_bound = "min_slaves_good_slaves" in told  # there if min-replicas-to-write is set
     seen = f"{replicas} connected, min-replicas-to-write {'is' if is_bound else 'not'} set"
     advice = "a primary that is cut off goes on taking jobs that are lost: min-replicas-to-write 1"
     return [judged("redis replicas", seen, fine=is_bound, advice=advice)]
@@ -132,15 +132,15 @@ def _rights(connection: redis.Redis, keys: Keys) -> list[Finding]:
     return [Finding("redis permissions", Verdict.OK, "all that the scripts need")]
 
 
-# A master that is there makes a run within a second; one that was just lost is missed by then.
+# A running master makes a run within a second; a master that was just lost is noticed by then.
 _OVERDUE_US = 60_000_000
 
 
 def examine_crons(store: Store, entries: Sequence[CronEntry], source: str) -> Iterator[Finding]:
-    """Says what keeps cron entries from running. `entries` are those of the file `source`, which
-    is empty for no file.
+    """Finds the reasons that keep cron entries from running.
 
-    Raises redis-py's errors where Redis can't be reached.
+    `entries` are the entries of the file `source`, which is empty for no file. Raises redis-py's
+    errors where Redis can't be reached.
     """
     records, views = Crons(store).all(), Queries(store)
     if source:

@@ -13,12 +13,12 @@ from rqd.model.errors import ConfigurationError, InvalidCallError, NotDurableErr
 from rqd.model.records import NewJob
 from rqd.store.scripts import Script
 
-# What an answer may take besides the wait that was asked for.
+# The time for an answer, besides the wait that was asked for.
 _ROUND_TRIP_S = 0.25
 
 
 def check_wait(durability: Durability, connection: redis.Redis, pipe: Any) -> None:
-    """Raises InvalidCallError or ConfigurationError for a wait that can't be."""
+    """Raises InvalidCallError or ConfigurationError for an impossible wait."""
     if pipe is not None:
         raise InvalidCallError("wait_replicas and wait_aof can't go with a pipeline=")
     timeout_s = connection.connection_pool.connection_kwargs.get("socket_timeout")
@@ -32,9 +32,10 @@ def check_wait(durability: Durability, connection: redis.Redis, pipe: Any) -> No
 def send_and_wait(
     connection: redis.Redis, script: Script, command: Sequence[Any], wait: Sequence[str | int]
 ) -> tuple[Any, Any]:
-    """The script's answer, and that of a WAIT sent with it: it is about its own connection.
+    """Returns the script's answer, and the answer of a WAIT sent with it on the same connection.
 
-    Where both are sent again, after a lost connection, the wait covers what came before.
+    WAIT is about its own connection. If both are sent again after a lost connection, the wait
+    covers earlier writes, too.
     """
     for how in (("EVALSHA", script.sha), ("EVAL", script.source)):
         with connection.pipeline(transaction=False) as pipe:
@@ -50,7 +51,7 @@ def send_and_wait(
 
 
 def check_reached(durability: Durability, reached: Any, jobs: Sequence[NewJob]) -> None:
-    """Raises NotDurableError if the wait's answer falls short of what was asked for."""
+    """Raises NotDurableError if the wait's answer falls short of the wanted copies."""
     if isinstance(reached, ResponseError):
         lacks: str | None = str(reached)
         if "unknown command" in str(reached):

@@ -1,6 +1,6 @@
-"""Where the server behind an `embedded:` URL lives; clients and masters agree by these rules alone.
+"""Locates the server behind an `embedded:` URL; clients and masters agree by these rules alone.
 
-`embedded:` is the user's own folder, `embedded:DIR` any other. DIR is taken literally, as typed:
+`embedded:` is the user's own folder, `embedded:DIR` any other. DIR is used literally, as typed:
 nothing in it is percent-decoded, and it has no query.
 """
 
@@ -16,19 +16,18 @@ SOCKET_PATH_LIMIT_BYTES = 107
 
 
 def is_embedded(url: str) -> bool:
-    """Tell whether `url` names an embedded server: `embedded:`, `embedded:DIR`, `embedded://DIR`."""
+    """True if `url` names an embedded server: `embedded:`, `embedded:DIR`, `embedded://DIR`."""
     scheme, colon, _ = url.partition(":")
     return bool(colon) and scheme.lower() == "embedded"
 
 
 def embedded_dir(url: str) -> Path:
-    """Return the absolute folder of the server that `url` names; it need not exist yet.
+    """Returns the absolute folder of the server that `url` names; it need not exist yet.
 
-    Without a DIR that is `$XDG_STATE_HOME/rqd`, else `~/.local/state/rqd`. A relative DIR starts
-    at the current folder.
+    Without a DIR that is `$XDG_STATE_HOME/rqd`, else `~/.local/state/rqd`. A relative DIR starts at
+    the current folder.
 
-    Raises:
-        ConfigurationError: `url` is no embedded URL, or its folder cannot be worked out.
+    Raises ConfigurationError if `url` is no embedded URL, or its folder cannot be worked out.
     """
     if not is_embedded(url):
         raise ConfigurationError(f"not an embedded server's URL: {url!r} (write embedded:DIR)")
@@ -49,19 +48,18 @@ def embedded_dir(url: str) -> Path:
 
 
 def embedded_socket(url: str) -> Path:
-    """Return the unix socket of the server that `url` names.
+    """Returns the unix socket of the server that `url` names.
 
-    Raises:
-        ConfigurationError: as `embedded_dir`, or the path is too long for a unix socket.
+    Raises ConfigurationError as `embedded_dir` does, or if the path is too long for a unix socket.
     """
     return socket_in(embedded_dir(url))
 
 
 def embedded_redis_url(url: str) -> str:
-    """Return the `unix://` URL under which redis-py reaches the server that `url` names.
+    """Returns the `unix://` URL under which redis-py reaches the server that `url` names.
 
-    Raises:
-        ConfigurationError: as `embedded_socket`, or the path is not UTF-8, which redis-py needs.
+    Raises ConfigurationError as `embedded_socket` does, or if the path is not UTF-8, which redis-py
+    needs.
     """
     path = str(embedded_socket(url))
     try:
@@ -71,10 +69,9 @@ def embedded_redis_url(url: str) -> str:
 
 
 def socket_in(directory: Path) -> Path:
-    """Return the unix socket of the server in `directory`.
+    """Returns the unix socket of the server in `directory`.
 
-    Raises:
-        ConfigurationError: the path is longer than a unix socket's address can be.
+    Raises ConfigurationError if the path is longer than a unix socket's address can be.
     """
     socket_path = directory / SOCKET_NAME
     size_bytes = len(os.fsencode(socket_path))
@@ -87,10 +84,9 @@ def socket_in(directory: Path) -> Path:
 
 
 def state_home() -> Path:
-    """Return the user's folder for what programs keep: `$XDG_STATE_HOME`, else `~/.local/state`.
+    """Returns the user's folder for programs' state: `$XDG_STATE_HOME`, else `~/.local/state`.
 
-    Raises:
-        RuntimeError: there is no home.
+    Raises RuntimeError if there is no home.
     """
     configured = os.environ.get("XDG_STATE_HOME", "")
     # The XDG specification has a relative value ignored.

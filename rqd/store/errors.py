@@ -1,4 +1,4 @@
-"""What Redis' errors mean: which pass by themselves, which never will, and what to tell a user."""
+"""Sorts Redis' errors into passing and lasting errors, and words them for users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import is_embedded
 from rqd.store.urls import DEFAULT_URL, hide_password
 
-# What a lost or refusing server looks like; a daemon waits for its return.
+# The errors of a lost or refusing server; a daemon waits for its return.
 RedisGone = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -24,17 +24,17 @@ RedisGone = (
     exceptions.NoPermissionError,
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
-    exceptions.AskError,  # MOVED is one of these
+    exceptions.AskError,  # MOVED is a subclass
     OSError,
 )
 
-# What a server that is not there, or lets nobody in, looks like, besides an answer that says so.
+# The errors of a server that is not there, or refuses every login, besides an answer that says so.
 UNREACHED = (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse, OSError)
 
 NOT_OURS = "choose another --namespace, or delete that key"
 
-# Redis 6.2 wraps what stopped a script in a text of its own; and this is what a server that wants
-# a password says to a command of more than ten arguments.
+# Redis 6.2 wraps the reason that stopped a script in a text of its own. The last pattern is the
+# answer of a server that wants a password to a command of more than ten arguments.
 _PASSES = re.compile(
     r"\b(?:OOM|READONLY|MISCONF|NOREPLICAS|NOPERM)\b|read only replica|maxmemory"
     r"|MISCONF|can't run this command|unauthenticated"
@@ -45,28 +45,29 @@ _NO_WRITES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 
 
 class NoServerError(ServerUnavailableError, redis.ConnectionError, redis.TimeoutError):
-    """What a caller gets where the server can't be reached: ServerUnavailableError, and an error of
-    redis-py's for who catches those.
+    """Raised where the server can't be reached.
+
+    It is a ServerUnavailableError, and also an error of redis-py's, for callers that catch that.
     """
 
 
 class LoginRefusedError(NoServerError, exceptions.AuthenticationError):
-    """The same where the server refuses the password or the user."""
+    """Raised where the server refuses the password or the user."""
 
 
 def is_unreached(error: Exception) -> bool:
-    """True for the errors of a server that is not there, or lets nobody in."""
+    """True for the errors of a server that is not there, or refuses every login."""
     return isinstance(error, UNREACHED) or _UNAUTHENTICATED in str(error)
 
 
 def no_server(error: Exception, url: str) -> NoServerError:
-    """What to raise instead of such an error."""
+    """Returns the error to raise in place of an unreached server's error."""
     is_login = isinstance(error, exceptions.AuthenticationError) or _UNAUTHENTICATED in str(error)
     return (LoginRefusedError if is_login else NoServerError)(_explain(error, url) or str(error))
 
 
 class UnreadableAnswerError(NoServerError):
-    """What answers is no Redis, or says what no script of rqd's has said."""
+    """The server is no Redis, or gave an answer that no script of rqd's gives."""
 
 
 def is_refusal(error: Exception) -> bool:
@@ -82,36 +83,37 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_lasting(error: Exception) -> bool:
-    """True for what looks like a lost server and is none: we may not do this here."""
+    """True for an error that looks like a lost server, but lasts: we lack the right."""
     return isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError)
 
 
 def is_foreign_key(error: Exception) -> bool:
-    """True if a script found, before its first write, a key that holds something else."""
+    """True if a script found, before its first write, a foreign value under a key."""
     return str(error).startswith("WRONGTYPE") and "holds something" in str(error)
 
 
 def is_full(error: Exception) -> bool:
-    """True if Redis has no memory for this call, which has done nothing; others need none."""
+    """True if Redis has no memory for this call, which has done nothing; others may need none."""
     return isinstance(error, exceptions.OutOfMemoryError) or "> 'maxmemory'" in str(error)
 
 
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
-    """Turns redis-py's errors into one line with what to do: ServerUnavailableError, or
-    ConfigurationError for a namespace in which somebody else has keys.
+    """Turns redis-py's errors into a line with what to do.
+
+    Raises ServerUnavailableError, or ConfigurationError for a namespace with foreign keys.
     """
     try:
         yield
     except BrokenPipeError:
-        raise  # our own output's reader has gone; redis-py has its own error for a lost server
+        raise  # the reader of our own output has gone; redis-py has its own error for a lost server
     except ServerUnavailableError:
         raise
     except (redis.RedisError, OSError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise  # of our own output's file: a connection has no such error
+            raise  # an error of our own output's file: a connection has no such error
         if str(error).startswith("WRONGTYPE"):
-            # The script's own words name the key; a plain command's don't.
+            # The script's own words name the key; a plain command's words don't.
             foreign = "a key of this namespace holds something else"
             which = str(error) if is_foreign_key(error) else foreign
             raise ConfigurationError(f"{which}: {NOT_OURS}") from error
@@ -122,9 +124,7 @@ def translate_errors(url: str) -> Iterator[None]:
 
 
 class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
-    """For what a user asks: an error says what to do about a namespace not rqd's, or about what
-    keeps Redis from taking a write.
-    """
+    """Words the errors of users' calls: a foreign namespace, or why Redis refuses a write."""
 
     __slots__ = ()
 
@@ -140,7 +140,7 @@ class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an
 
 
 def explain_write(error: redis.ResponseError) -> str | None:
-    """What to tell a user whose write Redis did not take for now; None for any other error."""
+    """Returns the words for a user whose write Redis refuses for now; None for any other error."""
     if isinstance(error, exceptions.NoPermissionError):
         return f"Redis denies a command: {error} (`rqd acl` prints what a user needs)"
     code = str(error).split(" ", 1)[0]

@@ -1,8 +1,8 @@
 """Finds the server that has the namespace: sentinels know a master, a cluster a slot's owner.
 
 Both are asked at each connection. No question takes longer than a quarter of a connection's
-patience, and after half of it the rest wait for the next try: a daemon's loop must not stand still
-while silent hosts are waited for. A connection leaves its server once that has changed.
+patience. After half of the patience the other addresses wait for the next try. So a daemon's loop
+does not stall on silent hosts. A connection leaves its server once the owner has changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _UNKNOWN = "knows no such service"
 
 
 class NoOwnerError(ServerUnavailableError, redis.ConnectionError):
-    """Nobody could say which server has the namespace, or none has it now.
+    """No sentinel or node could name the owner of the namespace, or there is no owner now.
 
-    `is_final`: to ask again at once is of no use.
+    `is_final`: asking again at once is of no use.
     """
 
     def __init__(self, message: str, is_final: bool = False) -> None:
@@ -61,7 +61,7 @@ class Discovery(ABC):
         self._has_found = False
 
     def find(self) -> Address:
-        """Where to connect now. Raises NoOwnerError."""
+        """Returns the address to connect to now. Raises NoOwnerError."""
         give_up_at = monotonic() + self._patience_s / 2
         failures: list[str] = []
         for address in list(self._addresses):
@@ -80,24 +80,24 @@ class Discovery(ABC):
         raise self._nobody(failures)
 
     def doubt(self) -> None:
-        """The latest answer was of no use: next time the others are asked first."""
+        """Notes that the latest answer was of no use: next time the others are asked first."""
         self._put_off(self._teller)
 
     def hear(self, code: str, text: str, at: Address) -> str:  # noqa: ARG002 - the cluster's
-        """What an error reply of the server `at` tells of who has the namespace, in words."""
+        """Learns the owner from an error reply of the server `at`; returns it in words."""
         self.doubt()
         return f"no master: {code} {text}"
 
     @abstractmethod
     def _ask(self, address: Address) -> Address:
-        """Asks one of those that know."""
+        """Asks a sentinel or node for the server's address."""
 
     @abstractmethod
     def _nobody(self, failures: list[str]) -> NoOwnerError:
-        """The error for when none of those asked knew."""
+        """Returns the error for the case that none of the asked servers knew."""
 
     def _put_off(self, address: Address | None) -> None:
-        # A new list: other threads may go through the old one.
+        # A new list: other threads may iterate over the old list.
         if address in self._addresses:
             self._addresses = [one for one in self._addresses if one != address] + [address]
 
@@ -139,7 +139,7 @@ class Sentinels(Discovery):
 
 
 class Cluster(Discovery):
-    """The nodes of a cluster; the namespace is in one slot."""
+    """The nodes of a cluster; the namespace is in a single slot."""
 
     def __init__(self, *where: Any) -> None:
         super().__init__(*where)
@@ -148,16 +148,16 @@ class Cluster(Discovery):
         self._moved_to: Address | None = None
 
     def belongs(self, key: str) -> None:
-        """Says which slot to find the owner of: this key's."""
+        """Sets the slot whose owner is wanted: this key's."""
         self._slot = key_slot(key.encode())
 
     def find(self) -> Address:
-        """Where to connect now: where MOVED sent us, or what a node knows."""
+        """Returns the address to connect to: where MOVED sent us, or a node's answer."""
         moved_to, self._moved_to = self._moved_to, None
         return moved_to or super().find()
 
     def hear(self, code: str, text: str, at: Address) -> str:
-        """MOVED says who has the slot; ASK and TRYAGAIN come while it moves."""
+        """Reads MOVED, which names the slot's owner; ASK and TRYAGAIN come while the slot moves."""
         if code == "MOVED":
             host, _, port = text.rpartition(" ")[2].rpartition(":")
             self._moved_to = (host or at[0], int(port))
@@ -178,7 +178,7 @@ class Cluster(Discovery):
                 owner = told[0]
         if owner is None:
             raise redis.ResponseError(f"no node has slot {self._slot}")
-        # The one that answered goes on being asked first; the seeds stay for when all have moved.
+        # The node that answered stays first; the seeds stay for the case that all nodes have moved.
         rest = [*nodes, *self._seeds]
         self._addresses = list(dict.fromkeys([address, *rest]))
         return owner
@@ -193,14 +193,14 @@ class Cluster(Discovery):
 
 
 def show(address: Address) -> str:
-    """host:port"""
+    """Returns host:port, with brackets around an IPv6 address."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 T = TypeVar("T")
 
-# What says that another server has the namespace, or none has it now.
+# The errors that say that another server has the namespace, or none has it now.
 _ELSEWHERE = {
     MovedError: "MOVED",
     AskError: "ASK",
@@ -212,7 +212,7 @@ _LEAST_WAIT_S = 0.05
 
 
 class _Roaming(redis.Connection):
-    """What both kinds of connection have in common. `patience_s` is for the whole of connecting."""
+    """The common part of both kinds of connection. `patience_s` is for the whole of connecting."""
 
     def __init__(self, *, directory: Discovery, patience_s: float, **settings: Any) -> None:
         base: Any = super()  # redis-py left most methods of its connections without types
@@ -222,7 +222,7 @@ class _Roaming(redis.Connection):
         self.connect_by = 0.0
 
     # redis-py's sentinel connections override connect() instead, which its versions call in
-    # different places; this is the one through which all go.
+    # different places; all of them go through this method.
     def _connect(self) -> Any:
         self.connect_by = monotonic() + self._patience_s
         self.host, self.port = self._directory.find()
@@ -241,11 +241,11 @@ class _Roaming(redis.Connection):
         return sock
 
     def left_s(self) -> float:
-        """What is left of the patience, and a little."""
+        """Returns the rest of the patience, and a little."""
         return max(_LEAST_WAIT_S, self.connect_by - monotonic())
 
     def read_response(self, *args: Any, **named: Any) -> Any:
-        """As in redis-py. Raises NoOwnerError where another server has the namespace."""
+        """Reads a reply as redis-py does. Raises NoOwnerError if another server is the owner."""
         try:
             return super().read_response(*args, **named)
         except redis.ResponseError as error:
@@ -258,15 +258,15 @@ class _Roaming(redis.Connection):
 
 
 class RoamingConnection(_Roaming):
-    """Over TCP."""
+    """A connection over TCP."""
 
 
 class RoamingTLSConnection(_Roaming, redis.SSLConnection):
-    """Over TLS."""
+    """A connection over TLS."""
 
 
 def _read_code(error: redis.ResponseError) -> tuple[str, str]:
-    """The code of an error of these kinds, and its text; "" for any other."""
+    """Returns the code of an error in _ELSEWHERE, and its text; "" for any other."""
     text = str(error)
     for kind, code in _ELSEWHERE.items():
         if isinstance(error, kind):
@@ -277,7 +277,7 @@ def _read_code(error: redis.ResponseError) -> tuple[str, str]:
 
 
 def _shake_hands(connection: Any) -> None:
-    """Login and the rest, within what is left of the patience."""
+    """Logs in and sets up the connection, within the rest of the patience."""
     connection.on_connect()
     connection._sock.settimeout(connection.socket_timeout)
 
@@ -286,7 +286,7 @@ class RetryFor(Retry):
     """Tries again for so many seconds: as long as a failover takes, or the move of a small slot."""
 
     def __init__(self, seconds: float) -> None:
-        # OSError for older versions of redis-py, which raise it as it is where nobody listens.
+        # OSError for older versions of redis-py, which raise it unchanged where nobody listens.
         again = (redis.ConnectionError, redis.TimeoutError, OSError)
         super().__init__(NoBackoff(), -1, supported_errors=again)
         self._seconds = seconds
@@ -299,7 +299,7 @@ class RetryFor(Retry):
         is_retryable: Callable[[Exception], bool] | None = None,
         with_failure_count: bool = False,
     ) -> T:
-        """As in redis-py, whose loops stand in one another: only the outermost tries again."""
+        """Retries as redis-py does. Its loops are nested: only the outermost tries again."""
         if self._is_trying:
             return do()
         self._is_trying = True

@@ -1,8 +1,8 @@
 """Connections that a client keeps for its scripts: a round trip with little around it.
 
-On redis-py's own way, its pool, the checks before each command and the packing of each argument
-cost more than the round trip itself. What is not the ordinary is left to redis-py here too:
-connecting, login, trying again, every answer but an enqueue's, and every error.
+redis-py's pool, its checks before each command and its packing of each argument cost more than the
+round trip itself. All but the ordinary call is left to redis-py here too: connecting, login,
+retries, every answer but an enqueue's, and every error.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 import redis
 
-# A server or a firewall closes what is idle for long: then it is looked at before it is used.
+# A server or a firewall closes connections that are idle for long: so they are checked before use.
 _FRESH_S = 1.0
-# What is larger is sent by itself: to join it with the rest would cost a copy.
+# Larger texts are sent by themselves: to join them with the rest would cost a copy.
 _LARGE_BYTES = 8 * 1024
 _KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection)
-# What an enqueue answers: its time, in microseconds.
+# The answer of an enqueue: its time, in microseconds.
 _instant = re.compile(rb"\$16\r\n(\d{16})\r\n").fullmatch
 _INSTANT_BYTES = len(b"$16\r\n1732559999123456\r\n")
 
 
 def can_hold(pool: redis.ConnectionPool) -> bool:
-    """True for connections to one server, with a login that never changes.
+    """True for connections to a fixed server, with a login that never changes.
 
-    Others decide with each command whom they speak to, or are renewed by their pool.
+    Other connections choose their server with each command, or are renewed by their pool.
     """
     settings = pool.connection_kwargs
     has_own_ways = {"credential_provider", "encoding", "encoding_errors"} & settings.keys()
@@ -38,10 +38,10 @@ def can_hold(pool: redis.ConnectionPool) -> bool:
 
 
 def open_connection(pool: redis.ConnectionPool) -> Any:
-    """A new connection as the pool has them, that is none of its own.
+    """Opens a connection with the pool's settings, outside the pool.
 
-    Not by its `make_connection`, which counts all that it has ever made, and makes no more after a
-    hundred: one outage would be enough. Raises what redis-py raises.
+    Not by its `make_connection`, which counts all connections ever made, and makes no more after a
+    hundred: a single outage would be enough. Raises the errors of redis-py.
     """
     connection = pool.connection_class(**pool.connection_kwargs)
     connection.connect()
@@ -49,19 +49,19 @@ def open_connection(pool: redis.ConnectionPool) -> Any:
 
 
 class FastConnections:
-    """As many as threads send at a time, besides those of the pool whose settings they have."""
+    """Connections outside a pool, with its settings: as many as threads send at a time."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._pool = pool
-        # Else what goes over its socket is not what is said.
+        # Over TLS the socket's bytes are not the protocol's.
         self._is_bare = not issubclass(pool.connection_class, redis.SSLConnection)
         self._idle: list[tuple[Any, float]] = []
         self._pid = os.getpid()
 
     def ask(self, command: Sequence[Any]) -> Any:
-        """The answer to an EVALSHA, which is sent again as redis-py's settings say.
+        """Returns the answer to an EVALSHA; sends it again as redis-py's settings say.
 
-        Raises what redis-py raises.
+        Raises the errors of redis-py.
         """
         connection = self._take()
         try:
@@ -73,16 +73,16 @@ class FastConnections:
             self._idle.append((connection, monotonic()))
             raise
         except BaseException:
-            # Even if this was an interrupt: the answer to come would be taken for the next one's.
+            # Even for an interrupt: the next command would read the answer to come.
             connection.disconnect()
             raise
         self._idle.append((connection, monotonic()))
         return answer
 
     def _take(self) -> Any:  # redis-py left most of its connections without types
-        """A connection that nobody else has."""
+        """Returns a connection that nobody else has."""
         if self._pid != os.getpid():
-            # Those are the parent's, who goes on using them.
+            # These belong to the parent, which goes on using them.
             self._idle, self._pid = [], os.getpid()
         try:
             connection, used_at = self._idle.pop()
@@ -102,7 +102,7 @@ class FastConnections:
 
 
 def _send(connection: Any, packed: Sequence[bytes]) -> None:
-    """The kernel mostly takes all of it at once; redis-py asks beforehand whether it will."""
+    """Sends a command. The kernel mostly accepts all of it at once; redis-py asks beforehand."""
     if connection._sock is not None and len(packed) == 1 and not connection.health_check_interval:
         try:
             sent = os.write(connection._sock.fileno(), packed[0])
@@ -115,8 +115,8 @@ def _send(connection: Any, packed: Sequence[bytes]) -> None:
 
 
 def _instant_answered(connection: Any) -> bytes | None:
-    """The answer, if it is an instant; None for any other, which is left where it is."""
-    # The touch of redis-py's inside that saves its parser, half of what is left of its cost.
+    """Reads an answer that is an instant; None for any other, which stays unread."""
+    # Touching redis-py's inside here saves its parser, half of its remaining cost.
     sock: socket.socket = connection._sock
     try:
         seen = sock.recv(_INSTANT_BYTES, socket.MSG_PEEK)
@@ -124,10 +124,10 @@ def _instant_answered(connection: Any) -> bytes | None:
         connection.disconnect()
         raise redis.TimeoutError("Timeout reading from socket") from None
     except OSError:
-        return None  # redis-py meets it, too, and has a name for it
+        return None  # redis-py meets the error, too, and has a name for it
     if (instant := _instant(seen)) is None:
         return None
-    os.read(sock.fileno(), len(seen))  # it is there: nothing has to be waited for
+    os.read(sock.fileno(), len(seen))  # the bytes are there: no wait
     return instant[1]
 
 
@@ -139,7 +139,7 @@ def _is_stale(connection: Any) -> bool:
 
 
 def _packed(command: Sequence[Any]) -> list[bytes] | None:
-    """The command for its socket; None if an argument is none of ours, which redis-py refuses."""
+    """Packs a command for its socket; None for an argument that redis-py refuses."""
     pieces: list[bytes] = []
     small = [_head(len(command), *command[:4])]
     for argument in command[4:]:
@@ -162,12 +162,12 @@ def _packed(command: Sequence[Any]) -> list[bytes] | None:
 
 @lru_cache(maxsize=1024)
 def _size(size_bytes: int) -> bytes:
-    """What stands before a text of this size; those of one producer have few sizes."""
+    """Returns the bytes before a text of this size; the texts of a producer have few sizes."""
     return b"$%d\r\n" % size_bytes
 
 
 @lru_cache(maxsize=256)
 def _head(count: int, *arguments: str | int) -> bytes:
-    """What all calls of a script with so many arguments begin with."""
+    """Returns the bytes that begin all calls of a script with so many arguments."""
     texts = [str(argument).encode() for argument in arguments]
     return b"*%d\r\n" % count + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)

@@ -1,8 +1,8 @@
-"""Following a running job's output from any host, in pieces as its master publishes them.
+"""Follows a running job's output from any host, in pieces as its master publishes them.
 
-The master is asked to, for some seconds each time. A piece names the byte at which it begins, and a
-settled attempt's record has the output's end and length: so nothing is shown twice, and what nobody
-could keep up with is known to be missing.
+The master publishes on request, for some seconds each time. A piece names the byte at which it
+begins, and a settled attempt's record has the output's end and length. So nothing is shown twice,
+and the loss of bytes that came too fast is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ASK_AGAIN_S = 3.0
 _BLOCK_MS = 1000
-# Nothing announces a claim to who waits for one job.
+# Nothing announces a claim to a client that waits for a single job.
 _UNTIL_CLAIMED_MS = 250
 
 
@@ -38,7 +38,7 @@ class Piece:
 
 
 class Follower:
-    """One job's output from now on, over all its attempts to come."""
+    """Follows a job's output from now on, over all its attempts to come."""
 
     def __init__(
         self, store: Store, views: Queries, job_id: str, keyring: Keyring | None = None
@@ -56,9 +56,9 @@ class Follower:
         self._ask_at = 0.0
 
     def pieces(self) -> Iterator[Piece]:
-        """What comes until the job's end; of a job that has ended what is kept of its last attempt.
+        """Yields output until the job's end; for an ended job the kept output of its last attempt.
 
-        Nothing if there is no such job (any more).
+        Yields nothing if there is no such job (any more).
         """
         self._results_id = self._views.latest_result_id(self._job_id)
         record = self._views.job(self._job_id)
@@ -71,14 +71,14 @@ class Follower:
                 self._follow(record)
             yield from self._read(_BLOCK_MS if is_started else _UNTIL_CLAIMED_MS)
             record = self._views.job(self._job_id)
-        yield from self._read(1)  # its end may have come between the two
+        yield from self._read(1)  # its end may have come between the two reads
 
     def kept(self) -> Iterator[Piece]:
-        """What is kept of the latest attempt that is over."""
+        """Returns the kept output of the latest attempt that is over."""
         return map(_kept, self._views.attempts(self._job_id, latest=1))
 
     def so_far(self, timeout_s: float) -> Iterator[Piece]:
-        """What a running attempt has printed until now; nothing if its master does not say so."""
+        """Yields the output of a running attempt until now; nothing without its master."""
         record = self._views.job(self._job_id)
         deadline = monotonic() + timeout_s
         while record is not None and record.status is JobStatus.STARTED and monotonic() < deadline:
@@ -89,7 +89,7 @@ class Follower:
             record = self._views.job(self._job_id)
 
     def _follow(self, record: JobRecord) -> None:
-        """Asks the master of the attempt that runs."""
+        """Asks the master of the running attempt for its output."""
         is_new = record.fence != self._fence
         if is_new:
             self._fence, self._attempt, self._shown_bytes = record.fence, record.attempt, 0
@@ -111,7 +111,7 @@ class Follower:
         awaited = {keys.output(self._job_id): self._output_id, results: self._results_id}
         block_ms = min(block_ms, self._views.block_slice_ms)
         answer: list[Any] = self._redis.xread(awaited, block=block_ms) or []
-        # What was printed before the end comes before the end.
+        # Output that was printed before the end is yielded before it.
         for key, entries in sorted(answer, key=lambda one: one[0] == results):
             for entry_id, fields in entries:
                 if key == results:
@@ -131,9 +131,9 @@ class Follower:
             yield from self._show(start, fields.get(b"piece", b""))
 
     def _rest(self, ended: AttemptRecord) -> Iterator[Piece]:
-        """What is kept of an attempt that is over, and was not shown."""
+        """Yields the kept output of an ended attempt that was not shown yet."""
         if ended.attempt != self._attempt:
-            self._attempt, self._shown_bytes = ended.attempt, 0  # it came and went unseen
+            self._attempt, self._shown_bytes = ended.attempt, 0  # the attempt came and went unseen
         kept = ended.fields.get("output", b"")
         yield from self._show(_total_bytes(ended) - len(kept), kept)
 
@@ -146,7 +146,7 @@ class Follower:
 
 
 def as_text(pieces: Iterator[Piece]) -> Iterator[str]:
-    """The pieces as text, with a line where something is missing or another attempt begins."""
+    """Yields the pieces as text, with a line where bytes are missing or another attempt begins."""
     attempt, decoder = None, getincrementaldecoder("utf-8")("replace")
     for piece in pieces:
         if piece.attempt != attempt:

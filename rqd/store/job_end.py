@@ -1,4 +1,4 @@
-"""Waiting for a job's end, step by step, for who carries the steps out: blocking, or awaiting."""
+"""Waits for a job's end, step by step; the caller carries the steps out, blocking or awaiting."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from rqd.store.keys import Keys
 
 _LIVE = (b"queued", b"started", b"scheduled", b"deferred")
 _BLOCK_SLICE_S = 2.0
-# Between two tries while the server is away; the client has tried again by itself before.
+# Between two tries while the server is away; the client itself has retried before.
 _LOST_PAUSE_S = 0.25
 
-# Commands that go together, whose answers, or an error, come back; or seconds to let pass.
+# Commands that go together, whose answers, or an error, come back; or seconds to wait.
 Step = tuple[tuple[Any, ...], ...] | float
 
 
 def block_slice_s(socket_timeout_s: float | None) -> float:
-    """How long a blocking read may take on such a connection; it is renewed before the socket's own
-    timeout ends it.
+    """Returns how long a blocking read may take on a connection with this socket timeout.
+
+    The read is renewed before the socket's own timeout ends it.
     """
     return min(_BLOCK_SLICE_S, socket_timeout_s / 2) if socket_timeout_s else _BLOCK_SLICE_S
 
@@ -29,11 +30,11 @@ def block_slice_s(socket_timeout_s: float | None) -> float:
 def until_end(
     keys: Keys, job_id: str, timeout_s: float, slice_s: float
 ) -> Generator[Step, Any, bool]:
-    """Ends as soon as the job has ended or is gone; with False when the time is over before.
+    """Ends as soon as the job has ended or is gone; returns False if the time is over before.
 
-    Blocks in the server, without polling, for what a worker makes of the job. That it was canceled,
-    deleted or expired is seen when the wait is renewed, after `slice_s`. A server that goes away
-    meanwhile is waited for; one that is not there from the start is an error.
+    Blocks in the server, without polling, for the results that a worker writes. A cancellation,
+    deletion or expiry is seen when the wait is renewed, after `slice_s`. Waits for a server that
+    goes away meanwhile; a server that is missing from the start is an error.
     """
     deadline = monotonic() + timeout_s
     results, job = keys.results(job_id), keys.job(job_id)
@@ -54,6 +55,6 @@ def until_end(
 
 
 def _seen(answers: Any) -> tuple[bytes, bool]:
-    """The id of the job's latest result, and whether it has ended, both at one instant."""
+    """Returns the id of the job's latest result, and whether it has ended, at one instant."""
     entries, status = answers
     return (entries[0][0] if entries else b"0"), status not in _LIVE

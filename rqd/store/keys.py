@@ -1,7 +1,7 @@
-"""Every key of a namespace: its name, type, fields and time to live.
+"""All keys of a namespace: their names, types, fields and times to live.
 
-All keys of a namespace carry one hash tag, `{rqd}:`, and so lie in one slot of a Cluster. The Lua
-scripts compute the same names from the prefix; docs/architecture.md shows the table.
+All keys of a namespace carry the same hash tag, `{rqd}:`, and so lie in the same slot of a Cluster.
+The Lua scripts compute the same names from the prefix; docs/architecture.md shows the table.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from rqd.model.names import check_name
 
-# What is paused when all of a namespace is: no queue's name has braces.
+# The member for a pause of the whole namespace: no queue's name has braces.
 ALL_QUEUES = "{all}"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one namespace."""
+    """The keys of a namespace."""
 
     namespace: str = "rqd"
 
@@ -25,7 +25,7 @@ class Keys:
 
     @property
     def prefix(self) -> str:
-        """What every key starts with."""
+        """The start of every key."""
         return f"{{{self.namespace}}}:"
 
     @property
@@ -55,7 +55,7 @@ class Keys:
 
     @property
     def crons(self) -> str:
-        """ZSET of cron entries by when they are due (us); inf for those that are paused."""
+        """ZSET of cron entries by their due time (us); inf for paused entries."""
         return f"{self.prefix}cron"
 
     def cron(self, name: str) -> str:
@@ -67,9 +67,10 @@ class Keys:
         return f"{self.prefix}queue:{queue}"
 
     def index(self, queue: str, name: str) -> str:
-        """ZSET of ids: `started` by claim time, `scheduled` by due time, `limited` by place,
-        `deferred` by the time of their enqueue, `finished`, `failed` and
-        `canceled` by the end of the record (us, or inf).
+        """ZSET of ids, with a score by the name of the index.
+
+        `started` by claim time, `scheduled` by due time, `limited` by place, `deferred` by the time
+        of their enqueue; `finished`, `failed` and `canceled` by the end of the record (us, or inf).
         """
         return f"{self.prefix}queue:{queue}:{name}"
 
@@ -91,7 +92,7 @@ class Keys:
 
     @property
     def groups(self) -> str:
-        """ZSET of groups by the end of their records (us), inf while a job of theirs is open."""
+        """ZSET of groups by the end of their records (us), inf while any of their jobs is open."""
         return f"{self.prefix}groups"
 
     def group(self, group: str) -> str:
@@ -115,11 +116,11 @@ class Keys:
         return f"{self.prefix}job:{job_id}:awaited"
 
     def dependents(self, job_id: str) -> str:
-        """ZSET of jobs that wait for this one's success, in the order of their enqueue."""
+        """ZSET of jobs that wait for this job's success, in the order of their enqueue."""
         return f"{self.prefix}job:{job_id}:dependents"
 
     def dependents_any(self, job_id: str) -> str:
-        """ZSET of jobs that wait for this one, and that its failure concerns too."""
+        """ZSET of jobs that wait for this job's end, a failure included."""
         return f"{self.prefix}job:{job_id}:dependents:any"
 
     def output(self, job_id: str) -> str:
@@ -127,7 +128,7 @@ class Keys:
         return f"{self.prefix}job:{job_id}:output"
 
     def request(self, job_id: str) -> str:
-        """STRING: when and by which request a job was made that is gone already; a minute."""
+        """STRING: the time and request of a job that is gone already; a minute."""
         return f"{self.prefix}job:{job_id}:request"
 
     def staged(self, name: str) -> str:
@@ -140,7 +141,7 @@ class Keys:
 
     @property
     def limits(self) -> str:
-        """ZSET of keys of limits, by when they matter no more (us); inf while in use."""
+        """ZSET of keys of limits, by the end of their use (us); inf while in use."""
         return f"{self.prefix}limits"
 
     def limit_holders(self, key: str) -> str:
@@ -172,15 +173,15 @@ class Keys:
         return f"{self.prefix}worker:{master}:{number}"
 
     def answers(self, request: str) -> str:
-        """STREAM of masters' answers to a command; a minute."""
+        """STREAM of masters' replies to a command; a minute."""
         return f"{self.prefix}answers:{request}"
 
     def wake_master(self, name: str) -> str:
-        """ZSET of one member: "look at Redis", for one master."""
+        """ZSET of a single member: "look at Redis", for one master."""
         return f"{self.prefix}wake:master:{name}"
 
     def wake_queue(self, queue: str) -> str:
-        """ZSET of one member: "there is work", for one idle master."""
+        """ZSET of a single member: "there is work", for one idle master."""
         return f"{self.prefix}wake:queue:{queue}"
 
 
@@ -189,8 +190,8 @@ class Keys:
 #   nonempty          SET of queues whose ready set has members
 #   counters          HASH: back, front (places), fence, seen, reap_after (us), behind (in endings)
 #   control:<master>  LIST of commands as JSON, until obeyed
-#   endings           LIST of ended jobs some of whose dependents were not told yet
-#   ended:<name>      ZSET of these dependents, until they were
-#   left-out:<request> STRING: jobs of a batch left out for the ones with their keys; a minute
-#   precedence:<name> ZSET of queues by rank, named by its content; an hour, then told again
+#   endings           LIST of ended jobs, while some of their dependents still wait
+#   ended:<name>      ZSET of these dependents, until they go on
+#   left-out:<request> STRING: jobs of a batch left out for jobs with their keys; a minute
+#   precedence:<name> ZSET of queues by rank, named by its content; an hour, then sent again
 #   turn:<master>     STRING: the last turn's answer, for its replay; an hour

@@ -1,4 +1,4 @@
-"""Reading limits: who holds one, who waits for it. Nothing here changes anything."""
+"""Reads limits: their holders and the jobs that wait for them. Changes nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rqd.store.messages import read_text
 
 @dataclass(frozen=True, slots=True)
 class LimitView:
-    """A limit as it stands; its numbers are those of the job that was last looked at.
+    """A limit as it stands; its numbers come from the job that asked for it last.
 
-    `next_us` is the time of the next token, None if there is one now, or without a rate.
+    `next_us` is the time of the next token, None if there is a token now, or without a rate.
     """
 
     key: str
@@ -27,8 +27,9 @@ class LimitView:
 
 
 def read_limits(redis: Any, keys: Keys, most_holders: int = 100) -> list[LimitView]:
-    """The limits in use, by key: all those that somebody holds or waits for, or whose tokens are
-    not all back.
+    """Returns the limits in use, by key.
+
+    A limit is in use while a job holds it or waits for it, or while some tokens are out.
     """
     seconds, micros = redis.time()
     now_us = int(seconds) * 1_000_000 + int(micros)
@@ -63,7 +64,7 @@ def _parse(
     concurrency, every_us, burst, tat = (read_whole(state.get(field)) or None for field in fields)
     next_us = None
     if every_us and burst and tat:
-        # As a claim takes it: one from before the clock went back is not waited for.
+        # As a claim reads it: a time from before the clock went back is not waited for.
         next_us = min(tat, now_us + burst * every_us) - (burst - 1) * every_us
     is_later = next_us is not None and next_us > now_us
     return LimitView(

@@ -1,4 +1,4 @@
-"""Sending commands to masters, signed where there are keys, and hearing what they answer."""
+"""Sends commands to masters, signed where there are keys, and reads their replies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from rqd.store.queries import Queries
     from rqd.store.store import Store
 
-# An idle master answers within some milliseconds; one that lost its marker, with its next beat.
+# An idle master replies within some milliseconds; a master that lost its marker, with its next
+# beat.
 ANSWER_WITHIN_S = 6.0
 
-# What a master has answered; None if it did not.
+# The replies of masters by name; None for a master that did not reply.
 Replies = dict[str, dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Which masters have a command in their lists, and why others would not obey it, by name.
+    """The masters that have the command in their lists, and why others would refuse it, by name.
 
     A master that is gone is in neither.
     """
@@ -42,8 +43,8 @@ def send(
 ) -> Sent:
     """Sends a command, which needs an `id`, to these masters.
 
-    With keys it is signed for each of them, as its row says it is by now. A master whose row says
-    that it would refuse the command gets none.
+    With keys it is signed for each master, for the boot id in its row. A master whose row says that
+    it would refuse the command gets none.
     """
     rows, now_us = _look_up(store, list(masters))
     refused = {name: why for name, row in rows.items() if (why := _refusal(row, keyring))}
@@ -63,9 +64,9 @@ def send(
 def send_to(
     store: Store, command: Mapping[str, Any], master: str, keyring: Keyring | None = None
 ) -> bool:
-    """As `send`, to one master; False if it is gone.
+    """Sends a command to a single master; False if it is gone.
 
-    Raises ConfigurationError if it would not obey.
+    Raises ConfigurationError if it would refuse the command.
     """
     sent = send(store, command, [master], keyring)
     if why := sent.refused.get(master):
@@ -81,11 +82,11 @@ def ask(
     timeout_s: float = ANSWER_WITHIN_S,
     keyring: Keyring | None = None,
 ) -> Replies:
-    """Sends a command to these masters, and waits until all have answered, or the time is over.
+    """Sends a command to these masters, and waits until all have replied, or the time is over.
 
-    `command` has what to `do`, and its arguments; it gets an id if it has none. The answers are in
-    the order of `masters`. An answer with an `error` says why nothing was done. Anybody who can
-    write to Redis can write answers: what is in them is text for people, of any type.
+    `command` has the action under `do`, and its arguments; it gets an id if it has none. The
+    replies are in the order of `masters`. A reply with an `error` says why nothing was done.
+    Anybody who can write to Redis can write replies: their content is text for people, of any type.
     """
     answers: Replies = dict.fromkeys(masters)
     request = command.get("id") or store.request_id()
@@ -116,7 +117,7 @@ class _Row:
 
 
 def _look_up(store: Store, masters: list[str]) -> tuple[dict[str, _Row], int]:
-    """Returns what these masters' rows say of signatures, and Redis' time in microseconds."""
+    """Returns the signing fields of these masters' rows, and Redis' time in microseconds."""
     if not masters:
         return {}, 0
     with store.redis.pipeline(transaction=False) as pipe:
@@ -132,14 +133,14 @@ def _look_up(store: Store, masters: list[str]) -> tuple[dict[str, _Row], int]:
 
 
 def _read_row(told: Any) -> _Row:
-    """Reads a row's fields; none where the key holds something else."""
+    """Reads a row's fields; empty fields if the key holds something else."""
     fields = told if isinstance(told, list) else [b"", b"", b""]
     boot, key_ids, signed_only = ((raw or b"").decode(errors="replace") for raw in fields)
     return _Row(boot, frozenset(filter(None, key_ids.split(","))), signed_only == "1")
 
 
 def _refusal(row: _Row, keyring: Keyring | None) -> str:
-    """Returns why a master would not obey; empty if it would."""
+    """Returns why a master would refuse; empty if it would not."""
     variables = f"{KEY_VARIABLE} or {FILE_VARIABLE}"
     if keyring is None:
         return f"it obeys signed commands only: set {variables}" if row.is_signed_only else ""
@@ -149,7 +150,7 @@ def _refusal(row: _Row, keyring: Keyring | None) -> str:
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
-    """None for what is no answer of a master's."""
+    """Reads a reply; None for a text that is no master's reply."""
     try:
         told = json.loads(raw)
     except (ValueError, RecursionError):

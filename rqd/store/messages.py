@@ -1,4 +1,4 @@
-"""What a master and the scripts tell one another: the requests, and how their answers are read."""
+"""Messages between a master and the scripts: the requests, and how their answers are read."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from rqd.model.terms import read_tally
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to record of an attempt: decision is finish, repeat, fail, retry, put_back,
-    park, lose or stop.
+    """The record of an ended attempt, to be written.
+
+    `decision` is finish, repeat, fail, retry, put_back, park, lose or stop.
     """
 
     id: str
@@ -38,8 +39,9 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a running job has told its master: progress as text, further fields of its hash, and
-    output from a byte on where somebody follows it.
+    """An update from a running job: progress as text, further fields of its hash.
+
+    `output` has the byte at which it begins; only where somebody follows the job.
     """
 
     id: str
@@ -51,7 +53,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A master's request of one turn; sent again unchanged if its answer is lost."""
+    """A master's request of a turn; sent again unchanged if its answer is lost."""
 
     request: str
     master: str
@@ -60,20 +62,22 @@ class Turn:
     free_workers: tuple[int, ...] = ()
     queues: tuple[str, ...] = ()
     nudge: bool = False
-    # How they are taken in turn, where that is not strictly in their order: see lib/orders.lua.
+    # How the queues take turns, where their order is not strict: see lib/orders.lua.
     order: str = ""
-    # The processes that wait in these workers, for their rows; a worker may have none yet.
+    # The pids of the children that wait in these workers, for their rows; a worker may have none
+    # yet.
     pids: Mapping[int, int] = field(default_factory=dict)
-    # Workers that take a job more behind the one they have; there twice if they take two.
+    # Workers that prefetch a further job; listed twice if they prefetch two.
     ahead: tuple[int, ...] = ()
-    busy: tuple[int, ...] = ()  # those that have a job: what is settled of theirs leaves none idle
+    busy: tuple[int, ...] = ()  # with a job: its end leaves no worker idle
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAnswer:
-    """`verdicts` in the order of the settlements: settled, abandoned (a loss too many), stopped (it
-    was told to, and would have run again), already, stale or gone. `set_aside` failed at their
-    claim: id, queue, cause.
+    """The answer to a turn. `verdicts` are in the order of the settlements.
+
+    A verdict is settled, abandoned (a loss too many), stopped (a stop kept it from running again),
+    already, stale or gone. `set_aside` lists jobs that failed at their claim: id, queue, cause.
     """
 
     now_us: int
@@ -84,7 +88,7 @@ class TurnAnswer:
 
     @classmethod
     def parse(cls, answer: Any) -> TurnAnswer:
-        """What `turn.lua` has answered."""
+        """Reads the answer of `turn.lua`."""
         now, verdicts, claims, due, *aside = json.loads(read_text(answer[0]))
         return cls(
             now_us=int(now),
@@ -97,8 +101,10 @@ class TurnAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A master's heartbeat: what it runs (id, token and, where that is another than its claim has
-    said, the number of its worker, or '') and its rows.
+    """A master's heartbeat: its attempts and its rows.
+
+    `running` has id, token and, where it is not the worker of the claim, the worker's number, or
+    ''.
     """
 
     master: str
@@ -111,19 +117,20 @@ class Beat:
     workers: Mapping[int, Mapping[str, str | int | float]]
 
 
-# A job that went back, or was given up, with its master: id, losses in a row, lost with whom.
+# A job that lost its master and was put back, stopped or given up: id, losses in a row, and the
+# loss in words.
 Loss = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """`lost`: tokens of attempts whose lease is another's by now.
+    """The answer to a heartbeat. `lost`: tokens of attempts whose lease has another holder by now.
 
     `reaped`: the jobs of dead masters; `next_expiry_us`: when there may be more. `is_replaced`:
     another master has the name by now, and nothing was done. `is_suspended`: nobody claims.
-    `next_cron_us`: when the first cron entry is due. `stops`: commands for those that run and that
-    somebody wants stopped, told or not. `last_us`: the master's last beat that Redis knows of, None
-    if it knows of none; its `now_us` was another if Redis has lost data since.
+    `next_cron_us`: when the first cron entry is due. `stops`: orders to stop attempts of this
+    master, new or not. `last_us`: the master's last beat that Redis knows of, None if it knows of
+    none. If Redis has lost data since, it differs from that beat's `now_us`.
     """
 
     now_us: int
@@ -139,7 +146,7 @@ class BeatAnswer:
 
     @classmethod
     def parse(cls, answer: Any) -> BeatAnswer:
-        """What `beat.lua` has answered."""
+        """Reads the answer of `beat.lua`."""
         now, lost, commands, reaped, expiry, is_replaced, is_suspended, cron, stops, last = answer
         return cls(
             now_us=int(now),
@@ -157,7 +164,7 @@ class BeatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The master that has a name; by `place` one of the same host knows that it is gone."""
+    """The master that has a name. By `place` a master on the same host can see that it is gone."""
 
     host: str
     pid: str
@@ -167,14 +174,17 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """`owner` None: the name is ours. `reaped`: the jobs of the master that had it before."""
+    """The answer to a hello. `owner` None: the name is ours.
+
+    `reaped`: the jobs of the master that had the name before.
+    """
 
     owner: Owner | None
     reaped: tuple[Loss, ...] = ()
 
     @classmethod
     def parse(cls, answer: Any) -> Greeting:
-        """What `hello.lua` has answered."""
+        """Reads the answer of `hello.lua`."""
         outcome, *told = answer
         if outcome == b"ok":
             return cls(None, _read_losses(told[1]))
@@ -182,7 +192,7 @@ class Greeting:
 
 
 def check_ids(jobs: Sequence[NewJob]) -> None:
-    """Raises DuplicateJobError if two of the jobs have one id."""
+    """Raises DuplicateJobError if two of the jobs have the same id."""
     seen: set[str] = set()
     for job in jobs:
         if job.id in seen:
@@ -193,8 +203,9 @@ def check_ids(jobs: Sequence[NewJob]) -> None:
 def partly_enqueued(
     error: Exception, jobs: Sequence[NewJob], done: int, unknown: int
 ) -> PartlyEnqueuedError:
-    """What to raise where a portion has failed and the first `done` jobs are enqueued; of so many
-    behind them it is unknown.
+    """Returns the error for a failed portion: the first `done` jobs are enqueued.
+
+    The state of the next `unknown` jobs is not known.
     """
     also = f", the next {unknown:,} may be" if unknown else ""
     told = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids says which)"
@@ -205,7 +216,7 @@ def partly_enqueued(
 
 
 def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
-    """Redis' time in microseconds; writes into the jobs that were left out who has their key.
+    """Returns Redis' time in microseconds; writes `holder_id` into jobs that were left out.
 
     Raises DuplicateJobError, InvalidJobOperation, NoSuchJobError.
     """
@@ -289,7 +300,7 @@ def _circle(job_id: str, awaited: str) -> str:
 
 
 def read_requeued(found: str, job_id: str) -> str:
-    """The status that a requeue has found. Raises DuplicateJobError."""
+    """Returns the status that a requeue has found. Raises DuplicateJobError."""
     if found.startswith("unique "):
         holder = found.partition(" ")[2]
         raise DuplicateJobError(
@@ -300,8 +311,10 @@ def read_requeued(found: str, job_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Which failed jobs are meant: by function (`*` for any text), by a part of the cause, by when
-    they ended (us). Empty texts mean all. Stopped ones only by their cause.
+    """A selection of failed jobs: by function (`*` for any text), a part of the cause, the end
+    (us).
+
+    Empty texts mean all. Stopped jobs are selected only if `cause` is given.
     """
 
     function: str = ""
@@ -312,7 +325,7 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """A portion of a queue's failed jobs: how many were looked at, and which were meant."""
+    """A portion of a queue's failed jobs: how many were checked, and the selected ids."""
 
     looked_at: int
     ids: tuple[str, ...]
@@ -323,12 +336,12 @@ def _read_losses(reaped: list[Any]) -> tuple[Loss, ...]:
 
 
 def read_text(raw: bytes) -> str:
-    """Text out of Redis, where anybody may have written what is none."""
+    """Decodes text from Redis, where anybody may have written other bytes."""
     return raw.decode(errors="replace")
 
 
 def _read_command(command: bytes) -> dict[str, Any] | None:
-    """None for what is no command: whoever can write to Redis can write anything there."""
+    """Reads a command; None for other text, as any client can write anything there."""
     try:
         told = json.loads(read_text(command))
     except (ValueError, RecursionError):
@@ -339,7 +352,7 @@ def _read_command(command: bytes) -> dict[str, Any] | None:
 
 
 def _read_stop(told: Sequence[bytes]) -> dict[str, Any]:
-    """As the command has it: who reads that knows that anybody may have written it."""
+    """Reads an order to stop. Its reader must not trust it: anybody may have written it."""
     token, by, grace = map(read_text, told)
     try:
         grace_s = float(grace)
@@ -349,7 +362,7 @@ def _read_stop(told: Sequence[bytes]) -> dict[str, Any]:
 
 
 def read_claim(answer: Any) -> Claim | None:
-    """What `take.lua` has answered."""
+    """Reads the answer of `take.lua`; None if nothing was claimed."""
     if not answer:
         return None
     claim = json.loads(read_text(answer[0]))
@@ -357,7 +370,7 @@ def read_claim(answer: Any) -> Claim | None:
 
 
 def _parse_claim(claim: list[Any], answer: list[bytes]) -> Claim:
-    # Its numbers are some: the script has set aside what no worker could use.
+    # Its numbers are valid: the script has set aside jobs that no worker could use.
     return Claim(
         id=claim[0],
         token=claim[1],
@@ -380,7 +393,7 @@ def _parse_claim(claim: list[Any], answer: list[bytes]) -> Claim:
 
 
 def _envelope(claim: list[Any]) -> Envelope:
-    """The signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
+    """Returns the signature of a claimed job, with the facts in the order of SIGNED_FIELDS."""
     raw = [part.encode() if isinstance(part, str) else b"" for part in claim]
     retries = retries_granted(raw[9], raw[10])
     result_ttl, failure_ttl, ttl, priority = raw[16:20]

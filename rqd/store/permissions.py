@@ -1,4 +1,4 @@
-"""Which commands and keys rqd needs of Redis: for an ACL user, and for a master that starts."""
+"""The commands and keys that rqd needs of Redis: for an ACL user, and for a master that starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rqd.store.keys import Keys
 from rqd.store.scripts import lua_texts
 from rqd.store.urls import read_url
 
-# What clients, masters and the command line send themselves; the rest is in the scripts.
+# Commands that clients, masters and the command line send directly; the rest is in the scripts.
 _DIRECT = {
     *("eval", "evalsha", "time", "multi", "exec"),
     *("get", "getrange", "set", "hget", "hgetall", "xread", "xrevrange"),
@@ -23,7 +23,7 @@ _DIRECT = {
 }
 _IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")
 
-# A server before 7.0 can't be asked.
+# A server before 7.0 has no such check.
 _MISSING = """
 local missing = {}
 if redis.acl_check_cmd then
@@ -37,8 +37,8 @@ return missing
 
 @cache
 def commands_in_scripts() -> frozenset[str]:
-    """The commands the Lua files call: a user's permissions hold for those too."""
-    found = {"exists"}  # what a cluster's guard asks
+    """Returns the commands in the Lua files: a user's permissions apply to them, too."""
+    found = {"exists"}  # the command of a cluster's guard
     for text in lua_texts().values():
         found.update(name.lower() for name in _IN_SCRIPT.findall(text))
     return frozenset(found)
@@ -47,7 +47,7 @@ def commands_in_scripts() -> frozenset[str]:
 def acl_lines(
     user: str, namespace: str, url: str, more: Iterable[str] = ()
 ) -> list[tuple[str, str]]:
-    """(where, line): the ACL SETUSER lines that make a user who may do what rqd needs, no more.
+    """Returns (where, line): the ACL SETUSER lines for a user with just the rights rqd needs.
 
     PASSWORD in them is to be replaced; `more` are further commands.
     """
@@ -70,7 +70,7 @@ def acl_lines(
 def check_permissions(connection: redis.Redis, keys: Keys) -> None:
     """Raises ServerUnavailableError, with the names, if the scripts' commands are not all allowed.
 
-    A script that lacks one would stop half way.
+    A script that lacks a command would stop half way.
     """
     asked = sorted(commands_in_scripts())
     missing: Any = connection.eval(_MISSING, 1, keys.queues, *asked)

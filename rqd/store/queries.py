@@ -1,4 +1,4 @@
-"""Reading: jobs, queues, masters and workers as they stand. Nothing here changes anything."""
+"""Reads jobs, queues, masters and workers as they stand. Changes nothing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rqd.store.store import Store
 
 _OF_ENDED = ("finished", "failed", "canceled")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
-# A name's workers are a thousand at most: a row that says more is damaged.
+# A master has a thousand workers at most: a row with a higher number is damaged.
 _MOST_WORKERS = 1000
 
 
 @reads_answers
 class Queries:
-    """What can be read of a namespace."""
+    """The queries on a namespace."""
 
     def __init__(self, store: Store) -> None:
         # Any: redis-py's types give each answer as bytes, text and a future at once. Our
@@ -40,18 +40,18 @@ class Queries:
 
     @property
     def block_slice_ms(self) -> int:
-        """How long a blocking read may take before the socket's own timeout ends it."""
+        """Returns the longest time of a blocking read, within the socket's own timeout."""
         return math.ceil(self._block_slice_s * 1000)
 
     def job(self, job_id: str) -> JobRecord | None:
-        """The job, or None if there is none."""
+        """Returns the job, or None if there is none."""
         if not is_job_id(job_id):
             return None
         fields = self._redis.hgetall(self._keys.job(job_id))
         return JobRecord.parse(job_id, fields) if b"status" in fields else None
 
     def jobs(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        """The jobs of these ids in one round trip, None for those that don't exist."""
+        """Returns the jobs of these ids in one round trip, None for ids without a job."""
         asked = [job_id for job_id in job_ids if is_job_id(job_id)]
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in asked:
@@ -63,18 +63,18 @@ class Queries:
         ]
 
     def payload(self, record: JobRecord) -> bytes:
-        """A job's payload, wherever it lies."""
+        """Returns a job's payload, from its hash or from its own key."""
         if record.payload or not record.payload_bytes:
             return record.payload
         return self._redis.get(self._keys.payload(record.id)) or b""
 
     def attempts(self, job_id: str, latest: int | None = None) -> list[AttemptRecord]:
-        """A job's attempts, latest first."""
+        """Returns a job's attempts, latest first."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=latest)
         return list(filter(None, (parse_attempt(*entry) for entry in entries)))
 
     def result_bytes(self, job_id: str, attempt: AttemptRecord) -> bytes | None:
-        """The serialized result of a successful attempt; None if there is none any more."""
+        """Returns the serialized result of a successful attempt; None if there is none any more."""
         if "result" in attempt.fields:
             return attempt.fields["result"]
         with self._redis.pipeline(transaction=False) as pipe:
@@ -102,19 +102,19 @@ class Queries:
             return bool(end.value)
 
     def dependent_ids(self, job_id: str) -> list[str]:
-        """Ids of the jobs that wait for this one."""
+        """Returns the ids of the jobs that wait for this job."""
         found: list[bytes] = []
         for key in (self._keys.dependents(job_id), self._keys.dependents_any(job_id)):
             found += self._redis.zrange(key, 0, -1)
         return list(map(read_text, found))
 
     def latest_result_id(self, job_id: str) -> bytes:
-        """The id of the job's latest entry, `0` without one."""
+        """Returns the id of the job's latest entry, `0` without an entry."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=1)
         return entries[0][0] if entries else b"0"
 
     def group_counts(self, group: str) -> GroupCounts | None:
-        """How the jobs of a group stand, as of one moment; None if there is no such group."""
+        """Counts the jobs of a group by state, as of one moment; None if there is no such group."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(self._keys.group(group))
             pipe.zcard(self._keys.group_jobs(group))
@@ -126,45 +126,49 @@ class Queries:
         return GroupCounts(total, is_open, *numbers)
 
     def group_job_ids(self, group: str) -> list[str]:
-        """Ids of a group's jobs, in the order of their enqueue."""
+        """Returns the ids of a group's jobs, in the order of their enqueue."""
         return list(map(read_text, self._redis.zrange(self._keys.group_jobs(group), 0, -1)))
 
     def group_names(self) -> list[str]:
-        """All groups, by name."""
+        """Returns all groups, by name."""
         found = self._redis.zrangebyscore(self._keys.groups, f"({self.now_us()}", "+inf")
         return sorted(map(read_text, found))
 
     def queue_names(self) -> list[str]:
-        """All queues that ever had a job, by name."""
+        """Returns all queues that ever had a job, by name."""
         return sorted(read_text(name) for name in self._redis.smembers(self._keys.queues))
 
     def cron_names(self) -> list[str]:
-        """All cron entries, by name."""
+        """Returns all cron entries, by name."""
         return sorted(read_text(name) for name in self._redis.zrange(self._keys.crons, 0, -1))
 
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
-        """Where the jobs of these queues are, how long they wait, and what has become of them."""
+        """Counts the jobs of these queues by state; adds their latencies and totals."""
         return read_queues(self._redis, self._keys, names, self.now_us())
 
     def latency_s(self, queue: str) -> float:
-        """How long the job that is next there could have been claimed already; 0.0 for none."""
+        """Returns how long the queue's next job has been ready, in seconds; 0.0 without a job."""
         return read_latencies(self._redis, self._keys, [queue], self.now_us())[0]
 
     def paused(self) -> dict[str, int | None]:
-        """The paused queues, ALL_QUEUES among them if all are, with the end (us) of each pause."""
+        """Returns the paused queues with the end of each pause (us), None for no end.
+
+        ALL_QUEUES is among them if all are paused.
+        """
         now_us = self.now_us()
         found = self._redis.zrangebyscore(self._keys.paused, f"({now_us}", "+inf", withscores=True)
         return {read_text(raw): None if math.isinf(ends) else int(ends) for raw, ends in found}
 
     def queued_count(self, queue: str) -> int:
-        """How many jobs of a queue wait to be claimed, or for a limit before that."""
+        """Counts the jobs of a queue that wait to be claimed, or for a limit before that."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self._keys.ready(queue)).zcard(self._keys.index(queue, "limited"))
             return sum(pipe.execute())
 
     def queued_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
-        """Ids of a queue's waiting jobs: the ready ones in the order of their claim, and then those
-        that wait for a limit; length -1 for all.
+        """Returns the ids of a queue's waiting jobs; length -1 for all.
+
+        The ready jobs come first, in the order of their claim, then the jobs that wait for a limit.
         """
         found = self.ready_ids(queue, offset, length)
         ready = int(self._redis.zcard(self._keys.ready(queue)))
@@ -177,7 +181,7 @@ class Queries:
         return found + [read_text(raw) for raw in self._redis.zrange(limited, first, last)]
 
     def ready_ids(self, queue: str, offset: int = 0, length: int = -1) -> list[str]:
-        """Ids of a queue's ready jobs in the order of their claim; length -1 for all."""
+        """Returns the ids of a queue's ready jobs in claim order; length -1 for all."""
         end = offset + length - 1 if length >= 0 else -1
         if length == 0:
             return []
@@ -186,9 +190,10 @@ class Queries:
     def index_ids(
         self, queue: str, index: str, start: int = 0, end: int = -1, desc: bool = False
     ) -> list[str]:
-        """Ids in one of a queue's indexes from `start` to `end`, both included; -1 is the last one.
+        """Returns the ids in an index of a queue from `start` to `end`, both included; -1: the
+        last.
 
-        In the order of their scores, those of expired records left out. `index` is started,
+        They are in the order of their scores, without ids of expired records. `index` is started,
         scheduled, deferred, finished, failed or canceled.
         """
         low, key = self._index_from(index), self._keys.index(queue, index)
@@ -205,29 +210,29 @@ class Queries:
         return [read_text(raw) for raw in found]
 
     def index_count(self, queue: str, index: str) -> int:
-        """How many ids one of a queue's indexes has, without those of expired records."""
+        """Counts the ids in an index of a queue, without ids of expired records."""
         low = self._index_from(index)
         return int(self._redis.zcount(self._keys.index(queue, index), low, "+inf"))
 
     def index_score(self, queue: str, index: str, job_id: str) -> float | None:
-        """A job's score in one of a queue's indexes (us); None if it isn't there or has expired."""
+        """Returns a job's score in an index of a queue (us); None if it is gone or expired."""
         score: float | None = self._redis.zscore(self._keys.index(queue, index), job_id)
         is_over = score is not None and index in _OF_ENDED and score <= self.now_us()
         return None if is_over else score
 
     def heartbeat_us(self, master: str) -> int | None:
-        """When a master was last heard of; None for one that is gone."""
+        """Returns the time of a master's last heartbeat (us); None for a master that is gone."""
         score = self._redis.zscore(self._keys.masters, master)
         return int(score) if score is not None and abs(score) < EXACT else None
 
     def _index_from(self, index: str) -> str:
-        """The lowest score of an index that counts: of ended jobs, the end of their records."""
+        """Returns the lowest score of live entries: of ended jobs, the end of their records."""
         return f"({self.now_us()}" if index in _OF_ENDED else "-inf"
 
     def position(self, queue: str, job_id: str) -> int | None:
-        """A job's place among the waiting ones, 0 is next; None if it isn't there.
+        """Returns a job's place among the waiting jobs, 0 is next; None if it isn't there.
 
-        Those that wait for a limit come after the ready ones.
+        Jobs that wait for a limit come after the ready jobs.
         """
         with self._redis.pipeline(transaction=False) as pipe:
             ready, limited = self._keys.ready(queue), self._keys.index(queue, "limited")
@@ -238,28 +243,28 @@ class Queries:
         return None if place is None else int(place)
 
     def limits(self) -> list[LimitView]:
-        """The limits in use, by key."""
+        """Returns the limits in use, by key."""
         return read_limits(self._redis, self._keys)
 
     def masters(self) -> list[dict[str, str]]:
-        """The rows of live masters, each with its `name`."""
+        """Returns the rows of live masters, each with its `name`."""
         names = [read_text(raw) for raw in self._redis.zrange(self._keys.masters, 0, -1)]
         return list(self._rows([(self._keys.master(name), {"name": name}) for name in names]))
 
     def workers(self, masters: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """The rows of these masters' workers, each with `master` and `number`."""
+        """Returns the rows of these masters' workers, each with `master` and `number`."""
         wanted = [
             (self._keys.worker(row["name"], number), {"master": row["name"], "number": str(number)})
             for row in masters
             for number in range(1, _workers_of(row) + 1)
         ]
         seen_us = {row["name"]: _micros(row) for row in masters}
-        # A beat writes the master's row and its workers' together: one that the latest left out was
-        # taken away, and its row has yet to expire.
+        # A beat writes the master's row and its workers' together: a worker that the latest beat
+        # left out was removed, and its row has yet to expire.
         return [row for row in self._rows(wanted) if _micros(row) >= seen_us[row["master"]]]
 
     def progress(self, job_ids: Sequence[str]) -> dict[str, Progress]:
-        """What those of the running jobs have told that told something."""
+        """Returns the progress of the running jobs among these that have reported any."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hmget(self._keys.job(job_id), "progress", "lease")
@@ -272,7 +277,7 @@ class Queries:
         return {job_id: progress for job_id, progress in told.items() if progress}
 
     def now_us(self) -> int:
-        """Redis' clock: microseconds since 1970."""
+        """Returns Redis' clock: microseconds since 1970."""
         seconds, micros = self._redis.time()
         return int(seconds) * 1_000_000 + int(micros)
 
@@ -297,7 +302,7 @@ class Queries:
 
 
 def _micros(row: dict[str, str]) -> float:
-    """A row's heartbeat; infinity if it has none yet, as what a claim writes."""
+    """Returns a row's heartbeat; infinity for a row without one, as a claim writes it."""
     told = read_whole(row.get("heartbeat"))
     return math.inf if told is None else told
 
@@ -311,7 +316,7 @@ def _fence_of(token: bytes) -> int:
 
 
 def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord | None:
-    """None for an entry that no script wrote."""
+    """Reads an attempt's entry; None for an entry that no script wrote."""
     by_name = {read_text(key): value for key, value in fields.items()}
     created_ms = int(entry_id.split(b"-")[0])
     kind = read_text(by_name.get("type", b""))
@@ -326,8 +331,9 @@ def parse_attempt(entry_id: bytes, fields: dict[bytes, bytes]) -> AttemptRecord 
 
 
 def result_of(attempt: AttemptRecord, found: bytes | None, owner: bytes | None) -> bytes | None:
-    """What was `found` as its job's large result, if it is this attempt's: each run of a repeated
-    job writes over what the one before left there. `owner` as in the job's hash; None for the only
-    one.
+    """Returns `found`, a job's large result, if it belongs to this attempt; else None.
+
+    Each run of a repeated job overwrites the large result of the run before. `owner` is the attempt
+    in the job's hash; None if there is only one large result.
     """
     return found if owner in (None, b"%d" % attempt.attempt) else None

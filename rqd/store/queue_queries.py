@@ -1,4 +1,4 @@
-"""Reading queues: how many jobs are where, how long they wait. Nothing here changes anything."""
+"""Reads queues: counts of jobs by state, and how long they wait. Changes nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rqd.store.keys import Keys
 from rqd.store.messages import read_text
 
 _TOTALS = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
-# So many of a queue's first jobs, whose time to live is over, are passed over for its latency.
+# The latency skips so many of a queue's first jobs whose time to live is over.
 _MOST_EXPIRED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """How many jobs of a group are where; `open` are those that have not ended."""
+    """The numbers of a group's jobs by state; `open` counts the jobs that have not ended."""
 
     total: int
     open: int
@@ -29,17 +29,16 @@ class GroupCounts:
 
     @property
     def is_done(self) -> bool:
-        """True if each of its jobs has ended, in whatever way."""
+        """True if each of its jobs has ended, in any way."""
         return self.open == 0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many jobs of a queue are where, and how it does.
+    """The numbers of a queue's jobs by state, with its latency and totals.
 
-    `latency_s`: how long the job that is next could have been claimed already, 0.0 where none is
-    (Sidekiq's word). `totals`: how many have ever finished, failed, were stopped, canceled, retried
-    or repeated.
+    `latency_s`: how long the next job has been ready, 0.0 without a ready job (Sidekiq's word).
+    `totals`: how many jobs have ever finished, failed, were stopped, canceled, retried or repeated.
     """
 
     name: str
@@ -56,7 +55,7 @@ class QueueCounts:
 
 
 def read_queues(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> list[QueueCounts]:
-    """These queues as they stand."""
+    """Returns the counts of these queues."""
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.zcard(keys.ready(name))
@@ -72,11 +71,9 @@ def read_queues(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> li
 
 
 def read_latencies(redis: Any, keys: Keys, names: Sequence[str], now_us: int) -> list[float]:
-    """For each of these queues, for how many seconds its next job could have been claimed already;
-    0.0 where none is ready.
-    """
+    """Returns for each queue how many seconds its next job has been ready; 0.0 without one."""
     since_us = _ready_since_us(redis, keys, names, 0, 0)
-    # Where nobody claims, those whose time to live is over stay before the next one.
+    # Where nobody claims, jobs whose time to live is over stay before the next job.
     expired = [name for name, at_us in since_us.items() if at_us is None]
     since_us |= _ready_since_us(redis, keys, expired, 1, _MOST_EXPIRED)
     waited_us = (now_us - (since_us[name] or now_us) for name in names)
@@ -86,8 +83,9 @@ def read_latencies(redis: Any, keys: Keys, names: Sequence[str], now_us: int) ->
 def _ready_since_us(
     redis: Any, keys: Keys, names: Sequence[str], first: int, last: int
 ) -> dict[str, int | None]:
-    """Since when the first one that is there of so many ready jobs waits; None where none is, 0
-    where no job is ready.
+    """Returns since when (us) the first live job among these places of each queue has been ready.
+
+    0 where no job is ready, None where none of them has a record any more.
     """
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
@@ -100,7 +98,7 @@ def _ready_since_us(
     for name, ids in zip(names, listed, strict=True):
         told = [next(found) for _ in ids]
         times = (one for one in told if isinstance(one, list) and any(one))
-        # Put back or lost, it has waited from then on.
+        # A job that was put back or lost has waited since then.
         latest = (max(map(_number, one)) for one in times)
         since_us[name] = next(latest, None) if ids else 0
     return since_us
@@ -116,5 +114,5 @@ def _read_totals(redis: Any, keys: Keys, names: Sequence[str]) -> list[dict[str,
 
 
 def _number(told: object) -> int:
-    """Of what a pipeline has brought: 0 for nothing, for an error, and for what is no number."""
+    """Reads a number from a pipeline's answer: 0 for nothing, for an error, and for other text."""
     return (isinstance(told, bytes) and read_whole(told)) or 0

@@ -1,8 +1,8 @@
-"""How much a reply may be: a server that is none, or hostile, must not eat our memory or our time.
+"""Bounds the size of replies: a hostile or foreign server must not use up our memory or our time.
 
-redis-py takes what comes: a header of 10 GB, a line without an end, a byte now and then. This is
-the one place that reaches into its parsers. It raises InvalidResponse, as these do: what ends the
-connection, and is not asked a second time.
+redis-py reads without bounds: a header of 10 GB, a line without an end, a byte now and then. Only
+this module reaches into its parsers. It raises InvalidResponse, as they do: that ends the
+connection, and is not retried.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import redis
 from redis._parsers import _AsyncRESP2Parser, _RESP2Parser
 from redis._parsers.socket import SocketBuffer
 
-# As long as a string in Redis may be (proto-max-bulk-len), and twice the highest limit of payloads.
+# The longest string in Redis (proto-max-bulk-len), and twice the highest limit of payloads.
 _MOST_BYTES = 512 * 1024 * 1024
-# An error's text has the longest line of a server's; the scripts' errors have a hundred bytes.
+# The longest line of a server is an error's text; the scripts' errors have a hundred bytes.
 _LONGEST_LINE = 1024 * 1024
-# The ids of a queue of millions, each fifty bytes here and more. A master gets fewer: the jobs of a
-# thousand workers; it hears no signal while it reads.
+# The ids of a queue of millions, each fifty bytes here and more. A master accepts fewer: the jobs
+# of a thousand workers; it sees no signal while it reads.
 _MOST_LINES = 10_000_000
 _MOST_LINES_OF_A_DAEMON = 500_000
-# A reply that has begun comes to its end: within this, and with a megabyte a second beyond that.
+# A reply must end within this time, plus a second for each megabyte.
 _PATIENCE_S = 5.0
 _LEAST_BYTES_PER_S = 1024 * 1024
 
@@ -56,7 +56,7 @@ class _Metered:
         self._begun_at = 0.0
 
     def recv(self, size: int, *flags: int) -> bytes:
-        """As a socket's. Raises redis.InvalidResponse."""
+        """Receives bytes as a socket does. Raises redis.InvalidResponse."""
         data: bytes = self._recv(size, *flags)
         if self.received:
             self._check(len(data))
@@ -76,7 +76,7 @@ class _Metered:
 
 
 class _BoundedBuffer(SocketBuffer):
-    """Of redis-py's own parser, which joins a line from its pieces again and again."""
+    """Bounds the buffer of redis-py's parser, which joins a line's pieces again and again."""
 
     lines = 0
     most_lines = _MOST_LINES
@@ -100,7 +100,7 @@ class _BoundedBuffer(SocketBuffer):
 
 
 class BoundedParser(_RESP2Parser):
-    """What a connection takes as its `parser_class`: redis-py's own, within bounds."""
+    """A connection's `parser_class`: redis-py's own parser, within bounds."""
 
     buffer_class = _BoundedBuffer
 
@@ -116,7 +116,8 @@ class BoundedParser(_RESP2Parser):
         except _UNREADABLE as error:
             raise _no_reply(error) from None
         finally:
-            # The next bytes begin another reply, or are the end of the connection, however late.
+            # The next bytes, at any later time, begin another reply, or are the end of the
+            # connection.
             if self._buffer is not None:
                 self._meter.received = self._buffer.lines = 0
 
@@ -126,7 +127,7 @@ class _DaemonsBuffer(_BoundedBuffer):
 
 
 class DaemonsParser(BoundedParser):
-    """The same for a master, whose replies are shorter."""
+    """The parser of a master, whose replies are shorter."""
 
     buffer_class = _DaemonsBuffer
 
@@ -134,7 +135,7 @@ class DaemonsParser(BoundedParser):
 class _MeteredStream:
     """An asyncio stream that gives up on a reply that is too long.
 
-    Its lines have a bound already (64 KB); who awaits a reply gives up on a slow one.
+    Its lines have a bound already (64 KB); the caller that awaits a reply gives up on a slow reply.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -142,19 +143,19 @@ class _MeteredStream:
         self.received = self.lines = 0  # of this reply
 
     async def read(self, size: int) -> bytes:
-        """As a stream's. Raises redis.InvalidResponse."""
+        """Reads bytes as a stream does. Raises redis.InvalidResponse."""
         data: bytes = await self._stream.read(size)
         self._count(len(data))
         return data
 
     async def readexactly(self, size: int) -> bytes:
-        """As a stream's, but looks at the size first. Raises redis.InvalidResponse."""
+        """Reads bytes as a stream does, but checks the size first. Raises redis.InvalidResponse."""
         self._count(size)
         data: bytes = await self._stream.readexactly(size)
         return data
 
     async def readline(self) -> bytes:
-        """As a stream's. Raises redis.InvalidResponse."""
+        """Reads a line as a stream does. Raises redis.InvalidResponse."""
         self.lines += 1
         if self.lines > _MOST_LINES:
             raise redis.InvalidResponse(f"a reply of more than {_MOST_LINES:,} parts")
@@ -171,7 +172,7 @@ class _MeteredStream:
 
 
 class AwaitingParser(_AsyncRESP2Parser):
-    """The same for a connection of redis.asyncio."""
+    """The parser of a connection of redis.asyncio."""
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)  # type: ignore[no-untyped-call]  # redis-py has none

@@ -1,4 +1,4 @@
-"""The Lua files: one a transition, put together with the shared parts that its `--@` line names."""
+"""The Lua files: a file for each transition, assembled with the shared parts of its `--@` line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FOLDER = Path(__file__).parent / "lua"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's source and the SHA-1 Redis knows it by."""
+    """A script's source, and the SHA-1 by which Redis knows it."""
 
     name: str
     source: str
     sha: str
 
 
-# In a slot that is being moved, some keys are on the other node, and each command on one fails:
-# in the middle of a transition. A key that is nowhere tells, before anything was written.
+# In a slot that is being moved, some keys are on the other node, and each command on such a key
+# fails in the middle of a transition. An absent key shows the move before anything was written.
 _GUARD = """
 local absent = redis.pcall('EXISTS', KEYS[1] .. ':absent')
 if type(absent) == 'table' then
@@ -30,11 +30,11 @@ end
 """
 
 
-# Parts that every script speaks with: their functions are plain locals.
+# Parts that every script uses: their functions are plain locals.
 _PLAIN = ("names", "texts", "arguments", "one_job")
 
-# Each run of a script would make a hundred functions, a third of what an enqueue costs the server:
-# a part's are made when one of them, or a field of its table, is first asked for.
+# Each run of a script would make a hundred functions, a third of an enqueue's cost in the server: a
+# part's functions are made at the first use of any of them, or of a field of its table.
 _LAZILY = """
 local {modules} = {tables}
 local WHEN_NEEDED = {{ __index = function(Part, name)
@@ -50,10 +50,10 @@ for _, part in ipairs({{ {modules} }}) do setmetatable(part, WHEN_NEEDED) end
 
 @cache
 def load_script(name: str, is_guarded: bool = False) -> Script:
-    """The script of this name, assembled from `lua/<name>.lua` and its parts in `lua/lib/`.
+    """Returns the script of this name, assembled from `lua/<name>.lua` and its parts in `lua/lib/`.
 
-    What `cron_runs.lua` defines is in the table CronRuns. A guarded script, for a cluster, does
-    nothing while its keys' slot moves: TRYAGAIN.
+    The definitions of `cron_runs.lua` are in the table CronRuns. A guarded script, for a cluster,
+    does nothing while its keys' slot moves: TRYAGAIN.
     """
     body = lua_texts()[f"{name}.lua"]
     parts = [
@@ -74,10 +74,10 @@ def load_script(name: str, is_guarded: bool = False) -> Script:
 
 @cache
 def lua_texts() -> dict[str, str]:
-    """All files by their paths, read at once, when the first one is needed.
+    """Returns all files by their paths, read at once, when the first file is needed.
 
-    A process that runs on while another rqd is installed would read the others from that: what it
-    calls by one version's arguments would be of another version, or gone.
+    A process that runs on while another rqd is installed would read the rest from the new version.
+    Its arguments would not fit the new scripts, or the scripts would be gone.
     """
     return {
         path.relative_to(_FOLDER).as_posix(): path.read_text() for path in _FOLDER.rglob("*.lua")

@@ -1,4 +1,4 @@
-"""Is this server fit for rqd? Asked once, by a master that starts."""
+"""Checks once, at a master's start, whether the server is fit for rqd."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import redis
 
 from rqd.model.errors import ServerUnavailableError
 
-# SMISMEMBER, and what else the scripts use.
+# For SMISMEMBER, and the other commands of the scripts.
 OLDEST = (6, 2)
 
 
 def check_server(connection: redis.Redis) -> list[str]:
-    """What an operator should be warned of, in one round trip.
+    """Returns warnings for the operator, in one round trip.
 
-    Raises ServerUnavailableError for a server that is too old. A server that doesn't let us ask
+    Raises ServerUnavailableError for a server that is too old. A server that denies the question
     (an ACL without INFO) gets no warning.
     """
     with connection.pipeline(transaction=False) as pipe:

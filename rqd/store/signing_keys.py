@@ -1,4 +1,4 @@
-"""Where the signing keys come from: `RQD_SIGNING_KEY`, or the file `RQD_SIGNING_KEY_FILE` names."""
+"""Reads the signing keys from `RQD_SIGNING_KEY`, or from the file in `RQD_SIGNING_KEY_FILE`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FILE_LIMIT_BYTES = 64 * 1024
 
 
 def keyring_of(environment: Mapping[str, str]) -> Keyring | None:
-    """The keys an environment gives, None if it gives none.
+    """Returns the keys in an environment, None if it has none.
 
     `RQD_SIGNING_KEY` is the key itself, or several separated by commas; `RQD_SIGNING_KEY_FILE` a
-    file with one a line. Raises ConfigurationError for keys, or a file, that can't be used.
+    file with a key a line. Raises ConfigurationError for unfit keys, or an unfit file.
     """
     if text := environment.get(KEY_VARIABLE):
         return _keyring([key.strip() for key in text.split(",")], KEY_VARIABLE)

@@ -1,4 +1,4 @@
-"""Reading what daemons that are gone have left, and where else jobs may be. Changes nothing."""
+"""Reads the leftovers of dead daemons, and finds jobs in other namespaces. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import redis
 from rqd.store.keys import Keys
 from rqd.store.messages import read_text
 
-# So many keys of the server, by chance, are looked at for another namespace.
+# A random sample of so many keys of the server is searched for another namespace.
 _SAMPLES = 30
 _OURS = re.compile(r"\{([^{}]{1,128})\}:(?:queues|masters|job:|queue:|stats:)")
 
 
 def silent_masters(redis: Any, keys: Keys) -> list[str]:
-    """The masters whose rows have expired, and whose jobs no other master has taken yet."""
+    """Returns the masters whose rows have expired, and whose jobs no other master has taken yet."""
     names = [read_text(raw) for raw in redis.zrange(keys.masters, 0, -1)]
     with redis.pipeline(transaction=False) as pipe:
         for name in names:
@@ -27,12 +27,14 @@ def silent_masters(redis: Any, keys: Keys) -> list[str]:
 
 
 def held_jobs(redis: Any, keys: Keys) -> int:
-    """How many started jobs have a lease, be it over or not."""
+    """Counts the started jobs that have a lease, whether it is over or not."""
     return int(redis.zcard(keys.leases))
 
 
 def causes_of(redis: Any, keys: Keys, job_ids: Sequence[str]) -> list[str]:
-    """Why the latest attempt of each of these jobs was none, or failed; of those that say so."""
+    """Returns why the latest attempts of these jobs failed or never ran; skips jobs without a
+    cause.
+    """
     with redis.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.hget(keys.job(job_id), "cause")
@@ -41,8 +43,9 @@ def causes_of(redis: Any, keys: Keys, job_ids: Sequence[str]) -> list[str]:
 
 
 def other_namespaces(server: Any, keys: Keys) -> list[str]:
-    """Namespaces of rqd's that some keys of the server belong to, without looking at all of them;
-    none where this user may not do that.
+    """Returns other rqd namespaces that some keys of the server belong to, from a sample.
+
+    Empty where this user may not sample keys.
     """
     try:
         with server.pipeline(transaction=False) as pipe:

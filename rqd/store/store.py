@@ -56,7 +56,7 @@ _NO_MORE = Durability()
 
 @reads_answers
 class Store:
-    """The state of one namespace in one Redis."""
+    """The state of a namespace in a Redis."""
 
     def __init__(self, connection: redis.Redis, namespace: str = "rqd") -> None:
         self.redis = connection
@@ -69,7 +69,7 @@ class Store:
         self._told_precedence = ""
 
     def request_id(self) -> str:
-        """A new request id: unique for ever, for one mutation and all its replays."""
+        """Makes a new request id: unique for ever, for a mutation and all its replays."""
         return f"{self._origin}{os.getpid():x}.{next(self._sequence)}"
 
     def enqueue(
@@ -81,14 +81,18 @@ class Store:
     ) -> int | None:
         """Makes all the jobs ready or scheduled, or none; returns Redis' time in microseconds.
 
-        What would hold the server for long goes in portions, each of which is all or none. Before
-        the first one is written, all are looked at: see PartlyEnqueuedError for what may come
-        between two. With `pipe`, a pipeline of the user's, the scripts are queued there, and None
-        returned; what they refuse is an error at its `execute()`. A job that is left out for the
-        one that has its unique key gets that one's `holder_id`. Raises DuplicateJobError if one of
-        the ids or keys belongs to a live job, or stands there twice; NoSuchJobError if a job
-        depends on one that is not there; InvalidJobOperation if it would wait for itself, by way of
-        others; NotDurableError if the jobs are there, but not as durable as asked for.
+        A batch that would hold the server for long goes in portions, each of which is all or none.
+        Before the first is written, all are checked: see PartlyEnqueuedError for errors between two
+        portions.
+
+        With `pipe`, a pipeline of the user's, the scripts are queued there, and None returned;
+        their refusals are errors at its `execute()`. A job that is left out because another has its
+        unique key gets that job's id as `holder_id`.
+
+        Raises DuplicateJobError if an id or key belongs to a live job, or is given twice;
+        NoSuchJobError if a job depends on a missing job; InvalidJobOperation if it would wait for
+        itself, by way of others. Raises NotDurableError if the jobs are enqueued, but not as
+        durable as asked for.
         """
         if durability:
             check_wait(durability, self.redis, pipe)
@@ -108,7 +112,7 @@ class Store:
         return now_us
 
     def turn(self, turn: Turn) -> TurnAnswer:
-        """Settles what ended, promotes what is due, claims for the free workers."""
+        """Settles the ended attempts, promotes the due jobs, claims for the free workers."""
         while True:
             try:
                 return TurnAnswer.parse(self.redis.execute_command(*self.turn_command(turn)))
@@ -117,10 +121,10 @@ class Store:
                     raise
 
     def turn_command(self, turn: Turn) -> list[Any]:
-        """The command of a turn, for who sends it and reads its answer by themselves.
+        """Returns the command of a turn, for a caller that sends it and reads its answer.
 
-        Its large results are in Redis by then. Where `has_forgotten` says so of the error that is
-        the answer, make the command anew.
+        Writes its large results to Redis first. If `has_forgotten` is True for the answer's error,
+        make the command again.
         """
         packed, staged = turn_argument(turn)
         args: list[Any] = [turn.request, turn.master, turn.lease_us, "1" if turn.nudge else ""]
@@ -133,8 +137,9 @@ class Store:
         return ["EVAL", script.source, 1, self._declared_key, *args]
 
     def has_forgotten(self, error: Exception) -> bool:
-        """True if the server does not know (any more) what the command of a turn referred to: its
-        script, or the precedence of queues. The next command brings them.
+        """True if the server lacks the script, or the precedence of queues, of a turn's command.
+
+        The next command brings them.
         """
         if isinstance(error, NoScriptError):
             self._knows_turn = False
@@ -145,8 +150,9 @@ class Store:
         return True
 
     def _precedence(self, turn: Turn) -> Sequence[str | int]:
-        """The precedence by name, with its queues only where the server may not know it: a
-        thousand queues a turn cost five times as much as one.
+        """Returns the precedence by name, with its queues only where the server may not know it.
+
+        A thousand queues in each turn cost five times as much as a single queue.
         """
         name = _precedence_name(turn.queues)
         told = f"{name} {turn.order}" if turn.order else name
@@ -156,11 +162,11 @@ class Store:
         return (told, len(turn.queues), *turn.queues)
 
     def take(self, job_id: str, master: str, lease_us: int, request: str) -> Claim | None:
-        """Claims this one job for the first worker of `master`; None if it isn't queued."""
+        """Claims this job for the first worker of `master`; None if it isn't queued."""
         return read_claim(self._ask("take", request, master, lease_us, job_id, os.getpid()))
 
     def beat(self, beat: Beat) -> BeatAnswer:
-        """Renews leases and rows, puts back what dead masters held, brings commands."""
+        """Renews leases and rows, puts back the jobs of dead masters, brings commands."""
         args: list[Any] = [beat.master, beat.boot, beat.lease_us, beat.row_ttl_s, beat.obeyed]
         args += [len(beat.running), *itertools.chain.from_iterable(beat.running)]
         args += [2 * len(beat.row), *itertools.chain.from_iterable(beat.row.items())]
@@ -177,7 +183,7 @@ class Store:
         row: Mapping[str, str | int],
         predecessor: str = "",
     ) -> Greeting:
-        """Takes a master's name, unless one lives that has it.
+        """Takes a master's name, unless a live master has it.
 
         `predecessor` is the boot id of a master that is known to be dead: its jobs are taken back.
         """
@@ -192,13 +198,13 @@ class Store:
     def cancel(self, job_id: str, queue: str = "", enqueue_dependents: bool = False) -> str:
         """Cancels a waiting job; returns the status it was found in, empty if there is none.
 
-        With `queue`, only a job of that queue; with `enqueue_dependents`, those that wait for it
+        With `queue`, only a job of that queue; with `enqueue_dependents`, the jobs that wait for it
         go on as if it had finished.
         """
         return read_text(self._ask("cancel", job_id, queue, "1" if enqueue_dependents else ""))
 
     def stop(self, job_id: str, request: str, by: str, grace_s: float) -> str:
-        """Tells the master that runs a job to stop it; returns the status it was found in."""
+        """Orders the master of a running job to stop it; returns the status it was found in."""
         return read_text(self._ask("stop", job_id, request, by, f"{grace_s:f}"))
 
     def requeue(self, job_id: str, at_front: bool = False) -> str:
@@ -212,9 +218,9 @@ class Store:
     def requeue_failed(
         self, queue: str, failures: Failures, looks_only: bool = False
     ) -> Iterator[Requeued]:
-        """Makes a queue's failed jobs ready again, those that are meant, a portion at a time.
+        """Makes a queue's selected failed jobs ready again, a portion at a time.
 
-        With `looks_only` nothing is done, and the portions say whom it would be about.
+        With `looks_only` nothing is changed, and the portions list the selected jobs.
         """
         cursor = "0"
         while True:
@@ -231,7 +237,7 @@ class Store:
     def delete(self, job_id: str, delete_dependents: bool = False) -> str:
         """Deletes a job and its records; returns the status it was found in.
 
-        With `delete_dependents`, those that wait for it are deleted too, and so on.
+        With `delete_dependents`, the jobs that wait for it are deleted too, and so on.
         """
         return read_text(self._ask("delete", job_id, "1" if delete_dependents else ""))
 
@@ -241,7 +247,10 @@ class Store:
         return bool(self._ask("save_meta", job_id, meta, *signed))
 
     def tell(self, told: Sequence[Told]) -> int:
-        """Records what running jobs have told, of each whose token holds it; at most 100 a call."""
+        """Records updates of running jobs, each only if its token still holds the job.
+
+        Accepts at most 100 a call.
+        """
         args: list[Any] = [len(told)]
         for one in told:
             args += (one.id, one.token, one.progress, *(one.output or ("", b"")))
@@ -250,7 +259,7 @@ class Store:
         return int(self._run("tell", *args))
 
     def job_fields(self, job_id: str) -> dict[bytes, bytes]:
-        """A job's hash as it stands, for who does not read it; empty if it is gone."""
+        """Returns a job's hash as it stands, unread; empty if it is gone."""
         return self.redis.hgetall(self.keys.job(job_id))  # type: ignore[return-value]  # as in Queries
 
     def empty(self, queue: str) -> int:
@@ -266,9 +275,7 @@ class Store:
                 return total
 
     def unlist(self, queue: str, index: str, job_id: str) -> bool:
-        """Takes an ended job out of its queue's index; its record stays. False if it
-        isn't there.
-        """
+        """Takes an ended job out of its queue's index; its record stays. False if not there."""
         return bool(self.redis.zrem(self.keys.index(queue, index), job_id))
 
     def tidy(self, queue: str, index: str) -> int:
@@ -283,9 +290,9 @@ class Store:
         return bool(self._ask("forget_queue", queue))
 
     def pause(self, queue: str, for_s: float | None = None) -> int | None:
-        """Nobody claims of this queue, or with ALL_QUEUES of any; until when, by Redis' clock (us).
+        """Pauses a queue, or with ALL_QUEUES all; returns the end by Redis' clock (us).
 
-        None, as `for_s` may be, is until it is resumed.
+        None, for `for_s` and as result, is until it is resumed.
         """
         ends_at = self._ask("pause", queue, "" if for_s is None else f"{for_s:f}")
         return int(ends_at) if ends_at else None
@@ -295,21 +302,21 @@ class Store:
         return bool(self._ask("resume", queue))
 
     def command(self, command: Mapping[str, Any], masters: Sequence[str]) -> list[str]:
-        """Sends a command, which needs an `id`, to these masters; returns those that live.
+        """Sends a command, which needs an `id`, to these masters; returns the live masters.
 
-        asking.py waits for what they answer.
+        `live.ask` waits for their replies.
         """
         told = self._run("command", json.dumps(dict(command)), *masters)
         return [name.decode() for name in told]
 
     def answer(self, request: str, master: str, answer: str, ttl_s: int) -> bool:
-        """A master's answer, as JSON, to the command of this id; it stays for `ttl_s`."""
+        """Writes a master's reply, as JSON, to the command of this id; it stays for `ttl_s`."""
         return bool(self._run("answer", request, master, answer, ttl_s))
 
     def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
-        """A payload that is too large to come with its claim, its first `limit_bytes` at most.
+        """Returns a payload too large for its claim, its first `limit_bytes` at most.
 
-        Empty if it is gone, or is none.
+        Empty if it is gone, or the key holds something else.
         """
         last = limit_bytes - 1
         try:
@@ -320,16 +327,16 @@ class Store:
             return b""
 
     def ask(self, name: str, *args: Any) -> Any:
-        """Sends one more script, for who knows its arguments and is told of errors as users are."""
+        """Sends a further script, whose arguments the caller knows; words its errors for users."""
         return self._ask(name, *args)
 
     def run(self, name: str, *args: Any) -> Any:
-        """As `ask`, for a master: what redis-py raises is raised."""
+        """Sends a script as `ask` does, for a master: raises the errors of redis-py."""
         return self._run(name, *args)
 
     def _queue_enqueue(self, jobs: Sequence[NewJob], request: str, pipe: Any) -> None:
         if getattr(pipe, "watching", False) and not pipe.explicit_transaction:
-            pipe.multi()  # as RQ does: until then it sends all that it is given at once
+            pipe.multi()  # as RQ does: before that it sends each command at once
         args, staged = enqueue_arguments(jobs, request)
         for name, payload in staged.items():
             pipe.set(self.keys.staged(name), payload, ex=STAGED_TTL_S)
@@ -356,7 +363,7 @@ class Store:
     def _enqueue(
         self, jobs: Sequence[NewJob], request: str, durability: Durability
     ) -> tuple[int, Any]:
-        """Redis' time, and what its wait for more copies has answered, if that was wanted."""
+        """Returns Redis' time, and the answer of the wait for more copies, if there was a wait."""
         args, staged = enqueue_arguments(jobs, request)
         if staged:
             with user_errors():
@@ -373,8 +380,9 @@ class Store:
             self.redis.set(self.keys.staged(name), value, ex=STAGED_TTL_S)
 
     def _ask(self, name: str, *args: Any, wait: tuple[str | int, ...] = ()) -> Any:
-        """As `_run`, for user code, which is told what to do about a namespace not rqd's, and what
-        keeps Redis from taking a write.
+        """Sends a script as `_run` does, and words its errors for users.
+
+        The errors say what to do about a foreign namespace, and why Redis refuses a write.
         """
         try:
             if not wait:
@@ -382,7 +390,7 @@ class Store:
             command = (1, self._declared_key, *args)
             return send_and_wait(self.redis, self._script(name), command, wait)
         except ResponseError:
-            with user_errors():  # only here: to enter it costs all that have no error
+            with user_errors():  # only here: every call would pay for it
                 raise
 
     def _script(self, name: str) -> Script:

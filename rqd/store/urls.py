@@ -1,4 +1,4 @@
-"""What a URL of ours means: one server, a service that sentinels watch, or a cluster."""
+"""Reads the URLs of rqd: a single server, a service that sentinels watch, or a cluster."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Address = tuple[str, int]
 
 _PLAIN = ("redis", "rediss", "unix")
 _PASSWORD_IN_QUERY = re.compile(r"((?:^|&)(?:sentinel_|ssl_)?password=)[^&]*")
-# With a / # or ? in it that was not encoded, a password is no part of the URL that has an end.
+# A password with a / # or ? that was not encoded leaves the URL without a clear end.
 _PASSWORD_BEFORE_AT = re.compile(r"\A([^:/?#]*://[^:/?#@]*:).*@", re.DOTALL)
-# A URL in a text: what stands around it is not part of it.
+# A URL in a text, without the marks around it.
 _URL_IN_TEXT = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _END_OF_HOSTS = re.compile(r"[/?#]")
 _ENCODE = (
@@ -26,15 +26,15 @@ _ENCODE = (
     " behind its hosts"
 )
 _PORT = {"sentinel": 26379, "cluster": 6379}
-# Files that redis-py reads at each connect; looked for at once, so that a typing error is told.
+# Files that redis-py reads at each connect; checked at once, so that a typing error is reported.
 _FILES = ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs", "ssl_ca_path")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL, read: `plain` is what redis-py understands, with the login and all settings.
+    """A URL, read: `plain` is the URL for redis-py, with the login and all settings.
 
-    Where `kind` is `sentinel` or `cluster`, `addresses` are those to ask for the right server.
+    Where `kind` is `sentinel` or `cluster`, `addresses` are the servers that know the right server.
     """
 
     plain: str
@@ -55,7 +55,7 @@ def default_namespace() -> str:
 
 
 def read_url(url: str) -> Target:
-    """What the URL means. Raises ConfigurationError, in one line, for one that can't be read."""
+    """Reads a URL. Raises ConfigurationError, in a single line, for an unreadable URL."""
     if is_embedded(url):
         return Target(embedded_redis_url(url))
     try:
@@ -72,8 +72,10 @@ def read_url(url: str) -> Target:
 
 
 def _split(url: str) -> SplitResult:
-    """As urlsplit. Where there are several hosts, Python since 3.11.12 raises ValueError for one in
-    brackets beside others: it does not see those.
+    """Splits a URL as urlsplit does, with several hosts, too.
+
+    Python since 3.11.12 raises ValueError for a host in brackets beside others: so it does not see
+    the hosts.
     """
     scheme, _, rest = url.partition("://")
     if "+" not in scheme:
@@ -83,16 +85,16 @@ def _split(url: str) -> SplitResult:
 
 
 def _form_of(parts: SplitResult) -> str | None:
-    """`sentinel`, `cluster`, "" for one server; None for no URL of ours. Raises ValueError."""
+    """Returns `sentinel`, `cluster`, "" for a single server; None for others. Raises ValueError."""
     if {"[", "]"} & set(parts.netloc.rpartition("@")[0]):
-        raise ValueError("a bracket in the login")  # as Python since 3.11.4 by itself
+        raise ValueError("a bracket in the login")  # as Python since 3.11.4 does by itself
     scheme, _, kind = parts.scheme.partition("+")
     if kind:
         return kind if scheme in ("redis", "rediss") and kind in _PORT else None
     wanted = parts.path if scheme == "unix" else parts.hostname
     _ = parts.port
     if parts.scheme in ("redis", "rediss"):
-        # redis-py takes database 0 where this is no number, and says nothing.
+        # redis-py uses database 0 where this is no number, and reports nothing.
         int(parts.path.strip("/") or 0)
     return "" if parts.scheme in _PLAIN and wanted else None
 
@@ -121,7 +123,7 @@ def _read_topology(url: str, parts: SplitResult, kind: str, query: dict[str, str
 
 
 def hide_password(url: str) -> str:
-    """The URL as it may stand in logs and tables."""
+    """Returns the URL for logs and tables, without its password."""
     try:
         parts = _split(url)
         if parts.query:
@@ -138,14 +140,14 @@ def hide_password(url: str) -> str:
 
 
 def hide_passwords(text: str) -> str:
-    """The text as it may stand in logs: no URL in it has its password."""
+    """Returns the text for logs, with no password in any URL."""
     if "://" not in text:
         return text
     return _URL_IN_TEXT.sub(lambda url: hide_password(url[0]), text)
 
 
 def unreadable(url: str, why: object) -> ConfigurationError:
-    """What is wrong with a URL; `why` may quote what is part of a password that is not encoded."""
+    """Returns the error for a bad URL. `why` may quote a part of a password that is not encoded."""
     try:
         may_be_quoted = not _has_late_at(_split(url))
     except ValueError:
@@ -174,7 +176,7 @@ def _read_address(url: str, text: str, port: int) -> Address:
 
 
 def _check_host(url: str, host: str) -> None:
-    """Raises ConfigurationError for a name that no look-up takes: it would raise UnicodeError."""
+    """Raises ConfigurationError for a name that no look-up accepts: it would raise UnicodeError."""
     try:
         host.encode("idna")
     except UnicodeError:
@@ -192,5 +194,5 @@ def _no_url(url: str) -> ConfigurationError:
 
 
 def _has_late_at(parts: SplitResult) -> bool:
-    """True for an @ behind the hosts: most often a password ends there that is not encoded."""
+    """True for an @ behind the hosts: most often the end of a password that is not encoded."""
     return "@" in f"{parts.path}{parts.query}{parts.fragment}"

@@ -1,6 +1,6 @@
 """Packs arguments for scripts: jobs for `enqueue.lua`, outcomes and workers for `turn.lua`.
 
-Lists of texts go as one string, which Lua in Redis takes apart in one step.
+Lists of texts go as a single string, which Lua in Redis takes apart in one step.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ _length = Struct(">I").pack
 
 
 def packed_text(raw: bytes) -> bytes:
-    """One text, its length before it."""
+    """Packs a text, with its length before it."""
     return _length(len(raw)) + raw
 
 
 def packed_list(packed: Sequence[bytes]) -> bytes:
-    """Several, packed already, as one list: how many they are before them."""
+    """Packs a list of packed texts, with their number before them."""
     return _length(len(packed)) + b"".join(packed)
 
 
 # Larger values travel beside the scripts: Lua would copy them while the server stands still.
 INLINE_LIMIT_BYTES = 64 * 1024
-# What one script may take, in microseconds on a host of its own: the server does nothing else
+# The longest run of a script, in microseconds on a host of its own: the server does nothing else
 # meanwhile, and on a busy host it takes twice as long.
 PORTION_US = 15_000
 _JOB_US = 14
-_TEMPLATE_US = 20  # what it costs further not to be like the job before
+_TEMPLATE_US = 20  # the further cost of a template unlike the job's before
 _BYTES_A_US = 400
-# What a job costs further whose terms mean something before its start, and each parent it names: as
-# JSON has it, with a comma before all but the first.
+# The further cost of a job whose terms mean something before its start, and of each parent it
+# names: as JSON has it, with a comma before all but the first.
 _TERMS_OF_WAIT = ('"unique"', '"depends_on"', '"group"')
 _TERMS_US = 55
 _PARENT_US = 12
-# Behind an enqueue's arguments: on a pipeline, whose answers nobody reads; or to have it only look.
+# A further argument of an enqueue: on a pipeline, whose answers nobody reads; or for a mere check.
 REFUSALS_RAISE = "raise"
 _ONLY_LOOK = "look"
 _NO_TEXT = packed_text(b"")
@@ -51,7 +51,7 @@ _FIRST = packed_text(b"1")
 
 
 def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """The jobs in slices that the server can take at once."""
+    """Yields the jobs in slices that the server can handle at once."""
     first, taken_us, like = 0, 0, jobs[0].template if jobs else None
     for at, job in enumerate(jobs):
         size_bytes = len(job.payload) if len(job.payload) <= INLINE_LIMIT_BYTES else 0
@@ -72,7 +72,7 @@ def portions(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
 
 
 def sendings(jobs: Sequence[NewJob], request: str) -> list[tuple[str, Sequence[NewJob]]]:
-    """The portions, each with a request id of its own."""
+    """Returns the portions, each with a request id of its own."""
     if len(jobs) == 1:
         return [(request, jobs)]
     return [
@@ -82,8 +82,10 @@ def sendings(jobs: Sequence[NewJob], request: str) -> list[tuple[str, Sequence[N
 
 
 def looks(sent: Sequence[tuple[str, Sequence[NewJob]]]) -> Iterator[tuple[list[Any], list[NewJob]]]:
-    """What a look at each portion sends, before the first one is written; and the jobs that its
-    answer is about, in which the caller notes who is left out before it asks for the next one.
+    """Yields the arguments that check each portion, before the first is written, and its jobs.
+
+    The caller must note in these jobs which of them are left out, before it asks for the next
+    portion.
     """
     enqueued: set[str] = set()  # jobs and groups of the portions before
     holders: dict[str, str] = {}  # of unique keys
@@ -112,9 +114,9 @@ def _names(names: Iterable[str]) -> bytes:
 
 
 def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], dict[str, bytes]]:
-    """The script's arguments, and the payloads to be staged by their names.
+    """Returns the script's arguments, and the payloads to be staged, by their names.
 
-    What jobs have in common goes once, as a template. All of it is packed in two strings, as the
+    The jobs' common settings go once, as a template. All of it is packed into two strings: the
     client library spends more on each argument than the server on each job.
     """
     staged: dict[str, bytes] = {}
@@ -123,7 +125,8 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
         like = _template(job.template, job.func_name)
         return [request, like, b"".join(_packed(job, _FIRST, request, staged))], staged
     numbers: dict[tuple[Template, str], bytes] = {}
-    # To hash a template takes longer than all the rest, and most often it is one and the same.
+    # Hashing a template takes longer than all the rest, and most often all jobs share the same
+    # object.
     known: dict[tuple[int, str], bytes] = {}
     templates: list[bytes] = []
     packed: list[bytes] = []
@@ -143,8 +146,8 @@ def enqueue_arguments(jobs: Sequence[NewJob], request: str) -> tuple[list[Any], 
 def _packed(
     job: NewJob, number: bytes, request: str, staged: dict[str, bytes]
 ) -> tuple[bytes, ...]:
-    """The job's own texts, each after its length; a large payload is put among the staged ones."""
-    # Written out, not in a loop: it is a tenth of what an enqueue costs.
+    """Packs the job's own texts, each after its length; adds a large payload to `staged`."""
+    # Written out, not in a loop: it is a tenth of an enqueue's cost.
     job_id, payload, beside = job.id.encode(), job.payload, _NOT_BESIDE
     if len(payload) > INLINE_LIMIT_BYTES:
         name = f"{request}:{job.id}"
@@ -184,7 +187,7 @@ def _template(like: Template, func_name: str) -> bytes:
 
 
 def _more_fields(job: NewJob) -> bytes:
-    """Names and values that few jobs have."""
+    """Packs names and values that few jobs have."""
     more = {
         b"meta": job.meta,
         b"signature": job.signature.encode(),
@@ -194,7 +197,7 @@ def _more_fields(job: NewJob) -> bytes:
 
 
 def _array(texts: Sequence[bytes]) -> bytes:
-    """In a form that the server takes apart in one step."""
+    """Packs texts in a form that the server takes apart in one step."""
     return packed_list([packed_text(raw) for raw in texts])
 
 
@@ -207,13 +210,13 @@ _COSTLY_WEIGHT = 8
 
 
 def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
-    """The string, and the results to be staged by their names: those that are too large for it."""
+    """Returns the packed string, and by their names the results too large for it, to be staged."""
     settlements: list[bytes] = []
     staged: dict[str, bytes] = {}
     for one in turn.settlements:
         name, result = "", one.result if one.decision in _WITH_RESULT else None
         if is_staged(one):
-            # The same in each turn that brings this outcome: what was refused leaves no second one.
+            # The same name in each turn with this outcome: a refused turn leaves no second value.
             name = f"{one.token}:{one.id}"
             staged[name], result = one.result, None
         settlements.append(_settlement(one, name, result))
@@ -224,7 +227,7 @@ def turn_argument(turn: Turn) -> tuple[bytes, dict[str, bytes]]:
 
 
 def within_a_turn(terms: Iterable[str]) -> int:
-    """How many of the jobs with these terms have their outcomes in one turn; at least one."""
+    """Returns how many outcomes of jobs with these terms fit a turn; at least one."""
     fitting, weight = 0, 0
     for one in terms:
         is_costly = one and any(name in one for name in _COSTLY_TERMS)
@@ -252,7 +255,7 @@ def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
 
 @cache
 def _name(name: str) -> bytes:
-    """The fields of an outcome have few names."""
+    """Packs a field's name, cached: the fields of an outcome have few names."""
     return _text(name)
 
 

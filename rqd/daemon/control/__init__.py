@@ -1,1 +1,1 @@
-"""What operators ask of a master, and what they see of it."""
+"""Commands of operators to a master, and its rows and replies for them."""

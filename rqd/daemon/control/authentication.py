@@ -1,4 +1,4 @@
-"""Which commands a master with signing keys obeys: by their signatures, and each of them once."""
+"""Decides which commands a master with signing keys obeys: signed commands, each of them once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 
-# Between a client's look at Redis' clock and the beat that brings its command.
+# The longest time between a client's reading of Redis' clock and the beat that brings its command.
 WINDOW_S = 60
-# Signed commands that are remembered; what was signed before those is not obeyed any more.
+# The number of signed commands that are remembered; older commands are not obeyed any more.
 MOST_REMEMBERED = 1000
 
 
 class Authentication:
     """The keys, and the commands that were obeyed.
 
-    They are forgotten by their number and not by the clock, which is the server's to set: an older
-    command than the oldest one that is remembered counts as obeyed.
+    It forgets commands by their number and not by the clock, which the server sets. A command older
+    than the oldest remembered command counts as obeyed.
     """
 
     def __init__(self, config: Config, instance: Instance) -> None:
@@ -28,13 +28,13 @@ class Authentication:
         self._forgotten_us = 0
 
     def use(self, config: Config) -> None:
-        """Takes other keys from now on."""
+        """Uses other keys from now on."""
         self._config = config
 
     def admit(self, command: Mapping[str, Any], now_us: int) -> str:
-        """Returns why a command is not to be obeyed; empty if it is, this once.
+        """Returns why a command must not be obeyed; empty if it may be, this once.
 
-        `now_us` is Redis' time. Without keys, and for what is unsigned without --require-signed,
+        `now_us` is Redis' time. Without keys, and for an unsigned command without --require-signed,
         nothing is checked.
         """
         keyring = self._config.keyring

@@ -26,7 +26,7 @@ _REFUSED_AGAIN_S = 10.0
 
 
 class Commands:
-    """Obeys each command once, and answers to who asks for it."""
+    """Obeys each command once, and replies to commands that ask for a reply."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Commands:
         self._reload = reload
         self._stops = Stops(children, log)
         self._stack_requests = StackRequests(children, answers)
-        self.obeyed = ""  # the id of the latest one
-        self._refused = 0  # since the log was told
+        self.obeyed = ""  # the id of the latest command
+        self._refused = 0  # since the last log entry
         self._refused_again_at = 0.0
 
     def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> None:
-        """Carries out those that were not obeyed yet, in their order, or refuses them.
+        """Carries out the new commands in their order, or refuses them.
 
         `now_us` is Redis' time.
         """
@@ -70,20 +70,20 @@ class Commands:
             self._answers.send(now)
 
     def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> None:
-        """Stops the jobs that somebody wants stopped, as their records say."""
+        """Stops the jobs whose records have an order to stop."""
         self._dispatcher.take(self._stops.obey(orders, now))
 
     def perform(self, now: float) -> None:
-        """Answers what could not be answered at once."""
+        """Sends the replies that were not ready at once."""
         self._stack_requests.perform(now)
         self._answers.send(now)
 
     def next_due(self) -> float:
-        """When to look whether something can be answered."""
+        """Returns the time of the next check whether a reply is ready."""
         return self._stack_requests.next_due()
 
     def _refuse(self, command: dict[str, Any], why: str, now: float) -> dict[str, Any]:
-        """Returns the answer; the log is told once in a while, as anybody may send a thousand."""
+        """Returns the refusal; logs it only once in a while, as anybody may send a thousand."""
         self._refused += 1
         if now >= self._refused_again_at:
             self._refused_again_at = now + _REFUSED_AGAIN_S
@@ -93,7 +93,7 @@ class Commands:
         return {"error": why}
 
     def _obey(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
-        """What to answer; None if whoever carries it out will."""
+        """Returns the reply; None if it comes later."""
         match command.get("do"):
             case "stop":
                 is_now = bool(command.get("now"))
@@ -115,7 +115,7 @@ class Commands:
         return self._lifecycle.standing()
 
     def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
-        """Pauses, resumes or scales; a stop is not to be changed."""
+        """Pauses, resumes or scales the master; refuses to while it stops."""
         lifecycle = self._lifecycle
         before = lifecycle.standing()
         if lifecycle.is_stopping:
@@ -134,8 +134,9 @@ class Commands:
 
 
 def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:
-    """How many workers a `scale` asks for: `to` so many, or `by` so many more; None for what can't
-    be.
+    """Returns the number of workers that a `scale` asks for: `to` so many, or `by` so many more.
+
+    None for a number out of range.
     """
     to, by = command.get("to"), command.get("by")
     if type(to) is int:
@@ -167,7 +168,7 @@ def obey_for_job(command: dict[str, Any], children: Children, now: float, log: L
 
 
 def _shown(value: object) -> str:
-    """Returns a name as the log may have it: what is none may be too deep to be written."""
+    """Returns a name for the log; a value that is no text may be too deep to be written."""
     return value[:_SHOWN_CHARS] if isinstance(value, str) else type(value).__name__
 
 
@@ -184,7 +185,7 @@ _SHOWN_COMMAND_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An order to stop one attempt; `grace_s` from the exception to the kill, 0 to kill at once."""
+    """An order to stop an attempt; `grace_s` from the exception to the kill, 0 to kill at once."""
 
     token: str
     by: str
@@ -192,7 +193,7 @@ class Stop:
 
     @classmethod
     def read(cls, command: dict[str, Any]) -> Stop:
-        """The order of a record, where anybody may have written anything."""
+        """Reads an order from a job's record, where anybody may have written anything."""
         grace_s, by = command.get("grace_s"), command.get("by")
         if not isinstance(grace_s, int | float) or not 0 <= grace_s <= _LONGEST_GRACE_S:
             grace_s = DEFAULT_GRACE_S
@@ -204,7 +205,7 @@ class Stop:
 
 
 class Stops:
-    """Carries out what is asked of running jobs."""
+    """Carries out orders to stop or kill running jobs."""
 
     def __init__(self, children: Children, log: Log) -> None:
         self._children = children
@@ -221,7 +222,7 @@ class Stops:
         ended: list[Ended] = []
         for stop in map(Stop.read, orders):
             if (run := runs.get(stop.token)) is None:
-                continue  # it has just ended; or its claim is on its way, and the next beat tells
+                continue  # it has just ended; or its claim is on its way: the next beat repeats it
             is_asked = run.killed_at is not None or isinstance(run.verdict, Stopped)
             if before.get(stop.token, stop) != stop or not is_asked:
                 ended += self._stop(stop, now)
@@ -246,7 +247,7 @@ class Stops:
         return []
 
     def kill(self, worker: object, now: float) -> None:
-        """Ends jobs as if they had crashed by SIGKILL: those of one worker, or of all for None."""
+        """Ends jobs as if crashed by SIGKILL: the job of a worker, or all jobs for None."""
         for run in self._children.stop_all_prefetch(now):
             is_meant = worker is None or (type(worker) is int and worker == run.worker)
             if run.sent_at is not None and is_meant:

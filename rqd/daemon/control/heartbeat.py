@@ -26,12 +26,12 @@ from rqd.store.connection import hide_password, translate_errors
 from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
-# SIGKILL takes effect at once, but for a process that waits for a device.
+# SIGKILL takes effect at once, except on a process that waits for a device.
 _SWEEP_S = 5.0
 
 
 class Heartbeat:
-    """A master's name, from hello to bye."""
+    """Holds a master's name, from hello to bye."""
 
     def __init__(self, config: Config, instance: Instance, link: RedisLink, log: Log) -> None:
         self._config = config
@@ -44,14 +44,14 @@ class Heartbeat:
         self._title = ""
         self._is_announced = False
         self._is_reloading = False
-        self._has_warned = False  # of a disk that takes nothing
+        self._has_warned = False  # of a disk that refuses writes
 
     def use(self, config: Config) -> None:
-        """Other settings from now on."""
+        """Uses other settings from now on."""
         self._config = config
 
     def register(self) -> None:
-        """Takes the name, and what a dead master of this name held.
+        """Takes the name, and the jobs that a dead master of this name held.
 
         Raises MasterExistsError if the name is taken, ServerUnavailableError.
         """
@@ -79,14 +79,14 @@ class Heartbeat:
         )
 
     def report_reaped(self, reaped: Iterable[Loss]) -> None:
-        """Says which jobs were taken back from masters that are gone."""
+        """Logs which jobs were taken back from masters that are gone."""
         for job_id, losses, lost in reaped:
             self._log.warning(
                 "job of a lost master taken back", job_id=job_id, lost_with=lost, losses=losses
             )
 
     def _greet(self, predecessor: str) -> Owner | None:
-        """The living owner of the name, None if it is ours from now on."""
+        """Says hello. Returns the living owner of the name, None if it is ours from now on."""
         config, instance = self._config, self._instance
         row: dict[str, str | int] = {
             **self._identity(),
@@ -101,7 +101,10 @@ class Heartbeat:
         return greeting.owner
 
     def _bury(self, dead: Holder | None) -> str:
-        """The boot id of a master that is gone, by our lock, once its processes are gone too."""
+        """Kills a dead master's processes; returns its boot id, empty for None.
+
+        Our lock shows that the master is dead. Raises MasterExistsError if processes remain.
+        """
         if dead is None:
             return ""
         left = kill_stale(dead.boot, self._instance.lock_path, _SWEEP_S)
@@ -118,7 +121,7 @@ class Heartbeat:
     def beat(
         self, state: str, children: Children, unrecorded: list[Run], obeyed: str, now: float
     ) -> BeatAnswer | None:
-        """One heartbeat, which renews all leases; None if Redis is not there."""
+        """Sends a heartbeat, which renews all leases; returns None if Redis is not there."""
         workers = [worker for worker in children.workers if worker.is_present]
         gauge = self._gauge
         held = children.workers.held() + unrecorded
@@ -150,7 +153,7 @@ class Heartbeat:
         return self._link.attempt(lambda: self._link.store.beat(beat), now)
 
     def announce(self, state: str, busy: int, children: Children) -> None:
-        """Title, STATUS and READY, whenever what they say has changed."""
+        """Updates title, STATUS and READY, whenever they have changed."""
         config = self._config
         wanted = sum(worker.wanted for worker in children.workers)
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
@@ -182,7 +185,7 @@ class Heartbeat:
             self._notifier.status(text)
 
     def pulse(self, state: str) -> float:
-        """Shows that the loop goes round; how soon to do it again, in seconds."""
+        """Shows that the loop goes round; returns how soon to do it again, in seconds."""
         try:
             self._instance.note_state(state)
         except OSError as error:
@@ -192,17 +195,17 @@ class Heartbeat:
         self._notifier.alive()
         if state == "stopping":
             self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])
-        # systemd's advice is half of its limit; a third bears one that comes late.
+        # systemd advises half of its limit; a third leaves room for a late pulse.
         return self._notifier.watchdog_s / 3
 
     def stopping(self) -> None:
-        """Tells systemd that the stop has begun."""
+        """Reports to systemd that the stop has begun."""
         self._notifier.stopping()
 
     def leave(self, highest_worker: int, status: int, now: float) -> None:
-        """Takes the rows away; where Redis is gone they vanish by themselves."""
+        """Removes the rows; where Redis is gone they expire by themselves."""
         store, instance = self._link.store, self._instance
-        if self._link.is_up:  # else one more wait for its answer, at the end of an urgent stop
+        if self._link.is_up:  # otherwise another wait for its answer, at the end of an urgent stop
             told = self._link.attempt(
                 lambda: store.bye(instance.name, instance.boot, highest_worker), now
             )
@@ -219,32 +222,33 @@ class Heartbeat:
             "place": self._instance.place,
             "version": __version__,
             "queues": ",".join(config.queues),
-            # By which a client knows how to sign commands, and says so to who can't.
+            # Clients read here how to sign commands; a client without the key gives the reason.
             "key_ids": ",".join(config.keyring.key_ids) if config.keyring else "",
             "signed_only": "1" if config.require_signed else "",
         }
 
 
-# Of a traceback: its end says what is wrong.
+# Of a traceback: the error is at its end.
 _ERROR_CHARS = 8 * 1024
 Row = dict[str, str | int | float]
 
 
-# Used time is told in hundredths of a second: over less than this they would say anything.
+# Used time has a resolution of hundredths of a second: a shorter interval gives no usable rate.
 _LEAST_S = 1.0
 
 
 class Gauge:
-    """CPU use of processes between two looks; rss and cpu by psutil."""
+    """CPU use of processes between two readings; rss and cpu by psutil."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, float]] = {}
         self._told: dict[int, float] = {}
 
     def read(self, pid: int, now: float, since: float | None = None) -> Row:
-        """`rss_bytes` and `cpu_percent` of a process, {} if it is gone or can't be looked at: since
-        the last look, or since it got something to do if it was not looked at before. What was told
-        last, or 0, if that is no second ago.
+        """Returns `rss_bytes` and `cpu_percent` of a process, {} if it is gone or can't be read.
+
+        CPU use counts since the last reading; at the first, since `since`, when the process got its
+        job. Less than a second after the last reading, returns the last figure again, or 0.
         """
         try:
             process = psutil.Process(pid)
@@ -265,7 +269,7 @@ class Gauge:
         return {"rss_bytes": rss, "cpu_percent": f"{self._told.get(pid, 0.0):.1f}"}
 
     def forget_all_but(self, pids: set[int]) -> None:
-        """Drops what is known of other processes."""
+        """Forgets the readings of other processes."""
         for pid in self._seen.keys() - pids:
             self._forget(pid)
 
@@ -275,9 +279,10 @@ class Gauge:
 
 
 def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float, host: str) -> Row:
-    """A worker's row: state, pid, host, rss and cpu, its last error; the memory of its job.
+    """Returns a worker's row: state, pid, host, rss and cpu, its last error; the memory of its job.
 
-    It is busy until the end of its job is recorded: `unrecorded` is one for which that is left.
+    A worker is busy until the end of its job is recorded: `unrecorded` is an attempt that has ended
+    and is not recorded yet.
     """
     child, run = worker.child, worker.run or unrecorded
     row: Row = {
@@ -291,7 +296,7 @@ def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float,
         "worked_s": f"{worker.worked_s:.3f}",
     }
     if run and run.sent_at is not None:
-        # A row that names another job by the time it is read was not measured since.
+        # A row that names another job when it is read has no measurement of that job.
         memory = "" if run.memory_bytes is None else run.memory_bytes
         row |= {"measured": run.claim.id, "memory_bytes": memory}
     since = run.sent_at if run else None
@@ -307,8 +312,9 @@ def master_row(
     now: float,
     highest: int,
 ) -> Row:
-    """A master's row: state, busy workers, pids, rss and cpu; what became of its last reload, and
-    why no zygote serves, if none does.
+    """Returns a master's row: state, busy workers, pids, rss and cpu.
+
+    The row also has the state of its last reload, and why no zygote serves, if none does.
     """
     serving, reload = zygotes.serving, zygotes.reloads.latest
     return {

@@ -1,6 +1,6 @@
-"""What this master answers to commands that ask for it, on its way to Redis.
+"""Replies of this master to commands, on their way to Redis.
 
-A command with `"answer": true` gets one: at once, or later, by who carries it out.
+A command with `"answer": true` gets a reply: at once, or later, when it has been carried out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from rqd.daemon.instance import Instance
 from rqd.daemon.redis_client import RedisLink
 
-# Who asked has given up by then.
+# The client has given up by then.
 _KEPT_S = 60
 MOST_BYTES = 64 * 1024
 _MOST_WAITING = 100
@@ -21,7 +21,7 @@ _LONGEST_ID = 100
 
 
 class Replies:
-    """Answers that are not written yet: while Redis is away they wait."""
+    """Replies that are not written yet: they wait while Redis is away."""
 
     def __init__(self, link: RedisLink, instance: Instance) -> None:
         self._link = link
@@ -29,10 +29,10 @@ class Replies:
         self._waiting: list[tuple[str, str, float]] = []  # command's id, answer, until when
 
     def give(self, command: Mapping[str, Any], told: Mapping[str, Any], now: float) -> None:
-        """Answers a command with what is told; nothing if it asks for no answer.
+        """Queues the reply to a command; does nothing if it asks for none.
 
-        An answer of over 64 KiB is replaced by an `error` that says so: its parts are to be cut by
-        who knows them.
+        Replaces a reply of over 64 KiB by an `error` that says so: the caller, which knows its
+        parts, must cut them.
         """
         request = command.get("id")
         if command.get("answer") is not True or not isinstance(request, str):
@@ -46,11 +46,11 @@ class Replies:
         del self._waiting[:-_MOST_WAITING]
 
     def next_due(self) -> float:
-        """When `send` has something to do: at once, or never."""
+        """Returns the time of the next `send`: at once, or never."""
         return 0.0 if self._waiting else float("inf")
 
     def send(self, now: float) -> None:
-        """Writes them; what Redis refuses is dropped, as is what nobody waits for any more."""
+        """Writes the replies; drops replies that Redis refuses or nobody waits for any more."""
         while self._waiting:
             request, answer, until = self._waiting[0]
             write = partial(self._link.store.answer, request, self._instance.name, answer, _KEPT_S)

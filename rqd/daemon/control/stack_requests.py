@@ -1,7 +1,7 @@
-"""Stacks of running jobs that somebody wants to see now: asked of the process, and answered.
+"""Requests for the stack of a running job: passed to its process, and answered.
 
-The process writes by itself, in a signal handler of C; nothing tells when it is done but what it
-has written. So the master looks again in a moment, and goes on with its work meanwhile.
+The process writes by itself, in a signal handler in C; only the written text shows when it is done.
+So the master looks again in a moment, and goes on with its work meanwhile.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from rqd.model.stack import is_whole, without_own_frames
 _LOOK_S = 0.01
 # A claim may still be on its way to its child, and a process on its way to a processor.
 _LONGEST_S = 1.0
-# An ending that is not the expected one: it is over if nothing more comes for so long.
+# A stack may end in another way: it counts as complete if nothing more comes for so long.
 _QUIET_S = 0.1
-# With its quotation marks escaped it is an answer of less than 64 KiB.
+# With its quotation marks escaped it fits into a reply of less than 64 KiB.
 _MOST_CHARS = 48 * 1024
 
 
 @dataclass(slots=True)
 class _Request:
-    """What was asked about one attempt, by these commands."""
+    """An open request for the stack of an attempt, and the commands that wait for it."""
 
     job_id: str
     fence: int
     give_up_at: float
     commands: list[dict[str, Any]] = field(default_factory=list)
-    is_asked: bool = False  # its process was
-    start: int = 0  # the byte at which its answer begins
+    is_asked: bool = False  # its process was signalled
+    start: int = 0  # the byte at which its stack begins
     seen_bytes: int = 0
     changed_at: float = 0.0
 
 
 class StackRequests:
-    """Those that are not answered yet."""
+    """The requests that are not answered yet."""
 
     def __init__(self, children: Children, answers: Replies) -> None:
         self._children = children
@@ -50,15 +50,16 @@ class StackRequests:
         self._look_at = float("inf")
 
     def take(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
-        """Asks for the stack of the attempt that the command names; the answer to one that can't
-        be carried out, None if it comes later.
+        """Asks for the stack of the attempt that the command names.
+
+        Returns an error at once for a command that names no attempt; None if the reply comes later.
         """
         job_id, fence = command.get("job"), command.get("fence")
         if not isinstance(job_id, str) or type(fence) is not int:
             return {"error": "the command names no attempt"}
         for request in self._open:
             if (request.job_id, request.fence) == (job_id, fence):
-                request.commands.append(command)  # what is written now is as good
+                request.commands.append(command)  # the stack that is written now serves it as well
                 return None
         self._open.append(_Request(job_id, fence, now + _LONGEST_S, [command]))
         self._look_at = now
@@ -66,11 +67,11 @@ class StackRequests:
         return None
 
     def next_due(self) -> float:
-        """When `perform` has something to do."""
+        """Returns the time of the next `perform`; infinity without open requests."""
         return self._look_at
 
     def perform(self, now: float) -> None:
-        """Looks whether what was asked for has come."""
+        """Checks whether the requested stacks have come, and replies."""
         if now < self._look_at:
             return
         waiting = []
@@ -84,7 +85,7 @@ class StackRequests:
         self._look_at = now + _LOOK_S if waiting else float("inf")
 
     def _look(self, request: _Request, now: float) -> dict[str, Any] | None:
-        """What to answer; None if it is too early to say."""
+        """Returns the reply; None if it is too early to say."""
         run = self._children.workers.run_of(request.job_id, request.fence)
         is_late = now >= request.give_up_at
         if run is None or run.sent_at is None:
@@ -106,7 +107,7 @@ class StackRequests:
         if not self._children.pin(run, now):
             return {"error": "its attempt has just ended"}
         if run.sent_at is None:
-            return None  # its process had not begun it, and gets it anew
+            return None  # its process had not begun it, and gets it again
         start = self._children.stacks.show(run)
         if start is None:
             return {"error": "its process is another program by now, or takes the signal away"}

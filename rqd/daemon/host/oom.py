@@ -1,4 +1,4 @@
-"""Was it the kernel that killed, as there was no memory left? It says so by counters only."""
+"""Detects kills by the kernel for want of memory. The kernel reports them by counters only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HOST = Path("/proc/vmstat")
 
 
 class OomCounter:
-    """How many processes the kernel has killed for their memory.
+    """Counts the processes that the kernel has killed for their memory.
 
-    `is_own`: only those of the daemon's own control group count, its jobs where it is a unit or a
-    container; else all of the host's.
+    `is_own`: counts only kills in the daemon's own control group, which holds its jobs where it is
+    a unit or a container; else counts all kills on the host.
     """
 
     def __init__(self, source: tuple[Path, bool] | None = None) -> None:
@@ -28,13 +28,13 @@ class OomCounter:
         self._seen: deque[tuple[float, int]] = deque()
 
     def look(self, now: float) -> None:
-        """To be called now and then while jobs run."""
+        """Samples the counter; call it now and then while jobs run."""
         self._seen.append((now, self._count()))
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
             self._seen.popleft()
 
     def has_risen(self, now: float) -> bool:
-        """True if it has risen in the last seconds."""
+        """True if the counter has risen in the last seconds."""
         self.look(now)
         return self._seen[-1][1] > self._seen[0][1]
 
@@ -45,9 +45,9 @@ class OomCounter:
 def explain(
     run: Run, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
 ) -> Report:
-    """The report of a death, which says so if the kernel killed for want of memory.
+    """Returns the report of a death, corrected if the kernel killed for want of memory.
 
-    `group` is that of the worker's place, None where it has none.
+    `group` is the group of the worker's slot, None where it has none.
     """
     killed = group.take_oom_kill() if group is not None else None
     outcome, limit_bytes = report.outcome, run.limits.memory_bytes

@@ -26,7 +26,7 @@ def become_subreaper() -> None:
 
 
 def reap_strangers(ours: set[int]) -> None:
-    """Reaps what was given to this process, but none of `ours`, who are waited for elsewhere."""
+    """Reaps adopted children of this process, but none of `ours`, which others reap."""
     while True:
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -38,7 +38,7 @@ def reap_strangers(ours: set[int]) -> None:
 
 
 def kill_orphan(pid: int, pidfd: int) -> None:
-    """SIGKILL to an orphan and its group; returns once it is dead, or after a short while."""
+    """Sends SIGKILL to an orphan and its group; returns once it is dead, or after a short while."""
     for send in (os.killpg, os.kill):
         try:
             send(pid, signal.SIGKILL)
@@ -48,12 +48,13 @@ def kill_orphan(pid: int, pidfd: int) -> None:
 
 
 def kill_descendants(but: set[int]) -> None:
-    """What escaped its group by setsid was orphaned to us: nothing of a job outlives the master.
+    """Kills all descendants but these and theirs, so that nothing of a job outlives the master.
 
-    For its very end: standard input is closed.
+    Processes that left their group by setsid are our orphans, too. For the master's very end:
+    standard input is closed.
     """
     with suppress(OSError):
-        os.close(0)  # where no descriptor is free this one makes room to look
+        os.close(0)  # where no descriptor is free, the close makes room to look
     spared = set(but)
     for pid in but:
         try:
@@ -71,7 +72,7 @@ def kill_descendants(but: set[int]) -> None:
             except (psutil.NoSuchProcess, ChildProcessError):
                 continue
             except psutil.AccessDenied:
-                spared.add(process.pid)  # it has become another user's
+                spared.add(process.pid)  # it runs as another user by now
         psutil.wait_procs(left, timeout=0.02)
 
 
@@ -80,10 +81,10 @@ _BETWEEN_LOOKS_S = 0.02
 
 
 def kill_stale(boot: str, lock_path: Path, patience_s: float) -> list[int]:
-    """Kills what is left of the master with this boot id, which had this lock.
+    """Kills the processes left by the master with this boot id, which had this lock.
 
-    Returns the pids that still live when the patience is over. Call it while holding the lock, and
-    before anything of one's own holds the file open.
+    Returns the pids that still live after `patience_s` seconds. Call it while holding the lock, and
+    before any child of this process has the file open.
     """
     give_up_at = time.monotonic() + patience_s
     while left := list(_left_behind(boot, str(lock_path))):
@@ -101,7 +102,7 @@ def _left_behind(boot: str, lock_path: str) -> Iterator[int]:
 
 
 def _came_of(pid: str, boot: str, lock_path: str) -> bool:
-    """False also for a zombie, and for another user's process, which shows neither."""
+    """True if a process belongs to this master. False for a zombie or another user's process."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as environment:
             if f"{MARK}={boot}".encode() in environment.read().split(b"\0"):
@@ -112,7 +113,7 @@ def _came_of(pid: str, boot: str, lock_path: str) -> bool:
 
 
 def has_open(pid: str, path: str) -> bool:
-    """Whether a process has this file open; False also for one that is gone, or another user's."""
+    """True if a process has this file open; False if it is gone, or another user's."""
     try:
         open_fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:
@@ -132,11 +133,11 @@ def _kill(pid: int, boot: str, lock_path: str) -> None:
     except OSError:
         return
     try:
-        # Looked at again through the descriptor's back: the pid can't be another's any more.
+        # Checked again while the descriptor is open: the pid can't be another process's any more.
         if _came_of(str(pid), boot, lock_path):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             select.select([pidfd], [], [], _BETWEEN_LOOKS_S)
     except OSError:
-        pass  # gone, or another user's: then it still counts as left
+        pass  # gone, or another user's: such a process still counts as left
     finally:
         os.close(pidfd)

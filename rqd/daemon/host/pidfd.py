@@ -12,7 +12,7 @@ from rqd.daemon.zygote import protocol
 
 
 def watched(process: subprocess.Popen[bytes]) -> int:
-    """The pidfd of a process that was just started; ends it where none can be had: OSError."""
+    """Returns the pidfd of a new process. Raises OSError, and ends it, if there is none."""
     try:
         return os.pidfd_open(process.pid)
     except OSError:
@@ -29,12 +29,12 @@ def has_ended(pidfd: int, within_ms: float | None = 0) -> bool:
 
 
 def kill_by_pidfd(pidfd: int) -> None:
-    """SIGKILL to the process itself, whatever became of its pid: when the zygote can't do it."""
+    """Sends SIGKILL to the process itself, safe from a reused pid, where the zygote can't."""
     _signal_by_pidfd(pidfd, signal.SIGKILL)
 
 
 def stop_by_pidfd(pidfd: int) -> None:
-    """Has JobStoppedException raised in the child's job; its other processes hear nothing."""
+    """Has JobStoppedException raised in the child's job; its other processes get no signal."""
     _signal_by_pidfd(pidfd, protocol.STOP_SIGNAL)
 
 
@@ -44,7 +44,7 @@ def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
 
 
 def show_stack_by_pidfd(pidfd: int) -> None:
-    """Has the process write the stacks of its threads into its place's file."""
+    """Has the process write the stacks of its threads into its slot's file."""
     _signal_by_pidfd(pidfd, protocol.STACK_SIGNAL)
 
 
@@ -52,20 +52,20 @@ def _signal_by_pidfd(pidfd: int, signum: int) -> None:
     try:
         signal.pidfd_send_signal(pidfd, signum)
     except (ProcessLookupError, PermissionError):
-        return  # it is gone, or has changed its user: what is left is the zygote's kill
+        return  # it is gone, or has changed its user: the zygote's kill remains
 
 
 def signal_at_close(read_fd: int, signum: int, pid: int) -> None:
     """Has the kernel send this process the signal when the last write end closes."""
-    # By its name here, not at the import: a client on macOS, where it is not, imports this.
+    # Named here, not at the import: a client on macOS, which lacks it, imports this module.
     fcntl.fcntl(read_fd, fcntl.F_SETSIG, signum)
     fcntl.fcntl(read_fd, fcntl.F_SETOWN, pid)
     fcntl.fcntl(read_fd, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
 
 
 def end_with_master(read_fd: int, write_fd: int, signum: int) -> None:
-    """In a forked process, before its exec: the kernel sends it the signal when its master dies."""
+    """Has the kernel send the signal when the master dies. For a forked process, before exec."""
     signal_at_close(read_fd, signum, os.getpid())
-    # Last, so that there is no gap: if the master is dead by now, it was this copy of its end that
-    # kept the pipe open, and closing it signals us; if it dies later, its own end does.
+    # Last, so that there is no gap. If the master is dead by now, this copy of its end kept the
+    # pipe open, and closing it signals us. If it dies later, its own end does.
     os.close(write_fd)

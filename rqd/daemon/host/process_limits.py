@@ -22,8 +22,8 @@ _PROC_ADVICE = "mount the one of its own process namespace there: mount -t proc 
 
 
 def check_kernel() -> None:
-    """Raises ConfigurationError where something is withheld, with what to do about it."""
-    # Of another namespace it would show strangers' processes under the pids of ours.
+    """Raises ConfigurationError if the kernel withholds a needed call or /proc, with advice."""
+    # The /proc of another namespace would show strangers' processes under the pids of ours.
     if _own_pid() != str(os.getpid()):
         raise ConfigurationError(f"/proc does not show this process: {_PROC_ADVICE}")
     call = "pidfd_open"
@@ -59,7 +59,7 @@ class Account:
 
 
 def find_account(text: str) -> Account:
-    """The account behind `NAME[:GROUP]`, names or numbers; without a group the user's own.
+    """Returns the account behind `NAME[:GROUP]`, names or numbers; without a group the user's own.
 
     Raises ConfigurationError if there is none, or it is root.
     """
@@ -78,9 +78,9 @@ def find_account(text: str) -> Account:
 
 
 def drop_to(account: Account) -> None:
-    """Makes this process, and all it will start, the account's; there is no way back.
+    """Changes this process, and all it will start, to the account; there is no way back.
 
-    Raises ConfigurationError unless it is root's.
+    Raises ConfigurationError unless this process is root's.
     """
     if os.geteuid() != 0:
         raise ConfigurationError(
@@ -92,7 +92,7 @@ def drop_to(account: Account) -> None:
     os.setresuid(account.uid, account.uid, account.uid)
     _check_dropped(account)
     if not os.access(sys.executable, os.X_OK):
-        # The zygote is a fresh interpreter, and that user's.
+        # The zygote is a fresh interpreter, which that user must be able to run.
         raise ConfigurationError(f"--user {account.name}: no access to {sys.executable}")
     os.environ.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
 
@@ -114,7 +114,7 @@ def _gid(group: str) -> int:
 def open_standard_files() -> None:
     """Opens /dev/null where this process was started with one of the first three closed.
 
-    What is opened next would get its number, and be written into as if it were standard error.
+    The next opened file would get its number, and be written into as if it were standard error.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
@@ -122,10 +122,10 @@ def open_standard_files() -> None:
 
 
 def make_room(workers: int, max_files: int | None, zygotes: Iterable[int] = ()) -> None:
-    """Sees to it that this process, and zygotes that run, may have what so many workers need.
+    """Raises the limit of open files to the workers' need, here and in running zygotes.
 
-    `max_files` is what a zygote may have, None for as many as this process. Raises
-    ConfigurationError where they may not.
+    `max_files` is the limit of a zygote, None for the same as this process. Raises
+    ConfigurationError if the need is above a limit.
     """
     needed = files_needed(workers)
     if max_files is not None and needed > max_files:

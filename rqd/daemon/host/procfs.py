@@ -1,7 +1,7 @@
-"""What /proc tells of other processes: their memory, their cpu time, whose children they are.
+"""Reads other processes' memory, cpu time and children from /proc.
 
-The walk through a process's page tables that smaps_rollup is takes 2 ms for 35 MB and 33 ms for 430
-MB, in the reader; `status` takes 20 us.
+Reading smaps_rollup walks through a process's page tables: 2 ms for 35 MB and 33 ms for 430 MB, in
+the reader; `status` takes 20 us.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-# What is larger is not walked through: it would hold the master up for a quarter of a second.
+# A larger process is not walked through: the walk would hold up the master for 0.25 s.
 _MOST_WALKED_BYTES = 2 * 1024**3
-# Of /proc/PID/stat after the command's name: utime, stime, and those of children waited for.
+# Fields of /proc/PID/stat after the command's name: utime, stime, and the same of reaped children.
 _CPU_FIELDS = slice(11, 15)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A process's memory that no file backs: shared with the process it was forked from, or not."""
+    """A process's memory without a file behind it, including memory shared with its parent."""
 
     anon_bytes: int
     shmem_bytes: int
@@ -27,7 +27,7 @@ class Size:
 
     @property
     def unbacked_bytes(self) -> int:
-        """Resident or swapped out, without what it shares by name (shared memory)."""
+        """Resident or swapped out, without memory shared by name (shared memory)."""
         return self.anon_bytes + self.swap_bytes
 
 
@@ -38,7 +38,7 @@ class _Walked:
 
 
 def size_of(pid: int) -> Size | None:
-    """Its size, at little cost; None if it is gone."""
+    """Returns a process's size, at little cost; None if it is gone."""
     told = _kibibytes(pid, "status", (b"RssAnon", b"RssShmem", b"VmSwap"))
     if told is None:
         return None
@@ -46,11 +46,11 @@ def size_of(pid: int) -> Size | None:
 
 
 def own_bytes(pids: Sequence[int], parent: int, limit_bytes: int | None = None) -> int | None:
-    """The memory that these processes, the first and what came of it, share with no others.
+    """Returns the memory that these processes, the first and its descendants, share with no others.
 
-    `parent` is who forked the first. It is exact where it has to be, about `limit_bytes`: clearly
-    below or above it, and beyond 2 GiB, it may be less by what the first has changed of its
-    parent's. None if the first is gone.
+    `parent` is the process that forked the first. The figure is exact near `limit_bytes`. Clearly
+    below or above it, and beyond 2 GiB, it is a lower bound. It then lacks the pages of its parent
+    that the first has changed. None if the first is gone.
     """
     sizes = {pid: size for pid in pids if (size := size_of(pid)) is not None}
     first = pids[0]
@@ -66,13 +66,14 @@ def own_bytes(pids: Sequence[int], parent: int, limit_bytes: int | None = None) 
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """The cpu seconds of these processes, and of the children they have waited for."""
+    """Returns the cpu seconds of these processes, and of the children they have waited for."""
     return sum(map(_cpu_s, pids))
 
 
 def group_of(leader: int, parent: int) -> list[int]:
-    """The process first, then all that descend from it, then those of its group that were orphaned
-    to its parent, the subreaper.
+    """Returns the process first, then all its descendants, then orphans of its group.
+
+    The orphans are children of `parent`, the subreaper.
     """
     found = [leader]
     for pid in found:
@@ -84,7 +85,7 @@ def group_of(leader: int, parent: int) -> list[int]:
 
 
 def children_of(pid: int) -> list[int]:
-    """The children of all its threads; none if it is gone."""
+    """Returns the children of all its threads; empty if it is gone."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -96,7 +97,10 @@ def children_of(pid: int) -> list[int]:
 
 
 def _at_least(sizes: dict[int, Size], first: int, inherited_bytes: int) -> int:
-    """What can't be shared: what the first has beyond its parent's, others beyond the first's."""
+    """Returns the bytes that can't be shared.
+
+    The first's memory beyond its parent's, and the others' beyond the larger of these two.
+    """
     largest = max(inherited_bytes, sizes[first].unbacked_bytes)
     others = (size.unbacked_bytes for pid, size in sizes.items() if pid != first)
     beyond = max(0, sizes[first].unbacked_bytes - inherited_bytes)
@@ -107,8 +111,8 @@ def _walk(sizes: dict[int, Size], parent: int) -> int:
     walked = [one for pid in sizes if (one := _walked(pid)) is not None]
     own = sum(one.private_bytes for one in walked)
     if len(walked) > 1 and (whole := _walked(parent)) is not None:
-        # What a job had before it forked is shared by now, but among its own processes only: all
-        # that is more than its parent has to share.
+        # Memory that a job had before it forked is shared by now, but among its own processes only:
+        # all that exceeds its parent's share.
         parents = whole.private_bytes + whole.shared_bytes
         own += max(0, *(one.shared_bytes - parents for one in walked))
     return own
@@ -139,14 +143,14 @@ def _group(pid: int) -> int:
 
 
 def _kibibytes(pid: int, name: str, wanted: tuple[bytes, ...]) -> dict[bytes, int] | None:
-    """The lines `Name: n kB` of a file there, in bytes."""
+    """Reads the lines `Name: n kB` of a file of the process, in bytes; None if there are none."""
     try:
         told = _read(f"/proc/{pid}/{name}")
         lines = (line.split(b":", 1) for line in told.splitlines() if line.startswith(wanted))
         found = {key: int(value.split()[0]) * 1024 for key, value in lines}
     except (OSError, ValueError, IndexError):
         return None
-    return found or None  # a zombie has none
+    return found or None  # a zombie has no such lines
 
 
 def _read(path: str) -> bytes:

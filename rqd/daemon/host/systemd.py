@@ -1,4 +1,4 @@
-"""sd_notify: tells systemd that the daemon is ready, what it does, and that it stops.
+"""sd_notify: reports to systemd that the daemon is ready, its status, and that it stops.
 
 The protocol is datagrams of KEY=value lines to the socket in NOTIFY_SOCKET (sd_notify(3)).
 """
@@ -18,36 +18,38 @@ class Notifier:
         self._status = ""
 
     def ready(self) -> None:
-        """The daemon can run jobs."""
+        """Reports that the daemon can run jobs."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """The daemon takes its code anew; `ready` says that it has, or has not and serves on."""
+        """Reports that the daemon reloads its code. `ready` ends that, even after a refusal."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     @property
     def watchdog_s(self) -> float:
-        """How long systemd waits for `alive` before it ends us; infinity where it does not."""
+        """Returns how long systemd waits for `alive` before it ends us; infinity without a
+        watchdog.
+        """
         if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return float("inf")
         told = os.environ.get("WATCHDOG_USEC", "")
         return int(told) / 1e6 if told.isdecimal() and int(told) else float("inf")
 
     def alive(self) -> None:
-        """Feeds the watchdog; the main loop does it, so that a loop that stands still is ended."""
+        """Feeds the watchdog; the main loop does it, so that a stuck loop is ended."""
         if self.watchdog_s < float("inf"):
             self._send("WATCHDOG=1")
 
     def extend_stop(self, seconds: float) -> None:
-        """Asks for so much time from now on for the stop, whatever TimeoutStopSec= says."""
+        """Asks for so much time from now on for the stop, even past TimeoutStopSec=."""
         self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
 
     def stopping(self) -> None:
-        """The daemon has begun to stop."""
+        """Reports that the daemon has begun to stop."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`; sent only when it changes."""
+        """Sends the line for `systemctl status`; only when it changes."""
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")
