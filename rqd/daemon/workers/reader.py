@@ -83,7 +83,7 @@ class ChildReader:
         """Has a worker's child read as soon as it writes, or with the next batch if it is quiet."""
         self._places.listen(worker)
         if worker.is_quiet:
-            # One wake for all that several children have said, and not one for each job.
+            # A wake for the answers of several children, not a wake for each job.
             self._quiet_until = min(
                 self._quiet_until, now + self._places.ahead.hear_in_s(worker, now)
             )
