@@ -37,9 +37,7 @@ class Deadlines:
         self._ask(worker)
 
     def perform(self, now: float) -> None:
-        """Does what is due: kills after deadlines, and kills that the zygote has not carried
-        out.
-        """
+        """Does the kills that are due: after a deadline, or as the zygote has not reacted."""
         for run in self._workers.runs():
             self._end_in_time(run, now)
         for worker in self._workers:

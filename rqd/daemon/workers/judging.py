@@ -108,8 +108,7 @@ class Judging:
         return answers
 
     def reap(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
-        """Reads a dead child's last frames and closes its channel; returns the attempts that
-        ended.
+        """Reads a dead child's last frames, closes its channel; returns the attempts that ended.
 
         `baseline_bytes`: the zygote's resident memory, which the child shared.
         """

@@ -1,8 +1,8 @@
 """Passes prefetched jobs to a child: a socket of which the master has both ends.
 
-A message is a job. The kernel gives each message to one reader: to the child when it is ready, or
-to the master, which takes back the jobs that the child has not begun. So the holder of a job is
-never in doubt, even after a SIGKILL between two instructions.
+A message is a job. The master can read messages, too, and so takes back the jobs that the child has
+not begun. The kernel gives each message to one reader. So the holder of a job is never in doubt,
+even after a SIGKILL between two instructions.
 """
 
 from __future__ import annotations

@@ -41,9 +41,7 @@ class Outputs:
                 self._loop.watch_again(fd)
 
     def listen(self, worker: Worker) -> None:
-        """Reads a piece of each pipe of a worker, and waits for more unless its reads are
-        batched.
-        """
+        """Reads a piece of each pipe of a worker; watches for more unless the worker is quiet."""
         for fd in self._fds.get(worker.number, ()):
             self.hear(fd)
 

@@ -1,8 +1,8 @@
 """The pool: zygotes, workers and their children.
 
 Feeds the table of workers with the loop's events, and returns the attempts that ended. The order
-within a wake matters. The zygote's reports come first. Before an exit is judged the child's channel
-is read to its end, so that a success is never taken for a crash.
+within a wake matters. The zygote's reports come first. The child's channel is read to its end
+before its exit is judged. So a success is never taken for a crash.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Children:
     def start_assigned(self, now: float) -> None:
         """Sends the assigned jobs to waiting children.
 
-        All jobs of a worker go at once, as a child at work need not be woken for the next job.
+        All jobs of a worker go at once: a child at work need not be woken for the next job.
         """
         for worker in self._assigned.values():
             self.places.send(worker, now)
@@ -200,7 +200,10 @@ class Children:
         return [run for run in lost if run.killed_at is not None]
 
     def pin(self, run: Run, now: float) -> bool:
-        """Takes back the jobs behind this attempt from its process; False if it has ended."""
+        """Takes back the jobs behind this attempt from its process, for now.
+
+        Returns False if the attempt has ended.
+        """
         self._reader.read_now(self.workers.by_number[run.worker], now)
         return self.workers.holds(run)
 
@@ -254,8 +257,8 @@ class Children:
             worker.last_error = cause(report.outcome)
 
     def perform(self, now: float) -> None:
-        """Does what is due: starts jobs that waited for others, kills, fills slots, boots and ends
-        zygotes.
+        """Does the work that is due: starts jobs that waited for others, kills, fills slots, boots
+        and ends zygotes.
         """
         for worker in self.workers:
             if worker.is_out_of_sync:

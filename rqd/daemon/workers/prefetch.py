@@ -60,10 +60,10 @@ class Prefetch:
         return _FORK_S if short else _TURN_S
 
     def hear_in_s(self, worker: Worker, now: float) -> float:
-        """The seconds until a child whose reads are batched is read, at the latest.
+        """The seconds until a quiet child is read, at the latest.
 
-        Before a child that goes on by itself has run all its jobs. Ever less often while a job
-        takes longer than the others did.
+        A child that goes on by itself is read before it has run all its jobs. It is read ever less
+        often while a job is slower than the jobs before.
         """
         if not worker.goes_on:
             return _LEAVES_S

@@ -1,7 +1,7 @@
 """Reads the children's answers and their output, and finds the attempts that ended.
 
 A child is read at once if the master has to act on its answer. If it goes on by itself, or leaves,
-it is quiet: its reads are batched with the reads of all quiet children.
+it is quiet. Quiet children are read together, when it is time to.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class ChildReader:
 
     @property
     def next_due(self) -> float:
-        """The next moment at which there is work even if no descriptor is ready; infinity for
-        never.
-        """
+        """The next moment at which there is work without a ready descriptor; or infinity."""
         return 0.0 if self._caught else self._quiet_until
 
     def take_caught(self) -> list[Ended]:

@@ -166,7 +166,7 @@ class Slots:
     def resize_to(self, count: int, now: float) -> None:
         """Sets the number of workers, to 1 at least.
 
-        New workers come in the lowest free slots; the highest ones are taken away first.
+        New workers come in the lowest free slots. The highest slots retire first.
         """
         wanted = {worker.number for worker in self._workers if worker.wanted}
         free = (number for number in range(1, count + 1) if number not in wanted)

@@ -1,7 +1,7 @@
 """Reads the updates of running jobs from their frames, and keeps them until they are in Redis.
 
 They are coalesced here once more: only the latest update of each kind is written. All jobs' updates
-are written together, every 0.2 s at most, and before the outcome of a job that has ended.
+are written together, every 0.2 s at most. A job's last updates are written before its outcome.
 """
 
 from __future__ import annotations

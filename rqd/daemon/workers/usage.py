@@ -17,7 +17,7 @@ from rqd.model.outcome import OutOfMemory, TimedOut
 _INTERVAL_S = 0.1
 # The share of the master's time. The walk through the memory of large jobs is slow, so it is rarer.
 _LARGEST_SHARE = 0.05
-# A round of looks lasts no longer than this and one more walk; so does a round of samples.
+# A round of measurements lasts at most so long, and a walk more; so does a round of samples.
 _LOOKING_S = 0.03
 # As for a time limit: code that swallows the exception gets it again.
 _REPEAT_S = 0.5

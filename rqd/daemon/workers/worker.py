@@ -23,8 +23,8 @@ from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
 HARD_KILL_AFTER_S = 5.0
-# A busy worker holds up to so many more jobs, enough for about so long. The next job then starts as
-# soon as there is a process for it, and a turn settles and claims many.
+# A busy worker prefetches up to so many jobs, enough for about so long. The next job then starts as
+# soon as there is a process for it. A turn settles and claims many jobs.
 _MOST_AHEAD = 48
 _AHEAD_S = 0.02
 # A suspect waits so long for the other jobs to end, and they for it once it has begun. A longer
@@ -139,7 +139,7 @@ class Run:
 
     @property
     def is_free(self) -> bool:
-        """True for a job without limits of its own, a verdict or a stop.
+        """True for a job without a limit of memory or cpu time, and without an order to end it.
 
         Only such a job may share a mailbox: it may be behind another job, and others behind it.
         """
@@ -162,9 +162,7 @@ class Run:
         self.is_posted = self.is_behind = self.is_stack_asked = False
 
     def set_deadline(self) -> None:
-        """Sets the deadline by the present time limit and the order to stop, if there is a
-        deadline.
-        """
+        """Sets the deadline by the present time limit and the order to stop, if any."""
         if self.claim.timeout_s > 0 and self.sent_at is not None:
             self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
         if self.stop_by < (self.deadline or math.inf):
@@ -257,7 +255,7 @@ class Worker:
 
     @property
     def began_at(self) -> float:
-        """The start of its dealings with its current job; without a job, its latest job's end."""
+        """The moment from which its current job could run here; without a job, its latest end."""
         run = self.run
         return self.ended_at if run is None else max(run.claimed_at, run.moved_at, self.ended_at)
 
@@ -289,9 +287,7 @@ class Worker:
 
     @property
     def is_out_of_sync(self) -> bool:
-        """True if its child has begun the next job before the answer of the current job was
-        read.
-        """
+        """True if its child has begun the next job, but the current job's answer was not read."""
         return bool(self.ahead) and self.ahead[0].is_taken
 
     @property

@@ -165,7 +165,8 @@ class Workers:
             return False
         frame = run.frame(protocol.JOB)
         if child.mailbox is not None:
-            # A job that finds no room there, as on a host with small buffers, goes by the channel.
+            # A job that is too large for it, or finds no room as on hosts with small buffers, goes
+            # by the channel.
             run.is_posted = len(frame) <= LONGEST_MESSAGE_BYTES and child.mailbox.post(frame)
             if not run.is_posted and not child.mailbox.post(run.large_frame()):
                 return False
@@ -205,7 +206,7 @@ class Workers:
     def extend(self, job_id: str, fence: int, seconds: float) -> Worker | None:
         """Gives the attempt with this fence so many seconds more; returns its worker.
 
-        A child that has begun it gets a frame, which it reads when its time is over. None if no
+        A child that has the job gets a frame, which it reads when its time is over. None if no
         worker has the attempt: its claim may be on its way, so the seconds are kept for it.
         """
         for run in self.held():
@@ -260,9 +261,7 @@ class Workers:
         return not any(o.is_to_be_alone(now) and o.sent_at is not None for o in others)
 
     def push(self, worker: Worker) -> bool:
-        """Writes more of a child's outbox; True if bytes are left for when the channel is
-        writable.
-        """
+        """Writes more of a child's outbox; True if bytes are left until it is writable again."""
         child = worker.child
         if child is None or not child.outbox:
             return False

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 # The pauses before a zygote is replaced that was itself a replacement a moment ago.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 30.0
-# A zygote that has served for so long is replaced at once: its end is not the end of each zygote.
+# A zygote that has served for so long is replaced at once. The cause of its end does not end every
+# zygote as it boots.
 _SERVED_WELL_S = 5.0
 # The time that a zygote may take to boot: a minute, or so many times the time of the boot before,
 # if that is longer. Before the first boot that time is unknown. Then the limit is longer than any
@@ -63,9 +64,7 @@ class Boots:
         return [(pid, now - self._under_way.pop(pid).since) for pid in overdue]
 
     def next_due(self) -> float:
-        """The next moment at which a boot is overdue or the next boot is due; infinity for
-        never.
-        """
+        """The next moment at which a boot is overdue or the next boot is due; or infinity."""
         due = [boot.ready_by for boot in self._under_way.values()]
         if self._next_at is not None:
             due.append(self._next_at)

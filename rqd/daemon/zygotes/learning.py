@@ -1,9 +1,9 @@
 """Learns which modules are worth preloading: modules that jobs' processes had to import themselves.
 
-A module is learnt by its cost. Once its imports have taken its jobs long enough, a zygote that has
-it boots beside the serving zygote, as for a reload. That zygote serves only if the import raised no
-error, and left no thread and no connection. Otherwise the module is refused, and stays so. A pure
-decision: nothing here starts or ends a process.
+A module is learnt by its cost: the time that its imports have cost its jobs. Above a limit a zygote
+that preloads it boots beside the serving zygote, as for a reload. That zygote serves only if the
+import raised no error, and left no thread and no connection. Otherwise the module is refused, and
+stays so. A pure decision: nothing here starts or ends a process.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ _MOST_BOOTS = 8
 
 
 class Learning:
-    """The modules learnt in this daemon's life, the modules on trial, and the time of the next
-    boot.
-    """
+    """The modules learnt in this daemon's life, the modules on trial, and the next boot's time."""
 
     def __init__(self, *, is_on: bool = True, hints: Iterable[str] = ()) -> None:
         """`hints` are tried with the first boot: modules that a caller's process had imported."""

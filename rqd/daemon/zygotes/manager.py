@@ -1,9 +1,9 @@
 """The zygotes of a master: the serving zygote, the next zygote, and the zygotes that retire.
 
 A reload starts a fresh interpreter with the code as it is now. The new zygote serves once it has
-imported all. Until then, and if it never does, the old zygote serves on. The old zygote retires
-when its last job has ended (Unicorn's and gunicorn's reload, slot by slot instead of whole
-processes). An unresponsive zygote is replaced in the same way.
+imported all. Until then, and if it never does, the old zygote serves on. The old zygote goes when
+its last job has ended. This is the reload of Unicorn and gunicorn, slot by slot instead of by whole
+processes. An unresponsive zygote is replaced in the same way.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class Zygotes:
         return self._boots.is_next_due(now)
 
     def next_due(self) -> float:
-        """The next moment at which a boot is due, or a boot or an exit takes too long; infinity for
-        never.
-        """
+        """The next moment at which a boot is due, or a boot or an exit is overdue; or infinity."""
         due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
         if self.is_ready and self.following is None:
             due.append(self.learning.next_due())
@@ -418,7 +416,7 @@ class Zygotes:
             self.following = None
             self._boots.give_up(zygote.pid)
             zygote.end()
-            self.leaving.append(zygote)  # until its pidfd says that it is gone
+            self.leaving.append(zygote)  # until its pidfd reports its end
 
     def _forget(self, zygote: ZygoteProcess) -> None:
         self._boots.give_up(zygote.pid)

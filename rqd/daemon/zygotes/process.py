@@ -183,7 +183,7 @@ class ZygoteProcess:
         self._process.kill()
 
     def shut_down(self) -> None:
-        """Has it exit, without waiting. It first kills the processes that its children left."""
+        """Has it exit, without waiting for it. It first kills all its descendants."""
         self.is_dismissed = True
         self._control.close()
 
