@@ -107,9 +107,7 @@ class Slots:
         return is_news
 
     def listen(self, worker: Worker) -> None:
-        """Decides if its child's reads are batched from now on; watches its channel and pipes if
-        not.
-        """
+        """Decides if its child is quiet from now on; watches its channel and pipes if not."""
         was_quiet, worker.is_quiet = worker.is_quiet, worker.may_batch_reads
         child = worker.child
         if was_quiet:
@@ -183,9 +181,7 @@ class Slots:
             self._retire(worker, now)
 
     def change_over(self, now: float) -> None:
-        """Replaces the children of the old zygote: idle children leave, busy ones after their
-        job.
-        """
+        """Replaces the old zygote's children: idle children leave, busy ones after their job."""
         for worker in self._workers:
             for zygote in self._zygotes.leaving:
                 if not zygote.is_dismissed:

@@ -40,7 +40,7 @@ _LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 class Run:
     """An attempt: a claimed job in its worker. Instants are monotonic seconds.
 
-    `sent_at` and `deadline` are None until a child has got it.
+    `sent_at` is None until a child has got it, `deadline` while no kill is planned.
     """
 
     claim: Claim
