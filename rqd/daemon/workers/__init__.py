@@ -1,1 +1,1 @@
-"""The master's side of its children: the pool of workers, their attempts, and how these end."""
+"""The master's side of its children: the pool of workers, their attempts and the outcomes."""

@@ -1,4 +1,4 @@
-"""A child's channel at its master's end: the frames that have come, and which job's they are."""
+"""Reads a child's channel at the master's end, and assigns the frames to jobs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ _MOST_READS, _READ_BYTES = 16, 256 * 1024
 
 
 def read_frames(child: Child, is_alive: bool) -> tuple[list[protocol.Frame], FrameError | None]:
-    """What has come on a child's channel, and the nonsense behind it, if any; notes its end."""
+    """Reads the frames that have come on a child's channel; notes the channel's end.
+
+    Also returns the error of the bytes behind them, None if all were frames.
+    """
     heard: list[protocol.Frame] = []
-    # Not for as long as somebody writes: what is left is heard at the next wake. What a dead child
-    # has left is never more.
+    # The reads are limited, as a process may write without end: the next wake reads the rest. A
+    # dead child never leaves more than that.
     for _ in range(_MOST_READS):
         try:
             data = child.channel.recv(_READ_BYTES)
@@ -30,12 +33,12 @@ def read_frames(child: Child, is_alive: bool) -> tuple[list[protocol.Frame], Fra
         except FrameError as error:
             return heard + error.before, error
         if is_alive and len(data) < _READ_BYTES:
-            break  # all there was; if the channel has ended, the next wake says so
+            break  # that was all; if the channel has ended, the next wake finds it
     return heard, None
 
 
 def by_answer(heard: list[protocol.Frame]) -> list[list[protocol.Frame]]:
-    """The frames in groups, each of which but the last one ends with a job's answer."""
+    """Splits the frames into groups: each ends with a job's answer, the last group perhaps not."""
     groups: list[list[protocol.Frame]] = [[]]
     for frame in heard:
         groups[-1].append(frame)
@@ -45,7 +48,7 @@ def by_answer(heard: list[protocol.Frame]) -> list[list[protocol.Frame]]:
 
 
 def is_of_another_job(frame: protocol.Frame, run: Run) -> bool:
-    """True for the answer of a job that this process had before, which is nobody's any more."""
+    """True for a frame with another job's token: an earlier job of this process sent it late."""
     token = frame[1][0] if frame[1] else b""
     fence, colon, _ = token.partition(b":")
     return bool(colon) and fence.isdigit() and token != run.claim.token.encode()

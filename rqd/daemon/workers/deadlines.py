@@ -1,6 +1,6 @@
-"""Children that are to end: their stacks are asked for, then the kill, of the zygote at first.
+"""Ends children after a deadline: asks for their stacks, then has the zygote kill them.
 
-Where the zygote does not hear in a second, the master sends SIGKILL itself.
+If the zygote does not react within a second, the master sends SIGKILL itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FALLBACK_S = 1.0
 
 
 class Deadlines:
-    """Kills at once, at a job's deadline, and where a child stays that has said its last."""
+    """Kills children: at once, at a job's deadline, or if they stay after their last answer."""
 
     def __init__(self, workers: Workers, places: Slots, stacks: JobStacks) -> None:
         self._workers = workers
@@ -28,7 +28,7 @@ class Deadlines:
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason."""
         worker = self._workers.by_number[run.worker]
-        # Should it end by itself before that, its kill meets no other job.
+        # If it ends by itself before that, the kill hits no other job.
         self._workers.give_no_more(worker, now)
         if run.sent_at is not None:
             if run.verdict is None:
@@ -37,14 +37,14 @@ class Deadlines:
         self._ask(worker)
 
     def perform(self, now: float) -> None:
-        """What is due: deadlines, and kills that went unheard."""
+        """Does the kills that are due: after a deadline, or as the zygote has not reacted."""
         for run in self._workers.runs():
             self._end_in_time(run, now)
         for worker in self._workers:
             self._end_overdue(worker, now)
 
     def next_due(self) -> float:
-        """When `perform` has something to do."""
+        """The next moment at which `perform` has work; infinity for never."""
         children = [worker.child for worker in self._workers if worker.child is not None]
         due = [child.leave_by for child in children if child.leave_by is not None]
         for run in self._workers.runs():
@@ -65,11 +65,11 @@ class Deadlines:
         elif run.killed_at is not None and now - run.killed_at >= _FALLBACK_S:
             child = self._workers.by_number[run.worker].child
             if child is not None:
-                kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy to hear
+                kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy
             run.killed_at = now
 
     def _has_ended(self, run: Run) -> bool:
-        """True if its process is at the next job: the answer of this one is there to be heard."""
+        """True if its process is at the next job: the answer of this job is there to be read."""
         worker = self._workers.by_number[run.worker]
         if not worker.goes_on or worker.child is None or worker.child.is_broken:
             return False
@@ -77,13 +77,13 @@ class Deadlines:
         return worker.run is run and worker.goes_on
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
-        """Has a child killed that has said its last and is still there."""
+        """Has a child killed that should have left by now."""
         child = worker.child
         if child is None or child.leave_by is None or now < child.leave_by:
             return
         child.leave_by = now + _FALLBACK_S
         if child.is_overdue:
-            kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not hear
+            kill_by_pidfd(child.pidfd)  # as for a job: the zygote does not react
         child.is_overdue = True
         self._ask(worker)
 

@@ -17,7 +17,7 @@ from rqd.model.outcome import Lost, Released, Report
 
 
 class Exits:
-    """Buries such children."""
+    """Handles the exits that zygotes report, and refills the slots."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Exits:
     def reap(
         self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
     ) -> list[Ended]:
-        """A worker's child is gone: what has ended by that, or is put back."""
+        """Handles the exit of a worker's child; returns the attempts that ended or are put back."""
         child, serves = worker.child, zygote is self._zygotes.serving
         if not serves and self._places.parents.get(worker.number) is not zygote:
-            return []  # what it had to say is known, and the place is the next one's
+            return []  # its answers are read, and the slot belongs to another zygote's child
         was_to_leave = child is not None and child.leave_by is not None
         if child is not None and child.pid == exited.pid:
-            # Closing the channel takes it out of the epoll; until then its end would wake us.
+            # Closing the channel takes it out of the epoll. Until then its end would wake us.
             self._places.stop_hearing(child)
         heard = self._judge(zygote, worker, exited, now)
         if worker.child is None:
@@ -54,7 +54,7 @@ class Exits:
             self._places.fill(worker, now)
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
-            # replaced at once; one that had not begun any would die so again and again.
+            # replaced at once. A child that died without a job would do so again and again.
             if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
                 self._places.fill(worker, now)
             else:
@@ -87,13 +87,14 @@ class Exits:
 
 
 def _has_died_idle(run: Run, report: Report) -> bool:
-    """True for a job that its process has not read before it died; not for one that was killed."""
+    """True if the process died, not killed by the master, before it read this job."""
     return isinstance(report.outcome, Released) and run.verdict is None
 
 
 class Losses:
-    """Ends such children here, without a status: what they had begun is put back, unless it is
-    known why it ended.
+    """Ends children without a wait status, as their zygote is lost or unresponsive.
+
+    An attempt that they had begun is lost, unless its answer was read or it has a verdict.
     """
 
     def __init__(self, judging: Judging, places: Slots, hearing: ChildReader) -> None:
@@ -102,23 +103,26 @@ class Losses:
         self._reader = hearing
 
     def end_orphans(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
-        """Those of a zygote that is gone: they are killed."""
+        """Kills the children of a zygote that is gone; returns the attempts that ended by that."""
         ended: list[Ended] = []
         for worker, child in self._children_of(zygote):
-            # Orphaned to us, their subreaper: nobody else can have reaped them, the pid is theirs.
-            kill_orphan(child.pid, child.pidfd)  # only then is what it said complete
+            # Orphaned to us, their subreaper: no other process can have reaped them, so the pid is
+            # still theirs.
+            kill_orphan(child.pid, child.pidfd)  # before that, its channel may not be complete
             ended += self._end(worker, child, zygote, "its zygote died", now)
         return ended
 
     def end_unreported(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
-        """Those of one that leaves, but stands still, that are gone by now; their groups go, too.
-        The next one fills their places.
+        """Ends the dead children of a zygote that retires but is unresponsive.
+
+        Kills their process groups, and has the serving zygote fill their slots. Returns the
+        attempts that ended by that.
         """
         ended: list[Ended] = []
         for worker, child in self._children_of(zygote):
             if has_ended(child.pidfd):
                 ended += self._end(worker, child, zygote, "its zygote stood still", now)
-                # Not by the pid, which may be another's should the zygote go on just now.
+                # Not by the pid: if the zygote goes on just now, it may be another process's.
                 zygote.kill_place(worker.number)
                 if worker.wanted:
                     self._places.fill(worker, now)

@@ -1,4 +1,4 @@
-"""Reading causes: from a wait status, from the last lines a process wrote."""
+"""Finds the cause of a death: from a wait status, from the last lines that a process wrote."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def catches(pid: int, signum: int) -> bool:
 
 
 def process_state(pid: int) -> str:
-    """What a process does, as the kernel has it: `runs`, `was stopped by a signal`."""
+    """The state of a process by the kernel, in words: `runs, or waits`, `was stopped by a signal`.
+
+    "is gone" if there is no such process.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             letter = stat.read().rpartition(b") ")[2][:1].decode()
@@ -48,11 +51,11 @@ def process_state(pid: int) -> str:
 
 @dataclass(slots=True)
 class Tail:
-    """The last 64 KiB of what a process wrote, and its whole lines as they come."""
+    """The last 64 KiB that a process wrote, and its whole lines as they come."""
 
     _kept: bytearray = field(default_factory=bytearray)
     _line: bytes = b""
-    total_bytes: int = 0  # all that it wrote
+    total_bytes: int = 0  # written since the last `take`
 
     def feed(self, data: bytes) -> bytes:
         """Keeps the data's end; returns the lines it completes (a line of over 64 KiB in parts)."""
@@ -68,13 +71,13 @@ class Tail:
         return whole + newline
 
     def since(self, offset: int) -> tuple[int, bytes]:
-        """What came from this byte on, as far as it is kept, and at which byte that begins."""
+        """Returns the kept output from byte `offset` on, behind the byte at which it begins."""
         first = self.total_bytes - len(self._kept)
         start = max(offset, first)
         return start, bytes(self._kept[start - first :])
 
     def take(self) -> tuple[bytes, int, bytes]:
-        """The tail, how much came in all, and the line that was still open; then starts anew."""
+        """Returns the tail, the bytes written in all, and the line that was still open; resets."""
         kept, total_bytes = bytes(self._kept), self.total_bytes
         open_line = self._line + b"\n" if self._line else b""
         self._kept.clear()

@@ -1,4 +1,4 @@
-"""The stacks of running jobs: asked of their processes, and read from their places' files."""
+"""Asks the processes of running jobs for their stacks, and reads these from the slots' files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from rqd.daemon.zygote.protocol import STACK_SIGNAL
 
 
 class JobStacks:
-    """Where the threads of each running job stand, when it is asked."""
+    """The stacks of running jobs, on request."""
 
     def __init__(self, workers: Workers, places: Slots) -> None:
         self._workers = workers
         self._places = places
 
     def show(self, run: Run) -> int | None:
-        """Has a running job's process write where its threads stand; at which byte that begins.
+        """Has a running job's process write its stacks; returns the byte at which they will begin.
 
-        None if it would not: another program, which the job has become, would die of the signal.
+        None if it can't: it is gone, or the job has become another program, which would die of the
+        signal.
         """
         child = self._workers.by_number[run.worker].child
         stacks = self._places.stacks_of(run.worker)
@@ -31,12 +32,12 @@ class JobStacks:
         return start
 
     def read(self, run: Run, start: int) -> str:
-        """What it has written from this byte on."""
+        """The stacks that its process has written from byte `start` on."""
         stacks = self._places.stacks_of(run.worker)
         return stacks.read(start) if stacks is not None else ""
 
     def forget(self, run: Run) -> None:
-        """What it has written was read, and is not its last word."""
+        """Drops the stacks that were read, unless the coming kill needs them."""
         stacks = self._places.stacks_of(run.worker)
         if stacks is not None and not run.is_stack_asked:
             stacks.forget()

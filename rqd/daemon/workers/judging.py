@@ -1,5 +1,6 @@
-"""What children have said, read to its end before anything is judged: the jobs that ended by that,
-and how those ended whose process is gone.
+"""Finds the attempts that ended: by their children's answers, or by their children's deaths.
+
+A dead child's channel is read to its end before its exit is judged.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.events import Exited
 from rqd.model.outcome import Lost, Raised, Report
 
-# Late words of jobs that a reused child had before.
+# Late frames of jobs that a reused child had before.
 _MOST_STRANGE = 1000
 
 
 class Judging:
-    """Of the children in these places. Like them, it knows nothing of Redis, and forks nothing."""
+    """Judges the frames and exits of these workers' children.
+
+    Like the table of workers it knows nothing of Redis, and forks nothing.
+    """
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
 
     def hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[tuple[Run, Report]]:
-        """Reads a child's channel to its end; the jobs it answered for, in their order.
+        """Reads a child's channel to its end; returns the attempts it answered for, in order.
 
-        `is_alive`: as far as anybody knows, and what is left would wake us.
+        `is_alive`: the child lives as far as is known, so bytes that are left will wake the master.
         """
         child, ended = worker.child, list[tuple[Run, Report]]()
         if child is None or child.is_broken:
@@ -47,14 +51,14 @@ class Judging:
             if child.jobs_left < 1 and not (worker.run and worker.run.is_posted):
                 if child.expects_more:
                     child.end_jobs()
-                # It exits by itself; but if it was not the child that answered, it may never.
+                # It exits by itself. But if another process answered in its place, it may never.
                 child.leave_by = now + HARD_KILL_AFTER_S
         return ended
 
     def _hear_one(
         self, worker: Worker, child: Child, heard: list[protocol.Frame], now: float
     ) -> Report | None:
-        """Takes what may be of the job that runs; how that ended, if it has."""
+        """Applies the current job's frames; returns its report, None if it has not ended."""
         run = worker.run
         if child.is_broken:
             return None
@@ -78,18 +82,21 @@ class Judging:
             _give_up(worker, child, f"frame of kind {answers[0][0]}", now)
             return None
         if answers[0][0] == protocol.TOO_LATE:
-            run.sent_at = None  # though its mark is there
+            run.sent_at = None  # it never began, although its mark is in the output
             return report
         return as_told(report, run)
 
     def _take_news(
         self, worker: Worker, child: Child, run: Run, heard: list[protocol.Frame], now: float
     ) -> list[protocol.Frame]:
-        """What is left of the frames; raises ValueError for news that are none."""
+        """Applies updates and LAST, and returns the other frames.
+
+        Raises ValueError or OverflowError for an update that no child of ours sends.
+        """
         run.is_taken = run.is_taken or bool(heard)
         others = [frame for frame in heard if frame[0] != protocol.LAST]
         if len(others) < len(heard):
-            worker.recall()  # it takes no more of them
+            worker.recall()  # the child accepts no more jobs
             heard, child.jobs_left = others, 0
         answers = run.news.take(heard, run.claim.token.encode(), now - (run.sent_at or now))
         if len(answers) < len(heard):
@@ -101,7 +108,10 @@ class Judging:
         return answers
 
     def reap(self, exited: Exited, baseline_bytes: int, now: float) -> list[tuple[Run, Report]]:
-        """A child is gone: reads what it still said, closes its channel; the jobs that ended so."""
+        """Reads a dead child's last frames, closes its channel; returns the attempts that ended.
+
+        `baseline_bytes`: the zygote's resident memory, which the child shared.
+        """
         worker = self._workers.by_number[exited.worker]
         child = worker.child
         if child is None or child.pid != exited.pid:
@@ -112,7 +122,7 @@ class Judging:
         if run is not None and run.sent_at is not None:
             worker.end_run()
             ended.append((run, report_of_death(exited, run, child, baseline_bytes, now)))
-        while (run := worker.run) is not None and run.is_given:  # none of ours has begun two
+        while (run := worker.run) is not None and run.is_given:  # a sound child never begins two
             worker.end_run()
             why = Lost("another job broke the channel of its process")
             ended.append((run, Report(why, pid=child.pid, zygote=child.zygote)))
@@ -121,7 +131,7 @@ class Judging:
 
 
 def _note_strange(worker: Worker, child: Child, count: int, now: float) -> bool:
-    """Counts frames that are nobody's; True if they are too many to be a mistake."""
+    """Counts frames that belong to no job; True if they are too many to be a mistake."""
     child.strange += count
     if child.strange > _MOST_STRANGE:
         _give_up(worker, child, f"{child.strange} frames of no job", now)
@@ -130,9 +140,9 @@ def _note_strange(worker: Worker, child: Child, count: int, now: float) -> bool:
 
 
 def _give_up(worker: Worker, child: Child, why: object, now: float) -> None:
-    """What comes from this child can't be told apart any more: it is to be killed.
+    """Reads this child no more, and has it killed, as its frames can't be assigned any more.
 
-    Its job ends with it, not before: until then it may run on.
+    Its job ends with the child, not before: until then the job may run on.
     """
     worker.recall()
     child.jobs_left, child.is_broken, child.is_deaf = 0, True, True

@@ -1,8 +1,8 @@
-"""The jobs that a child was given ahead: a socket of which its master has both ends.
+"""Passes prefetched jobs to a child: a socket of which the master has both ends.
 
-A message is a job. The kernel gives each to one reader: to the child, when it comes to it, or to
-the master, which takes back what the child has not begun. So who has a job is never in doubt, even
-after a SIGKILL between two instructions.
+A message is a job. The master can read messages, too, and so takes back the jobs that the child has
+not begun. The kernel gives each message to one reader. So the holder of a job is never in doubt,
+even after a SIGKILL between two instructions.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ LONGEST_MESSAGE_BYTES = 64 * 1024
 
 
 class Mailbox:
-    """One child's, from its fork to its end."""
+    """The mailbox of a child, from its fork to its end."""
 
     def __init__(self, near_fd: int, far_fd: int) -> None:
-        """Of the end to write to, and of a copy of the child's own end."""
+        """`near_fd` is the end to write to, `far_fd` a copy of the child's own end."""
         self.near = socket.socket(fileno=near_fd)
-        # Never made non-blocking: that would make the child's own end so, too.
+        # Never made non-blocking: the child's own end would become so, too.
         self.far = socket.socket(fileno=far_fd)
 
     def post(self, frame: bytes) -> bool:
-        """Puts a frame there; False if there is no room, or nobody reads any more."""
+        """Puts a frame there; False if there is no room, or no reader any more."""
         try:
             self.near.send(frame, socket.MSG_DONTWAIT)
         except OSError:
@@ -33,7 +33,7 @@ class Mailbox:
         return True
 
     def take_back(self) -> set[str]:
-        """Empties it: the tokens of the jobs that the child has not got, and never will."""
+        """Empties it; returns the tokens of the jobs that the child has not read and never will."""
         tokens: set[str] = set()
         while True:
             try:
@@ -46,11 +46,14 @@ class Mailbox:
                 tokens.add(fields[1].decode())
 
     def end(self) -> None:
-        """Nothing more will come: the child reads that after what is there."""
+        """Closes the way in. The child reads the end after the jobs that are there."""
         self.near.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """As `end`, and forgets it. What is there the child still takes: see `take_back`."""
+        """Closes the way in and the master's descriptors.
+
+        The child still gets the jobs that are there: call `take_back` before.
+        """
         self.end()
         self.near.close()
         self.far.close()

@@ -1,4 +1,4 @@
-"""How an attempt ended: read from its child's answer, or from the child's death."""
+"""Finds the outcome of an attempt: from its child's answer, or from the child's death."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rqd.model.terms import read_terms
 
 
 def report_of_answer(frame: protocol.Frame, run: Run, child: Child) -> Report:
-    """How an attempt ended by its child's answer.
+    """Returns the report of an attempt by its child's answer.
 
-    Raises ValueError or OverflowError if the frame is none.
+    Raises ValueError or OverflowError if the frame is no answer to this attempt.
     """
     kind, (token, *fields) = frame
     if token != run.claim.token.encode():
@@ -50,8 +50,9 @@ def report_of_answer(frame: protocol.Frame, run: Run, child: Child) -> Report:
 
 
 def as_told(report: Report, run: Run) -> Report:
-    """A job that was told to stop, or that its cpu time is over, has ended so, whatever it raised;
-    its success is one.
+    """Replaces the outcome of a job that got a signal to stop, or that its cpu time is over.
+
+    The verdict counts, not the exception that the job raised then. A success stays a success.
     """
     told, outcome = run.verdict, report.outcome
     if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
@@ -63,10 +64,10 @@ def as_told(report: Report, run: Run) -> Report:
 def report_of_death(
     exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
 ) -> Report:
-    """How an attempt ended whose child is gone without an answer."""
+    """Returns the report of an attempt whose child is gone without an answer."""
     outcome = run.verdict
     if outcome is None:
-        # A frame it never read, or that was never fully sent: the job did not start.
+        # The frame was never read, or never fully sent: the job did not start.
         unread = child.unread or bool(child.outbox) or child.has_unread()
         is_not_taken = unread and not run.is_taken
         outcome = Released("its process died before it took the job") if is_not_taken else None
@@ -78,7 +79,7 @@ def report_of_death(
         outcome = replace(outcome, killed=True)
     usage = Usage(wall_s=now - (run.sent_at or now), peak_memory_bytes=run.peak_bytes)
     if exited.status != 0:
-        # The child's peak RSS counts pages it shares with the zygote; what lies above is its own.
+        # The child's peak RSS counts pages it shares with the zygote; the rest is its own.
         grown = max(0, exited.max_rss_bytes - baseline_bytes)
         usage = replace(
             usage,

@@ -1,4 +1,4 @@
-"""What children print: read from the pipe of each worker's place, logged, its end kept."""
+"""Reads the output of children from the pipe of each slot, logs it, and keeps its end."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _LAST_READS = 16
 
 
 class Outputs:
-    """The pipes of all places. One outlives its children, but not the zygote that forks them."""
+    """The output pipes of all slots. A pipe outlives its children, but not their zygote."""
 
     def __init__(self, loop: Loop, log: Log) -> None:
         self._loop = loop
         self._log = log
         self._by_fd: dict[int, Worker] = {}
-        self._fds: dict[int, list[int]] = {}  # by worker; of more than one zygote during a reload
+        self._fds: dict[int, list[int]] = {}  # by worker; several zygotes have one during a reload
 
     def watch(self, fd: int, worker: Worker) -> None:
-        """What comes there is this worker's from now on."""
+        """Reads this pipe from now on, as the output of this worker."""
         self._by_fd[fd] = worker
         self._fds.setdefault(worker.number, []).append(fd)
         self._loop.watch_once(fd)
 
     def forget(self, fd: int) -> None:
-        """Nothing comes there any more."""
+        """Stops reading this pipe."""
         self._loop.forget(fd)
         if worker := self._by_fd.pop(fd, None):
             self._fds[worker.number].remove(fd)
@@ -41,19 +41,17 @@ class Outputs:
                 self._loop.watch_again(fd)
 
     def listen(self, worker: Worker) -> None:
-        """Reads a piece of each of a worker's; what comes next is heard at once, if it is not
-        quiet any more.
-        """
+        """Reads a piece of each pipe of a worker; watches for more unless the worker is quiet."""
         for fd in self._fds.get(worker.number, ()):
             self.hear(fd)
 
     def take(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
-        """The last of a worker's output so far, and how many bytes there were; it begins anew.
+        """Ends the output of an attempt; returns its last 64 KiB, and its size in bytes.
 
-        `run` is whose it is.
+        `run`: the attempt that printed it, None for output between jobs.
         """
         for fd in self._fds.get(worker.number, ()):
-            # Not for ever: what the job has left running may write faster than we read.
+            # Not for ever: a process that the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
                 if not self._read(worker, fd, run):
                     break
@@ -63,7 +61,7 @@ class Outputs:
         return tail, output_bytes
 
     def _read(self, worker: Worker, fd: int, run: Run | None) -> bool:
-        """Reads a piece of it, which is this attempt's; True if there may be more."""
+        """Reads a piece of this attempt's output; True if there may be more."""
         data, mark = b"", run.mark if run is not None else b""
         if not worker.segments.has_whole(mark):
             try:

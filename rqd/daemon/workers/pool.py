@@ -1,8 +1,8 @@
-"""The master's processes: the zygote that serves, those that come and go, and their children.
+"""The pool: zygotes, workers and their children.
 
-Feeds the worker table with what the loop saw, and yields the attempts that ended. The order within
-a wake matters: the zygote's reports come first, and before an exit is judged the child's channel is
-read to its end, so that a success is never taken for a crash.
+Feeds the table of workers with the loop's events, and returns the attempts that ended. The order
+within a wake matters. The zygote's reports come first. The child's channel is read to its end
+before its exit is judged. So a success is never taken for a crash.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from rqd.model.outcome import (
 )
 from rqd.model.records import Claim
 
-# What leaves a worker no error to show.
+# Outcomes that leave a worker no error to show.
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
 
 
 class Children:
-    """Zygote, children, and the places they are in."""
+    """The zygotes and the children, with their slots."""
 
     def __init__(self, config: Config, instance: Instance, loop: Loop, log: Log) -> None:
         self.config = config
-        self._next_config = config  # of the zygote that is to follow
+        self._next_config = config  # for the next zygote
         self._instance = instance
         self._loop = loop
         self._log = log
@@ -77,11 +77,11 @@ class Children:
             self.workers, self.places, self.zygotes, self._outputs, self._judging
         )
         self._losses = Losses(self._judging, self.places, self._reader)
-        self._assigned: dict[int, Worker] = {}  # those that have got jobs since
+        self._assigned: dict[int, Worker] = {}  # got jobs since the last `start_assigned`
         self.stacks = JobStacks(self.workers, self.places)
         self._deadlines = Deadlines(self.workers, self.places, self.stacks)
-        self.has_news = False  # a place has come to life: worth a heartbeat of its own, and a look
-        # Before anything is started: it would be in the group that has to be left.
+        self.has_news = False  # a zygote or slot changed: worth a heartbeat at once, and a claim
+        # Before any process is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
         self.oom_counter = OomCounter()
         self._exits = Exits(
@@ -97,25 +97,28 @@ class Children:
 
     @property
     def is_ready(self) -> bool:
-        """True while a zygote serves that has imported the application."""
+        """True while a zygote serves and has imported the application."""
         return self.zygotes.is_ready
 
     def reload(self, request: str, config: Config, now: float) -> None:
-        """Takes the application's code anew, with these settings; until it is imported, and if it
-        can't be, the old ones serve on. `request` is the id of the command that asked for it.
+        """Begins a reload: a new zygote imports the application, and applies these settings.
+
+        The old code and settings serve until it is ready, and serve on if it fails. `request` is
+        the id of the command that asked for it, "" for a signal.
         """
         self._next_config = config
         self.zygotes.follow(request, now)
         self.has_news = True
 
     def refuse_reload(self, request: str, error: str) -> None:
-        """The old code and settings serve on."""
+        """Refuses a reload for this reason: the old code and settings serve on."""
         self.zygotes.refuse(request, error)
         self.has_news = True
 
     def collect(self, ready: set[int], now: float) -> list[Ended]:
-        """What ended, given the descriptors that are ready."""
-        # Before any of it starts: after a suspension of this process it may be another's by now.
+        """Handles the descriptors that are ready; returns the attempts that ended."""
+        # First: after a suspension of this process a waiting job may be another master's by now,
+        # and must not start here.
         ended = self._reader.take_caught() + self.release_waiting(now)
         self.zygotes.hear_output(ready)
         for zygote in self.zygotes:
@@ -132,7 +135,7 @@ class Children:
         return ended
 
     def read_batched(self, now: float) -> list[Ended]:
-        """What has ended in the processes that were not heard at once, as they have more to do."""
+        """Reads all children whose reads are batched; returns the attempts that ended."""
         return self._reader.read_batched(now)
 
     def assign(self, claim: Claim, now: float) -> None:
@@ -141,28 +144,33 @@ class Children:
         self._assigned[claim.worker] = self.workers.by_number[claim.worker]
 
     def start_assigned(self, now: float) -> None:
-        """Sends what was assigned to the children that wait for it: all of a worker's at once, as
-        one that works already need not be woken for the next.
+        """Sends the assigned jobs to waiting children.
+
+        All jobs of a worker go at once: a child at work need not be woken for the next job.
         """
         for worker in self._assigned.values():
             self.places.send(worker, now)
         self._assigned.clear()
 
     def steal(self, now: float) -> None:
-        """Workers that have nothing take of what others hold behind their jobs."""
+        """Gives workers without a job some of the prefetched jobs of others, and starts them."""
         for worker in self.ahead.share(now):
             self.places.send(worker, now)
             self._reader.listen(worker, now)
 
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
-        """Takes back the jobs that no child has begun; what is left has, and nothing follows it."""
+        """Takes back all jobs that no child has begun, for this reason.
+
+        Returns them with the attempts that ended. Only begun attempts stay, none behind another.
+        """
         ended = [one for worker in self.workers for one in self._reader.pin(worker, now)]
         unsent = [run for worker in self.workers for run in worker.release_unstarted()]
         return ended + _put_back(unsent, Released(reason, is_usual=True))
 
     def release_waiting(self, now: float) -> list[Ended]:
-        """Takes back what waits behind a job that takes longer than was thought; and all that
-        waits for a process while no zygote can make one.
+        """Takes back prefetched jobs that wait too long behind another job.
+
+        Also takes back all jobs that wait for a process which no zygote can fork now.
         """
         late = Released("its worker has no time for it", is_usual=True)
         waiting = _put_back(self.ahead.free_waiting(now), late)
@@ -173,15 +181,17 @@ class Children:
         return waiting
 
     def kill(self, run: Run, verdict: Outcome, now: float) -> None:
-        """Has a running job's whole group killed, for this reason; not if it has ended by itself,
-        or has not begun.
+        """Has a running job's whole process group killed, with this outcome.
+
+        Does nothing if the job has ended by itself, or has not begun.
         """
         if self.pin(run, now) and run.sent_at is not None:
             self._deadlines.kill(run, verdict, now)
 
     def lose(self, tokens: Collection[str], now: float) -> list[Run]:
-        """The leases of these attempts were lost: forgets what has not begun, and has killed what
-        runs, which it returns.
+        """Ends the attempts whose leases were lost, by token.
+
+        Forgets the ones that have not begun. Has the running ones killed, and returns them.
         """
         self.ahead.drop_lost(tokens)
         lost = [run for run in self.workers.held() if run.claim.token in tokens]
@@ -190,21 +200,22 @@ class Children:
         return [run for run in lost if run.killed_at is not None]
 
     def pin(self, run: Run, now: float) -> bool:
-        """Makes sure that nothing follows this attempt in its process for now; False if it has
-        ended.
+        """Takes back the jobs behind this attempt from its process, for now.
+
+        Returns False if the attempt has ended.
         """
         self._reader.read_now(self.workers.by_number[run.worker], now)
         return self.workers.holds(run)
 
     def stop_all_prefetch(self, now: float) -> list[Run]:
-        """As `pin`; the jobs that run by then, or wait for their processes."""
+        """Does as `pin` for all workers; returns their current attempts."""
         for worker in self.workers:
             self._reader.read_now(worker, now)
         return self.workers.runs()
 
     @property
     def has_pending(self) -> bool:
-        """True while `collect` has something to tell that has been heard already."""
+        """True while `collect` has ended attempts to return that were read before."""
         return self._reader.has_pending
 
     def pid_of(self, run: Run) -> int:
@@ -213,7 +224,9 @@ class Children:
         return child.pid if child is not None else 0
 
     def extend(self, job_id: str, fence: int, seconds: float, now: float) -> bool:
-        """More time for a running attempt; False if it does not run here, or is being killed."""
+        """Gives a running attempt so many seconds more; False if it does not run here, or is being
+        killed.
+        """
         for run in self.workers.held():
             if (run.claim.id, run.claim.fence) == (job_id, fence):
                 self.pin(run, now)
@@ -224,7 +237,10 @@ class Children:
         return True
 
     def learn(self, module: str, seconds: float, now: float) -> bool:
-        """A job's process took so long to import its module; False if none is to do it for all."""
+        """Notes the seconds that a job's process took to import its module.
+
+        False if no zygote will import the module by that: it is preloaded, or can't be learnt.
+        """
         is_known = module in self.config.preload
         return not is_known and self.zygotes.learning.note_import(module, seconds, now)
 
@@ -241,17 +257,17 @@ class Children:
             worker.last_error = cause(report.outcome)
 
     def perform(self, now: float) -> None:
-        """What is due: jobs that waited for others, hard kills, kills that went unheard, places to
-        fill, a zygote to start.
+        """Does the work that is due: starts jobs that waited for others, kills, fills slots, boots
+        and ends zygotes.
         """
         for worker in self.workers:
             if worker.is_out_of_sync:
-                # The answer of the first one is there, or never comes: nothing else may wake us.
+                # The first job's answer is there, or never comes: nothing else may wake us.
                 self._reader.read_now(worker, now)
         self._deadlines.perform(now)
         for worker in self.workers:
             if worker.run is not None and worker.run.sent_at is None:
-                # A suspect that waited for the others, or they for it.
+                # A suspect that waited for other jobs, or a job that waited for a suspect.
                 self.places.send(worker, now)
         self.places.fill_due(now)
         if self.zygotes.is_restart_due(now):
@@ -269,21 +285,21 @@ class Children:
         self.zygotes.flush()
 
     def next_due(self) -> float:
-        """When `perform` has something to do, at the latest."""
+        """The next moment at which `perform` or `collect` has work; infinity for never."""
         ours = self._deadlines.next_due(), self.zygotes.next_due(), self.ahead.next_due()
         return min(*ours, self._reader.next_due, *self.places.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
-        """The pid of the zygote that forked this worker's child; 0 where there is none."""
+        """The pid of the zygote that forked this worker's child; 0 without a child."""
         zygote = self.places.parents.get(worker.number)
         return zygote.pid if zygote is not None else 0
 
     def reap_strangers(self, but: set[int]) -> None:
-        """Reaps what was given to us as subreaper, and nobody else's processes."""
+        """Reaps orphans that came to us as subreaper; not the zygotes, nor the pids in `but`."""
         reap_strangers({*(zygote.pid for zygote in self.zygotes), *but})
 
     def close(self, but: set[int]) -> None:
-        """Ends the zygotes with all children, and whatever else descends from this process."""
+        """Ends the zygotes, their children and all other descendants of this process but `but`."""
         for worker in self.workers:
             self.places.drop_child(worker)
         self.zygotes.close()
@@ -341,7 +357,7 @@ class Children:
         return []
 
     def _take_settings(self) -> None:
-        """Those of the zygote that serves from now on."""
+        """Applies the settings of the zygote that serves from now on."""
         self.config = self._next_config
         self.workers.jobs_per_child = self.config.jobs_per_child
         self.zygotes.learning.is_on = self.config.preload_learn
@@ -350,7 +366,7 @@ class Children:
             self._subtree.limits = _held(self.config)
 
     def _lose_zygote(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
-        """The zygote is gone: its children are killed, what they had is put back."""
+        """Handles the loss of a zygote: kills its children, and puts their jobs back."""
         ended: list[Ended] = []
         status = zygote.exit_status()
         if status is None:
@@ -380,5 +396,5 @@ def _no_process(error: object) -> Released:
 
 
 def _held(config: Config) -> GroupLimits:
-    """What the kernel is to hold."""
+    """The limits that the kernel enforces."""
     return GroupLimits(config.limits.memory_bytes, config.max_pids)

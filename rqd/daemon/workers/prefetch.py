@@ -1,8 +1,8 @@
-"""Jobs that workers hold behind the ones they run: how many, given to whom, and back when.
+"""Prefetches jobs: decides how many a worker holds, and when they go elsewhere.
 
-A worker that has much to do holds some for the next 20 ms. A child that takes many jobs gets them
-into its mailbox, and goes on by itself; other workers' wait here for the next process. Whoever has
-nothing takes of what others hold, as threads do from each other's deques (Blumofe and Leiserson).
+A busy worker holds jobs for the next 20 ms. A reused child gets them into its mailbox, and goes on
+by itself. With single-use children they wait here for the next process. An idle worker steals from
+others, as threads do from each other's deques (Blumofe and Leiserson).
 """
 
 from __future__ import annotations
@@ -15,41 +15,42 @@ from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 
-# A fork takes about so long.
+# Duration of a fork, about.
 _FORK_S = 0.002
-# With something ahead of all workers, an outcome is recorded so soon at the latest.
+# While all workers have prefetched jobs, an outcome is recorded after so long at the latest.
 _TURN_S = 0.005
-# A child that leaves after its job tells nothing more that somebody waits for: of that the zygote
-# tells. But before that it may have told how far it is.
+# A child that leaves after its job is read so late: the zygote reports its exit anyway. But it may
+# have sent an update before.
 _LEAVES_S = 0.02
-# Who has nothing takes no job that starts so soon where it is: it costs as much to move it.
+# A job that will start so soon is not stolen: to move it costs as much.
 _SOON_S = 0.003
-# What a worker holds ahead goes back after so long, for whoever is free.
+# A prefetched job goes back to its queue after so long, for any free worker.
 _WAITS_S = 0.05
-# And is not begun after so long, should the master have stood still: far less than its lease.
+# A child begins no prefetched job after so long, in case the master stood still: far less than a
+# lease.
 _BEGINS_S = 1.0
 
 
 class Prefetch:
-    """What all workers of a master hold ahead."""
+    """The prefetched jobs of all workers."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._due = 0.0  # nothing has waited for too long before
+        self._due = 0.0  # no job has waited for too long before this
 
     def numbers(self, now: float) -> list[int]:
-        """Workers for which further jobs may be claimed, each as often as it takes one; none beside
+        """Numbers of workers for which jobs may be prefetched, each once for each job; none beside
         a suspect.
         """
         wanted = {worker.number: worker.ahead_wanted(now) for worker in self._workers}
         if not any(wanted.values()) or self._workers.has_suspect(now):
             return []
-        # Those of all workers in turn, so that few jobs are not all behind one.
+        # All workers in turn, so that a few jobs do not all go to the same worker.
         rounds = range(max(wanted.values()))
         return [number for turn in rounds for number, count in wanted.items() if turn < count]
 
     def need_jobs_in_s(self, now: float) -> float:
-        """When there will be a process with nothing to do, as far as can be told; 0 for now."""
+        """Estimates the seconds until a process will have nothing to do; 0 for now."""
         workers = self._workers
         if any(worker.is_free for worker in workers):
             return 0.0 if workers.has_waiting_child() else _FORK_S
@@ -59,8 +60,10 @@ class Prefetch:
         return _FORK_S if short else _TURN_S
 
     def hear_in_s(self, worker: Worker, now: float) -> float:
-        """When to hear a quiet one, at the latest: before a child that goes on by itself has done
-        all; ever less often where a job takes longer than the others did.
+        """The seconds until a quiet child is read, at the latest.
+
+        A child that goes on by itself is read before it has run all its jobs. It is read ever less
+        often while a job is slower than the jobs before.
         """
         if not worker.goes_on:
             return _LEAVES_S
@@ -68,7 +71,7 @@ class Prefetch:
         return min(_TURN_S, max(done_in_s, (now - worker.began_at) / 2))
 
     def post(self, worker: Worker, now: float) -> None:
-        """Gives a child what its worker holds, behind the job that it runs."""
+        """Puts the prefetched jobs of a worker into its child's mailbox, as far as they may."""
         child, run = worker.child, worker.run
         if not worker.ahead or child is None or child.mailbox is None or not worker.wanted:
             return
@@ -88,8 +91,9 @@ class Prefetch:
             worker.segments.expect(following.mark)
 
     def share(self, now: float) -> list[Worker]:
-        """Gives workers that have nothing some of what waits behind others' jobs, the longest
-        waiting first; all whose jobs are others by that.
+        """Has workers without a job steal prefetched jobs of others, the longest waiting first.
+
+        Returns all workers whose jobs have changed.
         """
         changed: list[Worker] = []
         if not any(worker.ahead for worker in self._workers):
@@ -104,7 +108,7 @@ class Prefetch:
         return changed
 
     def drop_lost(self, tokens: Collection[str]) -> None:
-        """Forgets those of these attempts that nothing has begun with."""
+        """Forgets the attempts with these tokens that no child has begun."""
         for worker in self._workers:
             if any(run.claim.token in tokens for run in worker.held()):
                 worker.recall()
@@ -113,8 +117,9 @@ class Prefetch:
                         worker.let_go(run)
 
     def free_waiting(self, now: float) -> list[Run]:
-        """Lets go of what waits behind a job that takes longer than was thought, or in a place that
-        was taken away.
+        """Gives up prefetched attempts that have waited too long, and returns them.
+
+        Also gives up all attempts that have not begun in a worker that is not wanted any more.
         """
         if now < self._due and all(worker.wanted for worker in self._workers):
             return []
@@ -124,16 +129,16 @@ class Prefetch:
                 freed += worker.release_prefetched()
             elif not worker.wanted:
                 freed += worker.release_unstarted()
-        # What is claimed from now on has its time, too.
+        # A job that is claimed from now on has its full time, too.
         self._due = min([now, *map(_waits_since, self._workers)]) + _WAITS_S
         return freed
 
     def next_due(self) -> float:
-        """When `free_waiting` has something to do, at the earliest."""
+        """The earliest moment at which `free_waiting` may have work; infinity for never."""
         return self._due if any(worker.ahead for worker in self._workers) else math.inf
 
 
 def _waits_since(worker: Worker) -> float:
-    """Since when the first one of those ahead has waited; infinity for none."""
+    """The claim time of the first prefetched attempt that waits; infinity if no attempt waits."""
     waiting = (run.claimed_at for run in worker.ahead if not run.is_taken)
     return next(waiting, math.inf)

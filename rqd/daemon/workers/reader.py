@@ -1,7 +1,7 @@
-"""What children say: their answers, read with what they printed, and what has ended by that.
+"""Reads the children's answers and their output, and finds the attempts that ended.
 
-A child is heard at once where somebody waits for its word. Where it has more to do, or others wait
-for it to leave, it is quiet: it is heard when it is time to, all such children together.
+A child is read at once if the master has to act on its answer. If it goes on by itself, or leaves,
+it is quiet. Quiet children are read together, when it is time to.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from rqd.model.outcome import Report
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt that is over, to be settled."""
+    """An attempt that is over, with its report, to be settled."""
 
     run: Run
     report: Report
 
 
 class ChildReader:
-    """Hears the children in all places."""
+    """Chooses the children to read, and reads them."""
 
     def __init__(
         self,
@@ -48,21 +48,21 @@ class ChildReader:
 
     @property
     def has_pending(self) -> bool:
-        """True while `take_caught` would bring something."""
+        """True while `take_caught` has attempts to return."""
         return bool(self._caught)
 
     @property
     def next_due(self) -> float:
-        """When `hear` has something to do whatever is ready."""
+        """The next moment at which there is work without a ready descriptor; or infinity."""
         return 0.0 if self._caught else self._quiet_until
 
     def take_caught(self) -> list[Ended]:
-        """What has ended by what was heard in `read_now`."""
+        """Returns the attempts whose ends `read_now` has found since the last call."""
         caught, self._caught = self._caught, []
         return caught
 
     def hear(self, ready: set[int], now: float) -> list[Ended]:
-        """Hears those whose descriptors are ready; and the quiet ones, if it is time to."""
+        """Reads the ready channels and output pipes; and all quiet children, if it is time."""
         ended: list[Ended] = []
         for fd in ready:
             if worker := self._places.by_channel.get(fd):
@@ -72,32 +72,34 @@ class ChildReader:
         return ended + self.read_batched(now) if now >= self._quiet_until else ended
 
     def read_batched(self, now: float) -> list[Ended]:
-        """Hears all quiet ones."""
+        """Reads all quiet children; returns the attempts that ended."""
         self._quiet_until = math.inf
         quiet = [worker for worker in self._workers if worker.is_quiet]
         return [one for worker in quiet for one in self._hear_child(worker, now)]
 
     def listen(self, worker: Worker, now: float) -> None:
-        """From now on a worker's child is heard at once, or when it is time to."""
+        """Has a worker's child read as soon as it writes, or with the next batch if it is quiet."""
         self._places.listen(worker)
         if worker.is_quiet:
-            # One wake for all that several children have said, and not one for each job.
+            # A wake for the answers of several children, not a wake for each job.
             self._quiet_until = min(
                 self._quiet_until, now + self._places.ahead.hear_in_s(worker, now)
             )
 
     def read_now(self, worker: Worker, now: float) -> None:
-        """As `pin`; what has ended by it waits for `take_caught`."""
+        """Does as `pin`; the attempts that ended by that wait for `take_caught`."""
         self._caught += self.pin(worker, now)
 
     def pin(self, worker: Worker, now: float) -> list[Ended]:
-        """Sees to it that nothing follows a worker's job in its process, and that it is known which
-        one that is; what has ended before it.
+        """Takes back the worker's prefetched jobs, so that its current attempt is known and the
+        last in its process.
+
+        Returns the attempts that ended before it.
         """
         worker.recall()
         if not worker.goes_on:
             return []
-        # Its child has begun the next one, so the answer of the one before is there.
+        # Its child has begun the next job, so the answer of the job before is there.
         return self._hear(worker, now)
 
     def end_all(
@@ -107,9 +109,9 @@ class ChildReader:
         heard: list[tuple[Run, Report]],
         now: float,
     ) -> list[Ended]:
-        """What one process did, in its order."""
+        """Completes the reports of attempts of one process with its output and stacks, in order."""
         ended = [self._end(worker, zygote, *one, is_latest=False) for one in heard[:-1]]
-        # What there is of stacks may be those of a job that it has begun since: of its crash, say.
+        # The stacks in the file may be of a job that it has begun since: of its crash, say.
         is_latest = not _may_have_begun_another(worker)
         ended += [self._end(worker, zygote, *one, is_latest=is_latest) for one in heard[-1:]]
         if heard:
@@ -146,7 +148,7 @@ class ChildReader:
         return Ended(run, report)
 
     def _replace_old(self, worker: Worker, now: float) -> None:
-        """Lets go of a process whose zygote leaves, as its last job has ended."""
+        """Lets a process leave whose zygote retires, once its last job has ended."""
         is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
         if is_old and not _may_have_begun_another(worker):
             self._places.drop_child(worker)
@@ -155,5 +157,5 @@ class ChildReader:
 
 
 def _may_have_begun_another(worker: Worker) -> bool:
-    """True if its process was given what it is to run behind the job that has just ended."""
+    """True if its process was given another job behind the job that has just ended."""
     return worker.run is not None and worker.run.is_given

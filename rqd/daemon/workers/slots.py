@@ -1,4 +1,4 @@
-"""The places of the workers: which zygote's child is in each, asked for, given its job, let go."""
+"""The workers' slots: asks zygotes for a child in each, gives it its job, lets it go."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRY_AGAIN_S = 0.5
 
 
 class Slots:
-    """Keeps a child of the zygote that serves in the place of each worker that is wanted."""
+    """Keeps a child of the serving zygote in the slot of each worker that is wanted."""
 
     def __init__(
         self, workers: Workers, zygotes: Zygotes, outputs: Outputs, loop: Loop, log: Log
@@ -35,13 +35,13 @@ class Slots:
         self.by_channel: dict[int, Worker] = {}
         self.refill_at: dict[int, float] = {}  # by worker
         self._unfilled: list[tuple[Worker, OSError]] = []
-        self.parents: dict[int, ZygoteProcess] = {}  # of the child in each place
+        self.parents: dict[int, ZygoteProcess] = {}  # by worker: its child's zygote
 
     def fill(self, worker: Worker, now: float) -> None:
-        """Asks for a child in this place; again in a moment, if its pipes can't be had."""
+        """Asks for a child in this slot; again in half a second if its pipes can't be had."""
         zygote = self._zygotes.serving
         if zygote is None or (worker.child and self.parents.get(worker.number) is not zygote):
-            return  # nobody forks, or an old zygote's child is at its job: it is done at its end
+            return  # no zygote, or an old zygote's child is at its job: its end fills the slot
         try:
             output_fd = zygote.fill(worker.number)
         except OSError as error:
@@ -56,38 +56,42 @@ class Slots:
             self._outputs.watch(output_fd, worker)
 
     def forget_pipes(self, zygote: ZygoteProcess, worker: Worker) -> None:
-        """A new place has not come to its zygote: it is made anew when it is filled."""
+        """Closes the pipes of a slot that its zygote has not received. `fill` makes new ones."""
         if (output_fd := zygote.outputs.get(worker.number)) is not None:
             self._outputs.forget(output_fd)
             zygote.forget_place(worker.number)
 
     def of(self, zygote: ZygoteProcess) -> list[Worker]:
-        """The workers in whose places are this zygote's children."""
+        """The workers whose children this zygote has forked."""
         parents = self.parents
         return [worker for worker in self._workers if parents.get(worker.number) is zygote]
 
     def fill_later(self, worker: Worker, now: float) -> None:
-        """Asks again in a moment, if the worker was not taken away meanwhile. No job is claimed for
-        it until it has a child: it would be put back each time that there is none.
+        """Asks again in half a second, if the worker is still wanted.
+
+        No job is claimed for it until it has a child: it would be put back at each failure.
         """
         if worker.wanted:
             self.refill_at[worker.number] = now + _TRY_AGAIN_S
             worker.lacks_child = True
 
     def take_unfilled(self) -> list[tuple[Worker, OSError]]:
-        """The workers for whom no child could be asked since the last call, and why."""
+        """Returns the workers for which no child could be asked since the last call, with the
+        errors.
+        """
         unfilled, self._unfilled = self._unfilled, []
         return unfilled
 
     def fill_due(self, now: float) -> None:
-        """Asks again where it was to be tried again by now."""
+        """Asks again for the children whose time to try again has come."""
         for number in [n for n, at in self.refill_at.items() if now >= at]:
             del self.refill_at[number]
             self.fill(self._workers.by_number[number], now)
 
     def attach(self, zygote: ZygoteProcess, forked: Forked, now: float) -> bool:
-        """A child has arrived; True if it is the first one in its place, or one that could not be
-        had before.
+        """Puts a new child into its slot, and gives it a job if there is one.
+
+        True if it is the first child in the slot, or the slot could not be filled before.
         """
         if zygote is not self._zygotes.serving:
             forked.close()
@@ -103,22 +107,23 @@ class Slots:
         return is_news
 
     def listen(self, worker: Worker) -> None:
-        """Hears its child at once from now on, if it may not be quiet; its outputs too."""
+        """Decides if its child is quiet from now on; watches its channel and pipes if not."""
         was_quiet, worker.is_quiet = worker.is_quiet, worker.may_batch_reads
         child = worker.child
         if was_quiet:
-            self._outputs.listen(worker)  # or else its job waits where its pipe is full
+            self._outputs.listen(worker)  # else its job blocks on a full pipe
         if worker.is_quiet:
             return
-        # A child that has said its last needs no more watching: its exit is reported, and
-        # the end of its channel would wake us for nothing.
+        # A child needs no more watching after its last answer: its exit is reported, and the end of
+        # its channel would wake us for nothing.
         is_at_work = worker.run is not None and worker.run.sent_at is not None
         if child is not None and not child.is_deaf and (is_at_work or child.jobs_left):
             self._watch(worker, child)
 
     def send(self, worker: Worker, now: float) -> None:
-        """Gives a waiting child its worker's job, if both are there, and one of many what is held
-        behind it.
+        """Gives a waiting child its worker's job, if both are there.
+
+        A reused child gets the prefetched jobs, too.
         """
         self._send(worker, now)
         self.ahead.post(worker, now)
@@ -133,7 +138,7 @@ class Slots:
         if group := self._group_of(worker):
             self._hold(group, run)
         if worker.ended_at != now:
-            # What has come since the last end is of a process that is gone by now, and no job's.
+            # Output since the last end is of a process that is gone by now, and of no job.
             self._outputs.take(worker, None)
         if self._workers.send(worker, now):
             self._watch(worker, child)
@@ -141,23 +146,26 @@ class Slots:
             self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
 
     def push(self, worker: Worker) -> None:
-        """Writes what its child is to be told; the rest when there is room."""
+        """Writes its child's outbox; the rest when there is room."""
         if self._workers.push(worker) and worker.child is not None:
             self._watch(worker, worker.child)
 
     def drop_child(self, worker: Worker) -> None:
-        """Closes an idle child's channel: it reads the end, and leaves."""
+        """Closes and forgets its child. An idle child reads the end of its channel, and leaves."""
         if worker.child is not None:
             self.stop_hearing(worker.child)
             self._workers.detach(worker)
             self.parents.pop(worker.number, None)
 
     def stop_hearing(self, child: Child) -> None:
-        """Its channel is about to be closed."""
+        """Forgets its channel, which is about to be closed."""
         self.by_channel.pop(child.channel.fileno(), None)
 
     def resize_to(self, count: int, now: float) -> None:
-        """So many workers, at least one: more in the lowest free places, fewer from the highest."""
+        """Sets the number of workers, to 1 at least.
+
+        New workers come in the lowest free slots. The highest slots retire first.
+        """
         wanted = {worker.number for worker in self._workers if worker.wanted}
         free = (number for number in range(1, count + 1) if number not in wanted)
         for number in islice(free, max(0, count - len(wanted))):
@@ -168,12 +176,12 @@ class Slots:
             self._retire(self._workers.by_number[number], now)
 
     def retire_all(self, now: float) -> None:
-        """No new children; idle ones leave, busy ones once their job has ended."""
+        """Retires all workers: no new children; idle children leave, busy ones after their job."""
         for worker in self._workers:
             self._retire(worker, now)
 
     def change_over(self, now: float) -> None:
-        """Another zygote serves: idle children of the old one leave, busy ones after their job."""
+        """Replaces the old zygote's children: idle children leave, busy ones after their job."""
         for worker in self._workers:
             for zygote in self._zygotes.leaving:
                 if not zygote.is_dismissed:
@@ -188,7 +196,7 @@ class Slots:
                 self._workers.give_no_more(worker, now)
 
     def stacks_of(self, number: int) -> StackFile | None:
-        """Where the child in this place writes its stacks; None if there is no child."""
+        """The file to which the child in this slot writes its stacks; None without a child."""
         zygote = self.parents.get(number)
         return zygote.stacks[number] if zygote is not None else None
 
@@ -197,7 +205,7 @@ class Slots:
         self.refill_at.pop(worker.number, None)
         if self._zygotes.serving is not None:
             self._zygotes.serving.empty(worker.number)
-        # Not forgotten before it is gone: the place may be wanted again, and has no room till then.
+        # Not forgotten before it is gone: the slot may be wanted again, and has no room till then.
         self._workers.give_no_more(worker, now)
 
     def _watch(self, worker: Worker, child: Child) -> None:

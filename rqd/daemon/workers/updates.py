@@ -1,7 +1,7 @@
-"""What running jobs tell besides their answers: read from their frames, and written to Redis.
+"""Reads the updates of running jobs from their frames, and keeps them until they are in Redis.
 
-What a job tells is coalesced here once more: of each kind the latest goes, at most every 0.2 s for
-all jobs together, and before the outcome of a job that has ended.
+They are coalesced here once more: only the latest update of each kind is written. All jobs' updates
+are written together, every 0.2 s at most. A job's last updates are written before its outcome.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import Frame
 
-# A child of ours sends some sixty a second at most; more is from something else, and would keep us
-# busy.
+# A child of ours sends some sixty a second at most. More frames come from other code, and would
+# keep the master busy.
 _MOST_AT_ONCE = 1000
 _MOST_A_SECOND = 200
-# As the client has it; a frame could carry more.
+# The client's limit, checked again because a frame can carry more.
 LONGEST_META_BYTES = 1024 * 1024
 _LONGEST_MESSAGE_BYTES = 4 * 1024
 _LONGEST_S = 1e9
@@ -25,21 +25,22 @@ _KINDS = frozenset((protocol.PROGRESS, protocol.META, protocol.EXTENDED, protoco
 
 @dataclass(slots=True)
 class PendingUpdates:
-    """What a job has told and is not in Redis yet; None for nothing new."""
+    """The updates of a job that are not in Redis yet; None for no update of that kind."""
 
     progress: bytes | None = None
     meta: tuple[bytes, bytes] | None = None  # with its signature
     extended_s: float = 0.0  # by the job itself, in all
-    heard: int = 0
+    heard: int = 0  # frames so far
     asks_record: bool = False
 
     def __bool__(self) -> bool:
         return self.progress is not None or self.meta is not None
 
     def take(self, heard: list[Frame], token: bytes, running_s: float) -> list[Frame]:
-        """Takes the frames that are news, returns the others.
+        """Keeps the updates among the frames, and returns the other frames.
 
-        Raises ValueError for what can't be from a child of ours.
+        `running_s`: seconds since the job's start. Raises ValueError for frames that no child of
+        ours sends: too many, of another token, or out of range.
         """
         if not any(frame[0] in _KINDS for frame in heard):
             return heard
@@ -55,7 +56,7 @@ class PendingUpdates:
         return others
 
     def written(self) -> None:
-        """All of it is in Redis."""
+        """Notes that all of it is in Redis."""
         self.progress = self.meta = None
 
     def _take_one(self, kind: int, fields: list[bytes]) -> None:

@@ -1,5 +1,7 @@
-"""What jobs use of memory and cpu time. Of limited ones all processes count together, and who uses
-too much is ended; the others are sampled, for what is shown of them.
+"""Watches the memory and cpu time of jobs.
+
+For a job with a limit all its processes count together, and it is ended above the limit. Other jobs
+are sampled for display.
 """
 
 from __future__ import annotations
@@ -13,16 +15,16 @@ from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run
 from rqd.model.outcome import OutOfMemory, TimedOut
 
 _INTERVAL_S = 0.1
-# Of the master's time: the walk through the memory of large jobs takes long, so it is rarer.
+# The share of the master's time. The walk through the memory of large jobs is slow, so it is rarer.
 _LARGEST_SHARE = 0.05
-# All looks at one time take no longer than this, and one walk more; as do all samples.
+# A round of measurements lasts at most so long, and a walk more; so does a round of samples.
 _LOOKING_S = 0.03
-# As for a time limit: what swallows an exception hears it again.
+# As for a time limit: code that swallows the exception gets it again.
 _REPEAT_S = 0.5
 
 
 class UsageMonitor:
-    """Looks at jobs, and ends those above their limits."""
+    """Measures jobs, and ends jobs above their limits."""
 
     def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:
         self._children = children
@@ -30,9 +32,9 @@ class UsageMonitor:
         self._due = 0.0
 
     def perform(self, now: float) -> None:
-        """Looks at those that have a limit, if it is time. Without any this costs nothing.
+        """Measures the jobs that have a limit, if it is time. Without such jobs this costs nothing.
 
-        Of hundreds, at as many as there is time for, and at the others the next time.
+        Out of hundreds it measures as many as there is time for, and the others the next time.
         """
         workers = self._children.workers
         if not workers.limited or now < self._due:
@@ -50,13 +52,13 @@ class UsageMonitor:
         self._due = now + max(_INTERVAL_S, took_s / _LARGEST_SHARE)
 
     def next_due(self) -> float:
-        """When it is time again; never while there are none."""
+        """The next moment to measure; infinity while no job has a limit."""
         return self._due if self._children.workers.limited else float("inf")
 
     def sample(self, now: float) -> None:
-        """Looks at the memory of running jobs; the highest sample is a job's peak.
+        """Samples the memory of running jobs. The highest sample is a job's peak.
 
-        Of hundreds, at as many as there is time for, and at the others the next time.
+        Out of hundreds it samples as many as there is time for, and the others the next time.
         """
         self._children.oom_counter.look(now)
         give_up_at = time.monotonic() + self._looking_s
@@ -93,7 +95,7 @@ class UsageMonitor:
         if used_bytes > limit_bytes:
             self._children.kill(run, OutOfMemory(used_bytes, limit_bytes), now)
         elif child.jobs_left and (own_bytes(*group, limit_bytes // 2) or 0) > limit_bytes // 2:
-            # What it leaves in its process would count for the next job there.
+            # The memory that it leaves in its process would count for the next job there.
             self._children.workers.make_last(run, now)
 
     def _judge_cpu(self, run: Run, child: Child, used_s: float, now: float) -> None:
@@ -103,6 +105,6 @@ class UsageMonitor:
         if run.told_at < 0:
             over, kill_at = TimedOut(limit_s, killed=False, is_cpu=True), now + HARD_KILL_AFTER_S
             if self._children.workers.stop_soon(run, over, kill_at, now) is None:
-                return  # what ran there was not this job
+                return  # another job ran there
         run.told_at = now
         tell_cpu_limit_by_pidfd(child.pidfd)

@@ -1,4 +1,4 @@
-"""A worker of the master: its place, the child that is in it, the run of the job it holds."""
+"""A worker of the master: its slot, the child in the slot, and the attempts that it holds."""
 
 from __future__ import annotations
 
@@ -23,80 +23,89 @@ from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
 HARD_KILL_AFTER_S = 5.0
-# A worker that has much to do holds so many more jobs, for about so long: the next one starts as
-# soon as there is a process for it, and a turn settles and claims many.
+# A busy worker prefetches up to so many jobs, enough for about so long. The next job then starts as
+# soon as there is a process for it. A turn settles and claims many jobs.
 _MOST_AHEAD = 48
 _AHEAD_S = 0.02
-# A suspect waits so long for others to end, and they for it once it has begun. A longer one, or one
-# without a limit, would keep a whole daemon from its work.
+# A suspect waits so long for the other jobs to end, and they for it once it has begun. A longer
+# wait, or an endless wait, would keep a whole daemon from its work.
 ALONE_S = 60.0
-# What a process may take to write its stacks, before it is killed.
+# Time for a process to write its stacks before it is killed.
 _STACK_BEFORE_KILL_S = 0.2
-# The largest result, and room for what is said of it.
+# The largest result, and room for the fields beside it.
 _LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 
 @dataclass(slots=True)
 class Run:
-    """A claimed job in its worker. Instants are monotonic seconds; None until it was sent."""
+    """An attempt: a claimed job in its worker. Instants are monotonic seconds.
+
+    `sent_at` is None until a child has got it, `deadline` while no kill is planned.
+    """
 
     claim: Claim
     worker: int
     sent_at: float | None = None
     deadline: float | None = None
-    verdict: Outcome | None = None  # why the master had it killed
-    stop_by: float = math.inf  # somebody wants it stopped: the kill is due then
+    verdict: Outcome | None = None  # the reason why the master stops or kills it
+    stop_by: float = math.inf  # when the kill is due, after an order to stop
     killed_at: float | None = None
     limits: ResourceLimits = NO_RESOURCE_LIMITS
     is_stack_asked: bool = False
-    stack_from: int = 0  # the byte of its place's file from which its last stacks are
+    stack_from: int = 0  # the byte of its slot's stack file at which its last stacks begin
     memory_bytes: int | None = None  # the latest sample
-    peak_bytes: int | None = None  # the highest one
+    peak_bytes: int | None = None  # the highest sample
     sampled_at: float = -math.inf
-    cpu_before_s: float = 0.0  # what its process had used when the job was sent
-    told_at: float = -math.inf  # that its cpu time is over
+    cpu_before_s: float = 0.0  # the cpu time that its process had used when the job was sent
+    told_at: float = -math.inf  # when its child last got the signal that its cpu time is over
     news: PendingUpdates = field(default_factory=PendingUpdates)
     granted_s: float = 0.0  # more time, from outside
-    followed_until: float = 0.0  # somebody reads its output as it comes
-    published_bytes: int = 0  # so much of that is there
-    shown_pid: int = 0  # what the worker's row says; 0 where the claim came before its child
+    followed_until: float = 0.0  # a client reads its output as it comes, until then
+    published_bytes: int = 0  # output bytes that are there for it; -1 until its first read
+    shown_pid: int = 0  # the pid in the worker's row; 0 where the claim came before its child
     is_taken: bool = False  # its child has read it, as far as is known
     is_posted: bool = False  # it was put into its child's mailbox
-    is_behind: bool = False  # and was behind another one there
+    is_behind: bool = False  # and was behind another job there
     claimed_at: float = 0.0
-    moved_at: float = 0.0  # to its worker, from another one; 0 for never
+    moved_at: float = 0.0  # when it came from another worker; 0 for never
 
     @property
     def limit_s(self) -> float:
-        """How long it may run, with what was granted meanwhile; not above 0 for no limit."""
+        """The time limit in seconds, with all that was granted since; 0 or less for no limit."""
         return self.claim.timeout_s + self.granted_s + self.news.extended_s
 
     @property
     def waited_s(self) -> float:
-        """How long it could have been run and was not: in its queue, and behind others here."""
+        """Seconds that it waited although it could run: in its queue, and behind others here."""
         here_s = 0.0 if self.sent_at is None else max(0.0, self.sent_at - self.claimed_at)
         return self.claim.waited_ms / 1000 + here_s
 
     @property
     def stack_due(self) -> float:
-        """When to ask for its stacks, as the kill comes next."""
+        """The moment to ask for its stacks, shortly before the kill at its deadline.
+
+        Infinity without a deadline, once they were asked for, and once it is being killed.
+        """
         is_over = self.deadline is None or self.is_stack_asked or self.killed_at is not None
         return (
             math.inf if self.deadline is None or is_over else self.deadline - _STACK_BEFORE_KILL_S
         )
 
     def put_kill_off(self, now: float) -> None:
-        """Until its process had the time to write its stacks, if the master was late to ask."""
+        """Moves the deadline so that its process has time to write its stacks.
+
+        The master may have been late to ask for them.
+        """
         if self.deadline is not None:
             self.deadline = max(self.deadline, now + _STACK_BEFORE_KILL_S)
 
     def start(self, now: float) -> None:
-        """A child gets it."""
+        """Notes that a child gets it now."""
         self.sent_at = now
         self.set_deadline()
 
     def frame(self, kind: int, *more: bytes) -> bytes:
-        """What its child is sent: a JOB, or a NEXT with its own field more."""
+        """The frame for its child: a JOB, or a NEXT with `more`, the field that only NEXT has."""
         claim = self.claim
         return encode_frame(
             kind,
@@ -113,13 +122,13 @@ class Run:
         )
 
     def large_frame(self) -> bytes:
-        """What its child finds in its mailbox where the job itself does not fit there."""
+        """The frame for its child's mailbox where the job itself does not fit there."""
         return encode_frame(protocol.LARGE, self.claim.id.encode(), self.claim.token.encode())
 
     @property
     def is_moved(self) -> bool:
-        """True if Redis may name another worker: it was not claimed for the one that has it, or was
-        elsewhere meanwhile.
+        """True if it moved to another worker since its claim, so that Redis may name the old
+        worker.
         """
         return self.moved_at > 0
 
@@ -130,29 +139,30 @@ class Run:
 
     @property
     def is_free(self) -> bool:
-        """True for a job that nothing holds to: its process may have more to do behind it, and it
-        may be behind another one.
+        """True for a job without a limit of memory or cpu time, and without an order to end it.
+
+        Only such a job may share a mailbox: it may be behind another job, and others behind it.
         """
         is_to_end = self.verdict is not None or self.killed_at is not None
         return not (is_to_end or self.limits or self.stop_by < math.inf)
 
     def is_to_be_alone(self, now: float) -> bool:
-        """True for a suspect, in the first minute that it waits and in the first that it runs."""
+        """True for a suspect during its first minute of waiting and its first of running."""
         since = self.claimed_at if self.sent_at is None else self.sent_at
         return self.claim.is_suspect and now < since + ALONE_S
 
     @property
     def mark(self) -> bytes:
-        """What stands before its output; empty if it was given to its child behind no other."""
+        """The delimiter before its output; empty unless its child got it behind another job."""
         return mark_of(self.claim.token.encode()) if self.is_behind else b""
 
     def take_back(self) -> None:
-        """Its child has not begun it, and never will: as if it had not been given to it."""
+        """Resets it, as its child has not begun it and never will."""
         self.sent_at = self.deadline = self.killed_at = self.verdict = None
         self.is_posted = self.is_behind = self.is_stack_asked = False
 
     def set_deadline(self) -> None:
-        """As its limit says by now."""
+        """Sets the deadline by the present time limit and the order to stop, if any."""
         if self.claim.timeout_s > 0 and self.sent_at is not None:
             self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
         if self.stop_by < (self.deadline or math.inf):
@@ -161,49 +171,51 @@ class Run:
 
 @dataclass(slots=True)
 class Child:
-    """A process in a worker's place."""
+    """A process in a worker's slot."""
 
     pid: int
     channel: socket.socket
     pidfd: int
     jobs_left: int
-    zygote: int = 0  # which one of the master's it is of
+    zygote: int = 0  # the generation of the zygote that forked it
     mailbox: Mailbox | None = None
     reader: FrameReader = field(default_factory=lambda: FrameReader(_LONGEST_ANSWER_BYTES))
     outbox: memoryview = field(default_factory=lambda: memoryview(b""))
     unread: bool = False  # it died with a job's frame in its socket
     is_deaf: bool = False  # its end of the channel is closed
     cpu_us: int = 0
-    is_broken: bool = False  # what it says is no frames of ours: nobody listens any more
-    strange: int = 0  # frames that were nobody's
-    expects_more: bool = False  # jobs, which it will not get: that is told after its last
+    is_broken: bool = False  # it sent bytes that are no frames of ours: nothing reads it any more
+    strange: int = 0  # frames that belong to no job
+    expects_more: bool = False  # it waits for jobs that will not come: see `end_jobs`
     is_overdue: bool = False  # its zygote was asked to kill it
-    leave_by: float | None = None  # it has said its last: when it has to be gone
+    leave_by: float | None = None  # when it has to be gone; None while it may get or run a job
     is_watched: bool = False  # its channel is in the loop
 
     def has_unread(self) -> bool:
-        """True if something that was sent there is unread, though a process that the child has left
-        may hold the other end open, so that its death breaks no connection.
+        """True if bytes sent to the channel are unread.
+
+        The kernel's count is asked, because a process that the child has left may hold the other
+        end open: then its death breaks no connection.
         """
         unread = fcntl.ioctl(self.channel, termios.TIOCOUTQ, bytes(4))
         return any(unread)
 
     def has_hung_up(self) -> bool:
-        """True if nobody has the other end: what was unread there is counted no more."""
+        """True if no process has the other end. The kernel then counts no unread bytes any more."""
         watch = select.poll()
         watch.register(self.channel, 0)
         return bool(watch.poll(0))
 
     def end_jobs(self) -> None:
-        """It gets no more of them: it reads that where it waits for one, and leaves."""
+        """Closes the way by which jobs come. The child leaves when it reads that end."""
         if self.mailbox is None:
             self.channel.shutdown(socket.SHUT_WR)
         else:
             self.mailbox.end()
 
     def close(self) -> None:
-        """Lets go of it: once its job is done, it leaves."""
-        # A child that was forked before these ends had reached us has copies of them.
+        """Closes its descriptors. The child leaves once its job is done."""
+        # Shut down first: a child that was forked before these ends reached us has copies of them.
         self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         os.close(self.pidfd)
@@ -213,46 +225,45 @@ class Child:
 
 @dataclass(slots=True)
 class Worker:
-    """One of the master's places."""
+    """A slot of the master, with its child and its attempts."""
 
     number: int
     wanted: bool = True
     child: Child | None = None
     has_lived: bool = False  # it had a child once
-    lacks_child: bool = False  # none could be had for it, so far
+    lacks_child: bool = False  # no child could be had for it, so far
     is_shown: bool = False  # its row names a process
-    is_quiet: bool = False  # its child is heard when it is time to: see `may_be_quiet`
+    is_quiet: bool = False  # reads of its child are batched: see `may_batch_reads`
     run: Run | None = None
-    ahead: list[Run] = field(default_factory=list)  # what it runs next; empty where `run` is None
-    ended_at: float = 0.0  # its latest job
-    pace_s: float = math.inf  # what one takes by now, with the process that it waits for
+    ahead: list[Run] = field(default_factory=list)  # prefetched, in order; empty if `run` is None
+    ended_at: float = 0.0  # the end of its latest job
+    pace_s: float = math.inf  # seconds a job by now, with the wait for its process
     tail: Tail = field(default_factory=Tail)
-    segments: OutputSplitter = field(
-        default_factory=OutputSplitter
-    )  # of what comes from its children
+    segments: OutputSplitter = field(default_factory=OutputSplitter)  # of its children's output
     last_error: str = ""
     worked_s: float = 0.0
 
     @property
     def is_present(self) -> bool:
-        """False once it was taken away and its last job has ended."""
+        """False once it was taken out of service and its last job has ended."""
         return self.wanted or self.run is not None
 
     @property
     def is_free(self) -> bool:
-        """True if it can take a job: it holds none, and has a child or is about to."""
+        """True if it can run a job now: it holds none, and has a child or will have it soon."""
         return self.wanted and self.run is None and not self.lacks_child
 
     @property
     def began_at(self) -> float:
-        """Since when it has to do with the job it runs; where it has none, its latest one's end."""
+        """The moment from which its current job could run here; without a job, its latest end."""
         run = self.run
         return self.ended_at if run is None else max(run.claimed_at, run.moved_at, self.ended_at)
 
     def ahead_wanted(self, now: float) -> int:
-        """How many more jobs it may hold behind the one it runs, or gets: as many as it has soon
-        run, by the latest ones, so that none of them waits here while another master has nothing
-        to do.
+        """How many more jobs it may prefetch.
+
+        As many as it will have run in 20 ms, going by its pace. So no job waits here while another
+        master has nothing to do.
         """
         has_rested = self.run is None and now > self.ended_at + _AHEAD_S
         if not self.wanted or has_rested or self.lacks_child:
@@ -262,28 +273,29 @@ class Worker:
         return max(0, soon - len(self.ahead))
 
     def ahead_lasts_s(self, now: float) -> float:
-        """How long the last one that it holds waits for its start here, going by its pace; 0 where
-        none does.
+        """Estimates how many seconds the last prefetched job will wait for its start, by the pace.
+
+        0 without a waiting job.
         """
         waiting = sum(not run.is_taken for run in self.ahead)
         return waiting * max(self.pace_s, now - self.began_at) if waiting else 0.0
 
     @property
     def goes_on(self) -> bool:
-        """True if its child has more to do behind the job that it runs."""
+        """True if its child has a job in its mailbox behind the job that it runs."""
         return bool(self.ahead) and self.ahead[0].is_posted
 
     @property
     def is_out_of_sync(self) -> bool:
-        """True if its child is known to have begun the next one, though it was not heard yet that
-        the one before has ended.
-        """
+        """True if its child has begun the next job, but the current job's answer was not read."""
         return bool(self.ahead) and self.ahead[0].is_taken
 
     @property
     def may_batch_reads(self) -> bool:
-        """True if nothing is to be done when its job ends: its child has more to do; or leaves, and
-        the next job waits for that, which the zygote tells of.
+        """True if the master need not act as soon as its job ends.
+
+        Either the child goes on with the next job in its mailbox, or it leaves. Then the next job
+        waits for the child's exit, which the zygote reports.
         """
         child, run = self.child, self.run
         if child is None or run is None or run.sent_at is None or child.outbox or not self.ahead:
@@ -291,14 +303,14 @@ class Worker:
         return self.goes_on or child.jobs_left < 1
 
     def held(self) -> list[Run]:
-        """All its jobs: the one it runs, and those behind it."""
+        """All its attempts: the current attempt, then the prefetched ones in their order."""
         return [self.run, *self.ahead] if self.run is not None else []
 
     def recall(self) -> None:
-        """Takes back from its child what that has not begun with.
+        """Takes back the jobs that its child has not read out of its mailbox.
 
-        What stays posted was begun; if it is behind another one, that one's answer is there to be
-        read.
+        A job that stays posted was begun. If it is behind another job, the answer of that job is
+        there to be read.
         """
         child = self.child
         if child is None or child.mailbox is None or not any(run.is_posted for run in self.held()):
@@ -311,46 +323,53 @@ class Worker:
         for run in self.held():
             run.is_taken = run.is_taken or run.is_posted
         child.jobs_left += len(unread)
-        # The child may have got one between two that were taken back.
+        # The child may have read a job between two that were taken back.
         self._hold(sorted(self.held(), key=lambda run: not run.is_given))
         if self.run is not None and self.run.is_posted and self.run.sent_at is None:
             self.run.start(time.monotonic())
 
     def release_unstarted(self) -> list[Run]:
-        """Lets go of the jobs that no child of it has begun; they are nobody's then."""
+        """Gives up the attempts that no child of it has begun, and returns them.
+
+        They belong to no worker then.
+        """
         self.recall()
         held = self.held()
         self._hold([run for run in held if run.is_given])
         return [run for run in held if not run.is_given]
 
     def release_prefetched(self) -> list[Run]:
-        """As `free_unsent`, but for the job that is next where it has none that runs."""
+        """Gives up the prefetched attempts that no child has, and returns them.
+
+        Unlike `release_unstarted` it keeps the current attempt, even if that has not started.
+        """
         self.recall()
         waiting = [run for run in self.ahead if not run.is_given]
         self.ahead = [run for run in self.ahead if run.is_given]
         return waiting
 
     def give_stolen(self) -> list[Run]:
-        """Lets go of the first half of what waits behind its job, for another worker."""
+        """Gives up the first half of the attempts that wait behind its job, for another worker."""
         waiting = self.release_prefetched()
         half = (len(waiting) + 1) // 2
         self.ahead += waiting[half:]
         return waiting[:half]
 
     def take_ahead(self, runs: list[Run], now: float) -> None:
-        """Holds what another worker has let go, from now on."""
+        """Adds attempts that another worker has given up, from `now` on."""
         for run in runs:
             run.worker, run.moved_at = self.number, now
         self._hold([*self.held(), *runs])
 
     def let_go(self, run: Run) -> None:
-        """Forgets one of its jobs that no child has got."""
+        """Forgets an attempt that no child has got."""
         self._hold([other for other in self.held() if other is not run])
 
     def end_run(self, now: float | None = None) -> None:
-        """Its job has ended here: the next one it holds, if any, is its job from now on.
+        """Ends its current attempt here; the next attempt that it holds becomes the current.
 
-        `now` where it has ended by itself, so that the next one may take as long.
+        `now` if the attempt ended by itself: if its child has the next job, that job's time begins
+        then. None if the child is gone or the attempt was taken away.
         """
         if self.run is not None and now is not None:
             self.ended_at = now
@@ -359,7 +378,10 @@ class Worker:
             self.run.start(now)  # its child has gone on by itself
 
     def note_pace(self, took_s: float) -> None:
-        """So long a job has taken. A quick one after others may only have been heard of late."""
+        """Updates the pace by the seconds that a job has taken.
+
+        The pace falls by half at most: a seemingly quick job may only have been read late.
+        """
         self.pace_s = took_s if self.pace_s == math.inf else max(took_s, self.pace_s / 2)
 
     def _hold(self, runs: list[Run]) -> None:

@@ -1,9 +1,9 @@
-"""The master's workers: which place has a child, and which child has a job.
+"""The table of the master's workers: each slot's child, and each child's job.
 
-Knows nothing of Redis and forks nothing (Pitchfork's child table): it is fed with events, and gives
-the children what they are told. A worker is free while it holds no job, even if its next child is
-still being forked: the claim then waits here for the child, and the fork's cost stays off the path.
-One whose child could not be had is free again when it has one.
+Knows nothing of Redis and forks nothing (Pitchfork's child table): it is fed with events, and
+writes frames to the children. A worker is free while it holds no job, even if its next child is
+still being forked. The claim then waits here for the child, and the fork's cost stays off the path.
+A worker whose child could not be had is free again when it has a child.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from rqd.model.records import Claim
 from rqd.model.resources import NO_RESOURCE_LIMITS, ResourceLimits
 
 _MOST_EARLY = 100
-# Whoever follows says so again in less.
+# A client that follows the output says so again in less.
 _FOLLOWED_S = 10.0
 
 
 class Workers:
-    """All places by number."""
+    """The workers by number, with the attempts that need attention."""
 
     def __init__(self, jobs_per_child: int, limits: ResourceLimits = NO_RESOURCE_LIMITS) -> None:
-        self.jobs_per_child = jobs_per_child  # of those that are attached from now on
-        self.limits = limits  # of jobs that say nothing else
-        self.limited: list[Run] = []  # those with a limit of memory or cpu time
-        self.telling: list[Run] = []  # those whose news are not written yet
-        self.asking: list[Run] = []  # those whose jobs ask for their record
+        self.jobs_per_child = jobs_per_child  # for children that are attached from now on
+        self.limits = limits  # for jobs that have no limits of their own
+        self.limited: list[Run] = []  # attempts with a limit of memory or cpu time
+        self.telling: list[Run] = []  # attempts whose updates are not written yet
+        self.asking: list[Run] = []  # attempts whose jobs ask for their record
         # More time for attempts whose claims are still on their way, by id and fence.
         self._early_s: dict[tuple[str, int], float] = {}
         self.followed: dict[int, Run] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
-        self._knows_suspects = False  # one was held since this was looked at
+        self._knows_suspects = False  # a suspect was held when this was last looked at, or since
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.by_number.values())
 
     def free_numbers(self, now: float) -> list[int]:
-        """Workers that can take a job, those with a waiting child first; none beside a suspect."""
+        """Numbers of workers that can run a job, with a waiting child first; none beside a
+        suspect.
+        """
         if self.has_suspect(now):
             return []
         free = [worker for worker in self if worker.is_free]
@@ -52,14 +54,14 @@ class Workers:
         return [worker.number for worker in free]
 
     def has_waiting_child(self) -> bool:
-        """True if a job claimed now could start now."""
+        """True if a job that is claimed now could start at once."""
         return any(
             worker.wanted and worker.run is None and worker.child and worker.child.jobs_left > 0
             for worker in self
         )
 
     def waiting_pids(self, numbers: list[int]) -> dict[int, int]:
-        """The pid of the child that waits in each of these workers, where one does."""
+        """The pid of the waiting child of each of these workers, by number, where there is one."""
         found = {}
         for number in numbers:
             child = self.by_number[number].child
@@ -68,16 +70,18 @@ class Workers:
         return found
 
     def runs(self) -> list[Run]:
-        """The jobs that run, or start as soon as there is a child for them."""
+        """The current attempts: they run, or start as soon as there is a child for them."""
         return [worker.run for worker in self if worker.run is not None]
 
     def busy(self, unrecorded: Collection[Run]) -> int:
-        """How many workers have a job, or had one whose end is not recorded yet: one of these."""
+        """How many workers have a job, or had an attempt of `unrecorded`, whose end is not in Redis
+        yet.
+        """
         ending = {run.worker for run in unrecorded}
         return sum(one.run is not None or (one.wanted and one.number in ending) for one in self)
 
     def held(self) -> list[Run]:
-        """All jobs that are leased to this master: those that run, and those behind them."""
+        """All attempts that are leased to this master: the current and the prefetched."""
         return [run for worker in self for run in worker.held()]
 
     def holds(self, run: Run) -> bool:
@@ -86,19 +90,19 @@ class Workers:
         return worker.run is run or run in worker.ahead
 
     def run_of(self, job_id: str, fence: int) -> Run | None:
-        """The attempt with this fence, if a worker holds it."""
+        """The current attempt with this fence; None if no worker has it."""
         found = (run for run in self.runs() if (run.claim.id, run.claim.fence) == (job_id, fence))
         return next(found, None)
 
     def has_suspect(self, now: float) -> bool:
         """True while a worker holds a job that has to run alone."""
-        # Most often there was none, and this is asked at each start.
+        # Most often there is no suspect, and this is asked at each start.
         if self._knows_suspects:
             self._knows_suspects = any(run.claim.is_suspect for run in self.held())
         return self._knows_suspects and any(run.is_to_be_alone(now) for run in self.runs())
 
     def attach(self, forked: Forked, zygote: int = 0) -> Worker:
-        """A child has arrived in its place."""
+        """Puts a child into its worker, and returns the worker."""
         worker = self.by_number[forked.worker]
         jobs = self.jobs_per_child
         mailbox = forked.mailbox
@@ -108,7 +112,7 @@ class Workers:
         return worker
 
     def assign(self, claim: Claim, now: float = 0.0) -> Run:
-        """The worker the claim names holds the job from now on, behind others if it has some."""
+        """Gives a claimed job to the worker that the claim names, behind its other jobs if any."""
         worker = self.by_number[claim.worker]
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
         limits = self.limits.of_job(claim.terms)
@@ -123,8 +127,10 @@ class Workers:
         return run
 
     def note_shown_pid(self, number: int, pid: int) -> None:
-        """What the claim wrote into the worker's row: the child that waited when it was asked for,
-        0 if none did; by the time of the answer it may be another.
+        """Notes the pid that the claim wrote into the worker's row.
+
+        It is the child that waited when the claim was sent, 0 without one. By the time of the
+        answer it may be another child.
         """
         worker = self.by_number[number]
         if worker.run is not None:
@@ -132,12 +138,13 @@ class Workers:
             worker.is_shown = pid != 0
 
     def unshown(self) -> list[Worker]:
-        """Those whose rows name no process, though there is one by now."""
+        """Workers whose rows name no process, although they have a child by now."""
         return [worker for worker in self if worker.child is not None and not worker.is_shown]
 
     def refresh_pids(self) -> bool:
-        """True if a running job's row names another process than its own, or a row names none;
-        taken as corrected.
+        """True if a worker's row names no process, or another process than its running job's.
+
+        Marks these rows as corrected: the caller has to write them.
         """
         wrong = self.unshown()
         for worker in self:
@@ -150,7 +157,7 @@ class Workers:
         return bool(wrong)
 
     def send(self, worker: Worker, now: float) -> bool:
-        """Hands the worker's job to its waiting child, if both are there; True if bytes remain."""
+        """Gives the worker's job to its waiting child, if both are there; True if bytes remain."""
         run, child = worker.run, worker.child
         if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
             return False
@@ -158,21 +165,22 @@ class Workers:
             return False
         frame = run.frame(protocol.JOB)
         if child.mailbox is not None:
-            # What has no room there, as hosts have less of it than usual, goes by the channel.
+            # A job that is too large for it, or finds no room as on hosts with small buffers, goes
+            # by the channel.
             run.is_posted = len(frame) <= LONGEST_MESSAGE_BYTES and child.mailbox.post(frame)
             if not run.is_posted and not child.mailbox.post(run.large_frame()):
                 return False
         run.start(now)
         child.jobs_left -= 1
         if not run.is_posted:
-            # Behind what an earlier one has asked for and not read, if anything.
+            # Behind a record that an earlier job has asked for and not read, if there is any.
             child.outbox = memoryview(bytes(child.outbox) + frame)
         return self.push(worker)
 
     def follow(self, job_id: str, fence: int, is_first: bool, now: float) -> bool:
-        """Somebody follows the output of the attempt with this fence; False if none has it.
+        """Notes that a client follows the output of the attempt with this fence.
 
-        `is_first`: they have nothing of it yet.
+        `is_first`: the client has nothing of it yet. False if no worker runs the attempt.
         """
         for worker in self:
             run = worker.run
@@ -185,7 +193,7 @@ class Workers:
         return False
 
     def unpublished(self, now: float) -> list[Worker]:
-        """Those whose output is followed, and has more to be read."""
+        """Workers whose output is followed and has bytes that are not published."""
         found = []
         for number, run in [*self.followed.items()]:
             worker = self.by_number[number]
@@ -196,9 +204,10 @@ class Workers:
         return found
 
     def extend(self, job_id: str, fence: int, seconds: float) -> Worker | None:
-        """So much more time for the attempt with this fence; the worker that runs it, if one does.
+        """Gives the attempt with this fence so many seconds more; returns its worker.
 
-        The child is told: it reads that when its time is over.
+        A child that has the job gets a frame, which it reads when its time is over. None if no
+        worker has the attempt: its claim may be on its way, so the seconds are kept for it.
         """
         for run in self.held():
             if (run.claim.id, run.claim.fence) != (job_id, fence):
@@ -208,10 +217,10 @@ class Workers:
             run.granted_s += seconds
             run.set_deadline()
             if run.sent_at is not None and child is not None:
-                # What its child leaves unread is this frame then, and not the job.
+                # From here on unread bytes can be this frame, and prove nothing about the job.
                 is_taken = not (child.outbox or child.has_unread())
                 if child.has_hung_up():
-                    return worker  # how it ended is on its way
+                    return worker  # the child is gone: the report of its exit is on its way
                 run.is_taken = run.is_taken or is_taken
                 told = encode_frame(protocol.EXTEND, run.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
@@ -222,13 +231,16 @@ class Workers:
         return None
 
     def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> Worker | None:
-        """The job's record for the job that asked, if it still runs; its worker then."""
+        """Queues a job's record for its child, as the job asked for it; returns the worker.
+
+        None if the job does not run any more, or its child has not read an earlier frame.
+        """
         run.news.asks_record = False
         worker = self.by_number[run.worker]
         if worker.run is not run or worker.child is None or worker.child.outbox:
-            return None  # one that asks again before it has read the answer can wait
+            return None  # a job that asks again before it has read the answer can wait
         if run.is_moved and (named := fields.get(b"worker")):
-            # It may be another one until the next heartbeat.
+            # The row may name the worker of the claim until the next heartbeat.
             fields = {**fields, b"worker": b"%b:%d" % (named.rpartition(b":")[0], run.worker)}
         told = chain.from_iterable(fields.items())
         frame = encode_frame(protocol.RECORD, run.claim.token.encode(), *told)
@@ -236,8 +248,10 @@ class Workers:
         return worker
 
     def _may_start(self, run: Run, now: float) -> bool:
-        """A suspect starts when no other job is here but suspects that wait as it does, or when it
-        has waited for long.
+        """True if no suspect forbids the start.
+
+        A suspect starts when all other jobs here are suspects that wait, or after a long wait.
+        Other jobs wait during a suspect's first minute of running.
         """
         if not self._knows_suspects:
             return True
@@ -247,7 +261,7 @@ class Workers:
         return not any(o.is_to_be_alone(now) and o.sent_at is not None for o in others)
 
     def push(self, worker: Worker) -> bool:
-        """Writes more of a job's frame; True if bytes are left for when the channel is writable."""
+        """Writes more of a child's outbox; True if bytes are left until it is writable again."""
         child = worker.child
         if child is None or not child.outbox:
             return False
@@ -263,8 +277,9 @@ class Workers:
     def stop_soon(
         self, run: Run, verdict: Stopped | TimedOut, kill_at: float, now: float
     ) -> Child | None:
-        """A running job is to stop, or be killed then; its child, which takes no more jobs, or None
-        if no child has begun it.
+        """Notes that an attempt is to stop, and when it is killed otherwise.
+
+        Returns its child, which gets no more jobs; None if no child has begun the attempt.
         """
         child = self.make_last(run, now)
         if child is None:
@@ -276,28 +291,29 @@ class Workers:
         return child
 
     def make_last(self, run: Run, now: float) -> Child | None:
-        """The child that runs this job takes no other one after it; None if it has not begun it,
-        and leaves without it.
+        """Makes this job the last of its child, and returns the child.
+
+        None if the child has not begun the job: the child then leaves without it.
         """
         worker = self.by_number[run.worker]
         self.give_no_more(worker, now)
         return worker.child if run.sent_at is not None else None
 
     def give_no_more(self, worker: Worker, now: float) -> None:
-        """A worker's child takes no other job than the one that it has begun, and has to leave."""
+        """Has a worker's child leave, after the job that it has begun, if any."""
         worker.recall()
         child, run = worker.child, worker.run
         if child is None or child.jobs_left < 1:
             return
         child.jobs_left = 0
-        # Told after its answer, if there is to be one: nothing else would have it leave.
+        # After a running job the end comes with the answer: nothing else would have it leave.
         child.expects_more = run is not None and run.sent_at is not None
         if not child.expects_more:
             child.end_jobs()
             child.leave_by = now + HARD_KILL_AFTER_S
 
     def detach(self, worker: Worker) -> None:
-        """Forgets a worker's child."""
+        """Closes and forgets a worker's child, after taking back the jobs that it has not read."""
         if worker.child is not None:
             worker.recall()
             worker.child.close()

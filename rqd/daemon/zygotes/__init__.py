@@ -1,1 +1,1 @@
-"""The master's side of zygotes: which one serves, how it boots, what it reports."""
+"""The master's side of zygotes: their boots, replacements and reports."""

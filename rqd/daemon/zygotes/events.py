@@ -14,8 +14,10 @@ from rqd.daemon.zygote.protocol import FORMAT, FrameError, FrameReader
 
 @dataclass(frozen=True, slots=True)
 class Unforkable:
-    """What a module has left that its forks have not, or share: names of threads, and addresses to
-    which it is connected; or why it could not be imported. Each is one text, empty for none.
+    """The threads and connections that the import of a module has left, or the import's error.
+
+    Forks lack the threads, and share the connections. Each is a text, empty for none: names of
+    threads, addresses of peers, the error.
     """
 
     module: str
@@ -26,7 +28,7 @@ class Unforkable:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The zygote has imported the application; its size at that moment."""
+    """The zygote has imported the application. `rss_bytes` is its size at that moment."""
 
     pid: int
     version: str
@@ -44,7 +46,7 @@ class BootFailed:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A child waits in this worker's place."""
+    """A new child waits in this worker's slot. Its descriptors belong to the receiver."""
 
     worker: int
     pid: int
@@ -53,8 +55,8 @@ class Forked:
     mailbox: Mailbox | None = None
 
     def close(self) -> None:
-        """Lets go of the child: it leaves."""
-        # A child that was forked before these ends had reached us has copies of them.
+        """Closes the child's descriptors. The child leaves."""
+        # Shut down first: a child that was forked before these ends reached us has copies of them.
         self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         os.close(self.pidfd)
@@ -64,9 +66,10 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
-    """The system would not fork, or had no descriptors; `has_place` is False if the zygote lacks
-    those that all children in this place share, `useless_pid` a child that can't be given a job, as
-    its own did not arrive.
+    """The system refused a fork, or was short of descriptors.
+
+    `has_place` is False if the zygote lacks the descriptors that all children in this slot share.
+    `useless_pid` is a child whose own descriptors did not arrive, so that it can't get a job; or 0.
     """
 
     worker: int
@@ -77,7 +80,7 @@ class ForkFailed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A child is gone and its group with it. What it used isn't known if its status is 0."""
+    """A child and its process group are gone. `cpu_us` and `max_rss_bytes` are 0 for status 0."""
 
     worker: int
     pid: int
@@ -88,7 +91,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The zygote goes round."""
+    """The zygote is responsive: it reports this every `protocol.HERE_S` seconds."""
 
 
 ZygoteEvent = Ready | BootFailed | Forked | ForkFailed | Exited | Here
@@ -99,17 +102,19 @@ _READ_BYTES = 65536
 
 
 class Reports:
-    """The stream of them, as far as it was read."""
+    """Reads the events of a zygote from its control socket."""
 
     def __init__(self, control: socket.socket, *, has_mailboxes: bool) -> None:
         self._control = control
-        self._has_mailboxes = has_mailboxes  # each child
+        self._has_mailboxes = has_mailboxes  # each child has a mailbox
         self._said = FrameReader()
         self._received_fds: list[int] = []  # of reports that are not whole yet
-        self._are_fds_cut = False  # of the latest message that had some
+        self._are_fds_cut = False  # in the latest message that had descriptors
 
     def receive(self) -> list[ZygoteEvent]:
-        """What has been reported since the last call. Raises FrameError on nonsense."""
+        """Returns the events since the last call. Raises FrameError for bytes that are no events,
+        and closes the new children's descriptors then.
+        """
         events: list[ZygoteEvent] = []
         try:
             while self._receive(events):
@@ -120,14 +125,14 @@ class Reports:
         return events
 
     def close(self) -> None:
-        """Closes what came for reports that have no end."""
+        """Closes the descriptors that came for incomplete reports."""
         while self._received_fds:
             os.close(self._received_fds.pop())
 
     def _receive(self, events: list[ZygoteEvent]) -> bool:
-        """Takes what one read brings; False if there is no more."""
-        # The rest of a message whose descriptors were cut is read frame by frame: not together with
-        # a next one, whose descriptors it would take.
+        """Adds the events of a single read; False if there is no more to read."""
+        # The rest of a message whose descriptors were cut is read frame by frame. If it was read
+        # together with the next message, it would take the descriptors of that.
         most = _missing_bytes(self._said.rest) if self._are_fds_cut else _READ_BYTES
         try:
             data, ancillary, flags, _ = self._control.recvmsg(
@@ -136,13 +141,13 @@ class Reports:
         except (BlockingIOError, ConnectionResetError):
             return False
         if not data:
-            return False  # its pidfd tells that it is gone
+            return False  # it is gone, which its pidfd reports
         for _, _, packed in ancillary:
             fds = array.array("i")
             fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
             self._received_fds += fds
         is_cut = bool(flags & socket.MSG_CTRUNC)
-        if ancillary or is_cut:  # else it goes on with the message before
+        if ancillary or is_cut:  # else the data continue the message before
             self._are_fds_cut = is_cut
         for kind, fields in self._said.feed(data):
             try:
@@ -176,7 +181,7 @@ class Reports:
     def _forked(self, worker: int, pid: int) -> Forked | ForkFailed:
         count = 4 if self._has_mailboxes else 2
         if len(self._received_fds) < count:
-            # The kernel keeps the first of a message's descriptors where not all fit.
+            # Where not all descriptors of a message fit, the kernel passes the first ones.
             if not self._are_fds_cut:
                 raise FrameError("a child came without its descriptors")
             return ForkFailed(worker, "this master has too many open files", useless_pid=pid)
@@ -188,14 +193,14 @@ class Reports:
 
 
 def close_forked(events: list[ZygoteEvent]) -> None:
-    """Lets go of the children among what was reported: nobody takes them."""
+    """Closes the descriptors of the new children among these events, so that they leave."""
     for event in events:
         if isinstance(event, Forked):
             event.close()
 
 
 def _missing_bytes(begun: bytes) -> int:
-    """How many end a frame that has begun, or its length; no more than one reads."""
+    """How many bytes complete a begun frame, or its length field; limited to a single read."""
     if len(begun) < 4:
         return 4 - len(begun)
     return min(4 + int.from_bytes(begun[:4], "big") - len(begun), _READ_BYTES)

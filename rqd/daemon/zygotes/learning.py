@@ -1,9 +1,9 @@
-"""Learnt preloading: which modules zygotes import because jobs' processes had to, each by itself.
+"""Learns which modules are worth preloading: modules that jobs' processes had to import themselves.
 
-A module is learnt by what it costs. Once its imports have taken its jobs long enough, a zygote that
-has it boots beside the one that serves, as for a reload. That zygote serves only if the module was
-imported without an error, and left no thread and no connection behind; else the module is refused,
-and stays so. A pure decision: nothing here starts or ends a process.
+A module is learnt by its cost: the time that its imports have cost its jobs. Above a limit a zygote
+that preloads it boots beside the serving zygote, as for a reload. That zygote serves only if the
+import raised no error, and left no thread and no connection. Otherwise the module is refused, and
+stays so. A pure decision: nothing here starts or ends a process.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from collections.abc import Iterable
 WORTH_S = 0.02
 # Modules of jobs that begin together are learnt together.
 _GATHER_S = 0.05
-# Between two such boots, and how many there are: each costs an import of the whole application.
+# The pause between two such boots, its growth, and their number in a daemon's life: each costs an
+# import of the whole application.
 _FIRST_PAUSE_S, _TIMES = 2.0, 4
 _MOST_BOOTS = 8
 
 
 class Learning:
-    """What was learnt in this daemon's life, what is being tried, and when to try more."""
+    """The modules learnt in this daemon's life, the modules on trial, and the next boot's time."""
 
     def __init__(self, *, is_on: bool = True, hints: Iterable[str] = ()) -> None:
-        """`hints` are tried with the first boot: what a caller's process had imported."""
+        """`hints` are tried with the first boot: modules that a caller's process had imported."""
         self.is_on = is_on
         self.learnt: tuple[str, ...] = ()
         self.trying: tuple[str, ...] = tuple(hints)  # in the zygote that boots
@@ -38,11 +39,14 @@ class Learning:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What a zygote that is started now imports besides --preload."""
+        """The modules that a zygote started now imports besides --preload."""
         return (*self.learnt, *self.trying)
 
     def note_import(self, module: str, seconds: float, now: float) -> bool:
-        """A job's process has imported its module; False if that can't be learnt."""
+        """Notes the seconds that a job's process took to import its module.
+
+        False if the module can't be learnt.
+        """
         if not self.is_on or module in self.refused or not self._boots_left:
             return False
         if module not in self.modules and module not in self._wanted:
@@ -52,35 +56,35 @@ class Learning:
         return True
 
     def next_due(self) -> float:
-        """When a zygote is to boot with more; infinity if nothing is wanted."""
+        """The moment at which a zygote is to boot with more modules; infinity for never."""
         return self._begin_at if self._wanted and self._boots_left else math.inf
 
     def begin(self, now: float) -> None:
-        """A zygote boots with all that is wanted."""
+        """Puts all wanted modules on trial in a zygote that boots now."""
         self.trying, self._wanted = tuple(self._wanted), {}
         self._boots_left -= 1
         self._begin_at = now + self._pause_s
         self._pause_s *= _TIMES
 
     def accept(self) -> tuple[str, ...]:
-        """The zygote serves; returns the modules that are new."""
+        """Notes that the zygote with the modules on trial serves; returns these modules."""
         new, self.trying = self.trying, ()
         self.learnt += new
         return new
 
     def put_off(self, now: float) -> None:
-        """The boot was ended for another reason: what it tried is tried again."""
+        """Wants the modules on trial again later, as their boot was ended for another reason."""
         trying, self.trying = self.trying, ()
         self._want(trying, now)
 
     def refuse(self, reasons: dict[str, str]) -> None:
-        """These modules are never learnt again."""
+        """Drops these modules for good, each with its reason."""
         self.refused |= reasons
         self.learnt = tuple(one for one in self.learnt if one not in reasons)
         self.trying = tuple(one for one in self.trying if one not in reasons)
 
     def forget(self) -> None:
-        """Starts from nothing, as with new code: only what was refused stays so."""
+        """Forgets all modules and costs, as with new code. Refused modules stay refused."""
         self.learnt = self.trying = ()
         self._wanted.clear()
         self._costs.clear()

@@ -1,9 +1,9 @@
-"""Which zygotes there are: the one that serves, one that boots to follow it, those that leave.
+"""The zygotes of a master: the serving zygote, the next zygote, and the zygotes that retire.
 
-A reload starts a fresh interpreter with the code as it is now. It serves once it has imported all;
-until then, and if it never does, the old one serves on. The old one leaves when its last job has
-ended (Unicorn's and gunicorn's reload, for one place at a time instead of whole processes). So does
-one that stands still: another one follows it.
+A reload starts a fresh interpreter with the code as it is now. The new zygote serves once it has
+imported all. Until then, and if it never does, the old zygote serves on. The old zygote goes when
+its last job has ended. This is the reload of Unicorn and gunicorn, slot by slot instead of by whole
+processes. An unresponsive zygote is replaced in the same way.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from rqd.daemon.zygotes.reloads import Reloads
 from rqd.store.urls import hide_passwords
 
 _SWEEP_LIMIT_S = 5.0
-# Where one that stands still could not be replaced, it is tried again in a minute.
+# If an unresponsive zygote could not be replaced, the master tries again in a minute.
 _REPLACE_AGAIN_S = 60.0
-# Of a line in a process's title.
+# The length of an error in a process's title, or in the log's reason for a refused module.
 _MOST_CHARS = 200
 _NOT_STARTED = (OSError, subprocess.SubprocessError)
 
 
 class Zygotes:
-    """Starts, replaces and lets go of zygotes; knows nothing of what their children do."""
+    """Starts, replaces and retires zygotes; knows nothing of their children's jobs."""
 
     def __init__(
         self,
@@ -55,23 +55,23 @@ class Zygotes:
         self.leaving: list[ZygoteProcess] = []
         self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
-        self.why_none = ""  # serves, in a line, once one was lost or refused
-        self._told_of = 0  # the pid of the zygote that it is told of
+        self.why_none = ""  # why no zygote serves, in a line; empty if no cause is known
+        self._told_of = 0  # the pid of the zygote in `why_none`, 0 for none
         self.boot_error = ""
         self.reloads = Reloads()
         self.learning = learning
 
     def __iter__(self) -> Iterator[ZygoteProcess]:
-        """All there are."""
+        """All zygotes that are not gone yet."""
         return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
 
     @property
     def has_never_booted(self) -> bool:
-        """True before the first one that was ready."""
+        """True until the first zygote is ready."""
         return self._boots.took_s is None
 
     def boot(self, now: float) -> ZygoteProcess | None:
-        """Starts one that serves from its first moment, as none does; None if it can't be had."""
+        """Starts a zygote that serves at once, as no other does; None if it can't be started."""
         self._boots.cancel_next()
         self.serving, self.is_ready = None, False
         try:
@@ -83,27 +83,28 @@ class Zygotes:
         return self.serving
 
     def is_restart_due(self, now: float) -> bool:
-        """True when a lost zygote is to be replaced."""
+        """True if a planned boot is due, after the loss of a zygote or a failed start."""
         return self._boots.is_next_due(now)
 
     def next_due(self) -> float:
-        """When a restart is due, or a boot or a leave takes too long."""
+        """The next moment at which a boot is due, or a boot or an exit is overdue; or infinity."""
         due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
         if self.is_ready and self.following is None:
             due.append(self.learning.next_due())
         return min(self._boots.next_due(), *due, math.inf)
 
     def follow(self, request: str, now: float) -> None:
-        """Begins a reload; one that is under way begins anew, with the code as it is by now."""
+        """Begins a reload, with the code as it is now. It replaces a reload that is under way."""
         if self.following is not None and self.reloads.is_under_way:
-            # No error: whoever asked for it gets newer code. `--autoreload` asks at every save.
+            # No error: the command before gets newer code. `--autoreload` asks at every save.
             self.reloads.refuse("another reload was asked for meanwhile")
         self._end_following()
         self.learning.put_off(now)
         self.reloads.ask(request)
         self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
         if not self.is_ready:
-            # None serves: the next boot is the reload. One that boots may have read old code.
+            # No zygote is ready: the next boot is the reload. A boot under way may have read old
+            # code.
             self._boots.forget_pause()
             if self.serving is not None:
                 self._boots.give_up(self.serving.pid)
@@ -114,46 +115,47 @@ class Zygotes:
         self._follow(now)
 
     def look(self, now: float) -> None:
-        """Takes note of who has said nothing since the last look, as all do that go round."""
+        """Counts the zygotes that have sent no report since the last check, if a check is due."""
         if now < self._look_at:
             return
-        # Looks are counted, and no time: the master may have stood still itself.
+        # Checks are counted, not seconds: the master may have stood still itself.
         self._look_at = now + protocol.HERE_S
         for zygote in self:
             if zygote.pid not in self._boots:
                 zygote.look()
 
     def is_replacement_due(self, now: float) -> bool:
-        """True when the one that serves stands still, and none is about to follow it."""
+        """True if the serving zygote is unresponsive, no other boots, and a new try is due."""
         is_still = self.is_ready and self.serving is not None and self.serving.is_unresponsive
         return is_still and self.following is None and now >= self._replace_at
 
     def replace(self, now: float) -> None:
-        """Has another one follow the one that stands still; its jobs run on, as far as they do."""
+        """Starts a zygote to replace the unresponsive one, whose jobs run on as far as they can."""
         assert self.serving is not None
         self._log.error("zygote stands still, starting another one", pid=self.serving.pid)
         self._replace_at = now + _REPLACE_AGAIN_S
         self._follow(now)
 
     def is_lesson_due(self, now: float) -> bool:
-        """True when a zygote is to boot that has more of what jobs import."""
+        """True if a zygote with more of the modules that jobs import is to boot now."""
         is_calm = self.is_ready and self.following is None
         return is_calm and now >= self.learning.next_due()
 
     def learn(self, now: float) -> None:
-        """Has a zygote follow that imports what jobs' processes have imported by themselves."""
+        """Starts a next zygote that imports the modules that jobs' processes have imported."""
         self.learning.begin(now)
         self._log.debug("preloading what jobs import", modules=self.learning.trying)
         self._follow(now)
 
     def refuse(self, request: str, error: str) -> None:
-        """Does not even begin a reload; one that is under way ends with it."""
+        """Refuses a reload before it begins. A reload that is under way ends with it."""
         self.reloads.ask(request)
         self._refuse(error)
 
     def end_overdue(self, now: float) -> None:
-        """Ends who does not come to the end of its boot, and refuses the reload that this was; and
-        who stays though it was told to go.
+        """Kills zygotes that boot for too long, or stay too long after their dismissal.
+
+        Refuses the reload that such a boot was.
         """
         for zygote in self.leaving:
             if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
@@ -168,9 +170,9 @@ class Zygotes:
                 self.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
-        """A zygote has imported the application; True if it now serves instead of another."""
+        """Handles the report that a zygote is ready; True if it now serves instead of another."""
         if zygote.pid not in self._boots:
-            return False  # it was refused, or ended for a newer one, a moment ago
+            return False  # it was refused, or ended for a newer zygote, a moment ago
         if not self._may_serve(zygote, ready):
             return False
         if reasons := self._unfit_lessons(ready):
@@ -195,14 +197,14 @@ class Zygotes:
                 self._boots.give_up(self.serving.pid)
                 self.leaving.append(self.serving)
             self.serving, self.following = zygote, None
-            self._boots.cancel_next()  # if one was lost meanwhile: here it is
+            self._boots.cancel_next()  # planned if the old zygote was lost meanwhile
         is_over = has_followed or self.following is None
         if is_over and self.reloads.succeed():
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
 
     def _unfit_lessons(self, ready: Ready) -> dict[str, str]:
-        """Why modules that were learnt should rather not be preloaded; empty if all may be."""
+        """The reasons against preloading learnt modules, by module; empty if all may be."""
         return {
             of.module: of.error
             or f"it leaves threads or connections: {of.threads or of.connections}"
@@ -211,7 +213,7 @@ class Zygotes:
         }
 
     def _boot_without(self, zygote: ZygoteProcess, reasons: dict[str, str], now: float) -> None:
-        """Ends a zygote for what was learnt; another one boots without that, if it is needed."""
+        """Ends a zygote because of learnt modules; another boots without them, if it is needed."""
         self._refuse_lessons(reasons)
         if zygote is self.following:
             self._end_following()
@@ -250,7 +252,7 @@ class Zygotes:
                 )
 
     def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
-        """The application can't be imported."""
+        """Handles a zygote's report that it can't import the application."""
         if zygote in self.leaving:
             return
         if zygote is self.following:
@@ -261,10 +263,12 @@ class Zygotes:
         self._log.error("the application can't be imported", traceback=traceback)
 
     def note_lost(self, zygote: ZygoteProcess, status: int, now: float) -> None:
-        """A zygote is gone, and its children: the next one is started, if it served; at once if it
-        served well, else after a pause that grows with each such loss.
+        """Handles the end of a zygote; plans the next boot if it served.
+
+        The boot is due at once if the zygote served for long enough. Otherwise it is due after a
+        pause that grows with each such loss.
         """
-        was_booting = zygote.pid in self._boots  # and was not ended for a newer one
+        was_booting = zygote.pid in self._boots  # and was not ended for a newer zygote
         self._forget(zygote)
         if zygote is self.serving:
             if was_booting:
@@ -275,7 +279,7 @@ class Zygotes:
             if was_booting and self.learning.trying:
                 self._refuse_lessons(dict.fromkeys(self.learning.trying, "the zygote died of it"))
             else:
-                self.learning.forget()  # it may be what killed it
+                self.learning.forget()  # a learnt module may have killed it
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
             self.serving, self.is_ready = None, False
             if not is_told or not self.boot_error:
@@ -291,40 +295,43 @@ class Zygotes:
             self._log.info("zygote gone", pid=zygote.pid)
 
     def hear_output(self, ready: set[int]) -> None:
-        """Logs what zygotes printed: warnings of the application's import, say."""
+        """Logs the output of zygotes: warnings of the application's import, say."""
         for zygote in self:
             if zygote.output_fd in ready and not self._log_output(zygote):
-                self._loop.forget(zygote.output_fd)  # it has closed it: that is told once
+                self._loop.forget(zygote.output_fd)  # closed: it would be ready for ever
 
     def let_go(self, needed: set[int], now: float) -> None:
-        """Tells those that leave, and have no job any more (`needed` are pids), to go."""
+        """Dismisses the retiring zygotes that have no child with a job any more.
+
+        `needed`: pids of the zygotes that have children in slots.
+        """
         for zygote in self.leaving:
             if zygote.pid not in needed and not zygote.is_dismissed:
                 self._loop.forget(zygote.control_fd)
-                zygote.shut_down()  # its pidfd will tell when it has swept and gone
+                zygote.shut_down()  # its pidfd reports when it has killed the rest and is gone
                 self._dismissed_at[zygote.pid] = now
 
     def flush(self) -> None:
-        """Sends what zygotes had no room for."""
+        """Sends the frames for which the zygotes' sockets had no room."""
         for zygote in self:
             zygote.flush()
 
     def close(self) -> None:
-        """Ends them all, within a second."""
+        """Ends all zygotes; kills the ones that are not gone after a second."""
         for zygote in self:
             zygote.shut_down()
         give_up_at = time.monotonic() + 1.0
         for zygote in self:
-            self._log_output(zygote)  # why it could not import the application, say
+            self._log_output(zygote)  # the reason why it could not import the application, say
             zygote.close(max(0.0, give_up_at - time.monotonic()))
         self.serving = self.following = None
         self.leaving.clear()
 
     def _may_serve(self, zygote: ZygoteProcess, ready: Ready) -> bool:
-        """False for one of an rqd that was installed meanwhile where the old code can serve on
-        instead, or that this master does not understand.
+        """False for a zygote of another rqd, installed meanwhile, if the old code can serve on.
 
-        Where none serves there is no other: of the version that this master is there is no code.
+        Also False if this master does not understand its frames. If no zygote serves, another
+        version may serve: the code of this master's version is gone.
         """
         is_understood = ready.format == protocol.FORMAT
         if is_understood and ready.version == __version__:
@@ -340,7 +347,7 @@ class Zygotes:
                 version=ready.version,
                 master=__version__,
             )
-            zygote.end()  # another one is tried after a pause that grows
+            zygote.end()  # the next boot is tried after a pause that grows
         else:
             self._log.warning(
                 "zygote is of another rqd than its master: restart the daemon",
@@ -352,12 +359,14 @@ class Zygotes:
         return False
 
     def _note_unfit(self, error: str, pid: int) -> None:
-        """The zygote that was to serve never will; if a reload is under way, this was it."""
+        """Notes that the booting zygote never will serve. A reload that is under way was this boot,
+        and is refused.
+        """
         self._tell_why(error, pid)
         self.reloads.refuse(error)
 
     def _tell_why(self, error: str, pid: int = 0) -> None:
-        """None serves for this reason, which all see who see a process's title."""
+        """Notes why no zygote serves. Passwords are hidden: all users see a process's title."""
         self.why_none, self._told_of = hide_passwords(_last_line(error))[:_MOST_CHARS], pid
 
     def _follow(self, now: float) -> None:
@@ -368,7 +377,7 @@ class Zygotes:
             self._refuse(f"it can't be started: {error}")
 
     def _start(self, now: float) -> ZygoteProcess:
-        """Raises those of _NOT_STARTED."""
+        """Starts and watches a zygote. Raises OSError or SubprocessError if it can't be started."""
         zygote = self._spawn(self.learning.modules)
         self._generation += 1
         zygote.generation = self._generation
@@ -382,11 +391,11 @@ class Zygotes:
         self._loop.watch(zygote.output_fd)
 
     def _refuse(self, error: str) -> None:
-        """The zygote that was to follow never will: what serves serves on."""
+        """Notes that the next zygote never will serve: the serving zygote stays."""
         last = _last_line(error)
         traceback = error if last != error.strip() else ""
         if self.reloads.refuse(error):
-            self.learning.forget()  # the next one is tried without
+            self.learning.forget()  # the next reload is tried without learnt modules
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
@@ -396,7 +405,7 @@ class Zygotes:
             )
         elif self.learning.trying:
             self._refuse_lessons(dict.fromkeys(self.learning.trying, error))
-        else:  # it has died since, and is restarted, or goes round again
+        else:  # the serving zygote has died since, and is restarted, or is responsive again
             self._log.error(
                 "the next zygote failed, none is to follow by now", error=last, traceback=traceback
             )
@@ -407,7 +416,7 @@ class Zygotes:
             self.following = None
             self._boots.give_up(zygote.pid)
             zygote.end()
-            self.leaving.append(zygote)  # until its pidfd says that it is gone
+            self.leaving.append(zygote)  # until its pidfd reports its end
 
     def _forget(self, zygote: ZygoteProcess) -> None:
         self._boots.give_up(zygote.pid)
@@ -419,7 +428,7 @@ class Zygotes:
         zygote.close()
 
     def _log_output(self, zygote: ZygoteProcess) -> bool:
-        """False at the end of it."""
+        """Logs a zygote's new output; False at its end."""
         lines, is_open = zygote.read_output()
         if lines:
             self._log.output(lines, zygote=zygote.pid)
@@ -427,5 +436,5 @@ class Zygotes:
 
 
 def _last_line(error: str) -> str:
-    """Of a traceback: what it was."""
+    """The last line of a traceback, which names the error."""
     return error.strip().rpartition("\n")[2]

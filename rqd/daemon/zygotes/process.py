@@ -1,4 +1,4 @@
-"""The master's end of the zygote: starts it, tells it what to do, hears what happened."""
+"""The master's end of a zygote: starts it, sends it requests, receives its reports."""
 
 from __future__ import annotations
 
@@ -19,55 +19,56 @@ from rqd.daemon.zygotes.events import ForkFailed, Ready, Reports, ZygoteEvent
 from rqd.daemon.zygotes.spawn import ZygoteSettings, spawn
 
 _MOST_READS, _READ_BYTES = 16, 65536
-# Looks in a row that find no word of a zygote, which speaks once between two: half a minute.
+# So many checks in a row may find no report of a zygote: half a minute. A sound zygote sends a
+# report between two checks.
 _MOST_UNHEARD = 6
 _LACKS_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class ZygoteProcess:
-    """A running zygote, and the pipes of each worker's place in it."""
+    """A running zygote, and the pipes of each worker's slot in it."""
 
     def __init__(self, settings: ZygoteSettings, subtree: Subtree | None = None) -> None:
-        """`subtree`: where each worker has a control group, None for nowhere.
+        """`subtree` holds each worker's control group; None for no control groups.
 
-        Raises OSError or SubprocessError if the system won't have one more.
+        Raises OSError or SubprocessError if the system can't start a zygote.
         """
         with ExitStack() as ours, ExitStack() as theirs:
             self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             ours.enter_context(self._control)
             theirs.enter_context(far)
-            # Not ours: a reader that hangs would hold up what prints there.
+            # Not the master's own output: if its reader hangs, the zygote's prints would block.
             self.output_fd, output_write = os.pipe2(os.O_CLOEXEC)
             ours.callback(os.close, self.output_fd)
             theirs.callback(os.close, output_write)
             process = spawn(settings, far.fileno(), output_write)
             self.pid, self.pidfd = process.pid, watched(process)
-            ours.pop_all()  # they are this object's now
+            ours.pop_all()  # this object closes them from now on
         self._process = process
         self._control.setblocking(False)
         os.set_blocking(self.output_fd, False)
         has_mailboxes = settings.jobs_per_child > 1
         self._reports = Reports(self._control, has_mailboxes=has_mailboxes)
         self._outbox: list[tuple[bytes, list[int]]] = []
-        self.outputs: dict[int, int] = {}  # where what a worker's children print is read
+        self.outputs: dict[int, int] = {}  # by worker: the pipe with its children's output
         self._subtree = subtree
         self.groups: dict[int, SlotGroup] = {}  # by worker
-        self.stacks: dict[int, StackFile] = {}  # of the children in each worker's place
+        self.stacks: dict[int, StackFile] = {}  # by worker: its children's stacks
         self._lives: dict[int, int] = {}
         self._unheard = 0
         self.rss_bytes = 0
-        self.generation = 0  # which one of its master's it is, from 1
+        self.generation = 0  # its number among its master's zygotes, from 1
         self.group_error = ""  # why a worker has no control group, though it should
         self.is_dismissed = False
         self._printed = Tail()
 
     @property
     def control_fd(self) -> int:
-        """Readable when the zygote has something to tell."""
+        """The descriptor that is readable when the zygote has reports."""
         return self._control.fileno()
 
     def read_output(self) -> tuple[bytes, bool]:
-        """The whole lines that it has printed itself; and False at the end of it."""
+        """Returns the whole lines that the zygote itself has printed; and False at their end."""
         lines = b""
         for _ in range(_MOST_READS):
             try:
@@ -80,9 +81,10 @@ class ZygoteProcess:
         return lines, True
 
     def fill(self, worker: int) -> int | None:
-        """Asks for a child in this place; the first time, returns the place's output to read.
+        """Asks for a child in this slot.
 
-        Raises OSError where what belongs to a new place can't be had.
+        Returns the pipe with the slot's output the first time, then None. Raises OSError if the
+        pipes and files of a new slot can't be had.
         """
         if worker in self.outputs:
             self._send(encode_frame(protocol.FILL, b"%d" % worker))
@@ -106,8 +108,10 @@ class ZygoteProcess:
         return output_read
 
     def _open_group(self, worker: int) -> list[int]:
-        """Where its children join their control group, and by what all in it is killed; nothing
-        where there is none. Raises OSError where that may only be for a moment.
+        """Makes a slot's control group; returns descriptors to join it and to kill all in it.
+
+        Empty without control groups, or if the group can't be made. Raises OSError if descriptors
+        are short, which may pass.
         """
         if self._subtree is None:
             return []
@@ -127,7 +131,7 @@ class ZygoteProcess:
         return fds
 
     def forget_place(self, worker: int) -> None:
-        """Closes this place's pipes, as it has not got them: `fill` sends others."""
+        """Closes this slot's pipes, as the zygote has not received them. `fill` sends new ones."""
         self.kill_place(worker)
         os.close(self.outputs.pop(worker))
         self.stacks.pop(worker).close()
@@ -135,31 +139,32 @@ class ZygoteProcess:
             group.remove()
 
     def empty(self, worker: int) -> None:
-        """Lets the place stay empty once its child has exited."""
+        """Lets the slot stay empty once its child has exited."""
         self._send(encode_frame(protocol.EMPTY, b"%d" % worker))
 
     def kill(self, worker: int, pid: int) -> None:
-        """Asks for SIGKILL to the group of the child in this place, if it is still this child."""
+        """Asks for SIGKILL to the group of the child in this slot, if it is still this child."""
         self._send(encode_frame(protocol.KILL, b"%d" % worker, b"%d" % pid))
 
     def kill_place(self, worker: int) -> None:
-        """Has the kernel kill the group of the child in this place, whether or not the zygote hears
-        anything; the place is of no use any more.
+        """Has the kernel kill the group of the child in this slot, even if the zygote hangs.
+
+        The slot is of no use any more.
         """
         if (life_fd := self._lives.pop(worker, None)) is not None:
             os.close(life_fd)
 
     def look(self) -> None:
-        """One look more without a word of it, until `receive` brings one."""
+        """Counts a check without a report of the zygote; `receive` resets the count."""
         self._unheard += 1
 
     @property
     def is_unresponsive(self) -> bool:
-        """True if it has told nothing for long, as if it were stopped, or hung in a fork's hook."""
+        """True if it has reported nothing for long: it may be stopped, or hang in a fork's hook."""
         return self._unheard > _MOST_UNHEARD
 
     def receive(self) -> list[ZygoteEvent]:
-        """What has been reported since the last call. Raises FrameError on nonsense."""
+        """Returns the events since the last call. Raises FrameError for other bytes."""
         events = self._reports.receive()
         for event in events:
             self._unheard = 0
@@ -170,22 +175,23 @@ class ZygoteProcess:
         return events
 
     def exit_status(self) -> int | None:
-        """How it ended (negative: by that signal), None while it runs; reaps it."""
+        """Reaps it; returns its exit status (negative: its signal), None while it runs."""
         return self._process.poll()
 
     def end(self) -> None:
-        """SIGKILL: its loss is then seen, and dealt with, as any other."""
+        """Sends it SIGKILL. Its loss is then noticed and handled as any other."""
         self._process.kill()
 
     def shut_down(self) -> None:
-        """Lets it go, without waiting: it sweeps what its children left, and exits."""
+        """Has it exit, without waiting for it. It first kills all its descendants."""
         self.is_dismissed = True
         self._control.close()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Ends it: the closed control socket makes it sweep its children and exit.
+        """Ends it: at the end of the control socket it kills its children and exits.
 
-        The place's life pipes close too, so that a zygote that hangs saves no child.
+        The slots' life pipes close too, so that no child survives a zygote that hangs. After
+        `timeout_s` seconds the zygote is killed.
         """
         self._control.close()
         for _, fds in self._outbox:
@@ -209,12 +215,12 @@ class ZygoteProcess:
             group.remove()
 
     def _send(self, data: bytes, fds: list[int] | None = None) -> None:
-        """Sends a frame, or keeps it until `flush`; the descriptors are its own from now on."""
+        """Sends a frame, or keeps it until `flush`. Closes the descriptors once they are sent."""
         self._outbox.append((data, fds or []))
         self.flush()
 
     def flush(self) -> None:
-        """Sends what is kept, as far as there is room.
+        """Sends the frames that are kept, as far as there is room.
 
         The socket holds some hundred frames, and a zygote that boots reads none: blocking here
         would stop the master too.
@@ -229,11 +235,11 @@ class ZygoteProcess:
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
-                pass  # it is gone, which its pidfd tells
+                pass  # it is gone, which its pidfd reports
             except OSError as error:
                 if error.errno != errno.ETOOMANYREFS:
                     raise
-                return  # too many of this user's are on their way to others (unix(7))
+                return  # too many descriptors of this user are in flight (unix(7))
             del self._outbox[0]
             _close_all(fds)
 

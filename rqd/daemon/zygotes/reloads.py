@@ -1,4 +1,4 @@
-"""The reloads that were asked for: who asked, and what became of the latest."""
+"""The requests for a reload, and the result of the latest."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ _REQUESTS_KEPT = 10
 
 @dataclass(slots=True)
 class Reload:
-    """The latest reload: what became of it, and which commands asked for it or those before.
+    """The latest reload: its result, and the commands that asked for it or for earlier reloads.
 
-    Who asked for an earlier one is told of the latest, whose code is at least as new.
+    The result also answers the earlier commands, as the code is at least as new.
     """
 
-    requests: tuple[str, ...]  # ids of commands, "" for a signal; the latest last
+    requests: tuple[str, ...]  # the last ten ids of commands, "" for a signal; the latest last
     state: str = "booting"  # then done or refused
     error: str = ""
 
 
 class Reloads:
-    """One is under way at a time: the latest."""
+    """The reloads, of which only the latest can be under way."""
 
     def __init__(self) -> None:
         self.latest: Reload | None = None
 
     @property
     def is_under_way(self) -> bool:
-        """True until it is known what becomes of the latest."""
+        """True until the result of the latest is known."""
         return self.latest is not None and self.latest.state == "booting"
 
     @property
@@ -36,16 +36,16 @@ class Reloads:
         return self.latest is not None and self.latest.state == "refused"
 
     def ask(self, request: str) -> None:
-        """Another one begins."""
+        """Begins another reload; `request` is the id of its command, "" for a signal."""
         before = self.latest.requests if self.latest is not None else ()
         self.latest = Reload((*before, request)[-_REQUESTS_KEPT:])
 
     def succeed(self) -> bool:
-        """The one under way is done; False if none is."""
+        """Marks the reload under way as done; False if no reload is under way."""
         return self._end("done")
 
     def refuse(self, error: str) -> bool:
-        """The one under way changes nothing, for this reason; False if none is."""
+        """Marks the reload under way as refused, for this reason; False if none is under way."""
         return self._end("refused", error)
 
     def _end(self, state: str, error: str = "") -> bool:

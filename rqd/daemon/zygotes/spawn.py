@@ -1,4 +1,4 @@
-"""Executes a zygote: a fresh interpreter, which shares no memory and no state with its master."""
+"""Starts a zygote: a fresh interpreter, which shares no memory and no state with its master."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ from rqd.daemon.instance import Instance
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame
 
-# Symbols that are bound at the first call would be bound anew, and their page copied, in each
-# child: 5 % of the bare loop. The zygote takes it out of the jobs' environment again.
+# Symbols that are bound at the first call would be bound again, and their page copied, in each
+# child: 5 % of the bare loop. The zygote removes the variable from the jobs' environment.
 _BIND_NOW = "rqd"
 
 
 @dataclass(frozen=True, slots=True)
 class ZygoteSettings:
-    """What a zygote is started with."""
+    """The settings with which a zygote is started."""
 
     path: list[str]
     preload: tuple[str, ...]
     jobs_per_child: int
     environment: Mapping[str, str] = field(default_factory=dict)
-    mark: Path | None = None  # a file every process forked of it holds open, to be known by
+    mark: Path | None = None  # a file that all its forks hold open, so that they can be found
     trust: bytes = b""
     middleware: tuple[str, ...] = ()
     exception_handlers: tuple[str, ...] = ()
-    learnt: tuple[str, ...] = ()  # as preload, but each may fail
-    # Called in the zygote before all else: what it sets holds for all its children.
+    learnt: tuple[str, ...] = ()  # as preload, but each import may fail
+    # Called in the zygote before all else: its settings hold for all children.
     prepare: Callable[[], None] = become_subreaper
 
 
 def settings_of_zygote(
     config: Config, instance: Instance, learnt: tuple[str, ...] = ()
 ) -> ZygoteSettings:
-    """Those of a zygote of this master; `learnt` are modules that jobs were seen to import."""
+    """Returns the settings of a zygote of this master.
+
+    `learnt`: modules that jobs' processes were seen to import.
+    """
     return ZygoteSettings(
         path=zygote_path(config),
         preload=config.preload,
         jobs_per_child=config.jobs_per_child,
-        # A job that enqueues finds the daemon's own Redis, without being told.
+        # A job that enqueues finds the daemon's own Redis without settings of its own.
         environment={
             "RQD_URL": config.url,
             "RQD_NAMESPACE": config.namespace,
             MARK: instance.boot,
         },
-        # By its descriptor: somebody may have removed the file.
+        # By its descriptor: the file may have been removed.
         mark=Path(f"/proc/self/fd/{instance.lock_fd}") if instance.is_locked else None,
         trust=_trust_frame(config),
         middleware=config.middleware,
@@ -64,9 +67,9 @@ def settings_of_zygote(
 
 
 def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subprocess.Popen[bytes]:
-    """Starts one that hears its master at `control_fd` and prints to `output_fd`.
+    """Starts a zygote with its control socket at `control_fd` and its output to `output_fd`.
 
-    Raises OSError or SubprocessError if the system won't.
+    Raises OSError or SubprocessError if the system can't start it.
     """
     mark_fd = trust_fd = -1
     own_fds: list[int] = []
@@ -100,7 +103,7 @@ def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subproce
 
 
 def _trust_frame(config: Config) -> bytes:
-    """What a zygote with keys or an allowlist has to know; empty where there is neither."""
+    """The frame with the keys and the allowlist for a zygote; empty without both."""
     keys = config.keyring.secrets if config.keyring is not None else ()
     if not keys and not config.allow:
         return b""
@@ -109,7 +112,7 @@ def _trust_frame(config: Config) -> bytes:
 
 
 def _file_with(data: bytes) -> int:
-    """A file in memory, without a name, that holds this."""
+    """Returns a descriptor of a nameless file in memory that holds `data`."""
     fd = os.memfd_create("rqd")
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
@@ -117,7 +120,10 @@ def _file_with(data: bytes) -> int:
 
 
 def _prepare_for_jobs(max_files: int | None, nice: int) -> None:
-    """Sets what holds for the zygote and, as they inherit it, for all jobs at no cost a fork."""
+    """Applies process settings to the zygote. All jobs inherit them, at no cost a fork.
+
+    `max_files` None leaves the limit of open files as it is.
+    """
     become_subreaper()
     if max_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
