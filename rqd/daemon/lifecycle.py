@@ -72,7 +72,7 @@ class Lifecycle:
 
     @property
     def busy(self) -> int:
-        """The number of busy workers, those with an unrecorded outcome among them."""
+        """The number of workers with a job, or with an outcome that is not recorded yet."""
         return self._children.workers.busy(self._dispatcher.unrecorded)
 
     def standing(self) -> dict[str, Any]:
