@@ -1,9 +1,9 @@
 """A master's name on its host, protected by a lock.
 
 A lock proves more than pid and host name: two containers may share both. A master that has the
-lock knows that its predecessor is gone. If the lock's file or the row in Redis shows that the
-predecessor ran on this very host, the master kills its leftovers (host/orphans.py) and takes its
-jobs back at once. Else the jobs wait for the end of their leases.
+lock knows that its predecessor is gone. The lock's file or the row in Redis may show that the
+predecessor ran on this very host. If so, the master kills its leftovers (host/orphans.py) and takes
+its jobs back at once. Else the jobs wait for the end of their leases.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The master: watches the queues, has children run the jobs, and settles their outcomes.
 
 The master has one thread. It never unpickles, imports no user code, and does not exit because
-Redis did. The loop in `Master._work` is the story. The parts are: workers/pool.py for processes,
-dispatcher.py for jobs and outcomes, control/commands.py for operators' commands,
-control/heartbeat.py for the master's rows and title, lifecycle.py for pauses and the end.
+Redis did. The loop in `Master._work` is the story. Its main parts are workers/pool.py for
+processes, dispatcher.py for jobs and outcomes, and lifecycle.py for pauses and the end.
+control/commands.py obeys operators, and control/heartbeat.py shows the master's state.
 """
 
 from __future__ import annotations

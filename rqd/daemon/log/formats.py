@@ -118,13 +118,13 @@ class JournalFormat:
         self._has_prefixes = prefixes
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """One datagram."""
+        """Returns a datagram."""
         told = shown(fields)
         message = _sentence(text, told).encode(errors="replace")
         return self._record(message, level, text, told)
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
-        """One datagram."""
+        """Returns a datagram."""
         message = _prefixed(lines, fields) if self._has_prefixes else lines
         return self._record(message.removesuffix(b"\n"), INFO, "job output", shown(fields))
 
