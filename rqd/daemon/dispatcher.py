@@ -244,7 +244,7 @@ class Dispatcher:
     def stop_waiting(self) -> None:
         """Ends the wait for markers, so that the next one covers the current queues."""
         self._link.waiter.close()
-        self._look = True  # it may have taken a marker along
+        self._look = True  # the wait may have consumed a marker
 
     def _lose_waiter(self, error: Exception, now: float) -> None:
         self._link.waiter.close()
@@ -311,7 +311,7 @@ class Dispatcher:
         """Splits a refused turn, so that a broken job holds up no other job's outcome."""
         assert self._pending is not None
         (turn, ended), self._pending = self._pending, None
-        self._look = self._look or bool(turn.free_workers or turn.ahead)  # it has not looked
+        self._look = self._look or bool(turn.free_workers or turn.ahead)  # the turn has not claimed
         if len(ended) > 1:
             # Settlements carried out before the refusal answer `already` now.
             first, *rest = ended

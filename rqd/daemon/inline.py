@@ -134,7 +134,7 @@ class InlineMaster:
             claim = replace(claim, timeout_s=-1)  # its signal would come to another thread
         attendant = _Attendant(claim, near, self)
         trust = Trust(self._config.namespace.encode(), self._config.keyring)
-        # Our end is closed before the attendant is waited for: it reads to that end.
+        # `with` closes our end before it joins the attendant, which reads to that end.
         with attendant, far, _as_child(self._config):
             child.serve_inline(far, trust)
         assert attendant.ended is not None, "a job ended without an answer"
@@ -224,7 +224,7 @@ class _Attendant:
                 workers.answer_ask(run, self._master.job_fields(run))
                 has_more = workers.push(worker)
             if run.news:
-                self._master.tell(run)  # before its outcome, if that has come as well
+                self._master.tell(run)  # before the outcome, even if that has come already
             if self.ended is None and time.monotonic() >= beat_at:
                 self._master.beat(self._claim)
                 beat_at = time.monotonic() + _BEAT_S
@@ -277,7 +277,7 @@ def _alarm_is_ours() -> Iterator[None]:
     try:
         yield
     finally:
-        timer.limit_s, timer.ask_more = limit_s, ask_more  # of a job that this one ran within
+        timer.limit_s, timer.ask_more = limit_s, ask_more  # of an outer job, if any
         signal.signal(signal.SIGALRM, handler)
         if left_s:
             left_s = max(0.001, left_s - (time.monotonic() - since))

@@ -10,7 +10,7 @@ from rqd.daemon.workers.worker import Run, Worker
 from rqd.store.messages import Told
 
 _PAUSE_S = 0.2
-_MOST_JOBS = 100  # as many as one script takes
+_MOST_JOBS = 100  # the most that a script accepts
 
 
 class JobUpdates:

@@ -85,7 +85,7 @@ class RedisLink:
         return answer
 
     def complain(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
-        """Logs a refusal; the same one again only after ten seconds."""
+        """Logs a refusal; repeats the same refusal only after ten seconds."""
         told = f"{message} {refusal}"
         if now >= self._complained.get(told, now):
             self._complained = {text: at for text, at in self._complained.items() if at > now}
@@ -152,7 +152,7 @@ class WakeListener:
 
     @property
     def listens_to_queues(self) -> bool:
-        """True when the wait in force covers queues' markers too, not only the master's own."""
+        """True if the current wait covers queues' markers too, not only the master's own."""
         return self.is_armed and len(self._awaited) > 1
 
     def arm(self, master: str, queues: Sequence[str], now: float) -> None:

@@ -102,7 +102,7 @@ def _live(
 
                 asyncio.run(value)
         except BaseException as raised:  # noqa: BLE001 - whatever a job raises is its outcome
-            its_own = raised.__traceback__ and raised.__traceback__.tb_next  # without our call
+            its_own = raised.__traceback__ and raised.__traceback__.tb_next  # without our own frame
             error = "".join(traceback.format_exception(raised.with_traceback(its_own)))
         sys.settrace(None)
         if kill_at == END:

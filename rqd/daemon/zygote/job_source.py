@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Most jobs fit into the first size. It is small enough for the interpreter's own pools; malloc's
 # free pieces lie in many pages.
 _FEW_BYTES, _MUCH_BYTES = 448, 65536
-# In a backlog the first job comes sooner.
+# The pause before a child warms up; in a backlog its first job comes sooner.
 _SOON_S = 0.005
 
 

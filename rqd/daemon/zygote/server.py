@@ -46,7 +46,7 @@ class Place:
 
 
 class Zygote:
-    """The loop: control frames in; forks, deaths and reports out."""
+    """The zygote's loop: reads control frames, forks, reaps, and reports."""
 
     def __init__(
         self, control: _socket.socket, child: Child, stack_at_fd: int, kept: list[object]

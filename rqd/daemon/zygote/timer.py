@@ -86,7 +86,7 @@ class Timer:
         try:
             faulthandler.dump_traceback(self.stack_fd)
         except (OSError, ValueError, RuntimeError):
-            pass  # the job has closed what is not its own
+            pass  # the job has closed the file, which is not its own
 
     def let_go(self) -> None:
         """Ends `is_held`. Raises JobStoppedException if an order has come meanwhile."""
