@@ -1,4 +1,4 @@
-"""Which claimed jobs go to a child: a decision about bytes, in the master; it reads no pickle."""
+"""Decides which claimed jobs may reach a child. The master checks bytes; it reads no pickle."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rqd.model.terms import signed_id
 
 # A key this host does not know may be a rotation that has not reached it yet.
 PARKED_S = 30.0
-# Of a job whose payload lies beside its record, and is not there any more.
+# For a job whose payload lay beside its record, and is gone.
 PAYLOAD_GONE = Raised("rqd.exceptions.DeserializationError", "its payload is gone from Redis", "")
 
 
 class Admission:
-    """What a daemon was told about signatures, serializers and sizes."""
+    """The daemon's rules for signatures, serializers and sizes of payloads."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._namespace = config.namespace.encode()
 
     def judge(self, claim: Claim) -> Outcome | None:
-        """None for a job that may run, else what becomes of it instead."""
+        """Returns the outcome for a job that must not run; None if it may."""
         config = self._config
         size_bytes = len(claim.payload or b"")
         if size_bytes > config.payload_limit_bytes:
@@ -38,10 +38,10 @@ class Admission:
         return self._judge_signature(claim) if config.keyring is not None else None
 
     def may_preload(self, claim: Claim) -> bool:
-        """True if the module that an admitted job names may be imported where all jobs come from.
+        """True if the zygote may import the module that an admitted job names.
 
-        The name stands beside the payload: without a signature anybody may have written it there,
-        and the child has held only the payload to the allowlist.
+        The name stands beside the payload. Without a signature anybody may have written it there,
+        and the child has checked only the payload against the allowlist.
         """
         if self._config.keyring is not None and claim.envelope is None:
             return False

@@ -1,4 +1,4 @@
-"""What a master is started with."""
+"""The settings of a master, checked."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ HIGHEST_WEIGHT = 1000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json", "journal")
 JOB_OUTPUTS = ("plain", "prefix", "none")
-# A worker's place has pipes, its child a channel, a mailbox and a pidfd; and some for a reload,
-# when two zygotes have places.
+# A worker's slot has pipes, its child a channel, a mailbox and a pidfd. The rest is for a reload,
+# when two zygotes have slots.
 _FDS_A_WORKER, _FDS_BESIDE = 10, 64
 _HIGHEST_NICE = 19
 _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
@@ -35,10 +35,11 @@ _PATTERN = re.compile(r"[\w.*?\[\]!-]+\Z")
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """How a master's log is written. `file` None for standard error; `format` auto goes by what
-    that is. `job_output`: what jobs print, as it is, with their ids, or left out.
+    """The settings of a master's log.
 
-    Raises ConfigurationError for what can't be.
+    `file` None is standard error; `format` auto chooses by the kind of that descriptor.
+    `job_output` writes the output of jobs plain, with a prefix of their ids, or not at all (none).
+    Raises ConfigurationError if a value is wrong.
     """
 
     format: str = "auto"
@@ -60,9 +61,9 @@ class LogSettings:
 class Config:
     """A master's settings, checked. `grace_s` in seconds; `name` None is the host's and a number.
 
-    `max_jobs` and `max_idle_s` None for no end by themselves.
-    `keyring` None verifies no signature; `serializers` empty takes all, and `allow` any function.
-    Raises ConfigurationError for what can't be.
+    `max_jobs` and `max_idle_s` None set no limit, so that the master does not end by itself.
+    `keyring` None verifies no signature. `serializers` empty accepts all, `allow` empty any
+    function. Raises ConfigurationError if a value is wrong.
     """
 
     url: str = field(repr=False)  # it may hold a password
@@ -79,7 +80,7 @@ class Config:
     max_idle_s: float | None = None
     path: tuple[str, ...] = (".",)
     name: str | None = None
-    user: str | None = None  # whose process this is by now, if root started it
+    user: str | None = None  # the user that this process changed to, if root started it
     keyring: Keyring | None = None
     require_signed: bool = False
     allow: tuple[str, ...] = ()
@@ -88,13 +89,13 @@ class Config:
     middleware: tuple[str, ...] = ()
     exception_handlers: tuple[str, ...] = ()
     precedence: str = "strict"
-    weights: tuple[int, ...] = ()  # of the queues, where they are taken by weight
+    weights: tuple[int, ...] = ()  # of the queues, with `precedence` weighted
     autoreload: bool = False
     cron_source: str = ""  # the file that `crons` are from, empty for none
     crons: tuple[CronEntry, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)
-    limits: ResourceLimits = NO_RESOURCE_LIMITS  # of jobs that say nothing else
-    max_files: int | None = None  # as the daemon may itself
+    limits: ResourceLimits = NO_RESOURCE_LIMITS  # of jobs without limits of their own
+    max_files: int | None = None  # of the zygote and children; None for the daemon's own limit
     nice: int = 0
     max_pids: int | None = None
 
@@ -194,7 +195,7 @@ def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
 
 
 def files_needed(workers: int) -> int:
-    """How many open files a daemon needs, at most."""
+    """Returns the most open files that a daemon with so many workers needs."""
     return _FDS_A_WORKER * workers + _FDS_BESIDE
 
 
@@ -203,6 +204,6 @@ def _is_dotted(name: str) -> bool:
 
 
 def zygote_path(config: Config) -> list[str]:
-    """The zygote's import path: the application's folders first, then the master's own."""
+    """Returns the zygote's import path: the application's folders, then the master's own."""
     first = [os.path.abspath(folder) for folder in config.path]
     return first + [entry for entry in sys.path if entry and entry not in first]

@@ -1,8 +1,8 @@
-"""Cron entries as a master sees them: when the next run is due, and the tick when it is.
+"""Knows when the next run of a cron entry is due, and enqueues it then.
 
-There is no leader. Every master that is awake at that time asks what is due, reckons when each
-entry is due next, and says both to Redis in one script: the first one there makes the run, for the
-others the entry has changed meanwhile.
+There is no leader. Every master that is awake at that time asks Redis for the due entries and
+computes when each is due next. One script then enqueues the run and sets the next time. The first
+master's script does so; the others find that the entry has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOAD_PAUSE_S = 10.0
 
 
 class Timetable:
-    """Knows when the next run of any entry is due; monotonic seconds, infinity for never."""
+    """Knows when the next run of any entry is due, in monotonic seconds; infinity for never."""
 
     def __init__(self, config: Config, link: RedisLink, log: Log) -> None:
         self._entries: Sequence[CronEntry] = config.crons
@@ -33,17 +33,17 @@ class Timetable:
         self._log = log
         self._crons = Crons(link.store)
         self._tick_at = self._load_at = float("inf")
-        self._refused = 0  # of the first that are due, since they were last tried
+        self._refused = 0  # due entries that Redis refused in this round; the next query skips them
         self._beat_us: int | None = None  # Redis' time of the last beat
         self.is_open = True  # until the daemon stops
 
     @property
     def next_at(self) -> float:
-        """When there is something to do."""
+        """The time at which `perform` has work, in monotonic seconds."""
         return min(self._tick_at, self._load_at)
 
     def load(self) -> bool:
-        """Has Redis know the entries of the file this daemon was given; nothing without one."""
+        """Writes the entries of this daemon's cron file to Redis; does nothing without a file."""
         if self._source:
             written, removed = self._crons.load(self._entries, self._source)
             told = {"file": self._source, "written": len(written), "removed": len(removed)}
@@ -53,23 +53,25 @@ class Timetable:
 
     @staticmethod
     def prepare() -> None:
-        """Imports what a tick needs, which at the first one may be of an rqd installed since."""
+        """Imports the modules for a tick now: at the first tick, another rqd may be installed."""
         import rqd.model.cron  # noqa: PLC0415 - late: the zygote's boot need not wait for it
         import rqd.model.schedule  # noqa: F401, PLC0415 - as above
 
     def use(self, config: Config, now: float) -> None:
-        """The settings of a reload: the file's entries are loaded as soon as can be, and what came
-        from the file before and is there no more is removed. Without a file by now those of the
-        file before stay, as where a daemon is started without it.
+        """Uses the settings of a reload, and loads the file's entries as soon as it can.
+
+        Entries that came from the file before and are not in it any more are removed. Without a
+        file, the entries of the file before stay, as with a daemon that is started without it.
         """
         self._entries, self._next_source = config.crons, config.cron_source
         self._source = self._next_source and (self._source or self._next_source)
         self._load_at = now
 
     def hear(self, answer: BeatAnswer, now: float) -> None:
-        """Takes a beat's answer: when the first entry is due, and whether Redis has lost entries.
+        """Learns from a beat's answer when the first entry is due, and if Redis has lost entries.
 
-        Where Redis does not know of the last beat, it was emptied or has older data.
+        If Redis does not know the last beat, it was emptied or has older data: the file is loaded
+        again.
         """
         self._note(answer.next_cron_us, answer.now_us, now)
         if self._beat_us is not None and (answer.last_us or 0) < self._beat_us:
@@ -77,12 +79,12 @@ class Timetable:
         self._beat_us = answer.now_us
 
     def _note(self, next_us: int | None, now_us: int, now: float) -> None:
-        """Redis has said when the first entry is due."""
+        """Converts the first due time, by Redis' clock, to a monotonic one."""
         in_s = float("inf") if next_us is None else (next_us - now_us) / 1e6
         self._tick_at = now + max(0.0, in_s)
 
     def perform(self, now: float) -> None:
-        """Loads the file's entries where they must be, and ticks those that are due by now."""
+        """Loads the file's entries if they are to be loaded, and ticks the due entries."""
         if not self.is_open:
             return
         if now >= self._load_at:
@@ -96,7 +98,7 @@ class Timetable:
             if self._link.attempt(self.load, now) is None:
                 self._load_at = self._link.next_try(now)
         except RqdError as error:
-            # What somebody has to mend: a key that is in the way, a right that is missing.
+            # An operator has to mend this: a key that is in the way, a right that is missing.
             self._log.error("cron file not loaded", file=self._source, error=error)
             self._load_at = now + _LOAD_PAUSE_S
 
@@ -113,7 +115,7 @@ class Timetable:
                 self._note(ticked.next_us, ticked.now_us, now)
             else:
                 self._refused += 1
-        # Refused, for a key of their queue, say: those behind them first, then all are tried again.
+        # Refused for a key of their queue, say: the entries behind them first, then all again.
         if self._refused:
             self._tick_at = min(behind_at, self._link.next_try(now)) if is_last else now
         if is_last:

@@ -1,4 +1,4 @@
-"""Jobs in and outcomes out: one round trip settles what ended and claims for who is free.
+"""Claims jobs for free workers and settles ended attempts, both in one round trip: a turn.
 
 A turn whose answer was lost is sent again unchanged: its request id makes the replay harmless.
 """
@@ -30,12 +30,12 @@ from rqd.store.wire import MOST_A_TURN, is_staged, within_a_turn
 
 LEASE_US = 15_000_000
 _SLOW_LOAD_S = 0.05
-# With those that it claims ahead a turn is no longer than this: Redis is never kept for long.
+# The most jobs a turn claims, prefetched ones among them, so that it never keeps Redis for long.
 _MOST_WITH_AHEAD = 64
 
 
 class Dispatcher:
-    """Settles and claims; knows what may be waiting in Redis."""
+    """Settles and claims; knows if Redis may have jobs."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Dispatcher:
         self._log = log
         self._host = socket.gethostname()
         self._ended: list[Ended] = []
-        self._recorded: list[tuple[Ended, str]] = []  # with its verdict
+        self._recorded: list[tuple[Ended, str]] = []  # each with its verdict
         self._gather_since: float | None = None
         self._gather_until: float | None = None
         self._advised: set[str] = set()
@@ -63,17 +63,17 @@ class Dispatcher:
         self._sent = ""  # the request of the latest turn that may have been carried out
         self._put_off: list[Ended] = []  # large results, for which Redis had no room
         self._put_off_until = 0.0
-        self._refused_until = 0.0  # a turn was refused: the next goes then
-        self._deaf_until = 0.0  # as was the wait for a marker
-        self._look = True  # something says that there may be work
+        self._refused_until = 0.0  # after a refused turn, the next goes then
+        self._deaf_until = 0.0  # after a refused wait for markers, the next begins then
+        self._look = True  # there may be work: the next turn claims
         self.next_promotion_at = float("inf")
         self._claims_left = config.max_jobs
         self.is_open = True
-        self.is_paused = False  # by an operator, until one resumes it
+        self.is_paused = False  # by an operator, until an operator resumes it
         self.found_nothing = False  # the latest claim: every queue was empty
 
     def use(self, config: Config) -> None:
-        """Other settings from now on; how many jobs may be claimed stays."""
+        """Uses these settings from now on; the count of `max_jobs` goes on."""
         self._config = config
         self._starting.use(config)
         self._precedence = Precedence(config)
@@ -81,35 +81,35 @@ class Dispatcher:
 
     @property
     def outcomes_left(self) -> int:
-        """How many attempts have ended and are not recorded yet."""
+        """The number of attempts that have ended and are not recorded yet."""
         return len(self.unrecorded)
 
     @property
     def unrecorded(self) -> list[Run]:
-        """The attempts that have ended, and whose leases have to last until that is recorded."""
+        """The attempts that have ended, whose leases must last until Redis has their outcomes."""
         pending = self._pending[1] if self._pending else []
         return [one.run for one in (*pending, *self._ended, *self._put_off)]
 
     @property
     def has_unfinished(self) -> bool:
-        """True while something is to be recorded, or a claim's answer is unknown."""
+        """True while an outcome is to be recorded, or the answer to a turn is unknown."""
         is_answered = self._pending is None and not self._children.has_pending
         return bool(self._ended or self._put_off) or not is_answered
 
     @property
     def expects_jobs(self) -> bool:
-        """True while Redis may have jobs for who is free: something says so, or it was asked."""
+        """True while Redis may have jobs for free workers, or a turn is pending."""
         looks = self._look and not self.may_claim_no_more
         return looks or self._pending is not None
 
     @property
     def next_due(self) -> float:
-        """When the next turn has to go, at the latest."""
+        """The time by which the next turn has to go; inf for none."""
         if self._link.turns.is_under_way:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
             return self._refused_until
-        # As soon as it may be tried again: no marker would wake us.
+        # Waiting for a marker may be tried again then: until then no marker wakes us.
         rearm_at = float("inf") if self._link.waiter.is_armed else self._deaf_until
         room_at = float("inf")
         if self._put_off:
@@ -117,7 +117,7 @@ class Dispatcher:
         return min(rearm_at, room_at, self.next_promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
-        """These attempts are over: the next turn records them."""
+        """Adds ended attempts, which the next turn records."""
         self._ended += ended
         if back := [one.run.claim for one in ended if _has_not_begun(one)]:
             self._precedence.give_back(back)
@@ -125,11 +125,11 @@ class Dispatcher:
                 self._claims_left += len(back)
 
     def look(self) -> None:
-        """There may be work: the next turn claims, if anybody is free."""
+        """Has the next turn claim, if a worker is free: there may be work."""
         self._look = True
 
     def on_wake(self, ready: set[int], now: float) -> bool:
-        """Takes the marker that came, if one did; True if it announces a command."""
+        """Reads the marker that came, if any; True if it announces a command."""
         waiter = self._link.waiter
         if not waiter.has_answer(ready):
             if now >= waiter.overdue_at():
@@ -147,14 +147,14 @@ class Dispatcher:
             return False
         queue, member = marker
         if queue and not self._could_claim(now):
-            # It woke a master that has nobody free, or is paused, say: another one may have.
+            # It woke a master without a free worker, or a paused one: pass it on to another master.
             key = self._link.store.keys.wake_queue(queue)
             self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
         self._look = True
         return member == "command"
 
     def on_turn_reply(self, ready: set[int], now: float) -> bool:
-        """Takes the answer to the turn under way; True if it came."""
+        """Reads the answer to the turn under way and starts its jobs; True if it came."""
         turns = self._link.turns
         try:
             if turns.has_answer(ready):
@@ -174,7 +174,7 @@ class Dispatcher:
         return True
 
     def log_settled(self, now: float) -> None:
-        """Logs what has been recorded: nobody waits for it, but Redis may be at the next turn."""
+        """Logs the recorded attempts; called after the next turn was sent, while Redis works."""
         recorded, self._recorded = self._recorded, []
         for one, verdict in recorded:
             log_ending(self._log, one.run, one.report, verdict)
@@ -182,13 +182,13 @@ class Dispatcher:
             self._children.note_ending(one)
 
     def settle_and_claim(self, now: float) -> None:
-        """Sends a turn, if there is anything to record, or a reason to look for work."""
+        """Sends a turn, if there are outcomes to record or jobs to claim."""
         link = self._link
         if now < max(link.retry_at, self._refused_until) or link.turns.is_under_way:
             return
         if self._pending is None:
             if self._put_off and now >= self._put_off_until:
-                self._ended.append(self._put_off.pop(0))  # one a turn: there may be room for one
+                self._ended.append(self._put_off.pop(0))  # one a turn, as room for all is unlikely
             self._pending = self._compose(now)
         if self._pending is None:
             return
@@ -203,7 +203,7 @@ class Dispatcher:
             self._withdraw_unsent()
 
     def _withdraw_unsent(self) -> None:
-        """A claim that never went brings nothing: whoever stops need not await it."""
+        """Drops a turn that only claims and never went, so that a stop need not await it."""
         if self._pending is None:
             return
         turn, ended = self._pending
@@ -211,7 +211,10 @@ class Dispatcher:
             self._pending, self._look = None, True
 
     def _hear_failure(self, error: Exception, now: float) -> None:
-        """The turn may have been carried out: the same goes again, with its request id."""
+        """Keeps a failed turn to send it again unchanged, as it may have been carried out.
+
+        A refused turn is taken apart or waits; a large result in it is put off.
+        """
         if self._link.store.has_forgotten(error):
             return
         try:
@@ -224,11 +227,11 @@ class Dispatcher:
             if self._defer_large(now):
                 self.settle_and_claim(now)
             else:
-                # Nothing was done: the outcomes stay, and the same turn goes again.
+                # Redis did nothing: the outcomes stay, and the same turn goes again.
                 self._refused_until = now + REFUSED_PAUSE_S
 
     def listen(self, now: float) -> None:
-        """Starts to wait for the next marker: the queues' too, while a worker is free."""
+        """Starts to wait for the next marker; for queues' markers only while a worker is free."""
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
@@ -239,9 +242,9 @@ class Dispatcher:
             self._lose_waiter(error, now)
 
     def stop_waiting(self) -> None:
-        """Lets go of the wait for markers: the next one is for the queues as they are by now."""
+        """Ends the wait for markers, so that the next one covers the current queues."""
         self._link.waiter.close()
-        self._look = True  # it may have taken a marker along
+        self._look = True  # the wait may have consumed a marker
 
     def _lose_waiter(self, error: Exception, now: float) -> None:
         self._link.waiter.close()
@@ -265,19 +268,19 @@ class Dispatcher:
         if may_claim and self._gathers(now):
             return None
         if any(one.run.news for one in ended) and not self._job_updates.write(now):
-            return None  # what a job told last comes before its outcome
+            return None  # a job's last updates are written before its outcome
         self._ended = self._ended[len(ended) :]
         self._gather_since = self._gather_until = None
         if free or ahead:
-            # What is announced while the turn is under way may have missed it. More workers may be
-            # free than one turn has room for.
+            # A marker that comes while the turn is under way sets it again: its job may have missed
+            # the turn. It stays set if more workers may be free than one turn has room for.
             self._look = len(free) == MOST_A_TURN
         return self._turn(ended, free, ahead), ended
 
     def _turn(self, ended: list[Ended], free: list[int], ahead: Sequence[int] = ()) -> Turn:
         waiter, workers = self._link.waiter, self._children.workers
         return Turn(
-            # The tokens of its claims have it in them: by the boot id a successor knows its jobs.
+            # Claim tokens contain the request: by its boot id a successor recognises our jobs.
             request=f"{self._instance.boot}.{self._link.store.request_id()}",
             master=self._instance.name,
             lease_us=LEASE_US,
@@ -296,7 +299,7 @@ class Dispatcher:
         return tuple(settlement(one.run, one.report, host, master) for one in ended)
 
     def _gathers(self, now: float) -> bool:
-        """True while a turn is better put off: there is a backlog, and nobody to begin with it."""
+        """True while a claiming turn should wait: there may be jobs, and no child for them yet."""
         wait_s = self._children.ahead.need_jobs_in_s(now) if self._look else 0.0
         if not wait_s:
             return False
@@ -305,12 +308,12 @@ class Dispatcher:
         return now < self._gather_until
 
     def _part(self, refusal: Refused, now: float) -> None:
-        """A refused turn is taken apart, so that one broken job holds up no other's outcome."""
+        """Splits a refused turn, so that a broken job holds up no other job's outcome."""
         assert self._pending is not None
         (turn, ended), self._pending = self._pending, None
-        self._look = self._look or bool(turn.free_workers or turn.ahead)  # it has not looked
+        self._look = self._look or bool(turn.free_workers or turn.ahead)  # the turn has not claimed
         if len(ended) > 1:
-            # What was carried out before the refusal answers `already` now.
+            # Settlements carried out before the refusal answer `already` now.
             first, *rest = ended
             self._ended = [*rest, *self._ended]
             self._pending = self._turn([first], []), [first]
@@ -322,9 +325,10 @@ class Dispatcher:
             self._link.complain("claim refused by redis", refusal, now)
 
     def _defer_large(self, now: float) -> bool:
-        """A full Redis has refused a large result, before its turn went: the others go without.
+        """Puts large results off after a full Redis refused them; the turn's other outcomes go.
 
-        False for a turn that may have gone before: only as it was it brings its claims again.
+        False without large results, and for a turn that may have gone before: only unchanged it
+        brings its claims again.
         """
         assert self._pending is not None
         turn, ended = self._pending
@@ -340,7 +344,7 @@ class Dispatcher:
 
     def _apply(self, turn: Turn, ended: list[Ended], answer: TurnAnswer, now: float) -> None:
         if asked := len(turn.free_workers) + len(turn.ahead):
-            # Fewer than asked for: nothing is left, until a marker or the clock says otherwise.
+            # Fewer claims than asked for: no job is left, until a marker or the clock says more.
             if len(answer.claims) == asked:
                 self._look = True
             self.found_nothing = not answer.claims
@@ -360,7 +364,7 @@ class Dispatcher:
         self._recorded += zip(ended, answer.verdicts, strict=True)
 
     def _note_import(self, ended: Ended, now: float) -> None:
-        """Learns a module that its jobs import; says once what one costs that can't be learnt."""
+        """Learns to preload a module that a job imported. If it can't, warns once of the cost."""
         if not (load_s := ended.report.usage.load_s):
             return
         module = module_of(ended.run.claim.func_name)
@@ -386,7 +390,7 @@ class Dispatcher:
 
     @property
     def may_claim_no_more(self) -> bool:
-        """True once all of `max_jobs` were claimed."""
+        """True once `max_jobs` jobs were claimed."""
         return self._claims_left == 0
 
     @property
@@ -398,7 +402,7 @@ class Dispatcher:
         return self._claims and self._children.is_ready
 
     def _could_claim(self, now: float) -> bool:
-        """True if a job that is there now would be claimed by the next turn."""
+        """True if the next turn can claim: a worker is free, and nothing forbids it."""
         return self._may_claim and bool(self._free(now))
 
     def _free(self, now: float) -> list[int]:
@@ -411,5 +415,5 @@ class Dispatcher:
 
 
 def _has_not_begun(ended: Ended) -> bool:
-    """True for a job that goes back as if it had not been claimed."""
+    """True for a job that goes back as if it had not been claimed: no child received it."""
     return ended.run.sent_at is None and isinstance(ended.report.outcome, Released)

@@ -1,11 +1,11 @@
-"""What comes in the first moment of a start, before its master has handlers: imports take time."""
+"""Blocks signals at the start, until the master has handlers: its imports take time."""
 
 from __future__ import annotations
 
 import signal
 
-# All that a master obeys and that would end or stop the process; but SIGQUIT, for who has to end a
-# start that hangs.
+# All signals that a master obeys and that would end or stop the process by default. SIGQUIT is
+# left out, so that it can end a start that hangs.
 _HELD = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -19,8 +19,8 @@ _HELD = (
 
 
 def hold_early_signals() -> None:
-    """Lets these wait until the master's `Loop` lets them come.
+    """Blocks the signals that a master obeys, until its `Loop` unblocks them.
 
-    Without handlers SIGHUP would end it, and as PID 1 it would not even hear of a SIGTERM.
+    Without handlers SIGHUP would end the process, and PID 1 would never receive a SIGTERM.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)

@@ -17,7 +17,7 @@ from types import FrameType
 
 
 class Loop:
-    """Waits for readable and writable descriptors, and brings the signals that came."""
+    """Waits for readable and writable descriptors, and for signals."""
 
     def __init__(self, signals: Collection[signal.Signals]) -> None:
         self._epoll = select.epoll()
@@ -30,12 +30,14 @@ class Loop:
         for signum in signals:
             signal.signal(signum, _do_nothing)
         signal.signal(signal.SIGABRT, _end_with_stack)
-        # They may have been blocked where this program was started.
+        # The program that started this one, or early_signals.py, may have blocked them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def block_signals(self, signals: Iterable[signal.Signals]) -> None:
-        """Lets none of these come any more: as an interpreter ends, it takes its handlers away, and
-        the next one would end the process with its own status.
+        """Blocks these signals for good.
+
+        An interpreter that ends removes its handlers: a signal after that would decide the exit
+        status.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
@@ -44,16 +46,16 @@ class Loop:
         self._epoll.register(fd, select.EPOLLIN)
 
     def watch_once(self, fd: int) -> None:
-        """Reports `fd` one time; `watch_again` for the next."""
+        """Reports `fd` once; `watch_again` makes it report the next event."""
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def watch_again(self, fd: int, writable: bool = False) -> None:
-        """Reports `fd`, watched once before, one time more; also when writable, if wanted."""
+        """Reports `fd`, watched once before, once more; also when it is writable, if wanted."""
         wanted = select.EPOLLIN | select.EPOLLONESHOT | (select.EPOLLOUT if writable else 0)
         self._epoll.modify(fd, wanted)
 
     def forget(self, fd: int) -> None:
-        """Stops watching `fd`; one that was closed already is no error."""
+        """Stops watching `fd`; a closed descriptor is no error."""
         try:
             self._epoll.unregister(fd)
         except OSError as error:
@@ -61,16 +63,16 @@ class Loop:
                 raise
 
     def wait(self, timeout_s: float) -> set[int]:
-        """The descriptors that are ready within this time; empty when it is over."""
+        """Returns the descriptors that are ready within this time; empty when it is over."""
         ready = {fd for fd, _ in self._epoll.poll(max(0.0, timeout_s))}
         self._has_come = self._wake_read.fileno() in ready
         ready.discard(self._wake_read.fileno())
         return ready
 
     def signals(self) -> list[int]:
-        """The signals that came before `wait` returned, in order."""
+        """Returns the signals that came before `wait` returned, in order."""
         if not self._has_come:
-            return []  # one that came since then ends the next wait
+            return []  # a signal that came since then ends the next wait
         try:
             return list(self._wake_read.recv(4096))
         except BlockingIOError:
@@ -78,7 +80,9 @@ class Loop:
 
 
 def _end_with_stack(_signum: int, _frame: FrameType | None) -> None:
-    """systemd's watchdog sends SIGABRT to a loop that stands still: it says where, and ends.
+    """Writes the stack to standard error, and dies by SIGABRT.
+
+    systemd's watchdog sends that signal to a loop that stands still.
 
     Not faulthandler.enable(): its alternate stack has room for a few signals at a time only.
     """
@@ -90,4 +94,4 @@ def _end_with_stack(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
-    """Only there so that the signal has a handler; the wakeup descriptor carries it."""
+    """Serves as a handler, so that the signal reaches the wakeup descriptor."""

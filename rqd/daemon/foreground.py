@@ -1,6 +1,6 @@
-"""A daemon executed from a user's process, which waits for it; `rqd.worker` comes in by this door.
+"""Runs a daemon from a user's process, which waits for it. `rqd.worker` uses this module.
 
-Only this file of the daemon, and the one that it imports, are loaded into the user's process.
+Only this file of the daemon and host/pidfd.py are loaded into the user's process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rqd.daemon.host.pidfd import signal_at_close
 def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> int:
     """Runs `rqd start` with these arguments and waits for its end; returns its exit status.
 
-    `secrets` are added to its environment. However the caller ends, the daemon is told to stop.
+    `secrets` are added to its environment. However the caller ends, the daemon gets a SIGTERM.
     """
     command = [sys.executable, "-m", "rqd", "start", *arguments]
     environment = {**os.environ, **secrets}
@@ -27,8 +27,8 @@ def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> i
     try:
         try:
             daemon = subprocess.Popen(command, env=environment, pass_fds=[life_read])
-            # From here, on the description that both processes share: a `preexec_fn` would run
-            # Python between fork and exec of a process that may have threads.
+            # Set by the parent, on the open file that both processes share: a `preexec_fn` would
+            # run Python between fork and exec, in a process that may have threads.
             signal_at_close(life_read, signal.SIGTERM, daemon.pid)
         finally:
             os.close(life_read)
@@ -38,7 +38,7 @@ def run_in_foreground(arguments: Sequence[str], secrets: Mapping[str, str]) -> i
 
 
 def _wait(daemon: subprocess.Popen[Any]) -> int:
-    """Waits for the daemon; passes on SIGTERM. Ctrl-C it hears itself, and may take its time."""
+    """Waits for the daemon, passing SIGTERM on. Ctrl-C reaches it directly; waiting goes on."""
 
     def pass_on(signum: int, _frame: FrameType | None) -> None:
         daemon.send_signal(signum)

@@ -1,6 +1,6 @@
-"""What the application's modules bring that a fork does not bear.
+"""Lists the threads and sockets that the application's modules open, which no fork has whole.
 
-It runs in a process of its own, which imports them and ends: `rqd doctor` starts it.
+It runs in a process of its own, which `rqd doctor` starts: that imports the modules, and ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def tell_imports(modules: Sequence[str]) -> None:
-    """Imports each module, and prints what it brought that a fork does not bear: as JSON."""
+    """Imports each module, prints its threads and sockets as JSON, and ends the process."""
     told = []
     for module in modules:
         threads, sockets = _threads(), _sockets()
@@ -34,7 +34,7 @@ def tell_imports(modules: Sequence[str]) -> None:
 
 
 def _threads() -> int:
-    """Those of C code too, which Python's own count misses."""
+    """Counts all threads, also the threads of C code, which `threading` does not know."""
     return len(os.listdir("/proc/self/task"))
 
 

@@ -1,8 +1,8 @@
-"""Jobs run in the caller's own process: `Queue(is_async=False)`, `SimpleWorker`, `rqd.testing`.
+"""Runs jobs in the caller's process: `Queue(is_async=False)`, `SimpleWorker`, `rqd.testing`.
 
-The caller's thread does what a child does, by child.py, at one end of a socket pair; a thread
-beside it does what the master does: hands the job over, hears the answer, renews the lease. Nothing
-is forked, so a job that crashes takes the caller with it.
+The caller's thread runs the code of a child (child.py) at one end of a socket pair. A second thread
+does the master's work at the other end: hands the job over, reads the answer, renews the lease.
+Nothing is forked, so a job that crashes ends the caller.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from rqd.store.store import Store
 _BEAT_S = 5.0
 _NUMBER = 1
 _INTERRUPT = "builtins.KeyboardInterrupt"
-# Of all that run what a synchronous queue was given: in a thread they share a name, one within the
-# other's job, and must not take each other for a master that has got theirs.
+# The boot id of all masters of synchronous queues in this process. In a thread they share a name,
+# as a job may enqueue another: neither must mistake the other for a master that took its name.
 _BOOT = secrets.token_hex(8)
 
 
 class InlineMaster:
-    """A master of one worker, which is the thread that calls it; of a name of its own."""
+    """A master with a name of its own and one worker: the calling thread."""
 
     def __init__(self, store: Store, config: Config, boot: str | None = None) -> None:
-        """`boot` is that of all that go by the same name; None where no other does."""
+        """`boot` is shared by all inline masters of the same name; None if the name is unique."""
         self._store = store
         self._config = config
         self._admission = Admission(config)
@@ -67,25 +67,26 @@ class InlineMaster:
 
     @classmethod
     def of_thread(cls, store: Store, config: Config) -> InlineMaster:
-        """One whose name is that of this thread, as each would leave the rows of another master for
-        a while.
+        """Returns a master named after this thread.
+
+        With a name for each job, each would leave the rows of another master for a while.
         """
         name = f"{socket.gethostname()}-{os.getpid()}-{_BOOT[:4]}-{threading.get_native_id()}"
         return cls(store, replace(config, name=name), _BOOT)
 
     def register(self) -> bool:
-        """Shows itself among the masters; False if another has the name."""
+        """Writes the master's row; False if another master has the name."""
         row = self._row("idle")
         self._is_known = self._store.hello(self.name, self._boot, ROW_TTL_S, row).owner is None
         return self._is_known
 
     def leave(self) -> None:
-        """Takes its rows away."""
+        """Removes the rows of master and worker."""
         if self._is_known:
             self._store.bye(self.name, self._boot, _NUMBER)
 
     def run_next(self, queues: Sequence[str]) -> bool:
-        """Runs the next job of these queues; False if there is none."""
+        """Runs the next job of these queues; False if there is no job."""
         pids = {_NUMBER: os.getpid()}
         request = self._store.request_id()
         order = self._precedence.order()
@@ -99,7 +100,7 @@ class InlineMaster:
         return bool(claims)
 
     def run_job(self, job_id: str) -> bool:
-        """Runs this job if it is queued; False if it isn't."""
+        """Runs this job if it is queued; False if it is not."""
         claim = self._store.take(job_id, self.name, LEASE_US, self._store.request_id())
         if claim is not None:
             self._run(claim)
@@ -116,7 +117,7 @@ class InlineMaster:
             raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone
 
     def _admit(self, claim: Claim) -> tuple[Claim, Report | None]:
-        """The claim with its payload, wherever that lies; what becomes of it if it may not run."""
+        """Returns the claim with its payload, and a report if the job must not run."""
         if claim.payload is None:
             most_bytes = self._config.payload_limit_bytes + 1
             payload = self._store.fetch_payload(claim.id, most_bytes)
@@ -133,16 +134,16 @@ class InlineMaster:
             claim = replace(claim, timeout_s=-1)  # its signal would come to another thread
         attendant = _Attendant(claim, near, self)
         trust = Trust(self._config.namespace.encode(), self._config.keyring)
-        # Our end is closed before the attendant is waited for: it reads to that end.
+        # `with` closes our end before it joins the attendant, which reads to that end.
         with attendant, far, _as_child(self._config):
             child.serve_inline(far, trust)
         assert attendant.ended is not None, "a job ended without an answer"
         return attendant.ended
 
     def beat(self, claim: Claim) -> None:
-        """Says that the job still runs."""
+        """Renews the job's lease and the rows."""
         running = ((claim.id, claim.token, ""),)
-        # All that the claim wrote: the row may have expired, as in an outage.
+        # All fields that the claim wrote: the row may have expired, in an outage say.
         row: dict[str, str | int | float] = {
             "state": "busy",
             "job": claim.id,
@@ -159,13 +160,13 @@ class InlineMaster:
             self._is_known = True
 
     def tell(self, run: Run) -> None:
-        """Writes what the job has told meanwhile."""
+        """Writes the job's updates to Redis."""
         with suppress(*RedisGone, RedisError):
             self._store.tell([told_by(run)])
             run.news.written()
 
     def job_fields(self, run: Run) -> dict[bytes, bytes]:
-        """The job's record, for the job."""
+        """Reads the job's record from Redis; empty if that fails."""
         with suppress(*RedisGone, RedisError):
             return self._store.job_fields(run.claim.id)
         return {}
@@ -185,9 +186,9 @@ class InlineMaster:
 
 
 class _Attendant:
-    """The master's side of one job, in a thread: hands it over, hears the answer, renews the lease.
+    """The master's side of a job, in a thread: hands it over, reads the answer, renews the lease.
 
-    The same table of workers as a master's is fed with what comes.
+    It uses a master's own table of workers, with one worker in it.
     """
 
     def __init__(self, claim: Claim, channel: socket.socket, master: InlineMaster) -> None:
@@ -206,7 +207,7 @@ class _Attendant:
     def _attend(self) -> None:
         workers = Workers(jobs_per_child=1)
         workers.by_number[_NUMBER] = Worker(_NUMBER)
-        # No process to be killed by it: a descriptor of its own, which detach closes.
+        # In place of a pidfd, as there is no process to kill: a copy, which detach closes.
         stand_in = os.dup(self._channel.fileno())
         judging = Judging(workers)
         worker = workers.attach(Forked(_NUMBER, os.getpid(), self._channel, stand_in))
@@ -223,7 +224,7 @@ class _Attendant:
                 workers.answer_ask(run, self._master.job_fields(run))
                 has_more = workers.push(worker)
             if run.news:
-                self._master.tell(run)  # before its outcome, if that has come as well
+                self._master.tell(run)  # before the outcome, even if that has come already
             if self.ended is None and time.monotonic() >= beat_at:
                 self._master.beat(self._claim)
                 beat_at = time.monotonic() + _BEAT_S
@@ -231,8 +232,9 @@ class _Attendant:
 
 
 class _CurrentJobs(CurrentJob):
-    """`current` where several jobs may run in a process: that of the thread, or of its task. One
-    that runs none, as one that a job has started, has what is so outside of all jobs.
+    """`current` in a process that may run several jobs: the job of the thread, or of its task.
+
+    A thread without a job, such as a thread that a job has started, sees the values of "no job".
     """
 
     __slots__ = ()
@@ -249,7 +251,7 @@ _own: ContextVar[CurrentJob | None] = ContextVar("current job", default=None)
 
 @contextmanager
 def _as_child(config: Config) -> Iterator[None]:
-    """What a zygote sets up for its children, for as long as a job runs here; then as it was."""
+    """Sets up this process as a zygote does for its children, and restores it afterwards."""
     own = CurrentJob()
     own.allowlist, own.keyring = current.allowlist, config.keyring
     if config.middleware or config.exception_handlers:
@@ -268,14 +270,14 @@ def _as_child(config: Config) -> Iterator[None]:
 
 @contextmanager
 def _alarm_is_ours() -> Iterator[None]:
-    """SIGALRM is the job's timeout; whoever had set it, a test's time limit say, has it back."""
+    """Gives SIGALRM to the job's timeout, and restores an earlier alarm, of a test say."""
     handler = signal.signal(signal.SIGALRM, raise_timeout)
     left_s, every_s = signal.setitimer(signal.ITIMER_REAL, 0)
     since, limit_s, ask_more = time.monotonic(), timer.limit_s, timer.ask_more
     try:
         yield
     finally:
-        timer.limit_s, timer.ask_more = limit_s, ask_more  # of a job that this one ran within
+        timer.limit_s, timer.ask_more = limit_s, ask_more  # of an outer job, if any
         signal.signal(signal.SIGALRM, handler)
         if left_s:
             left_s = max(0.001, left_s - (time.monotonic() - since))

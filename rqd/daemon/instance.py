@@ -1,9 +1,9 @@
-"""A master's name on its host, held by a lock.
+"""A master's name on its host, protected by a lock.
 
-The lock says what pid and host name can't: two containers may share both. Who holds it knows that
-the master before him is gone. Where he can also see that it was of this very host, by the lock's
-file or by its row in Redis, he sweeps what it left (leftovers.py) and takes its jobs back at once;
-else they wait for their leases' end.
+A lock proves more than pid and host name: two containers may share both. A master that has the
+lock knows that its predecessor is gone. The lock's file or the row in Redis may show that the
+predecessor ran on this very host. If so, the master kills its leftovers (host/orphans.py) and takes
+its jobs back at once. Else the jobs wait for the end of their leases.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOKEN_CHARS = 32
 
 
 def name_is_taken(name: str, host: str, pid: str) -> MasterExistsError:
-    """The refusal of a name whose master lives."""
+    """Returns the error for a name whose master is alive."""
     return MasterExistsError(
         f"a master named {name!r} is alive (host {host}, pid {pid}): stop it, or choose another"
         " --name"
@@ -37,17 +37,17 @@ def name_is_taken(name: str, host: str, pid: str) -> MasterExistsError:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A master that has, or had, a lock: the pid is for people."""
+    """A master that has, or had, a lock. `pid` is for people to read."""
 
     boot: str
     pid: str
 
 
 class Instance:
-    """The name, and the lock on its file for as long as this process lives.
+    """A master's name, with the lock on its file for as long as this process lives.
 
-    Without `chosen` the name is the host's and the lowest free number: `web1.1`, `web1.2`. Where
-    the folder of locks can't be used (`trouble` says why) there is no lock and no take-over.
+    `chosen` None chooses the host's name and the lowest free number: `web1.1`, `web1.2`. If the
+    folder of locks can't be used (`trouble` says why) there is no lock and no take-over.
     Raises MasterExistsError if a master of the chosen name runs on this host.
     """
 
@@ -55,7 +55,9 @@ class Instance:
         self.is_chosen = chosen is not None
         self.boot = os.urandom(8).hex()
         self.name = chosen or ""
-        self.place = ""  # equal for two masters of one name: the later knows the earlier is gone
+        # Equal for two masters of a name if both locked the same file, under one kernel and process
+        # namespace: then the later master knows that the earlier is gone.
+        self.place = ""
         self.predecessor: Holder | None = None  # had this lock in this place, and never left
         self.trouble = ""
         self.lock_path = Path()
@@ -71,11 +73,11 @@ class Instance:
 
     @property
     def is_locked(self) -> bool:
-        """True where nobody else on this host can have the name."""
+        """True if no other master on this host can have the name."""
         return self.lock_fd >= 0
 
     def take_next(self) -> None:
-        """Goes on to the next number that is free on this host."""
+        """Takes the name with the next number that is free on this host."""
         self.withdraw()
         host = socket.gethostname()
         while self._slot < _MOST_SLOTS:
@@ -86,9 +88,9 @@ class Instance:
         raise MasterExistsError(f"{_MOST_SLOTS} masters of this host are known: choose a --name")
 
     def note_state(self, state: str) -> None:
-        """Shows on this host that the master lives, and its loop goes round: to masters_here.
+        """Writes the master's state to the lock's file, whose age shows that its loop runs.
 
-        Raises OSError where the disk does not take it.
+        `masters_here` reads it. Raises OSError if the disk is full, say.
         """
         if self.is_locked:
             holder = self.predecessor or Holder(self.boot, str(os.getpid()))
@@ -99,26 +101,27 @@ class Instance:
             os.ftruncate(self.lock_fd, _TOKEN_CHARS + len(told))
 
     def succeed(self) -> None:
-        """The predecessor's processes are gone, and its jobs taken back: the next note in the
-        lock's file names this master in its place.
+        """Forgets the predecessor, once its processes are gone and its jobs taken back.
+
+        From the next note on, the lock's file names this master as the holder.
         """
         self.predecessor = None
 
     def leave(self) -> None:
-        """Gives the name up, for a master that has left nothing behind."""
+        """Gives the name up, for a master that leaves nothing behind."""
         if self.is_locked:
-            with suppress(OSError):  # what stays is an empty name
+            with suppress(OSError):  # then only a file that nobody locks stays
                 self.lock_path.unlink()
         self._close()
 
     def withdraw(self) -> None:
-        """Gives the name up, for a master that never began: what was there before it stays."""
+        """Gives the name up, for a master that never began: a predecessor's file stays."""
         if self.is_locked and self._is_new:
             self.lock_path.unlink(missing_ok=True)
         self._close()
 
     def _take(self) -> bool:
-        """False if another master of this host has the name."""
+        """Locks the name's file; False if another master of this host has the name."""
         try:
             folder = lock_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -151,9 +154,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class MasterHere:
-    """A living master of this host: its state, and how many seconds ago it said so.
+    """A living master of this host, with its state and the seconds since it wrote that (`age_s`).
 
-    `namespace` and `url`, without its password, are what it serves; `?` of an older rqd's.
+    `namespace` and `url` name its Redis, without the password; `?` if it is of an older rqd.
     """
 
     name: str
@@ -165,9 +168,9 @@ class MasterHere:
 
 
 def lock_folder() -> Path:
-    """Where this user's masters keep their locks on this host; it need not exist yet.
+    """Returns the folder of this user's locks on this host; it need not exist yet.
 
-    Raises ConfigurationError where there is no home for it.
+    Raises ConfigurationError if there is no home for it.
     """
     if given := _state_directory():
         return Path(given) / "masters"
@@ -180,15 +183,15 @@ def lock_folder() -> Path:
 
 
 def lock_folder_variable() -> str:
-    """The name of the variable that says where `lock_folder` is."""
+    """Returns the name of the environment variable that decides `lock_folder`."""
     return "STATE_DIRECTORY" if _state_directory() else "XDG_STATE_HOME"
 
 
 def masters_here(backend: tuple[str, str] | None = None) -> Iterator[MasterHere]:
-    """The living masters that keep their locks where this process would, without asking Redis;
-    with a `backend` only those of this URL and namespace.
+    """Yields the living masters with locks in `lock_folder`, without asking Redis.
 
-    Raises ConfigurationError as `lock_folder`.
+    With a `backend`, a URL and a namespace, only its masters. Raises ConfigurationError as
+    `lock_folder`.
     """
     beginning = "" if backend is None else f"{_kind(*backend)}-"
     for path in sorted(lock_folder().resolve().glob("*.lock")):
@@ -199,7 +202,7 @@ def masters_here(backend: tuple[str, str] | None = None) -> Iterator[MasterHere]
             age_s = max(0.0, time.time() - path.stat().st_mtime)
         except OSError:
             continue  # it has just left
-        # Not by trying the lock: a master that starts in this moment would find it taken.
+        # Not by trying the lock: a master that starts at this moment would find it taken.
         if pid.isdecimal() and has_open(pid, str(path)):
             yield MasterHere(name, pid, state, age_s, namespace, url)
 
@@ -216,14 +219,14 @@ def _kind(url: str, namespace: str) -> str:
 
 
 def _facts_in(lock: bytes) -> tuple[str, str, str, str, str]:
-    """A lock file's pid, state, name, namespace and URL; `?` for what isn't there (yet)."""
+    """Returns a lock file's pid, state, name, namespace and URL; `?` for a missing line."""
     told = [line.strip() for line in lock[_TOKEN_CHARS:].decode(errors="replace").split("\n")]
     pid, state, name, namespace, url = (*(one or "?" for one in told), *"?????")[:5]
     return pid, state, name, namespace, url
 
 
 def _holder_in(lock: bytes, place: str) -> Holder | None:
-    """The master that a lock file says held it in this place; None where it was elsewhere."""
+    """Returns the holder that a lock file names; None if it was in another place."""
     match lock[_TOKEN_CHARS:].decode(errors="replace").splitlines():
         case [_, _, _, _, _, boot, pid, told] if told == place:
             return Holder(boot, pid)
@@ -231,7 +234,7 @@ def _holder_in(lock: bytes, place: str) -> Holder | None:
 
 
 def _locked(path: Path) -> int:
-    """The file that is there, locked. Raises BlockingIOError where another has it, OSError."""
+    """Opens and locks the file. Raises BlockingIOError if another process has it, OSError."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -241,7 +244,7 @@ def _locked(path: Path) -> int:
         except OSError:
             os.close(fd)
             raise
-        os.close(fd)  # its last owner has removed it since: the name is another file now
+        os.close(fd)  # its last owner has removed it meanwhile: the path is another file now
 
 
 def _is_at(fd: int, path: Path) -> bool:
@@ -252,9 +255,9 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def _place(fd: int) -> str:
-    """What tells this file, kernel and process namespace from all others.
+    """Returns an id of this file, kernel and process namespace, different from all others.
 
-    The file alone would not do: on a shared file system it can be locked from another host.
+    The file alone is not enough: on a shared file system another host can lock it, too.
     """
     token = os.pread(fd, _TOKEN_CHARS, 0)
     if len(token) < _TOKEN_CHARS:

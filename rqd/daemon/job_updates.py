@@ -1,4 +1,4 @@
-"""What running jobs tell, on its way to Redis: all jobs' together, at most every 0.2 s."""
+"""Writes updates of running jobs to Redis: all jobs' together, at most every 0.2 s."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rqd.daemon.workers.worker import Run, Worker
 from rqd.store.messages import Told
 
 _PAUSE_S = 0.2
-_MOST_JOBS = 100  # as many as one script takes
+_MOST_JOBS = 100  # the most that a script accepts
 
 
 class JobUpdates:
-    """Writes the news of running jobs, those of one that has ended before its outcome; and reads
-    for those that ask for their record.
+    """Writes the jobs' updates and followed output, and fetches records for jobs that ask.
+
+    An ended job's updates are written before its outcome.
     """
 
     def __init__(self, link: RedisLink, children: Children) -> None:
@@ -25,14 +26,14 @@ class JobUpdates:
         self._next_at = 0.0
 
     def next_due(self) -> float:
-        """When `perform` has something to do."""
+        """Returns when `perform` has work, in monotonic seconds; inf for none."""
         if self._workers.asking:
             return 0.0
         has_news = self._workers.telling or self._workers.unpublished(self._next_at)
         return self._next_at if has_news else float("inf")
 
     def perform(self, now: float) -> None:
-        """Writes what there is to write, if it is time."""
+        """Answers jobs that ask for their record; writes updates and output when they are due."""
         if self._workers.asking:
             self._answer_asks(now)
         if now < self._next_at:
@@ -43,7 +44,7 @@ class JobUpdates:
             self._publish(followed, now)
 
     def write(self, now: float) -> bool:
-        """Writes it now. False if Redis is away, and it has to wait."""
+        """Writes all updates now. False if Redis is away, and they have to wait."""
         telling = self._workers.telling
         while telling:
             runs = telling[:_MOST_JOBS]
@@ -51,7 +52,7 @@ class JobUpdates:
             is_written = self._link.attempt(partial(self._link.store.tell, told), now)
             if is_written is None and now < self._link.retry_at:
                 return False
-            # Written, or refused: then it would be refused again.
+            # Written or refused: a refused update would be refused again.
             for run in runs:
                 run.news.written()
             del telling[: len(runs)]
@@ -67,7 +68,7 @@ class JobUpdates:
             self._children.answer_ask(asking.pop(0), fields or {})
 
     def _publish(self, followed: list[Worker], now: float) -> None:
-        """Output goes where it is followed; a piece that does not get there is in the next one."""
+        """Sends followed output to Redis; a piece that fails is part of the next one."""
         for worker in followed:
             run, tail = worker.run, worker.tail
             assert run is not None
@@ -79,7 +80,7 @@ class JobUpdates:
 
 
 def told_by(run: Run) -> Told:
-    """A job's news, as they are written."""
+    """Returns a job's updates in the form that the store writes."""
     news, claim = run.news, run.claim
     fields: list[tuple[str, bytes]] = []
     if news.meta is not None:

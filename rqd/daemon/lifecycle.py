@@ -1,4 +1,4 @@
-"""The life of a master: idle, busy, paused, suspended, stopping; what moves it on, and its end."""
+"""Pauses, suspends, resizes, stops and ends a master; names its state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EX_OK, EX_TEMPFAIL, _EX_CONFIG = 0, 75, 78
 
 
 class Lifecycle:
-    """Whether a master takes jobs, how many at a time, and when it is done."""
+    """Decides if a master claims jobs, with how many workers, and when it ends."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Lifecycle:
         log: Log,
         on_stop: Callable[[], None],
     ) -> None:
-        """`on_stop` is called at each step of a stop, before the jobs hear of it."""
+        """`on_stop` is called at each step of a stop, before any job is killed or released."""
         self._config = config
         self._children = children
         self._dispatcher = dispatch
@@ -49,7 +49,7 @@ class Lifecycle:
         self.exit_status = _EX_OK
 
     def use(self, config: Config) -> None:
-        """These settings from now on."""
+        """Uses these settings from now on."""
         self._config = config
 
     @property
@@ -59,7 +59,7 @@ class Lifecycle:
 
     @property
     def state(self) -> str:
-        """What its row says."""
+        """The master's state, as its row in Redis shows it."""
         if self.is_stopping:
             return "stopping"
         if not self._children.is_ready:
@@ -72,11 +72,11 @@ class Lifecycle:
 
     @property
     def busy(self) -> int:
-        """How many of its workers are."""
+        """The number of workers with a job, or with an outcome that is not recorded yet."""
         return self._children.workers.busy(self._dispatcher.unrecorded)
 
     def standing(self) -> dict[str, Any]:
-        """How it stands, for who asked something of it."""
+        """Returns the master's state and numbers of workers, for the reply to a command."""
         workers = self._children.workers
         return {
             "state": self.state,
@@ -85,7 +85,10 @@ class Lifecycle:
         }
 
     def resize(self, asked: int, now: float) -> str:
-        """Why it can't have so many workers; empty if it has, or stops."""
+        """Resizes the pool to `asked` workers, at least one.
+
+        Returns why it can't; empty if it did, or if the master is stopping.
+        """
         if self.is_stopping:
             return ""
         if asked > MAX_WORKERS:
@@ -106,7 +109,7 @@ class Lifecycle:
         return ""
 
     def pause(self, is_paused: bool, now: float) -> None:
-        """Claims no more, or again; either way the next beat looks at the leases at once."""
+        """Pauses or resumes claims; either way a beat checks the leases at once."""
         self._duties.hasten(Duty.BEAT, now)
         self._duties.hasten(Duty.PULSE, now)
         if is_paused == self._dispatcher.is_paused or self.is_stopping:
@@ -122,7 +125,7 @@ class Lifecycle:
             self._dispatcher.look()
 
     def suspend(self, is_suspended: bool, now: float) -> None:
-        """All masters of the namespace are, or this one works again."""
+        """Notes if all masters of the namespace are suspended, or work again."""
         if is_suspended != self._is_suspended:
             self._is_suspended = is_suspended
             if is_suspended:
@@ -133,18 +136,18 @@ class Lifecycle:
             self._duties.hasten(Duty.BEAT, now)  # our rows say so
 
     def kill_jobs(self, reason: str, now: float) -> None:
-        """Those that run are killed, and all that are here put back."""
+        """Kills the running jobs, and puts back every job that this master has."""
         self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
         self._release_all(reason, now)
 
     def stop(self, level: Shutdown, now: float, why: str | None = None) -> None:
-        """Begins to stop, or stops harder; nothing if it already stops so."""
+        """Begins to stop, or stops harder; does nothing if it already stops at this level."""
         if level > self.orders.shutdown:
             self.orders = Orders(level, self.orders.interrupted_at)
             self.shut_down(now, why)
 
     def shut_down(self, now: float, why: str | None = None) -> None:
-        """Carries out what the orders say by now; `why` is where nobody has given them."""
+        """Carries out the current level of shutdown; `why` gives the reason if no signal did."""
         level, children = self.orders.shutdown, self._children
         self._on_stop()
         self._dispatcher.is_open = False
@@ -153,7 +156,7 @@ class Lifecycle:
         running = len(children.workers.runs())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
-        # Only now: who reads it may count on it that no other job begins.
+        # Logged only now: a reader may count on it that no other job begins.
         self._log.info(
             "stopping", how=level.name.lower(), why=why, running=running, grace_s=grace_s
         )
@@ -167,24 +170,24 @@ class Lifecycle:
             self._grace_over_at = now + self._config.grace_s
 
     def end_grace(self, now: float) -> None:
-        """Kills and puts back what still runs when a graceful stop's time is over."""
+        """Kills and puts back the jobs that still run when a graceful stop's time is over."""
         if self._grace_over_at is not None and now >= self._grace_over_at:
             self._grace_over_at = None
             self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
 
     def next_due(self) -> float:
-        """When the grace is over, or the end waits no longer."""
+        """Returns when the grace is over or the last settles are given up; inf for never."""
         ours = (self._grace_over_at, self._give_up_at)
         return min((at for at in ours if at is not None), default=float("inf"))
 
     def end_by_itself(self, now: float) -> None:
-        """A burst whose queues are empty, `max_jobs` or `max_idle_s`: where it is to end so."""
+        """Stops a master without work if `burst`, `max_jobs` or `max_idle_s` says so."""
         config, dispatch = self._config, self._dispatcher
         is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
         if not self._children.is_ready or not is_idle or dispatch.is_paused:
             self._worked_at = now
             return
-        has_looked = dispatch.found_nothing  # one that was never ready before has not
+        has_looked = dispatch.found_nothing  # False for a master that was never ready
         idle_s = now - self._worked_at
         if config.burst and has_looked:
             why = "burst: the queues are empty"
@@ -198,7 +201,7 @@ class Lifecycle:
             self.stop(Shutdown.GRACEFUL, now, why)
 
     def is_done(self) -> bool:
-        """True when there is nothing left to do for it."""
+        """True if the master can end; then `exit_status` is set."""
         if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:
             self.exit_status = _EX_CONFIG
             return True

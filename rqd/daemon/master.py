@@ -1,9 +1,9 @@
-"""The master: watches the queues, has children run the jobs, settles what became of them.
+"""The master: watches the queues, has children run the jobs, and settles their outcomes.
 
-One thread. It never unpickles, imports no user code, and does not exit because Redis did. The loop
-in `Master._work` is the story; who does what is in the folders beside this file:
-processes/children.py for processes, jobs/dispatch.py for jobs and outcomes, control/commands.py for
-what is asked of it, control/presence.py for what it shows; and lifecycle.py for pauses and the end.
+The master has one thread. It never unpickles, imports no user code, and does not exit because
+Redis did. The loop in `Master._work` is the story. Its main parts are workers/pool.py for
+processes, dispatcher.py for jobs and outcomes, and lifecycle.py for pauses and the end.
+control/commands.py obeys operators, and control/heartbeat.py shows the master's state.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _EMBEDDED_READY_S = 30.0
 
 
 def run(config: Config, reread: Reread) -> int:
-    """Runs a master until it is told to stop; returns the process's exit status.
+    """Runs a master until it stops; returns the process's exit status.
 
-    `reread` is asked for the settings at each reload. Raises ConfigurationError,
-    ServerUnavailableError and MasterExistsError before it has begun.
+    `reread` reads the settings again at each reload. Raises ConfigurationError,
+    ServerUnavailableError or MasterExistsError if the master can't begin.
     """
     return Master(config, reread, open_log(config.log)).run()
 
 
 class Master:
-    """One supervisor process."""
+    """A master process: its parts, and the loop that drives them."""
 
     def __init__(self, config: Config, reread: Reread, log: Log) -> None:
         setproctitle.setproctitle(f"rqd: master [{','.join(config.queues)}] starting")
@@ -92,7 +92,7 @@ class Master:
         self._embedded: EmbeddedServer | None = None
 
     def run(self) -> int:
-        """From the first connection to the last farewell; returns the exit status."""
+        """Connects, works until the end, and unregisters; returns the exit status."""
         if is_embedded(self._config.url):
             self._embedded = EmbeddedServer(embedded_dir(self._config.url))
         try:
@@ -124,12 +124,12 @@ class Master:
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
             if self._dispatcher.on_turn_reply(ready, now):
-                # The next turn goes now: with all that has ended by now.
+                # The next turn goes now, so it carries all attempts that have ended so far.
                 self._dispatcher.take(self._children.read_batched(now))
             if not self._dispatcher.expects_jobs:
                 self._children.steal(now)
-            # Between a turn's answer and the next turn is the one moment for a beat under load.
-            # Else the turn goes first, as somebody may wait for it.
+            # Under load, a beat has room only between a turn's answer and the next turn.
+            # Unless a beat is due the turn goes first, as somebody may wait for it.
             if now < self._duties.next_due(Duty.BEAT):
                 self._dispatcher.settle_and_claim(now)
             self._perform_due_duties(now)
@@ -158,7 +158,7 @@ class Master:
             here.append(duties.next_due(Duty.SAMPLE))
         if self._embedded and not link.is_up:
             here.append(duties.next_due(Duty.EMBEDDED))
-        # While Redis is gone nothing that needs it is due before the next try.
+        # While Redis is gone, duties that need it are not due before the next try.
         return min(*here, max(min(at_redis), link.retry_at))
 
     def _obey_signals(self, now: float) -> None:
@@ -180,7 +180,7 @@ class Master:
                 lifecycle.shut_down(now)
 
     def _reload(self, request: str, now: float) -> None:
-        self._log.reopen()  # whatever becomes of the rest: its file was moved away
+        self._log.reopen()  # even if the reload fails: the log's file was moved away
         if self._lifecycle.is_stopping:
             return
         try:
@@ -190,8 +190,8 @@ class Master:
             self._children.refuse_reload(request, str(error))
             return
         except Exception as error:  # noqa: BLE001 - see below
-            # What only a new setting needs is first imported here, and may be of an rqd installed
-            # since: where the two do not agree they raise anything.
+            # A new setting may import modules for the first time, perhaps of an rqd installed
+            # since. Where the two versions disagree, any exception can come.
             self._children.refuse_reload(request, f"{type(error).__name__}: {error}")
             return
         if for_a_start:
@@ -199,7 +199,7 @@ class Master:
         self._children.reload(request, config, now)
 
     def _take_settings(self, now: float) -> None:
-        """Those of the zygote that serves by now, if they are others."""
+        """Applies the settings of the serving zygote, if they are new."""
         old, config = self._config, self._children.config
         if config is old:
             return
@@ -234,7 +234,7 @@ class Master:
             self._dispatcher.look()  # a worker may be free whose child could not be had before
         self._lifecycle.end_grace(now)
         if now >= self._dispatcher.next_promotion_at:
-            self._dispatcher.next_promotion_at = float("inf")  # the turn's answer sets it anew
+            self._dispatcher.next_promotion_at = float("inf")  # until the turn's answer sets it
             self._dispatcher.look()
         if duties.take(Duty.PULSE, now):
             duties.hasten(Duty.PULSE, now + self._heartbeat.pulse(self._lifecycle.state))
@@ -249,7 +249,7 @@ class Master:
         self._job_updates.perform(now)
         self._commands.perform(now)
         self._timetable.perform(now)
-        # Not while a turn is under way: what it writes into the rows is newer than what we know.
+        # Not while a turn is under way: it writes newer values into the rows than we know.
         if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
             self._beat(now)
 
@@ -273,7 +273,7 @@ class Master:
         self._heartbeat.report_reaped(answer.reaped)
         self._timetable.hear(answer, now)
         if answer.next_expiry_us is not None:
-            # Most often it is renewed by then; if not, its job waits no longer than it must.
+            # Most often the lease is renewed by then. If not, this beat takes its job back in time.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
             self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
         lifecycle.suspend(answer.is_suspended, now)

@@ -1,4 +1,4 @@
-"""In which order a daemon's queues are taken: what its turns say of it; lib/orders.lua does it."""
+"""The order of a daemon's queues, as its turns request it; Lua code carries it out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rqd.model.records import Claim
 
 
 class Precedence:
-    """A master's queues as its turns name them, and whose turn it is."""
+    """A master's queues as its turns name them, and the queue that was served last."""
 
     def __init__(self, config: Config) -> None:
         self._kind = config.precedence
@@ -21,7 +21,7 @@ class Precedence:
             self.queues = tuple(f"{weight} {queue}" for weight, queue in pairs)
 
     def order(self) -> str:
-        """For the next turn; empty for the order in which they stand."""
+        """Returns the order for the next turn; empty for the order of `queues`."""
         match self._kind:
             case "strict":
                 return ""
@@ -30,12 +30,12 @@ class Precedence:
         return f"{self._kind} {random.getrandbits(31)}"
 
     def give_back(self, claims: Sequence[Claim]) -> None:
-        """These go back, as if not claimed: the first one's queue has its turn again."""
+        """Notes claims that go back as if not claimed: the first claim's queue comes next again."""
         first = min(claims, key=lambda claim: claim.fence).queue
         if self._kind == "round-robin" and first in self.queues:
             self._last_queue = self.queues[self.queues.index(first) - 1]
 
     def note(self, claims: Sequence[Claim]) -> None:
-        """What a turn has brought: the next one goes on from there."""
+        """Notes the claims of a turn, so that the next turn goes on after their queue."""
         if claims:
             self._last_queue = claims[-1].queue

@@ -24,12 +24,13 @@ from rqd.store.store import Store
 T = TypeVar("T")
 
 _FIRST_BACKOFF_S = 0.05
-# Half a second of silence at most and this pause: what runs settles within a second of its return.
+# Half a second of silence at most, then this pause: outcomes are recorded within a second after
+# Redis is back.
 _LONGEST_BACKOFF_S = 0.4
-# A call that is refused is tried again after this; the same refusal is logged again after that.
+# A refused call is tried again after the first; the same refusal is logged again after the second.
 REFUSED_PAUSE_S = 1.0
 _REPEATED_LOG_S = 10.0
-_MOST_REASONS = 8  # that are told of one outage
+_MOST_REASONS = 8  # logged for one outage
 _ANSWER_S = 0.5
 # The waiter's read is renewed this often, so that a connection that died in silence is found.
 _WAIT_S = 30
@@ -39,7 +40,7 @@ _WAIT_OVERDUE_S = 35.0
 class Refused(Exception):
     """Redis can't carry this call out: a key is of a wrong type, a script failed, it is full.
 
-    `will_pass`: nothing was done, and it can be carried out once that key is gone, or there is
+    `will_pass`: Redis did nothing, and the same call succeeds once that key is gone or there is
     memory.
     """
 
@@ -49,7 +50,7 @@ class Refused(Exception):
 
 
 class RedisLink:
-    """A store, with the knowledge of whether Redis answers."""
+    """A store that knows if Redis answers, and when to try again."""
 
     def __init__(self, url: str, namespace: str, loop: Loop, log: Log) -> None:
         self.store = Store(daemon_connection(url), namespace)
@@ -61,11 +62,11 @@ class RedisLink:
         self._log = log
         self._backoff_s = _FIRST_BACKOFF_S
         self._lost_at = 0.0
-        self._reasons: set[str] = set()  # why it is gone: what was told of this
+        self._reasons: set[str] = set()  # the reasons logged in this outage
         self._complained: dict[str, float] = {}
 
     def attempt(self, call: Callable[[], T], now: float) -> T | None:
-        """The call's answer; None if Redis is gone, refuses it, or is not to be tried yet.
+        """Returns the call's answer; None if Redis is gone, refuses it, or is not to be tried yet.
 
         A call that failed may have been carried out: send the same request again.
         """
@@ -84,7 +85,7 @@ class RedisLink:
         return answer
 
     def complain(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
-        """Logs a refusal; the same one again only after ten seconds."""
+        """Logs a refusal; repeats the same refusal only after ten seconds."""
         told = f"{message} {refusal}"
         if now >= self._complained.get(told, now):
             self._complained = {text: at for text, at in self._complained.items() if at > now}
@@ -92,20 +93,20 @@ class RedisLink:
             self._log.error(message, **fields, error=refusal)
 
     def next_try(self, now: float) -> float:
-        """When to try again what did not succeed just now."""
+        """Returns when to repeat a call that has just failed."""
         return self.retry_at if self.retry_at > now else now + REFUSED_PAUSE_S
 
     def succeeded(self, now: float) -> None:
-        """Redis has answered."""
+        """Notes that Redis has answered: an outage is over."""
         if not self.is_up:
             self.is_up = True
             self._log.info("redis is back", url=self._url, gone_s=round(now - self._lost_at, 1))
         self._backoff_s = _FIRST_BACKOFF_S
 
     def failed(self, error: Exception, now: float) -> None:
-        """Redis did not answer as it should: the backoff begins.
+        """Notes that Redis is gone: closes all connections, and the backoff begins.
 
-        Raises Refused if Redis is there, and the call itself is what it can't carry out.
+        Raises Refused instead if Redis is there, but can't carry out the call.
         """
         if is_refusal(error) or is_full(error):
             raise Refused(str(error), is_foreign_key(error) or is_full(error)) from error
@@ -115,7 +116,8 @@ class RedisLink:
             self._reasons = {str(error)}
             self._log.warning("redis is gone, jobs run on", url=self._url, error=error)
         elif str(error) not in self._reasons and len(self._reasons) < _MOST_REASONS:
-            # Its connections were closed first, whatever it was: a new password, a move, an end.
+            # The first error often says only that connections were closed. This error says why: a
+            # new password, a move, an end.
             self._reasons.add(str(error))
             self._log.warning("redis is still gone", url=self._url, error=error)
         # Jitter: masters that lost one server together shall not come back together.
@@ -150,30 +152,30 @@ class WakeListener:
 
     @property
     def listens_to_queues(self) -> bool:
-        """True when the wait in force covers queues' markers too, not only the master's own."""
+        """True if the current wait covers queues' markers too, not only the master's own."""
         return self.is_armed and len(self._awaited) > 1
 
     def arm(self, master: str, queues: Sequence[str], now: float) -> None:
-        """Starts to wait for the master's own marker, and for those of `queues`."""
+        """Starts to wait for the master's own marker, and for the markers of `queues`."""
         self._awaited = (self._keys.wake_master(master), *map(self._keys.wake_queue, queues))
         self._conversation.ask(now, "BZPOPMIN", *self._awaited, _WAIT_S)
 
     def read(self) -> tuple[str, str] | None:
-        """(`queue` name or "" for the master's own marker, its text); None for the wait's end.
+        """Returns a queue's name ("" for the master's own marker) and the marker's text.
 
-        Raises what redis-py raises when the connection is gone.
+        None if the wait ended without a marker. Raises redis-py's errors if the connection is gone.
         """
         answer = self._conversation.answer()
         if answer is None:
             return None
-        # Anybody may have put anything there.
+        # Anybody may have written anything there.
         key, member = answer[0].decode(), answer[1].decode(errors="replace")
         is_own = key == self._awaited[0]
         return "" if is_own else key.removeprefix(self._keys.wake_queue("")), member
 
 
 class PendingCommand:
-    """Asks one thing at a time. Errors of the connection are raised, and close it."""
+    """A connection with one pending command. An error in sending is raised, and closes it."""
 
     def __init__(self, store: Store, loop: Loop, patience_s: float) -> None:
         self._store = store
@@ -186,16 +188,16 @@ class PendingCommand:
 
     @property
     def is_under_way(self) -> bool:
-        """True from a question to its answer."""
+        """True from a command to its answer."""
         return self._asked_at is not None
 
     def connect(self) -> None:
-        """Makes a connection, if there is none."""
+        """Opens a connection, if there is none."""
         if self._connection is not None:
             return
         connection = open_connection(self._store.redis.connection_pool)
         self._connection = connection
-        # redis-py has no public way to its socket: this is the one place that takes it.
+        # redis-py has no public way to its socket.
         self._fd = connection._sock.fileno()
         self._is_secure = hasattr(connection._sock, "pending")
         self._loop.watch(self._fd)
@@ -216,20 +218,20 @@ class PendingCommand:
             return False
         if self._asked_at is not None and not self._is_secure:
             return True
-        # What came may be TLS' own business, such as a session ticket: nothing to be read then.
+        # The bytes may be TLS' own, such as a session ticket: then there is no answer to read.
         is_answer = self._can_read()
         if self._asked_at is None:
             if is_answer:
-                self.close()  # ended by the server between two questions; it would stay readable
+                self.close()  # ended by the server between two commands; it would stay readable
             return False
         return is_answer
 
     def overdue_at(self) -> float:
-        """When the answer should have come at the latest; infinity while none is awaited."""
+        """Returns when the answer is overdue; infinity while none is awaited."""
         return float("inf") if self._asked_at is None else self._asked_at + self._patience_s
 
     def answer(self) -> Any:
-        """Reads the answer. Raises what redis-py raises: an error reply, a lost connection."""
+        """Reads the answer. Raises redis-py's errors: an error reply, a lost connection."""
         self._asked_at = None
         return self._connection.read_response()
 
@@ -237,10 +239,10 @@ class PendingCommand:
         try:
             return bool(self._connection.can_read(timeout=0))
         except RedisGone:
-            return True  # its end, which the answer's reader will hear of
+            return True  # its end: reading the answer raises it
 
     def close(self) -> None:
-        """Drops the connection, whatever is under way on it."""
+        """Drops the connection, with any pending command."""
         self._asked_at = None
         if self._connection is not None:
             self._loop.forget(self._fd)

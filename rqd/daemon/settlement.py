@@ -1,4 +1,4 @@
-"""From an attempt's report to what Redis shall record, and to the line the operator reads."""
+"""Turns an attempt's report into the record for Redis and into the log event."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ _DECISION = {
 }
 # A text in the history is for the eye; the whole could fill Redis.
 _TAIL_CHARS = 8 * 1024
-# What a child sends at most; what comes from elsewhere on its channel is cut too.
+# The most a child sends; a longer text, written to its channel by others, is cut too.
 _TRACEBACK_CHARS = 64 * 1024
 
 
 def settlement(run: Run, report: Report, host: str = "", master: str = "") -> Settlement:
-    """What to record of this attempt of a master on this host."""
+    """Returns the record of this attempt; `host` and `master` say where it ran."""
     claim = run.claim
     decision = decide_for(run, report)
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
     fields = _fields(run, report, host)
     if isinstance(decision, PutBack):
-        # What is bound to its wait, such as its time to live, goes on if it has not begun.
+        # If it has not begun, its wait goes on, and with it the time to live, say.
         fields = [("began", 0)] if run.sent_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
@@ -87,10 +87,10 @@ def settlement(run: Run, report: Report, host: str = "", master: str = "") -> Se
 
 
 def decide_for(run: Run, report: Report) -> Decision:
-    """The decision for this attempt under its job's retries."""
+    """Returns the decision for this attempt under its job's retries."""
     claim = run.claim
     if not claim.terms and isinstance(report.outcome, Succeeded):
-        return Finish()  # there is nothing to weigh, and most end so
+        return Finish()  # no terms to weigh: the most frequent end
     terms = read_terms(claim.terms)
     budget = RetryBudget(
         claim.retries_left,
@@ -100,12 +100,12 @@ def decide_for(run: Run, report: Report) -> Decision:
         claim.tally,
         RepeatTerm.parse(terms.get("repeat")),
     )
-    # Drawn from the token, which is random: who decides twice decides the same.
+    # The random number comes from the token, so that a second decision is the same.
     return decide(report.outcome, budget, crc32(claim.token.encode()) / 2**32)
 
 
 def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
-    """One event for the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
+    """Logs the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
     named = {**about(run.claim), "worker": run.worker, "pid": report.pid}
     why = log.cause(report.outcome)
     if verdict in ("stale", "gone"):
@@ -173,7 +173,7 @@ def _fields(run: Run, report: Report, host: str) -> Fields:
         case Succeeded(_, preview, signature):
             fields.append(("preview", preview[:_TAIL_CHARS]))
             if signature:
-                # The token is what the signature says of the attempt.
+                # By the token the signature names the attempt.
                 fields += [("token", run.claim.token), ("signature", signature)]
         case Released():
             return fields
@@ -222,7 +222,7 @@ def _failure(
 
 
 def _death(report: Report) -> Fields:
-    """How its process died, whatever the verdict."""
+    """Returns how the process died, with any outcome; empty if it did not crash."""
     death = report.outcome if isinstance(report.outcome, Crashed) else report.death
     if death is None:
         return []
@@ -231,7 +231,7 @@ def _death(report: Report) -> Fields:
         ("exit_status", death.exit_status),
         ("core_dumped", int(death.core_dumped)),
     ]
-    # rqd kills by SIGKILL, or its order does; another signal came from elsewhere, before it.
+    # rqd kills by SIGKILL or by an order; any other signal came from elsewhere, before that.
     is_of_ours = death.signal == SIGKILL or death.signal in ORDERS
     sender = sent_by(report.outcome) if is_of_ours else ""
     return [*fields, ("sent_by", sender)] if sender else fields

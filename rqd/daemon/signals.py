@@ -1,4 +1,4 @@
-"""What a signal means to the master: a table and a pure decision, tested without a process.
+"""The meaning of each signal to the master: a table and a pure decision.
 
 | signal | does |
 | --- | --- |
@@ -43,7 +43,7 @@ _WORKERS: dict[int, int] = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}
 
 
 class Shutdown(IntEnum):
-    """How far a shutdown has gone; it never falls."""
+    """The level of a shutdown, which never falls."""
 
     NONE = 0
     GRACEFUL = 1
@@ -52,8 +52,10 @@ class Shutdown(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the signals so far ask for: a shutdown's level, since when; and the latest one alone:
-    workers to add, a reload, to kill the jobs, to pause or (False) to resume.
+    """The orders given by the signals so far.
+
+    `shutdown` and `interrupted_at` (the first SIGINT, monotonic seconds) last. The other fields
+    belong to the latest signal alone; `pause` is False to resume, None for neither.
     """
 
     shutdown: Shutdown = Shutdown.NONE
@@ -65,7 +67,7 @@ class Orders:
 
 
 def obey(orders: Orders, signum: int, now: float) -> Orders:
-    """The orders after one more signal, `now` in monotonic seconds."""
+    """Returns the orders after one more signal, at `now` in monotonic seconds."""
     level, interrupted_at = orders.shutdown, orders.interrupted_at
     if signum == signal.SIGTERM:
         level = max(level, Shutdown.GRACEFUL)

@@ -1,4 +1,4 @@
-"""How a claimed job begins: its payload is there, it may run here, and its worker gets it."""
+"""Starts a claimed job: fetches its payload, checks if it may run, gives it to its worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rqd.model.records import Claim
 
 
 class Starting:
-    """Gives claimed jobs to the workers they were claimed for."""
+    """Gives claimed jobs to the workers that they were claimed for."""
 
     def __init__(self, config: Config, link: RedisLink, children: Children) -> None:
         self.use(config)
@@ -21,16 +21,16 @@ class Starting:
         self._children = children
 
     def use(self, config: Config) -> None:
-        """Other settings from now on."""
+        """Uses these settings from now on."""
         self._limit_bytes = config.payload_limit_bytes
         self._admission = Admission(config)
 
     def may_preload(self, claim: Claim) -> bool:
-        """True if what its job imports may be preloaded: see Admission."""
+        """True if the zygote may import the job's module: see Admission."""
         return self._admission.may_preload(claim)
 
     def start(self, claim: Claim, now: float) -> Outcome | None:
-        """None for a job that its worker has from now on, else what becomes of it instead."""
+        """Gives the job to its worker. Returns None, or the outcome of a job that can't start."""
         worker = self._children.workers.by_number[claim.worker]
         if not worker.wanted:
             return Released("its worker was taken away", is_usual=True)
@@ -47,8 +47,8 @@ class Starting:
         return refusal
 
     def _fetch_payload(self, claim: Claim, now: float) -> bytes | Outcome:
-        """A large one, which no turn's answer has."""
-        self._children.start_assigned(now)  # they need not wait for this one
+        """Reads a payload that is too large for a turn's answer."""
+        self._children.start_assigned(now)  # the other jobs need not wait for this payload
         store, most_bytes = self._link.store, self._limit_bytes + 1
         payload = self._link.attempt(lambda: store.fetch_payload(claim.id, most_bytes), now)
         if payload is None:

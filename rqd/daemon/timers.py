@@ -1,4 +1,4 @@
-"""Timers: what the master does from time to time, and when the next of it is due."""
+"""The master's periodic duties, and when each is due."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ INTERVAL_S = {
 
 
 class Duties:
-    """When each duty is due, in monotonic seconds."""
+    """Holds when each duty is due, in monotonic seconds."""
 
     def __init__(self, now: float) -> None:
         self._due = dict.fromkeys(Duty, now)
 
     def take(self, duty: Duty, now: float) -> bool:
-        """True if the duty is due; then its next time is one interval away."""
+        """True if the duty is due; then moves its next time one interval away."""
         if now < self._due[duty]:
             return False
         self._due[duty] = now + INTERVAL_S[duty]
@@ -42,5 +42,5 @@ class Duties:
         self._due[duty] = min(self._due[duty], at)
 
     def next_due(self, duty: Duty) -> float:
-        """When the duty is due next."""
+        """Returns when the duty is due next."""
         return self._due[duty]

@@ -1,4 +1,4 @@
-"""A call in a forked child that may be killed at a line of its own: for `rqd.testing.crash_points`.
+"""Runs a call in a forked child and can kill it at any line, for `rqd.testing.crash_points`.
 
 As in a worker the child leads a process group, which is killed with it.
 """
@@ -26,7 +26,7 @@ from rqd.model.outcome import signal_name
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The n-th time that a line is come to; line 0 is the call's end."""
+    """The n-th time that the call reaches a line; line 0 is the call's end."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ END = Step("", 0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a call went: the steps of the watched functions, and what ended it if not its return."""
+    """The result of a call: the steps of the watched functions, and an error unless it returned."""
 
     steps: tuple[Step, ...]
     error: str = ""
@@ -51,10 +51,14 @@ def run_trial(
     attempt: int,
     limit_s: float,
 ) -> Trial:
-    """Calls in a child, which is killed when it comes to `kill_at`, before that line is run."""
+    """Calls in a child, which is killed at `kill_at`, before that line is run; None for nowhere.
+
+    A call that has not ended after `limit_s` seconds is killed, and has an error.
+    """
     read_fd, write_fd = os.pipe()
     with warnings.catch_warnings():
-        # Of threads in this process, from Python 3.12 on: as with any fork, what they hold is held.
+        # Python 3.12 and later warn of threads in this process. As with any fork, locks of other
+        # threads stay locked in the child.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -98,7 +102,7 @@ def _live(
 
                 asyncio.run(value)
         except BaseException as raised:  # noqa: BLE001 - whatever a job raises is its outcome
-            its_own = raised.__traceback__ and raised.__traceback__.tb_next  # without our call
+            its_own = raised.__traceback__ and raised.__traceback__.tb_next  # without our own frame
             error = "".join(traceback.format_exception(raised.with_traceback(its_own)))
         sys.settrace(None)
         if kill_at == END:
@@ -134,7 +138,7 @@ def _tracer(
 
 
 def _read_to_end(fd: int, deadline: float) -> bytes | None:
-    """All that comes; None if the other end is still open at the deadline."""
+    """Reads to the end; None if the other end is still open at the deadline."""
     watch = poll()
     watch.register(fd, POLLIN)
     parts: list[bytes] = []

@@ -1,1 +1,1 @@
-"""The daemon's log: what is told, in which form, and where it goes."""
+"""The daemon's log: its events, their form, and their destinations."""

@@ -1,7 +1,7 @@
-"""How an event of the log is written: as text for people, as JSON, or for systemd's journal.
+"""Formats events of the log: as text for people, as JSON, or for systemd's journal.
 
-A format makes one record of an event's level, its constant text and its fields, and of what a job
-printed. Numbers stay numbers where the format knows them; no URL keeps its password.
+A format makes a record from an event's level, constant text and fields, or from a job's output.
+Numbers stay numbers if the format knows them; no URL keeps its password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rqd.store.urls import hide_passwords
 
 DEBUG, INFO, WARNING, ERROR = range(4)
 LEVEL_NAMES = ("debug", "info", "warning", "error")
-# The one field of several lines. Text and journal have it below the event, JSON as a field.
+# The only field of several lines. Text and journal put it below the event, JSON in a field.
 TRACEBACK = "traceback"
 
 Fields = Mapping[str, object]
@@ -31,22 +31,22 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Format(Protocol):
-    """A way to write the log. `master` is told in each record, where records are not for people."""
+    """A form of the log. Records for programs carry the name of the `master`; text does not."""
 
     master: str
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """One event."""
+        """Returns the record of an event."""
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
-        """Whole lines that a process printed; `fields` say which job's they are."""
+        """Returns the record of whole lines that a process printed; `fields` name its job."""
 
 
 class TextFormat:
-    """A line an event, for people: time, level, text, key=value.
+    """Writes a line an event, for people: time, level, text, key=value.
 
-    `clock` is strftime's, in local time; empty for a reader that has its own. `prefixes` puts a
-    job's id before each line that it prints.
+    `clock` is a format of strftime, in local time; empty for a reader that has its own clock.
+    `prefixes` puts a job's id before each line that it prints.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class TextFormat:
         self._second, self._stamp = 0, ""
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """One line, and those of a traceback below it."""
+        """Returns a line, with the lines of a traceback below it."""
         name = LEVEL_NAMES[level].upper()
         if self._has_colours and _COLOURS[level]:
             name = f"{_COLOURS[level]}{name}\x1b[0m"
         return f"{self._now()}{name} {_sentence(text, shown(fields))}\n".encode(errors="replace")
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
-        """The lines as they are, or each with its job's id."""
+        """Returns the lines as they are, or each behind its job's id."""
         return _prefixed(lines, fields) if self._has_prefixes else lines
 
     def _now(self) -> str:
@@ -78,19 +78,19 @@ class TextFormat:
 
 
 class JsonFormat:
-    """An object a line: `time` (UTC), `level`, `event`, and the fields by their names."""
+    """Writes a JSON object a line: `time` (UTC), `level`, `event`, and each field by its name."""
 
     def __init__(self) -> None:
         self.master = ""
         self._second, self._stamp = 0, ""
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """One line."""
+        """Returns a line with an object."""
         return f"{_encode(self._record(LEVEL_NAMES[level], text, fields))}\n".encode()
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
-        """An object for each line, which is in `line`."""
-        # The same for all of them, and there may be thousands.
+        """Returns an object for each printed line, with the text in `line`."""
+        # Encoded once for all lines, as there may be thousands.
         start = _encode(self._record("info", "job output", fields))[:-1]
         texts = lines.decode(errors="replace").removesuffix("\n").split("\n")
         return "".join(f'{start},"line":{_encode(text)}}}\n' for text in texts).encode()
@@ -108,9 +108,9 @@ class JsonFormat:
 
 
 class JournalFormat:
-    """A record of systemd's journal: the text in MESSAGE, each field as RQD_ and its name.
+    """Writes records of systemd's journal: the text in MESSAGE, each field as RQD_ and its name.
 
-    What a job printed at once is one record: the journal's queue holds only so many.
+    Lines that a job printed at once are one record, as the journal's queue has few places.
     """
 
     def __init__(self, *, prefixes: bool = False) -> None:
@@ -118,13 +118,13 @@ class JournalFormat:
         self._has_prefixes = prefixes
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """One datagram."""
+        """Returns a datagram."""
         told = shown(fields)
         message = _sentence(text, told).encode(errors="replace")
         return self._record(message, level, text, told)
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
-        """One datagram."""
+        """Returns a datagram."""
         message = _prefixed(lines, fields) if self._has_prefixes else lines
         return self._record(message.removesuffix(b"\n"), INFO, "job output", shown(fields))
 
@@ -144,7 +144,7 @@ class JournalFormat:
 
 
 def shown(fields: Fields) -> dict[str, object]:
-    """The fields as they may be shown: numbers, texts, lists of texts; empty ones are left out."""
+    """Returns the fields as numbers, texts or lists of texts, without empty ones and passwords."""
     found: dict[str, object] = {}
     for key, value in fields.items():
         kind = type(value)
@@ -158,14 +158,14 @@ def shown(fields: Fields) -> dict[str, object]:
 
 
 def quoted(text: str) -> str:
-    """As a value in a line of text: quoted where it holds anything but plain characters."""
-    # What can't be printed may be an order to the terminal, and a job's name is anybody's text.
+    """Returns the text as a value in a line: quoted unless it has plain characters only."""
+    # Unprintable characters may be orders to the terminal, and anybody may choose a job's name.
     is_plain = text.isprintable() and not _NOT_PLAIN.search(text)
     return text if text and is_plain else repr(text)
 
 
 def _sentence(text: str, told: Fields) -> str:
-    """The event with its fields in one line, and a traceback in indented lines below."""
+    """Returns the event with its fields in a line, and a traceback in indented lines below."""
     traceback = ""
     parts = [text]
     for key, value in told.items():
@@ -192,14 +192,14 @@ def _text(value: object) -> str:
 
 
 def _prefixed(lines: bytes, fields: Fields) -> bytes:
-    # A process without a job is named by what it is: `worker 2`, `zygote 4711`.
+    # A process without a job is named by its role: `worker 2`, `zygote 4711`.
     who = fields.get("job_id") or " ".join(map(str, next(iter(fields.items()), ())))
     prefix = f"{quoted(str(who)) if 'job_id' in fields else who} | ".encode(errors="replace")
     return prefix + lines.removesuffix(b"\n").replace(b"\n", b"\n" + prefix) + b"\n"
 
 
 def _journal_field(name: str, value: bytes) -> bytes:
-    """As the journal's native protocol has it: by length where there is more than one line."""
+    """Encodes a field in the journal's native protocol: by length if it has several lines."""
     if b"\n" in value:
         return b"%s\n%s%s\n" % (name.encode(), pack("<Q", len(value)), value)
     return b"%s=%s\n" % (name.encode(), value)

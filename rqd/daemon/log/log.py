@@ -1,7 +1,7 @@
-"""The daemon's log: one event a transition, a constant text and its fields; and the jobs' output.
+"""The daemon's log: an event a transition, with a constant text and fields; and the jobs' output.
 
-Not `logging`: a terminal that is paused or a pipe nobody reads must never stop the master, so what
-can't be written at once is dropped and counted. docs/logging.md lists the events.
+It does not use `logging`: a paused terminal or a pipe without a reader must never stop the master.
+So bytes that can't be written at once are dropped and counted. docs/logging.md lists the events.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STDERR = 2
 
 
 class Log:
-    """Events of the levels that are wanted. Never job arguments, no secrets."""
+    """Writes events of the wanted levels. They never hold job arguments or secrets."""
 
     def __init__(self, sink: Sink, form: Format, settings: LogSettings | None = None) -> None:
         self._master = ""
@@ -44,9 +44,9 @@ class Log:
         self._lowest = LEVEL_NAMES.index(settings.level)
 
     def reopen(self, settings: LogSettings | None = None) -> None:
-        """Opens its file anew, as it was moved away, and goes by `settings` if there are new ones.
+        """Opens the log again, as its file may have been moved, by new `settings` if given.
 
-        Where it can't, all stays as it was, and a warning says so; the next time tries it again.
+        If that fails, the old log stays and gets a warning; the next call tries again.
         """
         self._wanted = wanted = settings or self._wanted
         try:
@@ -54,48 +54,51 @@ class Log:
         except ConfigurationError as error:
             self.warning("log can't be opened anew, the old one serves on", error=error)
             return
-        sink.dropped_bytes = self._sink.dropped_bytes  # told in the new one, if not in the old
+        sink.dropped_bytes = self._sink.dropped_bytes  # reported in the new log, if not yet
         self._sink.close()
         self._use(sink, form, wanted)
 
     def name_master(self, name: str) -> None:
-        """From now on all records say which master's they are, where a format has room for it."""
+        """Adds the master's name to all records from now on, in JSON and journal."""
         self._master = self._form.master = name
 
     def debug(self, text: str, **fields: object) -> None:
-        """A step of a job on its usual way."""
+        """Logs a step of a job on its usual way."""
         if self._lowest <= DEBUG:
             self._write(DEBUG, text, fields)
 
     def info(self, text: str, **fields: object) -> None:
-        """Something in the normal life of the daemon."""
+        """Logs an event of the daemon's normal life."""
         if self._lowest <= INFO:
             self._write(INFO, text, fields)
 
     def warning(self, text: str, **fields: object) -> None:
-        """Something that is handled, and that an operator may want to see."""
+        """Logs an event that is handled, and that an operator may want to see."""
         if self._lowest <= WARNING:
             self._write(WARNING, text, fields)
 
     def error(self, text: str, **fields: object) -> None:
-        """Work was lost, or can't go on."""
+        """Logs that work was lost, or can't go on."""
         self._write(ERROR, text, fields)
 
     def output(self, lines: bytes, **fields: object) -> None:
-        """Whole lines that a process printed; `fields` say whose they are. Of any level."""
+        """Writes whole lines that a process printed, at any level; `fields` name the process."""
         if self._settings.job_output == "none" and "worker" in fields:
             return
         self._tell_loss()
         self._sink.write(self._form.output(lines, fields))
 
     def cause(self, outcome: Outcome) -> str:
-        """The cause, as far as it may be told: what a job says itself may hold its arguments."""
+        """Returns the cause; without a job's own message, if the log has no output of jobs.
+
+        Such a message may hold arguments.
+        """
         if self._settings.job_output == "none" and isinstance(outcome, Raised | AskedAgain):
             outcome = replace(outcome, message="")
         return cause(outcome)
 
     def traceback(self, outcome: Outcome) -> str:
-        """The traceback of what a job raised, likewise; empty for none."""
+        """Returns the traceback of a job's exception; empty if the log has no output of jobs."""
         if self._settings.job_output == "none":
             return ""
         return getattr(outcome, "traceback", "")
@@ -105,7 +108,7 @@ class Log:
         self._sink.write(self._form.event(level, text, fields))
 
     def _tell_loss(self) -> None:
-        """Says how much nobody read, as soon as somebody reads again."""
+        """Reports the bytes that were dropped, as soon as the sink accepts a record again."""
         lost_bytes = self._sink.dropped_bytes
         if lost_bytes and self._lowest <= WARNING:
             self._sink.dropped_bytes = 0
@@ -116,13 +119,13 @@ class Log:
 
 
 def open_log(settings: LogSettings) -> Log:
-    """The log of a master that starts. Raises ConfigurationError if it can't be opened."""
+    """Opens the log of a master that starts. Raises ConfigurationError if it can't."""
     sink, form = _open(settings)
     return Log(sink, form, settings)
 
 
 def about(claim: Claim) -> dict[str, object]:
-    """The fields by which each event names its job and attempt."""
+    """Returns the fields by which each event names its job and attempt."""
     return {
         "job_id": claim.id,
         "func": claim.func_name,

@@ -1,6 +1,6 @@
-"""Where the log's records go: a descriptor, or systemd's journal. Neither ever waits for a reader.
+"""Destinations of the log: a descriptor, or systemd's journal. Neither ever waits for a reader.
 
-What can't be written at once is dropped and counted.
+Bytes that can't be written at once are dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Protocol
 from rqd.model.errors import ConfigurationError
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
-# poll() reports a pipe writable when this much fits (POSIX PIPE_BUF on Linux): such a write to a
-# writable pipe can't block.
+# poll() reports a pipe writable when so many bytes fit (PIPE_BUF on Linux): a write of this size
+# to a writable pipe can't block.
 _PIECE_BYTES = 4096
 _JOURNAL_BUFFER_BYTES = 8 * 1024 * 1024  # as systemd's own library asks for; the kernel may cut it
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Sink(Protocol):
-    """Takes records."""
+    """Writes records, and never waits."""
 
     dropped_bytes: int
 
     def write(self, record: bytes) -> None:
-        """Writes what there is room for at once; the rest is counted in `dropped_bytes`."""
+        """Writes the bytes that there is room for, and counts the rest in `dropped_bytes`."""
 
     def close(self) -> None:
-        """Gives up what it has opened."""
+        """Closes the descriptor, if the sink opened it."""
 
 
 class DescriptorSink:
@@ -48,7 +48,10 @@ class DescriptorSink:
         self.dropped_bytes = 0
 
     def write(self, record: bytes) -> None:
-        """Writes what the reader has room for; the rest is counted in `dropped_bytes`."""
+        """Writes the bytes that the reader has room for; counts the rest in `dropped_bytes`.
+
+        A line that was cut ends before the next record.
+        """
         if self._is_cut:
             record = b"\n" + record
         for start in range(0, len(record), _PIECE_BYTES):
@@ -70,7 +73,7 @@ class DescriptorSink:
             return 0
 
     def close(self) -> None:
-        """Closes the descriptor, if nobody else has it."""
+        """Closes the descriptor, if the sink opened it."""
         if self._is_own:
             os.close(self._fd)
 
@@ -86,9 +89,9 @@ class JournalSink:
         self.dropped_bytes = 0
 
     def write(self, record: bytes) -> None:
-        """Sends it, if the journal takes it at once; else it is counted in `dropped_bytes`."""
+        """Sends the record, if the journal accepts it at once; else counts it as dropped."""
         try:
-            # Not connected: a journal that was started anew is found again.
+            # The socket is not connected, so that a restarted journal is found again.
             self._socket.sendto(record, self._path)
         except OSError as error:
             is_too_large = error.errno in (errno.EMSGSIZE, errno.ENOBUFS)
@@ -96,7 +99,7 @@ class JournalSink:
                 self.dropped_bytes += len(record)
 
     def _send_as_file(self, record: bytes) -> bool:
-        """What no datagram holds goes as a sealed file in memory."""
+        """Sends a record that is too large for a datagram, as a sealed file in memory."""
         try:
             fd = os.memfd_create("rqd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError:
@@ -118,10 +121,10 @@ class JournalSink:
 
 
 def file_sink(path: str) -> DescriptorSink:
-    """A file that is appended to. Raises ConfigurationError if it can't be opened."""
+    """Opens a file to append to. Raises ConfigurationError if it can't be opened."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        # Non-blocking: a named pipe that nobody reads would hold up the open.
+        # Non-blocking, as opening a named pipe without a reader would wait.
         fd = os.open(path, flags | os.O_NONBLOCK, 0o640)
     except OSError as error:
         raise ConfigurationError(
@@ -131,7 +134,7 @@ def file_sink(path: str) -> DescriptorSink:
 
 
 def _lacks_an_end(fd: int, path: str) -> bool:
-    """Whether a file's last line was cut, as its disk was full."""
+    """True if the file's last line was cut, by a full disk say."""
     if not os.fstat(fd).st_size:
         return False
     try:
@@ -143,22 +146,25 @@ def _lacks_an_end(fd: int, path: str) -> bool:
 
 
 def shared_sink(fd: int) -> DescriptorSink:
-    """A descriptor that others have, too: standard error.
+    """Returns a sink for a descriptor that other processes have, too: standard error.
 
-    A terminal is opened anew, as poll() reports it writable when it takes one byte more: it may
-    have no reader, and a description that others have, too, can't be made non-blocking.
+    A terminal is opened a second time, non-blocking: poll() reports it writable at a byte's
+    room, so a write may wait for a reader. The shared open file must stay blocking for the others.
     """
     if os.isatty(fd):
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             return DescriptorSink(os.open(f"/proc/self/fd/{fd}", flags), is_own=True)
         except OSError:
-            pass  # another user's: then only one that was paused is known not to be read
+            pass  # another user's terminal: then poll() shows only that it is paused
     return DescriptorSink(fd)
 
 
 def journal_sink() -> JournalSink:
-    """The journal of this machine. Raises ConfigurationError where there is none, or no socket."""
+    """Returns a sink for this machine's journal.
+
+    Raises ConfigurationError if there is no journal, or no socket can be opened.
+    """
     if not _is_socket(JOURNAL_SOCKET):
         raise ConfigurationError(
             f"--log-format journal: there is no journal at {JOURNAL_SOCKET}: write text or json"
@@ -172,9 +178,9 @@ def journal_sink() -> JournalSink:
 
 
 def is_journal(fd: int) -> bool:
-    """True for a descriptor that systemd has connected to a journal, which takes records too.
+    """True for a descriptor that systemd has connected to a journal which accepts records, too.
 
-    JOURNAL_STREAM says which file it was; one that was redirected since then is another.
+    JOURNAL_STREAM names the file by device and inode, so that a redirected descriptor is False.
     """
     try:
         found = os.fstat(fd)

@@ -1,1 +1,1 @@
-"""New code, new settings, a new rqd, while jobs run."""
+"""Reloads code and settings while jobs run."""

@@ -1,4 +1,4 @@
-"""`--autoreload`: the process that watches the application's files, and how the master hears."""
+"""`--autoreload`: runs a process that watches the application's files, and reads its reports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _READ_BYTES = 65536
 
 
 def check_can_watch() -> None:
-    """Raises ConfigurationError where the library for it is not installed."""
+    """Raises ConfigurationError if the library for it is not installed."""
     if importlib.util.find_spec("watchfiles") is None:
         raise ConfigurationError("--autoreload needs watchfiles: pip install 'rqd[autoreload]'")
 
 
 class Autoreload:
-    """The watching process, if the settings want one."""
+    """The process that watches files, if the settings want it."""
 
     def __init__(self, loop: Loop, log: Log) -> None:
         self._loop = loop
@@ -31,11 +31,11 @@ class Autoreload:
 
     @property
     def pids(self) -> set[int]:
-        """Of the process, if there is one."""
+        """The pid of the watching process; empty if there is none."""
         return {self._process.pid} if self._process is not None else set()
 
     def start(self, config: Config) -> None:
-        """Watches from now on what these settings name, and nothing else."""
+        """Watches the files of these settings from now on, and no others."""
         self.close()
         if not config.autoreload:
             return
@@ -48,7 +48,7 @@ class Autoreload:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", program],
-                stdin=subprocess.PIPE,  # its end tells the process that this one is gone
+                stdin=subprocess.PIPE,  # it closes when the master is gone, which ends the process
                 stdout=subprocess.PIPE,
                 process_group=0,  # a terminal's Ctrl-C is for the master alone
             )
@@ -71,7 +71,7 @@ class Autoreload:
         return True
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the watching process, if there is one."""
         if self._process is None:
             return
         self._loop.forget(self._fd)

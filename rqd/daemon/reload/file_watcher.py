@@ -1,6 +1,6 @@
-"""Tells of changes in the application's code: what `--autoreload` runs in a process of its own.
+"""Reports changes in the application's code, in a process that `--autoreload` starts.
 
-Not in the master: the library has threads of its own. It imports nothing of the application.
+The library starts threads, so it does not run in the master. It imports nothing of the application.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 
 
 def tell_changes(folders: Sequence[str], modules: Sequence[str]) -> None:
-    """Writes a line, with the file's name, whenever Python files under these folders or in these
-    modules' packages have changed and are at rest again; ends with its standard input.
+    """Writes a line with a file's name when Python files have changed and are at rest again.
+
+    Watches the folders and the packages of the modules; ends with its standard input.
     """
     from watchfiles import PythonFilter, watch  # noqa: PLC0415 - an extra, for this process only
 
@@ -27,7 +28,7 @@ def tell_changes(folders: Sequence[str], modules: Sequence[str]) -> None:
 
 
 def places_of(folders: Iterable[str], modules: Iterable[str]) -> list[Path]:
-    """What is to be watched: no place lies in another."""
+    """Returns the folders and files to watch, none of which lies in another."""
     found = {Path(folder).resolve() for folder in folders}
     for name in sorted({module.partition(".")[0] for module in modules}):
         found.update(_homes_of(name))
@@ -35,7 +36,7 @@ def places_of(folders: Iterable[str], modules: Iterable[str]) -> list[Path]:
 
 
 def _homes_of(name: str) -> Iterator[Path]:
-    """A package's folders, or a module's file; of a name without a dot, so nothing is imported."""
+    """Yields a package's folders, or a module's file. A name without a dot imports nothing."""
     spec = importlib.util.find_spec(name)
     if spec is None:
         return
@@ -46,6 +47,6 @@ def _homes_of(name: str) -> Iterator[Path]:
 
 
 def _end_with_input() -> None:
-    """The master holds the other end: when it is gone, however that came, nobody listens."""
+    """Ends the process when its standard input closes, as the master is gone then."""
     os.read(0, 1)
     os._exit(0)

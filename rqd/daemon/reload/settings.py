@@ -1,6 +1,6 @@
-"""The settings of a running master, read again at a reload: what changes, and what can't.
+"""Merges the settings that a reload reads with the settings of the running master.
 
-They are in force once the zygote of that reload serves, all of them; if it is refused, none.
+The new settings apply once the zygote of that reload serves; if it is refused, none of them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import fields, replace
 
 from rqd.daemon.config import Config, LogSettings
 
-# Reads the settings as the start did: the same options, the file as it is by now. Raises
+# Reads the settings as the start did: the same options, and the file as it is now. Raises
 # ConfigurationError.
 Reread = Callable[[], Config]
 
-# Which master this is, and what it counts from its start on.
+# These identify the master, or are fixed or counted from its start.
 _FOR_A_START = ("url", "namespace", "name", "user", "max_jobs", "autoreload")
 _SHOWN = {
     "crons": "cron",
@@ -30,8 +30,9 @@ _SHOWN_OF_LOG = {name: f"log-{name}" for name in ("format", "level", "file")}
 
 
 def merge_reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """The settings for a master that runs with `old`, and the names of those in `new` that need a
-    restart.
+    """Returns the settings for a master that runs with `old`, and the names that need a restart.
+
+    The latter are settings that differ in `new`, but keep their old value.
     """
     kept = {name: getattr(old, name) for name in _FOR_A_START}
     ours = replace(new, **kept)
@@ -39,7 +40,7 @@ def merge_reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """The names of the settings that differ, in their order."""
+    """Returns the names of the settings that differ, in their order."""
     shown = [_SHOWN.get(name, name) for name in _differing(old, new) if name != "log"]
     shown += [_SHOWN_OF_LOG.get(name, name) for name in _differing(old.log, new.log)]
     return list(dict.fromkeys(name.replace("_", "-") for name in shown))

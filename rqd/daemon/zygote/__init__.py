@@ -1,1 +1,1 @@
-"""What runs in the zygote and its children, and is paid at every fork."""
+"""The code of the zygote and its children, whose imports every fork pays for."""

@@ -1,7 +1,6 @@
-"""The boot of a zygote: imports the application, makes ready what its children will need, and
-serves (see serving.py).
+"""The boot of a zygote: imports the application, prepares its children, and serves (server.py).
 
-What it imports is paid at every fork; tests/unit/test_layout.py holds the list.
+Every fork pays for its imports; tests/unit/test_layout.py holds the list.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from rqd.daemon.zygote.timer import timer
 from rqd.model.current import current
 from rqd.model.trust import Trust, read_trust
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from rqd.model.middleware import Middleware
 
-# So many thousandths of the host's memory does the kernel count more for jobs than for the master,
-# when it looks for whom to kill.
+# When the kernel chooses a process to kill, it counts so many thousandths of the host's memory more
+# for a job than for the master.
 _OOM_SCORE_MORE, _HIGHEST_OOM_SCORE = 100, 1000
 
 
@@ -50,8 +49,8 @@ def main(
 ) -> None:
     """Imports the application, then forks until the control socket closes; exits the process.
 
-    `learnt` are modules like `preload`, whose failure is reported and does not end the boot.
-    `mark_fd`, -1 for none, stays open here and in all that is forked, and closes at an exec.
+    `learnt` are modules like `preload`, but their failure is reported and does not end the boot.
+    `mark_fd`, -1 for none, stays open here and in all forks, and closes at an exec.
     """
     control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
     try:
@@ -60,7 +59,7 @@ def main(
             os.set_inheritable(mark_fd, False)
         set_title = _load_set_title()
         set_title(f"rqd: zygote, importing {' '.join(preload)}" if preload else "rqd: zygote")
-        # Meant for this process only; and removed after the first title, for which setproctitle
+        # The variable is for this process only. It goes after the first title, as setproctitle
         # needs the environment as the kernel laid it out.
         if os.environ.get("LD_BIND_NOW") == "rqd":
             del os.environ["LD_BIND_NOW"]
@@ -68,7 +67,7 @@ def main(
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
         current.keyring = trust.keyring  # the application may enqueue while it is imported
         current.allowlist = trust.allowlist
-        # Each child has the file of its place there.
+        # Each child puts its place's file at this number.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
         for module in preload:
@@ -87,7 +86,7 @@ def main(
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
         current.around = around
-        # In the zygote and not in each child, where it costs three times as much a fork.
+        # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)
     except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
@@ -124,7 +123,7 @@ def _receive_trust(fd: int) -> Trust:
 
 
 def _raise_oom_score() -> None:
-    """When memory runs out, a job is to die before the master; each child inherits it.
+    """Has the kernel kill a job before the master when memory runs out; children inherit it.
 
     Here and not before the exec: a master that has dropped root's rights may not write there.
     """
@@ -145,8 +144,9 @@ def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -
 
 
 def _load_set_title() -> Any:
-    """setproctitle's extension module by itself: the package around it imports logging, whose
-    at-fork hooks cost 0.3 ms a fork.
+    """Loads setproctitle's extension module alone; returns a function that sets the title.
+
+    The package around it imports logging, whose at-fork hooks cost 0.3 ms a fork.
     """
     package = PathFinder.find_spec("setproctitle")
     if package is None or not package.submodule_search_locations:

@@ -1,7 +1,7 @@
-"""The child: takes a job from its channel, calls the function, answers, and leaves by `os._exit`.
+"""The child: receives a job, calls the function, answers, and exits by `os._exit`.
 
-Its set-up is paid at every fork, so it is short: signal handlers are the zygote's, installed before
-the fork; `_signal` and `_socket` are the C modules, without the enums of `signal` and `socket`
+Every fork pays for its set-up, so it is short. The zygote installs the signal handlers before the
+fork. `_signal` and `_socket` are the C modules, without the enums of `signal` and `socket`
 (measured: 22 us against 175 us a fork for resetting signals).
 """
 
@@ -28,7 +28,7 @@ from rqd.model.current import current
 from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,16 +45,16 @@ _NO_OP_JOB = (b"id", b"1:n", b"1", b"q", b"builtins.bool", _NO_OP_CALL, b"pickle
 
 
 class Child:
-    """What a child consists of: made once by the zygote, so that each finds it ready.
+    """A child's objects, made once by the zygote, so that each child finds them ready.
 
-    What is made after the fork is a page to copy, and its class another one. So is a module that a
-    name is looked up in, a generator, a list comprehension.
+    An object made after the fork is a page to copy, and its class another page. So is a module
+    that a name is looked up in, a generator, a list comprehension.
     """
 
     __slots__ = ("_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
 
     def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
-        """`jobs`: so many one takes."""
+        """`jobs`: the number of jobs that a child runs."""
         self.jobs = jobs
         self._set_title = set_title
         self._trust = trust
@@ -66,8 +66,8 @@ class Child:
         self.look_at_clock()
 
     def look_at_clock(self) -> None:
-        """Takes note of the local time's distance to UTC, for the titles."""
-        # Not in the child: the C library's time zones are seven pages to copy.
+        """Notes the offset of local time to UTC, for the titles."""
+        # The zygote does so, as in a child the C library's time zones are seven pages to copy.
         self._utc_offset_s = localtime().tm_gmtoff
 
     def live(
@@ -78,10 +78,9 @@ class Child:
         pipes: Pipes,
         others: tuple[int, ...],
     ) -> None:
-        """Runs jobs from its mailbox, or the channel if it has none, and exits the process; never
-        returns.
+        """Runs jobs from the mailbox, or the channel if it has none; exits the process.
 
-        `others` are not its own, such as the channel's other end: they are closed.
+        Closes `others`: descriptors that are not the child's, such as the channel's other end.
         """
         status = EX_SOFTWARE
         try:
@@ -90,7 +89,7 @@ class Child:
             give_back_signals_at_fork()
             self.set_up(worker, pipes)
             status = self.serve(worker, channel, mailbox, pipes.output_fd)
-            # In most of them it is not: then there is none to ask the kernel for.
+            # Most children have not loaded it: then there is nothing to ask the kernel for.
             if "_posixsubprocess" in sys.modules and has_children():
                 end_children()
         except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's stack
@@ -106,7 +105,7 @@ class Child:
         mailbox: _socket.socket | None = None,
         output_fd: int = -1,
     ) -> int:
-        """Runs jobs from the mailbox, or the channel; the status to exit with."""
+        """Runs jobs from the mailbox, or the channel; returns the exit status."""
         pid = getpid()
         jobs, inbox, teller = self.jobs, self._inbox, self._teller
         inbox.channel = teller.channel = channel
@@ -127,10 +126,11 @@ class Child:
             if getpid() != pid:
                 _exit(0)  # the job forked and returned in both: only the child itself answers
             if fstat(channel.fileno()).st_ino != own:
-                # Of its answer nobody would hear, nor of its end while it waits for the next one.
+                # Nobody would read its answer, nor see its end while it waits for the next job.
                 raise OSError("the job has put something else in the place of its channel")
-            # The job closed or turned them, or left a process that may write there: the next one
-            # shall have its own. Said before the answer, at which the next one comes.
+            # True if the job closed or redirected its outputs, or left a process that may write to
+            # them: then the next job gets another child. LAST goes before the answer, as that
+            # brings the next job.
             is_last = left > 1 and (_outputs(mailbox) != outputs or has_children())
             teller.answer(encode_frame(protocol.LAST, inbox.token) + answer if is_last else answer)
             if is_last:
@@ -140,14 +140,14 @@ class Child:
         return 0
 
     def set_up(self, worker: int, pipes: Pipes) -> None:
-        """Makes of this process the one in the worker's place."""
+        """Makes this process the worker's child: its group, life pipe, outputs and title."""
         pid = getpid()
         setpgid(0, 0)
         # From here on the kernel kills this process group when the master's end of the pipe closes.
-        # Not by F_SETOWN, as `fcntl` raises and catches a TypeError where it is passed a number.
+        # Not by F_SETOWN, as `fcntl` raises and catches a TypeError if it is passed a number.
         owner = _F_OWNER_PGRP.to_bytes(4, sys.byteorder) + pid.to_bytes(4, sys.byteorder)
         fcntl(pipes.life_fd, _F_SETOWN_EX, owner)
-        # And if the master died before that, we see it now: there is no order that leaves us alive.
+        # If the master died before that, this poll shows it: no order of events leaves us alive.
         poll_life, set_title = pipes.poll_life, self._set_title
         if poll_life(0):
             _exit(0)
@@ -164,12 +164,13 @@ class Child:
             seed()
 
     def _warm_up(self) -> None:
-        """A job that does nothing, while there is no other: what it touches is copied by then, and
-        the first line of the real one comes sooner.
+        """Runs a job that does nothing while no job comes, to copy the pages that a job touches.
+
+        So the first line of the real job comes sooner.
         """
         set_title, around, current.around = self._set_title, current.around, None
         self._set_title = _keep_title
-        timer.is_held = True  # the job that an order to stop is for comes after it
+        timer.is_held = True  # an order to stop is for the real job, which comes after it
         self._perform(0, list(_NO_OP_JOB))
         timer.is_held = False
         self._set_title, current.around = set_title, around
@@ -206,8 +207,9 @@ def _keep_title(_title: str) -> None:
 
 
 def _seeds() -> tuple[Callable[[], object], ...]:
-    """What gives the libraries that are there other random numbers: else every child would draw the
-    same ones. `random` does it by itself.
+    """Returns functions that seed the loaded libraries, so that children draw different numbers.
+
+    `random` seeds itself after a fork.
     """
     torch = getattr(sys.modules.get("torch"), "default_generator", None)
     seeds = getattr(sys.modules.get("numpy.random"), "seed", None), getattr(torch, "seed", None)
@@ -215,10 +217,10 @@ def _seeds() -> tuple[Callable[[], object], ...]:
 
 
 def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
-    """Runs a child's whole path through a job that does nothing; for the zygote, before it forks.
+    """Runs a child's whole path with a job that does nothing, in the zygote before it forks.
 
-    The interpreter rewrites code that runs for the first times (PEP 659), and what is rewritten
-    after the fork is a page to copy in every child.
+    The interpreter rewrites code in its first runs (PEP 659). Code that it rewrites after the fork
+    is a page to copy in every child.
     """
     frame = encode_frame(JOB, *_NO_OP_JOB)
     life_read, life_write = os.pipe()
@@ -229,7 +231,7 @@ def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
         near, far = _socket.socketpair()
         near.sendall(frame)
         near.shutdown(_socket.SHUT_WR)  # no other job
-        # What it sets is set already: the zygote leads its group, its outputs are one descriptor.
+        # It changes nothing here: the zygote leads its group, and its outputs are one descriptor.
         child.set_up(0, pipes)
         child.serve(0, far)
         near.close()
@@ -239,14 +241,16 @@ def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
 
 
 def serve_inline(channel: _socket.socket, trust: Trust) -> None:
-    """Runs one job from the channel in this process, which is no child: see inline.py."""
+    """Runs a job from the channel in this process, which is no child: see inline.py."""
     Child(1, _keep_title, trust).serve(0, channel)
 
 
 class Pipes:
-    """A place's two pipes: its children's output, and the one that closes when the master dies;
-    where they join its control group, -1 for none; and the file for their stacks, with the
-    descriptor at which faulthandler looks for it.
+    """The descriptors of a place, for its children.
+
+    `output_fd` is the pipe for output, `life_fd` the pipe that closes when the master dies.
+    `stack_fd` is the file for stacks; faulthandler writes to `stack_at_fd`, where children put it.
+    `join_fd` is the file by which they join the control group; -1 for none.
     """
 
     __slots__ = ("join_fd", "life_fd", "output_fd", "poll_life", "stack_at_fd", "stack_fd")
@@ -261,33 +265,35 @@ class Pipes:
         self.join_fd = join_fd
         watch = poll()
         watch.register(life_fd, 0)  # no event but the pipe's end
-        # Made and called once before the fork: each child finds it ready.
+        # Bound and called once before the fork, so that each child finds it ready.
         self.poll_life = watch.poll
         self.poll_life(0)
 
 
 def _begins_behind(inbox: JobSource, output_fd: int) -> bool:
-    """Marks where the output of the job before ends; False if it is too late to begin with it: a
-    master that stood still may have lost it to another one.
+    """Marks in the output where this job's begins. False if it is too late to begin the job.
+
+    A master that stood still may have lost the job to another master.
     """
     try:
         set_blocking(output_fd, True)  # as in `set_up`
         os.write(output_fd, mark_of(inbox.token))
     except OSError:
-        pass  # the job before has closed it
-    return monotonic() <= inbox.start_by  # by now: a full pipe waits for the master, too
+        pass  # the previous job has closed it
+    return monotonic() <= inbox.start_by  # read now, as a write to a full pipe waits for the master
 
 
 def _join_group(join_fd: int) -> None:
     try:
         os.write(join_fd, b"0")
     except OSError:
-        pass  # the group is gone: the job is looked at by the master all the same
+        pass  # the group is gone: the master samples the job all the same
 
 
 def _outputs(mailbox: _socket.socket | None) -> tuple[object, ...] | None:
-    """What tells a process's outputs, and where its jobs come from, from others; None where one is
-    missing.
+    """Returns an identity of the outputs and the mailbox, to notice if a job replaces them.
+
+    None if a descriptor or stream is missing.
     """
     try:
         source = fstat(mailbox.fileno()).st_ino if mailbox is not None else 0
@@ -300,7 +306,7 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        pass  # closed or replaced by the job; its output is its own affair
+        pass  # the job closed or replaced it; its output is its own affair
     try:
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):

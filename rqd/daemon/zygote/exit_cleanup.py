@@ -1,7 +1,7 @@
-"""What a job has left running gets a moment to end by itself, before the zygote kills its group.
+"""Gives the processes that a job left running a moment to end, before the zygote kills them.
 
 The resource trackers of `multiprocessing` and joblib remove semaphores and shared memory once
-nobody holds their pipe any more: killed, they leave them in /dev/shm for ever.
+their pipe closes. If they are killed, these stay in /dev/shm for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FIFO, _TYPE = 0o010000, 0o170000  # as `stat` has them
 
 
 def has_children() -> bool:
-    """True if a process that this one has started runs, or was not waited for."""
+    """True if this process has a child that runs, or that was not waited for."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except OSError:
@@ -26,16 +26,17 @@ def has_children() -> bool:
 
 
 def end_children() -> None:
-    """Sends SIGTERM to what is left of the group, lets go of its pipes, and waits for its end, half
-    a second at most. For a child that has said its last.
+    """Sends SIGTERM to the group, gives up our ends of pipes, and waits for our children's end.
+
+    It waits for half a second at most. Called by a child after its last answer.
     """
     signal(SIGTERM, SIG_IGN)
     try:
         os.killpg(os.getpid(), SIGTERM)
         _let_go_of_pipes()
     except OSError:
-        return  # the job has left its group or no descriptor, or others' rights let us do no more
-    looks = 0  # and not the time: a job's tests may have left a clock that stands still
+        return  # the job left its group, left no descriptor free, or runs as another user
+    looks = 0  # a count, as a job's tests may have left a clock that stands still
     while looks < _MOST_LOOKS:
         try:
             if os.waitpid(0, os.WNOHANG)[0] == 0:
@@ -46,8 +47,8 @@ def end_children() -> None:
 
 
 def _let_go_of_pipes() -> None:
-    # Not closed: threads of the job may write there still, and their numbers would be others' soon.
-    # Its outputs are pipes, too: what these threads say of the loss is nobody's concern.
+    # Replaced, not closed: threads of the job may still write to these numbers, which would soon be
+    # other files. The outputs are pipes, too, so errors of these threads are lost on purpose.
     null_fd = os.open(os.devnull, os.O_WRONLY)
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
@@ -56,4 +57,4 @@ def _let_go_of_pipes() -> None:
             if is_pipe and fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
                 os.dup2(null_fd, fd)
         except OSError:
-            pass  # the one that the folder was read by, or closed meanwhile
+            pass  # the listing's own descriptor, or closed meanwhile

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-# How the interpreter divides memory among its objects (its Objects/obmalloc.c): into pools of
-# blocks of one size, whose free ones it hands out before it begins another pool.
+# The interpreter divides memory into pools of blocks of one size (its Objects/obmalloc.c). It hands
+# out a pool's free blocks before it begins another pool.
 _BLOCK_BYTES, _LARGEST_BLOCK_BYTES = 16, 512
 _POOL_BYTES, _POOL_HEADER_BYTES = 16384, 48
 _EMPTY_BYTES = sys.getsizeof(b"")
-_MOST_HOLES = 2000  # of a size: where memory is divided in another way no end is seen
+_MOST_HOLES = 2000  # of a size: the end is not found if memory is divided in another way
 
 
 def fill_partial_pools() -> list[object]:
-    """Takes what is free between the application's objects, for as long as the result is kept.
+    """Fills the free blocks between the application's objects, for as long as the result is kept.
 
-    There a child would make its own, a page to copy for nearly each. So it begins pools that have
-    nothing else in them, and copies a page for each size.
+    A child would put its objects there, with a page to copy for nearly each. With full pools it
+    begins empty ones instead, and copies a page for each size.
     """
     kept: list[object] = []
     for size in range(_BLOCK_BYTES, _LARGEST_BLOCK_BYTES + 1, _BLOCK_BYTES):
@@ -34,21 +34,21 @@ def fill_partial_pools() -> list[object]:
 
 
 def _is_alone(first: object, size: int, kept: list[object]) -> bool:
-    """True if the two that are made next lie behind the first one of a pool."""
+    """True if `first` is the first block of a pool, and the next two blocks lie behind it."""
     behind = _block(size), _block(size)
     kept += behind
-    # Of this size are the numbers that are reckoned with here, too.
+    # For this size a check would fail: the numbers that this code computes have it, too.
     return size == 2 * _BLOCK_BYTES or id(behind[1]) == id(first) + 2 * size
 
 
 def _block(size: int) -> object:
-    """An object that takes so many bytes."""
+    """Returns an object of so many bytes."""
     if size > 2 * _BLOCK_BYTES:
         return bytes(size - _EMPTY_BYTES)
     return float("1") if size > _BLOCK_BYTES else object()
 
 
-# For less it is not worth it: where a child writes, the kernel divides the huge page first.
+# Less is not worth it: the kernel divides a huge page before a child can write to it.
 _LEAST_BYTES = 16 * 1024 * 1024
 _MADV_COLLAPSE = 25  # linux/mman.h, since 6.1; Python has no name for it
 _TRIES = 3
@@ -56,16 +56,16 @@ _SIZE_PATH = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 
 def use_huge_pages() -> int:
-    """Has the kernel put what this process has written into huge pages; how many bytes. 0 where
-    there are few, or the kernel has none.
+    """Has the kernel move this process's memory into huge pages; returns how many bytes.
 
-    Once, when all is imported: in what is written afterwards, pages are divided again.
+    0 if there is little memory, or the kernel has no huge pages. Called once, after all imports:
+    later writes divide pages again.
     """
     try:
         with open(_SIZE_PATH) as size, open("/proc/self/smaps") as smaps:
             areas = [*full_areas(smaps, int(size.read()))]
     except (OSError, ValueError):
-        return 0  # a kernel without, or a sandbox
+        return 0  # a kernel without huge pages, or a sandbox
     if sum(length for _, length in areas) < _LEAST_BYTES:
         return 0
     import ctypes  # noqa: PLC0415 - what is loaded before the fork is paid at each
@@ -76,9 +76,9 @@ def use_huge_pages() -> int:
 
 
 def collapse(areas: Iterable[tuple[int, int]], madvise: Callable[[int, int, int], int]) -> int:
-    """Puts each area, an address and a length, into huge pages; how many bytes are by now."""
-    # A page that is in use for a moment fails its whole area, and may not the next time
-    # (madvise(2): EAGAIN, EBUSY); what is huge by then costs nothing.
+    """Moves each area, an address and a length, into huge pages; returns how many bytes are."""
+    # A page in use fails its whole area for the moment (madvise(2): EAGAIN, EBUSY), so we try
+    # again. Pages that are huge already cost nothing.
     return sum(
         length
         for at, length in areas
@@ -87,9 +87,9 @@ def collapse(areas: Iterable[tuple[int, int]], madvise: Callable[[int, int, int]
 
 
 def full_areas(smaps: Iterable[str], size: int) -> Iterator[tuple[int, int]]:
-    """Address and length of what may be huge pages of `size` bytes, in memory that has no file, and
-    nearly all of which was written: in a thread's stack there would be memory for nothing.
+    """Yields address and length of the areas that can become huge pages of `size` bytes.
 
+    They have no file and are nearly all written; a thread's stack, say, would waste memory.
     `smaps`: the lines of /proc/PID/smaps.
     """
     start = end = 0

@@ -1,7 +1,7 @@
-"""What an application has once it is imported that is not fit for a fork: threads and connections.
+"""Finds threads and connections that an import has left, which are not safe to fork.
 
-A fork has but the thread that made it (fork(2)), so what waits for another one's work waits for
-ever. A connection it shares with all other forks: two that use it get each other's answers.
+A fork has only the thread that made it (fork(2)): code that waits for another thread waits for
+ever. All forks share a connection: two that use it get each other's answers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 import sys
 from _socket import SOCK_STREAM, socket
 
-# Names of threads, or addresses, that are told of a module; more would be a wall of text.
+# Names of threads, or addresses, reported of a module; more would be a wall of text.
 _MOST_NAMES = 8
 
 
 class ImportWatch:
-    """Notes what there is more than there was, by the module whose import has brought it."""
+    """Notes new threads and connections, by the module whose import made them."""
 
     def __init__(self) -> None:
         self._threads = dict.fromkeys(os.listdir("/proc/self/task"), "")
@@ -23,22 +23,24 @@ class ImportWatch:
         self._errors: dict[str, str] = {}
 
     def note(self, module: str) -> None:
-        """This one was imported since the last call: what is new is its own."""
+        """Notes threads and connections since the last call as this module's, just imported."""
         for thread in os.listdir("/proc/self/task"):
             self._threads.setdefault(thread, module)
         for connection in _connections():
             self._connections.setdefault(connection, module)
 
     def note_error(self, module: str, error: BaseException) -> None:
-        """Its import has failed, which is no reason not to boot."""
+        """Notes that the module's import has failed."""
         try:
             self._errors[module] = f"{type(error).__name__}: {error}"
         except Exception:  # noqa: BLE001 - a user's __str__
             self._errors[module] = type(error).__name__
 
     def told(self) -> list[bytes]:
-        """What is still there, of each module four texts: its name, its threads' names, where its
-        connections lead to, and why it could not be imported.
+        """Returns four texts for each module that left threads or connections, or failed.
+
+        The texts: its name, its threads' names, its connections' peers, why its import failed.
+        Threads and connections that have ended meanwhile are left out.
         """
         names, peers = _names_of_threads(), _connections()
         threads = [*names.keys() & self._threads]
@@ -55,15 +57,15 @@ class ImportWatch:
 
 
 def _names_of_threads() -> dict[str, str]:
-    """By their ids in the kernel; Python knows no names of those that C libraries have started."""
+    """Returns threads' names by kernel id; `unnamed` for threads that Python did not start."""
     python = {}
-    if threading := sys.modules.get("threading"):  # else nobody has started any by it
+    if threading := sys.modules.get("threading"):  # else no thread was started by it
         python = {str(one.native_id): one.name for one in threading.enumerate()}
     return {one: python.get(one, "unnamed") for one in os.listdir("/proc/self/task")}
 
 
 def _connections() -> dict[str, str]:
-    """By their inodes, where they lead to: streams that have a peer with an address."""
+    """Returns peers by the socket's link: of streams whose peer has an address."""
     found = {}
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -71,7 +73,7 @@ def _connections() -> dict[str, str]:
             if link.startswith("socket:") and (peer := _peer(int(fd))):
                 found[link] = peer
         except OSError:
-            continue  # the one by which the list was read, or another's that is being closed
+            continue  # the listing's own descriptor, or closed by another thread
     return found
 
 
@@ -83,7 +85,7 @@ def _peer(fd: int) -> str:
         near.close()
     if isinstance(peer, tuple):
         return f"{peer[0]}:{peer[1]}"
-    return os.fsdecode(peer)  # a path; empty for one of a pair, such as an event loop's own
+    return os.fsdecode(peer)  # a path; empty for a socket pair, such as an event loop's
 
 
 def _listed(names: list[str]) -> bytes:

@@ -1,7 +1,7 @@
-"""The child's end of what its master sends: jobs, and to the running one more time, or its record.
+"""Receives the master's messages in the child: jobs, more time for the running job, its record.
 
-A child of many jobs has a mailbox, out of which the master can take what was not begun (see
-mailbox.py); one of a single job gets that by its channel, as all the rest.
+A child of many jobs gets them by a mailbox, out of which the master can take back unread jobs (see
+workers/mailbox.py). A child of a single job gets it by its channel. All else comes by the channel.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import JOB, FrameReader
 from rqd.daemon.zygote.timer import timer
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Most jobs fit into the first, which is none of malloc's, whose free pieces lie in many pages.
+# Most jobs fit into the first size. It is small enough for the interpreter's own pools; malloc's
+# free pieces lie in many pages.
 _FEW_BYTES, _MUCH_BYTES = 448, 65536
-# In a backlog the first job comes sooner.
+# The pause before a child warms up; in a backlog its first job comes sooner.
 _SOON_S = 0.005
 
 
 class JobSource:
-    """Reads it, in the child's main thread. `token` is that of the latest job; `start_by` until
-    when that is to begin (monotonic seconds), 0 if it waited behind no other. While
-    `is_impatient`, `when_idle` is called if no job comes for a while, once.
+    """Reads messages, in the child's main thread.
+
+    `token` is the latest job's. `start_by` is when that job must have begun (monotonic seconds); 0
+    if it waited behind no other. While `is_impatient`, `when_idle` is called once if no job comes
+    for a while.
     """
 
     __slots__ = (
@@ -50,14 +53,14 @@ class JobSource:
         self.when_idle = when_idle
         self.ask_more = self.granted_s  # bound once
         self._reader = FrameReader()
-        self._letters = FrameReader()  # whole ones
+        self._letters = FrameReader()  # of the mailbox, whose messages are whole frames
         self._taken: list[protocol.Frame] = []
         self.token = b""
         self.start_by = 0.0
         self.is_impatient = False
 
     def next_job(self) -> list[bytes] | None:
-        """Waits for a job; None if there will be none."""
+        """Waits for a job and returns its fields; None if no more will come."""
         return self._next_in_channel() if self.mailbox is None else self._next_in(self.mailbox)
 
     def _next_in(self, mailbox: _socket.socket) -> list[bytes] | None:
@@ -91,8 +94,8 @@ class JobSource:
         if not self.is_impatient:
             return source.recv(size)
         self.is_impatient = False
-        # Not by SO_RCVTIMEO, as `setsockopt` raises and catches two TypeErrors where it is passed
-        # a timeval: 20 us a fork.
+        # Not by SO_RCVTIMEO: `setsockopt` raises and catches two TypeErrors if it is passed a
+        # timeval, 20 us a fork.
         source.settimeout(_SOON_S)
         try:
             return source.recv(size)
@@ -104,14 +107,17 @@ class JobSource:
         return source.recv(size)
 
     def granted_s(self) -> float:
-        """Seconds that the running job has got more; called by its alarm, so it may not wait."""
+        """Returns the seconds newly granted to the running job.
+
+        Its alarm calls this, so it never waits.
+        """
         self._take_what_came()
         granted = [frame for frame in self._taken if frame[0] == protocol.EXTEND]
         self._taken = [frame for frame in self._taken if frame[0] != protocol.EXTEND]
         return sum(float(fields[1]) for _, fields in granted if fields[0] == self.token)
 
     def record(self, patience_s: float) -> dict[bytes, bytes] | None:
-        """The running job's hash, once the master has sent it; None if it does not in this time."""
+        """Waits for the running job's hash from the master; None if it does not come in time."""
         give_up_at = monotonic() + patience_s
         watch = poll()
         watch.register(self.channel, POLLIN)
@@ -123,7 +129,7 @@ class JobSource:
             left_s = give_up_at - monotonic()
             if left_s <= 0 or not watch.poll(left_s * 1000):
                 return None
-            timer.is_held = True  # its alarm reads here, too
+            timer.is_held = True  # the job's alarm reads here, too
             try:
                 if not self._take_what_came():
                     return None
@@ -131,7 +137,7 @@ class JobSource:
                 timer.let_go()
 
     def _take_what_came(self) -> bool:
-        """False if the master is gone."""
+        """Reads the frames that have come, without waiting; False if the master is gone."""
         try:
             data = self.channel.recv(_MUCH_BYTES, _socket.MSG_DONTWAIT)
         except OSError:
@@ -141,10 +147,10 @@ class JobSource:
 
 
 def _take_soon(mailbox: _socket.socket) -> bytes | None:
-    """A message that is there, or comes while others have this processor; None for none.
+    """Returns a message that is there, or comes while others have this processor; else None.
 
-    Who sleeps is woken by the next message, on its master's processor and at once: then the two go
-    by turns there, a switch a job, for all that the master has to give.
+    A sleeping child is woken by the next message at once, on its master's processor. There the two
+    would then take turns, with a switch a job, for all jobs that the master has to give.
     """
     try:
         return mailbox.recv(_MUCH_BYTES, _socket.MSG_DONTWAIT)

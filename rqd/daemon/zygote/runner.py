@@ -1,6 +1,6 @@
-"""One attempt of a job: calls its function, and says how that ended, as the fields of an answer.
+"""Calls a job's function in the child, and returns the end as the fields of an answer.
 
-It runs in the child, so what it imports is paid at every fork.
+Every fork pays for its imports.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from rqd.model.errors import (
 )
 from rqd.model.serializers import PickleSerializer, resolve_serializer
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from rqd.model.allowlist import Allowlist
 
-# A job's payload, its serializer, what it may name.
+# A job's payload, its serializer, and the allowlist of functions; None allows any.
 Call = tuple[bytes, str, "Allowlist | None"]
 
 _TRACEBACK_LIMIT_CHARS = 64 * 1024
 _PREVIEW_LIMIT_CHARS = 200
 _NONE = PickleSerializer.dumps(None)
-# By its name, as what a job calls: it asks Redis, which this process otherwise does without.
+# Imported by its name, as a job's function is: it needs redis, which this process otherwise lacks.
 _CALLBACK_ARGUMENTS = "rqd.client.callback_runtime.callback_arguments"
-# Exception handlers have so long together: a job that timed out is killed a second later.
+# The limit for all exception handlers together: a job that timed out is killed a second later.
 _HANDLERS_LIMIT_S = 4.0
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 
 
 def run_call(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
-    """Calls the function; (kind, field, ..) of the answer. The job's exceptions end here.
+    """Calls the function; returns (kind, field, ..) of the answer. The job's exceptions end here.
 
-    `loaded[0]` is set to the time at which the function and the arguments were there, if something
-    was imported for that.
+    Sets `loaded[0]` to the time (monotonic ns) at which function and arguments were loaded, if that
+    imported any module.
     """
     try:
         return _attempt(call, limit_s, loaded)
     except JobTimeoutException as error:
-        # The alarm came between the call and its disarming; it repeats after half a second only.
+        # The alarm came between the call and `disarm`; it repeats only after half a second.
         timer.disarm()
         return protocol.TIMED_OUT, _describe(error)
 
@@ -118,7 +118,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _tell_handlers(error: BaseException) -> None:
-    """The daemon's exception handlers are called, if it has any: the outcome stays what it is."""
+    """Calls the daemon's exception handlers, if it has any; they do not change the outcome."""
     if current.around is None:
         return
     try:
@@ -131,7 +131,7 @@ def _tell_handlers(error: BaseException) -> None:
 
 
 def _asked_by(value: Any) -> tuple[Any, ...] | None:
-    """The answer of a job that returned this; None if it is no Retry of ours."""
+    """Returns the answer of a job that returned `value`; None unless that is our Retry."""
     from rqd.model.retry import Retry  # noqa: PLC0415 - late: few jobs have use for it
 
     return _asking(value.asking(), "") if isinstance(value, Retry) else None
@@ -166,14 +166,17 @@ def _run_coroutine(value: Any) -> Any:
         try:
             return runner.run(value)
         except (JobTimeoutException, JobStoppedException) as error:
-            # It came up in the event loop, whose frames say nothing of where the job stood.
+            # The exception rose in the event loop, whose frames do not show where the job was.
             if awaited := _awaited(value):
                 error.add_note(f"the coroutine awaited:\n{awaited}")
             raise
 
 
 def _awaited(coroutine: Any) -> str:
-    """Where it stands, and what it awaits there, as a traceback has it; empty if it has ended."""
+    """Returns where the coroutine is, and the coroutines it awaits, as lines of a traceback.
+
+    Empty if it has ended.
+    """
     lines = []
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         code = frame.f_code
@@ -185,7 +188,7 @@ def _awaited(coroutine: Any) -> str:
 def _describe(error: BaseException) -> bytes:
     shown = error.__traceback__
     while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        shown = shown.tb_next  # the user's code begins after our own
+        shown = shown.tb_next  # the user's code begins behind our own
     try:
         text = _format(error.with_traceback(shown))
     except Exception as failure:  # noqa: BLE001 - a user's __str__ or source file can break this
@@ -194,7 +197,7 @@ def _describe(error: BaseException) -> bytes:
 
 
 def _format(error: BaseException) -> str:
-    """Its traceback, by the interpreter's own printer: the module `traceback` loads a megabyte."""
+    """Formats the traceback by the interpreter's printer; module `traceback` loads a megabyte."""
     printed, theirs = io.StringIO(), sys.stderr
     sys.stderr = printed
     try:
@@ -212,7 +215,7 @@ def _message(error: BaseException) -> str:
 
 
 def _preview(value: Any, size_bytes: int) -> bytes:
-    """A short repr for people who look at the job, so that nobody must unpickle to show it."""
+    """Returns a short repr for people, so that no tool must unpickle the result to show it."""
     if size_bytes > 20 * _PREVIEW_LIMIT_CHARS:
         return f"<{type(value).__name__}, {size_bytes:,} bytes>".encode(errors="replace")
     try:

@@ -1,8 +1,8 @@
 """The zygote: holds the preloaded application and forks the children; no Redis, no logging.
 
-It obeys frames on its control socket (see protocol.py), keeps a child in every place the master
-wants filled, reaps, and reports. It is the children's parent, so it alone signals their groups: a
-pid can't be reused while its zombie waits to be reaped. What it imports is paid at every fork;
+It obeys frames on its control socket (see protocol.py), keeps a child in every place that the
+master wants filled, reaps, and reports. It is the children's parent, so it alone signals their
+groups: a pid can't be reused while its zombie waits to be reaped. Every fork pays for its imports;
 tests/unit/test_layout.py holds the list.
 """
 
@@ -29,11 +29,11 @@ _AGAIN_MS = 50
 _HERE = encode_frame(protocol.HERE)
 _MAX_FDS = 64
 _LOOK_ONLY = os.WEXITED | os.WNOWAIT
-_MOST_REPORTED_FDS = 200  # one message takes 253 (SCM_MAX_FD)
+_MOST_REPORTED_FDS = 200  # a message has room for 253 (SCM_MAX_FD)
 
 
 class Place:
-    """A worker's place: what its children find there, and the one in it (pid 0 for none)."""
+    """A worker's place: its children's pipes, and its current child (pid 0 for none)."""
 
     __slots__ = ("kill_fd", "pid", "pidfd", "pipes", "wanted")
 
@@ -46,7 +46,7 @@ class Place:
 
 
 class Zygote:
-    """The loop: control frames in; forks, deaths and reports out."""
+    """The zygote's loop: reads control frames, forks, reaps, and reports."""
 
     def __init__(
         self, control: _socket.socket, child: Child, stack_at_fd: int, kept: list[object]
@@ -69,7 +69,7 @@ class Zygote:
         self._report_fds: list[int] = []
 
     def run(self) -> None:
-        """Serves until the master's end of the control socket closes, then sweeps and exits."""
+        """Serves until the master closes the control socket, then kills descendants and exits."""
         control_fd = self._control_fd
         while True:
             is_told = False
@@ -109,7 +109,7 @@ class Zygote:
                 elif kind == protocol.KILL and place.pid == int(fields[1]):
                     _kill_child(place.pid)
                     _kill_escaped(place.kill_fd)
-            # Else a place that only an earlier zygote of this master had: nothing is there to end.
+            # Otherwise only an earlier zygote of this master had the place: nothing to end here.
         return True
 
     def _fill(self, number: int, count: int) -> None:
@@ -120,14 +120,17 @@ class Zygote:
             self._fork(number)
 
     def _take_place(self, number: int, count: int) -> bool:
-        """False where the descriptors of a new place found no room here; then it is made anew."""
+        """Opens a new place with its descriptors.
+
+        False if there was no room for them here; then the master sends them again.
+        """
         fds, self._received_fds = self._received_fds[:count], self._received_fds[count:]
         if count and len(fds) == count:
             self._places[number] = self._open_place(fds)
             return True
-        for fd in fds:  # of a message the kernel keeps the first for which there is room
+        for fd in fds:  # the kernel keeps a message's first descriptors, as far as there is room
             close(fd)
-        if count:  # else the master has not heard yet that they did not come
+        if count:  # else the master does not know yet that they were lost
             self._report_failure(number, "no room for its descriptors", b"no place")
         return False
 
@@ -142,7 +145,7 @@ class Zygote:
         return Place(pipes, kill_fd)
 
     def _fork(self, number: int) -> None:
-        if len(self._report_fds) >= _MOST_REPORTED_FDS:  # which could not be sent: no more of them
+        if len(self._report_fds) >= _MOST_REPORTED_FDS:  # they could not be sent: make no more
             self._report_failure(number, "too many descriptors are on their way")
             return
         place = self._places[number]
@@ -163,17 +166,17 @@ class Zygote:
             self._give_up_fork(number, error, far_fds)
             return
         if pid == 0:
-            # By local names alone: what is looked up here was never rehearsed.
+            # By local names alone, as the rehearsals did not run this line.
             live(number, theirs, mailbox, pipes, others)
         theirs.close()
         try:
             setpgid(pid, pid)  # from both sides, so that no order leaves it in our own group
         except OSError:
-            pass  # it did so itself, or is dead already; its pidfd will tell
+            pass  # the child did so itself, or is dead; its pidfd will show it
         try:
             place.pidfd = pidfd_open(pid)
         except OSError as error:
-            # Nobody would see it end: it goes before it is given a job.
+            # Nobody would see the child end, so it is killed before it gets a job.
             _kill_child(pid)
             waitpid(pid, 0)
             self._give_up_fork(number, error, far_fds)
@@ -194,7 +197,7 @@ class Zygote:
         self._report_failure(number, error)
 
     def _bury(self, number: int) -> None:
-        """A child has ended: kills what is left of its group, reaps, reports, forks the next."""
+        """Kills the rest of an ended child's group, reaps and reports it, and forks the next."""
         place = self._places[number]
         pid = place.pid
         _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
@@ -204,13 +207,13 @@ class Zygote:
         if seen is not None and seen.si_status == 0:
             waitpid(pid, 0)
         else:
-            # Not for every child: by each call it imports `resource`, 13 pages to copy a fork.
+            # Not for every child: each call of wait4 imports `resource`, 13 pages to copy a fork.
             _, status, usage = wait4(pid, 0)
             cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)
             rss_kib = usage.ru_maxrss
         self._poller.unregister(place.pidfd)
         del self._by_pidfd[place.pidfd]
-        if place.pidfd not in self._report_fds:  # else once it is sent
+        if place.pidfd not in self._report_fds:  # else closed once it was sent
             close(place.pidfd)
         place.pid, place.pidfd = 0, -1
         self._reports.append(
@@ -223,7 +226,7 @@ class Zygote:
                 b"%d" % rss_kib,
             )
         )
-        # A child that did not leave well may never do: the master decides when to try again.
+        # If a child failed, the next may fail as well: the master decides when to try again.
         if place.wanted and status == 0:
             self._fork(number)
 
@@ -251,7 +254,7 @@ class Zygote:
         except OSError as error:
             if error.errno != ETOOMANYREFS:
                 raise
-            # Too many of this user's descriptors are on their way (unix(7)): they come to an end.
+            # Too many of this user's descriptors are in flight (unix(7)): they will arrive.
             self._reports, self._report_fds = [data], fds
             return
         pidfds = self._by_pidfd
@@ -260,7 +263,7 @@ class Zygote:
                 close(fd)  # our copy of a child's sockets: only master and child hold them now
 
     def _reap_strangers(self) -> None:
-        """Reaps what jobs left behind and was given to us as the nearest subreaper."""
+        """Reaps processes that jobs left behind, which came to us as the nearest subreaper."""
         ours = {place.pid for place in self._places.values()}
         while True:
             try:
@@ -272,8 +275,10 @@ class Zygote:
             os.waitpid(seen.si_pid, 0)
 
     def _sweep(self) -> None:
-        """Kills every descendant: the children's groups, then whatever escaped from them. It waits
-        for none that has changed its user, which the kernel ends with the master.
+        """Kills every descendant: the children's groups, then processes that escaped from them.
+
+        It does not wait for a process that has changed its user: the kernel ends that with the
+        master.
         """
         for place in self._places.values():
             if place.pid:
@@ -295,8 +300,9 @@ def _kill_child(pid: int) -> None:
 
 
 def _may_kill(pid: int) -> bool:
-    """Kills a child of ours that was not reaped: its pid is its own. False if it has changed its
-    user, and who may kill others is not who we are.
+    """Kills a child of ours that was not reaped, so that its pid is still its own.
+
+    False if it runs as another user and we lack the right to kill it.
     """
     try:
         os.kill(pid, SIGKILL)
@@ -311,12 +317,13 @@ def _kill_group(pid: int) -> None:
     try:
         killpg(pid, SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # it is gone, or has changed its user: then its leader's death is all we can bring
+        pass  # the group is gone, or runs as another user: then we can kill only its leader
 
 
 def _kill_escaped(kill_fd: int) -> None:
-    """What has left its process group is in its control group still, and may be another user's;
-    -1 where there is none.
+    """Kills all processes of a control group, by its file; -1 for none.
+
+    A process that left its process group is still in there, even if it runs as another user.
     """
     if kill_fd >= 0:
         try:

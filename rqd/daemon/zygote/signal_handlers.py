@@ -1,4 +1,4 @@
-"""The signals that zygote and children have handlers for; and what a job forks has instead.
+"""Signal handlers of the zygote and its children, and of the processes that a job forks.
 
 It is imported before the fork, so `_signal` is the C module, as in child.py.
 """
@@ -23,15 +23,16 @@ _NO_OP_SIGNALS = (
 )
 _STOPPING_SIGNALS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _held: list[int] = []  # what was blocked before the fork
-# No function in Python: a handler that raises at its first line would leave them blocked for ever.
+# Not a function in Python: a handler that raises at its first line would leave signals blocked for
+# ever.
 _let_go = partial(_signal.pthread_sigmask, _signal.SIG_SETMASK, _held)
 
 
 def take_signals() -> None:
-    """Handlers for zygote and children alike, after the application had its chance to set its own.
+    """Installs the handlers of zygote and children, after the application's imports.
 
-    A handler that does nothing instead of SIG_IGN: it keeps a `docker stop` or systemd's TERM to
-    all from ending jobs, and is not inherited through exec by a job's own subprocesses.
+    A handler that does nothing keeps a `docker stop`, or systemd's TERM to all processes, from
+    ending jobs. Unlike SIG_IGN, a job's own subprocesses do not inherit it through exec.
     """
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for signum in _NO_OP_SIGNALS:
@@ -45,25 +46,26 @@ def take_signals() -> None:
 
 
 def ignore_stops() -> None:
-    """Has this process, and what it forks or executes, not stand still where an operator means its
-    master, as `systemctl kill` signals all.
+    """Ignores terminal stops in this process and all that it forks or executes.
 
-    Ignored, so that what a job executes goes on likewise; and a job that reads a terminal in the
-    background gets an error, where a handler would have it try again without end.
+    An operator means the master, but `systemctl kill` signals all processes. Programs that a job
+    executes inherit SIG_IGN, and go on likewise. A job that reads a terminal in the background gets
+    an error; with a handler it would try again without end.
     """
     for signum in _STOPPING_SIGNALS:
         _signal.signal(signum, _signal.SIG_IGN)
 
 
 def give_back_signals_at_fork() -> None:
-    """In what this process forks from now on, a job or a part of it, signals do what they do in any
-    program: `multiprocessing` ends its processes by SIGTERM, and waits for that without a limit.
+    """Restores the default signals in processes that this process forks from now on.
+
+    `multiprocessing` ends its processes by SIGTERM, and waits for that without a limit.
     """
     register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_give_back)
 
 
 def _hold() -> None:
-    # One that comes before the handlers are given back would be lost.
+    # A signal that comes before the handlers are restored would be lost.
     _held[:] = _signal.pthread_sigmask(_signal.SIG_BLOCK, _NO_OP_SIGNALS)
 
 

@@ -1,6 +1,4 @@
-"""What ends the job that runs in this process: its time limit, an alarm and what may put it off;
-and an order to stop.
-"""
+"""Ends the job that runs in this process: by an alarm at its time limit, or an order to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from time import monotonic
 
 from rqd.model.errors import JobStoppedException, JobTimeoutException
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,10 +19,10 @@ _SHORTEST_S = 0.001  # 0 would be no alarm at all
 
 
 class Timer:
-    """The running job's limit in seconds, 0 when none runs or it has none.
+    """The running job's time limit, `limit_s` in seconds: 0 without a job or a limit.
 
-    While `is_held` the alarm waits for its next time, and an order for `let_go`: what the main
-    thread does then must not be left half done.
+    While `is_held` an alarm is skipped until its next repeat, and an order waits for `let_go`: the
+    main thread must not be interrupted half way.
     """
 
     __slots__ = (
@@ -36,17 +34,17 @@ class Timer:
         self.limit_s = 0.0
         self.is_held = False
         self.runs = False
-        self.is_to_stop = False  # an order came that was not raised yet
+        self.is_to_stop = False  # an order to stop came, and was not raised yet
         self.stack_fd = -1  # where the stacks of other threads go at the timeout; -1 for nowhere
         self._ends_at = 0.0
         self._has_shown_threads = False
-        # Seconds the master has granted meanwhile; asked when the time is over, and not before.
+        # Returns the seconds that the master has granted meanwhile; called when the time is over.
         self.ask_more: Callable[[], float] = lambda: 0.0
 
     def arm(self, limit_s: float) -> None:
-        """The job may run for so long from now on; not above 0 for no limit.
+        """Sets the limit of a job that begins now; 0 or less for no limit.
 
-        Raises JobStoppedException if it is not to begin.
+        Raises JobStoppedException if an order to stop came before.
         """
         self.runs = True
         self.stop_if_told()
@@ -57,13 +55,13 @@ class Timer:
             setitimer(ITIMER_REAL, limit_s, _REPEAT_S)
 
     def disarm(self) -> None:
-        """No job runs, or its end is known."""
+        """Ends the limit: no job runs, or its end is known."""
         self.runs = False
         self.limit_s = 0.0
         setitimer(ITIMER_REAL, 0)
 
     def extend(self, seconds: float) -> None:
-        """So much more for the job; nothing where it has no limit."""
+        """Adds seconds to the job's limit; does nothing if it has no limit."""
         if self.limit_s:
             self.limit_s += seconds
             self._ends_at += seconds
@@ -71,15 +69,16 @@ class Timer:
             setitimer(ITIMER_REAL, left_s, _REPEAT_S)
 
     def is_put_off(self) -> bool:
-        """True if the master has granted more time, which is not over yet."""
+        """True if the master has granted more time, and that is not over yet."""
         more_s = self.ask_more()
         if more_s > 0:
             self.extend(more_s)
         return more_s > 0 and monotonic() < self._ends_at
 
     def show_threads(self) -> None:
-        """Writes the stacks of all threads at a job's first alarm, if there are others than the one
-        whose traceback the timeout has.
+        """Writes the stacks of all threads at a job's first alarm, if there are several threads.
+
+        The timeout itself has only the main thread's traceback.
         """
         if self.stack_fd < 0 or self._has_shown_threads or len(sys._current_frames()) < 2:
             return
@@ -87,7 +86,7 @@ class Timer:
         try:
             faulthandler.dump_traceback(self.stack_fd)
         except (OSError, ValueError, RuntimeError):
-            pass  # the job has closed what is not its own
+            pass  # the job has closed the file, which is not its own
 
     def let_go(self) -> None:
         """Ends `is_held`. Raises JobStoppedException if an order has come meanwhile."""
@@ -113,15 +112,18 @@ def raise_timeout(_signum: int, _frame: object) -> None:
 
 def raise_cpu_limit(_signum: int, _frame: object) -> None:
     """CPU_SIGNAL's handler, installed by the zygote: raises JobTimeoutException in a running job.
-    The master sends it again if the job goes on.
+
+    The master sends the signal again if the job goes on.
     """
     if timer.runs and not timer.is_held:
         raise JobTimeoutException("the job's cpu time is over")
 
 
 def raise_stop(_signum: int, _frame: object) -> None:
-    """STOP_SIGNAL's handler, installed by the zygote: raises JobStoppedException in the job; in one
-    that has not begun, when it begins. The master sends this child no other job after it.
+    """STOP_SIGNAL's handler, installed by the zygote: raises JobStoppedException in the job.
+
+    If the job has not begun, it is raised as it begins. The master sends this child no other job
+    after the signal.
     """
     timer.is_to_stop = True
     timer.stop_if_told()

@@ -1,9 +1,9 @@
-"""What a running job tells its master besides its answer: progress, meta, a later deadline.
+"""Sends a running job's updates to its master: progress, meta, a later deadline.
 
-Of each kind the latest counts. One goes at once if none went a moment ago and it fits into the
-socket; else a thread sends what is the latest by then. So the job never waits, the master gets a
-few frames a second from a job that tells thousands, and what was told last before a crash is most
-often there. What is left goes before the answer.
+Only the latest update of each kind counts. An update goes at once if none went a moment ago and it
+fits into the socket. Otherwise a thread sends the latest one a moment later. So the job never
+waits, and the master gets a few frames a second from a job that makes thousands. The last update
+before a crash has most often arrived. Updates that are left go before the answer.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame
 from rqd.daemon.zygote.timer import timer
 
-TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
 _PAUSE_S = 0.05
-# The kernel takes a message of this size whole or not at all (it is one buffer of the socket's).
+# The kernel accepts a message of this size whole or not at all (it is a single socket buffer).
 _WHOLE_BYTES = 16 * 1024
 _PATIENCE_S = 5.0
 
 
 class UpdateSender:
-    """The child's end of what its jobs tell; `token` is that of the running one."""
+    """Sends updates and answers of a child's jobs; `token` is the running job's."""
 
     def __init__(
         self,
@@ -49,35 +49,38 @@ class UpdateSender:
         self._extended_s = 0.0
 
     def begin(self, token: bytes) -> None:
-        """Another job runs from now on."""
+        """Notes that another job runs from now on."""
         self.token = token
         self._extended_s = 0.0
 
     def progress(self, fraction: float, message: str) -> None:
-        """How far the job is, from 0 to 1."""
+        """Sends the job's progress, from 0 to 1, with a message."""
         self._tell(protocol.PROGRESS, b"%.6g" % fraction, message.encode(errors="replace"))
 
     def save_meta(self, meta: bytes, signature: str) -> None:
-        """The job's meta, serialized, and its signature where there are keys."""
+        """Sends the job's serialized meta, and its signature if there are keys."""
         self._tell(protocol.META, meta, signature.encode())
 
     def extend(self, seconds: float) -> None:
-        """The job may run so much longer: its own alarm first, then the master's deadline."""
+        """Extends the job's time limit: its own alarm first, then the master's deadline."""
         timer.extend(seconds)
         self._extended_s += seconds
-        # The sum, so that it does not matter which of several such frames arrives.
+        # The sum of all extensions, as only the latest of several frames may arrive.
         self._tell(protocol.EXTENDED, b"%.6f" % self._extended_s, is_urgent=True)
 
     def record(self) -> dict[bytes, bytes] | None:
-        """The job's hash, as the master reads it now; None if it can't be had this way."""
+        """Returns the job's hash, which the master reads now; None if that fails.
+
+        It fails in other threads than the main thread, and after 5 seconds.
+        """
         if _thread.get_ident() != self._main:
-            return None  # one thread reads what the master sends
+            return None  # only the main thread reads the master's frames
         self._tell(protocol.ASK, is_urgent=True)
         return self._await_record(_PATIENCE_S)
 
     def answer(self, answer: bytes) -> None:
-        """Sends what is left to tell, and the job's answer; waits for both to be gone."""
-        # Never without end: a handler of the job's own may have raised while it was held.
+        """Sends the updates that are left and the job's answer; waits until both are sent."""
+        # With a limit, as a handler of the job's own may have raised while it held the lock.
         is_ours = self._sending.acquire(True, _PATIENCE_S)
         try:
             self.channel.sendall(self._take() + answer)
@@ -92,7 +95,7 @@ class UpdateSender:
             self._leave_to_thread()
 
     def _send_at_once(self) -> bool:
-        """False if something is left."""
+        """Sends updates without waiting; False if some are left."""
         is_main = _thread.get_ident() == self._main
         if is_main:
             timer.is_held = True
@@ -118,7 +121,7 @@ class UpdateSender:
             except BlockingIOError:
                 pass  # the socket is full
             except OSError:
-                return True  # the master is gone, or the job closed our end: nobody to tell
+                return True  # the master is gone, or the job closed our end: nobody would read it
             self._latest.setdefault(kind, frame)
             return False
         return True
@@ -130,14 +133,14 @@ class UpdateSender:
             try:
                 _thread.start_new_thread(self._send_later, (self._wake,))
             except RuntimeError:
-                return  # no thread may be started here: the answer brings it
+                return  # no thread can start here: the updates go with the answer
         try:
             self._wake.release()
         except RuntimeError:
-            pass  # it has been woken, and has not come to it yet
+            pass  # the thread was woken already, and has not run yet
 
     def _send_later(self, wake: _thread.LockType) -> None:
-        # Signals are the job's, and shall interrupt what its main thread waits for.
+        # Signals are for the job: they must interrupt its main thread, not this one.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         while True:
             wake.acquire()
