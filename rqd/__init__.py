@@ -51,8 +51,8 @@ _HOME = {
     "use_redis": "rqd.client.connection",
 }
 
-# Modules that `import rq` makes attributes of it: `rqd.job.Job` is written, and it would depend on
-# who else has imported the module by then.
+# `import rq` makes these modules attributes, so users write `rqd.job.Job`. Without this, it would
+# depend on other code having imported the module by then.
 _MODULES = frozenset(
     {
         *("command", "exceptions", "group", "job", "queue", "registry", "results"),
@@ -60,7 +60,7 @@ _MODULES = frozenset(
     }
 )
 
-# Written out: what type checkers and linters read. tests/client holds it and _HOME together.
+# Written out for type checkers and linters. A test in tests/client compares it with _HOME.
 __all__ = [
     "Callback",
     "Job",

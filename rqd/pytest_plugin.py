@@ -1,6 +1,6 @@
 """Fixtures for tests of code that uses rqd; pytest finds them by itself.
 
-Nothing of rqd is loaded before a test asks for one.
+Nothing of rqd is loaded before a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def rqd_server() -> Iterator[str]:
-    """The URL of a server for this run, which is stopped at its end.
+    """The URL of a server for this test run, which is stopped at the run's end.
 
     A conftest.py that has a Redis for its tests defines a fixture of this name, with its URL.
     """
@@ -29,10 +29,10 @@ def rqd_server() -> Iterator[str]:
 
 @pytest.fixture
 def rqd_queue(rqd_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    """The queue `default` of a namespace of its own, empty, on the server of this run.
+    """The empty queue `default` in a namespace of its own, on the server of this test run.
 
-    That namespace is the default of this process and of those it starts: what a test's code makes
-    by `Queue("mails")` is there too.
+    That namespace is the default of this process and of its children: a `Queue("mails")` in the
+    tested code is there, too.
     """
     from rqd.client.connection import use_redis, using  # noqa: PLC0415 - as above
     from rqd.client.queue import Queue  # noqa: PLC0415 - as above

@@ -30,11 +30,11 @@ _READY_S = 30.0
 
 
 def run_jobs(*queues: Queue | str, connection: Connection = None, forked: bool = False) -> None:
-    """Runs what these queues hold, and what that puts on them, until they are empty.
+    """Runs the jobs of these queues, also new ones from the jobs, until the queues are empty.
 
-    Without a queue it is `default`. In this process, one job after the other, or `forked`: by a
-    daemon of its own, where a job may crash, time out and print as in production. What waits for
-    its time goes on waiting. Raises RqdError if the daemon could not run.
+    Without a queue it runs `default`. The jobs run in this process, one after the other. `forked`
+    runs them in a daemon of its own, where a job may crash, time out and print as in production.
+    Scheduled jobs go on waiting. Raises RqdError if the daemon could not run.
     """
     names = queues or ("default",)
     if not forked:
@@ -45,9 +45,9 @@ def run_jobs(*queues: Queue | str, connection: Connection = None, forked: bool =
 
 @contextmanager
 def embedded_server() -> Iterator[str]:
-    """A server of its own, for as long as the block lasts: its URL. It ends with this process, too.
+    """Runs a server of its own for the block, and yields its URL. It ends with this process, too.
 
-    Raises RqdError where there is none: it comes with rqd's extra `embedded`, or is on PATH.
+    Raises RqdError without a server program: it comes with rqd's extra `embedded`, or is on PATH.
     """
     # /tmp, as the path of a unix socket is short.
     with tempfile.TemporaryDirectory(prefix="rqd-", dir="/tmp") as folder:
@@ -62,10 +62,10 @@ def embedded_server() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class CrashPoint:
-    """A line at which a job may not be killed: run again, it does not end as it does undisturbed.
+    """A line at which a job may not be killed: its second run then ends otherwise.
 
-    The kill came before the line was run, the `time`-th time that it would have been; line 0 is
-    the end of the job, before its outcome is known. `error` is what the second run ended with.
+    An undisturbed run gives the `expected` state, the second run the state `found`. The kill came before the line's `time`-th run. Line 0 is the end of the job, before its outcome
+    is known. `error` is the error of the second run, empty without one.
     """
 
     file: str
@@ -96,14 +96,14 @@ def crash_points(
     limit_s: float = 30.0,
     **kwargs: Any,
 ) -> list[CrashPoint]:
-    """Kills a job at each of its lines in turn and runs it again; tells where that ends otherwise.
+    """Kills a job at each of its lines in turn, runs it again, and returns the lines that matter.
 
-    rqd runs a job again when its worker's host was lost, so each should be able to bear it. Each
-    trial: `prepare()` makes the situation before the job, the job is killed by SIGKILL in a child
-    of this process before a line of it, and runs again to its end; then `state()`, a value to be
-    compared, has to be as after one run without a kill. A line that runs often is tried at its
-    first and at its last time. `also` names functions that the job calls, whose lines are tried
-    too. An empty list is a job that may be killed anywhere.
+    rqd runs a job again when its worker's host was lost, so every job should bear that. In each
+    trial `prepare()` makes the situation before the job. The job is killed by SIGKILL before a
+    line, in a child of this process, and runs again to its end. Then `state()`, a value to be
+    compared, has to be as after a run without a kill. A line that runs often is tried at its first
+    and at its last time. `also` has functions that the job calls, whose lines are tried, too.
+    `limit_s` limits each run, in seconds. An empty list means that the job may be killed anywhere.
 
     Raises AssertionError if the job fails undisturbed, ConfigurationError if `state` doesn't show
     that it ran, or `function` has no lines.
@@ -134,7 +134,7 @@ def crash_points(
 
 
 def assert_idempotent(function: Callable[..., Any] | str, *args: Any, **more: Any) -> None:
-    """Raises AssertionError with what `crash_points` finds of this job, if it finds anything."""
+    """Raises AssertionError with the lines that `crash_points` finds of this job, if any."""
     if failures := crash_points(function, *args, **more):
         name = getattr(function, "__qualname__", function)
         told = "\n".join(map(str, failures))
@@ -144,7 +144,7 @@ def assert_idempotent(function: Callable[..., Any] | str, *args: Any, **more: An
 
 
 def _first_and_last(steps: Iterable[Step]) -> list[Step]:
-    """Each line's first time and its last one, in the order of their first."""
+    """Returns each line's first and last step, in the order of the lines' first steps."""
     found: dict[tuple[str, int], list[Step]] = {}
     for step in steps:
         found.setdefault((step.file, step.line), []).append(step)

@@ -27,8 +27,10 @@ __all__ = ["Job", "Queue", "close"]
 
 
 class Job(Generic[R]):
-    """A handle on one job. `handle` is the blocking one, as of the last answer: its attributes ask
-    Redis nothing, its methods would block the loop.
+    """A handle on one job, for `await`.
+
+    `handle` is the blocking handle, as of the last answer. Its attributes ask Redis nothing; its
+    methods would block the loop.
     """
 
     def __init__(self, handle: rqd.client.job.Job[R]) -> None:
@@ -37,7 +39,7 @@ class Job(Generic[R]):
 
     @classmethod
     async def fetch(cls, job_id: str, connection: Connection = None) -> Job[Any]:
-        """The job of this id. Raises NoSuchJobError if there is none."""
+        """Returns the job of this id. Raises NoSuchJobError if there is none."""
         backend = backend_for(connection)
         record = await backend.awaiting.job(job_id)
         if record is None:
@@ -50,19 +52,22 @@ class Job(Generic[R]):
         return self.handle.id
 
     async def refresh(self) -> None:
-        """Reads the job anew. Raises NoSuchJobError if it is gone."""
+        """Reads the job from Redis again. Raises NoSuchJobError if it is gone."""
         record = await self._backend.awaiting.job(self.id)
         if record is None:
             raise no_such_job(self.id)
         self.handle.show(record)
 
     async def get_status(self) -> JobStatus:
-        """Where the job is now. Raises NoSuchJobError if it is gone."""
+        """Returns the job's state, asked of Redis now. Raises NoSuchJobError if it is gone."""
         await self.refresh()
         return self.handle.get_status(refresh=False)
 
     async def wait(self, timeout: float | None = None) -> Job[R]:
-        """As `rqd.Job.wait`: returns the job at its end. Canceled, it leaves nothing behind."""
+        """Waits for the job's end, and returns the job as it ended, like `rqd.Job.wait`.
+
+        A canceled wait leaves nothing behind.
+        """
         store = self._backend.awaiting
         limit_s = math.inf if timeout is None else timeout
         if not await store.wait_for_end(self.id, limit_s):
@@ -72,7 +77,10 @@ class Job(Generic[R]):
         return self
 
     async def latest_result(self, timeout: float = 0) -> Result | None:
-        """The latest attempt's result, None if there is none yet; waits for the end so long."""
+        """Returns the latest attempt's result; None if there is none yet.
+
+        With a `timeout` in seconds, waits that long for the job's end first.
+        """
         store = self._backend.awaiting
         if timeout > 0:
             await store.wait_for_end(self.id, timeout)
@@ -82,7 +90,10 @@ class Job(Generic[R]):
         return self.handle.result_of(attempt)
 
     async def return_value(self) -> R | None:
-        """What the job returned, asked of Redis now; None while it has not, or if it failed."""
+        """Returns the job's return value, asked of Redis now; None before its end, or if it failed.
+
+        Raises as `Result.return_value`.
+        """
         result = await self.latest_result()
         if result is None or result.type is not Result.Type.SUCCESSFUL:
             return None
@@ -100,7 +111,10 @@ class Job(Generic[R]):
 
 
 class Queue:
-    """As `rqd.Queue`, with its options but for `is_async` and those of waiting for more copies."""
+    """A named queue, for `await`. Raises InvalidCallError for `is_async=False` and `wait_` options.
+
+    All other options are those of `rqd.Queue`.
+    """
 
     def __init__(
         self, name: str = "default", connection: Connection = None, **options: Any
@@ -119,14 +133,15 @@ class Queue:
     @overload
     async def enqueue(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     async def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """As `rqd.Queue.enqueue`. Canceled, it has put the job on the queue, or not: give it a
-        `job_id` to be able to look.
+        """Puts a call on the queue and returns its job, like `rqd.Queue.enqueue`.
+
+        A canceled call may have enqueued the job: with a `job_id` you can look.
         """
         data, sending = split_call(f, args, kwargs)
         return (await self._enqueue([data], sending))[0]
 
     async def enqueue_many(self, job_datas: Iterable[EnqueueData]) -> list[Job[Any]]:
-        """As `rqd.Queue.enqueue_many`, for what `prepare_data` makes."""
+        """Puts calls, made by `prepare_data`, on the queue, like `rqd.Queue.enqueue_many`."""
         datas = list(job_datas)
         return await self._enqueue(datas) if datas else []
 
@@ -141,7 +156,7 @@ class Queue:
     @overload
     async def enqueue_at(self, at: datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     async def enqueue_at(self, at: datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """As `rqd.Queue.enqueue_at`."""
+        """Puts a call on the queue at a time, like `rqd.Queue.enqueue_at`."""
         data, sending = split_call(f, args, kwargs)
         return (await self._enqueue([data], sending, due_us=due_us_of(at)))[0]
 
@@ -156,7 +171,7 @@ class Queue:
     @overload
     async def enqueue_in(self, delay: timedelta, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     async def enqueue_in(self, delay: timedelta, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """As `rqd.Queue.enqueue_in`."""
+        """Puts a call on the queue after a delay, like `rqd.Queue.enqueue_in`."""
         data, sending = split_call(f, args, kwargs)
         return (await self._enqueue([data], sending, delay_us=delay_us_of(delay)))[0]
 

@@ -1,7 +1,7 @@
-"""What the process of a callback does before its own code: reads how the other job has ended.
+"""Reads in a callback's process, before its own code, how the other job has ended.
 
-It asks Redis, and so loads redis-py: `--preload rqd.callbacks` does that once for all. What an
-enqueue makes of callbacks is in `callback_terms.py`.
+It asks Redis, and so loads redis-py: `--preload rqd.callbacks` does that once for all. An enqueue
+makes the callbacks' jobs in `callbacks.py`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _TYPE = {
 
 
 def callback_arguments(terms: str) -> tuple[Any, ...]:
-    """What a callback is called with before its own arguments; read from Redis, by its process.
+    """Reads from Redis, in a callback's process, the arguments that come before its own.
 
-    A server that is away is waited for, up to 30 s: nothing of the callback has run yet. Raises
-    NoServerError after that, NoSuchJobError if the job's record is gone, and what reading its
-    result raises.
+    Waits up to 30 s for a server that is away: nothing of the callback has run yet. Raises
+    NoServerError after that, NoSuchJobError if the job's record is gone, and as
+    `Result.return_value`.
     """
     told = read_terms(terms)["callback"]
     give_up_at = monotonic() + _PATIENCE_S
@@ -66,7 +66,7 @@ def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _end_of(job: Job[Any], kind: ResultType, backend: Backend) -> Result | None:
-    """The end that made the callback which runs here; None if nothing is known of it any more."""
+    """The end that made the callback which runs here; None if its record is gone."""
     ends = [one for one in job.results() if one.type is kind]
     own = backend.views.job(current.id) if len(ends) > 1 and current.id else None
     if own is None or own.created_us is None:
@@ -77,10 +77,10 @@ def _end_of(job: Job[Any], kind: ResultType, backend: Backend) -> Result | None:
 
 
 def failure_of(job: Job[Any], result: Result | None) -> BaseException:
-    """How a job failed, as an exception: of the type it raised, if that is known in this process.
+    """Returns a job's failure as an exception, of the type raised if this process has loaded it.
 
-    Nothing is imported for it, and no constructor is called: its name comes from Redis. A crash or
-    a loss has a JobFailedError. The traceback, as text, is among its notes.
+    Imports nothing and calls no constructor, as the type's name comes from Redis. A crash is a
+    JobFailedError, a loss an AbandonedJobError. The traceback, as text, is among the notes.
     """
     told = result.details if result is not None else {}
     cause = (result.cause if result is not None else None) or job.cause or "its record is gone"
@@ -94,7 +94,7 @@ def failure_of(job: Job[Any], result: Result | None) -> BaseException:
 
 
 def _made(kind: type[BaseException], text: str) -> BaseException | None:
-    """An exception that shows the text; None for a type that wants more than a text for that."""
+    """Makes an exception that shows the text; None for a type that needs more than a text."""
     try:
         error = kind.__new__(kind, text)
         # A KeyError shows its text quoted.

@@ -1,7 +1,7 @@
-"""Callbacks as an enqueue has them: each is a job of its own, which the end of the other one makes.
+"""Callbacks at an enqueue: each is a job of its own, which the other job's end puts on the queue.
 
 The producer makes that job beforehand, with its id and signature, and puts it into the terms of the
-one it follows: masters and scripts sign nothing. What its process does is in `callbacks.py`.
+job that it follows: masters and scripts sign nothing. Its process runs `callback_runtime.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rqd.client.connection import Backend
 
 DEFAULT_TIMEOUT_S = 60.0
-# They stand in the job's own record, and a script looks at each.
+# Webhooks stand in the job's own record, and a script looks at each.
 MOST_WEBHOOKS = 10
 _MOST_BYTES = 16 * 1024
 _STATUS = {"on_success": "finished", "on_failure": "failed", "on_stopped": "stopped"}
@@ -44,7 +44,7 @@ class Callback:
         if seconds == 0:
             raise ConfigurationError("a callback's timeout 0 would end it at once: write seconds")
         check_retry(retry, "a callback's")
-        # Here and not at the end of a job, where nobody would hear of it.
+        # Checked here and not at the end of a job, where nobody would hear of an error.
         self.name, _ = encode_call(func, (), {}, limit_bytes=_MOST_BYTES)
         self.func = func
         self.timeout = DEFAULT_TIMEOUT_S if seconds is None else seconds
@@ -89,7 +89,7 @@ def following(options: Any) -> list[tuple[str, Following]]:
 def with_callbacks(
     template: Template, job_id: str, given: Sequence[tuple[str, Following]], backend: Backend
 ) -> Template:
-    """The template of one job, whose terms have the jobs that its end makes."""
+    """Returns the template with the jobs of the callbacks, signed, among its terms."""
     terms = read_terms(template.terms)
     inherited = {"trace": terms["trace"]} if "trace" in terms else {}
     terms["callbacks"] = [
@@ -123,7 +123,7 @@ def _callback_job(
         like.queue,
         like.serializer,
         timeout_s=timeout_s,
-        # It is seen as long as the job that it tells of.
+        # The callback's record stays as long as that of the job it is about.
         result_ttl_s=like.result_ttl_s,
         failure_ttl_s=like.failure_ttl_s,
         retries=retry.max if retry else 0,
@@ -134,7 +134,7 @@ def _callback_job(
 
 
 def _as_term(status: str, new: NewJob) -> dict[str, Any]:
-    """As the script makes a job of it: JSON has no bytes."""
+    """The term from which the script makes the job. The payload is in hex: JSON has no bytes."""
     fields = {**new.template.hash_fields(new.func_name), "description": new.description}
     if new.signature:
         fields["signature"] = new.signature

@@ -1,4 +1,4 @@
-"""Which Redis the user's code talks to: `use_redis`, or a connection handed in."""
+"""The Redis that the user's code talks to: `use_redis`, or a connection handed in."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Backend:
-    """One namespace in one Redis, as the classes users import see it.
+    """A namespace in a Redis, behind the classes that users import.
 
-    redis-py is loaded at the first use of `store`: a job's module may import rqd, and say which
-    Redis it is, without the quarter of a second that this takes in each child.
+    redis-py is loaded at the first use of `store`. So a job's module may import rqd and name its
+    Redis, without the quarter of a second that loading costs in each child.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Backend:
         keyring: Keyring | None = None,
         namespace: str | None = None,
     ) -> None:
-        """`store` None: one is opened for the URL and the namespace when it is needed.
+        """With `store` None, a store for the URL and the namespace is opened at its first use.
 
-        With a `keyring` what is written there is signed, and what is read there checked.
+        With a `keyring`, everything written is signed and everything read is checked.
         """
         if store is not None:
             self.store = store
@@ -49,7 +49,7 @@ class Backend:
 
     @cached_property
     def store(self) -> Store:
-        """What changes it."""
+        """The commands that change the namespace. Loads redis-py at its first use."""
         from rqd.store.connection import client_connection  # noqa: PLC0415 - loads redis-py
         from rqd.store.store import Store  # noqa: PLC0415 - as above
 
@@ -57,21 +57,21 @@ class Backend:
 
     @cached_property
     def views(self) -> Queries:
-        """What can be read there."""
+        """The queries that read the namespace. Loads redis-py at its first use."""
         from rqd.store.queries import Queries  # noqa: PLC0415 - loads redis-py
 
         return Queries(self.store)
 
     @cached_property
     def awaiting(self) -> AsyncStore:
-        """The same for asyncio. Raises ConfigurationError for Sentinel and Cluster."""
+        """The store for asyncio. Raises ConfigurationError for Sentinel and Cluster."""
         from rqd.store.aio import AsyncStore  # noqa: PLC0415 - loads asyncio, for who uses it
 
         return AsyncStore(self.store)
 
     @cached_property
     def unnamed_crons(self) -> dict[str, str]:
-        """The cron entries that this process has named after their functions: their versions."""
+        """Versions, by name, of the cron entries that this process named after their functions."""
         return {}
 
     @property
@@ -81,7 +81,7 @@ class Backend:
 
     @property
     def redis(self) -> Client:
-        """A client of this Redis, for keys of one's own; it answers in bytes."""
+        """A client of this Redis, for the user's own keys; it answers in bytes."""
         return self.store.redis
 
     def __eq__(self, other: object) -> bool:
@@ -97,11 +97,11 @@ class Backend:
     def _identity(self) -> tuple[object, ...]:
         return self.url, self.namespace, self.keyring
 
-    if not TYPE_CHECKING:  # or no mistyped name would be found
+    if not TYPE_CHECKING:  # or type checkers would find no mistyped name
 
         def __getattr__(self, name: str) -> Any:
-            """As `redis` has it: RQ's `queue.connection` is a client (`connection.ping()`)."""
-            if name.startswith("_"):  # what `copy` and others look for, before there is a store
+            """Looks the name up in `redis`: RQ's `queue.connection` is a client (`.ping()`)."""
+            if name.startswith("_"):  # `copy` and others look for these before there is a store
                 raise AttributeError(name)
             return getattr(self.redis, name)
 
@@ -114,7 +114,7 @@ else:
 
 
 class _Connections:
-    """The default backend, and one for each client or URL that was handed in."""
+    """The default backend, and a backend for each client or URL that was handed in."""
 
     def __init__(self) -> None:
         self.default: Backend | None = None
@@ -131,16 +131,15 @@ def use_redis(
     namespace: str | None = None,
     signing_keys: Sequence[str] | None = None,
 ) -> None:
-    """Sets the Redis that queues and jobs use when none is handed to them.
+    """Sets the Redis that queues and jobs use without a `connection=`.
 
     `connection` is a URL, a `redis.Redis` whose settings are read, or None for `RQD_URL`, then
-    `REDIS_URL`, then localhost:6379; `namespace` None is `RQD_NAMESPACE` or `rqd`.
-    `signing_keys`: the first one signs, all verify; None for `RQD_SIGNING_KEY`, then
-    `RQD_SIGNING_KEY_FILE`; an empty list for none. Nothing is connected before the first use.
-    A queue's `connection` is taken as it is.
+    `REDIS_URL`, then localhost:6379. A queue's `connection` is used as it is. `namespace` None is
+    `RQD_NAMESPACE` or `rqd`. The first of `signing_keys` signs, all verify; None is
+    `RQD_SIGNING_KEY`, then `RQD_SIGNING_KEY_FILE`; an empty list is no keys. Nothing is connected
+    before the first use.
 
-    Raises ConfigurationError for a URL that can't be read, for a client that can't be used, and for
-    keys that are none.
+    Raises ConfigurationError for an unreadable URL, an unusable client or an invalid key.
     """
     if isinstance(connection, Backend):
         if namespace is not None or signing_keys is not None:
@@ -153,7 +152,7 @@ def use_redis(
 
 
 def backend_for(connection: Backend | Client | str | None = None) -> Backend:
-    """The backend behind what a user handed in; None is the default one."""
+    """Returns the backend behind a `connection=` of the user's; None is the default backend."""
     if isinstance(connection, Backend):
         return connection
     if connection is None:
@@ -167,7 +166,7 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
         return opened
     try:
         known = _connections.by_client.get(connection)
-    except TypeError:  # a number, a dict: what it lacks is said when it is opened
+    except TypeError:  # a number, a dict: opening it raises the error that names the mistake
         known = None
     if known is None:
         known = _connections.by_client[connection] = _open(connection, None)
@@ -176,7 +175,10 @@ def backend_for(connection: Backend | Client | str | None = None) -> Backend:
 
 @contextmanager
 def using(backend: Backend | None) -> Iterator[None]:
-    """Meanwhile it is the default one, as in a child of a daemon; None for none yet."""
+    """Makes it the default backend inside the block, as in a daemon's child.
+
+    None: the default is opened at its first use there.
+    """
     before, _connections.default = _connections.default, backend
     try:
         yield
@@ -185,7 +187,7 @@ def using(backend: Backend | None) -> Iterator[None]:
 
 
 def own_keyring() -> Keyring | None:
-    """The keys of this process: its daemon's in a job, else those of its environment."""
+    """Returns this process's keys: its daemon's in a job, else the environment's; None if unset."""
     return current.keyring or keyring_of(os.environ)
 
 
@@ -197,7 +199,7 @@ def _open(
     keyring = own_keyring() if signing_keys is None else _keyring(signing_keys)
     if connection is None or isinstance(connection, str):
         url = default_url() if connection is None else connection
-        read_url(url)  # what is wrong with it is said here, not at its first use
+        read_url(url)  # raises here for a bad URL, not at its first use
         return Backend(None, url, keyring, namespace)
     from rqd.store.connection import client_connection, url_of  # noqa: PLC0415 - redis-py is there
     from rqd.store.store import Store  # noqa: PLC0415 - as above

@@ -23,12 +23,12 @@ from rqd.store.live import ask, send_to
 
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
-# What RQ's registries and queues do with one that waits for its time or for others.
+# The advice for a job that waits for its time or for other jobs: RQ's registries would run it.
 RUN_NOW = "to run one now that waits, cancel it and then requeue it"
 
 
 def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) -> None:
-    """Takes a waiting job out of its queue, and with `stop` stops one that runs.
+    """Takes a waiting job out of its queue; with `stop`, stops a running job.
 
     Raises InvalidJobOperation, NoSuchJobError.
     """
@@ -44,7 +44,7 @@ def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) 
 
 
 def requeue(backend: Backend, job_id: str, at_front: bool) -> None:
-    """Has an ended job run again. Raises InvalidJobOperation, NoSuchJobError."""
+    """Runs an ended job again. Raises InvalidJobOperation, NoSuchJobError."""
     found = backend.store.requeue(job_id, at_front)
     _check_found(found, job_id)
     if found not in _TO_REQUEUE:
@@ -56,9 +56,9 @@ def requeue(backend: Backend, job_id: str, at_front: bool) -> None:
 
 
 def save_meta(backend: Backend, job_id: str, meta: dict[str, Any], serializer: str) -> None:
-    """Stores the meta, from inside the job by way of its master.
+    """Stores the meta; from inside the job by way of its master.
 
-    Raises NoSuchJobError, InvalidCallError for what can't be serialized.
+    Raises NoSuchJobError, InvalidCallError for values that can't be serialized.
     """
     data = encode_value(meta, serializer, f"the meta of job {job_id}")
     signature = sign_meta(data, job_id, serializer, backend)
@@ -69,7 +69,7 @@ def save_meta(backend: Backend, job_id: str, meta: dict[str, Any], serializer: s
 
 
 def extend(backend: Backend, record: JobRecord, more_s: float) -> None:
-    """Has the master of the attempt that runs give it so much longer.
+    """Asks the master of the running attempt for `more_s` more seconds.
 
     Raises InvalidJobOperation if the job does not run, or its master is gone.
     """
@@ -100,11 +100,12 @@ def send_stop_job_command(
     grace: float | str = DEFAULT_GRACE_S,
     by: str | None = None,
 ) -> None:
-    """Stops a running job: JobStoppedException is raised in it, and after `grace` it is killed.
+    """Stops a running job: raises JobStoppedException in it, and kills it after `grace`.
 
-    Returns when its master was told. The job ends `stopped`, is not retried, and does not run again
-    if its master is lost. `by` is what its cause says of who stopped it, None for user and host.
-    Raises InvalidJobOperation if it doesn't run, NoSuchJobError.
+    Returns once the request is in Redis. The job ends `stopped`, is not retried, and does not run
+    again if its master is lost. `grace` is in seconds or as `"10s"`, 0 to kill at once. `by` names
+    in its cause the person who stopped it; None is user and host. Raises InvalidJobOperation if it
+    doesn't run, NoSuchJobError, ConfigurationError.
     """
     grace_s = parse_duration_s(grace, "grace")
     if grace_s is None or grace_s < 0:
@@ -122,19 +123,19 @@ def send_stop_job_command(
 
 
 def send_shutdown_command(connection: Connection, worker_name: str) -> None:
-    """Stops a master gracefully, by its name or that of one of its workers (`name:number`).
+    """Stops a master gracefully, by its name or a worker's (`name:number`).
 
-    All its workers finish their jobs and leave, as after `rqd stop --name`. Raises
-    RqdError if there is none of this name.
+    All its workers finish their jobs and leave, as after `rqd stop --name`. Raises RqdError if no
+    master of this name is alive.
     """
     _send(connection, worker_name, {"do": "stop", "now": False})
 
 
 def send_kill_horse_command(connection: Connection, worker_name: str) -> None:
-    """Kills the job that runs in a worker (`name:number`), or all those of a master.
+    """Kills the job that runs in a worker (`name:number`), or all jobs of a master.
 
-    It counts as a crash: the job is retried, if it has retries left, or fails. Raises
-    RqdError if there is no such master.
+    The kill counts as a crash: the job is retried if it has retries left, or fails. Raises
+    RqdError if no master of this name is alive.
     """
     _send(connection, worker_name, {"do": "kill_jobs"}, has_number=True)
 
@@ -166,12 +167,15 @@ def _who() -> str:
 
 
 def suspend(connection: Connection = None, ttl: float | str | None = None) -> None:
-    """Has no jobs started, of any queue, until `resume`, or for `ttl` seconds (or `"10m"`)."""
+    """Pauses all queues until `resume`, or for `ttl` seconds (or `"10m"`).
+
+    Raises ConfigurationError for a `ttl` of 0.
+    """
     backend_for(connection).store.pause(ALL_QUEUES, time_of_pause_s(ttl, "ttl"))
 
 
 def resume(connection: Connection = None) -> None:
-    """Has jobs started again; paused queues stay so."""
+    """Starts jobs again; queues that were paused by name stay paused."""
     backend_for(connection).store.resume(ALL_QUEUES)
 
 
@@ -184,7 +188,10 @@ def is_suspended(
 
 
 def time_of_pause_s(value: float | str | None, what: str) -> float | None:
-    """Seconds; None, as for -1, until it is resumed. Raises ConfigurationError."""
+    """Returns the pause in seconds; None, also for -1, means until `resume`.
+
+    Raises ConfigurationError.
+    """
     seconds = parse_duration_s(value, what)
     if seconds == 0:
         raise ConfigurationError(f"{what} 0 would be no pause: write seconds, or '10m'")
@@ -195,7 +202,7 @@ def time_of_pause_s(value: float | str | None, what: str) -> float | None:
 class LiveStack:
     """The Python stacks of all threads of a job's process, each with its innermost call first.
 
-    `text` is as faulthandler writes it, without rqd's own frames; `worker` is `master:number`.
+    `text` has faulthandler's format, without rqd's own frames; `worker` is `master:number`.
     """
 
     job_id: str
@@ -207,16 +214,16 @@ class LiveStack:
 
     @property
     def threads(self) -> list[Thread]:
-        """The same, taken apart; the main thread is the last."""
+        """The threads parsed from `text`; the main thread is the last."""
         return threads_of(self.text)
 
 
 def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0) -> LiveStack:
-    """The stack of a running job; it goes on, and its code notices nothing.
+    """Returns the stack of a running job; the job goes on, and its code notices nothing.
 
-    Also of one whose C code holds the GIL. Raises InvalidJobOperation if the job does not run,
-    NoSuchJobError, and RqdError if its master does not answer within `timeout` seconds, or its
-    process does not.
+    A job whose C code holds the GIL has a stack, too. Raises InvalidJobOperation if the job does
+    not run, NoSuchJobError, and RqdError if its master or its process does not answer within
+    `timeout` seconds.
     """
     there = backend_for(connection)
     record = _running(there, check_job_id(job_id))
@@ -252,5 +259,5 @@ def _running(there: Backend, job_id: str) -> JobRecord:
 
 
 def _whole(value: Any) -> int:
-    """0 for what is no number: anybody may have written to Redis."""
+    """Returns the number, or 0 for anything else: anybody may have written to Redis."""
     return value if type(value) is int else 0

@@ -1,4 +1,4 @@
-"""Cron entries: calls that are enqueued again and again, by every daemon there is and once each.
+"""Cron entries: calls that are enqueued again and again, once each time, by any running daemon.
 
 RQ's names, but nothing has to be started: `register` writes the entry to Redis, where it stays.
 """
@@ -44,7 +44,7 @@ _OPTIONS = (
     *("result_ttl", "failure_ttl", "ttl", "meta", "description", "retry", "unique"),
     *("max_memory", "max_cpu"),
 )
-# What a table of a file may have: the arguments of `register`, with shorter names for two.
+# The keys of a file's table: the arguments of `register`, with shorter names for two.
 _IN_FILES = {
     **{name: name for name in ("func", "args", "kwargs", "cron", "timezone", "interval")},
     **{name: name for name in ("missed", "window", "serializer", *_OPTIONS)},
@@ -73,18 +73,18 @@ class CronJob:
 
     @property
     def schedule(self) -> str:
-        """When it runs, as an operator reads it."""
+        """The schedule in words for an operator; `?` if it can't be read."""
         schedule = self._schedule
         return schedule.shown() if schedule is not None else "?"
 
     @property
     def cron(self) -> str | None:
-        """Its five fields; None for an interval."""
+        """The schedule's five fields; None for an interval."""
         return (self._schedule.cron if self._schedule is not None else "") or None
 
     @property
     def interval(self) -> int | None:
-        """Its seconds; None for a cron string."""
+        """The interval in seconds; None for a cron string."""
         return (self._schedule.interval_s if self._schedule is not None else 0) or None
 
     @property
@@ -97,7 +97,7 @@ class CronJob:
         return "over" if self.next_run is None else "active"
 
     def run(self) -> Job[Any]:
-        """Enqueues a run now; when it is due next stays as it is.
+        """Enqueues a run now; the next due time stays as it is.
 
         Raises InvalidJobOperation if a job has the entry's unique key, NoSuchJobError if the entry
         is gone.
@@ -110,23 +110,23 @@ class CronJob:
         return Job(record, self._backend)
 
     def pause(self) -> None:
-        """It is due at no time until `resume`. Raises InvalidJobOperation if it was changed."""
+        """Stops its runs until `resume`. Raises InvalidJobOperation if it was changed meanwhile."""
         self._insist(self._crons.pause(self._record))
 
     def resume(self) -> None:
-        """It is due at its next time from now on; what was missed is left out.
+        """Ends the pause: it is due at its next time from now on. Missed runs are left out.
 
         Raises as `pause`, and ConfigurationError if its schedule can't be read.
         """
         self._insist(self._crons.resume(self._record))
 
     def remove(self) -> None:
-        """It is gone; the jobs it made stay."""
+        """Removes the entry; the jobs it made stay."""
         self._crons.remove(self.name)
 
     @cached_property
     def _schedule(self) -> Schedule | None:
-        """None if it was damaged in Redis."""
+        """The schedule; None if it was damaged in Redis."""
         try:
             return Schedule.parse(self._record.schedule)
         except ConfigurationError:
@@ -145,17 +145,17 @@ class CronJob:
 
 
 class CronScheduler:
-    """RQ's name for the entries of one Redis. There is nothing to start: every daemon does it."""
+    """RQ's name for the entries of one Redis. Nothing has to be started: every daemon runs them."""
 
     def __init__(self, connection: Connection = None) -> None:
         self._backend = backend_for(connection)
 
     def register(self, func: Any, queue_name: str, *in_place: Any, **options: Any) -> CronJob:
-        """As `rqd.cron.register`."""
+        """Registers an entry, like `rqd.cron.register`."""
         return register(func, queue_name, *in_place, connection=self._backend, **options)
 
     def get_jobs(self) -> list[CronJob]:
-        """Every entry, by name."""
+        """Returns every entry, by name."""
         return entries(self._backend)
 
 
@@ -176,13 +176,14 @@ def register(
     connection: Connection = None,
     **options: Any,
 ) -> CronJob:
-    """Has `func` enqueued at every time of `cron` in `timezone`, or every multiple of `interval`.
+    """Enqueues `func` at every time of `cron` in `timezone`, or every multiple of `interval`.
 
-    The entry's `name` is the function's, if none is given; who registers a name again changes its
-    entry, which goes on from where it was. A second entry of a function needs a `name`. Runs that
-    no daemon was there for are made up for as `missed` says: `skip`, `once` or `all` of those in
-    the last `window`. `options` are those of `enqueue`: result_ttl, failure_ttl, ttl, meta,
-    description, retry, unique, rate_limit, max_memory, max_cpu.
+    `interval` and `window` are whole seconds, or durations such as `"1d"`. `name` None is the
+    function's name; a second entry of a function needs a `name`. Registering a name again changes
+    its entry, which goes on from where it was. If no daemon was running, `missed` says which runs
+    of the last `window` are made up for: `skip`, `once` or `all`. `options` are options of
+    `enqueue`: result_ttl, failure_ttl, ttl, meta, description, retry, unique, rate_limit,
+    max_memory, max_cpu.
 
     Raises ConfigurationError, and InvalidCallError as `enqueue` does.
     """
@@ -212,13 +213,13 @@ def register(
 
 
 def entries(connection: Connection = None) -> list[CronJob]:
-    """Every entry, by name."""
+    """Returns every entry, by name."""
     backend = backend_for(connection)
     return [CronJob(record, backend) for record in Crons(backend.store).all()]
 
 
 def fetch(name: str, connection: Connection = None) -> CronJob:
-    """The entry of this name. Raises NoSuchJobError if there is none."""
+    """Returns the entry of this name. Raises NoSuchJobError if there is none."""
     backend = backend_for(connection)
     return CronJob(_find(Crons(backend.store), name), backend)
 
@@ -229,9 +230,9 @@ def remove(name: str, connection: Connection = None) -> bool:
 
 
 def load(path: str | Path, connection: Connection = None) -> tuple[list[str], list[str]]:
-    """Has Redis know the entries of a TOML file, and no longer those that once came from it.
+    """Writes the entries of a TOML file to Redis, and removes entries that have left that file.
 
-    Returns the names of those that were new or changed, and of those removed. Raises
+    Returns two lists of names: the new or changed entries, and the removed entries. Raises
     ConfigurationError before anything is written, if the file has a mistake.
     """
     backend = backend_for(connection)
@@ -239,12 +240,12 @@ def load(path: str | Path, connection: Connection = None) -> tuple[list[str], li
 
 
 def source_of(path: str | Path) -> str:
-    """What the entries of a file are known by as such: its full path."""
+    """Returns the source that marks a file's entries in Redis: its full path."""
     return str(Path(path).resolve())
 
 
 def read_file(path: str | Path, backend: Backend) -> list[CronEntry]:
-    """The entries of a TOML file, a table each; writes nothing. Raises ConfigurationError."""
+    """Reads the entries of a TOML file, a table each; writes nothing. Raises ConfigurationError."""
     try:
         tables = tomllib.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -320,8 +321,9 @@ def _entry(
 
 
 def _refuse_to_replace(entry: CronEntry, backend: Backend, crons: Crons) -> None:
-    """Raises ConfigurationError if this process has registered another entry of that function,
-    which still stands: a script that was edited may change its entry, but lose none to the next.
+    """Raises ConfigurationError if this process's earlier entry of the function still stands.
+
+    An edited script may change its entry, but two of its entries may not replace each other.
     """
     before = backend.unnamed_crons.get(entry.name, entry.version)
     if before != entry.version:

@@ -19,7 +19,7 @@ R_co = TypeVar("R_co", covariant=True)
 J_co = TypeVar("J_co")
 
 
-# RQ's `delay` takes these for itself.
+# RQ's `delay` uses these itself.
 _OF_DELAY = ("depends_on", "job_id", "at_front")
 
 
@@ -32,18 +32,18 @@ class JobFunction(Protocol[P, R_co, J_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[J_co]:
-        """Puts the call on the queue; takes what the function takes.
+        """Puts the call on the queue, with the function's own arguments; returns the job.
 
-        And as RQ's, which type checkers are not told, `depends_on`, `job_id` and `at_front` of
-        `enqueue`, unless the function has an argument of that name.
+        Like RQ's it also accepts `depends_on`, `job_id` and `at_front` of `enqueue`, unless the
+        function has an argument of that name. Type checkers do not know these.
         """
 
     def enqueue(self, *args: Any, **kwargs: Any) -> Job[J_co]:
-        """As `Queue.enqueue`: takes job options among the keyword arguments too."""
+        """Puts the call on the queue, like `Queue.enqueue`: job options are keyword arguments."""
 
 
 class JobDecorator(Protocol):
-    """What `job(..)` returns."""
+    """The decorator that `job(..)` returns."""
 
     @overload
     def __call__(
@@ -62,7 +62,7 @@ def job(
     """Gives a function `.delay(..)` and `.enqueue(..)`, which put its call on `queue` (RQ's).
 
     `timeout` and the options of `Queue.enqueue` hold for every such call. Nothing is connected
-    before the first one. Raises InvalidCallError for an option that doesn't exist.
+    before the first call. Raises InvalidCallError for an option that doesn't exist.
     """
     chosen = job_options(timeout, options)
 
@@ -94,11 +94,11 @@ def _argument_names(function: Callable[..., Any]) -> Collection[str]:
     try:
         return inspect.signature(function).parameters
     except (ValueError, TypeError):
-        return ()  # one in C need not tell
+        return ()  # a function in C may have no signature
 
 
 def _with(options: JobOptions, asked: dict[str, Any]) -> JobOptions:
-    """The decorator's options with those of one call, where these are not None."""
+    """Returns the decorator's options, replaced by the call's options that are not None."""
     checked = job_options(None, asked)
     return replace(
         options,

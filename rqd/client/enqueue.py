@@ -1,4 +1,4 @@
-"""A queue's jobs before they are sent: from a call and its options to what goes to Redis."""
+"""Makes a queue's jobs: from a call and its options to the fields that go to Redis."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from rqd.model.records import JobRecord, JobStatus, NewJob, Template
 from rqd.model.terms import dump_terms, read_terms
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Instants are microseconds in Redis' scores, which are exact up to 2^53: that is in June of 2255.
+# Instants are microseconds in Redis' scores, which are exact up to 2^53: to June of 2255.
 _FURTHEST_US = (datetime(2255, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LONGEST_DELAY = timedelta(days=36_500)
 
 
 class JobBuilder:
-    """How a queue's jobs are made: with its serializer and limits, the keys of the backend they are
-    for, and where their options name none, with its timeout.
+    """Makes a queue's jobs: with its serializer and limits, and the keys of the jobs' backend.
+
+    The queue's timeout holds for jobs whose options have none.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class JobBuilder:
         self._serializer = serializer
         self._timeout_s = timeout_s
         self._payload_limit_bytes = payload_limit_bytes
-        # Most jobs have no options: all of these share one.
+        # Most jobs have no options: they share this template.
         self._plain = template_of(NO_OPTIONS, queue, serializer, timeout_s)
 
     def drafts(
@@ -59,7 +60,7 @@ class JobBuilder:
         due_us: int | None,
         delay_us: int | None,
     ) -> list[NewJob]:
-        """The calls as jobs, signed where there are keys, with the trace of who enqueues them."""
+        """Makes jobs of the calls, signed if there are keys, with the enqueuing code's trace."""
         trace = _carried_trace()
         return [
             self._new_job(backend, data, self._template(data.options, due_us, delay_us, trace))
@@ -67,7 +68,7 @@ class JobBuilder:
         ]
 
     def draft(self, backend: Backend, data: EnqueueData) -> NewJob:
-        """One call as a job that belongs to no trace yet: it will be enqueued by whoever likes."""
+        """Makes a job of the call, without a trace: other code may enqueue it later."""
         return self._new_job(backend, data, self._template(data.options, None, None))
 
     def _new_job(self, backend: Backend, data: EnqueueData, template: Template) -> NewJob:
@@ -107,7 +108,7 @@ class JobBuilder:
 
 
 def record_of(draft: NewJob, now_us: int | None) -> JobRecord:
-    """The record that an enqueue at this time by Redis' clock has just written."""
+    """Returns the record that the enqueue of `draft` wrote at `now_us`, by Redis' clock."""
     due_us, delay_us = draft.template.due_us, draft.template.delay_us
     is_due = due_us is None and delay_us is None
     status = JobStatus.QUEUED if is_due else JobStatus.SCHEDULED
@@ -117,14 +118,15 @@ def record_of(draft: NewJob, now_us: int | None) -> JobRecord:
 
 
 def due_us_of(when: datetime) -> int:
-    """Microseconds since 1970, 0 for what was before. Raises InvalidCallError for what is no
-    datetime, or too far off to be stored.
+    """Returns the microseconds since 1970; 0 for earlier times.
+
+    Raises InvalidCallError for other types than datetime, and for times from 2255 on.
     """
     if not isinstance(when, datetime):
         raise InvalidCallError(f"enqueue_at({when!r}, ..): write a datetime")
     try:
         due_us = (when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-    except (OverflowError, ValueError):  # a local time at either end of what there is
+    except (OverflowError, ValueError):  # a local time at either end of datetime's range
         due_us = 0 if when.year == MINYEAR else _FURTHEST_US
     if due_us >= _FURTHEST_US:
         raise InvalidCallError(f"enqueue_at({when}, ..): write a time before 2255")
@@ -132,7 +134,10 @@ def due_us_of(when: datetime) -> int:
 
 
 def delay_us_of(delay: timedelta) -> int:
-    """Microseconds, not below 0. Raises InvalidCallError for what is no timedelta, or too long."""
+    """Returns the delay in microseconds, 0 if it is negative.
+
+    Raises InvalidCallError for other types than timedelta, and above 36,500 days.
+    """
     if not isinstance(delay, timedelta):
         raise InvalidCallError(f"enqueue_in({delay!r}, ..): write a timedelta")
     if delay > _LONGEST_DELAY:
@@ -142,7 +147,7 @@ def delay_us_of(delay: timedelta) -> int:
 
 
 def _carried_trace() -> dict[str, str] | None:
-    """The context of the span that this code is in; a program with spans has loaded their API."""
+    """Returns the context of the current span; None if the program has not loaded OpenTelemetry."""
     return _otel().carried() if "opentelemetry.trace" in sys.modules else None
 
 

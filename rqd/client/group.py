@@ -1,4 +1,4 @@
-"""Jobs that belong together: looked at together, and waited for together."""
+"""Groups: jobs under one name, to look at and to wait for together."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rqd.store.queue_queries import GroupCounts
 
 
 class Group:
-    """Jobs under one name, on whatever queues. Making a `Group` asks Redis nothing.
+    """Jobs under one name, on any queues. Making a `Group` asks Redis nothing.
 
     It exists from its first job on, until a day after all have ended, and while their records stay.
     """
 
     def __init__(self, connection: Connection = None, name: str | None = None) -> None:
-        """`name`: letters, digits, `_` and `-`; a random one if there is none."""
+        """`name` has letters, digits, `_` and `-`; None makes a random name."""
         self._backend = backend_for(connection)
         self.name = new_job_id() if name is None else check_job_id(name, "group name")
 
@@ -31,19 +31,19 @@ class Group:
 
     @classmethod
     def create(cls, connection: Connection = None, name: str | None = None) -> Group:
-        """A group to put jobs in (RQ's); one of that name that is there already goes on."""
+        """Makes a group to put jobs in (RQ's). An existing group of that name goes on."""
         return cls(connection, name)
 
     @classmethod
     def fetch(cls, name: str, connection: Connection = None) -> Group:
-        """The group of this name. Raises NoSuchGroupError if there is none."""
+        """Returns the group of this name. Raises NoSuchGroupError if there is none."""
         group = cls(connection, name)
         group.counts()
         return group
 
     @classmethod
     def all(cls, connection: Connection = None) -> list[Group]:
-        """Every group there is, by name."""
+        """Returns every group, by name."""
         backend = backend_for(connection)
         return [cls(backend, name) for name in backend.views.group_names()]
 
@@ -64,11 +64,14 @@ class Group:
         then: EnqueueData | None = None,
         **waits: Any,
     ) -> list[Job[Any]]:
-        """Puts calls, made by `Queue.prepare_data`, on a queue and into the group at once.
+        """Puts calls, made by `Queue.prepare_data`, on a queue and into the group; returns jobs.
 
-        `then` is one call more, on the same queue but not of the group, which runs once all jobs of
-        the group have ended, these and those put in before, in whatever way; its job is the last of
-        those returned. For another queue: `Queue(..).enqueue(f, depends_on=group)`.
+        `then` is a further call, on the same queue but outside the group. It runs once all jobs of
+        the group have ended, in any way, earlier jobs included. Its job is the last in the list.
+        For another queue: `Queue(..).enqueue(f, depends_on=group)`.
+
+        Raises InvalidCallError for a queue of another namespace and for a job that waits for its
+        own group, and as `Queue.enqueue_many`.
         """
         datas = list(job_datas)
         self._check(queue, datas)
@@ -79,13 +82,13 @@ class Group:
 
     @property
     def as_parent(self) -> str:
-        """How a job names it that depends on it."""
+        """The group's name among the parents of a job that depends on it."""
         return f"group:{self.name}"
 
     # -- looking
 
     def counts(self) -> GroupCounts:
-        """How many of its jobs are where, as of one moment. Raises NoSuchGroupError."""
+        """Counts its jobs by state, as of one moment. Raises NoSuchGroupError."""
         counts = self._backend.views.group_counts(self.name)
         if counts is None:
             raise NoSuchGroupError(
@@ -95,11 +98,11 @@ class Group:
 
     @property
     def job_ids(self) -> list[str]:
-        """Ids of its jobs, in the order of their enqueue, records that are gone included."""
+        """The ids of its jobs, in the order of their enqueue, also if their records are gone."""
         return self._backend.views.group_job_ids(self.name)
 
     def get_jobs(self) -> list[Job[Any]]:
-        """Its jobs whose records are still there, in the order of their enqueue."""
+        """Returns its jobs whose records are still there, in the order of their enqueue."""
         found = Job.fetch_many(self.job_ids, self._backend)
         return [job for job in found if job is not None]
 

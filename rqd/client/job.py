@@ -1,6 +1,6 @@
-"""A handle on a job: finding one, how it stands now, what came of it, what can be done with it.
+"""A handle on a job: finds it, asks for its state and results, and acts on it.
 
-What it shows without asking is in `job_facts.py`; what it asks and does is in the `job_` modules.
+The attributes that ask Redis nothing are in `job_facts.py`; the actions are in `control.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rqd.model.retry import Retry as Retry
 
 
-# What RQ's worker calls on a job, and so what subclasses of RQ's override.
+# RQ's worker calls these methods of a job, so subclasses written for RQ override them.
 _HOOKS = frozenset(
     {
         *("perform", "_execute", "prepare_for_execution", "cleanup"),
@@ -41,7 +41,7 @@ _HOOKS = frozenset(
 
 
 class Job(JobFacts[R]):
-    """A handle on one job. Its attributes are as of the last `refresh`; `get_status` asks anew.
+    """A handle on one job. Its attributes are as of the last `refresh`; `get_status` asks Redis.
 
     Instants are aware datetimes in UTC, to the microsecond, by Redis' clock.
     """
@@ -69,10 +69,10 @@ class Job(JobFacts[R]):
         serializer: str | Serializer | None = None,
         **options: Any,
     ) -> Job[Any]:
-        """A job that is not in Redis yet: `Queue.enqueue_job` puts it there.
+        """Makes a job that is not in Redis yet: `Queue.enqueue_job` puts it there.
 
-        `options` as for `Queue.enqueue`; `origin` names the queue it is meant for. Without a
-        timeout it gets that of the queue that `enqueue_job` puts it on.
+        `options` are the options of `Queue.enqueue`; `origin` names its intended queue. Without a
+        timeout it gets the timeout of the queue that `enqueue_job` puts it on.
         """
         from rqd.client.queue import Queue  # noqa: PLC0415 - a queue has jobs: the other direction
 
@@ -88,9 +88,10 @@ class Job(JobFacts[R]):
         connection: Connection = None,
         serializer: str | Serializer | None = None,
     ) -> Self:
-        """The job of this id, of the class that is asked. Raises NoSuchJobError if there is none.
+        """Returns the job of this id, as an instance of this class.
 
-        The job knows its serializer; with one given here, no other is used to read it.
+        The job knows its serializer; a `serializer` given here is the only one that may read it.
+        Raises NoSuchJobError if there is none.
         """
         backend = backend_for(connection)
         return cls(fetch_record(backend, id), backend, serializer)
@@ -102,7 +103,7 @@ class Job(JobFacts[R]):
         connection: Connection = None,
         serializer: str | Serializer | None = None,
     ) -> list[Self | None]:
-        """The jobs of these ids in one round trip, None for each that doesn't exist.
+        """Returns the jobs of these ids, in one round trip; None for each that doesn't exist.
 
         `serializer` as for `fetch`.
         """
@@ -120,14 +121,14 @@ class Job(JobFacts[R]):
 
     @property
     def dependency(self) -> Job[Any] | None:
-        """The first of the jobs it depends on; None without one, or if its record is gone."""
+        """The first of the jobs it depends on; None without parents, or if its record is gone."""
         parents = self.dependency_ids[:1] and self.fetch_dependencies()
         return parents[0] if parents and parents[0].id == self.dependency_ids[0] else None
 
     def fetch_dependencies(self) -> list[Job[Any]]:
-        """The jobs it depends on, in the order of `depends_on`, whose records are still there.
+        """Returns the jobs it depends on, in the order of `depends_on`, if their records exist.
 
-        Raises SignatureError where there are signing keys and none of them signed this job.
+        Raises SignatureError if there are signing keys and none of them signed this job.
         """
         if self._backend.keyring is not None:
             _ = self._contents.payload  # checked with all that the signature binds
@@ -136,34 +137,38 @@ class Job(JobFacts[R]):
 
     @property
     def dependent_ids(self) -> list[str]:
-        """Ids of the jobs that wait for this one, asked of Redis now."""
+        """The ids of the jobs that wait for this job, asked of Redis now."""
         return self._backend.views.dependent_ids(self.id)
 
     # -- how it stands
 
     def get_id(self) -> str:
-        """As `id` (RQ's older name)."""
+        """Returns `id` (RQ's older name)."""
         return self.id
 
     @property
     def last_heartbeat(self) -> datetime | None:
-        """When its worker was last heard of, asked of Redis now; None unless it runs."""
+        """The time of its master's last heartbeat, asked of Redis now; None unless the job runs."""
         if self._record.status is not JobStatus.STARTED:
             return None
         return instant(self._backend.views.heartbeat_us(self._record.worker.rpartition(":")[0]))
 
     def refresh(self) -> None:
-        """Reads the job anew. Raises NoSuchJobError if it is gone."""
+        """Reads the job from Redis again. Raises NoSuchJobError if it is gone."""
         self.show(fetch_record(self._backend, self.id))
 
     def show_end(self, record: JobRecord | None, latest: AttemptRecord | None) -> None:
-        """As `show`, of a job that has ended: its record, or its latest attempt where that is all
-        there is. Raises NoSuchJobError if neither is.
+        """Shows an ended job: its record, or without one its latest attempt.
+
+        Raises NoSuchJobError if both are None.
         """
         self.show(ended_record(self._record, latest) if record is None else record)
 
     def get_status(self, refresh: bool = True) -> JobStatus:
-        """Where the job is now. Raises NoSuchJobError if it is gone."""
+        """Returns the job's state, asked of Redis now or as of the last `refresh`.
+
+        Raises NoSuchJobError if it is gone.
+        """
         if refresh:
             self.refresh()
         return self._record.status
@@ -209,7 +214,7 @@ class Job(JobFacts[R]):
         return self.get_status() is JobStatus.CANCELED
 
     def get_position(self) -> int | None:
-        """Its place in its queue, 0 is next; None if it doesn't wait there."""
+        """Returns its place in its queue, 0 for the next job; None if it doesn't wait there."""
         return self._backend.views.position(self.origin, self.id)
 
     # -- what came of it
@@ -218,17 +223,20 @@ class Job(JobFacts[R]):
         self,
         refresh: bool = False,  # noqa: ARG002 - RQ's; every call asks
     ) -> R | None:
-        """What the job returned, asked of Redis now; None while it has not, or if it failed."""
+        """Returns the job's return value, asked of Redis now; None before its end, or if it failed.
+
+        Raises as `Result.return_value`.
+        """
         result = self.latest_result()
         return result.return_value if result is not None else None
 
     @property
     def result(self) -> R | None:
-        """As `return_value()` (RQ's older name)."""
+        """The value of `return_value()` (RQ's older name)."""
         return self.return_value()
 
     def latest_result(self, timeout: float = 0) -> Result | None:
-        """The latest attempt's result, None if there is none yet.
+        """Returns the latest attempt's result; None if there is none yet.
 
         With a timeout in seconds, waits that long for the job's end, in Redis and without polling.
         """
@@ -240,9 +248,9 @@ class Job(JobFacts[R]):
     def wait(self, timeout: float | None = None) -> Job[R]:
         """Waits for the job's end in Redis, without polling, and returns the job as it ended.
 
-        The end is not an attempt's: a job that is retried or put back is waited for on. A server
-        that goes away meanwhile is, too. `timeout` in seconds, None for no limit. Raises
-        WaitTimeoutError when it is over, NoSuchJobError if the job is deleted or its `ttl` is over.
+        It waits on through retries, and while the server is away. `timeout` is in seconds, None for
+        no limit. Raises WaitTimeoutError when it is over, NoSuchJobError if the job is deleted or
+        its `ttl` is over.
         """
         limit_s = math.inf if timeout is None else timeout
         if not self._backend.views.wait_for_end(self.id, limit_s):
@@ -252,23 +260,23 @@ class Job(JobFacts[R]):
         return self
 
     def results(self) -> list[Result]:
-        """The results of its attempts, latest first; the last ten stay."""
+        """Returns the results of its attempts, latest first; Redis keeps the last ten."""
         return [self.result_of(attempt) for attempt in self._backend.views.attempts(self.id)]
 
     def result_of(self, attempt: AttemptRecord) -> Result:
-        """What this attempt of the job came to."""
+        """Returns this attempt's result."""
         return Result(self._backend, self.id, self._contents.serializer, attempt)
 
     @property
     def output(self) -> str:
-        """The last 64 KiB of what its latest attempt that is over printed, stdout and stderr."""
+        """The last 64 KiB of stdout and stderr of its latest attempt that has ended."""
         result = self.latest_result()
         return result.output if result is not None else ""
 
     def follow_output(self) -> Iterator[str]:
-        """What the job prints, as it comes, to its end and over all its attempts.
+        """Yields the job's output as it is printed, to the job's end and over all its attempts.
 
-        Its master publishes that while somebody follows. Of a job that has ended: what is kept.
+        Its master publishes the output while somebody follows. Of an ended job: the output kept.
         """
         from rqd.store.follow import Follower, as_text  # noqa: PLC0415 - loads redis-py
 
@@ -277,17 +285,17 @@ class Job(JobFacts[R]):
 
     @property
     def exc_info(self) -> str | None:
-        """The latest attempt's traceback, or its cause where there is none; None after success."""
+        """The latest attempt's traceback, or else its cause; None after success."""
         result = self.latest_result()
         return (result.exc_string or result.cause) if result is not None else None
 
-    # -- what can be done with it
+    # -- actions
 
     def cancel(self, *, enqueue_dependents: bool = False, stop: bool = False) -> None:
-        """Takes a waiting job out of its queue for good. A canceled one stays so.
+        """Takes a waiting job out of its queue for good. A canceled job stays canceled.
 
         With `enqueue_dependents`, the jobs that wait for it go on as if it had finished. With
-        `stop`, a job that runs is stopped instead, as by `stop()`.
+        `stop`, a running job is stopped instead, as by `stop()`.
 
         Raises InvalidJobOperation if it runs, without `stop`, or has ended; NoSuchJobError if it is
         gone.
@@ -295,10 +303,11 @@ class Job(JobFacts[R]):
         control.cancel(self._backend, self.id, enqueue_dependents, stop)
 
     def stop(self, grace: float | str = DEFAULT_GRACE_S, by: str | None = None) -> None:
-        """Stops a running job, on whichever host: an exception in it, a kill after `grace`.
+        """Stops a running job, on any host: raises an exception in it, and kills it after `grace`.
 
-        Returns when its master was told. It ends `stopped` and is not retried. `by` None is user
-        and host. Raises InvalidJobOperation if it doesn't run, NoSuchJobError if it is gone.
+        Returns once the request is in Redis. The job ends `stopped` and is not retried. `grace` is
+        in seconds or as `"10s"`. `by` None is user and host. Raises InvalidJobOperation if it
+        doesn't run, NoSuchJobError if it is gone, ConfigurationError.
         """
         send_stop_job_command(self._backend, self.id, grace=grace, by=by)
 
@@ -314,12 +323,13 @@ class Job(JobFacts[R]):
     def delete(self, *, delete_dependents: bool = False) -> None:
         """Deletes the job with all its records; if it runs, its outcome will be refused.
 
-        What waits for it is canceled, as it never will finish; with `delete_dependents`, deleted.
+        Jobs that wait for it are canceled, as it never will finish; with `delete_dependents` they
+        are deleted.
         """
         self._backend.store.delete(self.id, delete_dependents)
 
     def get_meta(self, refresh: bool = True) -> dict[str, Any]:
-        """`meta`, read anew."""
+        """Returns `meta`, read from Redis again unless `refresh` is False."""
         if refresh:
             self.refresh()
         return self.meta
@@ -327,22 +337,23 @@ class Job(JobFacts[R]):
     def save_meta(self) -> None:
         """Stores `meta`.
 
-        From inside the job it goes by way of its master, which writes the latest of several within
-        0.2 s and the last one before the outcome: no connection is needed, and nothing waits.
+        From inside the job it goes by way of its master: no connection is needed, nothing waits.
+        The master writes the latest `meta` of each 0.2 s, and the last before the outcome.
 
-        Raises NoSuchJobError if the job is gone, InvalidCallError for what can't be serialized.
+        Raises NoSuchJobError if the job is gone, InvalidCallError for values that can't be
+        serialized, PayloadTooLargeError above 1 MiB from inside the job.
         """
         meta, serializer = self.meta, self._contents.serializer
         control.save_meta(self._backend, self.id, meta, serializer)
 
     def save(self) -> None:
-        """As `save_meta`: nothing else of an enqueued job can be changed (RQ's name)."""
+        """Stores `meta` (RQ's name): nothing else of an enqueued job can be changed."""
         self.save_meta()
 
     def renewed(self, queue: str, at_front: bool, default_timeout_s: float) -> NewJob:
-        """The same call, with its id, options and meta, for another enqueue.
+        """Returns the same call, with its id, options and meta, for another enqueue.
 
-        The timeout is the default where `create` was told none. Raises SignatureError,
+        The timeout is `default_timeout_s` if `create` got none. Raises SignatureError,
         InvalidCallError.
         """
         new = self._contents.renewed(self.meta, queue, at_front)
@@ -351,11 +362,11 @@ class Job(JobFacts[R]):
         return replace(new, template=replace(new.template, timeout_s=default_timeout_s))
 
     def extend(self, seconds: float | str) -> None:
-        """Lets the running job go on for so much longer: seconds, or `"10m"`.
+        """Extends the running attempt's time limit, by seconds or a duration such as `"10m"`.
 
-        From inside the job at once; from anywhere else by way of its master, in some milliseconds,
-        and for this attempt only. For a job without a limit it does nothing. Raises
-        InvalidJobOperation if the job does not run, ConfigurationError, NoSuchJobError.
+        Takes effect at once from inside the job, and from elsewhere in some milliseconds, by way of
+        its master. Does nothing for a job without a limit. Raises InvalidJobOperation if the job
+        does not run, ConfigurationError, NoSuchJobError.
         """
         if running_job.runs_here(self.id) and current.open_line is not None:
             running_job.extend_timeout(seconds)
@@ -365,9 +376,9 @@ class Job(JobFacts[R]):
         control.extend(self._backend, self._record, more_s)
 
     def set_progress(self, fraction: float, message: str = "") -> None:
-        """Says how far the job is, from inside it: `rqd.progress`.
+        """Sets the job's progress from inside it, like `rqd.progress`.
 
-        Raises InvalidJobOperation if this is not the job that runs here.
+        Raises InvalidJobOperation if this job does not run in this process.
         """
         if not running_job.runs_here(self.id):
             raise InvalidJobOperation(f"its progress can be told by job {self.id} itself only")
@@ -387,11 +398,11 @@ def get_current_job(
     connection: Connection = None,
     job_class: Any = None,  # noqa: ARG001 - RQ's
 ) -> Job[Any] | None:
-    """The job this code runs in, None outside of one.
+    """Returns the job this code runs in; None outside of a job.
 
-    It needs no connection of the process's own: its id is known, the rest its master reads once,
-    when it is first looked at; `save_meta`, `set_progress` and `extend` go by way of the master,
-    too. With a `connection`, or in another thread than the main one, it is read from there.
+    It needs no connection of the process's own. Its id is known, and its master reads the rest
+    once, at the first look. `save_meta`, `set_progress` and `extend` go by way of the master, too.
+    With a `connection`, or outside the main thread, the job is read from Redis.
     """
     if current.id is None:
         return None

@@ -1,4 +1,4 @@
-"""What a handle on a job shows without asking Redis: the job as it was found."""
+"""The part of a handle on a job that asks Redis nothing: the job as it was found."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ else:
 
 
 class JobFacts(Generic[R]):
-    """The part of `rqd.job.Job` that only looks at what is known, as of the last refresh.
+    """The part of `rqd.job.Job` that only shows the job as of the last refresh.
 
-    The one thing that may have to be fetched is a call over 64 KiB. Instants are aware datetimes in
-    UTC, to the microsecond, by Redis' clock.
+    Only a call over 64 KiB may have to be fetched. Instants are aware datetimes in UTC, to the
+    microsecond, by Redis' clock.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class JobFacts(Generic[R]):
         serializer: str | Serializer | None = None,
         job_id: str | None = None,
     ) -> None:
-        """`id` is that of a job, read when it is first looked at: NoSuchJobError is raised then.
+        """`id` is a job's id, its record, or a function that returns its record.
 
-        Or it is what Redis has of the job, or a call that makes that; `job_id` is known before.
-        Raises ConfigurationError for what is no id.
+        With an id the job is read at the first look, which raises NoSuchJobError. `job_id` is the
+        id if it is known before the record. Raises ConfigurationError for an invalid id.
         """
         self._backend = backend_for(connection)
         if isinstance(id, JobRecord) or callable(id):
@@ -60,7 +60,7 @@ class JobFacts(Generic[R]):
 
     @cached_property
     def _record(self) -> JobRecord:
-        # Whoever enqueues thousands looks at few of their handles: those make their record then.
+        # Code that enqueues thousands of jobs looks at few of their handles: made when needed.
         return self._given if isinstance(self._given, JobRecord) else self._given()
 
     @cached_property
@@ -68,7 +68,7 @@ class JobFacts(Generic[R]):
         return Contents(self._record, self._backend, self._insisted_serializer)
 
     def show(self, record: JobRecord) -> None:
-        """From here on the handle shows this record, for who has just written or read it."""
+        """Makes the handle show this record, which was just written or read."""
         self._record, self._is_timeout_open = record, False
         for name in ("meta", "_contents"):
             self.__dict__.pop(name, None)
@@ -97,7 +97,7 @@ class JobFacts(Generic[R]):
 
     @property
     def description(self) -> str:
-        """The call as one would type it, or what `enqueue` was told."""
+        """The `description` of its enqueue, or else the call as Python code."""
         return self._record.description
 
     @property
@@ -107,7 +107,7 @@ class JobFacts(Generic[R]):
 
     @property
     def instance(self) -> Any:
-        """What its method is called on; None for a function. Raises as `args`."""
+        """The instance whose method it calls; None for a function. Raises as `args`."""
         return self._contents.call[1]
 
     @property
@@ -142,17 +142,17 @@ class JobFacts(Generic[R]):
 
     @property
     def retries_left(self) -> int:
-        """How many retries it still has."""
+        """The number of retries it still has."""
         return self._record.retries_left
 
     @property
     def retry_intervals(self) -> list[float]:
-        """Seconds before each retry; the last one holds for all further ones."""
+        """Seconds before each retry; the last holds for all further retries."""
         return list(self._record.retry_intervals)
 
     @property
     def repeats_left(self) -> int | None:
-        """How often it will be run again after a success; None if it is not to be repeated."""
+        """The number of further runs after a success; None if it is not to be repeated."""
         if not (term := self._repeat).times:
             return None
         return max(0, term.times - read_tally(self._record.tally).get(REPEATS, 0))
@@ -164,55 +164,55 @@ class JobFacts(Generic[R]):
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """The user's own notes on the job; `save_meta` stores what was changed.
+        """The user's own notes on the job; `save_meta` stores changes.
 
-        Raises SignatureError where there are signing keys and none of them signed it.
+        Raises SignatureError if there are signing keys and none of them signed it.
         """
         return self._contents.load_meta()
 
     @property
     def group_id(self) -> str | None:
-        """The name of the group it belongs to."""
+        """The name of its group; None without one."""
         group = read_terms(self._record.terms).get("group")
         name = group.get("name") if isinstance(group, dict) else None
         return name if isinstance(name, str) else None
 
     @property
     def dependency_ids(self) -> list[str]:
-        """Ids of the jobs it depends on, whether they have ended or not."""
+        """The ids of the jobs it depends on, whether they have ended or not."""
         return parents_in(read_terms(self._record.terms))
 
     # -- how it stood
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was enqueued or scheduled."""
+        """The time of its enqueue, or of its scheduling."""
         return instant(self._record.created_us)
 
     @property
     def due_at(self) -> datetime | None:
-        """When its time comes, while it is scheduled; else None."""
+        """The time at which it is due; None unless it is scheduled."""
         is_scheduled = self._record.status is JobStatus.SCHEDULED
         return instant(self._record.due_us) if is_scheduled else None
 
     @property
     def enqueued_at(self) -> datetime | None:
-        """When it was last ready to run."""
+        """The time at which it last became ready to run; None before that."""
         return instant(self._record.enqueued_us)
 
     @property
     def started_at(self) -> datetime | None:
-        """When its latest attempt was claimed."""
+        """The time at which its latest attempt was claimed; None before the first."""
         return instant(self._record.started_us)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended."""
+        """The time of its end; None before."""
         return instant(self._record.ended_us)
 
     @property
     def attempt(self) -> int:
-        """How many attempts were charged to it."""
+        """The number of attempts that were charged to it."""
         return self._record.attempt
 
     @property
@@ -221,37 +221,40 @@ class JobFacts(Generic[R]):
         enqueued_us, started_us = self._record.enqueued_us, self._record.started_us
         if self._record.status is not JobStatus.QUEUED or started_us is None:
             return False
-        # What makes a job ready otherwise notes when; a scheduled one may be claimed that moment.
+        # All else that makes a job ready notes the time; a scheduled job may be claimed just then.
         return enqueued_us is None or started_us >= enqueued_us
 
     @property
     def losses(self) -> int:
-        """How often in a row it was lost with its zygote, master or host; at three it fails."""
+        """The number of times in a row that it was lost with its zygote, master or host.
+
+        At three it fails.
+        """
         return self._record.losses
 
     @property
     def worker_name(self) -> str | None:
-        """The worker of its latest attempt, `master:number`."""
+        """The worker of its latest attempt, `master:number`; None before the first."""
         return self._record.worker or None
 
     @property
     def progress(self) -> Progress | None:
-        """How far its latest attempt is, or was: what `set_progress` has told; None for nothing."""
+        """The latest attempt's progress, by its last `set_progress`; None without any."""
         return read_progress(self._record.progress, self._record.fence)
 
     @property
     def limited_by(self) -> str | None:
-        """The key of the limit it waits for, if it is `queued` and could not start for that."""
+        """The key of the rate limit that keeps a `queued` job waiting; None without one."""
         return self._record.limited or None
 
     @property
     def cause(self) -> str | None:
-        """Why its latest failed attempt failed, in one line."""
+        """The cause of its latest failed attempt, in one line; None without one."""
         return self._record.cause or None
 
     @property
     def callback_ids(self) -> list[str]:
-        """Ids of the jobs that its ends have made: callbacks and webhooks, oldest first."""
+        """The ids of the jobs that its ends have made: callbacks and webhooks, oldest first."""
         return self._record.callbacks.split()
 
     @property

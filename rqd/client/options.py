@@ -20,7 +20,7 @@ from rqd.model.resources import resource_term
 from rqd.model.retry import Retry
 from rqd.model.terms import dump_terms
 
-# They stand in the job's own record, and a script looks at each.
+# Parents stand in the job's own record, and a script looks at each.
 MOST_PARENTS = 1000
 
 
@@ -39,13 +39,14 @@ Parent = _HasId | _IsGroup | str
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """The jobs to wait for, by themselves or by id, and what their failure means (RQ's).
+    """The parents to wait for, as jobs or ids, and the effect of their failure (RQ's).
 
     With `allow_failure` any end of theirs will do: failed, stopped, canceled, even deleted. Without
-    it the job waits until a failed parent was requeued and succeeds; `on_failure="cancel"` cancels
-    it instead, and with it what waits for it. `enqueue_at_front`: ready, it goes before all others.
+    it the job waits until a failed parent is requeued and succeeds. `on_failure="cancel"` cancels
+    it instead, with all jobs that wait for it. With `enqueue_at_front` it goes before all other
+    jobs once it is ready.
 
-    Raises InvalidCallError for what are no jobs.
+    Raises InvalidCallError for other values than jobs, for none and for more than 1,000.
     """
 
     jobs: Parent | Iterable[Parent]
@@ -71,15 +72,15 @@ class Dependency:
         object.__setattr__(self, "ids", ids)
 
     def term(self) -> dict[str, Any]:
-        """What the scripts read of it."""
+        """The term that the scripts read."""
         on_failure = "run" if self.allow_failure else self.on_failure
         return {"ids": self.ids} | ({} if on_failure == "wait" else {"on_failure": on_failure})
 
 
 def read_depends_on(depends_on: Any) -> Dependency | None:
-    """What `depends_on=` says, as one value; None for no jobs.
+    """Reads a `depends_on=` into one Dependency; None for no jobs.
 
-    What one of several Dependencies allows or asks for holds for all (RQ's). Raises
+    An option that is set in any of several Dependencies holds for all parents (RQ's). Raises
     InvalidCallError, ConfigurationError.
     """
     several = [
@@ -96,7 +97,7 @@ def read_depends_on(depends_on: Any) -> Dependency | None:
 
 
 def parents_in(terms: dict[str, Any]) -> list[str]:
-    """The ids of the jobs that a job's terms name as its parents; none where they are damaged."""
+    """Returns the ids of the parents in a job's terms; an empty list if they are damaged."""
     told = terms.get("depends_on")
     ids = told.get("ids") if isinstance(told, dict) else None
     return list(filter(_is_job_id, ids)) if isinstance(ids, list) else []
@@ -129,15 +130,15 @@ HIGHEST_PRIORITY = 4095
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What `enqueue` takes besides the call. Durations in seconds or as `"1h"`; -1 for no limit.
+    """The options of `enqueue`. Durations are in seconds or as `"1h"`; -1 for no limit.
 
-    `ttl` is how long the job may wait; `result_ttl` and `failure_ttl` how long its record stays.
-    `priority`, -4095 to 4095, goes before the order of arrival, higher first.
-    `unique` is a key that one job at a time may have, or a Unique that says more; `rate_limit` a
-    RateLimit that it shares with other jobs. `depends_on`: jobs to wait for, by themselves or by
-    id, or a Dependency. The callbacks are functions, their dotted names, or Callbacks. `max_memory`
-    (`"512M"`, or bytes) and `max_cpu` (a duration) hold for all processes of the job together. None
-    leaves the queue's, the daemon's or rqd's default.
+    None leaves the queue's, the daemon's or rqd's default. `ttl` limits the wait in the queue;
+    `result_ttl` and `failure_ttl` limit the time that the record stays. `priority`, -4095 to 4095,
+    goes before the order of arrival, higher first. `unique` is a key that a single job at a time
+    may have, or a Unique with more options. `rate_limit` is a RateLimit shared with other jobs.
+    `depends_on` lists jobs to wait for, or their ids, or is a Dependency. The callbacks are
+    functions, their dotted names, or Callbacks. `max_memory` (`"512M"`, or bytes) and `max_cpu` (a
+    duration) hold for all processes of the job together.
     """
 
     job_timeout: float | str | None = None
@@ -175,7 +176,7 @@ class EnqueueData:
 
     @property
     def id(self) -> str:
-        """Its job's id: chosen here if it has none, for who depends on it in the same batch."""
+        """The job's id, made here if it has none: jobs of the same batch may depend on it."""
         if self.options.job_id is None:
             self.options = replace(self.options, job_id=new_job_id())
         assert self.options.job_id is not None
@@ -183,9 +184,9 @@ class EnqueueData:
 
 
 def chain(*datas: EnqueueData) -> list[EnqueueData]:
-    """Calls for `enqueue_many` that run one after the other, each once the one before has finished.
+    """Makes each call wait until the call before it has finished; returns them for `enqueue_many`.
 
-    Whatever else they depend on, they go on to.
+    Other dependencies of the calls stay.
     """
     for before, data in itertools.pairwise(datas):
         waited_for = (
@@ -196,8 +197,8 @@ def chain(*datas: EnqueueData) -> list[EnqueueData]:
 
 
 def in_group(datas: Iterable[EnqueueData], name: str) -> list[EnqueueData]:
-    """The same calls, whose jobs belong to a group."""
-    # Most often the options are one and the same.
+    """Returns the same calls, as members of a group."""
+    # Most often all calls share the same options.
     known: dict[int, JobOptions] = {}
     for data in datas:
         if id(data.options) not in known:
@@ -207,8 +208,9 @@ def in_group(datas: Iterable[EnqueueData], name: str) -> list[EnqueueData]:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How a call goes to Redis: on a pipeline of the user's, or with what is waited for (a part of
-    Durability's fields by name; the rest is the queue's).
+    """How a call goes to Redis: on the user's pipeline, or waiting for copies.
+
+    `waits` has some of Durability's fields by name; the queue has the others.
     """
 
     pipeline: Any = None
@@ -229,7 +231,10 @@ PLAINLY = Sending()
 def split_call(
     f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[EnqueueData, Sending]:
-    """The call and its options apart, and how it is sent."""
+    """Separates the arguments of an `enqueue` into the call with its options, and its sending.
+
+    Raises InvalidCallError, ConfigurationError.
+    """
     if not kwargs:
         return EnqueueData(f, args, kwargs, NO_OPTIONS), PLAINLY
     sending = split_sending(kwargs)
@@ -257,7 +262,7 @@ def read_waits(
     wait_aof: bool | None = None,
     wait_timeout: float | str | None = None,
 ) -> dict[str, Any]:
-    """Durability's fields, those that were given. Raises ConfigurationError."""
+    """Returns the given fields of a Durability, by name. Raises ConfigurationError."""
     fields: dict[str, Any] = {}
     if wait_replicas is not None:
         if not isinstance(wait_replicas, int):
@@ -271,7 +276,7 @@ def read_waits(
 
 
 def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOptions:
-    """The options as one value; raises InvalidCallError for one that doesn't exist."""
+    """Returns the options as one value. Raises InvalidCallError for an unknown option."""
     if timeout is None and not options:
         return NO_OPTIONS
     given: dict[str, Any] = {"job_timeout": timeout}
@@ -287,7 +292,7 @@ def job_options(timeout: float | str | None, options: dict[str, Any]) -> JobOpti
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The options as the values they stand for."""
+    """Checks the options, and converts `unique`, `depends_on`, callbacks and webhooks."""
     for name, (kind, example) in _KINDS.items():
         if not isinstance(given.get(name), kind | None):
             raise InvalidCallError(f"{name}={given[name]!r}: write {name}={example}")
@@ -300,7 +305,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: float) -> Template:
-    """What the options say of each job, in numbers; `timeout_s` where they name none."""
+    """Returns the options as a template for jobs; `timeout_s` holds if they have no timeout."""
     retry, depends_on = options.retry, options.depends_on
     return Template(
         queue,
@@ -318,7 +323,7 @@ def template_of(options: JobOptions, queue: str, serializer: str, timeout_s: flo
 
 
 def _terms(options: JobOptions) -> dict[str, Any]:
-    """What few jobs ask for."""
+    """Returns the options that only few jobs have, as terms for the scripts."""
     terms: dict[str, Any] = {}
     if options.retry and (rules := options.retry.rules.terms()):
         terms["retry"] = rules
@@ -346,7 +351,7 @@ def _priority(value: int) -> int:
 
 
 def _unique(given: Unique | str | bool, job_id: str | None) -> Unique | None:
-    """The key as it was written; with True (RQ's) it is the job's id, which is unique anyway."""
+    """Returns the key as a Unique; None for True (RQ's), as the job's id is unique anyway."""
     if isinstance(given, str):
         return Unique(given)
     if given is True and job_id is None:

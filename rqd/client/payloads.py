@@ -1,4 +1,4 @@
-"""Signs what goes to Redis, and checks a record's call and meta before anybody unpickles them."""
+"""Signs jobs and meta for Redis, and checks a record's call and meta before they are unpickled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rqd.model.terms import dump_terms, read_terms, signed_id
 
 
 def signed(new: NewJob, backend: Backend) -> NewJob:
-    """The job with the signatures of its call and its meta."""
+    """Returns the job with the signatures of its call and its meta; unchanged without keys."""
     if backend.keyring is None:
         return new
     from rqd.model.signing import JOB  # noqa: PLC0415 - loads hmac, which only keys need
@@ -35,7 +35,7 @@ def signed(new: NewJob, backend: Backend) -> NewJob:
 
 
 def sign_meta(meta: bytes, job_id: str, serializer: str, backend: Backend) -> str:
-    """The signature of a job's serialized meta; empty without keys."""
+    """Returns the signature of a job's serialized meta; empty without keys."""
     if backend.keyring is None:
         return ""
     from rqd.model.signing import META  # noqa: PLC0415 - as in signed
@@ -64,7 +64,7 @@ def check_meta(record: JobRecord, backend: Backend) -> None:
     from rqd.model.signing import META, Verdict  # noqa: PLC0415 - as in signed
 
     verdict = Verdict.UNSIGNED
-    # A cron run's is its entry's, until it is saved.
+    # A cron run has its entry's meta and signature, until it saves its own.
     for about in dict.fromkeys((record.id, signed_id(record.id, record.terms))):
         facts = _meta_facts(about, record.serializer, backend)
         verdict = backend.keyring.verify(record.meta_signature, META, facts, record.meta)
@@ -92,7 +92,7 @@ def check_result(
 
 
 def reader_of(serializer: str) -> Callable[[bytes], Any]:
-    """What reads values of this serializer; in a daemon's job, only those of what it allows."""
+    """Returns the loader of this serializer; in a daemon's job, limited by its allowlist."""
     if current.allowlist is not None:
         return current.allowlist.loader(serializer)
     return resolve_serializer(serializer).loads
@@ -115,8 +115,8 @@ def _insist(verdict: str, what: str) -> None:
 class Contents:
     """The call and the meta of one record; `insisted` names the only serializer to read it with.
 
-    Whoever reads them may unpickle: where there are signing keys, all of it raises SignatureError
-    for what none of them signed.
+    Reading them may unpickle: with signing keys, every attribute raises SignatureError for data
+    that none of the keys signed.
     """
 
     def __init__(self, record: JobRecord, backend: Backend, insisted: str | None) -> None:
@@ -126,19 +126,22 @@ class Contents:
 
     @property
     def serializer(self) -> str:
-        """What reads the job; whoever insists on JSON must not be made to unpickle by Redis."""
+        """The serializer of the job. Raises DeserializationError if another was insisted on.
+
+        Redis must not make a user unpickle who insists on JSON.
+        """
         found, insisted = self._record.serializer, self._insisted
         if insisted is not None and found != insisted:
             raise DeserializationError(
                 f"job {self._record.id} is serialized with {found}, and {insisted} was asked for"
             )
         if current.allowlist is not None:
-            current.allowlist.check_serializer(found)  # what it names is imported to write, too
+            current.allowlist.check_serializer(found)  # its module is imported to write, too
         return found
 
     @cached_property
     def payload(self) -> bytes:
-        """The call, checked but not read; a large one is fetched for it."""
+        """The serialized call, its signature checked; a large call is fetched for it."""
         payload = self._backend.views.payload(self._record)
         check_call(self._record, payload, self._backend)
         return payload
@@ -153,7 +156,7 @@ class Contents:
             raise self._unreadable(error) from error  # unpickling runs the user's code
 
     def function(self) -> Callable[..., Any]:
-        """The function itself, imported here."""
+        """Imports the function. Raises DeserializationError, SignatureError."""
         payload, serializer = self.payload, self.serializer
         try:
             return decode_call(payload, serializer, current.allowlist)[0]
@@ -161,9 +164,9 @@ class Contents:
             raise self._unreadable(error) from error  # importing runs the user's code
 
     def load_meta(self) -> dict[str, Any]:
-        """The meta, a new dict with each call."""
+        """Returns the meta, a new dict with each call."""
         if running_job.runs_here(self._record.id) and current.meta is not None:
-            # What this attempt saved itself: it may still be on its way to Redis.
+            # This attempt saved it itself: it may still be on its way to Redis.
             saved: dict[str, Any] = resolve_serializer(self.serializer).loads(current.meta)
             return saved
         data = self._record.meta
@@ -172,7 +175,7 @@ class Contents:
         return reader_of(self.serializer)(data) if data else {}
 
     def renewed(self, meta: dict[str, Any], queue: str, at_front: bool) -> NewJob:
-        """The same call, with its id and options and this meta, for another enqueue."""
+        """Returns the same call, with its id, its options and this meta, for another enqueue."""
         was = self._record
         terms = read_terms(was.terms)
         if was.status.is_terminal:

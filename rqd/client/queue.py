@@ -1,6 +1,6 @@
-"""A queue as its users see it: enqueue, pause, empty; what it shows is in `queue_facts.py`.
+"""A queue: enqueues, pauses, empties. The attributes that only look are in `queue_facts.py`.
 
-How a call becomes a job to send is in `drafts.py`, what can be asked for with it in `options.py`.
+`enqueue.py` makes a job of a call; the options of a call are in `options.py`.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ R = TypeVar("R")
 class Queue(QueueFacts):
     """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing.
 
-    One without a `connection` goes at each call to the Redis that `use_redis` has set by then, so
-    that a module may make its queues before the application, or a test, says which.
+    A queue without a `connection` uses at each call the Redis that `use_redis` has set by then. So
+    a module may make its queues before the application, or a test, calls `use_redis`.
     """
 
-    job_class = Job  # for who asks; it can't be another
+    job_class = Job  # for code that reads it, as with RQ; no other class is accepted
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -69,7 +69,9 @@ class Queue(QueueFacts):
     ) -> None:
         """With `is_async=False` each job runs at once, in this process, before `enqueue` returns.
 
-        `waits` are the `wait_` options of `enqueue`, for every enqueue that doesn't say more.
+        `default_timeout` is in seconds or as `"1h"`, -1 for no limit, None for 180 s. `waits` are
+        the defaults of the `wait_` options of `enqueue`. Raises ConfigurationError,
+        InvalidCallError for an option that doesn't exist.
         """
         _check_job_class(job_class)
         super().__init__(name, connection, serializer)
@@ -92,7 +94,7 @@ class Queue(QueueFacts):
         job_class: Any = None,
         serializer: str | Serializer | None = None,
     ) -> list[Queue]:
-        """Every queue that ever had a job, with this serializer."""
+        """Returns every queue that ever had a job, each with this serializer."""
         backend = backend_for(connection)
         same = {"job_class": job_class, "serializer": serializer}
         return [cls(name, backend, **same) for name in backend.views.queue_names()]
@@ -110,14 +112,14 @@ class Queue(QueueFacts):
     def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue and returns its job.
 
-        `f` is a function or its dotted name. Keyword arguments are the function's own, but for
-        those of JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
-        when n replicas have the job, with `wait_aof=True` when it is on the disks of the primary
-        (and of these replicas), within `wait_timeout` seconds, 1 if not said.
+        `f` is a function or its dotted name. Keyword arguments are the function's own, except the
+        names in JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
+        once n replicas have the job. With `wait_aof=True` it returns once the job is on the disks
+        of the primary and of these replicas. `wait_timeout` limits both, in seconds; None is 1.
 
-        Raises InvalidCallError if another process could not run it, PayloadTooLargeError,
-        DuplicateJobError for a live `job_id` or a `unique` key that a job has, NotDurableError for
-        what was not waited for in time: the job is enqueued then.
+        Raises InvalidCallError if another process could not run it, PayloadTooLargeError, and
+        DuplicateJobError for a live `job_id` or a `unique` key that a job has. Raises
+        NotDurableError if the wait took longer than `wait_timeout`: the job is enqueued then.
         """
         data, sending = split_call(f, args, kwargs)
         return self._enqueue([data], sending=sending)[0]
@@ -132,7 +134,10 @@ class Queue(QueueFacts):
         pipeline: Any = None,
         **options: Any,
     ) -> Job[Any]:
-        """As `enqueue`, with the call's arguments apart from the options (RQ's form)."""
+        """Puts a call on the queue, like `enqueue`, with its arguments apart from the options.
+
+        RQ's form.
+        """
         options["pipeline"] = pipeline
         sending = split_sending(options)
         data = self.prepare_data(func, args, kwargs, timeout, **options)
@@ -147,10 +152,12 @@ class Queue(QueueFacts):
     ) -> list[Job[Any]]:
         """Puts many calls, made by `prepare_data`, on the queue: all, or none.
 
-        What would hold Redis for long, more than a thousand plain jobs, goes in portions, after a
-        look at all of them. `group_id` names a Group that they are put in. `waits` are the `wait_`
-        options of `enqueue`. Raises what `enqueue` does, and PartlyEnqueuedError if somebody took
-        an id between two portions, say, or Redis was lost: its `job_ids` are enqueued.
+        More than a thousand plain jobs would hold Redis for long, so they go in portions, after a
+        look at all of them. `group_id` names a Group to put them in; None for no group. `waits` are
+        the `wait_` options of `enqueue`.
+
+        Raises as `enqueue`, and PartlyEnqueuedError for a failure between two portions, such as a
+        taken id or a lost Redis: its `job_ids` are enqueued.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)
@@ -181,10 +188,10 @@ class Queue(QueueFacts):
     @overload
     def enqueue_at(self, datetime: Datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
     def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue when its time comes, at once if that is over.
+        """Puts a call on the queue at a time; at once if the time has passed.
 
         A datetime without a zone is local time, as everywhere in Python. Raises InvalidCallError
-        for what is no datetime.
+        for other types and for times from 2255 on, and as `enqueue`.
         """
         due_us = due_us_of(datetime)
         data, sending = split_call(f, args, kwargs)
@@ -207,9 +214,9 @@ class Queue(QueueFacts):
         self, time_delta: timedelta, func: str, *args: Any, **kwargs: Any
     ) -> Job[Any]: ...
     def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue after this time, by Redis' clock; at once if it is negative.
+        """Puts a call on the queue after a delay, by Redis' clock; at once if it is negative.
 
-        Raises InvalidCallError for what is no timedelta.
+        Raises InvalidCallError for other types and above 36,500 days, and as `enqueue`.
         """
         delay_us = delay_us_of(time_delta)
         data, sending = split_call(func, args, kwargs)
@@ -223,7 +230,10 @@ class Queue(QueueFacts):
         timeout: float | str | None = None,
         **options: Any,
     ) -> EnqueueData:
-        """A call for `enqueue_many`. Raises InvalidCallError for an option that doesn't exist."""
+        """Prepares a call for `enqueue_many`.
+
+        Raises InvalidCallError for an option that doesn't exist.
+        """
         chosen = job_options(timeout, options)
         return EnqueueData(
             func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen
@@ -237,7 +247,7 @@ class Queue(QueueFacts):
         timeout: float | str | None = None,
         **options: Any,
     ) -> Job[Any]:
-        """A job that is not in Redis yet, with the options of `enqueue`; for `enqueue_job`."""
+        """Makes a job for `enqueue_job`, with the options of `enqueue`; it is not in Redis yet."""
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         data = self.prepare_data(func, args, kwargs, timeout, **options)
         record = JobRecord.fresh(
@@ -248,10 +258,11 @@ class Queue(QueueFacts):
     def enqueue_job(
         self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any
     ) -> Job[Any]:
-        """Puts a job of `create_job` on this queue, or once more one that has ended.
+        """Puts a job of `create_job` on this queue, or puts an ended job there again.
 
         Its id, options and meta stay, and it has all its retries again. Raises DuplicateJobError if
-        it waits or runs, InvalidCallError where it could be left out and nobody would hear of it.
+        it waits or runs, or another job has its unique key. Raises InvalidCallError for
+        `on_conflict="existing"` with a pipeline, which could leave the job out unnoticed.
         """
         waits["pipeline"] = pipeline
         sending = split_sending(waits)
@@ -261,7 +272,7 @@ class Queue(QueueFacts):
         try:
             now_us = self._send([new], sending)
         except DuplicateJobError as error:
-            if error.job_id != job.id:  # another one has its unique key
+            if error.job_id != job.id:  # another job has its unique key
                 raise
             raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
         if new.holder_id:
@@ -274,33 +285,34 @@ class Queue(QueueFacts):
     # -- pausing
 
     def pause(self, seconds: float | str | None = None) -> None:
-        """Nobody starts jobs of this queue; those that run go on, and new ones are taken.
+        """Pauses the queue: no job of it starts, running jobs go on, and enqueues still work.
 
-        Until `resume()`, or for so many seconds (or `"10m"`).
+        `seconds` may be a duration such as `"10m"`; None is until `resume()`. Raises
+        ConfigurationError for 0.
         """
         self._backend.store.pause(self.name, time_of_pause_s(seconds, "seconds"))
 
     def resume(self) -> None:
-        """Ends a pause; what waits is started at once. Does nothing if there is none."""
+        """Ends a pause; waiting jobs start at once. Does nothing if the queue is not paused."""
         self._backend.store.resume(self.name)
 
     @property
     def is_paused(self) -> bool:
-        """True if nobody starts its jobs: it is paused, or everything is (`rqd.suspension`)."""
+        """True if its jobs don't start: it is paused, or everything is (`rqd.suspension`)."""
         paused = self._backend.views.paused()
         return self.name in paused or ALL_QUEUES in paused
 
     # -- taking jobs out
 
     def empty(self) -> int:
-        """Deletes the waiting jobs; returns how many."""
+        """Deletes the waiting jobs; returns their number."""
         return self._backend.store.empty(self.name)
 
     def delete(self, delete_jobs: bool = True) -> None:
-        """Deletes the waiting jobs, and the queue where nothing is left of it.
+        """Deletes the waiting jobs, and the queue if nothing is left of it.
 
-        With `delete_jobs=False` they are canceled: their records stay. While jobs of it run or wait
-        for something, or records of ended ones stay, so does its name.
+        With `delete_jobs=False` they are canceled: their records stay. The queue's name stays while
+        jobs of it run or wait for something, or records of ended jobs stay.
         """
         if delete_jobs:
             self.empty()
@@ -310,17 +322,20 @@ class Queue(QueueFacts):
         self._backend.store.forget_queue(self.name)
 
     def remove(self, job_or_id: Job[Any] | str) -> None:
-        """Cancels a job that waits in this queue; does nothing if none does."""
+        """Cancels a job that waits in this queue; does nothing if it doesn't wait here."""
         self._backend.store.cancel(id_of(job_or_id), self.name)
 
     def drafts(
         self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
     ) -> list[NewJob]:
-        """The calls as jobs that nobody has sent yet, signed where there are keys."""
+        """Makes jobs of the calls without sending them, signed if there are keys.
+
+        `due_us` is in microseconds since 1970, `delay_us` in microseconds; both None for now.
+        """
         return self._drafting.drafts(self._backend, datas, due_us, delay_us)
 
     def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
-        """The job as an enqueue at this time by Redis' clock has just written it."""
+        """Returns a handle on the job that was enqueued at `now_us`, by Redis' clock."""
         return Job(partial(record_of, draft, now_us), self._backend, self._insisted_serializer)
 
     def _enqueue(
@@ -352,7 +367,7 @@ class Queue(QueueFacts):
                 job.show(record)
 
     def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
-        """Redis' time of the enqueue; None if it is only queued on a pipeline."""
+        """Returns Redis' time of the enqueue (us); None if the jobs only wait on a pipeline."""
         if sending.pipeline is not None and any(
             may_be_left_out(job.template.terms) for job in jobs
         ):

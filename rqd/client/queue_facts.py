@@ -1,4 +1,4 @@
-"""What a queue shows: how much waits there, and which jobs it has where."""
+"""The part of a queue that only looks: its counts, its waiting jobs, its registries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rqd.model.serializers import Serializer, serializer_name
 
 
 class QueueFacts:
-    """The part of `rqd.queue.Queue` that only looks; each attribute asks Redis anew."""
+    """The part of `rqd.queue.Queue` that only looks; each attribute asks Redis again."""
 
     def __init__(
         self, name: str, connection: Connection, serializer: str | Serializer | None
@@ -40,7 +40,7 @@ class QueueFacts:
 
     @property
     def count(self) -> int:
-        """How many jobs wait to be claimed, those that wait for a limit among them."""
+        """The number of jobs that wait to be claimed, including jobs that wait for a limit."""
         return self._backend.views.queued_count(self.name)
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class QueueFacts:
 
     @property
     def job_ids(self) -> list[str]:
-        """Ids of the waiting jobs, next first."""
+        """The ids of the waiting jobs, next first."""
         return self.get_job_ids()
 
     @property
@@ -64,28 +64,32 @@ class QueueFacts:
         return self.get_jobs()
 
     def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
-        """Ids of waiting jobs from `offset`, length -1 for all. Those of a full limit come last."""
+        """Returns ids of waiting jobs from `offset`; length -1 for all.
+
+        Jobs that wait for a full limit come last.
+        """
         return self._backend.views.queued_ids(self.name, offset, length)
 
     def get_jobs(self, offset: int = 0, length: int = -1) -> list[Job[Any]]:
-        """Waiting jobs from `offset`; length -1 for all."""
+        """Returns waiting jobs from `offset`; length -1 for all."""
         found = self._backend.views.jobs(self.get_job_ids(offset, length))
         insisted = self._insisted_serializer
         return [Job(record, self._backend, insisted) for record in found if record]
 
     def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
-        """A job's place, 0 is next; None if it doesn't wait here."""
+        """Returns a job's place, 0 for the next job; None if it doesn't wait here."""
         return self._backend.views.position(self.name, id_of(job_or_id))
 
     @property
     def latency(self) -> float:
-        """For how many seconds the job that is next could have been started already; 0.0 where none
-        is ready (Sidekiq's `Queue#latency`).
+        """Seconds that the next job has been ready; 0.0 without ready jobs.
+
+        Sidekiq's `Queue#latency`.
         """
         return self._backend.views.latency_s(self.name)
 
     def fetch_job(self, job_id: str) -> Job[Any] | None:
-        """The job of this id if it belongs to this queue, else None."""
+        """Returns the job of this id if it belongs to this queue, else None."""
         record = self._backend.views.job(job_id)
         if record is None or record.origin != self.name:
             return None
@@ -138,5 +142,5 @@ class QueueFacts:
 
 
 def id_of(job_or_id: Job[Any] | str) -> str:
-    """Of a job or its id. Raises ConfigurationError for what is none."""
+    """Returns the id of a job or a text that is an id. Raises ConfigurationError."""
     return check_job_id(job_or_id) if isinstance(job_or_id, str) else job_or_id.id

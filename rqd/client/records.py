@@ -1,4 +1,4 @@
-"""Where a job's record comes from: from Redis, by way of the job's own master, from its end."""
+"""Gets a job's record: from Redis, by way of the job's own master, or from its last attempt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rqd.model.current import current
 from rqd.model.errors import NoSuchJobError
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus
 
-# An attempt's type, where it was the last one.
+# The job's state after its last attempt, by the attempt's type.
 _STATUS_AFTER = {
     "successful": JobStatus.FINISHED,
     "failed": JobStatus.FAILED,
@@ -18,7 +18,7 @@ _STATUS_AFTER = {
 
 
 def fetch_record(backend: Backend, job_id: str) -> JobRecord:
-    """As it is in Redis. Raises NoSuchJobError if there is none."""
+    """Reads the record from Redis. Raises NoSuchJobError if there is none."""
     record = backend.views.job(job_id)
     if record is None:
         raise no_such_job(job_id)
@@ -26,7 +26,7 @@ def fetch_record(backend: Backend, job_id: str) -> JobRecord:
 
 
 def own_record(backend: Backend, job_id: str) -> JobRecord:
-    """Of the job that runs here, as its master reads it."""
+    """Reads the record of the job that runs here, by way of its master, or else from Redis."""
     line = current.open_line
     fields = line.record() if line is not None else None
     if not fields or b"status" not in fields:
@@ -35,9 +35,9 @@ def own_record(backend: Backend, job_id: str) -> JobRecord:
 
 
 def ended_record(known: JobRecord, latest: AttemptRecord | None) -> JobRecord:
-    """Of a job that has ended and whose time to live is 0: as it was `known`, with how it ended.
+    """Returns the `known` record of an ended job whose time to live is 0, with its end added.
 
-    Its latest attempt tells, which is there for a minute. Raises NoSuchJobError without one.
+    The end is in its latest attempt, which stays for a minute. Raises NoSuchJobError without one.
     """
     if latest is None or (status := _STATUS_AFTER.get(latest.type)) is None:
         raise no_such_job(known.id)
@@ -45,6 +45,6 @@ def ended_record(known: JobRecord, latest: AttemptRecord | None) -> JobRecord:
 
 
 def no_such_job(job_id: str) -> NoSuchJobError:
-    """The error to raise about this id."""
+    """Makes the error to raise about this id."""
     told = f"no job {job_id!r}: it was deleted, or its time to live is over"
     return NoSuchJobError(told, job_id)

@@ -1,6 +1,6 @@
-"""Which jobs of a queue are where, under RQ's names.
+"""Registries: the jobs of a queue by state, under RQ's names.
 
-A job's registry follows from its state, so ids can be taken out of one, and none put in.
+A job's registry follows from its state, so ids can be taken out of a registry, and none put in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rqd.store.messages import Failures, Requeued
 
 
 class _Queue(Protocol):
-    """What a registry wants to know of a queue."""
+    """The attributes of a queue that a registry needs."""
 
     name: str
 
@@ -48,7 +48,7 @@ class BaseRegistry:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of jobs in it."""
         return self._backend.views.index_count(self.name, self.index)
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class BaseRegistry:
         return self._score(_id_of(job_or_id)) is not None
 
     def get_job_count(self, cleanup: bool = True) -> int:  # noqa: ARG002 - RQ's
-        """As `count`; expired records are never counted."""
+        """Returns `count`; expired records are never counted."""
         return self.count
 
     def get_job_ids(
@@ -71,17 +71,20 @@ class BaseRegistry:
         desc: bool = False,
         cleanup: bool = True,  # noqa: ARG002 - RQ's; expired records are never listed
     ) -> list[str]:
-        """The ids from `start` to `end`, both included, -1 for the last; in order of their time."""
+        """Returns the ids from `start` to `end`, both included, in the order of their time.
+
+        -1 is the last.
+        """
         return self._backend.views.index_ids(self.name, self.index, start, end, desc)
 
     def get_queue(self) -> Any:
-        """The queue whose jobs these are."""
+        """Returns the queue whose jobs these are."""
         from rqd.client.queue import Queue  # noqa: PLC0415 - a queue has registries: the other direction
 
         return Queue(self.name, self._backend)
 
     def add(self, job: Job[Any] | str, *_: Any, **__: Any) -> NoReturn:
-        """Refused: raises InvalidJobOperation."""
+        """Raises InvalidJobOperation: a job's state alone puts it here."""
         raise InvalidJobOperation(
             f"job {_id_of(job)} can't be added to the {self.index} jobs: a job gets there by its"
             " state"
@@ -93,11 +96,11 @@ class BaseRegistry:
         pipeline: None = None,  # noqa: ARG002 - RQ's
         delete_job: bool = False,
     ) -> None:
-        """Takes a job out, or deletes it with `delete_job`; nothing happens if it isn't here.
+        """Takes a job out, or deletes it with `delete_job`; does nothing if it isn't here.
 
-        An ended job's record stays until its time is over. One that waits for its time or for other
-        jobs is canceled, as nothing would ever run it. Raises InvalidJobOperation for one that
-        runs, unless it is deleted.
+        An ended job's record stays until its time is over. A job that waits for its time or for
+        other jobs is canceled, as nothing would ever run it. Raises InvalidJobOperation for a
+        running job, unless it is deleted.
         """
         job_id = _id_of(job)
         if self._score(job_id) is None:
@@ -115,7 +118,7 @@ class BaseRegistry:
         return Job.fetch(_id_of(job_or_id), self._backend).requeue(at_front)
 
     def cleanup(self, timestamp: float | None = None) -> None:
-        """Does nothing: masters take jobs back whose workers are gone, at once (RQ's name)."""
+        """Does nothing: masters take back the jobs of lost workers at once (RQ's name)."""
 
     def _score(self, job_id: str) -> float | None:
         return self._backend.views.index_score(self.name, self.index, job_id)
@@ -135,7 +138,10 @@ class _OfEnded(BaseRegistry):
         self._backend.store.tidy(self.name, self.index)
 
     def get_expiration_time(self, job: Job[Any] | str) -> datetime | None:
-        """When the job's record goes; None for never. Raises NoSuchJobError if it isn't here."""
+        """Returns the time when the job's record expires; None for never.
+
+        Raises NoSuchJobError if it isn't here.
+        """
         score = _found(self._score(_id_of(job)), job, self)
         return None if score == float("inf") else instant(score)
 
@@ -162,7 +168,7 @@ class ScheduledJobRegistry(_OfWaiting):
     index = "scheduled"
 
     def get_scheduled_time(self, job_or_id: Job[Any] | str) -> datetime:
-        """When the job is due. Raises NoSuchJobError if it isn't scheduled."""
+        """Returns the time when the job is due. Raises NoSuchJobError if it isn't scheduled."""
         return instant(_found(self._score(_id_of(job_or_id)), job_or_id, self))
 
 
@@ -198,9 +204,9 @@ class FailedJobRegistry(_OfEnded):
     ) -> list[str]:
         """Runs many failed jobs again, a portion at a time; returns their ids.
 
-        Those of a function (its dotted name, with `*` for any text), whose cause contains a text,
-        that failed since then; each None for all. Stopped jobs only if `cause` matches theirs.
-        With `dry_run` nothing is done.
+        `function` is a dotted name, with `*` for any text; `cause` a text in the job's cause;
+        `since` the earliest failure. Each is None for all. Stopped jobs run only if `cause` matches
+        theirs. With `dry_run` nothing is done. Raises ConfigurationError if `since` is no datetime.
         """
         ids: list[str] = []
         for portion in self.requeue_portions(function, cause, since, dry_run):
@@ -214,10 +220,10 @@ class FailedJobRegistry(_OfEnded):
         since: datetime | None = None,
         dry_run: bool = False,
     ) -> Iterator[Requeued]:
-        """As `requeue_many`, for who shows how far it is: each portion as it is done."""
+        """Yields each portion once it is done, like `requeue_many`, to show the progress."""
         if since is not None and not isinstance(since, datetime):
             raise ConfigurationError(f"since {since!r}: write a datetime")
-        # What fails again meanwhile is not meant.
+        # Jobs that fail again meanwhile are left alone.
         latest_us = self._backend.views.now_us()
         earliest_us = max(0, int(since.timestamp() * 1e6)) if since is not None else 0
         failures = Failures(function or "", cause or "", earliest_us, latest_us)
@@ -228,7 +234,7 @@ def clean_registries(
     queue: _Queue,
     exception_handlers: Any = None,  # noqa: ARG001 - RQ's
 ) -> None:
-    """Forgets the ids of a queue's expired records, as `cleanup` of each registry."""
+    """Forgets the ids of a queue's expired records, like `cleanup` of each registry."""
     for kind in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
         kind(queue=queue).cleanup()
 

@@ -1,4 +1,4 @@
-"""What an attempt of a job came to."""
+"""The result of an attempt of a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rqd.model.records import AttemptRecord
 
 
 class ResultType(StrEnum):
-    """How the attempt ended (RQ's words)."""
+    """The end of an attempt, in RQ's words."""
 
     SUCCESSFUL = "successful"
     FAILED = "failed"
@@ -43,9 +43,11 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
 
 
 class Result:
-    """One attempt's result. `exc_string` is its traceback, `cause` one line on why it failed,
-    `output` the last 64 KiB of what it printed, `stack` where its threads stood when it crashed or
-    its time was over. `details` has the rest that is known.
+    """The result of an attempt. None where a value does not exist.
+
+    `exc_string` is the traceback, `cause` the cause of a failure in one line. `output` is the last
+    64 KiB that it printed. `stack` shows its threads when it crashed or its time was over.
+    `details` has all other facts that are known.
     """
 
     Type = ResultType
@@ -73,10 +75,10 @@ class Result:
 
     @property
     def return_value(self) -> Any:
-        """What the job returned; None unless it was successful, or where it is gone by now.
+        """The job's return value; None unless it was successful, or if the value is gone by now.
 
-        Raises DeserializationError if it can't be read here, SignatureError where there are signing
-        keys and none of them signed it.
+        Raises DeserializationError if it can't be read here. Raises SignatureError if there are
+        signing keys and none of them signed it.
         """
         if self.type is not ResultType.SUCCESSFUL:
             return None
@@ -84,7 +86,7 @@ class Result:
         return None if data is None else self.read(data)
 
     def read(self, data: bytes) -> Any:
-        """The value behind the attempt's serialized result. Raises as `return_value`."""
+        """Reads the attempt's serialized result. Raises as `return_value`."""
         check_result(self.job_id, self._serializer, self.record, data, self._backend)
         try:
             return reader_of(self._serializer)(data)

@@ -1,4 +1,4 @@
-"""What RQ has, in whichever version, and rqd has not: who imports it reads what to write instead.
+"""Names that some version of RQ has and rqd has not: importing them says what to write instead.
 
 docs/migrating-from-rq.md has the same names, with the reasons.
 """
@@ -41,9 +41,9 @@ _INSTEAD = {
 
 
 def names_elsewhere(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """Returns a module's `__getattr__`: loads a name from its home, once it is asked for.
+    """Returns a module's `__getattr__`, which loads a name from its home at its first use.
 
-    Any other raises as `absent` says.
+    Other names raise the error of `absent`.
     """
 
     def find(name: str) -> object:
@@ -55,17 +55,17 @@ def names_elsewhere(module: str, homes: Mapping[str, str]) -> Callable[[str], ob
 
 
 def refuse_overrides(kind: type, called_by_rq: Collection[str], instead: str) -> None:
-    """Raises ConfigurationError for a class with a method that RQ would call, and nobody here."""
+    """Raises ConfigurationError for a class with a method that RQ calls and rqd does not."""
     own = [one for one in kind.__mro__ if not one.__module__.startswith("rqd.")]
     for name in sorted(set(called_by_rq) & {name for one in own for name in vars(one)}):
         raise ConfigurationError(f"{kind.__name__}.{name}() would never be called: {instead}")
 
 
 def absent(module: str, name: str) -> Exception:
-    """The error to raise about a name that a module has not.
+    """Makes the error to raise about a name that a module has not.
 
-    Of what RQ has, an ImportError: in the place of an AttributeError `from rqd import Connection`
-    would put one that says no more than that the name can't be imported.
+    For RQ's names it is an ImportError: `from rqd import Connection` would replace an
+    AttributeError, and its advice, by a bare "cannot import name".
     """
     if told := _INSTEAD.get(name):
         return ImportError(f"{module} has no {name}: {told}", name=module)

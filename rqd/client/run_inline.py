@@ -1,7 +1,7 @@
-"""Jobs in the caller's own process: `SimpleWorker`, and what `Queue(is_async=False)` does.
+"""Runs jobs in the caller's own process: `SimpleWorker`, and `Queue(is_async=False)`.
 
 Everything goes to Redis and comes from there, serialized, as with a daemon; only nothing is forked.
-Another door between the user's classes and the daemon, beside `worker.py` and `testing.py`.
+The user's classes reach the daemon's code from here, from `worker.py` and from `testing.py` alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rqd.daemon.inline import InlineMaster
 
 
-# What RQ's workers take, and ours do without: a job knows its serializer, a daemon its business.
+# RQ's workers accept these, and ours do without: a job knows its serializer.
 _WITHOUT_MEANING = frozenset(
     {
         *("serializer", "log_job_description", "maintenance_interval", "job_monitoring_interval"),
@@ -44,7 +44,7 @@ _INSTEAD = {
 }
 _OUR_CLASSES = ("rqd.Queue", "rqd.queue.Queue", "rqd.job.Job")
 _PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
-# What RQ's workers call on themselves, and so what their subclasses override.
+# RQ's workers call these methods of their own, so subclasses written for RQ override them.
 _HOOKS = frozenset(
     {
         *("bootstrap", "check_for_suspension", "clean_registries", "cleanup_execution"),
@@ -64,9 +64,9 @@ _HOOKS = frozenset(
 def queues_given(
     queues: Queue | str | Iterable[Queue | str], connection: Connection, whose: str
 ) -> tuple[Backend, list[Queue]]:
-    """The queues of a worker, and the Redis they are in: the connection's, else the first queue's.
+    """Returns a worker's Redis and queues. The Redis is the connection's, else the first queue's.
 
-    Raises ConfigurationError where there are none.
+    Raises ConfigurationError without a queue.
     """
     given = [queues] if isinstance(queues, Queue | str) else list(queues)
     first = next((queue for queue in given if isinstance(queue, Queue)), None)
@@ -79,14 +79,17 @@ def queues_given(
 def handlers_given(
     handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str],
 ) -> list[Callable[..., Any] | str]:
-    """Exception handlers, of which RQ takes one or a list."""
+    """Returns the exception handlers as a list; RQ accepts a single handler, too."""
     if isinstance(handlers, str) or callable(handlers):
         return [handlers]
     return list(handlers or ())
 
 
 def name_in_module(function: Callable[..., Any] | str) -> str:
-    """The name by which a daemon finds it. Raises InvalidCallError, ConfigurationError."""
+    """Returns the dotted name by which a daemon finds it.
+
+    Raises InvalidCallError, ConfigurationError.
+    """
     name, instance = name_function(function)
     if instance is not None:
         raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
@@ -94,14 +97,14 @@ def name_in_module(function: Callable[..., Any] | str) -> str:
 
 
 def precedence_of(strategy: str) -> str:
-    """What `--precedence` calls RQ's `dequeue_strategy`. Raises ConfigurationError."""
+    """Returns the `--precedence` for RQ's `dequeue_strategy`. Raises ConfigurationError."""
     if (found := _PRECEDENCES.get(strategy)) is None:
         raise ConfigurationError(f"dequeue_strategy {strategy!r}: write {', '.join(_PRECEDENCES)}")
     return found
 
 
 def check_rqs(given: dict[str, Any]) -> None:
-    """Raises ConfigurationError for options of RQ's workers that mean something, and for others."""
+    """Raises ConfigurationError for unknown options, and for RQ's that rqd does otherwise."""
     for name in sorted(given.keys() - _WITHOUT_MEANING):
         if name not in _INSTEAD:
             raise ConfigurationError(f"{name}=: there is no such option")
@@ -110,9 +113,7 @@ def check_rqs(given: dict[str, Any]) -> None:
 
 
 def check_subclass(kind: type) -> None:
-    """Raises ConfigurationError for a class of workers with a method that nobody would call, or
-    an attribute that nobody would read.
-    """
+    """Raises ConfigurationError for a class with a method or attribute that only RQ would use."""
     for name, instead in _INSTEAD.items():
         if not _says_nothing(getattr(kind, name, None)):
             raise ConfigurationError(f"{kind.__name__}.{name} would never be read: {instead}")
@@ -124,14 +125,14 @@ def check_subclass(kind: type) -> None:
 
 
 def _says_nothing(given: Any) -> bool:
-    """True for what RQ takes where nothing is said, and for our own classes."""
+    """True for the values that RQ accepts as defaults, and for our own classes."""
     return any(given is one for one in (None, False, Queue, Job)) or given in _OUR_CLASSES
 
 
 def say_why_it_returned(queues: Iterable[Queue]) -> None:
-    """Tells who has not written `burst=True` that RQ's `work()` would have stayed.
+    """Writes to stderr that `work()` returns, unlike RQ's, for callers without `burst=True`.
 
-    On standard error and not by a log, which a ported program may have silenced.
+    Not by a log, which a ported program may have silenced.
     """
     if sys.stderr is not None:
         names = ",".join(queue.name for queue in queues)
@@ -142,7 +143,7 @@ def say_why_it_returned(queues: Iterable[Queue]) -> None:
 
 
 class SimpleWorker:
-    """Works on queues in this process, one job after the other (RQ's SimpleWorker).
+    """Works on queues in this process, a job after the other (RQ's SimpleWorker).
 
     A job that crashes takes this process with it; a timeout is raised in jobs of the main thread.
     """
@@ -156,7 +157,7 @@ class SimpleWorker:
         middleware: Iterable[Callable[..., Any] | str] = (),
         **rqs: Any,
     ) -> None:
-        """`rqs`: other options of RQ's, as far as they have no meaning here."""
+        """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
         check_rqs(rqs)
         self._backend, self.queues = queues_given(queues, connection, "SimpleWorker")
         self.name = name
@@ -185,12 +186,13 @@ class SimpleWorker:
         with_scheduler: bool = False,  # noqa: ARG002 - RQ's
         dequeue_strategy: str = "default",
     ) -> bool:
-        """Runs what the queues hold, `max_jobs` at most; returns True if that was something.
+        """Runs the queues' jobs until they are empty; returns True if it ran any.
 
-        When they are empty it says on standard error that it returns, unless `burst` is True.
-        `dequeue_strategy` as for `Worker.work`; the rest is RQ's, and means nothing here. Raises
-        ConfigurationError for `burst=False`: what goes on for ever is `Worker(..).work_forever()`,
-        or `rqd start`.
+        `max_jobs` limits their number, None for no limit. `dequeue_strategy` is as for
+        `Worker.work`; the other arguments are RQ's and mean nothing here. Says on standard error
+        that it returns, unless `burst` is True or `max_jobs` was reached. Raises
+        ConfigurationError for `burst=False`: write `Worker(..).work_forever()` or run `rqd start`.
+        Raises MasterExistsError if a worker of this name is alive.
         """
         if burst is not None and not burst:
             raise ConfigurationError(
@@ -210,8 +212,9 @@ class SimpleWorker:
 
 
 def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
-    """Runs these jobs of a queue here, those that are ready, and the callbacks their ends make; one
-    that is retried at once, again.
+    """Runs the ready jobs among these here, with the callbacks that their ends make.
+
+    Runs a job again that is retried without a delay.
     """
     with _master(backend, [queue], is_of_thread=True) as master:
         for job_id in job_ids:
@@ -227,7 +230,7 @@ def run_now(backend: Backend, queue: str, job_ids: Iterable[str]) -> None:
 def _master(
     backend: Backend, queues: Iterable[str], is_of_thread: bool = False, **settings: Any
 ) -> Iterator[InlineMaster]:
-    # Late: the daemon's modules are of no use to who doesn't run jobs.
+    # Late: programs that only enqueue have no use for the daemon's modules.
     from rqd.daemon.config import Config  # noqa: PLC0415 - see above
     from rqd.daemon.inline import InlineMaster  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""What a job's own code says and asks while it runs; it needs no Redis, and loads none."""
+"""The functions for a job's own code while it runs. They need no Redis, and load no client."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ROUNDING = 1e-6
 
 
 def progress(fraction: float, message: str = "") -> None:
-    """Says how far the job that runs here is: a share from 0 to 1, and what it is at.
+    """Sets the progress of the job that runs here: a share from 0 to 1, and a message.
 
-    It never waits, and may be called as often as one likes: the master writes the latest, at most
-    five times a second, and the last one before the job's outcome. `Job.progress` and `rqd info`
-    show it. Outside a job, and in processes that the job has forked, it does nothing. Raises
-    InvalidCallError for what is no share.
+    It never waits, and may be called at any rate: the master writes the latest progress, at most
+    five times a second, and the last before the job's outcome. `Job.progress` and `rqd info` show
+    it. Does nothing outside a job, and in processes that the job has forked. The message is cut to
+    500 characters. Raises InvalidCallError for a fraction outside 0 to 1.
     """
     if not isinstance(fraction, int | float) or not -_ROUNDING <= fraction <= 1 + _ROUNDING:
         raise InvalidCallError(f"progress {fraction!r}: write a share from 0 to 1, such as 0.4")
@@ -32,11 +32,11 @@ def progress(fraction: float, message: str = "") -> None:
 
 
 def extend_timeout(seconds: float | str) -> None:
-    """Lets the job that runs here go on for so much longer than its `job_timeout` and what it got
-    before; `"10m"` is as good as 600.
+    """Extends the time limit of the job that runs here, by seconds or a duration such as `"10m"`.
 
-    Outside a job, in processes that the job has forked, and for a job without a limit it does
-    nothing. Raises ConfigurationError for what is no length of time.
+    Extensions add up, on top of its `job_timeout`. Does nothing outside a job, in processes that
+    the job has forked, and for a job without a limit. Raises ConfigurationError for 0, negative and
+    unreadable durations.
     """
     more_s = more_time_s(seconds)
     if line := current.open_line:
@@ -44,7 +44,7 @@ def extend_timeout(seconds: float | str) -> None:
 
 
 def more_time_s(seconds: float | str) -> float:
-    """Seconds above 0. Raises ConfigurationError."""
+    """Returns the extension in seconds, above 0. Raises ConfigurationError."""
     from rqd.model.names import parse_duration_s  # noqa: PLC0415 - loads re; few jobs ask for time
 
     more_s = parse_duration_s(seconds, "extend")
@@ -54,7 +54,10 @@ def more_time_s(seconds: float | str) -> float:
 
 
 def save_meta(meta: bytes, signature: str) -> None:
-    """For `Job.save_meta` where there is a line. Raises PayloadTooLargeError above 1 MiB."""
+    """Sends the job's meta to its master, if there is a line to it.
+
+    Raises PayloadTooLargeError above 1 MiB.
+    """
     if len(meta) > _LONGEST_META_BYTES:
         raise PayloadTooLargeError(
             f"the meta takes {len(meta):,} bytes, the limit in a job is {_LONGEST_META_BYTES:,}:"
@@ -66,16 +69,16 @@ def save_meta(meta: bytes, signature: str) -> None:
 
 
 def runs_here(job_id: str) -> bool:
-    """True in the process that runs this job, for what `Job` does differently there."""
+    """True in the process that runs this job, where `Job` asks the master instead of Redis."""
     return current.id is not None and current.id == job_id
 
 
 def current_fence() -> int:
-    """The fence of the attempt that runs here: a number that rises with every claim, of any job.
+    """Returns the fence of the attempt that runs here: a number that rises with every claim.
 
-    Hand it to what you write to, and let it refuse a lower number than it has seen: then an attempt
-    that was taken for lost and goes on can't overwrite what a later one wrote. Raises
-    InvalidJobOperation outside a job.
+    Hand it to the store that you write to, and let the store refuse a lower number than it has
+    seen. Then an attempt that was declared lost and goes on can't overwrite a later attempt's data.
+    Raises InvalidJobOperation outside a job.
     """
     if current.id is None:
         raise InvalidJobOperation("no job runs here: there is no fence to write with")

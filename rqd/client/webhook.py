@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 10
 _STATUSES = ("finished", "failed", "stopped")
 _METHODS = ("GET", "POST")
-# For the process around the request, which looks up the job first.
+# Seconds for the process around the request, which looks up the job first.
 _MARGIN_S = 10.0
 # Some 13 minutes in all, while the job's record is still there.
 _RETRY = Retry(max=5, interval=[1, 5, 30, 120, 600])
@@ -24,9 +24,9 @@ _RETRY = Retry(max=5, interval=[1, 5, 30, 120, 600])
 class Webhook:
     """A request to `url` when the job has this status: finished, failed or stopped (RQ's Webhook).
 
-    A POST has JSON about the job's end. An answer that is not 2xx, or none within `timeout`
-    seconds, is a failure, which is retried: `retry=None` for never. Redirects are not followed.
-    Raises ConfigurationError.
+    A POST has JSON about the job's end. An answer other than 2xx, or no answer within `timeout`
+    seconds, is a failure. A failure is retried; `retry=None` is for never. Redirects are not
+    followed. Raises ConfigurationError.
     """
 
     SENDER = "rqd.webhook.send"
@@ -58,15 +58,15 @@ class Webhook:
 
     @property
     def process_timeout_s(self) -> float:
-        """Seconds that its process may take."""
+        """Seconds that its process may run."""
         return self.timeout + _MARGIN_S
 
     def arguments(self) -> tuple[Any, ...]:
-        """What `send` is called with, after the job and the connection."""
+        """Returns the arguments of `send` after the job and the connection."""
         return self.url, self.job_status, self.method, self.headers, self.timeout
 
     def describe(self) -> str:
-        """What people see of it: neither headers nor a query, which may hold secrets."""
+        """Describes it for people, without headers and query, which may hold secrets."""
         return f"webhook: {self.method} {self._shown} when {self.job_status}"
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ def send(
         body = json.dumps(_about(job, job_status)).encode()
         headers = {"Content-Type": "application/json", **headers}
     opener = request.OpenerDirector()
-    # Without those that would read files, or follow a redirect with the headers to another host.
+    # No handler that reads files, or follows a redirect with the headers to another host.
     for handler in (
         request.ProxyHandler,
         request.HTTPHandler,
@@ -110,7 +110,7 @@ send.__module__ = Webhook.SENDER.rpartition(".")[0]
 
 
 def _about(job: Job[Any], status: str) -> dict[str, Any]:
-    """RQ's fields, and a few more."""
+    """Returns RQ's fields about the job, and a few more."""
     told: dict[str, Any] = {
         "job_id": job.id,
         "func_name": job.func_name,
@@ -125,7 +125,7 @@ def _about(job: Job[Any], status: str) -> dict[str, Any]:
 
 
 def _check_url(url: str) -> str:
-    """The URL as it may be shown; raises ConfigurationError, which shows no more of it."""
+    """Returns the URL's public part. Raises ConfigurationError, which shows no more of it."""
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"

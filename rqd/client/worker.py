@@ -45,8 +45,8 @@ _LEVELS = ((10, "debug"), (20, "info"), (30, "warning"))
 class Worker:
     """Works on queues, in order of precedence; `workers` jobs at a time.
 
-    `preload` names modules to be imported once, before the first job. `exception_handlers` (RQ's)
-    and `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
+    `preload` names modules to import once, before the first job. `exception_handlers` (RQ's) and
+    `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Worker:
         middleware: Iterable[Callable[..., Any] | str] = (),
         **rqs: Any,
     ) -> None:
-        """`rqs`: other options of RQ's, as far as they have no meaning here."""
+        """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
         check_rqs(rqs)
         self._backend, self.queues = queues_given(queues, connection, "Worker")
         self.name = name
@@ -82,7 +82,7 @@ class Worker:
         queue_class: Any = None,
         queue: Queue | str | None = None,
     ) -> list[LiveWorker]:
-        """The workers of all live masters; with `queue`, of those that serve it."""
+        """Returns the workers of all live masters; with `queue`, only of masters that serve it."""
         check_rqs({"job_class": job_class, "queue_class": queue_class})
         name = queue.name if isinstance(queue, Queue) else queue
         given = queue.connection if isinstance(queue, Queue) and connection is None else connection
@@ -90,11 +90,11 @@ class Worker:
 
     @classmethod
     def count(cls, connection: Connection = None, queue: Queue | str | None = None) -> int:
-        """How many workers `all` finds."""
+        """Returns the number of workers that `all` finds."""
         return len(cls.all(connection, queue=queue))
 
     def queue_names(self) -> list[str]:
-        """The names of its queues."""
+        """Returns the names of its queues."""
         return [queue.name for queue in self.queues]
 
     def work(
@@ -108,15 +108,15 @@ class Worker:
         with_scheduler: bool = False,  # noqa: ARG002 - as date_format
         dequeue_strategy: str = "default",
     ) -> bool:
-        """Runs what the queues hold and returns when they are empty; RQ's `work()` does not return.
+        """Runs the queues' jobs and returns when they are empty; RQ's `work()` does not return.
 
-        It says so on standard error, unless `burst` is True; with False it works on.
-        Or earlier, after `max_jobs`, or when nothing has run for `max_idle_time` seconds.
-        `dequeue_strategy` is default (the order in which the queues stand), round_robin or random.
-        `logging_level` is a name or a number of `logging`'s; None is what the settings say.
-        `with_scheduler`, `date_format` and `log_format` are taken and mean nothing: every daemon
-        starts scheduled jobs at their time, and has its own log. Returns True if the daemon ended
-        well. Raises RqdError if it could not start.
+        Says so on standard error, unless `burst` is True; with `burst=False` it works on. Returns
+        earlier after `max_jobs`, or when nothing has run for `max_idle_time` seconds; None for no
+        limit. `dequeue_strategy` is default (the order in which the queues stand), round_robin or
+        random. `logging_level` is a name or a number of `logging`'s; None leaves the settings'.
+        `with_scheduler`, `date_format` and `log_format` mean nothing: every daemon starts scheduled
+        jobs at their time, and has its own log. Returns True if the daemon ended well. Raises
+        RqdError if it could not start, ConfigurationError.
         """
         extra = ["--burst"] if burst is None or burst else []
         if max_jobs is not None:
@@ -131,7 +131,10 @@ class Worker:
         return has_ended_well
 
     def work_forever(self, dequeue_strategy: str = "default") -> bool:
-        """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`)."""
+        """Works until Ctrl-C, SIGTERM or `rqd stop`. Returns True if the daemon ended well.
+
+        `dequeue_strategy` is as for `work`. Raises RqdError if it could not start.
+        """
         return self._run([], dequeue_strategy)
 
     def _run(self, extra: list[str], dequeue_strategy: str) -> bool:
@@ -161,8 +164,10 @@ class Worker:
 
 
 def _modules_of_application() -> list[str]:
-    """The modules that this process has imported from elsewhere than Python's own folders, in that
-    order. A worker of RQ forks with them, so its jobs find them there.
+    """Returns the application's modules that this process has imported, in the order of import.
+
+    Modules in Python's own folders are left out. A worker of RQ forks with the application's
+    modules, so its jobs find them there.
     """
     libraries = tuple(
         os.path.join(os.path.realpath(folder), "") for folder in sysconfig.get_paths().values()
@@ -179,7 +184,7 @@ def _modules_of_application() -> list[str]:
 
 
 def _level_of(level: str | int) -> str:
-    """What `--log-level` calls one of `logging`'s. Raises ConfigurationError."""
+    """Returns the value of `--log-level` for a level of `logging`. Raises ConfigurationError."""
     number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
     if number is None:
         raise ConfigurationError(f"logging_level {level!r}: write debug, info, warning or error")
@@ -199,9 +204,9 @@ class WorkerPool:
         exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
         **rqs: Any,
     ) -> None:
-        """`worker_class` as RQ's: SimpleWorker means a Worker here, whose jobs are forked too.
+        """With `worker_class=SimpleWorker` (RQ's) it makes a Worker, whose jobs are forked, too.
 
-        `rqs` as for `Worker`. Raises ConfigurationError for another class, and as `Worker` does.
+        `rqs` are as for `Worker`. Raises ConfigurationError for another class, and as `Worker`.
         """
         if not (isinstance(worker_class, type) and issubclass(worker_class, Worker | SimpleWorker)):
             raise ConfigurationError(f"worker_class={worker_class!r}: write rqd.Worker")
@@ -217,7 +222,8 @@ class WorkerPool:
         self.num_workers = num_workers
 
     def start(self, burst: bool = False, logging_level: str | int | None = None) -> None:
-        """Works until it is told to stop (Ctrl-C, SIGTERM, `rqd stop`), or with `burst` until the
-        queues are empty. Raises RqdError if it could not start.
+        """Works until Ctrl-C, SIGTERM or `rqd stop`; with `burst`, until the queues are empty.
+
+        `logging_level` is as for `Worker.work`. Raises RqdError if it could not start.
         """
         self._worker.work(burst, logging_level)

@@ -1,4 +1,4 @@
-"""Who works now: the workers of live masters, as their rows in Redis have them."""
+"""The workers of live masters, by their rows in Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rqd.model.numbers import instant, read_whole
 
 
 class WorkerStatus(StrEnum):
-    """What a worker's `state` is, under RQ's names. None is ever suspended: queues are."""
+    """The values of a worker's `state`, under RQ's names. Queues are suspended, workers never."""
 
     STARTED = "starting"
     SUSPENDED = "suspended"
@@ -25,8 +25,8 @@ class WorkerStatus(StrEnum):
 class LiveWorker:
     """A worker of a live master, as of the moment it was looked up.
 
-    `name` is `master:number`; `state` is starting, idle or busy, the counters are those of its
-    place since its master began, and `pid` is of the process that waits or runs there.
+    `name` is `master:number`. The counters belong to the worker's number, and begin with its
+    master.
     """
 
     name: str
@@ -36,73 +36,73 @@ class LiveWorker:
 
     @property
     def state(self) -> str:
-        """What it does now."""
+        """Its state: starting, idle or busy."""
         return self.row.get("state", "starting")
 
     def get_state(self) -> str:
-        """As `state`."""
+        """Returns `state` (RQ's name)."""
         return self.state
 
     @property
     def hostname(self) -> str:
-        """The host it is on."""
+        """The name of its host."""
         return self.master.get("host", "")
 
     @property
     def pid(self) -> int:
-        """The process in its place; 0 while there is none."""
+        """The pid of its process, which waits or runs a job; 0 while there is none."""
         return read_whole(self.row.get("pid")) or 0
 
     @property
     def version(self) -> str:
-        """Its rqd's version."""
+        """The version of its rqd."""
         return self.master.get("version", "")
 
     def queue_names(self) -> list[str]:
-        """The queues it serves, in order of precedence."""
+        """Returns the names of the queues it serves, in order of precedence."""
         return [name for name in self.master.get("queues", "").split(",") if name]
 
     @property
     def queues(self) -> list[Any]:
-        """As `queue_names`, as queues."""
+        """The queues it serves, in order of precedence."""
         from rqd.client.queue import Queue  # noqa: PLC0415 - only who asks for it needs the whole
 
         return [Queue(name, self.connection) for name in self.queue_names()]
 
     @property
     def birth_date(self) -> datetime | None:
-        """When its master began."""
+        """The time at which its master began."""
         return instant(read_whole(self.master.get("started")) or None)
 
     @property
     def last_heartbeat(self) -> datetime | None:
-        """When its master was last heard of."""
+        """The time of its master's last heartbeat."""
         return instant(read_whole(self.master.get("heartbeat")) or None)
 
     @property
     def successful_job_count(self) -> int:
-        """How many attempts succeeded in this place."""
+        """The number of attempts that succeeded here."""
         return read_whole(self.row.get("done")) or 0
 
     @property
     def failed_job_count(self) -> int:
-        """How many attempts failed in this place, retried ones included."""
+        """The number of attempts that failed here, retried attempts included."""
         return read_whole(self.row.get("failed")) or 0
 
     @property
     def total_working_time(self) -> float:
-        """Seconds that jobs ran in this place, as of the last heartbeat."""
+        """Seconds that jobs ran here, as of the last heartbeat."""
         try:
             return float(self.row.get("worked_s", 0))
         except ValueError:
             return 0.0
 
     def get_current_job_id(self) -> str | None:
-        """The job it runs; None if it runs none."""
+        """Returns the id of the job it runs; None without a job."""
         return self.row.get("job") or None
 
     def get_current_job(self) -> Job[Any] | None:
-        """The job it runs; None if it runs none, or if that is gone by now."""
+        """Returns the job it runs; None without a job, or if its record is gone by now."""
         job_id = self.get_current_job_id()
         return Job.fetch_many([job_id], self.connection)[0] if job_id else None
 
@@ -111,7 +111,7 @@ class LiveWorker:
 
 
 def live_workers(connection: Connection = None, queue: str | None = None) -> list[LiveWorker]:
-    """The workers of live masters; with `queue`, of those that serve it."""
+    """Returns the workers of live masters; with `queue`, only of masters that serve it."""
     backend = backend_for(connection)
     masters = {row["name"]: row for row in backend.views.masters()}
     serving = [

@@ -1,4 +1,4 @@
-"""Middleware for what others keep track of jobs with; each module imports its own library."""
+"""Middleware for other tools that keep track of jobs; each module imports its own library."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _TRIES = 4
 
 
 def flush_to_the_end(flush: Callable[[], Any]) -> None:
-    """Sends what is held back, before the job's process leaves without any clean-up.
+    """Calls `flush` before the job's process leaves without any clean-up; tries four times.
 
-    The exception of a job that timed out is raised again every half second, here too.
+    A timed-out job's exception is raised again every half second, here too.
     """
     for _ in range(_TRIES):
         try:

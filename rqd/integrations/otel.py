@@ -19,19 +19,19 @@ from rqd.model.middleware import RunningJob
 
 
 def carried() -> dict[str, str]:
-    """What the propagators that are set up make of this code's context; nothing outside a span."""
+    """Returns the current context as the configured propagators write it; empty outside a span."""
     carrier: dict[str, str] = {}
-    # Each enqueue of a program that has OpenTelemetry asks; most often there is nothing.
+    # Each enqueue of a program with OpenTelemetry comes here; most often there is no context.
     if context.get_current():
         propagate.inject(carrier)
     return carrier
 
 
 def span(job: RunningJob, call: Callable[[], Any]) -> Any:
-    """Runs the job in a span of its own, which says how it failed if it did, and exports that.
+    """Runs the job in a span of its own, which records its failure, and exports the span.
 
-    The baggage of the enqueue is the job's, too. What the job logs by OpenTelemetry is exported
-    likewise. Both together take two seconds at most, or a little more in a job that timed out.
+    The job gets the enqueue's baggage, too. Its logs by OpenTelemetry are exported likewise. Both
+    exports together last two seconds at most, or a little more in a job that timed out.
     """
     carrier = job.terms.get("trace")
     carried_on = propagate.extract(carrier if isinstance(carrier, dict) else {})
@@ -57,17 +57,17 @@ def _run_in_span(job: RunningJob, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except RetryLater as error:
-            wish = error  # no error, which a span would take it for if it passed through
+            wish = error  # no error; passing through the span it would be recorded as an error
     raise wish
 
 
 def _flush() -> None:
-    # In a thread, as `force_flush` heeds no timeout: of a collector that is away exporters try for
-    # ten seconds and more, and meanwhile the job would still run.
+    # In a thread, as `force_flush` heeds no timeout: with a collector that is away, exporters try
+    # for ten seconds and more, and meanwhile the job would still run.
     thread = Thread(target=_flush_providers, daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # there is no room for one, under --max-pids, say: the job has not failed
+    except RuntimeError:  # no room for a thread, under --max-pids, say: the job has not failed
         _flush_providers()
     else:
         thread.join(FLUSH_S)
@@ -75,7 +75,7 @@ def _flush() -> None:
 
 def _flush_providers() -> None:
     for provider in (trace.get_tracer_provider(), _logs.get_logger_provider()):
-        # The API alone has none that could be flushed.
+        # The providers of the API alone have no `force_flush`.
         flush = getattr(provider, "force_flush", None)
         if flush is not None:
             flush()

@@ -1,7 +1,7 @@
 """Errors of jobs in Sentry: `rqd start --middleware rqd.integrations.sentry.report`.
 
-Needs sentry-sdk. What a `--preload`ed module has set up by `sentry_sdk.init(..)` holds; without
-that it is what `SENTRY_DSN` says.
+Needs sentry-sdk. The settings are those of `sentry_sdk.init(..)` in a `--preload`ed module, or else
+of `SENTRY_DSN`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if not sentry_sdk.is_initialized():
 
 
 def report(job: RunningJob, call: Callable[[], Any]) -> Any:
-    """What the job raises is an event, under the function's name, tagged with queue and job.
+    """Runs the job, and sends its exception as an event, tagged with queue and job.
 
-    So are the errors that it logs. Arguments are not sent, but as Sentry's own settings have it
-    among the variables of a traceback.
+    The event has the function's name. Errors that the job logs are events, too. Arguments are not
+    sent, except among a traceback's variables, by Sentry's own settings.
     """
     with sentry_sdk.isolation_scope() as scope:
-        # What was before the job, in this process or in the zygote, has nothing to do with it.
+        # Breadcrumbs from before the job, in this process or in the zygote, are not the job's.
         scope.clear_breadcrumbs()
         scope.set_new_propagation_context()
         scope.set_transaction_name(job.func_name, source="task")
