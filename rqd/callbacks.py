@@ -1,4 +1,4 @@
-"""`Callback`, and what its process calls. The code is in `rqd.client`."""
+"""`Callback`, and the functions that its process calls. The code is in `rqd.client`."""
 
 from rqd.client.callbacks import Callback
 from rqd.client.rq_compat import names_elsewhere
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Callback", "callback_arguments", "failure_of"]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere(
         "rqd.callbacks",
         {

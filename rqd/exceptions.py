@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
 
     def __getattr__(name: str) -> object:
         raise absent("rqd.exceptions", name)

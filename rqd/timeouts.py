@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 __all__ = ["JobTimeoutException"]
 
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
 
     def __getattr__(name: str) -> object:
         raise absent("rqd.timeouts", name)
