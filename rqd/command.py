@@ -7,5 +7,5 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 
 __all__ = ["send_kill_horse_command", "send_shutdown_command", "send_stop_job_command"]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere("rqd.command", {})

@@ -23,7 +23,7 @@ __all__ = [
     "requeue_job",
 ]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere(
         "rqd.job",
         {

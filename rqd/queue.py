@@ -8,5 +8,5 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 
 __all__ = ["EnqueueData", "Queue"]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere("rqd.queue", {})

@@ -25,5 +25,5 @@ __all__ = [
     "clean_registries",
 ]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere("rqd.registry", {})

@@ -7,5 +7,5 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 
 __all__ = ["Result", "ResultType"]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere("rqd.results", {})

@@ -1,4 +1,4 @@
-"""For tests of code that uses rqd: run what queues hold, and kill a job at each of its lines.
+"""Tools for tests of code that uses rqd: run queues' jobs, and kill a job at each of its lines.
 
 `Queue(is_async=False)` runs each job at once; the fixtures of rqd/pytest_plugin.py give a test a
 server of its own.
@@ -64,8 +64,9 @@ def embedded_server() -> Iterator[str]:
 class CrashPoint:
     """A line at which a job may not be killed: its second run then ends otherwise.
 
-    An undisturbed run gives the `expected` state, the second run the state `found`. The kill came before the line's `time`-th run. Line 0 is the end of the job, before its outcome
-    is known. `error` is the error of the second run, empty without one.
+    An undisturbed run gives the `expected` state, the second run the state `found`. The kill came
+    before the line's `time`-th run. Line 0 is the end of the job, before its outcome is known.
+    `error` is the error of the second run, empty without one.
     """
 
     file: str

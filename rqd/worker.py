@@ -9,5 +9,5 @@ TYPE_CHECKING = False  # as typing has it, whose import would be paid at every f
 
 __all__ = ["DequeueStrategy", "SimpleWorker", "Worker", "WorkerStatus"]
 
-if not TYPE_CHECKING:  # type checkers know what is there, and what is not
+if not TYPE_CHECKING:  # type checkers know which names exist
     __getattr__ = names_elsewhere("rqd.worker", {})

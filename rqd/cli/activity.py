@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import curses
 
 HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
-# What a narrow terminal leaves out, in this order.
+# The columns that a narrow terminal leaves out, in this order.
 LEAST = ("told", "pid", "host", "queue", "worker")
 _MOST_PROGRESS_CHARS = 40
 _ORDER_BY_KEY = {"t": "time", "c": "cpu", "m": "memory", "u": "queue"}
@@ -33,8 +33,10 @@ _INSTEAD = "`rqd ps` prints the same once"
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """A running job. `cpu_percent` and `memory_bytes` are its process's, of the last heartbeat of
-    its master; None until the first one of its run.
+    """A running job.
+
+    `cpu_percent` and `memory_bytes` are its process's, as of its master's last heartbeat; None
+    until the first heartbeat of its run.
     """
 
     id: str
@@ -61,7 +63,7 @@ ORDERS = tuple(_ORDERS)
 
 
 def look(views: Queries) -> list[Activity]:
-    """The running jobs of all live masters."""
+    """Returns the running jobs of all live masters."""
     masters = {row["name"]: row for row in views.masters()}
     rows = [row for row in views.workers(list(masters.values())) if row.get("job")]
     told = views.progress([row["job"] for row in rows]) if rows else {}
@@ -92,12 +94,12 @@ def look(views: Queries) -> list[Activity]:
 
 
 def ordered(found: Sequence[Activity], by: str) -> list[Activity]:
-    """By one of ORDERS: the longest, busiest, largest first; or by the names of queues."""
+    """Sorts by one of ORDERS: the longest, busiest, largest first; or by the names of queues."""
     return sorted(found, key=_ORDERS[by])
 
 
 def cells(one: Activity) -> tuple[object, ...]:
-    """What stands under HEADS."""
+    """Returns the cells under HEADS."""
     told = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
     memory = None if one.memory_bytes is None else mebibytes(one.memory_bytes)
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
@@ -110,7 +112,7 @@ def cells(one: Activity) -> tuple[object, ...]:
 def screen(
     found: Sequence[Activity], by: str, width: int, height: int, note: str = ""
 ) -> list[str]:
-    """The lines of a terminal of this size: a title, a table as far as there is room, the keys."""
+    """Returns a terminal's lines: a title, a table as far as there is room, the keys."""
     hosts = len({one.host for one in found})
     title = f"rqd top: {counted(len(found), 'job')} on {counted(hosts, 'host')}, by {by}"
     keys = note or "t time  c cpu  m memory  u queue  q quit"
@@ -161,7 +163,7 @@ def top(url: str | None, namespace: str | None, interval: float) -> None:
     except ImportError:
         raise ConfigurationError(f"this Python was built without curses: {_INSTEAD}") from None
     with backend(url, namespace) as there:
-        found = look(there.views)  # a server that is not there is told on a terminal as it was
+        found = look(there.views)  # fails for a missing server while the terminal is as it was
         try:
             curses.wrapper(_Top(there.views, found, interval).run)
         except curses.error as error:
@@ -171,7 +173,7 @@ def top(url: str | None, namespace: str | None, interval: float) -> None:
 
 
 class _Top:
-    """What is shown, and how it is sorted."""
+    """The screen of `rqd top`: its jobs and their order."""
 
     def __init__(self, views: Queries, found: list[Activity], interval_s: float) -> None:
         self._views = views
@@ -181,7 +183,7 @@ class _Top:
         self._by = "time"
 
     def run(self, window: curses.window) -> None:
-        """Until a key quits. A key, and a new size of the terminal, are answered at once."""
+        """Shows the jobs until a key quits. Answers a key, and a new terminal size, at once."""
         import curses  # noqa: PLC0415 - it is there: see above
 
         try:

@@ -18,7 +18,7 @@ from rqd.store.urls import default_namespace, default_url
 def complete_queues(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The queues whose name goes on so; of a list with commas, its last one."""
+    """Completes a queue's name; in a list with commas, the last name."""
     before, comma, last = typed.rpartition(",")
 
     def look(views: Queries) -> list[str]:
@@ -30,7 +30,7 @@ def complete_queues(
 def complete_crons(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The cron entries whose name goes on so."""
+    """Completes a cron entry's name."""
 
     def look(views: Queries) -> list[str]:
         return [name for name in views.cron_names() if name.startswith(typed)]
@@ -41,14 +41,14 @@ def complete_crons(
 def complete_masters(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The masters whose name goes on so."""
+    """Completes a master's name."""
     return _of_masters(context, "name", typed)
 
 
 def complete_hosts(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The hosts of masters whose name goes on so."""
+    """Completes the host of a master."""
     return _of_masters(context, "host", typed)
 
 
@@ -63,12 +63,12 @@ def _of_masters(context: click.Context, part: str, typed: str) -> list[Completio
 def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The jobs whose id goes on so, as far as they are found at once."""
+    """Completes a job's id, as far as jobs are found at once."""
     return _asked(context, lambda views: job_ids_from(typed, views)[0])
 
 
 def _asked(context: click.Context, look: Callable[[Queries], list[str]]) -> list[CompletionItem]:
-    """Nothing rather than an error in the midst of what somebody types."""
+    """Returns the names that `look` finds; none on an error, as somebody is typing."""
     given: dict[str, Any] = context.params
     namespace = given.get("namespace") or default_namespace()
     try:

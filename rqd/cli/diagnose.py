@@ -1,4 +1,4 @@
-"""`rqd doctor`, `config` and `acl`: what is in the way, what is set, what Redis has to allow."""
+"""`rqd doctor`, `config` and `acl`: shows obstacles, settings, and the rights needed in Redis."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from rqd.store.signing_keys import keyring_of
 from rqd.store.standing import causes_of, held_jobs, other_namespaces, silent_masters
 from rqd.store.urls import default_namespace, default_url, hide_password
 
-# States in which a master starts no job that is not its already.
+# States in which a master starts no further jobs than it already holds.
 _TAKES_NONE = ("paused", "stopping")
 _MOST_NAMED = 5
 _MOST_QUEUES = 20
-# Of each queue so many of the next scheduled jobs are looked at for parked ones.
+# The number of next scheduled jobs of a queue that are searched for parked jobs.
 _MOST_LOOKED_AT = 100
 _PARKED = "parked: "
 
@@ -101,8 +101,10 @@ def _server(config: Config) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a namespace stands. `parked` has of each cause how many jobs wait for that; `held` is how
-    many jobs are masters', dead ones' too; `silent` are dead masters that nobody has buried yet.
+    """The state of a namespace.
+
+    `parked` counts the parked jobs by cause. `held` counts the jobs that masters hold, dead masters
+    included. `silent` has the dead masters that no live master has cleaned up yet.
     """
 
     masters: Sequence[Mapping[str, str]] = ()
@@ -121,7 +123,7 @@ class Standing:
 
 
 def examine_work(there: Backend, config: Config) -> list[Finding]:
-    """What is in the way of the namespace's jobs, and of the cron entries of this configuration.
+    """Returns obstacles to the namespace's jobs, and to the cron entries of this configuration.
 
     Raises redis-py's errors of a lost server.
     """
@@ -136,7 +138,7 @@ def examine_work(there: Backend, config: Config) -> list[Finding]:
 
 
 def judge_work(seen: Standing) -> Iterator[Finding]:
-    """The findings about a namespace that stands so."""
+    """Yields the findings about a namespace in this state."""
     yield _judge_masters(seen)
     if seen.held and not seen.masters:
         who = f" ({_some(seen.silent)})" if seen.silent else ""
@@ -180,7 +182,7 @@ def _judge_masters(seen: Standing) -> Finding:
 
 
 def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
-    """What keeps the ready jobs of this queue waiting; None if nothing does."""
+    """Finds the cause that keeps this queue's ready jobs waiting; None if there is none."""
     what = f"queue {queue.name}"
     jobs = f"{counted(queue.ready, 'job')}, the first for {duration(queue.latency_s)}"
     serving = [row for row in seen.masters if queue.name in row.get("queues", "").split(",")]
@@ -221,7 +223,7 @@ def _standing(there: Backend) -> Standing:
 
 
 def _parked(there: Backend, queues: Sequence[str]) -> Counter[str]:
-    """Of each cause how many of the next scheduled jobs are parked for it."""
+    """Counts, by cause, the parked jobs among the next scheduled jobs."""
     found: Counter[str] = Counter()
     for queue in queues:
         ids = there.views.index_ids(queue, "scheduled", 0, _MOST_LOOKED_AT - 1)

@@ -119,7 +119,7 @@ def command(
 
 
 def _say_what_it_waits_for(there: Backend, queue: str) -> None:
-    """On stderr, once: why the job is not started now."""
+    """Says on stderr, once, why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
         say(f"rqd: {held}; waiting for that", err=True)
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
@@ -136,7 +136,7 @@ def _say_what_it_waits_for(there: Backend, queue: str) -> None:
 
 
 def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments as RQ's users write them. Raises ConfigurationError."""
+    """Reads positional and keyword arguments in RQ's notation. Raises ConfigurationError."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for argument in arguments:
@@ -152,7 +152,7 @@ def parse_arguments(arguments: tuple[str, ...]) -> tuple[list[Any], dict[str, An
 
 
 def _retry(given: dict[str, Any]) -> Retry | None:
-    """The Retry that the options ask for. Raises ConfigurationError."""
+    """Makes the Retry of the options; None without one. Raises ConfigurationError."""
     most = given.pop("retry_max")
     chosen = {
         name.removeprefix("retry_"): value
@@ -169,7 +169,7 @@ def _retry(given: dict[str, Any]) -> Retry | None:
 
 
 def _parent(typed: str, there: Backend) -> str:
-    """The whole id of a job to wait for; what is none's stays: the enqueue says why not."""
+    """Returns the whole id of a job to wait for; an unknown id stays, as the enqueue refuses it."""
     try:
         return typed if typed.startswith("group:") else whole_id(typed, there.views)
     except NoSuchJobError:
@@ -177,7 +177,7 @@ def _parent(typed: str, there: Backend) -> str:
 
 
 def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
-    """Raises ConfigurationError."""
+    """Reads `--schedule-in` and `--schedule-at`; None without both. Raises ConfigurationError."""
     if after is not None and at is not None:
         raise ConfigurationError("write --schedule-in or --schedule-at, not both")
     try:
@@ -188,7 +188,7 @@ def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
 
 
 def _read_due(after: str | None, at: str | None) -> timedelta | datetime | None:
-    """Raises ConfigurationError, and InvalidCallError for what is too far off."""
+    """Raises ConfigurationError, and InvalidCallError for a time that is too far off."""
     if after is not None:
         seconds = parse_duration_s(after, "--schedule-in")
         if seconds is None or seconds < 0:
@@ -216,7 +216,7 @@ def _cause_and_count(text: str) -> tuple[str, int]:
 
 
 def _limit(text: str | None) -> RateLimit | None:
-    """`KEY:N` for N at a time; `KEY:N/10m`, `KEY:N/h` for N starts in a time.
+    """Reads `KEY:N` as N at a time; `KEY:N/10m`, `KEY:N/h` as N starts in a time.
 
     Raises ConfigurationError.
     """
@@ -238,7 +238,7 @@ def _limit(text: str | None) -> RateLimit | None:
 
 
 def _split(argument: str) -> tuple[str | None, str, str]:
-    """(keyword or None, `:` `%` or empty, the value's text)."""
+    """Returns (keyword or None, `:` `%` or empty, the value's text)."""
     if argument[:1] in (":", "%"):
         return None, argument[0], argument[1:]
     name, equals, text = argument.partition("=")
@@ -270,7 +270,7 @@ def _value(mode: str, text: str, argument: str) -> Any:
 
 def _literal(text: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of "\\d", say, which is what it was meant to be
+        warnings.simplefilter("ignore")  # about "\\d", say, which was meant to be just that
         return ast.literal_eval(text)
 
 
@@ -281,7 +281,7 @@ def _show(result: Result | None) -> int:
     if result is None:
         click.echo("the job is gone: canceled, deleted, or its time to live was over", err=True)
     else:
-        # A crash has no traceback; what the process wrote last is the next best.
+        # A crash has no traceback; the process's last output is the next best.
         told = result.exc_string or f"{result.cause}\n{result.output}"
         click.echo(plain(told).rstrip(), err=True)
     return EX_JOB_FAILED

@@ -1,4 +1,4 @@
-"""Commands as they were spelt before `rqd pause` and `rqd resume`; for one version, and hidden."""
+"""The spellings of commands before `rqd pause` and `rqd resume`; hidden, for a single version."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The grammar of the commands: verbs that stand first or last, and help that ends with the options
-that all commands share.
-"""
+"""The grammar of the commands: verbs stand first or last; help ends with the shared options."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from rqd.cli.suggest import did_you_mean
 
-_WIDEST_NAMES = 30  # click puts the help of longer ones on a line of its own
+_WIDEST_NAMES = 30  # click puts the help of longer names on a line of its own
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -22,7 +20,7 @@ class SharedOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help lists its own options before the shared ones."""
+    """A command whose help lists its own options before the shared options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes both sections, with their texts in one column."""
@@ -36,7 +34,7 @@ class Command(click.Command):
         write_sections(formatter, {"Options": own, "Shared options": shared})
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """As click does; the default command of a group completes the group's verbs, too."""
+        """Completes like click; the default command of a group completes the group's verbs, too."""
         found = super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
         group = ctx.parent.command if ctx.parent else None
         if isinstance(group, VerbGroup) and group.complete and group.default == self.name:
@@ -47,8 +45,8 @@ class Command(click.Command):
 class VerbGroup(click.Group):
     """A group whose commands are verbs: `rqd job stop ID` is `rqd job ID stop`.
 
-    The verb is the first word or the last, wherever options stand. Where both are verbs, nothing is
-    done. Words behind `--` are names; the last may be the verb where no word stands before.
+    The verb is the first word or the last, wherever options stand. If both are verbs, nothing is
+    done. Words behind `--` are names; the last may be the verb if no word stands before `--`.
     """
 
     command_class = Command
@@ -61,9 +59,9 @@ class VerbGroup(click.Group):
         complete: Complete | None = None,
         **kwargs: Any,
     ) -> None:
-        """`noun` stands for the names in help; `default` is the verb where none is written.
+        """`noun` stands for the names in help; `default` is the verb if none is written.
 
-        `complete` completes names where the default verb has no argument that does.
+        `complete` completes names if no argument of the default verb does.
         """
         super().__init__(*args, **kwargs)
         self.default = default
@@ -71,15 +69,15 @@ class VerbGroup(click.Group):
         self.complete = complete
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """The verbs in the order of the code."""
+        """Returns the verbs in the order of the code."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, with the verb in front. Raises UsageError for two verbs, or none."""
+        """Parses like click, with the verb in front. Raises UsageError for two verbs, or none."""
         return super().parse_args(ctx, self.verb_first(ctx, args))
 
     def verb_first(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """The arguments with their verb in front. Raises UsageError."""
+        """Returns the arguments with their verb in front. Raises UsageError."""
         before, options, after = self._scan(args)
         words = before + after
         is_first = bool(before) and args[before[0]] in self.commands
@@ -103,7 +101,7 @@ class VerbGroup(click.Group):
         return [verb, *rest]
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """What stands behind the group's name in its usage."""
+        """Returns the words behind the group's name in its usage."""
         return ["[COMMAND]", "[OPTIONS]", self._noun]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -122,7 +120,7 @@ class VerbGroup(click.Group):
             formatter.write_text(line)
 
     def verbs_from(self, beginning: str) -> list[CompletionItem]:
-        """The verbs that begin so, for a shell."""
+        """Returns the verbs with this beginning, for a shell."""
         return [
             CompletionItem(name, help=self.commands[name].get_short_help_str())
             for name in self._visible()
@@ -130,8 +128,9 @@ class VerbGroup(click.Group):
         ]
 
     def _scan(self, args: list[str]) -> tuple[list[int], list[str], list[int]]:
-        """Where words stand before `--`, that are no options, nor their values; the options; where
-        words stand behind `--`.
+        """Returns the indexes of words before `--`, the options, the indexes of words behind `--`.
+
+        Words are neither options nor values of options.
         """
         valued = self._valued()
         words, options, is_value = list[int](), list[str](), False
@@ -148,7 +147,7 @@ class VerbGroup(click.Group):
         return words, options, []
 
     def _valued(self) -> set[str]:
-        """The options of all verbs that a value follows."""
+        """Returns the options, of all verbs, that have a value."""
         return {
             spelt
             for command in self.commands.values()
@@ -160,7 +159,7 @@ class VerbGroup(click.Group):
     def _check_default(
         self, ctx: click.Context, args: list[str], before: list[int], after: list[int]
     ) -> None:
-        """Raises UsageError where the default verb has no use for so many words."""
+        """Raises UsageError if the default verb has no use for so many words."""
         arguments = _arguments(self.commands[self.default])
         if any(one.nargs < 0 for one in arguments) or len(before + after) <= len(arguments):
             return
@@ -202,7 +201,7 @@ class VerbGroup(click.Group):
         return having.keys() >= set(options)
 
     def _two_verbs(self, ctx: click.Context, args: list[str], words: list[int]) -> str:
-        """How to write the one and the other meaning."""
+        """Makes the error for two verbs, with the spelling of either meaning."""
         first, last = args[words[0]], args[words[-1]]
         names = [args[at] for at in words]
         path = ctx.command_path
@@ -217,7 +216,7 @@ class VerbGroup(click.Group):
 def write_sections(
     formatter: click.HelpFormatter, sections: dict[str, list[tuple[str, str]]]
 ) -> None:
-    """Writes lists under their headings, with the texts of all of them in one column."""
+    """Writes lists under their headings, with all their texts in the same column."""
     rows = [row for section in sections.values() for row in section]
     widest = min(_WIDEST_NAMES, max((len(name) for name, _ in rows), default=0))
     for heading, section in sections.items():
@@ -238,7 +237,7 @@ def verbs_too(complete: Complete) -> Complete:
 
 
 def _verbs_from(ctx: click.Context, beginning: str) -> list[CompletionItem]:
-    """The verbs that begin so, where none is written yet."""
+    """Returns the verbs with this beginning, if no verb is written yet."""
     group = ctx.parent.command if ctx.parent else None
     if isinstance(group, VerbGroup) and group.default == ctx.command.name:
         return group.verbs_from(beginning)

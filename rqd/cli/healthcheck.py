@@ -1,4 +1,4 @@
-"""`rqd healthcheck`: for the probes of a container: does the master here live, is it ready."""
+"""`rqd healthcheck`, for the probes of a container: does this host's master live, is it ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rqd.model.errors import RqdError
 from rqd.model.names import check_name
 from rqd.store.urls import default_namespace, default_url, hide_password, read_url
 
-# A master tells its state every 5 s.
+# A master writes its state every 5 s.
 _STANDS_STILL_S = 20.0
 
 
@@ -54,7 +54,7 @@ def command(url: str | None, namespace: str | None, name: str | None, ready: boo
 
 
 def _given(url: str | None, namespace: str | None) -> tuple[str, str] | None:
-    """The URL and namespace to look for; None where neither is said anywhere."""
+    """Returns the URL and namespace to look for; None if neither is set anywhere."""
     if url is None and namespace is None and not os.environ.get("REDIS_URL"):
         return None
     backend = url or default_url(), namespace or default_namespace()

@@ -38,7 +38,7 @@ _ALL = ("queues", "masters", "workers")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What `look` has found: rows with numbers as numbers, and when that was."""
+    """The rows that `look` has found, with numbers as numbers, and the time of the look."""
 
     queues: list[dict[str, Any]]
     masters: list[dict[str, Any]]
@@ -99,7 +99,7 @@ def _tell(seen: Seen, parts: tuple[str, ...], as_json: bool, *, is_again: bool) 
 
 
 def _look_again(views: Queries, queues: tuple[str, ...]) -> Seen | None:
-    """What is seen now; None, and told, while Redis is away."""
+    """Looks again; None, with a line on stderr, while Redis is away."""
     try:
         return _of_queues(look(views), queues)
     except RedisGone as error:
@@ -108,7 +108,7 @@ def _look_again(views: Queries, queues: tuple[str, ...]) -> Seen | None:
 
 
 def look(views: Queries) -> Seen:
-    """Queues, masters and workers as they stand."""
+    """Returns queues, masters and workers in their present state."""
     paused = views.paused()
     queues = [
         asdict(counts) | pause_of(counts.name, paused)
@@ -130,12 +130,12 @@ def look(views: Queries) -> Seen:
         if row["master"] in held and row["state"] == "idle":
             row["state"] = held[
                 row["master"]
-            ]  # its own row changes with claims, which there are none of
+            ]  # its own row changes only with claims, and a held master makes none
     return Seen(queues, masters, workers, now_us)
 
 
 def _of_queues(seen: Seen, names: tuple[str, ...]) -> Seen:
-    """What concerns these queues; all if there are none."""
+    """Returns only the rows about these queues; all rows without names."""
     if not names:
         return seen
     masters = [row for row in seen.masters if set(names) & set(row["queues"])]
@@ -163,7 +163,7 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
 
 
 def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
-    """A master's row as its workers' rows have it: those change with each claim, this every 5 s."""
+    """Corrects a master's row, written every 5 s, by its workers' rows, written at each claim."""
     busy = sum(w["master"] == master["name"] and w.get("state") == "busy" for w in workers)
     state = master.get("state")
     if state in ("idle", "busy"):
@@ -173,7 +173,7 @@ def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[st
 
 
 def show_queues(queues: list[dict[str, Any]]) -> None:
-    """The table of queues."""
+    """Prints the table of queues."""
     counts = ("limited", "started", "scheduled", "deferred", "finished", "failed", "canceled")
     rows = [
         (
@@ -187,7 +187,7 @@ def show_queues(queues: list[dict[str, Any]]) -> None:
 
 
 def _latency(queue: dict[str, Any]) -> str:
-    """Empty where no job is ready."""
+    """Formats a queue's latency; empty if no job is ready."""
     seconds = queue["latency_s"]
     if not queue["ready"]:
         return ""
@@ -229,12 +229,12 @@ def _show_masters(masters: list[dict[str, Any]], now_us: int) -> None:
 
 
 def _places(master: dict[str, Any]) -> int:
-    """How many workers it has: those that it is to have, or more that are still at their jobs."""
+    """Returns the master's number of workers: as configured, or more while jobs still run."""
     return max(int(master["busy"]), int(master.get("wanted", 0)))
 
 
 def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
-    """The table of workers."""
+    """Prints the table of workers."""
     heads = (
         "worker", "pid", "state", "for", "job", "function", "queue", "progress", "done", "failed",
         "rss MiB", "cpu %", "last error",
@@ -253,20 +253,20 @@ def show_workers(workers: list[dict[str, Any]], now_us: int) -> None:
 
 
 def _in_short(error: str) -> str:
-    """An error's beginning, without its class's module: `raised DoesNotExist: no order..`"""
+    """Shortens an error, without its class's module: `raised DoesNotExist: no order..`"""
     text = _HOME_OF_CLASS.sub(r"\1", error)
     return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 2]}.."
 
 
 def _progress(told: Progress | None) -> dict[str, Any]:
-    """What the worker's job has told; nothing where it told nothing."""
+    """Returns the fields of a job's progress; none without progress."""
     if told is None:
         return {}
     return {"progress": told.fraction, "progress_message": told.message}
 
 
 def share(row: dict[str, Any]) -> str:
-    """Of a worker: `40% reading`, empty without progress."""
+    """Formats the progress of a worker's job: `40% reading`, empty without progress."""
     if "progress" not in row:
         return ""
     return f"{row['progress']:.0%} {row['progress_message'][:30]}".rstrip()
@@ -277,7 +277,7 @@ def _is_shown(row: dict[str, str]) -> bool:
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:
-    """Numbers as numbers, instants as ISO 8601; without what only daemons make use of."""
+    """Converts numbers, and instants to ISO 8601; leaves out the fields that only daemons use."""
     typed: dict[str, Any] = {}
     for name, value in row.items():
         if name in _NUMBERS:

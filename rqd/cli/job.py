@@ -1,4 +1,4 @@
-"""`rqd job ID`: all that is known of a job; `rqd job stop ID`: what can be done with it."""
+"""`rqd job ID` shows all that is known of a job; `rqd job stop ID` and others act on it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rqd.model.outcome import signal_name
 from rqd.model.progress import Progress
 
 EX_STILL_RUNS = 1
-# What the kill, and the outcome's way to Redis, may take at most.
+# The longest time for the kill and the outcome's way to Redis.
 _KILL_S = 10.0
 _MOST_IDS = 5
 _WAITING = ("queued", "scheduled", "deferred")
-# A traceback is cut by who writes it.
+# Tracebacks are cut when they are written.
 _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 
 
@@ -148,8 +148,9 @@ def _act(
     as_json: bool,
     job_id: str,
 ) -> str:
-    """Does something with a job, and prints the words that `do` returns, else where the job is
-    then; returns the latter. Raises as the job's method does.
+    """Calls `do` with a job, and prints the words that it returns, or else the job's state.
+
+    Returns the state after it. Raises as the job's method does.
     """
     with backend(url, namespace, signs=True) as there:
         job = Job.fetch(whole_id(job_id, there.views), there)
@@ -185,7 +186,7 @@ def _show(told: dict[str, Any]) -> None:
 
 
 def _way_back(told: dict[str, Any]) -> dict[str, str | None]:
-    """How it came to its place again without an attempt of its own, for people."""
+    """Describes for people how it got back to its queue without an attempt charged to it."""
     back = f"uncharged, from {told['worker']}" if told["put_back"] else None
     lost = f"{told['losses']} in a row with what ran it, a third fails it"
     return {"put_back": back, "losses": lost if told["losses"] else None}
@@ -193,7 +194,7 @@ def _way_back(told: dict[str, Any]) -> dict[str, str | None]:
 
 def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
     status = str(job.get_status(refresh=False))
-    # What has begun, or ended, is not kept by a pause.
+    # A pause does not hold a job that has begun or ended.
     held = pause_of(job.origin, paused if status in _WAITING else {})
     return {
         "id": job.id,
@@ -270,7 +271,7 @@ def _echo_attempt(attempt: dict[str, Any]) -> None:
 
 
 def _death(attempt: dict[str, Any]) -> str | None:
-    """How its process died: the signal and who sent it, or the exit status."""
+    """Describes the death of its process: the signal and its sender, or the exit status."""
     if not (number := attempt.get("signal")):
         return f"exit status {attempt['exit_status']}" if "exit_status" in attempt else None
     core = ", core dumped" if attempt.get("core_dumped") else ""
@@ -282,7 +283,7 @@ def _sender(sent_by: str | None) -> str:
 
 
 def _process(attempt: dict[str, Any]) -> str | None:
-    """`4711 on web1, zygote 2`: which one of its daemon's the zygote was."""
+    """Formats its process as `4711 on web1, zygote 2`; zygotes are numbered in each daemon."""
     if "pid" not in attempt:
         return None
     host = f" on {attempt['host']}" if attempt.get("host") else ""

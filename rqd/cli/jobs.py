@@ -1,4 +1,4 @@
-"""`rqd jobs`, `retry`, `logs` and `stack`: jobs in a state, and what one prints or does."""
+"""`rqd jobs`, `retry`, `logs` and `stack`: lists jobs in a state, shows a job's output or stack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MASTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A job in the list; instants as ISO 8601, None if not reached."""
+    """A job in the list. Instants are ISO 8601; None if not reached."""
 
     id: str
     function: str
@@ -96,7 +96,7 @@ def jobs(
 def _look(
     views: Queries, state: str, queues: Sequence[str], limit: int
 ) -> tuple[int, list[JobRecord]]:
-    """How many there are, and the first of them."""
+    """Returns the number of jobs in the state, and the first of them."""
     total, ids = 0, list[str]()
     for name in queues:
         if state == "queued":
@@ -107,14 +107,14 @@ def _look(
             ids += views.index_ids(name, state, 0, limit - 1, desc=state in _ENDED)
     found = [record for record in views.jobs(ids) if record is not None]
     gone = len(ids) - len(found)
-    if state != "queued":  # whose places are the order, a queue after the other
+    if state != "queued":  # queued jobs stay in the order of their places, by queue
         found.sort(key=lambda one: _instant_us(one, state) or 0, reverse=state in _ENDED)
-    # Those that were gone count in their queue until a daemon comes upon them.
+    # Deleted jobs count in their queue until a daemon comes upon them.
     return total - gone, found[:limit]
 
 
 def _instant_us(record: JobRecord, state: str) -> int | None:
-    """What one wants to know of a job in this state."""
+    """Returns the instant that matters in this state (us): the end, the due time, the start."""
     if state in _ENDED:
         return record.ended_us
     if state == "scheduled":
@@ -200,7 +200,7 @@ def retry(
 
 
 def _so_long_ago(there: Backend, since: str | None) -> datetime | None:
-    """So long ago, by Redis' clock."""
+    """Returns the instant so long ago, by Redis' clock; None for no limit."""
     seconds = parse_duration_s(since, "--since")
     if seconds is None or seconds == -1:
         return None
@@ -208,7 +208,7 @@ def _so_long_ago(there: Backend, since: str | None) -> datetime | None:
 
 
 def _collect(queue: str, portions: Iterator[Requeued]) -> list[str]:
-    """The ids of all portions; on a terminal it says how far it is, where that takes long."""
+    """Returns the ids of all portions; shows the progress of a long search on a terminal."""
     ids: list[str] = []
     looked_at, shown = 0, ""
     for portion in portions:

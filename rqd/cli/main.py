@@ -1,4 +1,4 @@
-"""The group of commands, and what becomes of an error."""
+"""The group of commands, and the messages and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _SECTIONS = {
     "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
 }  # fmt: skip
 _COMMANDS = [name for names in _SECTIONS.values() for name in names]
-# Spelt so before `rqd pause`: neither listed nor completed.
+# The spellings before `rqd pause`: neither listed nor completed.
 _FORMER = ("drain", "undrain", "suspend")
-# Modules of several commands; each other one is the `command` of a module of its name.
+# Modules of several commands; each other command is the `command` of a module of its name.
 _TOGETHER = {
     "activity": ("ps", "top"),
     "diagnose": ("doctor", "config", "acl"),
@@ -67,14 +67,14 @@ _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ'
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when it is asked for: `rqd start` needs nothing of `rqd info`."""
+    """Imports a command's module at its first use: `rqd start` needs nothing of `rqd info`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """The commands in the order of help."""
+        """Returns the commands in the order of help."""
         return list(_COMMANDS)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the commands under their headings, each with one line."""
+        """Writes the commands under their headings, a line each."""
         room = formatter.width - 6 - max(map(len, _COMMANDS))
         sections = {}
         for heading, names in _SECTIONS.items():
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
         ctx: click.Context,  # noqa: ARG002 - click's
         cmd_name: str,
     ) -> click.Command | None:
-        """The command, or None if there is none."""
+        """Returns the command, or None if there is none."""
         cmd_name = _ALSO.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS and cmd_name not in _FORMER:
             return None
@@ -98,7 +98,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with. Raises UsageError, which says what is near."""
+        """Finds the arguments' command. Raises UsageError, which names a similar command."""
         name = args[0]
         is_option = name.startswith("-")
         if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
@@ -107,7 +107,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def meant(self, name: str, rest: list[str]) -> str:
-        """What to type instead of commands of RQ's, and of those that are gone."""
+        """Returns the advice for a command of RQ's or a removed command; empty for others."""
         after = list(zip(["", *rest], rest, strict=False))
         named = (one for option, one in after if one[:1] != "-" and option not in _WITH_VALUE)
         queues = ",".join(named) or "default"
@@ -140,7 +140,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Runs the command line and exits with a sysexits status; no traceback for a user's mistake."""
-    # What is left at the end goes with the process: Python's last collections need not search it.
+    # All objects go with the process: Python's last collections need not search them.
     atexit.register(gc.freeze)
     _open_closed_outputs()
     status: object = 0
@@ -152,7 +152,7 @@ def main() -> None:
     except click.ClickException as error:
         usage = isinstance(error, click.UsageError)
         hint = " (--help shows what there is)" if usage else ""
-        # Click lists what may be chosen a line each.
+        # Click lists the choices on a line each.
         _leave(error.format_message().replace("\n\t", " ") + hint, EX_USAGE)
     except RqdError as error:
         _leave(str(error), next(code for kind, code in _STATUS if isinstance(error, kind)))
@@ -167,16 +167,18 @@ def main() -> None:
 
 
 def _errors_from_outside() -> tuple[type[Exception], ...]:
-    """The host's and Redis', looked for only when something was raised: few commands need redis-py,
-    whose import takes longer than all the rest of them.
+    """Returns the error classes of the host and of Redis. Called only after an error.
+
+    Few commands need redis-py, whose import lasts longer than everything else that they do.
     """
     redis = sys.modules.get("redis")
     return (OSError, redis.RedisError) if redis else (OSError,)
 
 
 def _open_closed_outputs() -> None:
-    """Gives what was started without a standard output or error, by `>&-`, one that goes nowhere:
-    a command does then what it does, and Redis' socket is not taken for it.
+    """Opens the null device for a standard output or error that was closed by `>&-`.
+
+    So the command still works, and Redis' socket does not get the number of an output.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -187,9 +189,9 @@ def _leave(message: str, status: int) -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _discard(sys.stdout)  # it may be what the message is about
+        _discard(sys.stdout)  # the message may be about this stream
     try:
-        # Part of it may be what was typed, or Redis' words: it stays one line, and steers nothing.
+        # It may quote arguments or Redis: it stays a single line, and steers no terminal.
         say(f"rqd: {message}", err=True)
     except OSError:
         _discard(sys.stderr)  # its disk is full, or its reader has left: the status says the same
@@ -197,7 +199,8 @@ def _leave(message: str, status: int) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lets what the stream still holds go nowhere, or Python's last flush of it would fail, too:
-    some versions exit with 120 then.
+    """Sends the stream's buffer to the null device, or Python's last flush would fail, too.
+
+    Some versions exit with 120 then.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""Telling masters what to do, on whichever host, and showing who answered what."""
+"""Sends commands to masters, on any host, and shows their answers."""
 
 from __future__ import annotations
 
@@ -49,20 +49,21 @@ timeout_option = click.option(
 
 
 def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--name` and `--host`, which masters are meant, and `--json`."""
+    """Adds `--name` and `--host`, which choose masters, and `--json`."""
     return _name(_host(as_json(command)))
 
 
 @contextmanager
 def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator[Backend]:
-    """As `backend`; where Redis is of no use, the error says what does the same `instead`, if
-    anything does.
+    """Opens a `backend`; if Redis is unavailable, its error also names the command `instead`.
+
+    An empty `instead` means that no other command does the same.
     """
     try:
         with backend(url, namespace, signs=True) as there:
             yield there
     except ServerUnavailableError as error:
-        if not instead or is_embedded(url or default_url()):  # which ends with its master
+        if not instead or is_embedded(url or default_url()):  # an embedded server ends with it
             raise
         told = f"{error} (without Redis, on a daemon's host: {instead})"
         raise ServerUnavailableError(told) from error
@@ -70,25 +71,25 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
 
 @dataclass(slots=True)
 class Reply:
-    """What a master answered to a command, None for nothing, and what was seen of it since."""
+    """A master's answer to a command, None without one, and the outcome seen since."""
 
     master: str
     host: str
     answer: dict[str, Any] | None
-    outcome: str = ""  # nothing was waited for, or is to be seen
+    outcome: str = ""  # nothing was waited for, or nothing is seen yet
     is_well: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.is_well = self.answer is not None and "error" not in self.answer
 
     def end(self, outcome: str, is_well: bool = True) -> None:
-        """Notes how it ended; `is_well` is False for a master that will never do it."""
+        """Notes the outcome; `is_well` is False for a master that will never do it."""
         self.outcome = outcome
         self.is_well = self.is_well and is_well
 
     @property
     def words(self) -> str:
-        """Its answer, for people."""
+        """The answer, for people."""
         if self.answer is None:
             return "no answer"
         if "error" in self.answer:
@@ -100,7 +101,7 @@ class Reply:
 
 
 def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
-    """Returns the rows of all live masters, or of the one with this name, or of these hosts.
+    """Returns the rows of all live masters, or of the master with this name, or of these hosts.
 
     Raises NoSuchNameError for a name or host without a live master, RqdError if none is alive.
     """
@@ -125,7 +126,7 @@ def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> li
 
 
 def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:
-    """Returns the rows of these masters by name, without those that are gone.
+    """Returns the rows of the masters among these that are still alive, by name.
 
     A restarted master with the same name (another boot id) does not count.
     """
@@ -135,13 +136,13 @@ def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def serving(there: Backend, queue: str) -> list[str]:
-    """The masters that take jobs of this queue, by name."""
+    """Returns the names of the masters that serve this queue."""
     rows = there.views.masters()
     return [row["name"] for row in rows if queue in row.get("queues", "").split(",")]
 
 
 def tell(there: Backend, rows: Sequence[Row], do: str) -> tuple[str, Sent]:
-    """Sends a command that is not answered; returns its id, and who got it."""
+    """Sends a command that is not answered; returns its id, and the masters that got it."""
     request = os.urandom(8).hex()
     names = [row["name"] for row in rows]
     return request, send(there.store, {"id": request, "do": do}, names, there.keyring)
@@ -150,7 +151,7 @@ def tell(there: Backend, rows: Sequence[Row], do: str) -> tuple[str, Sent]:
 def ask_masters(
     there: Backend, rows: Sequence[Row], do: str, timeout_s: float | None = None, **more: Any
 ) -> list[Reply]:
-    """Sends a command to masters; returns their replies, also of those that did not answer."""
+    """Sends a command to masters; returns a reply each, also for a master without an answer."""
     within_s = ANSWER_WITHIN_S if timeout_s is None else min(timeout_s, ANSWER_WITHIN_S)
     names = [row["name"] for row in rows]
     answers = ask(there.store, there.views, {"do": do, **more}, names, within_s, there.keyring)
@@ -176,7 +177,7 @@ def close(replies: Sequence[Reply], as_json: bool) -> int:
 
 
 def read_timeout(timeout: str | None) -> float | None:
-    """Seconds; None for no limit. Raises ConfigurationError."""
+    """Returns the seconds; None for no limit. Raises ConfigurationError."""
     timeout_s = parse_duration_s(timeout, "--timeout")
     if timeout_s is not None and timeout_s <= 0:
         raise ConfigurationError(f"--timeout {timeout}: write a time above 0, 10m")
@@ -191,8 +192,8 @@ def wait_for(
 ) -> None:
     """Calls `look` until each reply has an outcome, and prints the outcomes.
 
-    `look` returns how many jobs still run. After `timeout_s` the rest ends as not done in time.
-    None means no limit.
+    `look` returns the number of jobs that still run. After `timeout_s` the rest ends as not done in
+    time; None means no limit.
     """
     give_up_at = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
     line = _Line()
@@ -214,7 +215,7 @@ def wait_for(
             line.show(
                 f"waiting for {counted(len(left), 'master')}, {counted(running, 'job')} running"
             )
-            time.sleep(_POLL_S)  # their end has no event to wait for: a dead one's row just expires
+            time.sleep(_POLL_S)  # no event to wait for: a dead master's row just expires
     line.clear()
 
 
@@ -228,7 +229,7 @@ def pause_masters(
     no_wait: bool,
     timeout: str | None,
 ) -> int:
-    """Pauses masters, and waits until they run no job; the exit status."""
+    """Pauses masters, and waits until they run no job; returns the exit status."""
     timeout_s = read_timeout(timeout)
     instead = "" if now else "kill -USR2 PID"
     with backend_or(instead, url, namespace) as there:
@@ -250,7 +251,7 @@ def resume_masters(
     as_json: bool,
     timeout: str | None,
 ) -> int:
-    """Resumes masters; the exit status."""
+    """Resumes masters; returns the exit status."""
     with backend_or("kill -CONT PID", url, namespace) as there:
         rows = select_masters(there, name, hosts)
         replies = ask_masters(there, rows, "resume", read_timeout(timeout))
@@ -260,19 +261,21 @@ def resume_masters(
 
 
 class _Watch:
-    """Sees by the rows how far masters are: a master's own says that it is paused from the next
-    beat on, its workers' change with each settlement.
+    """Follows masters by their rows until they are paused and run no job.
+
+    A master's own row shows the pause from its next heartbeat on; its workers' rows change with
+    each settlement.
     """
 
     def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
         self._there = there
         self._asked = asked
         self._has_paused: set[str] = set()
-        # One that was resumed before it was seen paused has had its beat by then.
+        # A master that was resumed before it was seen paused has had its heartbeat by then.
         self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
     def look(self, left: Sequence[Reply]) -> int:
-        """Notes what became of those that are left; how many jobs they run."""
+        """Notes the outcomes of the masters that are left; returns the number of their jobs."""
         rows = as_of_now(self._there, self._asked)
         running = dict.fromkeys((one.master for one in left), 0)
         for worker in self._there.views.workers(
@@ -297,7 +300,7 @@ class _Watch:
 
 
 class _Line:
-    """A line on a terminal that is written over; nothing in a pipe."""
+    """A line on a terminal that is written over; writes nothing in a pipe."""
 
     def __init__(self) -> None:
         self._shown = ""

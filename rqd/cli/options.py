@@ -18,14 +18,15 @@ from rqd.store.urls import default_namespace, default_url
 
 as_json = click.option("--json", "as_json", cls=SharedOption, is_flag=True, help="Print JSON.")
 
-# `Retry(max=-1)`, of one plain value.
+# `Retry(max=-1)`, with a single plain value.
 _OF_RETRY = re.compile(r"Retry\((\w+)=([^\s,()]+)\)")
 
 
 @contextmanager
 def as_typed() -> Iterator[None]:
-    """Errors that begin with the name of an argument in Python name the option that was typed: that
-    one can't be, whatever kind of error it was.
+    """Replaces an argument's name in Python at the start of an error by the option typed.
+
+    Such an error becomes a ConfigurationError.
     """
     try:
         yield
@@ -47,9 +48,9 @@ def as_typed() -> Iterator[None]:
 
 @contextmanager
 def backend(url: str | None, namespace: str | None, *, signs: bool = False) -> Iterator[Backend]:
-    """A backend for one command; a server that can't be reached becomes one line.
+    """Opens a backend for a command; an unreachable server becomes an error of a single line.
 
-    Only a command that `signs` something wants the signing keys: the others unpickle nothing.
+    Only a command that `signs` needs the signing keys: the other commands unpickle nothing.
     """
     keyring = own_keyring() if signs else None
     target = url or default_url()

@@ -1,4 +1,4 @@
-"""What commands print: tables, fields, lines, instants and lengths of time.
+"""Prints tables, fields and lines; formats instants and lengths of time.
 
 Tables are aligned, coloured and no wider than the terminal; plain and whole in a pipe.
 """
@@ -34,7 +34,7 @@ COLOURS = {
 }
 _MARGIN = _GAP = "  "
 _VALUES_AT = 14  # where the values of fields begin
-# Less of a text than this says nothing.
+# A text shorter than this says nothing.
 _SHORTEST = 8
 
 
@@ -47,18 +47,18 @@ class _Column:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing in it but dashes and zeros."""
+        """True if it has only dashes and zeros."""
         return set(self.cells) <= {"-", "0", "0.0"}
 
     def pieces(self, number: int, wraps: bool) -> list[str]:
-        """The lines that a cell takes; one, unless it is too long for the column and `wraps`."""
+        """Returns a cell's lines: more than one only if it is too long and `wraps`."""
         text = self.cells[number]
         if not wraps or len(text) <= self.width:
             return [text]
         return textwrap.wrap(text, self.width, break_on_hyphens=False)  # --options stay whole
 
     def padded(self, text: str, colour: str | None = None) -> str:
-        """The text in the column's width, shortened if it must be."""
+        """Returns the text in the column's width, shortened if it must be."""
         shown = text if len(text) <= self.width else text[: self.width - 1] + "…"
         blanks = " " * (self.width - len(shown))
         styled = click.style(shown, fg=colour) if shown else ""
@@ -72,11 +72,11 @@ def echo_table(
     least: Sequence[str] = (),
     wraps: bool = False,
 ) -> None:
-    """Prints a titled table; numbers to the right, `-` for what is empty.
+    """Prints a titled table; numbers to the right, `-` for an empty cell.
 
-    A terminal that is too narrow is shown less: without the columns named in `least`, empty ones
-    first and then from the first on, as many as it takes; then with the longest texts shortened;
-    or, if it `wraps`, continued in lines below.
+    On a narrow terminal it leaves out columns named in `least`, empty columns first, then from the
+    first on. If that is not enough, it shortens the longest texts, or with `wraps` continues them
+    in lines below.
     """
     click.secho(title, bold=True)
     if not rows:
@@ -101,8 +101,10 @@ def echo_table(
 def fitted(
     heads: Sequence[str], rows: Sequence[Sequence[object]], least: Sequence[str], room: int
 ) -> tuple[list[str], list[str]]:
-    """A table's lines, its heads first, as `echo_table` has them on a terminal of this width,
-    without margin and colours; and the heads that are left out.
+    """Returns a table's lines, its heads first, and the heads that are left out.
+
+    The lines equal the output of `echo_table` on a terminal of this width, without margin and
+    colours.
     """
     columns = [_column(head, [row[i] for row in rows]) for i, head in enumerate(heads)]
     dropped = _fit(columns, least, room + len(_MARGIN))
@@ -114,8 +116,9 @@ def fitted(
 
 
 def echo_field(name: str, value: str, margin: str = "") -> None:
-    """Prints one line of all that is known of one thing; further lines of a value are indented, so
-    that none looks like another field.
+    """Prints a field and its value. Further lines of the value are indented.
+
+    So no line of a value looks like another field.
     """
     first, *more = plain(value).split("\n")
     click.echo(f"{margin}{name + ':':<{_VALUES_AT}}{click.style(first, fg=COLOURS.get(value))}")
@@ -124,17 +127,17 @@ def echo_field(name: str, value: str, margin: str = "") -> None:
 
 
 def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
-    """Prints a text as one line, whatever a name in it holds."""
+    """Prints a text as a single line, also if a name in it has line breaks."""
     click.secho(one_line(text), err=err, fg=fg)
 
 
 def one_line(text: str) -> str:
-    """As `plain`, with its line breaks spelt out, too."""
+    """Returns the `plain` text with its line breaks spelt out, too."""
     return plain(text).replace("\n", "\\n")
 
 
 def mebibytes(size_bytes: int) -> float:
-    """What a column of MiB shows: the unit of limits, where 512M are 512 MiB."""
+    """Converts to MiB for a column: the unit of limits, where 512M are 512 MiB."""
     return round(size_bytes / 2**20, 1)
 
 
@@ -162,7 +165,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(since: str | None, now_us: int, suffix: str = " ago") -> str:
-    """Formats how long ago an instant of ISO 8601 was; empty for None."""
+    """Formats the time since an instant of ISO 8601; empty for None."""
     if not since:
         return ""
     seconds = max(0, now_us / 1e6 - datetime.fromisoformat(since).timestamp())
@@ -170,7 +173,7 @@ def ago(since: str | None, now_us: int, suffix: str = " ago") -> str:
 
 
 def read_decimal(text: str | None) -> float | None:
-    """Reads a number out of Redis; None for what is no finite one."""
+    """Reads a finite number out of Redis; None for anything else."""
     try:
         number = float(text or "")
     except ValueError:
@@ -179,8 +182,9 @@ def read_decimal(text: str | None) -> float | None:
 
 
 def plain(text: str) -> str:
-    """Text out of Redis with its control characters spelt out: who wrote it shall not steer the
-    reader's terminal.
+    """Spells out the control characters of a text out of Redis.
+
+    Its writer must not steer the reader's terminal.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
@@ -209,7 +213,7 @@ def _room() -> int:
 
 
 def _fit(columns: list[_Column], least: Sequence[str], room: int) -> list[str]:
-    """Makes the columns fit into the room, as far as can be; the heads of those it took away."""
+    """Makes the columns fit into the room, as far as can be; returns the removed heads."""
     by_head = {column.head: column for column in columns}
     dropped = []
     for head in sorted(least, key=lambda head: not by_head[head].is_empty):

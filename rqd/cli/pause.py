@@ -45,7 +45,7 @@ _queues = click.argument(
 
 
 def _choosing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`QUEUE..`, `--all`, or the masters of `--master`, `--host` and `--all-masters`."""
+    """Adds `QUEUE..`, `--all`, and for masters `--master`, `--host` and `--all-masters`."""
     return _all(_master(_hosts(_all_masters(_queues(command)))))
 
 
@@ -128,7 +128,7 @@ def resume(
 
 
 def note_former(was: str, now: str) -> None:
-    """Says on standard error how a command is spelt that was typed as it was before."""
+    """Says on standard error the new spelling of a command that was typed in the old spelling."""
     say(f"rqd: `{was}` is now `{now}`: the old spelling goes in the next version", err=True)
 
 
@@ -139,8 +139,9 @@ def for_each(
     names: Sequence[str],
     do: Callable[[Queue], str],
 ) -> None:
-    """Does something with queues, and prints the words that `do` returns. Raises ConfigurationError
-    for a wrong name before the first.
+    """Calls `do` with each queue, and prints the words that it returns.
+
+    Raises ConfigurationError for an invalid name before the first call.
     """
     with backend(url, namespace) as there:
         done = {queue.name: do(queue) for queue in [Queue(name, there) for name in names]}
@@ -153,20 +154,20 @@ def for_each(
 
 
 def pause_queue(queue: Queue, for_: str | None) -> str:
-    """Pauses a queue, for a time; returns the words for it."""
+    """Pauses a queue, for a time or without end; returns the words to print."""
     queue.pause(read_for(for_))
     unknown = "" if queue.name in queue.connection.views.queue_names() else "; it never had a job"
     return f"paused{_how_long(for_, 'it is resumed')}{unknown}"
 
 
 def resume_queue(queue: Queue) -> str:
-    """Resumes a queue; returns the words for it."""
+    """Resumes a queue; returns the words to print."""
     queue.resume()
     return f"resumed{', but all queues are paused (rqd resume --all)' if queue.is_paused else ''}"
 
 
 def pause_all(url: str | None, namespace: str | None, as_json: bool, for_: str | None) -> None:
-    """Pauses all queues, for a time."""
+    """Pauses all queues, for a time or without end."""
     with backend(url, namespace) as there:
         suspend(there, read_for(for_))
         paused = pause_of(ALL_QUEUES, there.views.paused())
@@ -206,7 +207,7 @@ def _check_choice(
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:
-    """Raises UsageError for options that are of the other kind."""
+    """Raises UsageError for options of the other kind."""
     for option, is_given in given.items():
         if is_given:
             raise click.UsageError(f"{option} is of {why}")
@@ -217,7 +218,7 @@ def _how_long(for_: str | None, until: str) -> str:
 
 
 def pause_of(name: str, paused: Paused) -> dict[str, Any]:
-    """Whether it is paused, by itself or with all others, and until when, None for no end."""
+    """Returns `paused`, by itself or with all queues, and `paused_until`, None for no end."""
     held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
     ends = [ends_at for ends_at in held if ends_at is not None]
     until = max(ends) if held and len(ends) == len(held) else None
@@ -225,19 +226,19 @@ def pause_of(name: str, paused: Paused) -> dict[str, Any]:
 
 
 def queue_rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
-    """The counts of queues, and whether each is paused, as `--json` has them."""
+    """Returns the counts of queues with their pauses, as `--json` has them."""
     return [
         asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
     ]
 
 
 def state_of(row: Mapping[str, Any]) -> str:
-    """`open`, `paused` or `paused until 2030-12-24T18:00:00Z`, of what `pause_of` has found."""
+    """Formats the result of `pause_of`: `open`, `paused`, `paused until 2030-12-24T18:00:00Z`."""
     return _with_end("paused", row["paused_until"]) if row["paused"] else "open"
 
 
 def why_not_started(name: str, paused: Paused) -> str | None:
-    """Why no daemon starts jobs of this queue, and what ends that; None if it is open."""
+    """Returns the pause that keeps the queue's jobs waiting, and its remedy; None if it is open."""
     if ALL_QUEUES in paused:
         told = _with_end("suspended", iso(paused[ALL_QUEUES]))
         return f"all work is {told} (`rqd resume --all` ends that)"
@@ -248,7 +249,7 @@ def why_not_started(name: str, paused: Paused) -> str | None:
 
 
 def read_for(text: str | None) -> float | None:
-    """Seconds of `--for`; None for no end. Raises ConfigurationError."""
+    """Returns the seconds of `--for`; None for no end. Raises ConfigurationError."""
     if text is not None and text.strip().startswith("-"):
         raise ConfigurationError(
             f"--for {text}: write a time, 10m; without --for it lasts until it is resumed"

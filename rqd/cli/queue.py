@@ -1,4 +1,4 @@
-"""`rqd queue` and `rqd limits`: shows queues, or empties one; shows limits."""
+"""`rqd queue` and `rqd limits`: shows queues, or empties a queue; shows limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def empty(url: str | None, namespace: str | None, as_json: bool, name: str) -> N
         say(f"{name}: {done}")
 
 
-# Spelt so before `rqd pause NAME`: for one version.
+# The spellings before `rqd pause NAME`: for a single version.
 
 
 @queue.command(name="pause", hidden=True)
@@ -98,7 +98,7 @@ def _do(
     name: str,
     do: Callable[[Queue], str],
 ) -> None:
-    """Does something with a queue, and prints the words that `do` returns."""
+    """Calls `do` with a queue, and prints the words that it returns."""
     with backend(url, namespace) as there:
         done = do(Queue(name, there))
         (row,) = queue_rows(there, [name], there.views.paused())

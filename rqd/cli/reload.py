@@ -1,4 +1,4 @@
-"""`rqd reload`: masters take the application's code anew."""
+"""`rqd reload`: masters load the application's code again."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def command(
 
 
 def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:
-    """Tells masters to reload, and waits until each of them has done it, or has refused; returns
-    the exit status.
+    """Asks masters to reload, and waits until each has done it or refused.
+
+    Returns the exit status.
     """
     request, sent = tell(there, rows, "reload")
     hosts = {row["name"]: row.get("host", "") for row in rows}
@@ -71,7 +72,7 @@ def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -
 
 
 def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) -> list[Reply]:
-    """What became of each of the masters that are left, by name with their rows."""
+    """Waits for the masters in `left`, and returns the outcome of each. Empties `left`."""
     began, ended = time.monotonic(), []
     while left:
         rows = as_of_now(there, list(left.values()))
@@ -89,16 +90,16 @@ def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) ->
 
 
 def _is_open(row: Row, request: str) -> bool:
-    """Whether a master has not heard of the request yet, or its zygote is still booting."""
+    """True if a master has not read the request yet, or its zygote is still booting."""
     return request not in row.get("reload_requests", "").split() or row.get("reload") == "booting"
 
 
 def _answer(row: Row | None) -> dict[str, Any] | None:
-    """What a master's row says, in the form of the answers to other commands."""
+    """Converts a master's row to the form of the answers to other commands; None without a row."""
     if row is None:
         return None
     told: dict[str, Any] = {"state": row.get("state", "")}
-    # Its row counts in `workers` those that are on their way out, too.
+    # Its row's `workers` also counts workers that are on their way out.
     numbers = (("busy", "busy"), ("workers", "wanted"))
     told |= {name: read_whole(row.get(of)) or 0 for name, of in numbers}
     return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}

@@ -53,9 +53,9 @@ def command(
 
 
 def _read(typed: tuple[str, ...]) -> dict[str, int]:
-    """`by` so many, or `to` so many. Raises ConfigurationError, UsageError."""
+    """Returns `by` or `to` with the number. Raises ConfigurationError, UsageError."""
     for word in typed:
-        if re.match("-+[a-zA-Z]", word):  # for the sake of -1 all options are taken for workers
+        if re.match("-+[a-zA-Z]", word):  # to allow -1, click parses unknown options as words
             raise click.UsageError(f"No such option: {word}")
     workers, *more = typed
     if more or not re.fullmatch(r"[+-]?\d{1,9}", workers, re.ASCII):

@@ -29,7 +29,7 @@ _FILES = ("rqd.toml", "pyproject.toml")
 _OF_ALL = ("url", "namespace")  # the settings that all commands have
 _NOT_SETTINGS = ("help", "config", "as_json", "unit", "preload_hint")
 _META, _ARGUMENTS = "rqd.settings_file", "rqd.arguments"
-# How errors begin that don't begin with the option.
+# The first words of errors that don't begin with the option.
 _BY_WORDS = {"queues": "queue name", "name": "master name"}
 _url = click.option(
     "--url",
@@ -52,25 +52,25 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--url`, `--namespace` and `--config`."""
+    """Adds `--url`, `--namespace` and `--config`."""
     return _url(_namespace(config_option(command)))
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A file of settings, and what stands there by the names of options (`jobs_per_child`)."""
+    """A file of settings, and its values by the names of options (`jobs_per_child`)."""
 
     path: Path
     values: Mapping[str, Any]
 
 
 def config_option(command: C) -> C:
-    """`--config FILE`: which file the settings come from."""
+    """Adds `--config FILE`: the file that the settings come from."""
     return click.option(
         "--config",
         cls=SharedOption,
         metavar="FILE",
-        is_eager=True,  # what it says must be known when the other options are read
+        is_eager=True,  # its file must be read before the other options are
         expose_value=False,
         envvar=FILE_VARIABLE,
         callback=_load,
@@ -79,7 +79,7 @@ def config_option(command: C) -> C:
 
 
 class SettingsCommand(Command):
-    """A command whose options are the settings, all of them: a file may name no others."""
+    """A command whose options are all the settings: a file may name no others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,8 +87,9 @@ class SettingsCommand(Command):
             option.envvar = variable_of(option)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the options, and keeps them for `read_again`. Raises ConfigurationError for a value
-        of a file that an option can't take, with where it stands.
+        """Reads the options, and keeps them for `read_again`.
+
+        Raises ConfigurationError for a bad value in a file or variable, and names its place.
         """
         ctx.meta[_ARGUMENTS] = list(args)
         try:
@@ -100,16 +101,14 @@ class SettingsCommand(Command):
             raise ConfigurationError(f"{where}: {error.message}") from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, `as_written`."""
+        """Invokes the command like click, with errors `as_written`."""
         with as_written(ctx):
             return super().invoke(ctx)
 
 
 @contextmanager
 def as_written(context: click.Context) -> Iterator[None]:
-    """A setting that can't be is named as it was written: by its option, its variable, or its file
-    and key.
-    """
+    """Makes errors name a setting as it was written: by option, by variable, or by file and key."""
     try:
         yield
     except ConfigurationError as error:
@@ -126,7 +125,7 @@ def as_written(context: click.Context) -> Iterator[None]:
 
 
 def options_of(command: click.Command) -> list[click.Option]:
-    """The options that are settings."""
+    """Returns the options that are settings."""
     return [
         option
         for option in command.params
@@ -135,17 +134,17 @@ def options_of(command: click.Command) -> list[click.Option]:
 
 
 def variable_of(option: click.Option) -> str:
-    """`RQD_JOBS_PER_CHILD`."""
+    """Returns an option's variable: `RQD_JOBS_PER_CHILD`."""
     return f"RQD_{(option.name or '').upper()}"
 
 
 def key_of(option: click.Option) -> str:
-    """`jobs-per-child`, as the file has it."""
+    """Returns an option's key in the file: `jobs-per-child`."""
     return (option.name or "").replace("_", "-")
 
 
 def _place_of(context: click.Context, option: click.Parameter | None) -> str:
-    """Where an option's value comes from: `rqd.toml: workers`, `RQD_WORKERS`; else nothing."""
+    """Returns the origin of an option's value: `rqd.toml: workers`, `RQD_WORKERS`, or empty."""
     if not isinstance(option, click.Option):
         return ""
     source = context.get_parameter_source(option.name or "")
@@ -156,15 +155,15 @@ def _place_of(context: click.Context, option: click.Parameter | None) -> str:
 
 
 def file_in_force(context: click.Context) -> SettingsFile | None:
-    """The file that this command's settings come from; None where there is none."""
+    """Returns the file that this command's settings come from; None if there is none."""
     found: SettingsFile | None = context.meta.get(_META)
     return found
 
 
 def read_again(context: click.Context) -> Mapping[str, Any]:
-    """What a SettingsCommand is told by now: options and environment as they were, the file anew.
+    """Returns a SettingsCommand's settings with its file read again.
 
-    Raises ConfigurationError.
+    Arguments and environment stay as they were. Raises ConfigurationError.
     """
     before = file_in_force(context)
     if before is not None and not before.path.is_file():
@@ -187,7 +186,7 @@ def _load(context: click.Context, _option: click.Parameter, named: str | None) -
     for key, value in table.items():
         option = known.get(key.replace("_", "-"))
         if not is_whole and key not in _OF_ALL:
-            continue  # `quiet` there is the daemon's, and not that of `rqd enqueue`
+            continue  # `quiet` in a file is the daemon's, and not the option of `rqd enqueue`
         if option is not None and option.name is not None:
             values[option.name] = _checked(value, option, f"{path}: {key}")
         elif is_whole:
@@ -198,7 +197,7 @@ def _load(context: click.Context, _option: click.Parameter, named: str | None) -
 
 
 def _check_everywhere(path: Path, values: Mapping[str, Any]) -> None:
-    """Of the settings that all commands take, what can't be. Raises ConfigurationError."""
+    """Raises ConfigurationError for an invalid value among the settings of all commands."""
     try:
         if "url" in values:
             read_url(values["url"])
@@ -233,7 +232,7 @@ def _read(path: Path, *, is_named: bool) -> Mapping[str, Any]:
 
 
 def _checked(value: Any, option: click.Option, what: str) -> Any:
-    """The value as the option takes it."""
+    """Returns a file's value in the option's form. Raises ConfigurationError."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise ConfigurationError(f"{what} = {value!r}: write true or false")

@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 _WEIGHTED = re.compile(r"(.+):(\d{1,4})\Z", re.ASCII)
 
 
-# What scripts that start RQ's workers say.
+# Options in scripts that start RQ's workers.
 _OF_RQ = {
     "-b": "write --burst",
     "-c": "write --config FILE, in TOML, or variables such as RQD_QUEUES",
@@ -43,12 +43,12 @@ _OF_RQ = {
 
 
 class _StartCommand(SettingsCommand):
-    """Says how what was written as for RQ's worker is written here."""
+    """The command `rqd start`; its errors for RQ's options name rqd's."""
 
     allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does. Raises UsageError for arguments: there are none."""
+        """Parses like click. Raises UsageError for any argument, and for RQ's options."""
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -166,7 +166,7 @@ def command(**settings: Any) -> int:
     Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
     rqd.toml; `rqd config` shows what is in force.
     """
-    # Late: the daemon's modules are of no use to the other commands, and it takes over signals.
+    # Late: the other commands don't need the daemon's modules, which take over signals.
     from rqd.daemon.host.process_limits import (  # noqa: PLC0415 - see above
         drop_to,
         find_account,
@@ -177,11 +177,11 @@ def command(**settings: Any) -> int:
 
     open_standard_files()
     keyring = keyring_of(os.environ)
-    # Not for what this process starts: who may have the keys gets them by another way.
+    # Not for child processes: the processes that may have the keys get them in another way.
     os.environ.pop(KEY_VARIABLE, None)
     os.environ.pop(FILE_VARIABLE, None)
     if settings["user"] is not None:
-        # A file of keys may be root's; all else is this user's affair.
+        # A file of keys may be root's; all else is done as this user.
         drop_to(find_account(settings["user"]))
     context = click.get_current_context()
 
@@ -196,7 +196,7 @@ def command(**settings: Any) -> int:
 
 
 def config_of(settings: Mapping[str, Any], keyring: Keyring | None) -> Config:
-    """The options of `rqd start`, as click has read them, checked. Raises ConfigurationError."""
+    """Makes a Config of click's options of `rqd start`. Raises ConfigurationError."""
     from rqd.daemon.config import Config  # noqa: PLC0415 - as in `command`
 
     serializers = settings["serializers"]
@@ -248,7 +248,7 @@ def _log_settings(settings: Mapping[str, Any]) -> LogSettings:
 def _cron_entries(
     path: str | None, url: str, namespace: str, keyring: Keyring | None
 ) -> dict[str, Any]:
-    """The entries of a daemon's file, signed. Nothing is written or connected yet."""
+    """Reads the entries of a daemon's file, signed. Nothing is written or connected yet."""
     if path is None:
         return {}
     from rqd.client.connection import Backend  # noqa: PLC0415 - few daemons are given such a file
@@ -264,7 +264,10 @@ def _cron_entries(
 
 
 def _all_of(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
-    """The names given; an option that was to restrict, and names nothing, must not allow all."""
+    """Returns the names given. Raises ConfigurationError for an option without a name.
+
+    A restricting option that names nothing must not allow everything.
+    """
     found = _all(given)
     if given and not found:
         raise ConfigurationError(f"{option} is empty: write at least one name, or leave it out")
@@ -280,7 +283,7 @@ def _split(names: str) -> tuple[str, ...]:
 
 
 class Order(TypedDict):
-    """What a daemon's Config is told of its queues."""
+    """The fields of a daemon's Config about its queues."""
 
     queues: tuple[str, ...]
     precedence: str
@@ -288,9 +291,9 @@ class Order(TypedDict):
 
 
 def read_order(names: tuple[str, ...], precedence: str | None) -> Order:
-    """The queues without their weights, which they have if `precedence` is weighted, or not said.
+    """Separates the queues from their weights, if `precedence` is weighted or None.
 
-    A queue without one among others that have weighs 1. Raises ConfigurationError.
+    A queue without a weight among weighted queues weighs 1. Raises ConfigurationError.
     """
     found = [_WEIGHTED.match(name) for name in names]
     if precedence not in (None, "weighted") or (precedence is None and not any(found)):

@@ -1,4 +1,4 @@
-"""`rqd stop`: tells masters to stop, and waits until they have."""
+"""`rqd stop`: stops masters, and waits until they have stopped."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def command(
         if not as_json:
             show(replies)
         if not no_wait:
-            # Who did not answer may stop all the same; who refused does not.
+            # A master without an answer may stop all the same; a master that refused does not.
             awaited = [one for one in replies if one.answer is None or one.is_well]
             wait_for(awaited, lambda left: _look(there, rows, left), as_json, timeout_s)
         return close(replies, as_json)
@@ -70,7 +70,7 @@ def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | Non
     except RedisGone:
         if not is_embedded(there.url):
             raise
-        # The embedded server is stopped last, by the master that it belongs to, which has obeyed.
+        # The embedded server stops last, by its own master, which has obeyed.
         stopping = {"state": "stopping", "busy": 0, "workers": 0}
         return [Reply(row["name"], row.get("host", ""), stopping) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What was meant: commands, queues and jobs of a name near the one that was typed."""
+"""Suggestions: commands, queues and jobs with a name near the name typed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rqd.store.keys import ALL_QUEUES
 if TYPE_CHECKING:
     from rqd.store.queries import Queries
 
-# Looking for what was meant is a courtesy: it shall cost nobody more.
+# A suggestion is a courtesy: the search for it shall cost nobody more.
 _LONGEST_S = 0.3
 _MOST_OF_A_STATE = 1000
 _MOST_SHOWN = 10
@@ -23,34 +23,32 @@ _ENDED = ("failed", "finished", "canceled")
 
 
 class NoSuchNameError(RqdError):
-    """There is no queue, worker or master of the name that was typed."""
+    """No queue, worker or master has the name that was typed."""
 
 
 class AmbiguousIdError(NoSuchNameError):
-    """The ids of several jobs begin as what was typed, or may."""
+    """The ids of several jobs begin, or may begin, with the text that was typed."""
 
 
 def did_you_mean(typed: str, known: Iterable[str]) -> str:
-    """`: did you mean high?`, or nothing if none is near."""
+    """Returns `: did you mean high?`, or an empty text if no name is near."""
     near = difflib.get_close_matches(typed, list(known), n=1)
     return f": did you mean {near[0]}?" if near else ""
 
 
 def known_queues(views: Queries, paused: Iterable[str]) -> list[str]:
-    """Queues that ever had a job, and those that are paused before their first one, by name."""
+    """Returns the names of queues that ever had a job or are paused before their first job."""
     return sorted({*views.queue_names(), *paused} - {ALL_QUEUES})
 
 
 def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:
-    """The error for a queue that never had a job."""
+    """Makes the error for a queue that never had a job."""
     told = did_you_mean(typed, known) or (f": there are {', '.join(known)}" if known else "")
     return NoSuchNameError(f"no queue {typed!r}{told}")
 
 
 def check_queues(names: Iterable[str], views: Queries) -> None:
-    """Raises NoSuchNameError unless each of these queues ever had a job, is paused, or is served
-    by a master.
-    """
+    """Raises NoSuchNameError unless each queue ever had a job, is paused or has a master."""
     known = known_queues(views, views.paused())
     served = [name for row in views.masters() for name in row.get("queues", "").split(",")]
     for name in names:
@@ -59,8 +57,10 @@ def check_queues(names: Iterable[str], views: Queries) -> None:
 
 
 def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:
-    """Ids of jobs that begin so, of each queue's states the next to come, or the latest; and
-    whether those are all: True if no state of any queue has more jobs than were looked at.
+    """Returns ids with this beginning, and True if these are all such ids.
+
+    Of each queue's states it looks at the next jobs to come, or the latest. It is sure only if no
+    state of any queue has more jobs than that.
     """
     give_up_at = monotonic() + _LONGEST_S
     found: dict[str, None] = {}
@@ -79,10 +79,10 @@ def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:
 
 
 def whole_id(typed: str, views: Queries, *, only_to_look: bool = False) -> str:
-    """The id that was typed, if a job has it; else the one id that begins so.
+    """Returns the id that was typed if a job has it, else the only id with this beginning.
 
-    Where there are more jobs than are looked at, another may begin so: that is good enough
-    `only_to_look`. Raises NoSuchJobError, AmbiguousIdError, ConfigurationError for what is no id.
+    Beyond the jobs looked at, another id may have the same beginning: good enough `only_to_look`.
+    Raises NoSuchJobError, AmbiguousIdError, ConfigurationError for an invalid id.
     """
     from rqd.client.records import no_such_job  # noqa: PLC0415 - loads redis-py: healthcheck needs none
 

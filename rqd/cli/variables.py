@@ -13,25 +13,25 @@ from rqd.store.signing_keys import FILE_VARIABLE as KEY_FILE_VARIABLE
 from rqd.store.signing_keys import KEY_VARIABLE
 
 _PREFIX = "RQD_"
-# All commands have these: who has no others pays for no look at the options of `rqd start`.
+# All commands have these: with no others set, the options of `rqd start` need not be loaded.
 _OF_ALL = {"RQD_URL", "RQD_NAMESPACE", FILE_VARIABLE, KEY_VARIABLE, KEY_FILE_VARIABLE}
 _OF_UNITS = "RQD_OPTIONS"
-# Kubernetes sets such in all containers, for a Service whose name begins with rqd.
+# Kubernetes sets such variables in all containers, for a Service whose name begins with rqd.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
-# Nearer than what is typed at a prompt has to be, as nobody can turn this off: RQD_PYTHON is no
-# RQD_PATH.
+# Stricter than for words typed at a prompt, as nobody can turn this off: RQD_PYTHON is no RQD_PATH.
 _NEAR = 0.65
 
 
 def warn_of_slips() -> None:
-    """Says which variables are ignored, and what was meant, in a line each."""
+    """Prints the variables that are ignored, with the setting that was meant, in a line each."""
     for typed, meant in slips(os.environ).items():
         say(f"rqd: {typed} is ignored: did you mean {meant}?", err=True)
 
 
 def slips(names: Iterable[str]) -> dict[str, str]:
-    """Of variables' names those that are near a setting's, and which; others that begin with RQD_
-    may be somebody else's.
+    """Returns the mistyped variables, each with the setting's variable that it is near to.
+
+    Other variables that begin with RQD_ may be another program's.
     """
     ours = {name for name in names if name.startswith(_PREFIX)} - {*_OF_ALL, _OF_UNITS}
     unsure = sorted(name for name in ours if not _OF_SERVICES.search(name))

@@ -1,1 +1,1 @@
-"""The user's side: queues, jobs, options of an enqueue, and what acts on them."""
+"""The user's side: queues, jobs, options of an enqueue, and the actions on them."""

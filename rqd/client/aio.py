@@ -113,7 +113,7 @@ class Job(Generic[R]):
 class Queue:
     """A named queue, for `await`. Raises InvalidCallError for `is_async=False` and `wait_` options.
 
-    All other options are those of `rqd.Queue`.
+    It has all other options of `rqd.Queue`.
     """
 
     def __init__(

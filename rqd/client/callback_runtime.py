@@ -106,7 +106,7 @@ def _made(kind: type[BaseException], text: str) -> BaseException | None:
 def _known_exception(name: str) -> type[BaseException] | None:
     module, _, path = name.rpartition(".")
     home = sys.modules.get(module)
-    # Not getattr, which may import what it does not find.
+    # Not getattr, which may import a missing name.
     found = vars(home).get(path) if home is not None else None
     if not isinstance(found, type) or not issubclass(found, BaseException):
         return None

@@ -1,6 +1,6 @@
 """Callbacks at an enqueue: each is a job of its own, which the other job's end puts on the queue.
 
-The producer makes that job beforehand, with its id and signature, and puts it into the terms of the
+The producer makes that job beforehand, with its id and signature. It puts it into the terms of the
 job that it follows: masters and scripts sign nothing. Its process runs `callback_runtime.py`.
 """
 

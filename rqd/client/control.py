@@ -222,8 +222,8 @@ def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0)
     """Returns the stack of a running job; the job goes on, and its code notices nothing.
 
     A job whose C code holds the GIL has a stack, too. Raises InvalidJobOperation if the job does
-    not run, NoSuchJobError, and RqdError if its master or its process does not answer within
-    `timeout` seconds.
+    not run, NoSuchJobError if it is gone. Raises RqdError if its master or its process does not
+    answer within `timeout` seconds.
     """
     there = backend_for(connection)
     record = _running(there, check_job_id(job_id))

@@ -26,7 +26,7 @@ _OF_DELAY = ("depends_on", "job_id", "at_front")
 class JobFunction(Protocol[P, R_co, J_co]):
     """The decorated function: call it to run it here, `delay` it to run it in a worker.
 
-    A coroutine function returns a coroutine here, and its job what the coroutine returns.
+    A coroutine function returns a coroutine here; its job returns the coroutine's value.
     """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...

@@ -90,7 +90,7 @@ class Job(JobFacts[R]):
     ) -> Self:
         """Returns the job of this id, as an instance of this class.
 
-        The job knows its serializer; a `serializer` given here is the only one that may read it.
+        The job knows its serializer; with a `serializer` given here, no other may read it.
         Raises NoSuchJobError if there is none.
         """
         backend = backend_for(connection)
@@ -117,7 +117,7 @@ class Job(JobFacts[R]):
         """True if there is a job of this id."""
         return backend_for(connection).views.job(job_id) is not None
 
-    # -- whom it waits for
+    # -- its parents and dependents
 
     @property
     def dependency(self) -> Job[Any] | None:
@@ -217,7 +217,7 @@ class Job(JobFacts[R]):
         """Returns its place in its queue, 0 for the next job; None if it doesn't wait there."""
         return self._backend.views.position(self.origin, self.id)
 
-    # -- what came of it
+    # -- results
 
     def return_value(
         self,
@@ -341,7 +341,7 @@ class Job(JobFacts[R]):
         The master writes the latest `meta` of each 0.2 s, and the last before the outcome.
 
         Raises NoSuchJobError if the job is gone, InvalidCallError for values that can't be
-        serialized, PayloadTooLargeError above 1 MiB from inside the job.
+        serialized. Raises PayloadTooLargeError above 1 MiB from inside the job.
         """
         meta, serializer = self.meta, self._contents.serializer
         control.save_meta(self._backend, self.id, meta, serializer)

@@ -73,7 +73,7 @@ class JobFacts(Generic[R]):
         for name in ("meta", "_contents"):
             self.__dict__.pop(name, None)
 
-    # -- what it is
+    # -- its call and options
 
     @property
     def id(self) -> str:

@@ -128,7 +128,7 @@ class Contents:
     def serializer(self) -> str:
         """The serializer of the job. Raises DeserializationError if another was insisted on.
 
-        Redis must not make a user unpickle who insists on JSON.
+        A user's insistence on JSON must hold against a record in Redis that names pickle.
         """
         found, insisted = self._record.serializer, self._insisted
         if insisted is not None and found != insisted:

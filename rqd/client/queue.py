@@ -117,9 +117,9 @@ class Queue(QueueFacts):
         once n replicas have the job. With `wait_aof=True` it returns once the job is on the disks
         of the primary and of these replicas. `wait_timeout` limits both, in seconds; None is 1.
 
-        Raises InvalidCallError if another process could not run it, PayloadTooLargeError, and
+        Raises InvalidCallError if another process could not run it, PayloadTooLargeError. Raises
         DuplicateJobError for a live `job_id` or a `unique` key that a job has. Raises
-        NotDurableError if the wait took longer than `wait_timeout`: the job is enqueued then.
+        NotDurableError if the wait lasted longer than `wait_timeout`: the job is enqueued then.
         """
         data, sending = split_call(f, args, kwargs)
         return self._enqueue([data], sending=sending)[0]
@@ -152,9 +152,9 @@ class Queue(QueueFacts):
     ) -> list[Job[Any]]:
         """Puts many calls, made by `prepare_data`, on the queue: all, or none.
 
-        More than a thousand plain jobs would hold Redis for long, so they go in portions, after a
-        look at all of them. `group_id` names a Group to put them in; None for no group. `waits` are
-        the `wait_` options of `enqueue`.
+        More than a thousand plain jobs go in portions, after a look at all of them: sent at once,
+        they would hold Redis for long. `group_id` names a Group to put them in; None for no group.
+        `waits` are the `wait_` options of `enqueue`.
 
         Raises as `enqueue`, and PartlyEnqueuedError for a failure between two portions, such as a
         taken id or a lost Redis: its `job_ids` are enqueued.

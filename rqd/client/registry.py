@@ -26,7 +26,7 @@ class _Queue(Protocol):
 
 
 class BaseRegistry:
-    """The ids of a queue's jobs in one state."""
+    """The ids of a queue's jobs in a given state."""
 
     index = ""
 

@@ -1,4 +1,4 @@
-"""Names that some version of RQ has and rqd has not: importing them says what to write instead.
+"""Names that some version of RQ has and rqd has not: their import's error names the replacement.
 
 docs/migrating-from-rq.md has the same names, with the reasons.
 """

@@ -36,9 +36,9 @@ class DequeueStrategy(StrEnum):
     RANDOM = "random"
 
 
-# The highest number of `logging` at which `--log-level` shows all that was asked for.
-# An argument of the kernel takes 128 KiB.
+# The kernel limits an argument to 128 KiB.
 _MOST_HINTS = 1000
+# The highest number of `logging` at which `--log-level` shows all that was asked for.
 _LEVELS = ((10, "debug"), (20, "info"), (30, "warning"))
 
 

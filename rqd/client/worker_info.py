@@ -36,7 +36,7 @@ class LiveWorker:
 
     @property
     def state(self) -> str:
-        """Its state: starting, idle or busy."""
+        """The worker's state: starting, idle or busy."""
         return self.row.get("state", "starting")
 
     def get_state(self) -> str:

@@ -1,7 +1,7 @@
 """Errors of jobs in Sentry: `rqd start --middleware rqd.integrations.sentry.report`.
 
-Needs sentry-sdk. The settings are those of `sentry_sdk.init(..)` in a `--preload`ed module, or else
-of `SENTRY_DSN`.
+Needs sentry-sdk. The settings come from `sentry_sdk.init(..)` in a `--preload`ed module, or else
+from `SENTRY_DSN`.
 """
 
 from __future__ import annotations
