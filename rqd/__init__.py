@@ -55,8 +55,9 @@ _HOME = {
 # depend on other code having imported the module by then.
 _MODULES = frozenset(
     {
-        *("command", "exceptions", "group", "job", "queue", "registry", "results"),
-        *("serializers", "suspension", "timeouts", "worker"),
+        *("callbacks", "command", "cron", "decorators", "exceptions", "group", "job", "queue"),
+        *("registry", "results", "serializers", "suspension", "timeouts", "webhook", "worker"),
+        "worker_pool",
     }
 )
 

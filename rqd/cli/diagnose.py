@@ -50,6 +50,7 @@ from rqd.store.urls import default_namespace, default_url, hide_password
 
 # States in which a master starts no further jobs than it already holds.
 _TAKES_NONE = ("paused", "stopping")
+_RESUMED_BY = {"suspended": "rqd resume --all", "paused": "rqd resume --master NAME"}
 _MOST_NAMED = 5
 _MOST_QUEUES = 20
 # The number of next scheduled jobs of a queue that are searched for parked jobs.
@@ -162,6 +163,11 @@ def judge_work(seen: Standing) -> Iterator[Finding]:
 def _judge_masters(seen: Standing) -> Finding:
     if seen.masters:
         named = _some([f"{row['name']} {row.get('state', '')}".strip() for row in seen.masters])
+        states = {row.get("state", "") for row in seen.masters}
+        if states <= _RESUMED_BY.keys():
+            advice = "if jobs shall start: " + ", ".join(sorted(_RESUMED_BY[s] for s in states))
+            told = f"{len(seen.masters)} alive, none starts jobs: {named}"
+            return Finding("daemons", Verdict.WARNING, told, advice)
         return Finding("daemons", Verdict.OK, f"{len(seen.masters)} alive: {named}")
     later = sum(queue.scheduled + queue.limited + queue.deferred for queue in seen.queues)
     queues = ",".join(queue.name for queue in seen.waiting) or "default"

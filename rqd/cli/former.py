@@ -60,7 +60,7 @@ def undrain(
 @click.command(name="suspend", cls=Command, hidden=True)
 @redis_options
 @as_json
-@click.option("--for", "for_", metavar="TIME")
+@click.option("--for", "--duration", "for_", metavar="TIME")
 def suspend(url: str | None, namespace: str | None, as_json: bool, for_: str | None) -> None:
     """Pause all queues: `rqd pause --all`."""
     note_former("rqd suspend", "rqd pause --all")

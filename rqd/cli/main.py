@@ -116,6 +116,12 @@ class LazyGroup(click.Group):
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
             "empty": f"rqd queue empty {queues}",
+            "cancel": "rqd job cancel ID",
+            "delete": "rqd job delete ID",
+            "shutdown": "rqd stop",
+            "status": "rqd info",
+            "list": "rqd jobs",
+            "help": "rqd --help, or rqd COMMAND --help",
             "upgrade": "rqd reload for new application code; a new rqd comes by a restart with"
             " --grace, or by a second unit beside (docs/deploying.md)",
         }.get(name)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
+from rqd.cli.diagnose import Standing, judge_work
 from rqd.client.connection import Backend, backend_for
 from rqd.daemon.host.diagnostics import judge_delegation, judge_unit, read_timespan_s
 from rqd.model.diagnosis import Verdict
@@ -347,3 +348,21 @@ def test_a_namespace_that_is_not_rqds_is_told_beside_the_rest(
     assert (status, found["work"][0]) == (0, Verdict.WARNING)
     assert found["work"][1].startswith("can't be read: WRONGTYPE")
     assert "redis latency" in found
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [("suspended", "rqd resume --all"), ("paused", "rqd resume --master NAME")],
+)
+def test_daemons_that_all_start_no_jobs_are_seen_though_no_job_waits(
+    state: str, advice: str
+) -> None:
+    (found,) = judge_work(Standing(masters=[{"name": "web", "state": state}]))
+    assert (found.verdict, found.seen) == (
+        Verdict.WARNING,
+        f"1 alive, none starts jobs: web {state}",
+    )
+    assert advice in found.advice
+    both = [{"name": "web", "state": state}, {"name": "api", "state": "idle"}]
+    (found,) = judge_work(Standing(masters=both))
+    assert found.verdict is Verdict.OK

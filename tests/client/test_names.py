@@ -110,7 +110,8 @@ OPTIONS = (
 )
 # What `import rq` alone makes an attribute of it: `rq.job.Job.fetch(..)` is how many write it.
 AFTER_THE_IMPORT = (
-    "command exceptions group job queue registry results serializers suspension timeouts worker"
+    "callbacks command cron decorators exceptions group job queue registry results serializers"
+    " suspension timeouts webhook worker worker_pool"
 )
 NOT_HERE = {
     "rqd.Connection": "`Connection`",
@@ -169,13 +170,13 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_rqs_is_where_it_is_looked_for_or_explained(name: str) -> None:
     home = name.rpartition(".")[0]
-    translate_errors = NOT_HERE.get(name) or NOT_HERE.get(home)
+    explained = NOT_HERE.get(name) or NOT_HERE.get(home)
 
-    if translate_errors is None:
+    if explained is None:
         assert is_there(name)
     else:
         assert not is_there(name), "it is there: take it off the list"
-        assert translate_errors in PAGE.read_text()
+        assert explained in PAGE.read_text()
 
 
 @pytest.mark.parametrize("module", AFTER_THE_IMPORT.split())

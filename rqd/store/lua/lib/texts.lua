@@ -1,4 +1,4 @@
--- texts: what the client packs (texts.py), as it spends more on an argument than the server on a job. A
+-- texts: what the client packs (wire.py), as it spends more on an argument than the server on a job. A
 -- text has its length before it, and a list how many it has, in four bytes, big endian. What is none
 -- raises an error, before a script's first write. A table that is made with all of its values, by
 -- struct, costs a third of one that grows by them.
