@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from _socket import SOCK_STREAM, socket
 
 # Names of threads, or addresses, reported of a module; more would be a wall of text.
 _MOST_NAMES = 8
+# A thread that was joined is the kernel's for some moments more, without a name.
+_ENDING_S, _LOOK_S = 0.1, 0.001
 
 
 class ImportWatch:
@@ -42,7 +45,7 @@ class ImportWatch:
         The texts: its name, its threads' names, its connections' peers, why its import failed.
         Threads and connections that have ended meanwhile are left out.
         """
-        names, peers = _names_of_threads(), _connections()
+        names, peers = self._names_of_lasting_threads(), _connections()
         threads = [*names.keys() & self._threads]
         open_still = [*peers.keys() & self._connections]
         modules = {*map(self._threads.get, threads), *map(self._connections.get, open_still)}
@@ -54,6 +57,16 @@ class ImportWatch:
             error = self._errors.get(module, "").encode(errors="replace")
             told += (module.encode(), _listed(of_threads), _listed(of_peers), error)
         return told
+
+    def _names_of_lasting_threads(self) -> dict[str, str]:
+        """Returns the names as below, without unnamed threads that end within 0.1 s."""
+        give_up_at = time.monotonic() + _ENDING_S
+        while True:
+            names = _names_of_threads()
+            unnamed = (one for one, name in names.items() if name == "unnamed")
+            if time.monotonic() > give_up_at or not any(map(self._threads.get, unnamed)):
+                return names
+            time.sleep(_LOOK_S)
 
 
 def _names_of_threads() -> dict[str, str]:
