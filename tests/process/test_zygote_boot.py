@@ -24,7 +24,7 @@ import _thread, socket, threading, time
 thread = threading.Thread(target=print)
 thread.start()
 thread.join()
-_thread.start_new_thread(time.sleep, (0.01,))  # as one that was joined, and is not yet gone
+_thread.start_new_thread(time.sleep, (0.05,))  # as one that was joined, and is not yet gone
 socket.create_connection(("127.0.0.1", PORT)).close()
 def add(a, b): return a + b
 """
