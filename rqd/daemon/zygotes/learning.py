@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from rqd.daemon.zygotes.events import Unforkable
+
 # The imports of a module have cost its jobs so much before it is learnt: one import of a large
 # application, or a few dozen of a small module.
 WORTH_S = 0.02
@@ -71,6 +73,15 @@ class Learning:
         new, self.trying = self.trying, ()
         self.learnt += new
         return new
+
+    def unfit(self, unforkable: Iterable[Unforkable]) -> dict[str, str]:
+        """The reasons against preloading learnt modules, by module; empty if all may be."""
+        return {
+            of.module: of.error
+            or f"it leaves threads or connections: {of.threads or of.connections}"
+            for of in unforkable
+            if of.module in self.modules
+        }
 
     def put_off(self, now: float) -> None:
         """Wants the modules on trial again later, as their boot was ended for another reason."""

@@ -175,7 +175,7 @@ class Zygotes:
             return False  # it was refused, or ended for a newer zygote, a moment ago
         if not self._may_serve(zygote, ready):
             return False
-        if reasons := self._unfit_lessons(ready):
+        if reasons := self.learning.unfit(ready.unforkable):
             self._boot_without(zygote, reasons, now)
             return False
         self._boots.end(zygote.pid, now)
@@ -202,15 +202,6 @@ class Zygotes:
         if is_over and self.reloads.succeed():
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
-
-    def _unfit_lessons(self, ready: Ready) -> dict[str, str]:
-        """The reasons against preloading learnt modules, by module; empty if all may be."""
-        return {
-            of.module: of.error
-            or f"it leaves threads or connections: {of.threads or of.connections}"
-            for of in ready.unforkable
-            if of.module in self.learning.modules
-        }
 
     def _boot_without(self, zygote: ZygoteProcess, reasons: dict[str, str], now: float) -> None:
         """Ends a zygote because of learnt modules; another boots without them, if it is needed."""
