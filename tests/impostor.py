@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+
+from tests.listening import Listening
 
 MEGABYTE = b"x" * 2**20
 DEPTH = b"*1\r\n" * 100_000
@@ -35,21 +35,13 @@ ANSWERS: dict[str, tuple[bytes, bytes]] = {
 MOST_TIME = {"a billion"}
 
 
-class Impostor:
+class Impostor(Listening):
     """Serves at `url`, as `answer` says; what it says can be changed meanwhile."""
 
     def __init__(self, path: Path, answer: str) -> None:
-        self.url = f"unix://{path}"
+        super().__init__(path)
         self.answer = answer
-        self._clients: list[socket.socket] = []
         self.heard = 0  # how many texts were sent to it
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
 
     def __exit__(
         self,
@@ -57,18 +49,10 @@ class Impostor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+        super().__exit__(kind, error, traceback)
         for client in self._clients:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                self._clients.append(client)
-                threading.Thread(target=self._talk, args=(client,), daemon=True).start()
 
     def _talk(self, client: socket.socket) -> None:
         with client, suppress(OSError):

@@ -8,27 +8,20 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+
+from tests.listening import Listening
 
 
-class Relay:
+class Relay(Listening):
     """Serves at `url` what the server at `target` serves, one thread a connection."""
 
     def __init__(self, path: Path, target: Path) -> None:
-        self.url = f"unix://{path}"
+        super().__init__(path)
         # Set: the answer to a request that has this text stays here until `release` is set.
         self.keep_back: bytes = b""
         self.is_kept = threading.Event()
         self.release = threading.Event()
-        self._path = path
         self._target = str(target)
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
 
     def __exit__(
         self,
@@ -37,19 +30,9 @@ class Relay:
         traceback: TracebackType | None,
     ) -> None:
         self.release.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._path.unlink(missing_ok=True)
+        super().__exit__(kind, error, traceback)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-
-    def _relay(self, client: socket.socket) -> None:
+    def _talk(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
             server.connect(self._target)
             self._pump(client, server)

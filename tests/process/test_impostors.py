@@ -31,7 +31,6 @@ def test_a_daemon_outlives_answers_that_are_none(
         eventually(lambda: impostor.heard > 1, timeout_s=20)
         assert daemon.running
         assert psutil.Process(daemon.pid).memory_info().rss < MEMORY_BYTES
-    path.unlink()
     with Relay(path, server):
         job = Queue(connection=own_server.url).enqueue(jobs.echo, 1)
         job.latest_result(timeout=30)
