@@ -238,7 +238,8 @@ def test_a_master_that_slept_until_its_name_was_given_away_leaves(
 def test_a_daemon_tells_a_forgetful_server_its_queues_and_scripts_again(
     start_daemon: StartDaemon, queue: Queue, redis_client: redis.Redis
 ) -> None:
-    daemon = start_daemon()
+    # A zygote that has learnt the jobs' module would replace the first, which is gone then.
+    daemon = start_daemon("--no-preload-learn")
     for number in range(3):
         assert queue.enqueue(jobs.multiply, number, 1).latest_result(timeout=WAIT_S)
         redis_client.script_flush()
