@@ -18,6 +18,7 @@ from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_client import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.settlement import log_ending, settlement
 from rqd.daemon.starting import Starting
+from rqd.daemon.timers import Needs, Timers
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.worker import Run
@@ -43,12 +44,13 @@ class Dispatcher:
         instance: Instance,
         link: RedisLink,
         children: Children,
-        reporting: JobUpdates,
+        timers: Timers,
         log: Log,
     ) -> None:
         self._starting = Starting(config, link, children)
         self.use(config)
-        self._job_updates = reporting
+        self.job_updates = JobUpdates(link, children, timers)
+        self._timer = timers.timer(self._promote, Needs.REDIS)
         self._instance = instance
         self._link = link
         self._children = children
@@ -66,7 +68,7 @@ class Dispatcher:
         self._refused_until = 0.0  # after a refused turn, the next goes then
         self._deaf_until = 0.0  # after a refused wait for markers, the next begins then
         self._look = True  # there may be work: the next turn claims
-        self.next_promotion_at = float("inf")
+        self._promotion_at = float("inf")
         self._claims_left = config.max_jobs
         self.is_open = True
         self.is_paused = False  # by an operator, until an operator resumes it
@@ -102,9 +104,14 @@ class Dispatcher:
         looks = self._look and not self.may_claim_no_more
         return looks or self._pending is not None
 
-    @property
-    def next_due(self) -> float:
-        """The time by which the next turn has to go; inf for none."""
+    def _promote(self, now: float) -> None:
+        """Has the next turn claim if a scheduled job is due by now."""
+        if now >= self._promotion_at:
+            self._promotion_at = float("inf")  # until the turn's answer sets it
+            self._look = True
+
+    def _next_at(self) -> float:
+        """Returns the time by which the next turn has to go; inf for none."""
         if self._link.turns.is_under_way:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
@@ -114,7 +121,7 @@ class Dispatcher:
         room_at = float("inf")
         if self._put_off:
             room_at = max(self._put_off_until, self._refused_until)
-        return min(rearm_at, room_at, self.next_promotion_at, self._gather_until or float("inf"))
+        return min(rearm_at, room_at, self._promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
         """Adds ended attempts, which the next turn records."""
@@ -232,6 +239,10 @@ class Dispatcher:
 
     def listen(self, now: float) -> None:
         """Starts to wait for the next marker; for queues' markers only while a worker is free."""
+        self._listen(now)
+        self._timer.set(self._next_at())  # all that it follows from is settled in this pass
+
+    def _listen(self, now: float) -> None:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
@@ -267,7 +278,7 @@ class Dispatcher:
             return None
         if may_claim and self._gathers(now):
             return None
-        if any(one.run.news for one in ended) and not self._job_updates.write(now):
+        if any(one.run.news for one in ended) and not self.job_updates.write(now):
             return None  # a job's last updates are written before its outcome
         self._ended = self._ended[len(ended) :]
         self._gather_since = self._gather_until = None
@@ -350,7 +361,7 @@ class Dispatcher:
             self.found_nothing = not answer.claims
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
-            self.next_promotion_at = now + max(0.0, wait_s)
+            self._promotion_at = now + max(0.0, wait_s)
         for job_id, queue, why in answer.set_aside:
             self._log.error("job failed", job_id=job_id, queue=queue, cause=why)
         self._precedence.note(answer.claims)

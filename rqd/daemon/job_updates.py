@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.timers import Needs, Timers
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.store.messages import Told
@@ -19,20 +20,21 @@ class JobUpdates:
     An ended job's updates are written before its outcome.
     """
 
-    def __init__(self, link: RedisLink, children: Children) -> None:
+    def __init__(self, link: RedisLink, children: Children, timers: Timers) -> None:
         self._link = link
         self._children = children
         self._workers = children.workers
         self._next_at = 0.0
+        self._timer = timers.timer(self._perform, Needs.REDIS)
 
-    def next_due(self) -> float:
-        """Returns when `perform` has work, in monotonic seconds; inf for none."""
+    def wake(self) -> None:
+        """Sets its timer by the updates, questions and output that jobs have by now."""
         if self._workers.asking:
-            return 0.0
-        has_news = self._workers.telling or self._workers.unpublished(self._next_at)
-        return self._next_at if has_news else float("inf")
+            self._timer.hasten(0.0)
+        elif self._workers.telling or self._workers.unpublished(self._next_at):
+            self._timer.hasten(self._next_at)
 
-    def perform(self, now: float) -> None:
+    def _perform(self, now: float) -> None:
         """Answers jobs that ask for their record; writes updates and output when they are due."""
         if self._workers.asking:
             self._answer_asks(now)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log
+from rqd.daemon.timers import Gates
 from rqd.store.connection import (
     RedisError,
     RedisGone,
@@ -91,6 +93,11 @@ class RedisLink:
             self._complained = {text: at for text, at in self._complained.items() if at > now}
             self._complained[told] = now + _REPEATED_LOG_S
             self._log.error(message, **fields, error=refusal)
+
+    def gates(self) -> Gates:
+        """Returns the moments from which timers may run that need Redis, or a pause of turns."""
+        turns_end_at = math.inf if self.turns.is_under_way else self.retry_at
+        return -math.inf, self.retry_at, turns_end_at
 
     def next_try(self, now: float) -> float:
         """Returns when to repeat a call that has just failed."""

@@ -11,6 +11,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from rqd.daemon.config import Config
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.redis_client import Refused
+from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.worker import Run, Worker
@@ -75,22 +76,29 @@ def children(workers: Workers) -> Any:
 
 
 @pytest.fixture
-def dispatch(link: Link, children: Any) -> Dispatcher:
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def dispatch(link: Link, children: Any, timers: Timers) -> Dispatcher:
     config = Config(url="redis://", queues=("low",))
-    return Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    return Dispatcher(config, children, link, children, timers, children)  # type: ignore[arg-type]  # all it asks
 
 
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
-    dispatch: Dispatcher, workers: Workers
+    dispatch: Dispatcher, workers: Workers, timers: Timers
 ) -> None:
     workers.by_number[1] = Worker(1)  # free, without a process
     dispatch.settle_and_claim(1.0)
-    assert dispatch.next_due == pytest.approx(1.002)
+    dispatch.listen(1.0)
+    assert timers.next_at(OPEN) == pytest.approx(1.002)
 
     dispatch.is_paused = True
     dispatch.settle_and_claim(1.001)
+    dispatch.listen(1.001)
 
-    assert dispatch.next_due == float("inf")
+    assert timers.next_at(OPEN) == float("inf")
 
 
 def test_a_turn_asks_for_no_more_jobs_than_one_may(
@@ -236,7 +244,7 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
     children: Any = SimpleNamespace(workers=workers, has_pending=True)
     config = Config(url="redis://", queues=("low",))
-    dispatch = Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    dispatch = Dispatcher(config, children, link, children, Timers(), children)  # type: ignore[arg-type]  # all it asks
 
     assert dispatch.has_unfinished
     children.has_pending = False

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rqd.daemon.config import Config
 from rqd.daemon.control.commands import Stops
 from rqd.daemon.control.stack_requests import StackRequests
+from rqd.daemon.timers import Timers
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.reader import Ended
@@ -734,7 +735,7 @@ def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
 
     children: Any = SimpleNamespace(workers=box.workers, pin=pin, stacks=SimpleNamespace(show=show))
     answers: Any = SimpleNamespace(give=lambda _command, told, _now: errors.append(told["error"]))
-    return StackRequests(children, answers), asked, errors
+    return StackRequests(children, answers, Timers()), asked, errors
 
 
 def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: Box) -> None:
@@ -746,7 +747,7 @@ def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: B
 
     box.workers.send(box.worker, 2.01)
     box.take()
-    requests.perform(2.02)
+    requests._perform(2.02)
     assert (asked, errors) == (["a"], [])
 
 

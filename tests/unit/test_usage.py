@@ -15,6 +15,7 @@ import pytest
 
 from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
+from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.usage import UsageMonitor
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
@@ -93,7 +94,9 @@ def look(made: list[Kills], limit_mebibytes: float) -> Kills:
     kills = Kills(ResourceLimits(int(limit_mebibytes * 1024**2)))
     made.append(kills)
     kills.start()
-    UsageMonitor(cast("Children", kills)).perform(1.0)
+    timers = Timers()
+    UsageMonitor(cast("Children", kills), timers).wake()
+    timers.run_due(1.0, OPEN)
     return kills
 
 
@@ -130,14 +133,17 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
     run = kills.start()
     child = kills.worker.child
     assert child is not None
-    consumption = UsageMonitor(cast("Children", kills))
+    timers = Timers()
+    consumption = UsageMonitor(cast("Children", kills), timers)
     for at in (10.0, 10.6):
         with subprocess.Popen(["sleep", "60"]) as told:
             child.pidfd = os.pidfd_open(told.pid)
-            consumption.perform(at)
+            consumption.wake()
+            timers.run_due(at, OPEN)
             assert told.wait(10) == -CPU_SIGNAL
         os.close(child.pidfd)
-    consumption.perform(10.9)  # not yet again: this would fail, as nobody is there to be told
+    consumption.wake()
+    timers.run_due(10.9, OPEN)  # not yet again: this would fail, as nobody is there to be told
 
     assert run.verdict == TimedOut(0.001, killed=False, is_cpu=True)
     assert cause(run.verdict) == "timed out after 0.001 s of cpu time"
@@ -152,9 +158,11 @@ def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(
     runs = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
     runs.append(kills.start(worker=2))
-    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
+    timers = Timers()
+    hurried = UsageMonitor(cast("Children", kills), timers, looking_s=0)
     for at, seen in ((100.0, [True, False]), (200.0, [True, True])):
-        hurried.perform(at)
+        hurried.wake()
+        timers.run_due(at, OPEN)
         assert [run.peak_bytes is not None for run in runs] == seen
 
 
@@ -164,32 +172,37 @@ def test_samples_take_turns_where_there_is_no_time_for_all(made: list[Kills]) ->
     runs = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
     runs.append(kills.start(worker=2))
-    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
+    hurried = UsageMonitor(cast("Children", kills), Timers(), looking_s=0)
     hurried.sample(1.0)
     assert [run.sampled_at for run in runs] == [1.0, -math.inf]
     hurried.sample(2.0)
     assert [run.sampled_at for run in runs] == [1.0, 2.0]
     assert all(run.peak_bytes for run in runs)
 
-    UsageMonitor(cast("Children", kills), looking_s=60).sample(3.0)
+    UsageMonitor(cast("Children", kills), Timers(), looking_s=60).sample(3.0)
     assert [run.sampled_at for run in runs] == [3.0, 3.0]
 
 
 def test_without_limited_jobs_there_is_nothing_to_do(made: list[Kills]) -> None:
     kills = Kills(ResourceLimits())
     made.append(kills)
-    consumption = UsageMonitor(cast("Children", kills))
+    timers = Timers()
+    consumption = UsageMonitor(cast("Children", kills), timers)
     kills.start()
-    assert consumption.next_due() == float("inf")
+    consumption.wake()
+    assert timers.next_at(OPEN) == float("inf")
 
     kills.start('{"resources":{"cpu_s":1000000}}')  # more than the tests' own process ever takes
-    assert consumption.next_due() <= 0
-    consumption.perform(10.0)
-    assert 10 < consumption.next_due() < 20
+    consumption.wake()
+    assert timers.next_at(OPEN) <= 0
+    timers.run_due(10.0, OPEN)
+    consumption.wake()
+    assert 10 < timers.next_at(OPEN) < 20
 
     kills.worker.run = None
-    consumption.perform(20.0)
-    assert consumption.next_due() == float("inf")
+    timers.run_due(20.0, OPEN)
+    consumption.wake()
+    assert timers.next_at(OPEN) == float("inf")
 
 
 def test_a_jobs_terms_go_before_the_daemons_limits_and_damaged_ones_say_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from rqd.daemon.config import MAX_WORKERS
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.replies import Replies
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.host.pidfd import stop_by_pidfd
 from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.log.log import Log, about
@@ -31,32 +30,30 @@ class Commands:
     def __init__(
         self,
         children: Children,
-        dispatch: Dispatcher,
         lifecycle: Lifecycle,
         answers: Replies,
         authentication: Authentication,
+        stack_requests: StackRequests,
         log: Log,
-        reload: Callable[[str, float], None],
     ) -> None:
-        """`reload` is called with the command's id, and the time."""
         self._children = children
-        self._dispatcher = dispatch
         self._lifecycle = lifecycle
         self._answers = answers
         self._authentication = authentication
         self._log = log
-        self._reload = reload
         self._stops = Stops(children, log)
-        self._stack_requests = StackRequests(children, answers)
+        self._stack_requests = stack_requests
+        self._reloads: list[str] = []
         self.obeyed = ""  # the id of the latest command
         self._refused = 0  # since the last log entry
         self._refused_again_at = 0.0
 
-    def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> None:
+    def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> list[str]:
         """Carries out the new commands in their order, or refuses them.
 
-        `now_us` is Redis' time.
+        `now_us` is Redis' time. Returns the ids of the commands that ask for a reload.
         """
+        self._reloads = []
         for command in commands:
             if command["id"] != self.obeyed:
                 self.obeyed = command["id"]
@@ -68,19 +65,11 @@ class Commands:
                     self._answers.give(command, told, now)
         if commands:
             self._answers.send(now)
+        return self._reloads
 
-    def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> None:
-        """Stops the jobs whose records have an order to stop."""
-        self._dispatcher.take(self._stops.obey(orders, now))
-
-    def perform(self, now: float) -> None:
-        """Sends the replies that were not ready at once."""
-        self._stack_requests.perform(now)
-        self._answers.send(now)
-
-    def next_due(self) -> float:
-        """Returns the time of the next check whether a reply is ready."""
-        return self._stack_requests.next_due()
+    def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Stops the jobs whose records have an order to stop; returns the attempts that ended."""
+        return self._stops.obey(orders, now)
 
     def _refuse(self, command: dict[str, Any], why: str, now: float) -> dict[str, Any]:
         """Returns the refusal; logs it only once in a while, as anybody may send a thousand."""
@@ -99,7 +88,7 @@ class Commands:
                 is_now = bool(command.get("now"))
                 self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
             case "reload":
-                self._reload(command["id"], now)
+                self._reloads.append(command["id"])
             case "pause" | "resume" | "scale":
                 return self._change(command, now)
             case "kill_jobs":

@@ -17,7 +17,6 @@ from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, name_is_taken
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.timers import INTERVAL_S, Duty
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.zygotes.manager import Zygotes
@@ -26,6 +25,7 @@ from rqd.store.connection import hide_password, translate_errors
 from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
+PULSE_S = 5.0  # the longest pause between two signs of life on this host
 # SIGKILL takes effect at once, except on a process that waits for a device.
 _SWEEP_S = 5.0
 
@@ -194,7 +194,7 @@ class Heartbeat:
                 self._log.warning("state not shown on this host", error=error)
         self._notifier.alive()
         if state == "stopping":
-            self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])
+            self._notifier.extend_stop(2 * PULSE_S)
         # systemd advises half of its limit; a third leaves room for a late pulse.
         return self._notifier.watchdog_s / 3
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rqd.daemon.control.replies import Replies
+from rqd.daemon.timers import Timers
 from rqd.daemon.workers.forensics import process_state
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import Run
@@ -42,12 +43,12 @@ class _Request:
 class StackRequests:
     """The requests that are not answered yet."""
 
-    def __init__(self, children: Children, answers: Replies) -> None:
+    def __init__(self, children: Children, answers: Replies, timers: Timers) -> None:
         self._children = children
         self._answers = answers
         self._host = socket.gethostname()
         self._open: list[_Request] = []
-        self._look_at = float("inf")
+        self._timer = timers.timer(self._perform)
 
     def take(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
         """Asks for the stack of the attempt that the command names.
@@ -62,18 +63,11 @@ class StackRequests:
                 request.commands.append(command)  # the stack that is written now serves it as well
                 return None
         self._open.append(_Request(job_id, fence, now + _LONGEST_S, [command]))
-        self._look_at = now
-        self.perform(now)
+        self._perform(now)
         return None
 
-    def next_due(self) -> float:
-        """Returns the time of the next `perform`; infinity without open requests."""
-        return self._look_at
-
-    def perform(self, now: float) -> None:
+    def _perform(self, now: float) -> None:
         """Checks whether the requested stacks have come, and replies."""
-        if now < self._look_at:
-            return
         waiting = []
         for request in self._open:
             told = self._look(request, now)
@@ -82,7 +76,7 @@ class StackRequests:
             for command in request.commands if told is not None else ():
                 self._answers.give(command, told or {}, now)
         self._open = waiting
-        self._look_at = now + _LOOK_S if waiting else float("inf")
+        self._timer.set(now + _LOOK_S if waiting else float("inf"))
 
     def _look(self, request: _Request, now: float) -> dict[str, Any] | None:
         """Returns the reply; None if it is too early to say."""

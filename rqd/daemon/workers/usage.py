@@ -10,6 +10,7 @@ import time
 
 from rqd.daemon.host.pidfd import tell_cpu_limit_by_pidfd
 from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes
+from rqd.daemon.timers import Timers
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run
 from rqd.model.outcome import OutOfMemory, TimedOut
@@ -26,19 +27,23 @@ _REPEAT_S = 0.5
 class UsageMonitor:
     """Measures jobs, and ends jobs above their limits."""
 
-    def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:
+    def __init__(self, children: Children, timers: Timers, looking_s: float = _LOOKING_S) -> None:
         self._children = children
         self._looking_s = looking_s
         self._due = 0.0
+        self._timer = timers.timer(self._measure)
 
-    def perform(self, now: float) -> None:
-        """Measures the jobs that have a limit, if it is time. Without such jobs this costs nothing.
+    def wake(self) -> None:
+        """Sets its timer if there are jobs that have a limit."""
+        if self._children.workers.limited:
+            self._timer.hasten(self._due)
+
+    def _measure(self, now: float) -> None:
+        """Measures the jobs that have a limit.
 
         Out of hundreds it measures as many as there is time for, and the others the next time.
         """
         workers = self._children.workers
-        if not workers.limited or now < self._due:
-            return
         begun = time.monotonic()
         limited = [run for run in workers.limited if workers.holds(run)]
         seen = 0
@@ -50,10 +55,6 @@ class UsageMonitor:
         workers.limited = limited[seen:] + limited[:seen]
         took_s = time.monotonic() - begun
         self._due = now + max(_INTERVAL_S, took_s / _LARGEST_SHARE)
-
-    def next_due(self) -> float:
-        """The next moment to measure; infinity while no job has a limit."""
-        return self._due if self._children.workers.limited else float("inf")
 
     def sample(self, now: float) -> None:
         """Samples the memory of running jobs. The highest sample is a job's peak.
