@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOAD_PAUSE_S = 10.0
 
 
-class Timetable:
+class CronScheduler:
     """Knows when the next run of any entry is due, in monotonic seconds; infinity for never."""
 
     def __init__(self, config: Config, link: RedisLink, timers: Timers, log: Log) -> None:
@@ -90,7 +90,7 @@ class Timetable:
 
     def _load_again(self, now: float) -> None:
         try:
-            if self._link.attempt(self.load, now) is None:
+            if self._link.try_call(self.load, now) is None:
                 self._load_timer.set(self._link.next_try(now))
         except RqdError as error:
             # An operator has to mend this: a key that is in the way, a right that is missing.
@@ -98,7 +98,7 @@ class Timetable:
             self._load_timer.set(now + _LOAD_PAUSE_S)
 
     def _tick_due(self, now: float) -> None:
-        due = self._link.attempt(lambda: self._crons.due(self._refused), now)
+        due = self._link.try_call(lambda: self._crons.due(self._refused), now)
         if due is None:
             self._refused = 0
             self._tick_timer.set(self._link.next_try(now))
@@ -128,7 +128,9 @@ class Timetable:
         except ConfigurationError as error:
             plan, wrong = Plan((), None), str(error)
         runs = [(run_id(entry.name, at_us), at_us) for at_us in plan.runs_us]
-        ticked = self._link.attempt(lambda: self._crons.tick(entry, runs, plan.next_us, wrong), now)
+        ticked = self._link.try_call(
+            lambda: self._crons.tick(entry, runs, plan.next_us, wrong), now
+        )
         if ticked is None or ticked.is_stale:
             return ticked
         if wrong:

@@ -20,7 +20,7 @@ from rqd.daemon.control.commands import Commands
 from rqd.daemon.control.heartbeat import PULSE_S, Heartbeat
 from rqd.daemon.control.replies import Replies
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.cron import Timetable
+from rqd.daemon.cron import CronScheduler
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer
@@ -33,7 +33,7 @@ from rqd.daemon.reload.autoreload import Autoreload
 from rqd.daemon.reload.settings import Reread, changed, merge_reloadable
 from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timers import Needs, Timers
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.usage import UsageMonitor
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import answers_are_read, translate_errors
@@ -77,20 +77,20 @@ class Master:
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._heartbeat = Heartbeat(config, instance, self._link, log)
-        self._children = Children(config, instance, self._loop, log)
-        self._answers = Replies(self._link, instance, timers)
+        self._pool = Pool(config, instance, self._loop, log)
+        self._replies = Replies(self._link, instance, timers)
         self._authentication = Authentication(config, instance)
-        self._dispatcher = Dispatcher(config, instance, self._link, self._children, timers, log)
-        self._usage = UsageMonitor(self._children, timers)
-        self._timetable = Timetable(config, self._link, timers, log)
+        self._dispatcher = Dispatcher(config, instance, self._link, self._pool, timers, log)
+        self._usage = UsageMonitor(self._pool, timers)
+        self._cron = CronScheduler(config, self._link, timers, log)
         self._autoreload = Autoreload(self._loop, log)
-        self._lifecycle = Lifecycle(config, self._children, self._dispatcher, timers, log)
+        self._lifecycle = Lifecycle(config, self._pool, self._dispatcher, timers, log)
         self._commands = Commands(
-            self._children,
+            self._pool,
             self._lifecycle,
-            self._answers,
+            self._replies,
             self._authentication,
-            StackRequests(self._children, self._answers, timers),
+            StackRequests(self._pool, self._replies, timers),
             log,
         )
         self._shown_shutdown = Shutdown.NONE
@@ -105,13 +105,13 @@ class Master:
             self._begin()
             try:
                 self._autoreload.start(self._config)
-                self._children.start(time.monotonic())
-                self._timetable.prepare()  # while the zygote boots
+                self._pool.start(time.monotonic())
+                self._cron.prepare()  # while the zygote boots
                 self._work()
             finally:
                 self._autoreload.close()
-                self._children.close(but=self._own_pids())
-            highest = max(self._children.workers.by_number)
+                self._pool.close(but=self._own_pids())
+            highest = max(self._pool.workers.by_number)
             self._heartbeat.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:
             if self._embedded is not None:
@@ -122,51 +122,51 @@ class Master:
     def _work(self) -> None:
         timers, link, dispatcher = self._timers, self._link, self._dispatcher
         while not self._lifecycle.is_done():
-            due = min(timers.next_at(link.gates()), self._children.next_due())
+            due = min(timers.next_at(link.gates()), self._pool.next_due())
             ready = self._loop.wait(due - time.monotonic())
             now = time.monotonic()
             if dispatcher.on_wake(ready, now):
                 self._beat_timer.hasten(now)  # commands come with the beat's answer
-            dispatcher.take(self._children.collect(ready, now))
+            dispatcher.take(self._pool.collect(ready, now))
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
             if dispatcher.on_turn_reply(ready, now):
                 # The next turn goes now, so it carries all attempts that have ended so far.
-                dispatcher.take(self._children.read_batched(now))
+                dispatcher.take(self._pool.read_batched(now))
             if not dispatcher.expects_jobs:
-                self._children.steal(now)
+                self._pool.steal(now)
             # Under load, a beat has room only between a turn's answer and the next turn.
             # Unless a beat is due the turn goes first, as somebody may wait for it.
             if now < self._beat_timer.at:
-                dispatcher.settle_and_claim(now)
+                dispatcher.send_turn(now)
             self._note_news(now)
-            dispatcher.take(self._children.release_waiting(now))
-            self._children.perform(now)
+            dispatcher.take(self._pool.release_waiting(now))
+            self._pool.perform(now)
             timers.run_due(now, link.gates())
             self._note_news(now)
-            dispatcher.settle_and_claim(now)
+            dispatcher.send_turn(now)
             dispatcher.log_settled(now)
             dispatcher.listen(now)
-            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._children)
+            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._pool)
             if self._lifecycle.ends_by_itself:
                 self._lifecycle.end_by_itself(now)
 
     def _note_news(self, now: float) -> None:
         """Acts on changes that the parts have noted, and has their timers set."""
-        children, lifecycle = self._children, self._lifecycle
-        if children.config is not self._config:
+        pool, lifecycle = self._pool, self._lifecycle
+        if pool.config is not self._config:
             self._use_settings(now)
-        if children.has_news or lifecycle.has_news:
-            children.has_news = lifecycle.has_news = False
+        if pool.has_news or lifecycle.has_news:
+            pool.has_news = lifecycle.has_news = False
             self._beat_timer.hasten(now)
             self._pulse_timer.hasten(now)
             self._dispatcher.look()  # a worker may be free whose child could not be had before
         if lifecycle.orders.shutdown > self._shown_shutdown:
             self._shown_shutdown = lifecycle.orders.shutdown
             self._heartbeat.stopping()
-            self._timetable.close()
-        workers = children.workers
+            self._cron.close()
+        workers = pool.workers
         self._usage.wake()
         if workers.telling or workers.asking or workers.followed:
             self._dispatcher.job_updates.wake()
@@ -177,7 +177,7 @@ class Master:
         lifecycle = self._lifecycle
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
-                self._children.reap_strangers(but=self._own_pids())
+                self._pool.reap_strangers(but=self._own_pids())
             before = lifecycle.orders.shutdown
             lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
@@ -199,20 +199,20 @@ class Master:
             config, for_a_start = merge_reloadable(self._config, self._reread())
             make_room(config.workers, config.max_files)
         except ConfigurationError as error:
-            self._children.refuse_reload(request, str(error))
+            self._pool.refuse_reload(request, str(error))
             return
         except Exception as error:  # noqa: BLE001 - see below
             # A new setting may import modules for the first time, perhaps of an rqd installed
             # since. Where the two versions disagree, any exception can come.
-            self._children.refuse_reload(request, f"{type(error).__name__}: {error}")
+            self._pool.refuse_reload(request, f"{type(error).__name__}: {error}")
             return
         if for_a_start:
             self._log.warning("these settings need a restart", settings=for_a_start)
-        self._children.reload(request, config, now)
+        self._pool.reload(request, config, now)
 
     def _use_settings(self, now: float) -> None:
         """Applies the settings of the zygote that serves by now."""
-        old, config = self._config, self._children.config
+        old, config = self._config, self._pool.config
         self._config = config
         self._dispatcher.use(config)
         self._heartbeat.use(config)
@@ -223,8 +223,8 @@ class Master:
         if old.queues != config.queues:
             self._dispatcher.stop_waiting()
         if old.workers != config.workers:
-            self._children.places.resize_to(config.workers, now)
-        self._timetable.use(config, now)
+            self._pool.slots.resize_to(config.workers, now)
+        self._cron.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
             self._autoreload.start(config)
         if names := changed(old, config):
@@ -244,7 +244,7 @@ class Master:
     def _sample(self, now: float) -> None:
         self._sample_timer.hasten(now + _SAMPLE_S)
         self._usage.sample(now)
-        if self._children.workers.refresh_pids():
+        if self._pool.workers.refresh_pids():
             self._beat_timer.hasten(now)
 
     def _tend_embedded(self, now: float) -> None:
@@ -261,7 +261,7 @@ class Master:
         self._beat_timer.hasten(now + _BEAT_S)
         state, unrecorded = self._lifecycle.state, self._dispatcher.unrecorded
         obeyed = self._commands.obeyed
-        answer = self._heartbeat.beat(state, self._children, unrecorded, obeyed, now)
+        answer = self._heartbeat.beat(state, self._pool, unrecorded, obeyed, now)
         if answer is None:
             self._beat_timer.hasten(self._link.next_try(now))
         else:
@@ -273,10 +273,10 @@ class Master:
             self._log.error("another master has this name by now", master=self._instance.name)
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
-        for job in self._children.lose(answer.lost, now):
+        for job in self._pool.lose(answer.lost, now):
             self._log.error("lease lost, killing the job", **about(job.claim))
         self._heartbeat.report_reaped(answer.reaped)
-        self._timetable.hear(answer, now)
+        self._cron.hear(answer, now)
         if answer.next_expiry_us is not None:
             # Most often the lease is renewed by then. If not, this beat takes its job back in time.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
@@ -297,7 +297,7 @@ class Master:
             self._reach_redis()
             self._heartbeat.register()
             with translate_errors(self._config.url):
-                self._timetable.load()
+                self._cron.load()
         except BaseException:
             self._instance.withdraw()
             raise

@@ -64,7 +64,7 @@ class Link:
         self.written.append((request, json.loads(answer)))
         return True
 
-    def attempt(self, call: Any, now: float) -> bool | None:
+    def try_call(self, call: Any, now: float) -> bool | None:
         if self.state == "there":
             return bool(call())
         self.retry_at = now + 1 if self.state == "away" else 0.0

@@ -19,7 +19,7 @@ from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.settlement import settlement
 from rqd.daemon.timers import OPEN, Needs, Timers
 from rqd.daemon.workers.forensics import TAIL_BYTES, Tail, crash_from_status
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,
@@ -156,7 +156,7 @@ def test_a_settlement_records_what_the_attempt_came_to(
 ) -> None:
     claim = Claim("id", "7:n", 1, "q", 3, "f", b"", "pickle", 60, 0, 0, ())
     report = Report(outcome, Usage(1.5, 0.5, 1000), pid=42, output_tail=b"tail", output_bytes=4)
-    made = settlement(Run(claim, 3), report)
+    made = settlement(Attempt(claim, 3), report)
     assert (made.id, made.token, made.worker, made.decision) == ("id", "7:n", 3, decision)
     recorded = dict(made.fields)
     assert fields.items() <= recorded.items()
@@ -167,7 +167,7 @@ def test_a_settlement_records_what_the_attempt_came_to(
 
 def test_a_retry_carries_its_delay_in_microseconds() -> None:
     claim = Claim("id", "7:n", 2, "q", 3, "f", b"", "pickle", 60, 1, 1, (1.0, 2.5))
-    made = settlement(Run(claim, 3), Report(Raised("a.B", "m", "tb")))
+    made = settlement(Attempt(claim, 3), Report(Raised("a.B", "m", "tb")))
     assert (made.decision, made.delay_us) == ("retry", 2_500_000)
 
 

@@ -53,7 +53,11 @@ class Replies:
         while self._waiting:
             request, answer, until = self._waiting[0]
             write = partial(self._link.store.answer, request, self._instance.name, answer, _KEPT_S)
-            if now < until and self._link.attempt(write, now) is None and now < self._link.retry_at:
+            if (
+                now < until
+                and self._link.try_call(write, now) is None
+                and now < self._link.retry_at
+            ):
                 self._timer.set(self._link.retry_at)
                 return
             del self._waiting[0]

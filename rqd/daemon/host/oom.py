@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rqd.daemon.host.cgroups import OomKill, SlotGroup, counters, own_group
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.model.outcome import Crashed, OutOfMemory, Report
 
 # A process of many gigabytes takes its time to die, and to be reported.
@@ -43,15 +43,15 @@ class OomCounter:
 
 
 def explain(
-    run: Run, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
+    attempt: Attempt, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
 ) -> Report:
     """Returns the report of a death, corrected if the kernel killed for want of memory.
 
     `group` is the group of the worker's slot, None where it has none.
     """
     killed = group.take_oom_kill() if group is not None else None
-    outcome, limit_bytes = report.outcome, run.limits.memory_bytes
-    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or run.verdict:
+    outcome, limit_bytes = report.outcome, attempt.limits.memory_bytes
+    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or attempt.verdict:
         return report
     used_bytes = report.usage.peak_memory_bytes or 0
     if killed is OomKill.AT_LIMIT and limit_bytes is not None:
