@@ -5,6 +5,7 @@ has happened to them, all jobs come to their end.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import select
 import socket
@@ -23,7 +24,7 @@ from rqd.daemon.event_loop import Loop
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Attempt, Child
+from rqd.daemon.workers.worker import Attempt, AttemptState, Child
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
@@ -326,6 +327,15 @@ def one_of(some: list[T], at: int) -> list[T]:
     return [some[at % len(some)]] if some else []
 
 
+def by_flags(attempt: Attempt) -> AttemptState:
+    if attempt.killed_at is not None:
+        return AttemptState.KILLED
+    if attempt.started_at is None:
+        return AttemptState.QUEUED if attempt.is_posted else AttemptState.HELD
+    is_to_end = attempt.verdict is not None or attempt.stop_by < math.inf
+    return AttemptState.STOPPING if is_to_end else AttemptState.RUNNING
+
+
 class Stage:
     """A master with its processes, and the jobs that are there for it."""
 
@@ -432,6 +442,8 @@ class Stage:
         self.take(pool.collect(ready, self.now))
         self.take(pool.release_waiting(self.now))
         pool.perform(self.now)
+        for attempt in pool.workers.held():
+            assert attempt.state is by_flags(attempt), attempt
         return bool(ready)
 
     def do(self, step: str, at: int) -> None:

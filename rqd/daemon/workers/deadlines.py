@@ -10,7 +10,7 @@ import math
 from rqd.daemon.host.pidfd import kill_by_pidfd
 from rqd.daemon.workers.job_stacks import JobStacks
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.worker import Attempt, AttemptState, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Outcome, TimedOut
 
@@ -33,7 +33,7 @@ class Deadlines:
         if attempt.started_at is not None:
             if attempt.verdict is None:
                 attempt.verdict = verdict
-            attempt.killed_at = now
+            attempt.state, attempt.killed_at = AttemptState.KILLED, now
         self._ask(worker)
 
     def perform(self, now: float) -> None:

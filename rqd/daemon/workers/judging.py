@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rqd.daemon.workers.channel import by_answer, is_of_another_job, read_frames
 from rqd.daemon.workers.outcomes import as_told, report_of_answer, report_of_death
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, AttemptState, Child, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.events import Exited
@@ -84,7 +84,8 @@ class Judging:
             _give_up(worker, child, f"frame of kind {answers[0][0]}", now)
             return None
         if answers[0][0] == protocol.TOO_LATE:
-            attempt.started_at = None  # it never began, although its mark is in the output
+            # It never began, although its mark is in the output.
+            attempt.state, attempt.started_at = AttemptState.HELD, None
             return report
         return as_told(report, attempt)
 
@@ -161,4 +162,5 @@ def _give_up(worker: Worker, child: Child, why: object, now: float) -> None:
         child.leave_by = now
     attempt = worker.attempt
     if attempt is not None and attempt.started_at is not None and attempt.verdict is None:
+        attempt.state = AttemptState.STOPPING
         attempt.verdict = Raised("rqd.FrameError", f"the job broke its channel: {why}", "")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.worker import Attempt, AttemptState, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 
@@ -87,6 +87,7 @@ class Prefetch:
             if len(frame) > LONGEST_MESSAGE_BYTES or not child.mailbox.post(frame):
                 return
             following.is_posted = following.is_behind = True
+            following.state = AttemptState.QUEUED
             child.jobs_left -= 1
             worker.segments.expect(following.mark)
 

@@ -10,6 +10,7 @@ import socket
 import termios
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 
 from rqd.daemon.workers.forensics import Tail
 from rqd.daemon.workers.mailbox import Mailbox
@@ -36,6 +37,16 @@ _STACK_BEFORE_KILL_S = 0.2
 _LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 
+class AttemptState(Enum):
+    """Where an attempt stands here; the value says so in words."""
+
+    HELD = "claimed, in the master"
+    QUEUED = "in its child's mailbox, behind another job"
+    RUNNING = "given to its child"
+    STOPPING = "to end: its verdict is set, or its kill is planned"
+    KILLED = "its process group is being killed"
+
+
 @dataclass(slots=True)
 class Attempt:
     """An attempt: a claimed job in its worker. Instants are monotonic seconds.
@@ -45,6 +56,7 @@ class Attempt:
 
     claim: Claim
     worker: int
+    state: AttemptState = AttemptState.HELD
     started_at: float | None = None
     deadline: float | None = None
     verdict: Outcome | None = None  # the reason why the master stops or kills it
@@ -101,7 +113,7 @@ class Attempt:
 
     def start(self, now: float) -> None:
         """Notes that a child gets it now."""
-        self.started_at = now
+        self.state, self.started_at = AttemptState.RUNNING, now
         self.set_deadline()
 
     def frame(self, kind: int, *more: bytes) -> bytes:
@@ -158,6 +170,7 @@ class Attempt:
 
     def take_back(self) -> None:
         """Resets it, as its child has not begun it and never will."""
+        self.state = AttemptState.HELD
         self.started_at = self.deadline = self.killed_at = self.verdict = None
         self.is_posted = self.is_behind = self.is_stack_asked = False
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, AttemptState, Child, Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame
 from rqd.daemon.zygotes.events import Forked
@@ -303,6 +303,8 @@ class Workers:
         if attempt.killed_at is None and not isinstance(attempt.verdict, Stopped):
             attempt.verdict = verdict
         attempt.stop_by = min(kill_at, attempt.stop_by)
+        if attempt.state is AttemptState.RUNNING:
+            attempt.state = AttemptState.STOPPING
         attempt.set_deadline()
         return child
 
