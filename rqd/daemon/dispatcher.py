@@ -19,9 +19,10 @@ from rqd.daemon.redis_client import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.settlement import log_ending, settlement
 from rqd.daemon.starting import Starting
 from rqd.daemon.timers import Needs, Timers
+from rqd.daemon.workers import prefetch
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Attempt
 from rqd.model.names import module_of
 from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
@@ -95,7 +96,7 @@ class Dispatcher:
     @property
     def has_unfinished(self) -> bool:
         """True while an outcome is to be recorded, or the answer to a turn is unknown."""
-        is_answered = self._pending is None and not self._pool.has_pending
+        is_answered = self._pending is None and not self._pool.caught
         return bool(self._ended or self._deferred) or not is_answered
 
     @property
@@ -311,7 +312,7 @@ class Dispatcher:
 
     def _gathers(self, now: float) -> bool:
         """True while a claiming turn should wait: there may be jobs, and no child for them yet."""
-        wait_s = self._pool.ahead.need_jobs_in_s(now) if self._look else 0.0
+        wait_s = prefetch.need_jobs_in_s(self._pool.workers, now) if self._look else 0.0
         if not wait_s:
             return False
         self._gather_since = now if self._gather_since is None else self._gather_since
@@ -379,7 +380,7 @@ class Dispatcher:
         if not (load_s := ended.report.usage.load_s):
             return
         module = module_of(ended.attempt.claim.func_name)
-        if self._starting.may_preload(ended.attempt.claim) and self._pool.learn(
+        if self._starting.may_preload(ended.attempt.claim) and self._pool.forking.learn(
             module, load_s, now
         ):
             return
@@ -422,7 +423,7 @@ class Dispatcher:
     def _prefetch(self, free: int, now: float) -> list[int]:
         left = self._claims_left
         most = _MOST_WITH_AHEAD if left is None else min(left, _MOST_WITH_AHEAD)
-        return self._pool.ahead.numbers(now)[: max(0, most - free)]
+        return prefetch.numbers_to_prefetch(self._pool.workers, now)[: max(0, most - free)]
 
 
 def _has_not_begun(ended: Ended) -> bool:

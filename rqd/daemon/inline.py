@@ -28,9 +28,11 @@ from rqd.daemon.dispatcher import LEASE_US
 from rqd.daemon.job_updates import told_by
 from rqd.daemon.precedence import Precedence
 from rqd.daemon.settlement import settlement
-from rqd.daemon.workers.judging import Judging
-from rqd.daemon.workers.worker import Attempt, Worker
-from rqd.daemon.workers.workers import Workers
+from rqd.daemon.workers.attempt import Attempt
+from rqd.daemon.workers.reader import Ended, read
+from rqd.daemon.workers.single_use import SingleUse
+from rqd.daemon.workers.updates import PendingUpdates
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.zygote import child
 from rqd.daemon.zygote.timer import raise_timeout, timer
 from rqd.daemon.zygotes.events import Forked
@@ -138,7 +140,7 @@ class InlineMaster:
         with attendant, far, _as_child(self._config):
             child.serve_inline(far, trust)
         assert attendant.ended is not None, "a job ended without an answer"
-        return attendant.ended
+        return attendant.ended.attempt, attendant.ended.report
 
     def beat(self, claim: Claim) -> None:
         """Renews the job's lease and the rows."""
@@ -163,7 +165,6 @@ class InlineMaster:
         """Writes the job's updates to Redis."""
         with suppress(*RedisGone, RedisError):
             self._store.tell([told_by(attempt)])
-            attempt.updates.written()
 
     def job_fields(self, attempt: Attempt) -> dict[bytes, bytes]:
         """Reads the job's record from Redis; empty if that fails."""
@@ -188,7 +189,7 @@ class InlineMaster:
 class _Attendant:
     """The master's side of a job, in a thread: hands it over, reads the answer, renews the lease.
 
-    It uses a master's own table of workers, with one worker in it.
+    It uses a master's own worker and link.
     """
 
     def __init__(self, claim: Claim, channel: socket.socket, master: InlineMaster) -> None:
@@ -196,7 +197,7 @@ class _Attendant:
         self._channel = channel
         self._master = master
         self._thread = threading.Thread(target=self._attend, name=f"rqd {claim.id}", daemon=True)
-        self.ended: tuple[Attempt, Report] | None = None
+        self.ended: Ended | None = None
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -205,30 +206,41 @@ class _Attendant:
         self._thread.join()
 
     def _attend(self) -> None:
-        workers = Workers(jobs_per_child=1)
-        workers.by_number[_NUMBER] = Worker(_NUMBER)
         # In place of a pidfd, as there is no process to kill: a copy, which detach closes.
         stand_in = os.dup(self._channel.fileno())
-        judging = Judging(workers)
-        worker = workers.attach(Forked(_NUMBER, os.getpid(), self._channel, stand_in))
-        attempt = workers.assign(self._claim)
-        has_more = workers.send(worker, time.monotonic())
+        link = SingleUse(Forked(_NUMBER, os.getpid(), self._channel, stand_in), parent=None)
+        attempt = Attempt(self._claim, _NUMBER, claimed_at=time.monotonic())
+        worker = Worker(_NUMBER, child=link, attempt=attempt)
+        worker.start_next(time.monotonic())
+        has_more = link.push()
         watch = poll()
         beat_at = time.monotonic() + _BEAT_S
-        while self.ended is None and worker.child is not None and not worker.child.is_deaf:
+        while self.ended is None and not link.is_deaf:
             watch.register(self._channel, POLLIN | (POLLOUT if has_more else 0))
             watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
-            has_more = has_more and workers.push(worker)
-            self.ended = next(iter(judging.hear(worker, time.monotonic())), None)
-            if attempt.updates.asks_record:
-                workers.answer_ask(attempt, self._master.job_fields(attempt))
-                has_more = workers.push(worker)
-            if attempt.updates:
-                self._master.tell(attempt)  # before the outcome, even if that has come already
+            has_more = has_more and link.push()
+            self.ended = next(iter(read(worker, time.monotonic())), None)
+            if attempt.updates is not None:
+                has_more = self._serve_updates(link, attempt, attempt.updates) or has_more
             if self.ended is None and time.monotonic() >= beat_at:
                 self._master.beat(self._claim)
                 beat_at = time.monotonic() + _BEAT_S
-        workers.detach(worker)
+        worker.detach()
+
+    def _serve_updates(self, link: SingleUse, attempt: Attempt, updates: PendingUpdates) -> bool:
+        """Sends the job its record if it asks for it; writes its updates to Redis.
+
+        True if bytes are left for the job.
+        """
+        has_more = False
+        if updates.asks_record:
+            updates.asks_record = False
+            link.queue_frame(attempt.record_frame(self._master.job_fields(attempt)))
+            has_more = link.push()
+        if updates:
+            self._master.tell(attempt)  # before the outcome, even if that has come already
+            updates.written()
+        return has_more
 
 
 class _CurrentJobs(CurrentJob):

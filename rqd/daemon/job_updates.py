@@ -6,8 +6,10 @@ from functools import partial
 
 from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.timers import Needs, Timers
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.pool import Pool
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.updates import PendingUpdates
+from rqd.daemon.workers.worker import Worker
 from rqd.store.messages import Told
 
 _PAUSE_S = 0.2
@@ -31,7 +33,7 @@ class JobUpdates:
         """Sets its timer by the updates, questions and output that jobs have by now."""
         if self._workers.asking:
             self._timer.hasten(0.0)
-        elif self._workers.telling or self._workers.unpublished(self._next_at):
+        elif self._workers.updated or self._workers.unpublished(self._next_at):
             self._timer.hasten(self._next_at)
 
     def _perform(self, now: float) -> None:
@@ -40,24 +42,25 @@ class JobUpdates:
             self._answer_asks(now)
         if now < self._next_at:
             return
-        if self._workers.telling:
+        if self._workers.updated:
             self.write(now)
         if followed := self._workers.unpublished(now):
             self._publish(followed, now)
 
     def write(self, now: float) -> bool:
         """Writes all updates now. False if Redis is away, and they have to wait."""
-        telling = self._workers.telling
-        while telling:
-            attempts = telling[:_MOST_JOBS]
+        updated = self._workers.updated
+        while updated:
+            attempts = updated[:_MOST_JOBS]
             told = [told_by(attempt) for attempt in attempts]
             is_written = self._link.try_call(partial(self._link.store.tell, told), now)
             if is_written is None and now < self._link.retry_at:
                 return False
             # Written or refused: a refused update would be refused again.
             for attempt in attempts:
-                attempt.updates.written()
-            del telling[: len(attempts)]
+                if attempt.updates is not None:
+                    attempt.updates.written()
+            del updated[: len(attempts)]
         self._next_at = now + _PAUSE_S
         return True
 
@@ -83,7 +86,7 @@ class JobUpdates:
 
 def told_by(attempt: Attempt) -> Told:
     """Returns a job's updates in the form that the store writes."""
-    updates, claim = attempt.updates, attempt.claim
+    updates, claim = attempt.updates or PendingUpdates(), attempt.claim
     fields: list[tuple[str, bytes]] = []
     if updates.meta is not None:
         meta, signature = updates.meta

@@ -24,6 +24,7 @@ from rqd.daemon.cron import CronScheduler
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer
+from rqd.daemon.host.orphans import reap_strangers
 from rqd.daemon.host.process_limits import check_kernel, make_room
 from rqd.daemon.instance import Instance
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
@@ -77,7 +78,7 @@ class Master:
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._heartbeat = Heartbeat(config, instance, self._link, log)
-        self._pool = Pool(config, instance, self._loop, log)
+        self._pool = Pool(config, instance, self._loop, timers, log)
         self._replies = Replies(self._link, instance, timers)
         self._authentication = Authentication(config, instance)
         self._dispatcher = Dispatcher(config, instance, self._link, self._pool, timers, log)
@@ -122,12 +123,11 @@ class Master:
     def _work(self) -> None:
         timers, link, dispatcher = self._timers, self._link, self._dispatcher
         while not self._lifecycle.is_done():
-            due = min(timers.next_at(link.gates()), self._pool.next_due())
-            ready = self._loop.wait(due - time.monotonic())
+            ready = self._loop.wait(timers.next_at(link.gates()) - time.monotonic())
             now = time.monotonic()
             if dispatcher.on_wake(ready, now):
                 self._beat_timer.hasten(now)  # commands come with the beat's answer
-            dispatcher.take(self._pool.collect(ready, now))
+            dispatcher.take(self._pool.poll(ready, now))
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
@@ -141,8 +141,6 @@ class Master:
             if now < self._beat_timer.at:
                 dispatcher.send_turn(now)
             self._note_news(now)
-            dispatcher.take(self._pool.release_waiting(now))
-            self._pool.perform(now)
             timers.run_due(now, link.gates())
             self._note_news(now)
             dispatcher.send_turn(now)
@@ -157,8 +155,8 @@ class Master:
         pool, lifecycle = self._pool, self._lifecycle
         if pool.config is not self._config:
             self._use_settings(now)
-        if pool.has_news or lifecycle.has_news:
-            pool.has_news = lifecycle.has_news = False
+        if pool.forking.has_news or lifecycle.has_news:
+            pool.forking.has_news = lifecycle.has_news = False
             self._beat_timer.hasten(now)
             self._pulse_timer.hasten(now)
             self._dispatcher.look()  # a worker may be free whose child could not be had before
@@ -167,8 +165,9 @@ class Master:
             self._heartbeat.stopping()
             self._cron.close()
         workers = pool.workers
-        self._usage.wake()
-        if workers.telling or workers.asking or workers.followed:
+        if workers.limited:
+            self._usage.wake()
+        if workers.updated or workers.asking or workers.followed:
             self._dispatcher.job_updates.wake()
         if self._embedded is not None and not self._link.is_up:
             self._embedded_timer.hasten(self._embedded_at)
@@ -177,7 +176,7 @@ class Master:
         lifecycle = self._lifecycle
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
-                self._pool.reap_strangers(but=self._own_pids())
+                reap_strangers({*(zygote.pid for zygote in self._pool.zygotes), *self._own_pids()})
             before = lifecycle.orders.shutdown
             lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
@@ -199,16 +198,16 @@ class Master:
             config, for_a_start = merge_reloadable(self._config, self._reread())
             make_room(config.workers, config.max_files)
         except ConfigurationError as error:
-            self._pool.refuse_reload(request, str(error))
+            self._pool.forking.refuse_reload(request, str(error), now)
             return
         except Exception as error:  # noqa: BLE001 - see below
             # A new setting may import modules for the first time, perhaps of an rqd installed
             # since. Where the two versions disagree, any exception can come.
-            self._pool.refuse_reload(request, f"{type(error).__name__}: {error}")
+            self._pool.forking.refuse_reload(request, f"{type(error).__name__}: {error}", now)
             return
         if for_a_start:
             self._log.warning("these settings need a restart", settings=for_a_start)
-        self._pool.reload(request, config, now)
+        self._pool.forking.reload(request, config, now)
 
     def _use_settings(self, now: float) -> None:
         """Applies the settings of the zygote that serves by now."""

@@ -6,7 +6,7 @@ from signal import SIGKILL
 from zlib import crc32
 
 from rqd.daemon.log.log import Log, about
-from rqd.daemon.workers.worker import Attempt
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.zygote.protocol import ORDERS
 from rqd.model.outcome import (
     AskedAgain,

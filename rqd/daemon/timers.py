@@ -28,7 +28,12 @@ class Timer:
 
     __slots__ = ("at", "needs", "run")
 
-    def __init__(self, run: Callable[[float], None], needs: Needs, at: float) -> None:
+    def __init__(
+        self,
+        run: Callable[[float], None] = lambda _now: None,
+        needs: Needs = Needs.NOTHING,
+        at: float = math.inf,
+    ) -> None:
         self.run = run
         self.needs = needs
         self.at = at

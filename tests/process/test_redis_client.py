@@ -6,7 +6,7 @@ from typing import Any
 
 from rqd.daemon.redis_client import RedisLink
 from rqd.store.connection import RedisGone
-from tests.unit.test_mailbox import Silent
+from tests.place import Silent
 from tests.unit.test_pool import Signalless
 
 

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
+from types import SimpleNamespace
 from typing import cast
 
 import psutil
@@ -25,7 +26,7 @@ from rqd.daemon.log import sinks
 from rqd.daemon.log.log import open_log
 from rqd.daemon.zygotes.learning import Learning
 from rqd.daemon.zygotes.manager import Zygotes
-from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.process import ZygoteProcess, ZygoteSpawner
 from rqd.daemon.zygotes.spawn import ZygoteSettings
 from rqd.queue import Queue
 from tests import jobs
@@ -135,11 +136,12 @@ def test_a_zygote_that_can_not_be_prepared_leaves_no_descriptor() -> None:
 
 
 def test_a_reload_whose_zygote_can_not_be_had_says_why(tmp_path: Path) -> None:
-    def fail(_learnt: tuple[str, ...]) -> ZygoteProcess:
-        raise OSError("too many of them")
+    class Spawner(SimpleNamespace):
+        def spawn(self, _learnt: tuple[str, ...], **_: object) -> ZygoteProcess:
+            raise OSError("too many of them")
 
     log = open_log(LogSettings(format="text", file=str(tmp_path / "log")))
-    zygotes = Zygotes(fail, cast("Loop", None), log, Learning())
+    zygotes = Zygotes(cast("ZygoteSpawner", Spawner()), cast("Loop", None), log, Learning())
     zygotes.is_ready = True
 
     zygotes.follow("request", 0.0)

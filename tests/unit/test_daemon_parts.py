@@ -18,8 +18,9 @@ from rqd.daemon.log.log import open_log
 from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.settlement import settlement
 from rqd.daemon.timers import OPEN, Needs, Timers
-from rqd.daemon.workers.forensics import TAIL_BYTES, Tail, crash_from_status
-from rqd.daemon.workers.worker import Attempt
+from rqd.daemon.workers.attempt import Attempt
+from rqd.daemon.workers.forensics import crash_from_status
+from rqd.daemon.workers.output_buffer import TAIL_BYTES, Tail
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,

@@ -12,15 +12,15 @@ from rqd.daemon.config import Config
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.redis_client import Refused
 from rqd.daemon.timers import OPEN, Timers
-from rqd.daemon.workers.prefetch import Prefetch
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Report, Succeeded
 from rqd.store.keys import Keys
 from rqd.store.messages import Turn
 from rqd.store.wire import is_staged
-from tests.unit.test_prefetch import claim_of
+from tests.place import claim_of
 
 
 class Link:
@@ -61,15 +61,13 @@ def link() -> Link:
 
 @pytest.fixture
 def workers() -> Workers:
-    return Workers(jobs_per_child=1000)
+    return Workers()
 
 
 @pytest.fixture
 def pool(workers: Workers) -> Any:
     """And all else that it asks."""
-    others: Any = SimpleNamespace(
-        name="m", boot="b", workers=workers, ahead=Prefetch(workers), is_ready=True
-    )
+    others: Any = SimpleNamespace(name="m", boot="b", workers=workers, is_ready=True)
     others.start_assigned = lambda _: None
     others.error = lambda *_, **_more: None
     return others
@@ -242,10 +240,10 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
-    pool: Any = SimpleNamespace(workers=workers, has_pending=True)
+    pool: Any = SimpleNamespace(workers=workers, caught=[None])
     config = Config(url="redis://", queues=("low",))
     dispatch = Dispatcher(config, pool, link, pool, Timers(), pool)  # type: ignore[arg-type]  # all it asks
 
     assert dispatch.has_unfinished
-    pool.has_pending = False
+    pool.caught = []
     assert not dispatch.has_unfinished

@@ -17,99 +17,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqd.daemon.config import Config
 from rqd.daemon.control.commands import Stops
 from rqd.daemon.control.stack_requests import StackRequests
 from rqd.daemon.timers import Timers
+from rqd.daemon.workers import prefetch
+from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Worker
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import _begins_behind
 from rqd.daemon.zygote.job_source import JobSource
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
-from rqd.daemon.zygotes.events import Forked
 from rqd.model.outcome import (
     Crashed,
     Lost,
     Outcome,
     Raised,
     Released,
-    Report,
     Stopped,
     Succeeded,
     TimedOut,
 )
 from rqd.model.resources import ResourceLimits
 from tests.fuzzing import fuzz
-from tests.unit.test_prefetch import ALWAYS, claim_of, held
-from tests.unit.test_workers import Place
-
-USED = (b"1", b"1", b"1", b"0")
-
-
-class Box(Place):
-    """A place whose child has a mailbox; the test is the child."""
-
-    def fork(self, pid: int, worker: int = 1) -> socket.socket:
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        post, self.letters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mailbox = Mailbox(post.detach(), os.dup(self.letters.fileno()))
-        self.ends += [far, self.letters]
-        null = os.open(os.devnull, os.O_RDONLY)
-        self.workers.attach(Forked(worker, pid, near, null, mailbox))
-        return far
-
-    def begin(self, *names: str) -> None:
-        """The first one is the worker's job, the others are behind it."""
-        for name in names:
-            self.workers.assign(claim_of(name), now=1.0)
-        self.workers.send(self.worker, 1.0)
-        self.ahead.post(self.worker, 1.0)
-
-    def take(self) -> str:
-        """The child takes the next job; its name, empty for none."""
-        try:
-            message = self.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return ""
-        if not message:
-            return ""
-        ((_, fields),) = FrameReader().feed(message)
-        return fields[0].decode()
-
-    def is_told_to_leave(self) -> bool:
-        try:
-            return not self.letters.recv(1, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-
-    def succeed(self, name: str) -> None:
-        token = b"7:%b" % name.encode()
-        self.far.sendall(encode_frame(protocol.SUCCEEDED, token, b"", b"", *USED))
-
-    def master_does(self, step: str) -> None:
-        """What else it does between two words of the child; nothing for a step of the child's."""
-        if step == "recall":
-            self.worker.recall()
-        elif step == "post":
-            self.workers.send(self.worker, 2.0)
-            self.ahead.post(self.worker, 2.0)
-
-    def heard(self, at: float = 2.0) -> list[str]:
-        return names(self.judging.hear(self.worker, at))
-
-    @property
-    def jobs_left(self) -> int:
-        assert self.worker.child is not None
-        return self.worker.child.jobs_left
-
-
-def names(ended: list[tuple[Attempt, Report]]) -> list[str]:
-    return [attempt.claim.id for attempt, _ in ended]
+from tests.place import Box, Silent, claim_of, names
+from tests.unit.test_prefetch import ALWAYS, held
 
 
 @pytest.fixture
@@ -176,8 +110,8 @@ def test_a_job_that_was_not_begun_is_begun_again_as_if_it_had_never_been_given(b
 
     attempt = box.worker.attempt
     assert attempt is not None
-    assert (attempt.started_at, attempt.deadline, attempt.is_posted) == (None, None, False)
-    box.workers.send(box.worker, 3.0)
+    assert (attempt.started_at, attempt.deadline, attempt.is_held) == (None, None, True)
+    box.start(3.0)
     assert (box.take(), attempt.started_at) == ("a", 3.0)
 
 
@@ -192,7 +126,7 @@ def test_the_child_may_take_one_between_two_that_are_taken_back(
     assert held(box.workers) == ["b", "a", "c"]
     assert box.worker.attempt is not None
     assert box.worker.attempt.started_at is not None
-    assert not any(attempt.is_given for attempt in box.worker.ahead)
+    assert all(attempt.is_held for attempt in box.worker.prefetched)
 
 
 def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
@@ -201,20 +135,20 @@ def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
     box.succeed("a")
     box.take()
 
-    ended = box.judging.reap(box.exit(status=9), 0, 2.0)
+    ended = box.read_last(box.exit(status=9), 0, 2.0)
 
     assert names(ended) == ["a", "b"]
     assert [type(report.outcome) for _, report in ended] == [Succeeded, Crashed]
     assert held(box.workers) == ["c"]
     box.fork(101)
-    box.workers.send(box.worker, 3.0)
+    box.start(3.0)
     assert box.take() == "c"
 
 
 def test_a_child_that_dies_before_it_took_its_job_charges_nothing(box: Box) -> None:
     box.begin("a", "b")
 
-    assert box.judging.reap(box.exit(status=9), 0, 2.0) == []
+    assert box.read_last(box.exit(status=9), 0, 2.0) == []
     assert held(box.workers) == ["a", "b"]
 
 
@@ -254,7 +188,7 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
     box.take()
     box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
 
-    _, (attempt, report) = box.judging.hear(box.worker, 2.0)
+    _, (attempt, report) = box.read(2.0)
 
     assert isinstance(report.outcome, Released)
     assert attempt.started_at is None
@@ -262,7 +196,7 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
 
 def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) -> None:
     box.begin("a", "b", "c")
-    marks = [attempt.mark for attempt in box.worker.ahead]
+    marks = [attempt.mark for attempt in box.worker.prefetched]
     box.take()
     box.succeed("a")
     box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
@@ -270,8 +204,8 @@ def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) 
     data = b"".join((b"of a", marks[0], marks[1], b"of c"))
 
     told = []
-    for attempt, _ in box.judging.hear(box.worker, 2.0):
-        told.append(box.worker.segments.feed(data, attempt.mark))
+    for attempt, _ in box.read(2.0):
+        told.append(box.worker.splitter.feed(data, attempt.mark))
         data = b""
 
     assert told == [b"of a", b"", b"of c"]
@@ -312,10 +246,10 @@ def test_a_job_that_was_behind_no_other_is_never_too_late(box: Box) -> None:
 def test_a_child_that_is_let_go_leaves_what_it_has_not_begun(box: Box) -> None:
     box.begin("a", "b")
 
-    box.workers.detach(box.worker)
+    box.worker.detach()
 
     assert box.take() == ""
-    assert not any(attempt.is_given for attempt in box.worker.held())
+    assert all(attempt.is_held for attempt in box.worker.held())
 
 
 def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_masters_ends(
@@ -323,12 +257,11 @@ def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_master
 ) -> None:
     child = box.worker.child
     assert child is not None
-    assert child.mailbox is not None
     # A child that the zygote forked before it had passed them on has copies.
-    ends = (child.channel, child.mailbox.near, child.mailbox.far)
+    ends = (child.channel, box.mailbox.near, box.mailbox.far)
     copies = [os.dup(end.fileno()) for end in ends]
     try:
-        box.workers.detach(box.worker)
+        box.worker.detach()
 
         assert box.letters.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT) == b""
         assert box.far.recv(LONGEST_MESSAGE_BYTES, socket.MSG_DONTWAIT) == b""
@@ -396,18 +329,18 @@ def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box:
     attempt = box.worker.attempt
     assert attempt is not None
     box.take()
-    box.workers.answer_ask(attempt, {b"meta": bytes(1_000_000)})
-    assert box.workers.push(box.worker)  # there is no room for all of it
+    box.pool.answer_ask(attempt, {b"meta": bytes(1_000_000)})
+    assert box.push()  # there is no room for all of it
     box.succeed("a")
     box.heard()
 
     box.workers.assign(replace(claim_of("b"), payload=bytes(LONGEST_MESSAGE_BYTES)), now=1.0)
-    box.workers.send(box.worker, 2.0)
+    box.start(2.0)
 
     reader, told = FrameReader(), list[protocol.Frame]()
     while len(told) < 2:
         told += reader.feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
-        box.workers.push(box.worker)
+        box.push()
     assert [(kind, fields[0]) for kind, fields in told] == [
         (protocol.RECORD, b"7:a"),
         (protocol.JOB, b"b"),
@@ -419,7 +352,7 @@ def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> N
     attempt = box.worker.attempt
     assert attempt is not None
     box.take()
-    box.workers.stop_soon(attempt, Stopped("ops"), 5.0, 1.0)
+    box.worker.stop(Stopped("ops"), 5.0, 1.0)
 
     box.begin("b")
 
@@ -437,9 +370,9 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
     assert child is not None
 
     if is_stopped:
-        box.workers.stop_soon(attempt, TimedOut(1.0, killed=False, is_cpu=True), 9.0, 2.0)
+        box.worker.stop(TimedOut(1.0, killed=False, is_cpu=True), 9.0, 2.0)
     else:
-        box.workers.make_last(attempt, 2.0)
+        box.worker.retire_after_current(2.0)
 
     assert box.take() == ""
     assert box.is_told_to_leave()
@@ -452,20 +385,20 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
 
 
 def test_a_job_that_has_no_room_in_the_mailbox_goes_by_the_channel(box: Box) -> None:
-    assert box.worker.child is not None
-    assert box.worker.child.mailbox is not None
     # As where net.core.wmem_default is set low.
-    box.worker.child.mailbox.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    box.mailbox.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     claim = replace(claim_of("a"), payload=b"x" * 20_000)
 
     box.workers.assign(claim, now=1.0)
-    box.workers.send(box.worker, 1.0)
+    box.start(1.0)
 
     assert box.take() == "a"  # that it is in the channel
     ((kind, fields),) = FrameReader().feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
     assert (kind, fields[0], fields[5]) == (protocol.JOB, b"a", claim.payload)
     assert box.worker.attempt is not None
-    assert not box.worker.attempt.is_posted
+    box.workers.assign(claim_of("b"), now=1.0)
+    box.start(1.0)
+    assert box.take() == ""  # behind it there is none
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -486,22 +419,10 @@ def test_a_suspect_goes_to_no_child_behind_another_one(box: Box) -> None:
     assert [box.take(), box.take()] == ["a", ""]
 
 
-class Silent:
-    """In place of what has no part in a test."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_args, **_named: None
-
-
 @pytest.fixture
-def pool(box: Box, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    """Those of a master without a zygote, whose only worker is the box's."""
-    monkeypatch.setattr("rqd.daemon.workers.pool.become_subreaper", lambda: None)
-    silent: Any = Silent()
-    config = Config(url="redis://", queues=("low",), jobs_per_child=ALWAYS)
-    made = Pool(config, silent, silent, silent)
-    made.workers.by_number = box.workers.by_number
-    return made
+def pool(box: Box) -> Pool:
+    """Of a master without a zygote, whose only worker is the box's."""
+    return box.pool
 
 
 def began_behind(box: Box, *names: str) -> tuple[Attempt, Attempt]:
@@ -524,8 +445,8 @@ def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, pool: Pool
     pool.kill(second, Released("killed"), 2.0)
 
     assert second.killed_at == 2.0
-    assert pool.has_pending
-    assert told(pool.collect(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
+    assert pool.caught
+    assert told(pool.poll(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
 
 
 def test_a_kill_of_a_job_that_has_just_ended_meets_no_other(box: Box, pool: Pool) -> None:
@@ -540,10 +461,12 @@ def test_a_deadline_meets_no_job_that_was_begun_behind_its_own(
     box: Box, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = began_behind(box, "a", "b")
-    monkeypatch.setattr(pool.stacks, "show", lambda _run: pytest.fail("asked for its stack"))
+    monkeypatch.setattr(
+        box.worker.child, "ask_for_stacks", lambda: pytest.fail("asked for its stack")
+    )
     first.deadline = 1.9
 
-    pool.perform(2.0)
+    box.perform(2.0)
 
     assert (first.killed_at, second.killed_at) == (None, None)
 
@@ -558,8 +481,8 @@ def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wake
     assert first is not None
     first.deadline = 1.9
 
-    pool.perform(2.0)  # it can't be seen whose deadline that is
-    pool.perform(2.0)
+    box.perform(2.0)  # it can't be seen whose deadline that is
+    box.perform(2.0)
 
     child = box.worker.child
     assert child is not None
@@ -568,22 +491,19 @@ def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wake
 
 
 def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
-    box: Box, pool: Pool
+    box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    zygote: Any = SimpleNamespace(
-        kill=lambda _worker, pid: killed.append(pid), stacks={1: None}, groups={}
-    )
-    pool.slots.parents[1] = zygote
+    monkeypatch.setattr(box.worker.child, "ask_for_kill", lambda: killed.append(100))
     box.begin("a")
     attempt = box.worker.attempt
     assert attempt is not None
     attempt.deadline, attempt.is_stack_asked = 1.9, True
 
-    pool.perform(2.0)
+    box.perform(2.0)
 
     assert killed == [100]
-    assert box.judging.reap(box.exit(9), 0, 2.1) == []
+    assert box.read_last(box.exit(9), 0, 2.1) == []
     assert (attempt.started_at, attempt.verdict) == (None, None)  # it is not to blame
 
 
@@ -656,24 +576,20 @@ def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, pool: Pool) -
 def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(box: Box, pool: Pool) -> None:
     box.begin("a", "b", "c")
     box.take()
-    pool.slots.listen(box.worker)
+    pool._channels.listen(box.worker, 1.0)
     box.succeed("a")
     box.take()
 
-    assert told(pool._reader.hear(set(), 1.0)) == []
+    assert told(pool._channels.read_ready(set(), 1.0)) == []
     assert told(pool.read_batched(1.0)) == [("a", Succeeded)]
     assert held(pool.workers) == ["b", "c"]
 
 
-def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
-    box: Box, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(box: Box, pool: Pool) -> None:
     began_behind(box, "a", "b", "c")
-    monkeypatch.setattr("rqd.daemon.workers.exits.kill_orphan", lambda *_: None)
-    zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
-    pool.slots.parents[1] = zygote
+    assert box.worker.child is not None
 
-    ended = pool._losses.end_orphans(zygote, 2.0)
+    ended = pool.forking._end_child(box.worker, box.worker.child, "its zygote died", 2.0)
 
     assert told(ended) == [("a", Succeeded), ("b", Lost)]
     assert held(pool.workers) == ["c"]
@@ -699,19 +615,17 @@ def test_a_job_behind_another_one_is_to_begin_within_a_second_of_its_claim(box: 
 
 def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) -> None:
     heard: list[Worker] = []
-    outputs: Any = SimpleNamespace(listen=heard.append)
-    nobody: Any = ()
-    silent: Any = Silent()
-    slots = Slots(box.workers, nobody, outputs, silent, silent)
+    channels = box.pool._channels
     box.begin("a", "b")
     box.take()
-    slots.listen(box.worker)
+    channels._outputs = SimpleNamespace(watch_again=heard.append)  # type: ignore[assignment]  # all it asks
+    channels.listen(box.worker, 1.0)
     states = [box.worker.is_quiet]
 
     box.succeed("a")
     box.take()
     box.heard()
-    slots.listen(box.worker)
+    channels.listen(box.worker, 2.0)
 
     assert [*states, box.worker.is_quiet] == [True, False]
     assert heard == [box.worker]
@@ -727,11 +641,12 @@ def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
         box.heard(now)
         return box.workers.holds(attempt)
 
-    def show(attempt: Attempt) -> int:
-        asked.append(attempt.claim.id)
+    def ask_for_stacks() -> int:
+        asked.extend(attempt.claim.id for attempt in box.workers.current_attempts())
         return 0
 
-    pool: Any = SimpleNamespace(workers=box.workers, pin=pin, stacks=SimpleNamespace(show=show))
+    box.worker.child.ask_for_stacks = ask_for_stacks  # type: ignore[union-attr, method-assign]  # a stand-in
+    pool: Any = SimpleNamespace(workers=box.workers, stop_prefetch=pin)
     answers: Any = SimpleNamespace(give=lambda _command, told, _now: errors.append(told["error"]))
     return StackRequests(pool, answers, Timers()), asked, errors
 
@@ -743,7 +658,7 @@ def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: B
     requests.take({"job": "a", "fence": 7}, 2.0)
     assert asked == []
 
-    box.workers.send(box.worker, 2.01)
+    box.start(2.01)
     box.take()
     requests._perform(2.02)
     assert (asked, errors) == (["a"], [])
@@ -773,7 +688,7 @@ def test_what_was_answered_before_nonsense_came_counts(box: Box) -> None:
             box.succeed(name)
     box.far.sendall(NONSENSE)
 
-    ((attempt, report),) = box.judging.hear(box.worker, 2.0)
+    ((attempt, report),) = box.read(2.0)
 
     assert (attempt.claim.id, type(report.outcome)) == ("a", Succeeded)
     assert box.worker.attempt is not None
@@ -789,13 +704,13 @@ def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> 
 
     assert box.heard() == []
     assert (box.take(), box.jobs_left) == ("", 0)
-    (_, first), (second, lost) = box.judging.reap(box.exit(9), 0, 2.0)
+    (_, first), (second, lost) = box.read_last(box.exit(9), 0, 2.0)
 
     assert isinstance(first.outcome, Raised)
     assert (second.claim.id, type(lost.outcome)) == ("b", Lost)
     assert held(box.workers) == ["c"]
     assert box.worker.attempt is not None
-    assert not box.worker.attempt.is_given
+    assert box.worker.attempt.is_held
 
 
 def test_a_child_that_goes_on_without_an_answer_is_to_be_killed(box: Box) -> None:
@@ -834,8 +749,8 @@ def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
             elif step == "hear":
                 ended += box.heard()
             elif step == "die":
-                ended += names(box.judging.reap(box.exit(9), 0, 2.0))
-                assert not any(attempt.is_given for attempt in box.worker.held())
+                ended += names(box.read_last(box.exit(9), 0, 2.0))
+                assert all(attempt.is_held for attempt in box.worker.held())
                 name, box.far = "", box.fork(100)
             else:
                 box.master_does(step)
@@ -861,7 +776,7 @@ def live(
         elif step == "hear":
             ended += box.heard()
         elif step == "die":
-            ended += names(box.judging.reap(box.exit(9), 0, 2.0))
+            ended += names(box.read_last(box.exit(9), 0, 2.0))
             if not is_idle:
                 answered.append(begun[-1])  # by its death
             box.far = box.fork(100)
@@ -905,9 +820,9 @@ def test_whatever_has_happened_all_jobs_come_to_their_end(steps: list[str]) -> N
             elif step == "die":
                 ended += child.dies()
             elif (attempt := box.worker.attempt) is not None and step == "make last":
-                box.workers.make_last(attempt, 2.0)
+                box.worker.retire_after_current(2.0)
             elif attempt is not None and step == "stop soon":
-                box.workers.stop_soon(attempt, Stopped("ops"), 9.0, 2.0)
+                box.worker.stop(Stopped("ops"), 9.0, 2.0)
             else:
                 box.master_does(step)
         for _ in range(3 * len(jobs)):
@@ -945,7 +860,7 @@ class HonestChild:
 
     def dies(self) -> list[str]:
         """What has ended by that; the next one is there."""
-        ended = names(self.box.judging.reap(self.box.exit(9), 0, 2.0))
+        ended = names(self.box.read_last(self.box.exit(9), 0, 2.0))
         self.name, self.has_left, self.box.far = "", False, self.box.fork(100)
         return ended
 
@@ -957,9 +872,8 @@ def test_who_has_nothing_takes_what_another_child_has_not_begun(box: Box) -> Non
     letters = box.letters
     box.fork(101, worker=2)
 
-    for worker in box.ahead.share(1.02):
-        box.workers.send(worker, 1.02)
-        box.ahead.post(worker, 1.02)
+    for worker in prefetch.steal(box.workers, 1.02):
+        box.start(1.02, worker)
 
     assert [attempt.claim.id for attempt in other.held()] == ["b", "c"]
     assert [box.take(), box.take(), box.take()] == ["b", "c", ""]
@@ -973,13 +887,13 @@ def test_a_job_that_its_child_has_begun_unheard_is_not_moved(box: Box) -> None:
     assert [box.take(), box.take()] == ["a", "b"]
     other = box.workers.by_number[2] = Worker(2)
 
-    box.ahead.share(1.02)
+    prefetch.steal(box.workers, 1.02)
 
     assert names_of(box.worker.held()) == ["a", "b", "d"]
     assert names_of(other.held()) == ["c"]
-    box.worker.let_go(box.worker.ahead[-1])
+    box.worker.drop(box.worker.prefetched[-1])
     box.workers.by_number[3] = Worker(3)
-    assert box.ahead.share(1.02) == []  # only what was begun is left
+    assert prefetch.steal(box.workers, 1.02) == []  # only what was begun is left
     box.succeed("a")
     box.succeed("b")
     assert box.heard() == ["a", "b"]
@@ -995,7 +909,7 @@ def test_whatever_is_moved_when_each_job_is_begun_once_at_most_and_none_is_lost(
     moved: list[str] = []
 
     def share() -> None:
-        box.ahead.share(2.0)
+        prefetch.steal(box.workers, 2.0)
         moved.extend(names_of(other.held()))
         while other.attempt is not None:
             other.end_attempt(2.0)

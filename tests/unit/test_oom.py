@@ -10,7 +10,7 @@ import pytest
 
 from rqd.daemon.host.cgroups import GroupLimits, SlotGroup, counters, own_group
 from rqd.daemon.host.oom import OomCounter, explain
-from rqd.daemon.workers.worker import Attempt
+from rqd.daemon.workers.attempt import Attempt
 from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report, Usage, cause
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits

@@ -21,17 +21,18 @@ from hypothesis import strategies as st
 from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.event_loop import Loop
+from rqd.daemon.timers import OPEN, Timers
+from rqd.daemon.workers.attempt import Attempt, AttemptState
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
 from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.prefetch import numbers_to_prefetch
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Attempt, AttemptState, Child
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
 from rqd.model.outcome import Crashed, Released, Stopped, Succeeded
 from tests.fuzzing import fuzz
-from tests.unit.test_mailbox import USED, Silent
-from tests.unit.test_prefetch import claim_of
+from tests.place import USED, Silent, claim_of
 
 KILLED, DIED = 9, 3 << 8
 
@@ -152,7 +153,7 @@ class Zygote:
         self.control_fd = self._control.fileno()
         self.pidfd, self._end_fd = os.pipe()
         self.output_fd, self._said_fd = os.pipe()
-        self.is_dismissed = False
+        self.is_dismissed = self.is_retired = False
         self.rss_bytes = self.generation = 0
         self.group_error = ""
         self.groups: dict[int, Any] = {}
@@ -201,7 +202,7 @@ class Zygote:
         if worker in self.processes:
             self.processes[worker].end(KILLED)
 
-    def look(self) -> None:
+    def check_alive(self) -> None:
         """The real one tells each time that it goes round."""
         self._unheard = self._unheard + 1 if self.is_still else 0
 
@@ -327,13 +328,14 @@ def one_of(some: list[T], at: int) -> list[T]:
     return [some[at % len(some)]] if some else []
 
 
-def by_flags(attempt: Attempt) -> AttemptState:
-    if attempt.killed_at is not None:
-        return AttemptState.KILLED
-    if attempt.started_at is None:
-        return AttemptState.QUEUED if attempt.is_posted else AttemptState.HELD
-    is_to_end = attempt.verdict is not None or attempt.stop_by < math.inf
-    return AttemptState.STOPPING if is_to_end else AttemptState.RUNNING
+def check_state(attempt: Attempt) -> None:
+    """Its state agrees with what is known of it."""
+    state = attempt.state
+    assert (state is AttemptState.KILLED) == (attempt.killed_at is not None)
+    assert (attempt.started_at is None) == (attempt.is_held or attempt.is_queued)
+    if state in (AttemptState.HELD, AttemptState.RUNNING):
+        assert attempt.verdict is None
+        assert attempt.stop_by == math.inf
 
 
 class Stage:
@@ -345,10 +347,11 @@ class Stage:
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
         anybody: Any = Silent()
-        self.pool = Pool(self.config, anybody, self.loop, anybody)
+        self.timers = Timers()
+        self.pool = Pool(self.config, anybody, self.loop, self.timers, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
-        self.pool.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
+        self.pool.zygotes.spawner.spawn = self._spawn  # type: ignore[method-assign, assignment]  # stand-in
         self.now = time.monotonic()
         self.is_open = True
         self.names = [f"j{number:02}" for number in range(jobs)]
@@ -360,17 +363,17 @@ class Stage:
     def close(self) -> None:
         self.pool.zygotes.close()
         for worker in self.pool.workers:
-            self.pool.slots.drop_child(worker)
+            worker.detach()
         for zygote in self.zygotes:
             for forked in [one for one in zygote.unheard if isinstance(one, Forked)]:
-                Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
+                forked.close()
         for process in self.by_pidfd.values():
             process.end(KILLED)
         self.loop.close()
 
-    def _spawn(self, _learnt: tuple[str, ...] = ()) -> Zygote:
-        pool = self.pool
-        config = pool._next_config if pool.zygotes.is_ready else pool.config
+    def _spawn(self, _learnt: tuple[str, ...], *, is_next: bool) -> Zygote:
+        spawner = self.pool.zygotes.spawner
+        config = spawner.next_config if is_next else spawner.config
         self.zygotes.append(Zygote(config.jobs_per_child, self.by_pidfd))
         return self.zygotes[-1]
 
@@ -422,7 +425,7 @@ class Stage:
         workers = self.pool.workers
         if not self.pool.is_ready or not self.is_open:
             return
-        numbers = [*workers.free_numbers(self.now), *self.pool.ahead.numbers(self.now)]
+        numbers = [*workers.free_numbers(self.now), *numbers_to_prefetch(workers, self.now)]
         for number in numbers[:count]:
             if self.waiting:
                 self._assign(self.waiting.pop(0), number)
@@ -439,11 +442,10 @@ class Stage:
     def turn(self) -> bool:
         """One of its loop; False if nothing was ready."""
         ready, pool = self.loop.wait(0), self.pool
-        self.take(pool.collect(ready, self.now))
-        self.take(pool.release_waiting(self.now))
-        pool.perform(self.now)
+        self.take(pool.poll(ready, self.now))
+        self.timers.run_due(self.now, OPEN)
         for attempt in pool.workers.held():
-            assert attempt.state is by_flags(attempt), attempt
+            check_state(attempt)
         return bool(ready)
 
     def do(self, step: str, at: int) -> None:
@@ -531,7 +533,7 @@ class Stage:
 
     def _reload(self, at: int) -> None:
         jobs = (1, 2, 1000)[at % 3]
-        self.pool.reload("", replace(self.config, jobs_per_child=jobs), self.now)
+        self.pool.forking.reload("", replace(self.config, jobs_per_child=jobs), self.now)
 
     def _pause(self, _at: int) -> None:
         self.take(self.pool.release_unsent("paused", self.now))
@@ -562,12 +564,13 @@ class Stage:
 
     def _stop(self, at: int) -> None:
         for attempt in one_of(self.current_attempts, at):
-            if self.pool.pin(attempt, self.now) and attempt.started_at is not None:
-                self.pool.workers.stop_soon(attempt, Stopped("ops"), self.now + 5, self.now)
+            if self.pool.stop_prefetch(attempt, self.now) and attempt.started_at is not None:
+                worker = self.pool.workers.by_number[attempt.worker]
+                worker.stop(Stopped("ops"), self.now + 5, self.now)
 
     def _make_last(self, at: int) -> None:
         for attempt in one_of(self.current_attempts, at):
-            self.pool.workers.make_last(attempt, self.now)
+            self.pool.workers.by_number[attempt.worker].retire_after_current(self.now)
 
     def stop(self) -> None:
         """Until none runs any more: each has ended, or waits again."""
@@ -577,7 +580,7 @@ class Stage:
         self.pool.slots.retire_all(self.now)
         self._pause(0)
         kill_at, give_up_at = self.now + 3, self.now + 30
-        while self.pool.workers.current_attempts() or self.pool.has_pending:
+        while self.pool.workers.current_attempts() or self.pool.caught:
             assert self.now < give_up_at, self._told()
             if self.now >= kill_at:
                 kill_at = give_up_at
@@ -585,7 +588,7 @@ class Stage:
                 for attempt in self.pool.workers.current_attempts():
                     self.pool.kill(attempt, Released("stopped"), self.now)
             if not (self._all_step() | self.turn()):
-                self.now = max(self.now, min(self.pool.next_due(), self.now + 1.0)) + 1e-6
+                self.now = max(self.now, min(self.timers.next_at(OPEN), self.now + 1.0)) + 1e-6
         assert sorted(self.ended + self.waiting) == self.names
 
     def go_on(self) -> None:
@@ -601,7 +604,7 @@ class Stage:
             rounds += 1
             assert rounds < 3000, f"busy with nothing: {self._told()}"
             if not is_moving:
-                self.now = max(self.now, min(self.pool.next_due(), self.now + 1.0)) + 1e-6
+                self.now = max(self.now, min(self.timers.next_at(OPEN), self.now + 1.0)) + 1e-6
 
     def rests(self) -> None:
         """With nothing to do, its processes wait: nothing is forked, nobody wakes up."""
@@ -618,7 +621,7 @@ class Stage:
             self._all_step()
             assert not self.turn()
         assert sum(zygote.forks for zygote in self.zygotes) == forks
-        assert self.pool.next_due() > self.now, self._told()
+        assert self.timers.next_at(OPEN) > self.now, self._told()
         for worker in self.pool.workers:
             assert (worker.child is not None) == worker.wanted
 
@@ -642,11 +645,11 @@ class Stage:
                 worker.number,
                 worker.wanted,
                 worker.child and (worker.child.pid, worker.child.jobs_left, worker.child.leave_by),
-                [(r.claim.token, r.started_at, r.is_posted, r.deadline) for r in worker.held()],
+                [(r.claim.token, r.started_at, r.state, r.deadline) for r in worker.held()],
             )
             for worker in self.pool.workers
         ]
-        return f"waiting {self.waiting}, held {held}, due {self.pool.next_due() - self.now}"
+        return f"waiting {self.waiting}, held {held}, due {self.timers.next_at(OPEN) - self.now}"
 
 
 STEPS = [
@@ -684,9 +687,8 @@ def play(
     stage = Stage(jobs_per_child, workers, jobs=30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rqd.daemon.workers.deadlines.kill_by_pidfd", stage.kill_by_pidfd)
-        patch.setattr("rqd.daemon.workers.exits.kill_orphan", stage.kill_orphan)
-        patch.setattr("rqd.daemon.workers.exits.has_ended", stage.has_ended)
-        patch.setattr("rqd.daemon.zygotes.manager.ZygoteProcess", Zygote)
+        patch.setattr("rqd.daemon.workers.forking.kill_orphan", stage.kill_orphan)
+        patch.setattr("rqd.daemon.workers.forking.has_ended", stage.has_ended)
         try:
             for step, at in steps:
                 stage.do(step, at)
@@ -783,24 +785,27 @@ def test_no_job_is_claimed_for_a_worker_whose_process_could_not_be_had_before_th
     jobs_per_child: int, failing: list[tuple[str, int]]
 ) -> None:
     stage = Stage(jobs_per_child, workers=1, jobs=1)
-    workers, ahead = stage.pool.workers, stage.pool.ahead
+    workers = stage.pool.workers
     try:
         stage.do("zygote", 0)
         stage.do("turn", 0)
         assert workers.free_numbers(stage.now) == [1]  # its process is on its way
-        workers.by_number[1].note_pace(0.001)
+        workers.by_number[1].pace_s = 0.001
         workers.by_number[1].ended_at = stage.now
         for step, at in [*failing, ("turn", 0)]:
             stage.do(step, at)
         for wait_s in (0, 0.5):  # when it is asked for anew
-            assert [*workers.free_numbers(stage.now), *ahead.numbers(stage.now)] == []
+            assert [
+                *workers.free_numbers(stage.now),
+                *numbers_to_prefetch(workers, stage.now),
+            ] == []
             stage.now += wait_s
             stage.do("turn", 0)
-        stage.pool.has_news = False
+        stage.pool.forking.has_news = False
         stage.do("zygote", len(stage.alive) - 1)
         stage.do("turn", 0)
         assert workers.free_numbers(stage.now) == [1]
-        assert stage.pool.has_news  # at which a job is looked for
+        assert stage.pool.forking.has_news  # at which a job is looked for
         stage.go_on()
     finally:
         stage.close()
@@ -815,7 +820,8 @@ def test_a_job_goes_back_where_its_worker_has_no_place_for_a_process() -> None:
         stage.do("reload", 0)
         stage.zygotes[1].lacks_pipes = True
         stage.do("zygote", 1)
-        stage.do("turn", 0)
+        for _ in range(2):  # found in the first, handed over in the next
+            stage.do("turn", 0)
         assert stage.waiting == ["j00"]
         stage.go_on()
     finally:
@@ -846,7 +852,7 @@ def test_the_stacks_of_a_job_that_crashed_are_not_the_job_befores(heard: str) ->
         for step in ("zygote", "turn", "zygote", "turn"):
             stage.do(step, 0)
         worker = stage.pool.workers.by_number[1]
-        worker.note_pace(0.001)
+        worker.pace_s = 0.001
         worker.ended_at = stage.now
         stage.claim()
         (zygote,), (process,) = stage.zygotes, stage.processes
@@ -856,10 +862,10 @@ def test_the_stacks_of_a_job_that_crashed_are_not_the_job_befores(heard: str) ->
         zygote.stacks[1] = SimpleNamespace(take=lambda *_: "where the second stood")
         ended = []
         if heard == "one by one":
-            ended += stage.pool.collect(stage.loop.wait(0), stage.now)
+            ended += stage.pool.poll(stage.loop.wait(0), stage.now)
             assert len(ended) == 1
         zygote.step()
-        ended += stage.pool.collect(stage.loop.wait(0), stage.now)
+        ended += stage.pool.poll(stage.loop.wait(0), stage.now)
         assert [one.report.stack for one in ended] == ["", "where the second stood"]
     finally:
         stage.close()
@@ -874,7 +880,7 @@ def test_a_master_that_was_late_to_ask_for_a_jobs_stacks_leaves_it_the_time_to_w
         stage.now += 1000.0  # its own time, too
         stage.do("turn", 0)
         assert (attempt.is_stack_asked, attempt.killed_at) == (True, None)
-        stage.now = stage.pool.next_due()
+        stage.now = stage.timers.next_at(OPEN)
         stage.do("turn", 0)
         assert attempt.killed_at == stage.now
         stage.go_on()

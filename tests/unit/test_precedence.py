@@ -8,7 +8,7 @@ from rqd.cli.start import read_order
 from rqd.daemon.config import Config
 from rqd.daemon.precedence import Precedence
 from rqd.model.errors import ConfigurationError
-from tests.unit.test_prefetch import claim_of
+from tests.place import claim_of
 
 
 @pytest.mark.parametrize(

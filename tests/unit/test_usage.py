@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -16,11 +17,15 @@ import pytest
 from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.timers import OPEN, Timers
+from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
+from rqd.daemon.workers.mailbox import Mailbox
 from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.slots import link_to
 from rqd.daemon.workers.usage import UsageMonitor
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child, Worker
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.protocol import CPU_SIGNAL
+from rqd.daemon.zygotes.events import Forked
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause
 from rqd.model.records import Claim
@@ -34,16 +39,16 @@ class Kills:
     """As Children, for one worker whose child is this process."""
 
     def __init__(self, limits: ResourceLimits) -> None:
-        self.workers = Workers(10, limits)
+        self.workers = Workers(limits=limits)
         self.near, self.far = socket.socketpair()
-        child = Child(os.getpid(), self.near, -1, jobs_left=5)
-        self.worker = self.workers.by_number[1] = Worker(1, child=child)
+        post, self.letters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.mailbox = Mailbox(post.detach(), os.dup(self.letters.fileno()))
+        self.worker = self.workers.add(1)
+        forked = Forked(1, os.getpid(), self.near, -1, self.mailbox)
+        child = self.worker.child = link_to(forked, None, 5, self.worker)
+        child.parent_pid = os.getppid()
         self.killed: list[Outcome] = []
-
-        self.oom_counter = OomCounter()
-
-    def parent_of(self, _worker: Worker) -> int:
-        return os.getppid()
+        self.forking = SimpleNamespace(oom_counter=OomCounter())
 
     def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
         attempt.killed_at = now
@@ -86,8 +91,9 @@ def made() -> Iterator[list[Kills]]:
     kills: list[Kills] = []
     yield kills
     for one in kills:
-        one.near.close()
-        one.far.close()
+        one.mailbox.close()
+        for end in (one.near, one.far, one.letters):
+            end.close()
 
 
 def look(made: list[Kills], limit_mebibytes: float) -> Kills:

@@ -17,68 +17,19 @@ from hypothesis import strategies as st
 
 from rqd.daemon.control.heartbeat import Gauge, worker_row
 from rqd.daemon.settlement import settlement
-from rqd.daemon.workers.judging import Judging
-from rqd.daemon.workers.prefetch import Prefetch
+from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Worker
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame
-from rqd.daemon.zygotes.events import Exited, Forked
-from rqd.model.outcome import Crashed, Raised, Released, Report, Stopped, Succeeded, TimedOut
-from rqd.model.records import Claim
+from rqd.daemon.zygotes.events import Exited
+from rqd.model.outcome import Crashed, Raised, Released, Stopped, Succeeded, TimedOut
 from tests.daemons import ROOT
 from tests.fuzzing import fuzz
+from tests.place import Box, Place, a_claim
 
 MEGABYTE = 1_000_000
-
-
-class Place:
-    """A worker table with one place, and the far end of its child's channel."""
-
-    def __init__(self, jobs_per_child: int = 1) -> None:
-        self.ends: list[socket.socket] = []
-        self.workers = Workers(jobs_per_child)
-        self.judging = Judging(self.workers)
-        self.ahead = Prefetch(self.workers)
-        self.worker = self.workers.by_number[1] = Worker(1)
-        self.far = self.fork(100)
-
-    def fork(self, pid: int, worker: int = 1) -> socket.socket:
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        self.ends.append(far)
-        self.workers.attach(Forked(worker, pid, near, os.open("/dev/null", os.O_RDONLY)))
-        return far
-
-    def close(self) -> None:
-        for worker in self.workers:
-            self.workers.detach(worker)
-        for end in self.ends:
-            end.close()
-
-    def give(self, claim: Claim | None = None, now: float = 0.0) -> None:
-        self.workers.assign(claim or a_claim())
-        self.workers.send(self.worker, now)
-
-    def hear(self, now: float) -> tuple[Attempt, Report] | None:
-        return only(self.judging.hear(self.worker, now))
-
-    def reap(self, exited: Exited, baseline: int, now: float) -> tuple[Attempt, Report] | None:
-        return only(self.judging.reap(exited, baseline, now))
-
-    def answer(self, kind: int, *fields: bytes) -> None:
-        self.far.sendall(encode_frame(kind, b"7:n", *fields))
-
-    def exit(self, status: int = 0, pid: int = 100, **usage: int) -> Exited:
-        self.far.close()
-        cpu_us, rss = usage.get("cpu_us", 0), usage.get("max_rss_bytes", 0)
-        return Exited(1, pid, status, cpu_us, rss)
-
-
-def only(ended: list[tuple[Attempt, Report]]) -> tuple[Attempt, Report] | None:
-    assert len(ended) < 2
-    return ended[0] if ended else None
 
 
 def can_read(end: socket.socket) -> bool:
@@ -93,19 +44,11 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture
-def lasting_place() -> Iterator[Place]:
+def lasting_place() -> Iterator[Box]:
     """A place whose child takes two jobs."""
-    made = Place(jobs_per_child=2)
+    made = Box(jobs_per_child=2)
     yield made
     made.close()
-
-
-def a_claim(
-    payload: bytes = b"call", timeout_s: float = 60, worker: int = 1, losses: int = 0
-) -> Claim:
-    return Claim(
-        "id", "7:n", 1, "q", worker, "f", payload, "pickle", timeout_s, 0, 0, (), losses=losses
-    )
 
 
 def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -> None:
@@ -129,14 +72,14 @@ def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> 
     place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
     assert place.workers.free_numbers(1.0) == [1]
-    assert not place.workers.has_waiting_child()
+    assert not place.worker.has_waiting_child
     place.workers.assign(a_claim())
-    place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
+    place.start(2.0)  # to nobody: the old child takes no more
     assert place.worker.attempt is not None
     assert place.worker.attempt.started_at is None
     place.reap(place.exit(), 0, 2.0)
     far = place.fork(101)
-    place.workers.send(place.worker, 3.0)
+    place.start(3.0)
     assert far.recv(65536)
 
 
@@ -147,14 +90,14 @@ def test_a_suspect_waits_until_it_is_alone_and_nobody_starts_beside_it(place: Pl
     second, third = place.fork(102, worker=2), place.fork(103, worker=3)
     for worker in (2, 3):
         place.workers.assign(a_claim(worker=worker, losses=2))
-        place.workers.send(place.workers.by_number[worker], 1.0)
+        place.start(1.0, place.workers.by_number[worker])
     assert not can_read(second)
     assert place.workers.free_numbers(1.0) == []
 
     place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     place.hear(1.0)
     for worker in (2, 3):
-        place.workers.send(place.workers.by_number[worker], 2.0)
+        place.start(2.0, place.workers.by_number[worker])
 
     assert can_read(second)
     assert not can_read(third)
@@ -166,18 +109,18 @@ def test_a_suspect_waits_no_longer_than_a_minute_and_is_alone_no_longer(place: P
     second, third = place.fork(102, worker=2), place.fork(103, worker=3)
     place.workers.assign(a_claim(worker=2, losses=2), now=1.0)
     suspect, other = place.workers.by_number[2], place.workers.by_number[3]
-    place.workers.send(suspect, 60.9)
+    place.start(60.9, suspect)
     assert not can_read(second)
     assert place.workers.free_numbers(60.9) == []
 
-    place.workers.send(suspect, 61.0)
+    place.start(61.0, suspect)
     assert can_read(second)
     assert place.workers.free_numbers(120.9) == []
     place.workers.assign(a_claim(worker=3), now=2.0)
-    place.workers.send(other, 120.9)
+    place.start(120.9, other)
     assert not can_read(third)
 
-    place.workers.send(other, 121.0)
+    place.start(121.0, other)
     assert can_read(third)
 
 
@@ -220,12 +163,12 @@ def test_a_child_that_dies_with_its_job_unread_charges_nothing(place: Place) -> 
 
 
 def test_a_job_unread_at_its_childs_death_is_not_charged_though_its_channel_is_held_open(
-    lasting_place: Place,
+    place: Place,
 ) -> None:
-    """By a process that an earlier job of the child has left, say."""
-    lasting_place.ends.append(lasting_place.far.dup())
-    lasting_place.give()
-    ended = lasting_place.reap(lasting_place.exit(status=0), 0, 1.0)
+    """By a process that the child has left, say."""
+    place.ends.append(place.far.dup())
+    place.give()
+    ended = place.reap(place.exit(status=0), 0, 1.0)
     assert ended is not None
     assert isinstance(ended[1].outcome, Released)
 
@@ -235,32 +178,33 @@ def test_more_time_that_a_job_never_read_does_not_make_it_one_that_never_started
 ) -> None:
     place.give()
     place.far.recv(65536)
-    assert place.workers.extend("id", 7, 5.0) is place.worker
-    place.workers.push(place.worker)
+    assert place.pool.extend("id", 7, 5.0, 1.0)
+    place.push()
     ended = place.reap(place.exit(status=11), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == Crashed(signal=11, exit_status=0)
 
 
-def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: Place) -> None:
+def test_a_child_that_says_so_with_its_answer_gets_no_other_job(lasting_place: Box) -> None:
     lasting_place.give()
-    lasting_place.far.recv(65536)
+    lasting_place.letters.recv(65536)
     lasting_place.answer(protocol.LAST)
     lasting_place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"1", b"1", b"0")
     assert lasting_place.hear(1.0) is not None
     assert lasting_place.workers.free_numbers(1.0) == [1]
-    assert not lasting_place.workers.has_waiting_child()
+    assert not lasting_place.worker.has_waiting_child
     lasting_place.give()
-    assert not can_read(lasting_place.far)
+    assert not can_read(lasting_place.letters)
     assert lasting_place.reap(lasting_place.exit(), 0, 1.0) is None
     lasting_place.far = lasting_place.fork(101)
-    lasting_place.workers.send(lasting_place.worker, 2.0)
-    assert can_read(lasting_place.far)
+    lasting_place.start(2.0)
+    assert can_read(lasting_place.letters)
 
 
 def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> None:
     place.workers.assign(a_claim(b"x" * 5 * MEGABYTE))
-    assert place.workers.send(place.worker, 0.0)  # bytes are left: the socket is full
+    place.start(0.0)
+    assert place.push()  # bytes are left: the socket is full
     place.far.recv(65536)
     ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
@@ -270,13 +214,14 @@ def test_a_child_that_dies_amid_a_large_job_charges_nothing(place: Place) -> Non
 def test_a_large_job_goes_out_piece_by_piece(place: Place) -> None:
     payload = os.urandom(3 * MEGABYTE)
     place.workers.assign(a_claim(payload))
-    more = place.workers.send(place.worker, 0.0)
+    place.start(0.0)
+    more = place.push()
     reader = FrameReader()
     got: list[protocol.Frame] = []
     while not got:
         got = reader.feed(place.far.recv(262144))
         if more:
-            more = place.workers.push(place.worker)
+            more = place.push()
     assert got[0][1][5] == payload
 
 
@@ -352,16 +297,16 @@ def test_a_deadline_is_the_timeout_and_the_patience_after_it(place: Place) -> No
 
 
 def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(place: Place) -> None:
-    assert place.workers.extend("id", 7, 30) is None
-    assert place.workers.extend("id", 6, 500) is None
+    assert not place.pool.extend("id", 7, 30, 1.0)
+    assert not place.pool.extend("id", 6, 500, 1.0)
     for number in range(200):
-        place.workers.extend("another", number, 1)
-    assert place.workers.extend("id", 7, 30) is None
-    assert place.workers.extend("id", 7, 10) is None
+        place.pool.extend("another", number, 1, 1.0)
+    assert not place.pool.extend("id", 7, 30, 1.0)
+    assert not place.pool.extend("id", 7, 10, 1.0)
     place.give(a_claim(timeout_s=60), now=100.0)
-    assert place.workers.extend("id", 7, 5) is place.worker
-    assert place.workers.extend("id", 8, 5) is None
-    place.workers.push(place.worker)
+    assert place.pool.extend("id", 7, 5, 1.0)
+    assert not place.pool.extend("id", 8, 5, 1.0)
+    place.push()
 
     assert place.worker.attempt is not None
     assert place.worker.attempt.deadline == 100 + 60 + 40 + 5 + HARD_KILL_AFTER_S
@@ -376,24 +321,24 @@ def test_a_job_without_a_timeout_has_no_deadline(place: Place) -> None:
     assert place.worker.attempt.deadline is None
 
 
-def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
+def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Box) -> None:
     place = lasting_place
     for cpu in (b"300000", b"400000"):
-        assert place.workers.has_waiting_child()
+        assert place.worker.has_waiting_child
         place.give()
         place.answer(protocol.SUCCEEDED, b"", b"", b"1", cpu, b"1", b"0")
         assert place.hear(1.0)
-    assert not place.workers.has_waiting_child()
+    assert not place.worker.has_waiting_child
 
 
-def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: Place) -> None:
+def test_a_crash_of_a_reused_child_counts_only_its_last_jobs_cpu(lasting_place: Box) -> None:
     place = lasting_place
     place.give()
     place.answer(protocol.SUCCEEDED, b"", b"", b"1", b"300000", b"1", b"0")
     place.hear(1.0)
-    place.far.recv(65536)
+    place.letters.recv(65536)
     place.give()
-    place.far.recv(65536)
+    place.letters.recv(65536)
     ended = place.reap(place.exit(9, cpu_us=800_000), 0, 2.0)
     assert ended is not None
     assert ended[1].usage.cpu_s == 0.5
@@ -424,17 +369,18 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
 
 @pytest.mark.parametrize("kind", [protocol.RAISED, protocol.TIMED_OUT, None])
 def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
-    lasting_place: Place, kind: int | None
+    lasting_place: Box, kind: int | None
 ) -> None:
     place = lasting_place
     place.give()
     attempt = place.worker.attempt
     assert attempt is not None
+    place.letters.recv(65536)
 
-    place.workers.stop_soon(attempt, Stopped("ops"), 5.0, 1.0)
+    place.worker.stop(Stopped("ops"), 5.0, 1.0)
 
     assert attempt.deadline == 5.0
-    assert not place.workers.has_waiting_child()  # it was this child's last job
+    assert not place.worker.has_waiting_child  # it was this child's last job
     if kind is None:
         ended = place.reap(place.exit(11), 0, 1.0)
     else:
@@ -449,7 +395,7 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
 def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Place) -> None:
     place.give()
     assert place.worker.attempt is not None
-    place.workers.stop_soon(place.worker.attempt, Stopped("ops"), 5.0, 1.0)
+    place.worker.stop(Stopped("ops"), 5.0, 1.0)
     place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.hear(1.0)
     assert ended is not None
@@ -457,7 +403,7 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
 
 
 def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) -> None:
-    assert place.workers.without_row_pid() == [place.worker]
+    assert not place.worker.row_has_pid
     assert place.workers.refresh_pids()
     assert not place.workers.refresh_pids()
 
@@ -465,12 +411,12 @@ def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) ->
     place.workers.note_row_pid(1, 0)  # it was claimed while no child waited
 
     assert place.workers.refresh_pids()
-    assert not place.workers.without_row_pid()
+    assert place.worker.row_has_pid
 
 
 def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = Slots.__new__(Slots)
-    workers = slots._workers = Workers(1)
+    workers = slots.workers = Workers()
     for number in range(1, 5):
         workers.by_number[number] = Worker(number)
     workers.by_number[2].wanted = False

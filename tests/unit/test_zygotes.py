@@ -1,6 +1,7 @@
 """Which zygote serves, and what a reload comes to, without a process."""
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ class Fake:
     def close(self) -> None:
         self.is_closed = True
 
-    def look(self) -> None:
+    def check_alive(self) -> None:
         self.looks += 1
 
     def read_output(self) -> tuple[bytes, bool]:
@@ -47,6 +48,15 @@ class Quiet:
         return lambda *_args, **_fields: None
 
 
+def spawner(spawn: Callable[[tuple[str, ...]], Any]) -> Any:
+    """In place of a ZygoteSpawner."""
+
+    def of_both(learnt: tuple[str, ...], **_: object) -> Any:
+        return spawn(learnt)
+
+    return SimpleNamespace(spawn=of_both, config=None)
+
+
 @pytest.fixture
 def made() -> list[Any]:
     return []
@@ -59,7 +69,7 @@ def zygotes(made: list[Any]) -> Zygotes:
         return made[-1]
 
     quiet: Any = Quiet()
-    zygotes = Zygotes(spawn, quiet, quiet, Learning())
+    zygotes = Zygotes(spawner(spawn), quiet, quiet, Learning())
     zygotes.boot(0.0)
     assert not zygotes.note_ready(made[0], ready(made[0]), 1.0)
     return zygotes
@@ -81,9 +91,9 @@ def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[An
     assert zygotes.note_ready(made[1], ready(made[1]), 11.0)
     assert (zygotes.serving, zygotes.leaving) == (made[1], [made[0]])
     assert state(zygotes) == ("r1", "done", "")
-    zygotes.let_go({made[0].pid}, 11.0)
+    zygotes.dismiss({made[0].pid}, 11.0)
     assert not made[0].is_dismissed
-    zygotes.let_go(set(), 11.0)
+    zygotes.dismiss(set(), 11.0)
     assert made[0].is_dismissed
     zygotes.note_lost(made[0], 0, 12.0)
     assert list(zygotes) == [made[1]]
@@ -108,7 +118,7 @@ def test_one_that_hangs_at_its_boot_is_given_up(zygotes: Zygotes, made: list[Any
 
 def test_an_application_that_boots_for_long_gets_longer(made: list[Any]) -> None:
     quiet: Any = Quiet()
-    zygotes = Zygotes(lambda _: made[-1], quiet, quiet, Learning())
+    zygotes = Zygotes(spawner(lambda _: made[-1]), quiet, quiet, Learning())
     made.append(Fake(1))
     zygotes.boot(0.0)
     zygotes.note_ready(made[0], ready(made[0]), 20.0)
@@ -228,7 +238,7 @@ def test_an_application_that_can_not_be_imported_for_a_day_is_still_tried_again(
 def test_one_that_was_let_go_and_stays_is_ended(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.follow("", 10.0)
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
-    zygotes.let_go(set(), 12.0)
+    zygotes.dismiss(set(), 12.0)
     zygotes.end_overdue(16.9)
     assert not made[0].has_ended
     assert zygotes.next_due() == 17.0
@@ -251,10 +261,10 @@ def test_who_serves_or_leaves_is_looked_at_every_five_seconds(
 ) -> None:
     zygotes.follow("r1", 10.0)
     for now in (10.0, 14.9, 15.0, 100.0):
-        zygotes.look(now)
+        zygotes.check_alive(now)
     assert (made[0].looks, made[1].looks) == (3, 0)
     zygotes.note_ready(made[1], ready(made[1]), 101.0)
-    zygotes.look(105.0)
+    zygotes.check_alive(105.0)
     assert (made[0].looks, made[1].looks) == (4, 1)
 
 
@@ -308,7 +318,7 @@ def test_a_reload_goes_before_a_replacement(zygotes: Zygotes, made: list[Any]) -
 
 def test_one_that_never_boots_is_ended_and_another_one_tried(made: list[Any]) -> None:
     quiet: Any = Quiet()
-    zygotes = Zygotes(lambda _: made[-1], quiet, quiet, Learning())
+    zygotes = Zygotes(spawner(lambda _: made[-1]), quiet, quiet, Learning())
     for pid, (now, limit_s) in enumerate(((0.0, 600.0), (1000.0, 600.0)), 1):
         made.append(Fake(pid))
         zygotes.boot(now)
@@ -359,7 +369,7 @@ def test_who_leaves_is_looked_at_while_none_is_ready(zygotes: Zygotes, made: lis
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
     zygotes.note_lost(made[1], -11, 12.0)
     zygotes.boot(12.0)
-    zygotes.look(13.0)
+    zygotes.check_alive(13.0)
     assert (made[0].looks, made[2].looks) == (1, 0)
 
 
@@ -576,7 +586,7 @@ def test_hints_are_tried_with_the_first_boot_and_one_that_is_unfit_is_left_out(
         return made[-1]
 
     quiet: Any = Quiet()
-    zygotes = Zygotes(spawn, quiet, quiet, Learning(hints=("tasks", "mails")))
+    zygotes = Zygotes(spawner(spawn), quiet, quiet, Learning(hints=("tasks", "mails")))
     zygotes.boot(0.0)
     assert made[0].learnt == ("tasks", "mails")
     assert not zygotes.note_ready(made[0], unfit(made[0], "mails", threads="t"), 1.0)

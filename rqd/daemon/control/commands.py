@@ -221,14 +221,14 @@ class Stops:
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
         held = self._pool.workers.held()
         attempt = next((attempt for attempt in held if attempt.claim.token == stop.token), None)
-        if attempt is None or not self._pool.pin(attempt, now):
+        if attempt is None or not self._pool.stop_prefetch(attempt, now):
             return []  # it has just ended
         self._log.info("job is to stop", **about(attempt.claim), by=stop.by, grace_s=stop.grace_s)
-        verdict = Stopped(stop.by)
+        verdict, worker = Stopped(stop.by), self._pool.workers.by_number[attempt.worker]
         if attempt.started_at is None:
-            self._pool.workers.by_number[attempt.worker].let_go(attempt)
+            worker.drop(attempt)
             return [Ended(attempt, Report(verdict))]
-        child = self._pool.workers.stop_soon(attempt, verdict, now + stop.grace_s, now)
+        child = worker.stop(verdict, now + stop.grace_s, now)
         if stop.grace_s <= 0:
             self._pool.kill(attempt, verdict, now)
         elif child is not None:

@@ -17,8 +17,9 @@ from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, name_is_taken
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.pool import Pool
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.worker import Worker
 from rqd.daemon.zygotes.manager import Zygotes
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import hide_password, translate_errors

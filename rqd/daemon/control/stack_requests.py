@@ -12,9 +12,9 @@ from typing import Any
 
 from rqd.daemon.control.replies import Replies
 from rqd.daemon.timers import Timers
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.forensics import process_state
 from rqd.daemon.workers.pool import Pool
-from rqd.daemon.workers.worker import Attempt
 from rqd.model.stack import is_whole, without_own_frames
 
 _LOOK_S = 0.01
@@ -89,7 +89,7 @@ class StackRequests:
             return {"error": why} if is_late else None
         if not request.is_asked:
             return self._ask(request, attempt, now)
-        text = self._pool.stacks.read(attempt, request.start)
+        text = self._text_of(attempt, request.start)
         if len(text) != request.seen_bytes:
             request.seen_bytes, request.changed_at = len(text), now
         is_quiet = text != "" and now - request.changed_at >= _QUIET_S
@@ -98,11 +98,12 @@ class StackRequests:
         return self._tell(attempt, text)
 
     def _ask(self, request: _Request, attempt: Attempt, now: float) -> dict[str, Any] | None:
-        if not self._pool.pin(attempt, now):
+        if not self._pool.stop_prefetch(attempt, now):
             return {"error": "its attempt has just ended"}
         if attempt.started_at is None:
             return None  # its process had not begun it, and gets it again
-        start = self._pool.stacks.show(attempt)
+        child = self._pool.workers.by_number[attempt.worker].child
+        start = child.ask_for_stacks() if child is not None else None
         if start is None:
             return {"error": "its process is another program by now, or takes the signal away"}
         request.is_asked, request.start = True, start
@@ -110,7 +111,8 @@ class StackRequests:
         return None
 
     def _tell(self, attempt: Attempt, text: str) -> dict[str, Any]:
-        pid = self._pool.pid_of(attempt)
+        child = self._pool.workers.by_number[attempt.worker].child
+        pid = child.pid if child is not None else 0
         told = {
             "host": self._host,
             "pid": pid,
@@ -119,5 +121,12 @@ class StackRequests:
         }
         if not text:
             return told | {"error": f"its process wrote none: it {process_state(pid)}"}
-        self._pool.stacks.forget(attempt)
+        if child is not None and child.stacks is not None and not attempt.is_stack_asked:
+            child.stacks.forget()  # else the coming kill needs them
         return told | {"stack": without_own_frames(text, _MOST_CHARS)}
+
+    def _text_of(self, attempt: Attempt, start: int) -> str:
+        """The stacks that its process has written from byte `start` on."""
+        child = self._pool.workers.by_number[attempt.worker].child
+        stacks = child.stacks if child is not None else None
+        return stacks.read(start) if stacks is not None else ""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rqd.daemon.host.cgroups import OomKill, SlotGroup, counters, own_group
-from rqd.daemon.workers.worker import Attempt
+from rqd.daemon.workers.attempt import Attempt
 from rqd.model.outcome import Crashed, OutOfMemory, Report
 
 # A process of many gigabytes takes its time to die, and to be reported.

@@ -1,13 +1,11 @@
-"""Finds the cause of a death: from a wait status, from the last lines that a process wrote."""
+"""Reads wait statuses, and the state of processes from /proc."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 from rqd.model.outcome import Crashed
 
-TAIL_BYTES = 64 * 1024
 _STATES = {
     "T": "was stopped by a signal",
     "t": "is stopped by a debugger",
@@ -47,40 +45,3 @@ def process_state(pid: int) -> str:
     except OSError:
         return "is gone"
     return _STATES.get(letter, "runs, or waits")
-
-
-@dataclass(slots=True)
-class Tail:
-    """The last 64 KiB that a process wrote, and its whole lines as they come."""
-
-    _kept: bytearray = field(default_factory=bytearray)
-    _line: bytes = b""
-    total_bytes: int = 0  # written since the last `take`
-
-    def feed(self, data: bytes) -> bytes:
-        """Keeps the data's end; returns the lines it completes (a line of over 64 KiB in parts)."""
-        self._kept += data
-        self.total_bytes += len(data)
-        if len(self._kept) > TAIL_BYTES:
-            del self._kept[:-TAIL_BYTES]
-        whole, newline, rest = (self._line + data).rpartition(b"\n")
-        if len(rest) > TAIL_BYTES:
-            self._line = b""
-            return whole + newline + rest + b"\n"
-        self._line = rest
-        return whole + newline
-
-    def since(self, offset: int) -> tuple[int, bytes]:
-        """Returns the kept output from byte `offset` on, behind the byte at which it begins."""
-        first = self.total_bytes - len(self._kept)
-        start = max(offset, first)
-        return start, bytes(self._kept[start - first :])
-
-    def take(self) -> tuple[bytes, int, bytes]:
-        """Returns the tail, the bytes written in all, and the line that was still open; resets."""
-        kept, total_bytes = bytes(self._kept), self.total_bytes
-        open_line = self._line + b"\n" if self._line else b""
-        self._kept.clear()
-        self._line = b""
-        self.total_bytes = 0
-        return kept, total_bytes, open_line

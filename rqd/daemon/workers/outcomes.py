@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.forensics import crash_from_status
-from rqd.daemon.workers.worker import Attempt, Child
+from rqd.daemon.workers.link import Link
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.events import Exited
 from rqd.model.numbers import EXACT
@@ -24,7 +25,7 @@ from rqd.model.retry import read_asking
 from rqd.model.terms import read_terms
 
 
-def report_of_answer(frame: protocol.Frame, attempt: Attempt, child: Child) -> Report:
+def report_of_answer(frame: protocol.Frame, attempt: Attempt, child: Link) -> Report:
     """Returns the report of an attempt by its child's answer.
 
     Raises ValueError or OverflowError if the frame is no answer to this attempt.
@@ -32,13 +33,13 @@ def report_of_answer(frame: protocol.Frame, attempt: Attempt, child: Child) -> R
     kind, (token, *fields) = frame
     if token != attempt.claim.token.encode():
         raise ValueError(token)
-    said, used = fields[: -protocol.USED_FIELDS], fields[-protocol.USED_FIELDS :]
+    texts, used = fields[: -protocol.USED_FIELDS], fields[-protocol.USED_FIELDS :]
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > EXACT:
         raise OverflowError
-    if kind == protocol.TOO_LATE and not attempt.is_behind:
+    if kind == protocol.TOO_LATE and not attempt.mark:
         raise ValueError(kind)
-    outcome = _outcome(kind, said, attempt.limit_s)
+    outcome = _outcome(kind, texts, attempt.limit_s)
     child.cpu_us += cpu_us
     usage = Usage(
         wall_s=wall_us / 1_000_000,
@@ -54,21 +55,21 @@ def as_told(report: Report, attempt: Attempt) -> Report:
 
     The verdict counts, not the exception that the job raised then. A success stays a success.
     """
-    told, outcome = attempt.verdict, report.outcome
-    if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
+    verdict, outcome = attempt.verdict, report.outcome
+    if not isinstance(verdict, Stopped | TimedOut) or isinstance(outcome, Succeeded):
         return report
     shown = getattr(outcome, "traceback", "")
-    return replace(report, outcome=replace(told, traceback=shown))
+    return replace(report, outcome=replace(verdict, traceback=shown))
 
 
 def report_of_death(
-    exited: Exited, attempt: Attempt, child: Child, baseline_bytes: int, now: float
+    exited: Exited, attempt: Attempt, child: Link, baseline_bytes: int, now: float
 ) -> Report:
     """Returns the report of an attempt whose child is gone without an answer."""
     outcome = attempt.verdict
     if outcome is None:
         # The frame was never read, or never fully sent: the job did not start.
-        unread = child.unread or bool(child.outbox) or child.has_unread()
+        unread = child.has_left_unread or bool(child.outbox) or child.has_unread()
         is_not_taken = unread and not attempt.is_taken
         outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:

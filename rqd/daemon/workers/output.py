@@ -6,7 +6,8 @@ import os
 
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log, about
-from rqd.daemon.workers.worker import Attempt, Worker
+from rqd.daemon.workers.attempt import Attempt
+from rqd.daemon.workers.worker import Worker
 
 _READ_BYTES = 65536
 _LAST_READS = 16
@@ -33,17 +34,17 @@ class Outputs:
         if worker := self._by_fd.pop(fd, None):
             self._fds[worker.number].remove(fd)
 
-    def hear(self, fd: int) -> None:
+    def read(self, fd: int) -> None:
         """Reads a piece, if the descriptor is one of these pipes."""
         if (worker := self._by_fd.get(fd)) is not None:
-            self._read(worker, fd, worker.attempt)
+            self._read_piece(worker, fd, worker.attempt)
             if not worker.is_quiet:
                 self._loop.watch_again(fd)
 
-    def listen(self, worker: Worker) -> None:
+    def watch_again(self, worker: Worker) -> None:
         """Reads a piece of each pipe of a worker; watches for more unless the worker is quiet."""
         for fd in self._fds.get(worker.number, ()):
-            self.hear(fd)
+            self.read(fd)
 
     def take(self, worker: Worker, attempt: Attempt | None) -> tuple[bytes, int]:
         """Ends the output of an attempt; returns its last 64 KiB, and its size in bytes.
@@ -53,23 +54,23 @@ class Outputs:
         for fd in self._fds.get(worker.number, ()):
             # Not for ever: a process that the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
-                if not self._read(worker, fd, attempt):
+                if not self._read_piece(worker, fd, attempt):
                     break
         tail, output_bytes, open_line = worker.tail.take()
         if open_line:
             self._log_lines(open_line, worker, attempt)
         return tail, output_bytes
 
-    def _read(self, worker: Worker, fd: int, attempt: Attempt | None) -> bool:
+    def _read_piece(self, worker: Worker, fd: int, attempt: Attempt | None) -> bool:
         """Reads a piece of this attempt's output; True if there may be more."""
         data, mark = b"", attempt.mark if attempt is not None else b""
-        if not worker.segments.has_whole(mark):
+        if not worker.splitter.has_whole(mark):
             try:
                 data = os.read(fd, _READ_BYTES)
             except BlockingIOError:
                 pass
-        told = worker.segments.feed(data, mark)
-        if told and (lines := worker.tail.feed(told)):
+        own = worker.splitter.feed(data, mark)
+        if own and (lines := worker.tail.feed(own)):
             self._log_lines(lines, worker, attempt)
         return len(data) == _READ_BYTES
 

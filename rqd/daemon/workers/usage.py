@@ -11,8 +11,9 @@ import time
 from rqd.daemon.host.pidfd import tell_cpu_limit_by_pidfd
 from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes
 from rqd.daemon.timers import Timers
+from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
 from rqd.daemon.workers.pool import Pool
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child
+from rqd.daemon.workers.worker import Worker
 from rqd.model.outcome import OutOfMemory, TimedOut
 
 _INTERVAL_S = 0.1
@@ -61,7 +62,7 @@ class UsageMonitor:
 
         Out of hundreds it samples as many as there is time for, and the others the next time.
         """
-        self._pool.oom_counter.look(now)
+        self._pool.forking.oom_counter.look(now)
         give_up_at = time.monotonic() + self._looking_s
         for attempt in sorted(
             self._pool.workers.current_attempts(), key=lambda attempt: attempt.sampled_at
@@ -69,7 +70,7 @@ class UsageMonitor:
             worker = self._pool.workers.by_number[attempt.worker]
             if attempt.started_at is None or worker.child is None:
                 continue
-            seen = own_bytes([worker.child.pid], self._pool.parent_of(worker))
+            seen = own_bytes([worker.child.pid], worker.child.parent_pid)
             attempt.sampled_at = now
             if seen is not None:
                 attempt.memory_bytes, attempt.peak_bytes = seen, max(seen, attempt.peak_bytes or 0)
@@ -81,38 +82,35 @@ class UsageMonitor:
         child = worker.child
         if child is None or attempt.started_at is None or attempt.killed_at is not None:
             return
-        parent = self._pool.parent_of(worker)
-        pids = group_of(child.pid, parent)
+        pids = group_of(child.pid, child.parent_pid)
         if attempt.limits.memory_bytes is not None:
-            self._judge_memory(attempt, child, (pids, parent), attempt.limits.memory_bytes, now)
+            self._judge_memory(worker, attempt, pids, attempt.limits.memory_bytes, now)
         if attempt.limits.cpu_s is not None:
-            self._judge_cpu(attempt, child, cpu_s(pids) - attempt.cpu_before_s, now)
+            self._judge_cpu(worker, attempt, cpu_s(pids) - attempt.cpu_before_s, now)
 
     def _judge_memory(
-        self,
-        attempt: Attempt,
-        child: Child,
-        group: tuple[list[int], int],
-        limit_bytes: int,
-        now: float,
+        self, worker: Worker, attempt: Attempt, pids: list[int], limit_bytes: int, now: float
     ) -> None:
-        used_bytes = own_bytes(*group, limit_bytes)
+        parent_pid = worker.child.parent_pid if worker.child is not None else 0
+        used_bytes = own_bytes(pids, parent_pid, limit_bytes)
         if used_bytes is None:
             return
         attempt.peak_bytes = max(used_bytes, attempt.peak_bytes or 0)
+        half = limit_bytes // 2
         if used_bytes > limit_bytes:
             self._pool.kill(attempt, OutOfMemory(used_bytes, limit_bytes), now)
-        elif child.jobs_left and (own_bytes(*group, limit_bytes // 2) or 0) > limit_bytes // 2:
+        elif worker.has_waiting_child and (own_bytes(pids, parent_pid, half) or 0) > half:
             # The memory that it leaves in its process would count for the next job there.
-            self._pool.workers.make_last(attempt, now)
+            worker.retire_after_current(now)
 
-    def _judge_cpu(self, attempt: Attempt, child: Child, used_s: float, now: float) -> None:
+    def _judge_cpu(self, worker: Worker, attempt: Attempt, used_s: float, now: float) -> None:
         limit_s = attempt.limits.cpu_s
         if limit_s is None or used_s < limit_s or now < attempt.signalled_at + _REPEAT_S:
             return
         if attempt.signalled_at < 0:
             over, kill_at = TimedOut(limit_s, killed=False, is_cpu=True), now + HARD_KILL_AFTER_S
-            if self._pool.workers.stop_soon(attempt, over, kill_at, now) is None:
+            if worker.stop(over, kill_at, now) is None:
                 return  # another job ran there
         attempt.signalled_at = now
-        tell_cpu_limit_by_pidfd(child.pidfd)
+        if worker.child is not None:
+            tell_cpu_limit_by_pidfd(worker.child.pidfd)

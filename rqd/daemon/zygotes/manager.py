@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rqd import __version__
 from rqd.daemon.event_loop import Loop
@@ -20,7 +20,7 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.boot_backoff import Boots
 from rqd.daemon.zygotes.events import Ready, Unforkable
 from rqd.daemon.zygotes.learning import Learning
-from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.daemon.zygotes.process import ZygoteProcess, ZygoteSpawner
 from rqd.daemon.zygotes.reloads import Reloads
 from rqd.store.urls import hide_passwords
 
@@ -37,18 +37,17 @@ class Zygotes:
 
     def __init__(
         self,
-        spawn: Callable[[tuple[str, ...]], ZygoteProcess],
+        spawner: ZygoteSpawner,
         loop: Loop,
         log: Log,
         learning: Learning,
     ) -> None:
-        """`spawn` starts a zygote that imports these modules besides the configured ones."""
-        self._spawn = spawn
+        self.spawner = spawner
         self._loop = loop
         self._log = log
         self._boots = Boots()
         self._generation = 0
-        self._look_at = 0.0
+        self.check_at = 0.0  # the next check whether zygotes are responsive
         self._replace_at = 0.0
         self.serving: ZygoteProcess | None = None
         self.following: ZygoteProcess | None = None
@@ -114,15 +113,15 @@ class Zygotes:
             return
         self._follow(now)
 
-    def look(self, now: float) -> None:
+    def check_alive(self, now: float) -> None:
         """Counts the zygotes that have sent no report since the last check, if a check is due."""
-        if now < self._look_at:
+        if now < self.check_at:
             return
         # Checks are counted, not seconds: the master may have stood still itself.
-        self._look_at = now + protocol.HERE_S
+        self.check_at = now + protocol.HERE_S
         for zygote in self:
             if zygote.pid not in self._boots:
-                zygote.look()
+                zygote.check_alive()
 
     def is_replacement_due(self, now: float) -> bool:
         """True if the serving zygote is unresponsive, no other boots, and a new try is due."""
@@ -134,6 +133,7 @@ class Zygotes:
         assert self.serving is not None
         self._log.error("zygote stands still, starting another one", pid=self.serving.pid)
         self._replace_at = now + _REPLACE_AGAIN_S
+        self.spawner.next_config = self.spawner.config
         self._follow(now)
 
     def is_lesson_due(self, now: float) -> bool:
@@ -143,6 +143,7 @@ class Zygotes:
 
     def learn(self, now: float) -> None:
         """Starts a next zygote that imports the modules that jobs' processes have imported."""
+        self.spawner.next_config = self.spawner.config
         self.learning.begin(now)
         self._log.debug("preloading what jobs import", modules=self.learning.trying)
         self._follow(now)
@@ -195,7 +196,7 @@ class Zygotes:
         if has_followed:
             if self.serving is not None:
                 self._boots.give_up(self.serving.pid)
-                self.leaving.append(self.serving)
+                self._retire(self.serving)
             self.serving, self.following = zygote, None
             self._boots.cancel_next()  # planned if the old zygote was lost meanwhile
         is_over = has_followed or self.following is None
@@ -214,7 +215,7 @@ class Zygotes:
             return
         self._boots.give_up(zygote.pid)
         zygote.end()
-        self.leaving.append(zygote)
+        self._retire(zygote)
         self.serving = None
         self._boots.hasten_next(now)
 
@@ -285,13 +286,12 @@ class Zygotes:
             self._dismissed_at.pop(zygote.pid, None)
             self._log.info("zygote gone", pid=zygote.pid)
 
-    def hear_output(self, ready: set[int]) -> None:
-        """Logs the output of zygotes: warnings of the application's import, say."""
-        for zygote in self:
-            if zygote.output_fd in ready and not self._log_output(zygote):
-                self._loop.forget(zygote.output_fd)  # closed: it would be ready for ever
+    def read_output(self, zygote: ZygoteProcess) -> None:
+        """Logs a zygote's output: warnings of the application's import, say."""
+        if not self._log_output(zygote):
+            self._loop.forget(zygote.output_fd)  # closed: it would be ready for ever
 
-    def let_go(self, needed: set[int], now: float) -> None:
+    def dismiss(self, needed: set[int], now: float) -> None:
         """Dismisses the retiring zygotes that have no child with a job any more.
 
         `needed`: pids of the zygotes that have children in slots.
@@ -369,7 +369,7 @@ class Zygotes:
 
     def _start(self, now: float) -> ZygoteProcess:
         """Starts and watches a zygote. Raises OSError or SubprocessError if it can't be started."""
-        zygote = self._spawn(self.learning.modules)
+        zygote = self.spawner.spawn(self.learning.modules, is_next=self.is_ready)
         self._generation += 1
         zygote.generation = self._generation
         self._boots.begin(zygote.pid, now)
@@ -407,7 +407,12 @@ class Zygotes:
             self.following = None
             self._boots.give_up(zygote.pid)
             zygote.end()
-            self.leaving.append(zygote)  # until its pidfd reports its end
+            self._retire(zygote)
+
+    def _retire(self, zygote: ZygoteProcess) -> None:
+        """Keeps a zygote that does not serve until its pidfd reports its end."""
+        zygote.is_retired = True
+        self.leaving.append(zygote)
 
     def _forget(self, zygote: ZygoteProcess) -> None:
         self._boots.give_up(zygote.pid)

@@ -9,14 +9,17 @@ import socket
 import subprocess
 from contextlib import ExitStack
 
-from rqd.daemon.host.cgroups import SlotGroup, Subtree
+from rqd.daemon.config import Config
+from rqd.daemon.host.cgroups import GroupLimits, SlotGroup, Subtree, enter_subtree_if_asked
 from rqd.daemon.host.pidfd import watched
-from rqd.daemon.workers.forensics import Tail
+from rqd.daemon.instance import Instance
+from rqd.daemon.log.log import Log
+from rqd.daemon.workers.output_buffer import Tail
 from rqd.daemon.workers.stack_file import StackFile
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame
 from rqd.daemon.zygotes.events import ForkFailed, Ready, Reports, ZygoteEvent
-from rqd.daemon.zygotes.spawn import ZygoteSettings, spawn
+from rqd.daemon.zygotes.spawn import ZygoteSettings, settings_of_zygote, spawn
 
 _MOST_READS, _READ_BYTES = 16, 65536
 # So many checks in a row may find no report of a zygote: half a minute. A sound zygote sends a
@@ -46,6 +49,7 @@ class ZygoteProcess:
             ours.pop_all()  # this object closes them from now on
         self._process = process
         self._control.setblocking(False)
+        self.control_fd = self._control.fileno()  # readable when the zygote has reports
         os.set_blocking(self.output_fd, False)
         has_mailboxes = settings.jobs_per_child > 1
         self._reports = Reports(self._control, has_mailboxes=has_mailboxes)
@@ -59,13 +63,9 @@ class ZygoteProcess:
         self.rss_bytes = 0
         self.generation = 0  # its number among its master's zygotes, from 1
         self.group_error = ""  # why a worker has no control group, though it should
+        self.is_retired = False  # another zygote serves by now
         self.is_dismissed = False
         self._printed = Tail()
-
-    @property
-    def control_fd(self) -> int:
-        """The descriptor that is readable when the zygote has reports."""
-        return self._control.fileno()
 
     def read_output(self) -> tuple[bytes, bool]:
         """Returns the whole lines that the zygote itself has printed; and False at their end."""
@@ -154,7 +154,7 @@ class ZygoteProcess:
         if (life_fd := self._lives.pop(worker, None)) is not None:
             os.close(life_fd)
 
-    def look(self) -> None:
+    def check_alive(self) -> None:
         """Counts a check without a report of the zygote; `receive` resets the count."""
         self._unheard += 1
 
@@ -242,6 +242,36 @@ class ZygoteProcess:
                 return  # too many descriptors of this user are in flight (unix(7))
             del self._outbox[0]
             _close_all(fds)
+
+
+class ZygoteSpawner:
+    """Starts zygotes with the settings that serve, or with the settings of a reload."""
+
+    def __init__(self, config: Config, instance: Instance, log: Log) -> None:
+        self.config = config
+        self.next_config = config
+        self._instance = instance
+        self._subtree = enter_subtree_if_asked(_group_limits(config), log)
+
+    def spawn(self, learnt: tuple[str, ...], *, is_next: bool) -> ZygoteProcess:
+        """Starts a zygote that imports these modules besides the configured ones.
+
+        `is_next`: with the settings of a reload. Raises OSError or SubprocessError.
+        """
+        config = self.next_config if is_next else self.config
+        return ZygoteProcess(settings_of_zygote(config, self._instance, learnt), self._subtree)
+
+    def accept(self) -> Config:
+        """Has the settings of the reload serve from now on, and returns them."""
+        self.config = self.next_config
+        if self._subtree is not None:
+            self._subtree.limits = _group_limits(self.config)
+        return self.config
+
+
+def _group_limits(config: Config) -> GroupLimits:
+    """The limits that the kernel enforces."""
+    return GroupLimits(config.limits.memory_bytes, config.max_pids)
 
 
 def _close_all(fds: list[int]) -> None:
