@@ -22,7 +22,7 @@ from rqd.daemon.zygote.protocol import FrameReader, encode_frame
 from rqd.daemon.zygote.server import Zygote
 from rqd.daemon.zygote.signal_handlers import ignore_stops, take_signals
 from rqd.daemon.zygote.timer import timer
-from rqd.model.current import current
+from rqd.model.current import of_process
 from rqd.model.trust import Trust, read_trust
 
 TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
@@ -65,8 +65,8 @@ def main(
             del os.environ["LD_BIND_NOW"]
         _raise_oom_score()
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
-        current.keyring = trust.keyring  # the application may enqueue while it is imported
-        current.allowlist = trust.allowlist
+        of_process.keyring = trust.keyring  # the application may enqueue while it is imported
+        of_process.allowlist = trust.allowlist
         # Each child puts its place's file at this number.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
@@ -85,7 +85,7 @@ def main(
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
-        current.around = around
+        of_process.around = around
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)

@@ -24,7 +24,7 @@ from rqd.daemon.zygote.runner import run_call
 from rqd.daemon.zygote.signal_handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.timer import timer
 from rqd.daemon.zygote.updates import UpdateSender
-from rqd.model.current import current
+from rqd.model.current import CurrentJob, of_process
 from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
 
@@ -51,11 +51,21 @@ class Child:
     that a name is looked up in, a generator, a list comprehension.
     """
 
-    __slots__ = ("_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
+    __slots__ = (
+        *("_current", "_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s"),
+        "jobs",
+    )
 
-    def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
-        """`jobs`: the number of jobs that a child runs."""
+    def __init__(
+        self,
+        jobs: int,
+        set_title: Callable[[str], None],
+        trust: Trust,
+        current: CurrentJob = of_process,
+    ) -> None:
+        """`jobs`: the number of jobs that a child runs. `current`: where their code finds each."""
         self.jobs = jobs
+        self._current = current
         self._set_title = set_title
         self._trust = trust
         self._inbox = JobSource(_NOWHERE, self._warm_up)
@@ -168,6 +178,7 @@ class Child:
 
         So the first line of the real job comes sooner.
         """
+        current = self._current
         set_title, around, current.around = self._set_title, current.around, None
         self._set_title = _keep_title
         timer.is_held = True  # an order to stop is for the real job, which comes after it
@@ -181,12 +192,13 @@ class Child:
         set_title, job = self._set_title, f"{name_text} [{queue_text}] {id_text[:8]}"
         set_title(f"rqd: worker {worker} {job} since {self._clock()}")
         fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
+        current = self._current
         current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
         peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
         wall_ns, cpu_ns = monotonic_ns(), process_time_ns()
         loaded = [wall_ns]
         call = payload, serializer.decode(), self._trust.allowlist
-        kind, *answer = run_call(call, float(timeout), loaded)
+        kind, *answer = run_call(current, call, float(timeout), loaded)
         wall_us = (monotonic_ns() - wall_ns) // 1000
         cpu_us = (process_time_ns() - cpu_ns) // 1000
         load_us = (loaded[0] - wall_ns) // 1000
@@ -240,9 +252,9 @@ def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
         os.close(fd)
 
 
-def serve_inline(channel: _socket.socket, trust: Trust) -> None:
+def serve_inline(channel: _socket.socket, trust: Trust, current: CurrentJob) -> None:
     """Runs a job from the channel in this process, which is no child: see inline.py."""
-    Child(1, _keep_title, trust).serve(0, channel)
+    Child(1, _keep_title, trust, current).serve(0, channel)
 
 
 class Pipes:
