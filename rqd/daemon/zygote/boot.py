@@ -105,7 +105,7 @@ def main(
     gc.freeze()  # children share these pages; a collection there would copy them
     told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
     format_ = b"%d" % protocol.FORMAT
-    _tell(control, encode_frame(protocol.READY, *told, format_, *watch.told()))
+    _tell(control, encode_frame(protocol.READY, *told, format_, *watch.report()))
     Zygote(control, child, stack_at_fd, kept).run()
 
 
