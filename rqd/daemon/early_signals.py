@@ -1,4 +1,7 @@
-"""Blocks signals at the start, until the master has handlers: its imports take time."""
+"""Blocks signals at the start, until the master has handlers: its imports take time.
+
+So do the imports of signals.py, which this module therefore stands apart from.
+"""
 
 from __future__ import annotations
 

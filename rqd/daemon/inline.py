@@ -19,12 +19,11 @@ from dataclasses import replace
 from select import POLLIN, POLLOUT, poll
 
 from rqd import __version__
-from rqd.daemon.admission import PAYLOAD_GONE, Admission
+from rqd.daemon.admission import PAYLOAD_GONE, Admission, Precedence
 from rqd.daemon.config import Config
 from rqd.daemon.control.heartbeat import ROW_TTL_S
 from rqd.daemon.dispatcher import LEASE_US
 from rqd.daemon.job_updates import told_by
-from rqd.daemon.precedence import Precedence
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.worker import Run, Worker

@@ -14,7 +14,8 @@ import time
 
 import setproctitle
 
-from rqd.daemon.config import Config
+from rqd.daemon.autoreload import Autoreload
+from rqd.daemon.config import Config, Reread, changed, merge_reloadable
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands
 from rqd.daemon.control.heartbeat import Heartbeat
@@ -29,8 +30,6 @@ from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log.log import Log, about, open_log
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.reload.autoreload import Autoreload
-from rqd.daemon.reload.settings import Reread, changed, merge_reloadable
 from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timers import Duties, Duty
 from rqd.daemon.workers.pool import Children

@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from rqd.daemon.host.oom import OomCounter
+from rqd.daemon.host.cgroups import OomCounter
 from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.usage import UsageMonitor

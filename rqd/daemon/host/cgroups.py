@@ -1,6 +1,6 @@
-"""Control groups, version 2: the kernel's own limits on jobs.
+"""Control groups: the kernel's own limits on jobs, and its kills for want of memory.
 
-They need a part of the group tree that is delegated to the daemon:
+The limits need version 2, and a part of the group tree that is delegated to the daemon:
 
     DELEGATED                       by systemd's Delegate=yes, say; no process may stay here
     ├─ rqd-MASTER                   master, zygotes, an embedded server
@@ -15,16 +15,23 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 from rqd.daemon.log.log import Log
+from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report
+from rqd.model.resources import ResourceLimits
 
 _DEATH_MS = 50
 _PREFIX = "rqd-"
+# A process of many gigabytes takes its time to die, and to be reported.
+_WINDOW_S = 5.0
 # The kernel counts more than the job's own memory: page tables, sockets, dirty files.
 _ROOM_BYTES, _ROOM_SHARE = 16 * 1024 * 1024, 32
 
@@ -134,6 +141,63 @@ class Subtree:
                 folder.rmdir()  # it may be tried again
             raise
         return group
+
+
+class OomCounter:
+    """Counts the processes that the kernel has killed for their memory.
+
+    `is_own`: counts only kills in the daemon's own control group, which holds its jobs where it is
+    a unit or a container; else counts all kills on the host.
+    """
+
+    def __init__(self, source: tuple[Path, bool] | None = None) -> None:
+        self._path, self.is_own = source or _own_source()
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, now: float) -> None:
+        """Samples the counter; call it now and then while jobs run."""
+        self._seen.append((now, self._count()))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
+            self._seen.popleft()
+
+    def has_risen(self, now: float) -> bool:
+        """True if the counter has risen in the last seconds."""
+        self.look(now)
+        return self._seen[-1][1] > self._seen[0][1]
+
+    def _count(self) -> int:
+        return counters(self._path).get("oom_kill", 0)
+
+
+class LimitedRun(Protocol):
+    """A job's attempt with its limits, and the master's own reason to kill it, if it had any."""
+
+    @property
+    def limits(self) -> ResourceLimits: ...
+    @property
+    def verdict(self) -> Outcome | None: ...
+
+
+def explain(
+    run: LimitedRun, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
+) -> Report:
+    """Returns the report of a death, corrected if the kernel killed for want of memory.
+
+    `group` is the group of the worker's slot, None where it has none.
+    """
+    killed = group.take_oom_kill() if group is not None else None
+    outcome, limit_bytes = report.outcome, run.limits.memory_bytes
+    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or run.verdict:
+        return report
+    used_bytes = report.usage.peak_memory_bytes or 0
+    if killed is OomKill.AT_LIMIT and limit_bytes is not None:
+        return replace(report, outcome=OutOfMemory(max(used_bytes, limit_bytes), limit_bytes, True))
+    if killed is None and not counter.has_risen(now):
+        return report
+    if killed is not None or counter.is_own:
+        return replace(report, outcome=OutOfMemory(used_bytes, None, True))
+    note = "perhaps by the kernel: it has just killed for want of memory on this host"
+    return replace(report, outcome=replace(outcome, note=note))
 
 
 def enter_subtree_if_asked(limits: GroupLimits, log: Log) -> Subtree | None:
@@ -280,3 +344,11 @@ def _lines(path: str) -> Iterable[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return ()
+
+
+def _own_source() -> tuple[Path, bool]:
+    if (group := own_group()) and "oom_kill" in counters(group / "memory.events"):
+        return group / "memory.events", True
+    if (group := own_group("memory")) and "oom_kill" in counters(group / "memory.oom_control"):
+        return group / "memory.oom_control", True
+    return Path("/proc/vmstat"), False

@@ -13,10 +13,10 @@ from rqd.daemon.config import Config, files_needed
 from rqd.daemon.host.cgroups import (
     GroupLimits,
     NotDelegated,
+    OomCounter,
     available_controllers,
     delegated_folder,
 )
-from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.process_limits import check_kernel
 from rqd.daemon.instance import lock_folder, lock_folder_variable
 from rqd.model.diagnosis import Finding, Verdict, judged

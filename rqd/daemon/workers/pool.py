@@ -11,8 +11,7 @@ from collections.abc import Collection, Mapping
 
 from rqd.daemon.config import Config
 from rqd.daemon.event_loop import Loop
-from rqd.daemon.host.cgroups import GroupLimits, enter_subtree_if_asked
-from rqd.daemon.host.oom import OomCounter
+from rqd.daemon.host.cgroups import GroupLimits, OomCounter, enter_subtree_if_asked
 from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
 from rqd.daemon.instance import Instance
 from rqd.daemon.log.log import Log
