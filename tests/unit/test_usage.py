@@ -14,11 +14,12 @@ from typing import cast
 import pytest
 
 from rqd.daemon.host.cgroups import OomCounter
-from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
+from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.workers.pool import Children
 from rqd.daemon.workers.usage import UsageMonitor
 from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
 from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.exit_cleanup import children_of
 from rqd.daemon.zygote.protocol import CPU_SIGNAL
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Outcome, OutOfMemory, TimedOut, cause

@@ -25,18 +25,6 @@ def become_subreaper() -> None:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def reap_strangers(ours: set[int]) -> None:
-    """Reaps adopted children of this process, but none of `ours`, which others reap."""
-    while True:
-        try:
-            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if seen is None or seen.si_pid in ours:
-            return
-        os.waitpid(seen.si_pid, 0)
-
-
 def kill_orphan(pid: int, pidfd: int) -> None:
     """Sends SIGKILL to an orphan and its group; returns once it is dead, or after a short while."""
     for send in (os.killpg, os.kill):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from rqd.daemon.config import Config
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.cgroups import GroupLimits, OomCounter, enter_subtree_if_asked
-from rqd.daemon.host.orphans import become_subreaper, kill_descendants, reap_strangers
+from rqd.daemon.host.orphans import become_subreaper, kill_descendants
 from rqd.daemon.instance import Instance
 from rqd.daemon.log.log import Log
 from rqd.daemon.workers.deadlines import Deadlines
@@ -24,6 +24,7 @@ from rqd.daemon.workers.reader import ChildReader, Ended
 from rqd.daemon.workers.slots import Slots
 from rqd.daemon.workers.worker import Run, Worker
 from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.exit_cleanup import reap_strangers
 from rqd.daemon.zygote.protocol import FrameError
 from rqd.daemon.zygotes.events import (
     BootFailed,

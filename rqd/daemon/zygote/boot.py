@@ -103,9 +103,9 @@ def main(
     kept = fill_partial_pools()
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
-    told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
-    format_ = b"%d" % protocol.FORMAT
-    _tell(control, encode_frame(protocol.READY, *told, format_, *watch.report()))
+    facts = os.getpid(), __version__, _resident_bytes(), protocol.FORMAT
+    texts = [str(fact).encode() for fact in facts]
+    _tell(control, encode_frame(protocol.READY, *texts, *watch.report()))
     Zygote(control, child, stack_at_fd, kept).run()
 
 

@@ -73,9 +73,9 @@ class Child:
         timer.ask_more = self._inbox.ask_more
         current.line = self._teller
         self._seeds = _seeds()
-        self.look_at_clock()
+        self.read_clock()
 
-    def look_at_clock(self) -> None:
+    def read_clock(self) -> None:
         """Notes the offset of local time to UTC, for the titles."""
         # The zygote does so, as in a child the C library's time zones are seven pages to copy.
         self._utc_offset_s = localtime().tm_gmtoff

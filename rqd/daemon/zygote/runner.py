@@ -97,8 +97,8 @@ def _attempt(current: CurrentJob, call: Call, limit_s: float, loaded: list[int])
             f"the result takes {len(result):,} bytes, the limit is"
             f" {DEFAULT_PAYLOAD_LIMIT_BYTES:,}: store it elsewhere and return its address"
         )
-        name, told = b"rqd.exceptions.PayloadTooLargeError", what.encode()
-        return protocol.RAISED, name, told, told, b""
+        name, message = b"rqd.exceptions.PayloadTooLargeError", what.encode()
+        return protocol.RAISED, name, message, message, b""
     return SUCCEEDED, result, _preview(value, len(result))
 
 
