@@ -69,12 +69,12 @@ class Autoreload:
         """True if files have changed since the last call."""
         if self._process is None or self._fd not in ready:
             return False
-        told = os.read(self._fd, _READ_BYTES).decode(errors="replace").split("\n")
-        if told == [""]:
+        names = os.read(self._fd, _READ_BYTES).decode(errors="replace").split("\n")
+        if names == [""]:
             self.close()
             self._log.error("the application's files are watched no longer: reload by hand")
             return False
-        self._log.info("code changed", file=told[0])
+        self._log.info("code changed", file=names[0])
         return True
 
     def close(self) -> None:

@@ -17,7 +17,6 @@ import os
 import select
 import signal
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -156,7 +155,7 @@ class OomCounter:
 
     def look(self, now: float) -> None:
         """Samples the counter; call it now and then while jobs run."""
-        self._seen.append((now, self._count()))
+        self._seen.append((now, counters(self._path).get("oom_kill", 0)))
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
             self._seen.popleft()
 
@@ -164,9 +163,6 @@ class OomCounter:
         """True if the counter has risen in the last seconds."""
         self.look(now)
         return self._seen[-1][1] > self._seen[0][1]
-
-    def _count(self) -> int:
-        return counters(self._path).get("oom_kill", 0)
 
 
 class LimitedRun(Protocol):
@@ -241,30 +237,29 @@ def enter_subtree(limits: GroupLimits) -> Subtree:
 
 def delegated_folder() -> Path:
     """Returns the folder of this process's group, if it may divide it. Raises NotDelegated."""
-    folder = _own_folder()
+    folder = own_group()
+    if folder is None or not folder.is_dir():
+        raise NotDelegated("there is no cgroup2 file system here")
     needed = (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control")
     if not all(os.access(path, os.W_OK) for path in needed):
         raise NotDelegated(f"{folder} is not this user's to divide")
     # Root may write everywhere: the absence of other processes is the sign of a delegation.
-    if others := _numbers(folder / "cgroup.procs") - {os.getpid()}:
+    pids = {int(pid) for pid in _text(folder / "cgroup.procs").split()}
+    if others := pids - {os.getpid()}:
         raise NotDelegated(f"{folder} has other processes, {min(others)} for one")
     return folder
 
 
 def available_controllers(folder: Path) -> frozenset[str]:
     """Returns the controllers that the group may pass on to groups below."""
-    try:
-        return frozenset((folder / "cgroup.controllers").read_text().split())
-    except OSError:
-        return frozenset()
+    return frozenset(_text(folder / "cgroup.controllers").split())
 
 
 def counters(path: Path) -> dict[str, int]:
     """Reads the counters in a file of lines `name number`; empty if it can't be read."""
     try:
-        pairs = [line.split() for line in path.read_text().splitlines()]
-        return {name: int(number) for name, number in pairs}
-    except (OSError, ValueError):
+        return {name: int(number) for name, number in map(str.split, _text(path).splitlines())}
+    except ValueError:
         return {}
 
 
@@ -273,23 +268,16 @@ def own_group(controller: str = "") -> Path | None:
 
     None if there is no such group.
     """
-    for line in _lines("/proc/self/cgroup"):
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
             return _mounted(path, controller)
     return None
 
 
-def _own_folder() -> Path:
-    folder = own_group()
-    if folder is None or not folder.is_dir():
-        raise NotDelegated("there is no cgroup2 file system here")
-    return folder
-
-
 def _mounted(path: str, controller: str) -> Path | None:
     """Returns the folder where this path of the tree is mounted; None if it is mounted nowhere."""
-    for line in _lines("/proc/self/mountinfo"):
+    for line in _text(Path("/proc/self/mountinfo")).splitlines():
         mount, _, kind = line.partition(" - ")
         root, point = mount.split()[3:5]
         is_it = kind.startswith("cgroup2 ")
@@ -332,18 +320,12 @@ def _await_end(group: Path) -> None:
             events.seek(0)
 
 
-def _numbers(path: Path) -> set[int]:
+def _text(path: Path) -> str:
+    """Reads a file of the kernel's; empty if it can't be read."""
     try:
-        return set(map(int, path.read_text().split()))
-    except (OSError, ValueError):
-        return set()
-
-
-def _lines(path: str) -> Iterable[str]:
-    try:
-        return Path(path).read_text().splitlines()
+        return path.read_text()
     except OSError:
-        return ()
+        return ""
 
 
 def _own_source() -> tuple[Path, bool]:
