@@ -126,7 +126,7 @@ class Instance:
             folder = lock_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
-            self.lock_fd = fd = _locked(self.lock_path)
+            self.lock_fd = fd = locked(self.lock_path)
             before = self.lock_path.read_bytes()
             self._is_new = not before
             self.place = _place(fd)
@@ -232,10 +232,10 @@ def _holder_in(lock: bytes, place: str) -> Holder | None:
     return None
 
 
-def _locked(path: Path) -> int:
+def locked(path: Path) -> int:
     """Opens and locks the file. Raises BlockingIOError if another process has it, OSError."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), path.stat()):

@@ -75,8 +75,8 @@ def examine_limits(config: Config) -> Iterator[Finding]:
     was.
     """
     limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
-    counted = "its own control group" if OomCounter().is_own else "the whole host"
-    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {counted}")
+    source = "its own control group" if OomCounter().is_own else "the whole host"
+    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {source}")
     if not limits:
         yield Finding("control groups", Verdict.OK, "not used without --max-memory or --max-pids")
         return

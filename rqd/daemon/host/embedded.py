@@ -7,7 +7,6 @@ and any socket or pid file left is stale. No pid is ever read from a file or tru
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from rqd.daemon.host.pidfd import end_with_master
+from rqd.daemon.instance import locked
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.embedded import socket_in
 
@@ -157,19 +157,11 @@ class EmbeddedServer:
                 raise ConfigurationError(
                     f"{self.directory} can be written by every user: choose a DIR of your own"
                 )
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            lock_fd = os.open(self.directory / "lock", flags, 0o600)
-        except OSError as error:
-            raise EmbeddedServerError(f"cannot use {self.directory}: {error}") from error
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_fd = locked(self.directory / "lock")
         except BlockingIOError:
-            os.close(lock_fd)
             return False
         except OSError as error:
-            os.close(lock_fd)
-            raise EmbeddedServerError(f"cannot lock {self.directory}: {error}") from error
-        self._lock_fd = lock_fd
+            raise EmbeddedServerError(f"cannot use {self.directory}: {error}") from error
         return True
 
     def _release(self) -> None:

@@ -70,15 +70,7 @@ def main(
         # Each child puts its place's file at this number.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
-        for module in preload:
-            __import__(module)
-            watch.note(module)
-        for module in learnt:
-            try:
-                __import__(module)
-            except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
-                watch.note_error(module, failure)
-            watch.note(module)
+        _import(preload, learnt, watch)
         around = _load_around(middleware, exception_handlers)
         watch.note("middleware and exception handlers")
         take_signals()
@@ -107,6 +99,18 @@ def main(
     texts = [str(fact).encode() for fact in facts]
     _tell(control, encode_frame(protocol.READY, *texts, *watch.report()))
     Zygote(control, child, stack_at_fd, kept).run()
+
+
+def _import(preload: Sequence[str], learnt: Sequence[str], watch: ImportWatch) -> None:
+    for module in preload:
+        __import__(module)
+        watch.note(module)
+    for module in learnt:
+        try:
+            __import__(module)
+        except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
+            watch.note_error(module, failure)
+        watch.note(module)
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:
