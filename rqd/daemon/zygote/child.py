@@ -52,7 +52,7 @@ class Child:
     """
 
     __slots__ = (
-        *("_current", "_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s"),
+        *("_current", "_source", "_seeds", "_set_title", "_sender", "_trust", "_utc_offset_s"),
         "jobs",
     )
 
@@ -68,10 +68,10 @@ class Child:
         self._current = current
         self._set_title = set_title
         self._trust = trust
-        self._inbox = JobSource(_NOWHERE, self._warm_up)
-        self._teller = UpdateSender(_NOWHERE, getpid(), self._inbox.record)
-        timer.ask_more = self._inbox.ask_more
-        current.line = self._teller
+        self._source = JobSource(_NOWHERE, self._warm_up)
+        self._sender = UpdateSender(_NOWHERE, getpid(), self._source.record)
+        timer.ask_more = self._source.ask_more
+        current.line = self._sender
         self._seeds = _seeds()
         self.read_clock()
 
@@ -117,19 +117,19 @@ class Child:
     ) -> int:
         """Runs jobs from the mailbox, or the channel; returns the exit status."""
         pid = getpid()
-        jobs, inbox, teller = self.jobs, self._inbox, self._teller
-        inbox.channel = teller.channel = channel
-        inbox.mailbox = mailbox
-        teller.pid = pid
+        jobs, source, sender = self.jobs, self._source, self._sender
+        source.channel = sender.channel = channel
+        source.mailbox = mailbox
+        sender.pid = pid
         outputs = _outputs(mailbox) if jobs > 1 else None
         own = fstat(channel.fileno()).st_ino
         for left in range(jobs, 0, -1):
-            fields = inbox.next_job()
+            fields = source.next_job()
             if fields is None:
                 return 0  # the master closed the channel: no more work here
-            teller.begin(inbox.token)
-            if inbox.start_by and not _begins_behind(inbox, output_fd):
-                teller.answer(encode_frame(protocol.TOO_LATE, inbox.token, *_NOTHING_USED))
+            sender.begin(source.token)
+            if source.start_by and not _begins_behind(source, output_fd):
+                sender.answer(encode_frame(protocol.TOO_LATE, source.token, *_NOTHING_USED))
                 continue
             answer = self._perform(worker, fields)
             _flush()
@@ -142,7 +142,7 @@ class Child:
             # them: then the next job gets another child. LAST goes before the answer, as that
             # brings the next job.
             is_last = left > 1 and (_outputs(mailbox) != outputs or has_children())
-            teller.answer(encode_frame(protocol.LAST, inbox.token) + answer if is_last else answer)
+            sender.answer(encode_frame(protocol.LAST, source.token) + answer if is_last else answer)
             if is_last:
                 return 0
             if left > 1:
@@ -169,7 +169,7 @@ class Child:
         dup2(output_fd, 2)
         dup2(pipes.stack_fd, pipes.stack_at_fd, False)
         set_title(f"rqd: worker {worker} idle")
-        self._inbox.is_impatient = True
+        self._source.warm_up_pending = True
         for seed in self._seeds:
             seed()
 
@@ -282,17 +282,18 @@ class Pipes:
         self.poll_life(0)
 
 
-def _begins_behind(inbox: JobSource, output_fd: int) -> bool:
+def _begins_behind(source: JobSource, output_fd: int) -> bool:
     """Marks in the output where this job's begins. False if it is too late to begin the job.
 
     A master that stood still may have lost the job to another master.
     """
     try:
         set_blocking(output_fd, True)  # as in `set_up`
-        os.write(output_fd, mark_of(inbox.token))
+        os.write(output_fd, mark_of(source.token))
     except OSError:
         pass  # the previous job has closed it
-    return monotonic() <= inbox.start_by  # read now, as a write to a full pipe waits for the master
+    # Read only now, as a write to a full pipe waits for the master.
+    return monotonic() <= source.start_by
 
 
 def _join_group(join_fd: int) -> None:

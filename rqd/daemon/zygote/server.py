@@ -78,7 +78,7 @@ class Zygote:
                 if fd == control_fd:
                     has_orders = True
                 else:
-                    self._bury(self._by_pidfd[fd])
+                    self._reap(self._by_pidfd[fd])
             if has_orders and not self._obey():
                 break
             if monotonic() >= self._reap_at:
@@ -197,7 +197,7 @@ class Zygote:
             close(fd)
         self._report_failure(number, error)
 
-    def _bury(self, number: int) -> None:
+    def _reap(self, number: int) -> None:
         """Kills the rest of an ended child's group, reaps and reports it, and forks the next."""
         place = self._places[number]
         pid = place.pid
