@@ -38,8 +38,8 @@ def examine_host(config: Config) -> Iterator[Finding]:
     if files == resource.RLIM_INFINITY or files >= needed:
         yield Finding("open files", Verdict.OK, seen)
     else:
-        who = counted(config.workers, "worker")
-        advice = f"{who} need {needed:,}: ulimit -Hn, or LimitNOFILE= of the unit"
+        workers = counted(config.workers, "worker")
+        advice = f"{workers} need {needed:,}: ulimit -Hn, or LimitNOFILE= of the unit"
         yield Finding("open files", Verdict.FAILED, seen, advice)
     cores = os.cpu_count() or 1
     yield Finding("processors", Verdict.OK, f"{cores}, for {config.workers} workers")

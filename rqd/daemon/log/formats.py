@@ -180,8 +180,8 @@ def _text(value: object) -> str:
 
 def _prefixed(lines: bytes, fields: Fields) -> bytes:
     # A process without a job is named by its role: `worker 2`, `zygote 4711`.
-    who = fields.get("job_id") or " ".join(map(str, next(iter(fields.items()), ())))
-    prefix = f"{quoted(str(who)) if 'job_id' in fields else who} | ".encode(errors="replace")
+    label = fields.get("job_id") or " ".join(map(str, next(iter(fields.items()), ())))
+    prefix = f"{quoted(str(label)) if 'job_id' in fields else label} | ".encode(errors="replace")
     return prefix + lines.removesuffix(b"\n").replace(b"\n", b"\n" + prefix) + b"\n"
 
 
