@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rqd.daemon.config import Config
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.timers import Needs, Timers
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.crons import Crons, DueEntry, Ticked
 from rqd.store.messages import BeatAnswer
@@ -23,24 +24,26 @@ if TYPE_CHECKING:
 _LOAD_PAUSE_S = 10.0
 
 
-class Timetable:
+class CronScheduler:
     """Knows when the next run of any entry is due, in monotonic seconds; infinity for never."""
 
-    def __init__(self, config: Config, link: RedisLink, log: Log) -> None:
+    def __init__(self, config: Config, link: RedisLink, timers: Timers, log: Log) -> None:
         self._entries: Sequence[CronEntry] = config.crons
         self._source = self._next_source = config.cron_source
         self._link = link
         self._log = log
         self._crons = Crons(link.store)
-        self._tick_at = self._load_at = float("inf")
+        self._load_timer = timers.timer(self._load_again, Needs.REDIS)
+        self._tick_timer = timers.timer(self._tick_due, Needs.REDIS)
         self._refused = 0  # due entries that Redis refused in this round; the next query skips them
         self._beat_us: int | None = None  # Redis' time of the last beat
-        self.is_open = True  # until the daemon stops
+        self._is_open = True  # until the daemon stops
 
-    @property
-    def next_at(self) -> float:
-        """The time at which `perform` has work, in monotonic seconds."""
-        return min(self._tick_at, self._load_at)
+    def close(self) -> None:
+        """Enqueues no run and loads no file from now on, as the daemon stops."""
+        self._is_open = False
+        self._load_timer.clear()
+        self._tick_timer.clear()
 
     def load(self) -> bool:
         """Writes the entries of this daemon's cron file to Redis; does nothing without a file."""
@@ -65,7 +68,7 @@ class Timetable:
         """
         self._entries, self._next_source = config.crons, config.cron_source
         self._source = self._next_source and (self._source or self._next_source)
-        self._load_at = now
+        self._load_timer.set(now)
 
     def hear(self, answer: BeatAnswer, now: float) -> None:
         """Learns from a beat's answer when the first entry is due, and if Redis has lost entries.
@@ -73,42 +76,36 @@ class Timetable:
         If Redis does not know the last beat, it was emptied or has older data: the file is loaded
         again.
         """
+        if not self._is_open:
+            return
         self._note(answer.next_cron_us, answer.now_us, now)
         if self._beat_us is not None and (answer.last_us or 0) < self._beat_us:
-            self._load_at = now
+            self._load_timer.set(now)
         self._beat_us = answer.now_us
 
     def _note(self, next_us: int | None, now_us: int, now: float) -> None:
         """Converts the first due time, by Redis' clock, to a monotonic one."""
         in_s = float("inf") if next_us is None else (next_us - now_us) / 1e6
-        self._tick_at = now + max(0.0, in_s)
-
-    def perform(self, now: float) -> None:
-        """Loads the file's entries if they are to be loaded, and ticks the due entries."""
-        if not self.is_open:
-            return
-        if now >= self._load_at:
-            self._load_again(now)
-        if now >= self._tick_at:
-            self._tick_due(now)
+        self._tick_timer.set(now + max(0.0, in_s))
 
     def _load_again(self, now: float) -> None:
-        self._load_at = float("inf")
         try:
-            if self._link.attempt(self.load, now) is None:
-                self._load_at = self._link.next_try(now)
+            if self._link.try_call(self.load, now) is None:
+                self._load_timer.set(self._link.next_try(now))
         except RqdError as error:
             # An operator has to mend this: a key that is in the way, a right that is missing.
             self._log.error("cron file not loaded", file=self._source, error=error)
-            self._load_at = now + _LOAD_PAUSE_S
+            self._load_timer.set(now + _LOAD_PAUSE_S)
 
     def _tick_due(self, now: float) -> None:
-        due = self._link.attempt(lambda: self._crons.due(self._refused), now)
+        due = self._link.try_call(lambda: self._crons.due(self._refused), now)
         if due is None:
-            self._refused, self._tick_at = 0, self._link.next_try(now)
+            self._refused = 0
+            self._tick_timer.set(self._link.next_try(now))
             return
         self._note(due.next_us, due.now_us, now)
-        is_last, behind_at = self._tick_at > now, self._tick_at
+        behind_at = self._tick_timer.at
+        is_last = behind_at > now
         for entry in due.entries:
             ticked = self._tick(entry, due.now_us, now)
             if ticked is not None:
@@ -117,7 +114,7 @@ class Timetable:
                 self._refused += 1
         # Refused for a key of their queue, say: the entries behind them first, then all again.
         if self._refused:
-            self._tick_at = min(behind_at, self._link.next_try(now)) if is_last else now
+            self._tick_timer.set(min(behind_at, self._link.next_try(now)) if is_last else now)
         if is_last:
             self._refused = 0
 
@@ -131,7 +128,9 @@ class Timetable:
         except ConfigurationError as error:
             plan, wrong = Plan((), None), str(error)
         runs = [(run_id(entry.name, at_us), at_us) for at_us in plan.runs_us]
-        ticked = self._link.attempt(lambda: self._crons.tick(entry, runs, plan.next_us, wrong), now)
+        ticked = self._link.try_call(
+            lambda: self._crons.tick(entry, runs, plan.next_us, wrong), now
+        )
         if ticked is None or ticked.is_stale:
             return ticked
         if wrong:

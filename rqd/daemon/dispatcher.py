@@ -18,9 +18,10 @@ from rqd.daemon.log.log import Log, about
 from rqd.daemon.redis_client import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.settlement import log_ending, settlement
 from rqd.daemon.starting import Starting
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.timers import Needs, Timers
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.model.names import module_of
 from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
@@ -42,16 +43,17 @@ class Dispatcher:
         config: Config,
         instance: Instance,
         link: RedisLink,
-        children: Children,
-        reporting: JobUpdates,
+        pool: Pool,
+        timers: Timers,
         log: Log,
     ) -> None:
-        self._starting = Starting(config, link, children)
+        self._starting = Starting(config, link, pool)
         self.use(config)
-        self._job_updates = reporting
+        self.job_updates = JobUpdates(link, pool, timers)
+        self._timer = timers.timer(self._promote, Needs.REDIS)
         self._instance = instance
         self._link = link
-        self._children = children
+        self._pool = pool
         self._log = log
         self._host = socket.gethostname()
         self._ended: list[Ended] = []
@@ -61,12 +63,12 @@ class Dispatcher:
         self._advised: set[str] = set()
         self._pending: tuple[Turn, list[Ended]] | None = None
         self._sent = ""  # the request of the latest turn that may have been carried out
-        self._put_off: list[Ended] = []  # large results, for which Redis had no room
-        self._put_off_until = 0.0
+        self._deferred: list[Ended] = []  # large results, for which Redis had no room
+        self._deferred_until = 0.0
         self._refused_until = 0.0  # after a refused turn, the next goes then
         self._deaf_until = 0.0  # after a refused wait for markers, the next begins then
         self._look = True  # there may be work: the next turn claims
-        self.next_promotion_at = float("inf")
+        self._promotion_at = float("inf")
         self._claims_left = config.max_jobs
         self.is_open = True
         self.is_paused = False  # by an operator, until an operator resumes it
@@ -85,16 +87,16 @@ class Dispatcher:
         return len(self.unrecorded)
 
     @property
-    def unrecorded(self) -> list[Run]:
+    def unrecorded(self) -> list[Attempt]:
         """The attempts that have ended, whose leases must last until Redis has their outcomes."""
         pending = self._pending[1] if self._pending else []
-        return [one.run for one in (*pending, *self._ended, *self._put_off)]
+        return [one.attempt for one in (*pending, *self._ended, *self._deferred)]
 
     @property
     def has_unfinished(self) -> bool:
         """True while an outcome is to be recorded, or the answer to a turn is unknown."""
-        is_answered = self._pending is None and not self._children.has_pending
-        return bool(self._ended or self._put_off) or not is_answered
+        is_answered = self._pending is None and not self._pool.has_pending
+        return bool(self._ended or self._deferred) or not is_answered
 
     @property
     def expects_jobs(self) -> bool:
@@ -102,9 +104,14 @@ class Dispatcher:
         looks = self._look and not self.may_claim_no_more
         return looks or self._pending is not None
 
-    @property
-    def next_due(self) -> float:
-        """The time by which the next turn has to go; inf for none."""
+    def _promote(self, now: float) -> None:
+        """Has the next turn claim if a scheduled job is due by now."""
+        if now >= self._promotion_at:
+            self._promotion_at = float("inf")  # until the turn's answer sets it
+            self._look = True
+
+    def _next_at(self) -> float:
+        """Returns the time by which the next turn has to go; inf for none."""
         if self._link.turns.is_under_way:
             return self._link.turns.overdue_at()
         if self._pending is not None or (self._ended and self._gather_until is None):
@@ -112,14 +119,14 @@ class Dispatcher:
         # Waiting for a marker may be tried again then: until then no marker wakes us.
         rearm_at = float("inf") if self._link.waiter.is_armed else self._deaf_until
         room_at = float("inf")
-        if self._put_off:
-            room_at = max(self._put_off_until, self._refused_until)
-        return min(rearm_at, room_at, self.next_promotion_at, self._gather_until or float("inf"))
+        if self._deferred:
+            room_at = max(self._deferred_until, self._refused_until)
+        return min(rearm_at, room_at, self._promotion_at, self._gather_until or float("inf"))
 
     def take(self, ended: list[Ended]) -> None:
         """Adds ended attempts, which the next turn records."""
         self._ended += ended
-        if back := [one.run.claim for one in ended if _has_not_begun(one)]:
+        if back := [one.attempt.claim for one in ended if _has_not_begun(one)]:
             self._precedence.give_back(back)
             if self._claims_left is not None:
                 self._claims_left += len(back)
@@ -149,7 +156,7 @@ class Dispatcher:
         if queue and not self._could_claim(now):
             # It woke a master without a free worker, or a paused one: pass it on to another master.
             key = self._link.store.keys.wake_queue(queue)
-            self._link.attempt(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
+            self._link.try_call(lambda: self._link.store.redis.zadd(key, {"look": 0}), now)
         self._look = True
         return member == "command"
 
@@ -165,7 +172,7 @@ class Dispatcher:
             else:
                 return False
         except (*RedisGone, RedisError) as error:
-            self._hear_failure(error, now)
+            self._on_failure(error, now)
             return False
         assert self._pending is not None
         self._link.succeeded(now)
@@ -177,18 +184,18 @@ class Dispatcher:
         """Logs the recorded attempts; called after the next turn was sent, while Redis works."""
         recorded, self._recorded = self._recorded, []
         for one, verdict in recorded:
-            log_ending(self._log, one.run, one.report, verdict)
+            log_ending(self._log, one.attempt, one.report, verdict)
             self._note_import(one, now)
-            self._children.note_ending(one)
+            self._pool.note_ending(one)
 
-    def settle_and_claim(self, now: float) -> None:
+    def send_turn(self, now: float) -> None:
         """Sends a turn, if there are outcomes to record or jobs to claim."""
         link = self._link
         if now < max(link.retry_at, self._refused_until) or link.turns.is_under_way:
             return
         if self._pending is None:
-            if self._put_off and now >= self._put_off_until:
-                self._ended.append(self._put_off.pop(0))  # one a turn, as room for all is unlikely
+            if self._deferred and now >= self._deferred_until:
+                self._ended.append(self._deferred.pop(0))  # one a turn, as room for all is unlikely
             self._pending = self._compose(now)
         if self._pending is None:
             return
@@ -199,10 +206,10 @@ class Dispatcher:
             self._sent = turn.request
             link.turns.ask(now, *command)
         except (*RedisGone, RedisError) as error:
-            self._hear_failure(error, now)
-            self._withdraw_unsent()
+            self._on_failure(error, now)
+            self._drop_unsent()
 
-    def _withdraw_unsent(self) -> None:
+    def _drop_unsent(self) -> None:
         """Drops a turn that only claims and never went, so that a stop need not await it."""
         if self._pending is None:
             return
@@ -210,7 +217,7 @@ class Dispatcher:
         if not ended and turn.request != self._sent:
             self._pending, self._look = None, True
 
-    def _hear_failure(self, error: Exception, now: float) -> None:
+    def _on_failure(self, error: Exception, now: float) -> None:
         """Keeps a failed turn to send it again unchanged, as it may have been carried out.
 
         A refused turn is taken apart or waits; a large result in it is put off.
@@ -221,17 +228,21 @@ class Dispatcher:
             self._link.failed(error, now)
         except Refused as refusal:
             if not refusal.will_pass:
-                self._part(refusal, now)
+                self._split_turn(refusal, now)
                 return
-            self._link.complain("turn refused by redis", refusal, now)
+            self._link.log_rejection("turn refused by redis", refusal, now)
             if self._defer_large(now):
-                self.settle_and_claim(now)
+                self.send_turn(now)
             else:
                 # Redis did nothing: the outcomes stay, and the same turn goes again.
                 self._refused_until = now + REFUSED_PAUSE_S
 
     def listen(self, now: float) -> None:
         """Starts to wait for the next marker; for queues' markers only while a worker is free."""
+        self._listen(now)
+        self._timer.set(self._next_at())  # all that it follows from is settled in this pass
+
+    def _listen(self, now: float) -> None:
         waiter, link = self._link.waiter, self._link
         if waiter.is_armed or now < max(link.retry_at, self._deaf_until):
             return
@@ -252,10 +263,10 @@ class Dispatcher:
             self._link.failed(error, now)
         except Refused as refusal:
             self._deaf_until = now + REFUSED_PAUSE_S
-            self._link.complain("redis refuses to wake us", refusal, now)
+            self._link.log_rejection("redis refuses to wake us", refusal, now)
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
-        ended = self._ended[: within_a_turn(one.run.claim.terms for one in self._ended)]
+        ended = self._ended[: within_a_turn(one.attempt.claim.terms for one in self._ended)]
         may_claim = self._may_claim
         free: list[int] = []
         ahead: list[int] = []
@@ -267,7 +278,7 @@ class Dispatcher:
             return None
         if may_claim and self._gathers(now):
             return None
-        if any(one.run.news for one in ended) and not self._job_updates.write(now):
+        if any(one.attempt.updates for one in ended) and not self.job_updates.write(now):
             return None  # a job's last updates are written before its outcome
         self._ended = self._ended[len(ended) :]
         self._gather_since = self._gather_until = None
@@ -278,7 +289,7 @@ class Dispatcher:
         return self._turn(ended, free, ahead), ended
 
     def _turn(self, ended: list[Ended], free: list[int], ahead: Sequence[int] = ()) -> Turn:
-        waiter, workers = self._link.waiter, self._children.workers
+        waiter, workers = self._link.waiter, self._pool.workers
         return Turn(
             # Claim tokens contain the request: by its boot id a successor recognises our jobs.
             request=f"{self._instance.boot}.{self._link.store.request_id()}",
@@ -287,7 +298,7 @@ class Dispatcher:
             settlements=self._settlements(ended),
             free_workers=tuple(free),
             ahead=tuple(ahead),
-            busy=tuple(run.worker for run in workers.runs()),
+            busy=tuple(attempt.worker for attempt in workers.current_attempts()),
             queues=self._precedence.queues if free or ahead else (),
             order=self._precedence.order() if free or ahead else "",
             nudge=waiter.is_armed and not waiter.listens_to_queues,
@@ -296,18 +307,18 @@ class Dispatcher:
 
     def _settlements(self, ended: list[Ended]) -> tuple[Settlement, ...]:
         host, master = self._host, self._instance.name
-        return tuple(settlement(one.run, one.report, host, master) for one in ended)
+        return tuple(settlement(one.attempt, one.report, host, master) for one in ended)
 
     def _gathers(self, now: float) -> bool:
         """True while a claiming turn should wait: there may be jobs, and no child for them yet."""
-        wait_s = self._children.ahead.need_jobs_in_s(now) if self._look else 0.0
+        wait_s = self._pool.ahead.need_jobs_in_s(now) if self._look else 0.0
         if not wait_s:
             return False
         self._gather_since = now if self._gather_since is None else self._gather_since
         self._gather_until = self._gather_since + wait_s
         return now < self._gather_until
 
-    def _part(self, refusal: Refused, now: float) -> None:
+    def _split_turn(self, refusal: Refused, now: float) -> None:
         """Splits a refused turn, so that a broken job holds up no other job's outcome."""
         assert self._pending is not None
         (turn, ended), self._pending = self._pending, None
@@ -318,11 +329,11 @@ class Dispatcher:
             self._ended = [*rest, *self._ended]
             self._pending = self._turn([first], []), [first]
         elif ended:
-            left = about(ended[0].run.claim)
+            left = about(ended[0].attempt.claim)
             self._log.error("outcome can't be recorded", **left, error=refusal)
         else:
             self._refused_until = now + REFUSED_PAUSE_S
-            self._link.complain("claim refused by redis", refusal, now)
+            self._link.log_rejection("claim refused by redis", refusal, now)
 
     def _defer_large(self, now: float) -> bool:
         """Puts large results off after a full Redis refused them; the turn's other outcomes go.
@@ -336,8 +347,8 @@ class Dispatcher:
         if turn.request == self._sent or not any(is_large):
             return False
         self._pending = None
-        self._put_off += compress(ended, is_large)
-        self._put_off_until = now + REFUSED_PAUSE_S
+        self._deferred += compress(ended, is_large)
+        self._deferred_until = now + REFUSED_PAUSE_S
         self._ended = [*compress(ended, map(not_, is_large)), *self._ended]
         self._look = self._look or bool(turn.free_workers or turn.ahead)
         return True
@@ -350,7 +361,7 @@ class Dispatcher:
             self.found_nothing = not answer.claims
             due = answer.next_due_us
             wait_s = (due - answer.now_us) / 1e6 if due is not None else float("inf")
-            self.next_promotion_at = now + max(0.0, wait_s)
+            self._promotion_at = now + max(0.0, wait_s)
         for job_id, queue, why in answer.set_aside:
             self._log.error("job failed", job_id=job_id, queue=queue, cause=why)
         self._precedence.note(answer.claims)
@@ -359,16 +370,16 @@ class Dispatcher:
         for at, claim in enumerate(answer.claims):
             self._start(claim, now)
             if at < len(turn.free_workers):
-                self._children.workers.note_shown_pid(claim.worker, turn.pids.get(claim.worker, 0))
-        self._children.start_assigned(now)
+                self._pool.workers.note_row_pid(claim.worker, turn.pids.get(claim.worker, 0))
+        self._pool.start_assigned(now)
         self._recorded += zip(ended, answer.verdicts, strict=True)
 
     def _note_import(self, ended: Ended, now: float) -> None:
         """Learns to preload a module that a job imported. If it can't, warns once of the cost."""
         if not (load_s := ended.report.usage.load_s):
             return
-        module = module_of(ended.run.claim.func_name)
-        if self._starting.may_preload(ended.run.claim) and self._children.learn(
+        module = module_of(ended.attempt.claim.func_name)
+        if self._starting.may_preload(ended.attempt.claim) and self._pool.learn(
             module, load_s, now
         ):
             return
@@ -386,7 +397,7 @@ class Dispatcher:
         if self._claims:
             refusal = self._starting.start(claim, now)
         if refusal is not None:
-            self.take([Ended(Run(claim, claim.worker), Report(refusal))])
+            self.take([Ended(Attempt(claim, claim.worker), Report(refusal))])
 
     @property
     def may_claim_no_more(self) -> bool:
@@ -399,21 +410,21 @@ class Dispatcher:
 
     @property
     def _may_claim(self) -> bool:
-        return self._claims and self._children.is_ready
+        return self._claims and self._pool.is_ready
 
     def _could_claim(self, now: float) -> bool:
         """True if the next turn can claim: a worker is free, and nothing forbids it."""
         return self._may_claim and bool(self._free(now))
 
     def _free(self, now: float) -> list[int]:
-        return self._children.workers.free_numbers(now)[: self._claims_left][:MOST_A_TURN]
+        return self._pool.workers.free_numbers(now)[: self._claims_left][:MOST_A_TURN]
 
     def _prefetch(self, free: int, now: float) -> list[int]:
         left = self._claims_left
         most = _MOST_WITH_AHEAD if left is None else min(left, _MOST_WITH_AHEAD)
-        return self._children.ahead.numbers(now)[: max(0, most - free)]
+        return self._pool.ahead.numbers(now)[: max(0, most - free)]
 
 
 def _has_not_begun(ended: Ended) -> bool:
     """True for a job that goes back as if it had not been claimed: no child received it."""
-    return ended.run.sent_at is None and isinstance(ended.report.outcome, Released)
+    return ended.attempt.started_at is None and isinstance(ended.report.outcome, Released)

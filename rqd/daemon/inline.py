@@ -26,7 +26,7 @@ from rqd.daemon.dispatcher import LEASE_US
 from rqd.daemon.job_updates import told_by
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.judging import Judging
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import child
 from rqd.daemon.zygote.timer import raise_timeout, timer
@@ -104,11 +104,11 @@ class InlineMaster:
         return claim is not None
 
     def _run(self, claim: Claim) -> None:
-        run = Run(claim, _NUMBER)
+        attempt = Attempt(claim, _NUMBER)
         claim, report = self._admit(claim)
         if report is None:
-            run, report = self._perform(claim)
-        settled = (settlement(run, report, self._host),)
+            attempt, report = self._perform(claim)
+        settled = (settlement(attempt, report, self._host),)
         self._store.turn(Turn(self._store.request_id(), self.name, LEASE_US, settled))
         if isinstance(report.outcome, Raised) and report.outcome.exc_type == _INTERRUPT:
             raise KeyboardInterrupt  # Ctrl-C is the caller's, not the job's alone
@@ -124,7 +124,7 @@ class InlineMaster:
         refusal = self._admission.judge(claim)
         return claim, Report(refusal) if refusal is not None else None
 
-    def _perform(self, claim: Claim) -> tuple[Run, Report]:
+    def _perform(self, claim: Claim) -> tuple[Attempt, Report]:
         near, far = socket.socketpair()
         near.setblocking(False)
         if threading.current_thread() is not threading.main_thread():
@@ -156,16 +156,16 @@ class InlineMaster:
             self._store.beat(beat)
             self._is_known = True
 
-    def tell(self, run: Run) -> None:
+    def tell(self, attempt: Attempt) -> None:
         """Writes the job's updates to Redis."""
         with suppress(*RedisGone, RedisError):
-            self._store.tell([told_by(run)])
-            run.news.written()
+            self._store.tell([told_by(attempt)])
+            attempt.updates.written()
 
-    def job_fields(self, run: Run) -> dict[bytes, bytes]:
+    def job_fields(self, attempt: Attempt) -> dict[bytes, bytes]:
         """Reads the job's record from Redis; empty if that fails."""
         with suppress(*RedisGone, RedisError):
-            return self._store.job_fields(run.claim.id)
+            return self._store.job_fields(attempt.claim.id)
         return {}
 
     def _row(self, state: str) -> dict[str, str | int]:
@@ -193,7 +193,7 @@ class _Attendant:
         self._channel = channel
         self._master = master
         self._thread = threading.Thread(target=self._attend, name=f"rqd {claim.id}", daemon=True)
-        self.ended: tuple[Run, Report] | None = None
+        self.ended: tuple[Attempt, Report] | None = None
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -208,7 +208,7 @@ class _Attendant:
         stand_in = os.dup(self._channel.fileno())
         judging = Judging(workers)
         worker = workers.attach(Forked(_NUMBER, os.getpid(), self._channel, stand_in))
-        run = workers.assign(self._claim)
+        attempt = workers.assign(self._claim)
         has_more = workers.send(worker, time.monotonic())
         watch = poll()
         beat_at = time.monotonic() + _BEAT_S
@@ -217,11 +217,11 @@ class _Attendant:
             watch.poll(max(0.0, beat_at - time.monotonic()) * 1000)
             has_more = has_more and workers.push(worker)
             self.ended = next(iter(judging.hear(worker, time.monotonic())), None)
-            if run.news.asks_record:
-                workers.answer_ask(run, self._master.job_fields(run))
+            if attempt.updates.asks_record:
+                workers.answer_ask(attempt, self._master.job_fields(attempt))
                 has_more = workers.push(worker)
-            if run.news:
-                self._master.tell(run)  # before the outcome, even if that has come already
+            if attempt.updates:
+                self._master.tell(attempt)  # before the outcome, even if that has come already
             if self.ended is None and time.monotonic() >= beat_at:
                 self._master.beat(self._claim)
                 beat_at = time.monotonic() + _BEAT_S

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.timers import Needs, Timers
+from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.store.messages import Told
 
 _PAUSE_S = 0.2
@@ -19,20 +20,21 @@ class JobUpdates:
     An ended job's updates are written before its outcome.
     """
 
-    def __init__(self, link: RedisLink, children: Children) -> None:
+    def __init__(self, link: RedisLink, pool: Pool, timers: Timers) -> None:
         self._link = link
-        self._children = children
-        self._workers = children.workers
+        self._pool = pool
+        self._workers = pool.workers
         self._next_at = 0.0
+        self._timer = timers.timer(self._perform, Needs.REDIS)
 
-    def next_due(self) -> float:
-        """Returns when `perform` has work, in monotonic seconds; inf for none."""
+    def wake(self) -> None:
+        """Sets its timer by the updates, questions and output that jobs have by now."""
         if self._workers.asking:
-            return 0.0
-        has_news = self._workers.telling or self._workers.unpublished(self._next_at)
-        return self._next_at if has_news else float("inf")
+            self._timer.hasten(0.0)
+        elif self._workers.telling or self._workers.unpublished(self._next_at):
+            self._timer.hasten(self._next_at)
 
-    def perform(self, now: float) -> None:
+    def _perform(self, now: float) -> None:
         """Answers jobs that ask for their record; writes updates and output when they are due."""
         if self._workers.asking:
             self._answer_asks(now)
@@ -47,45 +49,45 @@ class JobUpdates:
         """Writes all updates now. False if Redis is away, and they have to wait."""
         telling = self._workers.telling
         while telling:
-            runs = telling[:_MOST_JOBS]
-            told = [told_by(run) for run in runs]
-            is_written = self._link.attempt(partial(self._link.store.tell, told), now)
+            attempts = telling[:_MOST_JOBS]
+            told = [told_by(attempt) for attempt in attempts]
+            is_written = self._link.try_call(partial(self._link.store.tell, told), now)
             if is_written is None and now < self._link.retry_at:
                 return False
             # Written or refused: a refused update would be refused again.
-            for run in runs:
-                run.news.written()
-            del telling[: len(runs)]
+            for attempt in attempts:
+                attempt.updates.written()
+            del telling[: len(attempts)]
         self._next_at = now + _PAUSE_S
         return True
 
     def _answer_asks(self, now: float) -> None:
         asking, store = self._workers.asking, self._link.store
         while asking:
-            fields = self._link.attempt(partial(store.job_fields, asking[0].claim.id), now)
+            fields = self._link.try_call(partial(store.job_fields, asking[0].claim.id), now)
             if fields is None and now < self._link.retry_at:
                 return
-            self._children.answer_ask(asking.pop(0), fields or {})
+            self._pool.answer_ask(asking.pop(0), fields or {})
 
     def _publish(self, followed: list[Worker], now: float) -> None:
         """Sends followed output to Redis; a piece that fails is part of the next one."""
         for worker in followed:
-            run, tail = worker.run, worker.tail
-            assert run is not None
-            piece = tail.since(max(0, run.published_bytes))
-            told = Told(run.claim.id, run.claim.token, output=piece)
-            if self._link.attempt(partial(self._link.store.tell, [told]), now) is not None:
-                run.published_bytes = tail.total_bytes
+            attempt, tail = worker.attempt, worker.tail
+            assert attempt is not None
+            piece = tail.since(max(0, attempt.published_bytes))
+            told = Told(attempt.claim.id, attempt.claim.token, output=piece)
+            if self._link.try_call(partial(self._link.store.tell, [told]), now) is not None:
+                attempt.published_bytes = tail.total_bytes
         self._next_at = now + _PAUSE_S
 
 
-def told_by(run: Run) -> Told:
+def told_by(attempt: Attempt) -> Told:
     """Returns a job's updates in the form that the store writes."""
-    news, claim = run.news, run.claim
+    updates, claim = attempt.updates, attempt.claim
     fields: list[tuple[str, bytes]] = []
-    if news.meta is not None:
-        meta, signature = news.meta
+    if updates.meta is not None:
+        meta, signature = updates.meta
         fields.append(("meta", meta))
         if signature:
             fields.append(("meta_signature", signature))
-    return Told(claim.id, claim.token, news.progress or b"", fields=tuple(fields))
+    return Told(claim.id, claim.token, updates.progress or b"", fields=tuple(fields))

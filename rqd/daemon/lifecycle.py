@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rqd.daemon.config import MAX_WORKERS, Config
@@ -12,8 +11,8 @@ from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.host.process_limits import make_room
 from rqd.daemon.log.log import Log
 from rqd.daemon.signals import Orders, Shutdown
-from rqd.daemon.timers import Duties, Duty
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.timers import Timers
+from rqd.daemon.workers.pool import Pool
 from rqd.model.errors import ConfigurationError
 from rqd.model.outcome import Released
 
@@ -28,21 +27,20 @@ class Lifecycle:
     def __init__(
         self,
         config: Config,
-        children: Children,
+        pool: Pool,
         dispatch: Dispatcher,
-        duties: Duties,
+        timers: Timers,
         log: Log,
-        on_stop: Callable[[], None],
     ) -> None:
-        """`on_stop` is called at each step of a stop, before any job is killed or released."""
-        self._config = config
-        self._children = children
+        self.use(config)
+        self._pool = pool
         self._dispatcher = dispatch
-        self._duties = duties
         self._log = log
-        self._on_stop = on_stop
-        self._grace_over_at: float | None = None
+        self._grace_timer = timers.timer(self._end_grace)
+        self._has_grace = False  # it began, and may be over
         self._give_up_at: float | None = None
+        self._give_up_timer = timers.timer(self._wake_up)
+        self.has_news = False  # worth a heartbeat and a sign of life at once
         self.orders = Orders()
         self._is_suspended = False
         self._worked_at = time.monotonic()
@@ -51,6 +49,9 @@ class Lifecycle:
     def use(self, config: Config) -> None:
         """Uses these settings from now on."""
         self._config = config
+        self.ends_by_itself = (
+            config.burst or config.max_jobs is not None or config.max_idle_s is not None
+        )
 
     @property
     def is_stopping(self) -> bool:
@@ -62,7 +63,7 @@ class Lifecycle:
         """The master's state, as its row in Redis shows it."""
         if self.is_stopping:
             return "stopping"
-        if not self._children.is_ready:
+        if not self._pool.is_ready:
             return "starting"
         if self._dispatcher.is_paused:
             return "paused"
@@ -73,11 +74,11 @@ class Lifecycle:
     @property
     def busy(self) -> int:
         """The number of workers with a job, or with an outcome that is not recorded yet."""
-        return self._children.workers.busy(self._dispatcher.unrecorded)
+        return self._pool.workers.busy(self._dispatcher.unrecorded)
 
     def standing(self) -> dict[str, Any]:
         """Returns the master's state and numbers of workers, for the reply to a command."""
-        workers = self._children.workers
+        workers = self._pool.workers
         return {
             "state": self.state,
             "busy": self.busy,
@@ -96,48 +97,47 @@ class Lifecycle:
             self._log.warning("workers not resized", error=why)
             return why
         count = max(1, asked)
-        zygotes = [zygote.pid for zygote in self._children.zygotes]
+        zygotes = [zygote.pid for zygote in self._pool.zygotes]
         try:
             make_room(count, self._config.max_files, zygotes)
         except ConfigurationError as error:
             self._log.warning("workers not resized", error=error)
             return str(error)
-        self._children.places.resize_to(count, now)
+        self._pool.slots.resize_to(count, now)
         self._log.info("workers resized", workers=count)
-        self._duties.hasten(Duty.BEAT, now)
-        self._dispatcher.look()
+        self.has_news = True
         return ""
 
     def pause(self, is_paused: bool, now: float) -> None:
         """Pauses or resumes claims; either way a beat checks the leases at once."""
-        self._duties.hasten(Duty.BEAT, now)
-        self._duties.hasten(Duty.PULSE, now)
+        self.has_news = True
         if is_paused == self._dispatcher.is_paused or self.is_stopping:
             return
         self._dispatcher.is_paused = is_paused
         if is_paused:
-            self._dispatcher.take(self._children.release_unsent("paused", now))
-            running = len(self._children.workers.runs())
+            self._dispatcher.take(self._pool.release_unsent("paused", now))
+            running = len(self._pool.workers.current_attempts())
             how = f"rqd resume --master NAME, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
         else:
             self._log.info("resumed")
-            self._dispatcher.look()
 
     def suspend(self, is_suspended: bool, now: float) -> None:
         """Notes if all masters of the namespace are suspended, or work again."""
         if is_suspended != self._is_suspended:
             self._is_suspended = is_suspended
             if is_suspended:
-                self._dispatcher.take(self._children.release_unsent("suspended", now))
+                self._dispatcher.take(self._pool.release_unsent("suspended", now))
                 self._log.info("suspended")
             else:
                 self._log.info("resumed")
-            self._duties.hasten(Duty.BEAT, now)  # our rows say so
+            self.has_news = True  # our rows say so
 
     def kill_jobs(self, reason: str, now: float) -> None:
         """Kills the running jobs, and puts back every job that this master has."""
-        self._log.info("killing the running jobs", running=len(self._children.workers.runs()))
+        self._log.info(
+            "killing the running jobs", running=len(self._pool.workers.current_attempts())
+        )
         self._release_all(reason, now)
 
     def stop(self, level: Shutdown, now: float, why: str | None = None) -> None:
@@ -148,12 +148,11 @@ class Lifecycle:
 
     def shut_down(self, now: float, why: str | None = None) -> None:
         """Carries out the current level of shutdown; `why` gives the reason if no signal did."""
-        level, children = self.orders.shutdown, self._children
-        self._on_stop()
+        level, pool = self.orders.shutdown, self._pool
         self._dispatcher.is_open = False
-        children.places.retire_all(now)
-        self._dispatcher.take(children.release_unsent("the daemon stops", now))
-        running = len(children.workers.runs())
+        pool.slots.retire_all(now)
+        self._dispatcher.take(pool.release_unsent("the daemon stops", now))
+        running = len(pool.workers.current_attempts())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
         # Logged only now: a reader may count on it that no other job begins.
@@ -162,29 +161,22 @@ class Lifecycle:
         )
         if waits and self.orders.interrupted_at is not None:
             self._log.info("Ctrl-C again, a second later or more, kills and puts back the jobs")
-        self._duties.hasten(Duty.BEAT, now)
-        self._duties.hasten(Duty.PULSE, now)
+        self.has_news = True
         if level is Shutdown.IMMEDIATE:
             self._kill_all("the daemon stopped at once", now)
-        elif self._grace_over_at is None:
-            self._grace_over_at = now + self._config.grace_s
+        elif not self._has_grace:
+            self._has_grace = True
+            self._grace_timer.set(now + self._config.grace_s)
 
-    def end_grace(self, now: float) -> None:
+    def _end_grace(self, now: float) -> None:
         """Kills and puts back the jobs that still run when a graceful stop's time is over."""
-        if self._grace_over_at is not None and now >= self._grace_over_at:
-            self._grace_over_at = None
-            self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
-
-    def next_due(self) -> float:
-        """Returns when the grace is over or the last settles are given up; inf for never."""
-        ours = (self._grace_over_at, self._give_up_at)
-        return min((at for at in ours if at is not None), default=float("inf"))
+        self._kill_all(f"the daemon stopped, its grace of {self._config.grace_s:g} s over", now)
 
     def end_by_itself(self, now: float) -> None:
         """Stops a master without work if `burst`, `max_jobs` or `max_idle_s` says so."""
         config, dispatch = self._config, self._dispatcher
-        is_idle = not self._children.workers.runs() and not dispatch.outcomes_left
-        if not self._children.is_ready or not is_idle or dispatch.is_paused:
+        is_idle = not self._pool.workers.current_attempts() and not dispatch.outcomes_left
+        if not self._pool.is_ready or not is_idle or dispatch.is_paused:
             self._worked_at = now
             return
         has_looked = dispatch.found_nothing  # False for a master that was never ready
@@ -202,15 +194,16 @@ class Lifecycle:
 
     def is_done(self) -> bool:
         """True if the master can end; then `exit_status` is set."""
-        if self._children.zygotes.has_never_booted and self._children.zygotes.boot_error:
+        if self._pool.zygotes.has_never_booted and self._pool.zygotes.boot_error:
             self.exit_status = _EX_CONFIG
             return True
         if not self.is_stopping:
             return False
-        if not self._children.workers.runs() and not self._dispatcher.has_unfinished:
+        if not self._pool.workers.current_attempts() and not self._dispatcher.has_unfinished:
             return True
+        # Not by the timer: the pass before may have waited for Redis.
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
-            left = self._dispatcher.outcomes_left + len(self._children.workers.runs())
+            left = self._dispatcher.outcomes_left + len(self._pool.workers.current_attempts())
             self._log.error("stopped without recording all outcomes: jobs run again", jobs=left)
             self.exit_status = EX_TEMPFAIL
             return True
@@ -220,8 +213,12 @@ class Lifecycle:
         self._release_all(reason, now)
         if self._give_up_at is None:
             self._give_up_at = now + _LAST_SETTLES_S
+            self._give_up_timer.set(self._give_up_at)
+
+    def _wake_up(self, _now: float) -> None:
+        """Does nothing: its timer has the loop ask `is_done`."""
 
     def _release_all(self, reason: str, now: float) -> None:
-        self._dispatcher.take(self._children.release_unsent(reason, now))
-        for job in self._children.workers.runs():
-            self._children.kill(job, Released(reason), now)
+        self._dispatcher.take(self._pool.release_unsent(reason, now))
+        for job in self._pool.workers.current_attempts():
+            self._pool.kill(job, Released(reason), now)

@@ -18,21 +18,21 @@ from rqd.daemon.autoreload import Autoreload
 from rqd.daemon.config import Config, Reread, changed, merge_reloadable
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands
-from rqd.daemon.control.heartbeat import Heartbeat
+from rqd.daemon.control.heartbeat import PULSE_S, Heartbeat
 from rqd.daemon.control.replies import Replies
-from rqd.daemon.cron import Timetable
+from rqd.daemon.control.stack_requests import StackRequests
+from rqd.daemon.cron import CronScheduler
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.daemon.host.process_limits import check_kernel, make_room
 from rqd.daemon.instance import Instance
-from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log.log import Log, about, open_log
 from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.signals import HANDLED, Shutdown, obey
-from rqd.daemon.timers import Duties, Duty
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.timers import Needs, Timers
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.usage import UsageMonitor
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import answers_are_read, translate_errors
@@ -42,6 +42,10 @@ from rqd.store.permissions import check_permissions
 from rqd.store.server_check import check_server
 
 _EMBEDDED_READY_S = 30.0
+_BEAT_S = 5.0
+_POLL_S = 1.0
+_SAMPLE_S = 1.0
+_EMBEDDED_S = 0.25
 
 
 def run(config: Config, reread: Reread) -> int:
@@ -61,34 +65,36 @@ class Master:
         self._config = config
         self._reread = reread
         self._log = log
-        self._duties = Duties(time.monotonic())
+        self._timers = timers = Timers()
+        now = time.monotonic()
+        self._beat_timer = timers.timer(self._beat, Needs.BETWEEN_TURNS, now)
+        self._pulse_timer = timers.timer(self._pulse, at=now)
+        self._poll_timer = timers.timer(self._poll, Needs.REDIS, now)
+        self._sample_timer = timers.timer(self._sample, at=now)
+        self._embedded_timer = timers.timer(self._tend_embedded)
         self._loop = Loop(HANDLED)
         self._link = RedisLink(config.url, config.namespace, self._loop, log)
         self._instance = instance = Instance(config.url, config.namespace, config.name)
         self._heartbeat = Heartbeat(config, instance, self._link, log)
-        self._children = Children(config, instance, self._loop, log)
-        self._job_updates = JobUpdates(self._link, self._children)
-        self._answers = Replies(self._link, instance)
+        self._pool = Pool(config, instance, self._loop, log)
+        self._replies = Replies(self._link, instance, timers)
         self._authentication = Authentication(config, instance)
-        self._dispatcher = Dispatcher(
-            config, instance, self._link, self._children, self._job_updates, log
-        )
-        self._usage = UsageMonitor(self._children)
-        self._timetable = Timetable(config, self._link, log)
+        self._dispatcher = Dispatcher(config, instance, self._link, self._pool, timers, log)
+        self._usage = UsageMonitor(self._pool, timers)
+        self._cron = CronScheduler(config, self._link, timers, log)
         self._autoreload = Autoreload(self._loop, log)
-        self._lifecycle = Lifecycle(
-            config, self._children, self._dispatcher, self._duties, log, self._on_stop
-        )
+        self._lifecycle = Lifecycle(config, self._pool, self._dispatcher, timers, log)
         self._commands = Commands(
-            self._children,
-            self._dispatcher,
+            self._pool,
             self._lifecycle,
-            self._answers,
+            self._replies,
             self._authentication,
+            StackRequests(self._pool, self._replies, timers),
             log,
-            self._reload,
         )
+        self._shown_shutdown = Shutdown.NONE
         self._embedded: EmbeddedServer | None = None
+        self._embedded_at = 0.0
 
     def run(self) -> int:
         """Connects, works until the end, and unregisters; returns the exit status."""
@@ -98,13 +104,13 @@ class Master:
             self._begin()
             try:
                 self._autoreload.start(self._config)
-                self._children.start(time.monotonic())
-                self._timetable.prepare()  # while the zygote boots
+                self._pool.start(time.monotonic())
+                self._cron.prepare()  # while the zygote boots
                 self._work()
             finally:
                 self._autoreload.close()
-                self._children.close(but=self._own_pids())
-            highest = max(self._children.workers.by_number)
+                self._pool.close(but=self._own_pids())
+            highest = max(self._pool.workers.by_number)
             self._heartbeat.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:
             if self._embedded is not None:
@@ -113,58 +119,64 @@ class Master:
         return self._lifecycle.exit_status
 
     def _work(self) -> None:
+        timers, link, dispatcher = self._timers, self._link, self._dispatcher
         while not self._lifecycle.is_done():
-            ready = self._loop.wait(self._next_due() - time.monotonic())
+            due = min(timers.next_at(link.gates()), self._pool.next_due())
+            ready = self._loop.wait(due - time.monotonic())
             now = time.monotonic()
-            if self._dispatcher.on_wake(ready, now):
-                self._duties.hasten(Duty.BEAT, now)  # commands come with the beat's answer
-            self._dispatcher.take(self._children.collect(ready, now))
+            if dispatcher.on_wake(ready, now):
+                self._beat_timer.hasten(now)  # commands come with the beat's answer
+            dispatcher.take(self._pool.collect(ready, now))
             self._obey_signals(now)
             if self._autoreload.has_changed(ready):
                 self._reload("", now)
-            if self._dispatcher.on_turn_reply(ready, now):
+            if dispatcher.on_turn_reply(ready, now):
                 # The next turn goes now, so it carries all attempts that have ended so far.
-                self._dispatcher.take(self._children.read_batched(now))
-            if not self._dispatcher.expects_jobs:
-                self._children.steal(now)
+                dispatcher.take(self._pool.read_batched(now))
+            if not dispatcher.expects_jobs:
+                self._pool.steal(now)
             # Under load, a beat has room only between a turn's answer and the next turn.
             # Unless a beat is due the turn goes first, as somebody may wait for it.
-            if now < self._duties.next_due(Duty.BEAT):
-                self._dispatcher.settle_and_claim(now)
-            self._perform_due_duties(now)
-            self._dispatcher.settle_and_claim(now)
-            self._dispatcher.log_settled(now)
-            self._dispatcher.listen(now)
-            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._children)
-            self._lifecycle.end_by_itself(now)
+            if now < self._beat_timer.at:
+                dispatcher.send_turn(now)
+            self._note_news(now)
+            dispatcher.take(self._pool.release_waiting(now))
+            self._pool.perform(now)
+            timers.run_due(now, link.gates())
+            self._note_news(now)
+            dispatcher.send_turn(now)
+            dispatcher.log_settled(now)
+            dispatcher.listen(now)
+            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._pool)
+            if self._lifecycle.ends_by_itself:
+                self._lifecycle.end_by_itself(now)
 
-    def _next_due(self) -> float:
-        link, duties = self._link, self._duties
-        at_redis = [
-            self._dispatcher.next_due,
-            self._job_updates.next_due(),
-            self._answers.next_due(),
-        ]
-        if not link.turns.is_under_way:
-            at_redis.append(duties.next_due(Duty.BEAT))
-        if not self._lifecycle.is_stopping:
-            at_redis.append(self._timetable.next_at)
-            if not self._dispatcher.is_paused:
-                at_redis.append(duties.next_due(Duty.POLL))
-        here = [self._children.next_due(), duties.next_due(Duty.PULSE), self._lifecycle.next_due()]
-        here += [self._usage.next_due(), self._commands.next_due()]
-        if self._children.workers.runs() or self._children.workers.unshown():
-            here.append(duties.next_due(Duty.SAMPLE))
-        if self._embedded and not link.is_up:
-            here.append(duties.next_due(Duty.EMBEDDED))
-        # While Redis is gone, duties that need it are not due before the next try.
-        return min(*here, max(min(at_redis), link.retry_at))
+    def _note_news(self, now: float) -> None:
+        """Acts on changes that the parts have noted, and has their timers set."""
+        pool, lifecycle = self._pool, self._lifecycle
+        if pool.config is not self._config:
+            self._use_settings(now)
+        if pool.has_news or lifecycle.has_news:
+            pool.has_news = lifecycle.has_news = False
+            self._beat_timer.hasten(now)
+            self._pulse_timer.hasten(now)
+            self._dispatcher.look()  # a worker may be free whose child could not be had before
+        if lifecycle.orders.shutdown > self._shown_shutdown:
+            self._shown_shutdown = lifecycle.orders.shutdown
+            self._heartbeat.stopping()
+            self._cron.close()
+        workers = pool.workers
+        self._usage.wake()
+        if workers.telling or workers.asking or workers.followed:
+            self._dispatcher.job_updates.wake()
+        if self._embedded is not None and not self._link.is_up:
+            self._embedded_timer.hasten(self._embedded_at)
 
     def _obey_signals(self, now: float) -> None:
         lifecycle = self._lifecycle
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
-                self._children.reap_strangers(but=self._own_pids())
+                self._pool.reap_strangers(but=self._own_pids())
             before = lifecycle.orders.shutdown
             lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
@@ -186,22 +198,20 @@ class Master:
             config, for_a_start = merge_reloadable(self._config, self._reread())
             make_room(config.workers, config.max_files)
         except ConfigurationError as error:
-            self._children.refuse_reload(request, str(error))
+            self._pool.refuse_reload(request, str(error))
             return
         except Exception as error:  # noqa: BLE001 - see below
             # A new setting may import modules for the first time, perhaps of an rqd installed
             # since. Where the two versions disagree, any exception can come.
-            self._children.refuse_reload(request, f"{type(error).__name__}: {error}")
+            self._pool.refuse_reload(request, f"{type(error).__name__}: {error}")
             return
         if for_a_start:
             self._log.warning("these settings need a restart", settings=for_a_start)
-        self._children.reload(request, config, now)
+        self._pool.reload(request, config, now)
 
-    def _take_settings(self, now: float) -> None:
-        """Applies the settings of the serving zygote, if they are new."""
-        old, config = self._config, self._children.config
-        if config is old:
-            return
+    def _use_settings(self, now: float) -> None:
+        """Applies the settings of the zygote that serves by now."""
+        old, config = self._config, self._pool.config
         self._config = config
         self._dispatcher.use(config)
         self._heartbeat.use(config)
@@ -212,52 +222,47 @@ class Master:
         if old.queues != config.queues:
             self._dispatcher.stop_waiting()
         if old.workers != config.workers:
-            self._children.places.resize_to(config.workers, now)
-        self._timetable.use(config, now)
+            self._pool.slots.resize_to(config.workers, now)
+        self._cron.use(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
             self._autoreload.start(config)
         if names := changed(old, config):
             self._log.info("settings changed", settings=names)
-        self._duties.hasten(Duty.BEAT, now)
+        self._beat_timer.hasten(now)
 
-    def _perform_due_duties(self, now: float) -> None:
-        duties = self._duties
-        self._dispatcher.take(self._children.release_waiting(now))
-        self._children.perform(now)
-        self._take_settings(now)
-        self._usage.perform(now)
-        if self._children.has_news:
-            self._children.has_news = False
-            duties.hasten(Duty.BEAT, now)
-            duties.hasten(Duty.PULSE, now)
-            self._dispatcher.look()  # a worker may be free whose child could not be had before
-        self._lifecycle.end_grace(now)
-        if now >= self._dispatcher.next_promotion_at:
-            self._dispatcher.next_promotion_at = float("inf")  # until the turn's answer sets it
-            self._dispatcher.look()
-        if duties.take(Duty.PULSE, now):
-            duties.hasten(Duty.PULSE, now + self._heartbeat.pulse(self._lifecycle.state))
-        if duties.take(Duty.POLL, now):
-            self._dispatcher.look()
-        if duties.take(Duty.SAMPLE, now):
-            self._usage.sample(now)
-            if self._children.workers.refresh_pids():
-                duties.hasten(Duty.BEAT, now)
-        if self._embedded and not self._link.is_up and duties.take(Duty.EMBEDDED, now):
-            self._tend_embedded(self._embedded)
-        self._job_updates.perform(now)
-        self._commands.perform(now)
-        self._timetable.perform(now)
-        # Not while a turn is under way: it writes newer values into the rows than we know.
-        if not self._link.turns.is_under_way and duties.take(Duty.BEAT, now):
-            self._beat(now)
+    # -- timers -----------------------------------------------------------------------------
+
+    def _pulse(self, now: float) -> None:
+        self._pulse_timer.hasten(now + min(PULSE_S, self._heartbeat.pulse(self._lifecycle.state)))
+
+    def _poll(self, now: float) -> None:
+        """Looks for jobs though no marker came: another's waiter may have swallowed it."""
+        self._poll_timer.hasten(now + _POLL_S)
+        self._dispatcher.look()
+
+    def _sample(self, now: float) -> None:
+        self._sample_timer.hasten(now + _SAMPLE_S)
+        self._usage.sample(now)
+        if self._pool.workers.refresh_pids():
+            self._beat_timer.hasten(now)
+
+    def _tend_embedded(self, now: float) -> None:
+        """Starts the embedded server again if it has ended: Redis is gone."""
+        assert self._embedded is not None
+        self._embedded_at = now + _EMBEDDED_S
+        self._embedded.poll()
+        try:
+            self._embedded.ensure()
+        except RqdError as error:
+            self._log.error("embedded server can't be started", error=error)
 
     def _beat(self, now: float) -> None:
+        self._beat_timer.hasten(now + _BEAT_S)
         state, unrecorded = self._lifecycle.state, self._dispatcher.unrecorded
         obeyed = self._commands.obeyed
-        answer = self._heartbeat.beat(state, self._children, unrecorded, obeyed, now)
+        answer = self._heartbeat.beat(state, self._pool, unrecorded, obeyed, now)
         if answer is None:
-            self._duties.hasten(Duty.BEAT, self._link.next_try(now))
+            self._beat_timer.hasten(self._link.next_try(now))
         else:
             self._obey_answer(answer, now)
 
@@ -267,19 +272,20 @@ class Master:
             self._log.error("another master has this name by now", master=self._instance.name)
             lifecycle.exit_status = EX_TEMPFAIL
             lifecycle.stop(Shutdown.IMMEDIATE, now)
-        for job in self._children.lose(answer.lost, now):
+        for job in self._pool.lose(answer.lost, now):
             self._log.error("lease lost, killing the job", **about(job.claim))
         self._heartbeat.report_reaped(answer.reaped)
-        self._timetable.hear(answer, now)
+        self._cron.hear(answer, now)
         if answer.next_expiry_us is not None:
             # Most often the lease is renewed by then. If not, this beat takes its job back in time.
             in_s = max(0.0, (answer.next_expiry_us - answer.now_us) / 1e6)
-            self._duties.hasten(Duty.BEAT, now + in_s + random.uniform(0.05, 0.5))
+            self._beat_timer.hasten(now + in_s + random.uniform(0.05, 0.5))
         lifecycle.suspend(answer.is_suspended, now)
-        self._commands.obey(answer.commands, answer.now_us, now)
-        self._commands.stop_jobs(answer.stops, now)
+        for request in self._commands.obey(answer.commands, answer.now_us, now):
+            self._reload(request, now)
+        self._dispatcher.take(self._commands.stop_jobs(answer.stops, now))
         if answer.commands:
-            self._duties.hasten(Duty.BEAT, now)  # the next beat says that they were obeyed
+            self._beat_timer.hasten(now)  # the next beat says that they were obeyed
 
     # -- beginning and end -------------------------------------------------------------------
 
@@ -290,7 +296,7 @@ class Master:
             self._reach_redis()
             self._heartbeat.register()
             with translate_errors(self._config.url):
-                self._timetable.load()
+                self._cron.load()
         except BaseException:
             self._instance.withdraw()
             raise
@@ -303,17 +309,6 @@ class Master:
             for warning in check_server(self._link.store.redis):
                 self._log.warning("redis may lose jobs", why=warning)
             check_permissions(self._link.store.redis, self._link.store.keys)
-
-    def _tend_embedded(self, server: EmbeddedServer) -> None:
-        server.poll()
-        try:
-            server.ensure()
-        except RqdError as error:
-            self._log.error("embedded server can't be started", error=error)
-
-    def _on_stop(self) -> None:
-        self._heartbeat.stopping()
-        self._timetable.is_open = False
 
     def _own_pids(self) -> set[int]:
         server = self._embedded.pid if self._embedded else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log
+from rqd.daemon.timers import Gates
 from rqd.store.connection import (
     RedisError,
     RedisGone,
@@ -63,9 +65,9 @@ class RedisLink:
         self._backoff_s = _FIRST_BACKOFF_S
         self._lost_at = 0.0
         self._reasons: set[str] = set()  # the reasons logged in this outage
-        self._complained: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
-    def attempt(self, call: Callable[[], T], now: float) -> T | None:
+    def try_call(self, call: Callable[[], T], now: float) -> T | None:
         """Returns the call's answer; None if Redis is gone, refuses it, or is not to be tried yet.
 
         A call that failed may have been carried out: send the same request again.
@@ -79,18 +81,23 @@ class RedisLink:
             try:
                 self.failed(error, now)
             except Refused as refusal:
-                self.complain("redis refuses a call", refusal, now)
+                self.log_rejection("redis refuses a call", refusal, now)
             return None
         self.succeeded(now)
         return answer
 
-    def complain(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
+    def log_rejection(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
         """Logs a refusal; repeats the same refusal only after ten seconds."""
         told = f"{message} {refusal}"
-        if now >= self._complained.get(told, now):
-            self._complained = {text: at for text, at in self._complained.items() if at > now}
-            self._complained[told] = now + _REPEATED_LOG_S
+        if now >= self._logged.get(told, now):
+            self._logged = {text: at for text, at in self._logged.items() if at > now}
+            self._logged[told] = now + _REPEATED_LOG_S
             self._log.error(message, **fields, error=refusal)
+
+    def gates(self) -> Gates:
+        """Returns the moments from which timers may run that need Redis, or a pause of turns."""
+        turns_end_at = math.inf if self.turns.is_under_way else self.retry_at
+        return -math.inf, self.retry_at, turns_end_at
 
     def next_try(self, now: float) -> float:
         """Returns when to repeat a call that has just failed."""

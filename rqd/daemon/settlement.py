@@ -6,7 +6,7 @@ from signal import SIGKILL
 from zlib import crc32
 
 from rqd.daemon.log.log import Log, about
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.daemon.zygote.protocol import ORDERS
 from rqd.model.outcome import (
     AskedAgain,
@@ -62,23 +62,23 @@ _TAIL_CHARS = 8 * 1024
 _TRACEBACK_CHARS = 64 * 1024
 
 
-def settlement(run: Run, report: Report, host: str = "", master: str = "") -> Settlement:
+def settlement(attempt: Attempt, report: Report, host: str = "", master: str = "") -> Settlement:
     """Returns the record of this attempt; `host` and `master` say where it ran."""
-    claim = run.claim
-    decision = decide_for(run, report)
+    claim = attempt.claim
+    decision = decide_for(attempt, report)
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
-    fields = _fields(run, report, host)
+    fields = _fields(attempt, report, host)
     if isinstance(decision, PutBack):
         # If it has not begun, its wait goes on, and with it the time to live, say.
-        fields = [("began", 0)] if run.sent_at is None else []
+        fields = [("began", 0)] if attempt.started_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
-    if run.is_moved:
-        fields.insert(0, ("worker", f"{master}:{run.worker}"))
+    if attempt.is_moved:
+        fields.insert(0, ("worker", f"{master}:{attempt.worker}"))
     return Settlement(
         id=claim.id,
         token=claim.token,
-        worker=run.worker,
+        worker=attempt.worker,
         decision=_DECISION[type(decision)],
         delay_us=int(delay_s * 1_000_000),
         fields=tuple(fields),
@@ -86,9 +86,9 @@ def settlement(run: Run, report: Report, host: str = "", master: str = "") -> Se
     )
 
 
-def decide_for(run: Run, report: Report) -> Decision:
+def decide_for(attempt: Attempt, report: Report) -> Decision:
     """Returns the decision for this attempt under its job's retries."""
-    claim = run.claim
+    claim = attempt.claim
     if not claim.terms and isinstance(report.outcome, Succeeded):
         return Finish()  # no terms to weigh: the most frequent end
     terms = read_terms(claim.terms)
@@ -104,9 +104,9 @@ def decide_for(run: Run, report: Report) -> Decision:
     return decide(report.outcome, budget, crc32(claim.token.encode()) / 2**32)
 
 
-def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
+def log_ending(log: Log, attempt: Attempt, report: Report, verdict: str) -> None:
     """Logs the attempt's end: INFO success, WARNING retried or put back, ERROR failed."""
-    named = {**about(run.claim), "worker": run.worker, "pid": report.pid}
+    named = {**about(attempt.claim), "worker": attempt.worker, "pid": report.pid}
     why = log.cause(report.outcome)
     if verdict in ("stale", "gone"):
         log.warning("outcome refused", **named, verdict=verdict, cause=why)
@@ -115,14 +115,14 @@ def log_ending(log: Log, run: Run, report: Report, verdict: str) -> None:
     elif verdict == "abandoned":
         log.error("job failed, abandoned", **named, cause=why)
     else:
-        _log_decision(log, decide_for(run, report), run, report, named)
+        _log_decision(log, decide_for(attempt, report), attempt, report, named)
 
 
 def _log_decision(
-    log: Log, decision: Decision, run: Run, report: Report, named: dict[str, object]
+    log: Log, decision: Decision, attempt: Attempt, report: Report, named: dict[str, object]
 ) -> None:
     why = log.cause(report.outcome)
-    wait_ms, run_ms = _ms(run.waited_s), _ms(report.usage.wall_s or 0.0)
+    wait_ms, run_ms = _ms(attempt.waited_s), _ms(report.usage.wall_s or 0.0)
     match decision:
         case Finish():
             log.info("job finished", **named, wait_ms=wait_ms, run_ms=run_ms)
@@ -161,7 +161,7 @@ def _log_put_back(log: Log, report: Report, named: dict[str, object]) -> None:
         log.warning("job put back", **named, cause=log.cause(report.outcome))
 
 
-def _fields(run: Run, report: Report, host: str) -> Fields:
+def _fields(attempt: Attempt, report: Report, host: str) -> Fields:
     fields: Fields = [("pid", report.pid)]
     for name in ("wall_s", "cpu_s", "load_s"):
         seconds = getattr(report.usage, name)
@@ -174,7 +174,7 @@ def _fields(run: Run, report: Report, host: str) -> Fields:
             fields.append(("preview", preview[:_TAIL_CHARS]))
             if signature:
                 # By the token the signature names the attempt.
-                fields += [("token", run.claim.token), ("signature", signature)]
+                fields += [("token", attempt.claim.token), ("signature", signature)]
         case Released():
             return fields
         case _:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rqd.daemon.admission import PAYLOAD_GONE, Admission
 from rqd.daemon.config import Config
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.pool import Pool
 from rqd.model.outcome import Outcome, Released
 from rqd.model.records import Claim
 
@@ -15,10 +15,10 @@ from rqd.model.records import Claim
 class Starting:
     """Gives claimed jobs to the workers that they were claimed for."""
 
-    def __init__(self, config: Config, link: RedisLink, children: Children) -> None:
+    def __init__(self, config: Config, link: RedisLink, pool: Pool) -> None:
         self.use(config)
         self._link = link
-        self._children = children
+        self._pool = pool
 
     def use(self, config: Config) -> None:
         """Uses these settings from now on."""
@@ -31,7 +31,7 @@ class Starting:
 
     def start(self, claim: Claim, now: float) -> Outcome | None:
         """Gives the job to its worker. Returns None, or the outcome of a job that can't start."""
-        worker = self._children.workers.by_number[claim.worker]
+        worker = self._pool.workers.by_number[claim.worker]
         if not worker.wanted:
             return Released("its worker was taken away", is_usual=True)
         if worker.lacks_child:
@@ -43,14 +43,14 @@ class Starting:
             claim = replace(claim, payload=payload)
         refusal = self._admission.judge(claim)
         if refusal is None:
-            self._children.assign(claim, now)
+            self._pool.assign(claim, now)
         return refusal
 
     def _fetch_payload(self, claim: Claim, now: float) -> bytes | Outcome:
         """Reads a payload that is too large for a turn's answer."""
-        self._children.start_assigned(now)  # the other jobs need not wait for this payload
+        self._pool.start_assigned(now)  # the other jobs need not wait for this payload
         store, most_bytes = self._link.store, self._limit_bytes + 1
-        payload = self._link.attempt(lambda: store.fetch_payload(claim.id, most_bytes), now)
+        payload = self._link.try_call(lambda: store.fetch_payload(claim.id, most_bytes), now)
         if payload is None:
             return Released("redis went away before its payload came")
         return payload or PAYLOAD_GONE

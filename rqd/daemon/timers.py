@@ -1,46 +1,75 @@
-"""The master's periodic duties, and when each is due."""
+"""The master's timers: when each of its parts has work next, in a table.
+
+A part sets its timer where its own state changes. So nothing is asked in each pass of the loop.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+import math
+from collections.abc import Callable
+from enum import IntEnum
 
 
-class Duty(Enum):
-    """A recurring task."""
+class Needs(IntEnum):
+    """The condition under which a timer may run; the index of its gate."""
 
-    BEAT = "leases, rows, commands"
-    POLL = "look for work though no marker came: another's waiter may have swallowed one"
-    SAMPLE = "memory of running jobs"
-    PULSE = "to systemd and others on this host: the loop goes round"
-    EMBEDDED = "the embedded server, while Redis is gone"
+    NOTHING = 0
+    REDIS = 1
+    BETWEEN_TURNS = 2  # Redis, and no turn under way
 
 
-INTERVAL_S = {
-    Duty.BEAT: 5.0,
-    Duty.POLL: 1.0,
-    Duty.SAMPLE: 1.0,
-    Duty.PULSE: 5.0,
-    Duty.EMBEDDED: 0.25,
-}
+# The moment from which timers with each condition may run: see `RedisLink.gates`.
+Gates = tuple[float, float, float]
+OPEN: Gates = (-math.inf, -math.inf, -math.inf)
 
 
-class Duties:
-    """Holds when each duty is due, in monotonic seconds."""
+class Timer:
+    """A part's next moment of work, in monotonic seconds; infinity for never."""
 
-    def __init__(self, now: float) -> None:
-        self._due = dict.fromkeys(Duty, now)
+    __slots__ = ("at", "needs", "run")
 
-    def take(self, duty: Duty, now: float) -> bool:
-        """True if the duty is due; then moves its next time one interval away."""
-        if now < self._due[duty]:
-            return False
-        self._due[duty] = now + INTERVAL_S[duty]
-        return True
+    def __init__(self, run: Callable[[float], None], needs: Needs, at: float) -> None:
+        self.run = run
+        self.needs = needs
+        self.at = at
 
-    def hasten(self, duty: Duty, at: float) -> None:
-        """Makes the duty due at `at`, unless it is due earlier."""
-        self._due[duty] = min(self._due[duty], at)
+    def set(self, at: float) -> None:
+        """Makes it due at `at`, even if it was due earlier."""
+        self.at = at
 
-    def next_due(self, duty: Duty) -> float:
-        """Returns when the duty is due next."""
-        return self._due[duty]
+    def hasten(self, at: float) -> None:
+        """Makes it due at `at`, unless it is due earlier."""
+        self.at = min(self.at, at)
+
+    def clear(self) -> None:
+        """Makes it never due."""
+        self.at = math.inf
+
+
+class Timers:
+    """All timers of a master, which run in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._timers: list[Timer] = []
+
+    def timer(
+        self,
+        run: Callable[[float], None],
+        needs: Needs = Needs.NOTHING,
+        at: float = math.inf,
+    ) -> Timer:
+        """Makes a timer that calls `run` with the time once it is due; `run` sets it again."""
+        timer = Timer(run, needs, at)
+        self._timers.append(timer)
+        return timer
+
+    def next_at(self, gates: Gates) -> float:
+        """Returns the moment at which the first timer is due; infinity for none."""
+        return min((max(timer.at, gates[timer.needs]) for timer in self._timers), default=math.inf)
+
+    def run_due(self, now: float, gates: Gates) -> None:
+        """Runs the timers that are due, each once."""
+        for timer in self._timers:
+            if now >= timer.at and now >= gates[timer.needs]:
+                timer.at = math.inf
+                timer.run(now)

@@ -56,7 +56,7 @@ def installed(tmp_path: Path) -> Installed:
     installed = Installed(folder)
     installed.edit("daemon/zygote/protocol.py", "HERE_S = 5.0", "HERE_S = 0.15")
     # It looks when it wakes.
-    installed.edit("daemon/timers.py", "Duty.POLL: 1.0", "Duty.POLL: 0.1")
+    installed.edit("daemon/master.py", "_POLL_S = 1.0", "_POLL_S = 0.1")
     return installed
 
 

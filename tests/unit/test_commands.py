@@ -15,6 +15,7 @@ from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands, workers_asked_for
 from rqd.daemon.control.replies import MOST_BYTES, Replies
 from rqd.daemon.log.log import open_log
+from rqd.daemon.timers import OPEN, Timers
 from rqd.model.signing import Keyring
 from rqd.store.messages import BeatAnswer
 from tests.fuzzing import fuzz
@@ -63,7 +64,7 @@ class Link:
         self.written.append((request, json.loads(answer)))
         return True
 
-    def attempt(self, call: Any, now: float) -> bool | None:
+    def try_call(self, call: Any, now: float) -> bool | None:
         if self.state == "there":
             return bool(call())
         self.retry_at = now + 1 if self.state == "away" else 0.0
@@ -80,26 +81,28 @@ def asking(request: Any = "r") -> dict[str, Any]:
 
 
 def test_only_who_asks_for_an_answer_gets_one(link: Link) -> None:
-    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    timers = Timers()
+    answers = Replies(link, link, timers)  # type: ignore[arg-type]  # a stand-in for both
     answers.give({"id": "r", "do": "dance"}, {"x": 1}, 0)
     answers.give(asking("r" * 101), {"x": 1}, 0)
     answers.give(asking(7), {"x": 1}, 0)
-    assert answers.next_due() == float("inf")
+    assert timers.next_at(OPEN) == float("inf")
     answers.give(asking(), {"x": 1}, 0)
-    assert answers.next_due() == 0
+    assert timers.next_at(OPEN) == 0
     answers.send(0)
     assert link.written == [("r", {"x": 1})]
 
 
 def test_an_answer_that_is_too_long_says_so(link: Link) -> None:
-    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    answers = Replies(link, link, Timers())  # type: ignore[arg-type]  # a stand-in for both
     answers.give(asking(), {"stack": "x" * MOST_BYTES}, 0)
     answers.send(0)
     assert link.written == [("r", {"error": f"the answer has {MOST_BYTES + 13:,} bytes"})]
 
 
 def test_answers_wait_while_redis_is_away_and_not_for_ever(link: Link) -> None:
-    answers = Replies(link, link)  # type: ignore[arg-type]  # a stand-in for both
+    timers = Timers()
+    answers = Replies(link, link, timers)  # type: ignore[arg-type]  # a stand-in for both
     link.state = "away"
     for number in range(150):
         answers.give(asking(f"r{number}"), {}, 0 if number < 100 else 30)
@@ -109,8 +112,8 @@ def test_answers_wait_while_redis_is_away_and_not_for_ever(link: Link) -> None:
     assert [request for request, _ in link.written] == [f"r{number}" for number in range(100, 150)]
     link.state = "refusing"
     answers.give(asking(), {}, 60)
-    answers.send(60)
-    assert answers.next_due() == float("inf")
+    timers.run_due(60, OPEN)
+    assert timers.next_at(OPEN) == float("inf")
 
 
 class Standing:
@@ -137,11 +140,10 @@ def commands_of(there: Any, keyring: Keyring | None) -> Commands:
     return Commands(
         there,
         there,
-        there,
-        Replies(link, link),
+        Replies(link, link, Timers()),
         Authentication(config, cast("Instance", SimpleNamespace(name="m", boot="b"))),
+        there,
         open_log(LogSettings(format="json", file="/dev/null")),
-        lambda _, __: None,
     )
 
 

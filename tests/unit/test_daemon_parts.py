@@ -17,9 +17,9 @@ from rqd.daemon.instance import Holder, Instance, masters_here
 from rqd.daemon.log.log import open_log
 from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.settlement import settlement
-from rqd.daemon.timers import INTERVAL_S, Duties, Duty
+from rqd.daemon.timers import OPEN, Needs, Timers
 from rqd.daemon.workers.forensics import TAIL_BYTES, Tail, crash_from_status
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.exceptions import ConfigurationError
 from rqd.model.outcome import (
     Crashed,
@@ -65,15 +65,49 @@ def test_a_wait_status_tells_the_crash(status: int, crash: Crashed) -> None:
     assert crash_from_status(status) == crash
 
 
-def test_a_duty_is_due_once_an_interval() -> None:
-    duties = Duties(100.0)
-    assert duties.take(Duty.BEAT, 100.0)
-    assert not duties.take(Duty.BEAT, 100.0 + INTERVAL_S[Duty.BEAT] - 0.1)
-    assert duties.take(Duty.POLL, 100.0)  # the others have times of their own
-    duties.hasten(Duty.BEAT, 101.0)
-    assert duties.next_due(Duty.BEAT) == 101.0
-    duties.hasten(Duty.BEAT, 102.0)
-    assert duties.take(Duty.BEAT, 101.0)
+def test_a_timer_runs_once_when_it_is_due() -> None:
+    timers, ran = Timers(), list[tuple[str, float]]()
+    beat = timers.timer(lambda now: ran.append(("beat", now)), at=100.0)
+    poll = timers.timer(lambda now: ran.append(("poll", now)))
+    timers.run_due(99.9, OPEN)
+    timers.run_due(100.0, OPEN)
+    timers.run_due(100.0, OPEN)
+    assert ran == [("beat", 100.0)]
+    assert timers.next_at(OPEN) == float("inf")
+
+    poll.hasten(101.0)
+    poll.hasten(102.0)
+    beat.set(103.0)
+    assert timers.next_at(OPEN) == 101.0
+    beat.clear()
+    timers.run_due(103.0, OPEN)
+    assert ran == [("beat", 100.0), ("poll", 103.0)]
+
+
+def test_a_timer_that_sets_itself_runs_once_in_a_pass() -> None:
+    timers, ran = Timers(), list[float]()
+
+    def again(now: float) -> None:
+        ran.append(now)
+        timer.set(now)
+
+    timer = timers.timer(again, at=1.0)
+    timers.run_due(1.0, OPEN)
+    assert ran == [1.0]
+    assert timers.next_at(OPEN) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("needs", "due_at"), [(Needs.NOTHING, 1.0), (Needs.REDIS, 2.0), (Needs.BETWEEN_TURNS, 3.0)]
+)
+def test_a_timer_waits_for_its_gate(needs: Needs, due_at: float) -> None:
+    timers, ran, gates = Timers(), list[float](), (float("-inf"), 2.0, 3.0)
+    timers.timer(ran.append, needs, at=1.0)
+    assert timers.next_at(gates) == due_at
+    timers.run_due(due_at - 0.1, gates)
+    assert ran == []
+    timers.run_due(due_at, gates)
+    assert ran == [due_at]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +156,7 @@ def test_a_settlement_records_what_the_attempt_came_to(
 ) -> None:
     claim = Claim("id", "7:n", 1, "q", 3, "f", b"", "pickle", 60, 0, 0, ())
     report = Report(outcome, Usage(1.5, 0.5, 1000), pid=42, output_tail=b"tail", output_bytes=4)
-    made = settlement(Run(claim, 3), report)
+    made = settlement(Attempt(claim, 3), report)
     assert (made.id, made.token, made.worker, made.decision) == ("id", "7:n", 3, decision)
     recorded = dict(made.fields)
     assert fields.items() <= recorded.items()
@@ -133,7 +167,7 @@ def test_a_settlement_records_what_the_attempt_came_to(
 
 def test_a_retry_carries_its_delay_in_microseconds() -> None:
     claim = Claim("id", "7:n", 2, "q", 3, "f", b"", "pickle", 60, 1, 1, (1.0, 2.5))
-    made = settlement(Run(claim, 3), Report(Raised("a.B", "m", "tb")))
+    made = settlement(Attempt(claim, 3), Report(Raised("a.B", "m", "tb")))
     assert (made.decision, made.delay_us) == ("retry", 2_500_000)
 
 

@@ -11,9 +11,10 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from rqd.daemon.config import Config
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.redis_client import Refused
+from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Report, Succeeded
 from rqd.store.keys import Keys
@@ -49,7 +50,7 @@ class Link:
     def succeeded(self, now: float) -> None:
         """It is there all the while."""
 
-    def complain(self, *_: object) -> None:
+    def log_rejection(self, *_: object) -> None:
         """Nobody listens."""
 
 
@@ -64,7 +65,7 @@ def workers() -> Workers:
 
 
 @pytest.fixture
-def children(workers: Workers) -> Any:
+def pool(workers: Workers) -> Any:
     """And all else that it asks."""
     others: Any = SimpleNamespace(
         name="m", boot="b", workers=workers, ahead=Prefetch(workers), is_ready=True
@@ -75,22 +76,29 @@ def children(workers: Workers) -> Any:
 
 
 @pytest.fixture
-def dispatch(link: Link, children: Any) -> Dispatcher:
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def dispatch(link: Link, pool: Any, timers: Timers) -> Dispatcher:
     config = Config(url="redis://", queues=("low",))
-    return Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    return Dispatcher(config, pool, link, pool, timers, pool)  # type: ignore[arg-type]  # all it asks
 
 
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
-    dispatch: Dispatcher, workers: Workers
+    dispatch: Dispatcher, workers: Workers, timers: Timers
 ) -> None:
     workers.by_number[1] = Worker(1)  # free, without a process
-    dispatch.settle_and_claim(1.0)
-    assert dispatch.next_due == pytest.approx(1.002)
+    dispatch.send_turn(1.0)
+    dispatch.listen(1.0)
+    assert timers.next_at(OPEN) == pytest.approx(1.002)
 
     dispatch.is_paused = True
-    dispatch.settle_and_claim(1.001)
+    dispatch.send_turn(1.001)
+    dispatch.listen(1.001)
 
-    assert dispatch.next_due == float("inf")
+    assert timers.next_at(OPEN) == float("inf")
 
 
 def test_a_turn_asks_for_no_more_jobs_than_one_may(
@@ -101,8 +109,8 @@ def test_a_turn_asks_for_no_more_jobs_than_one_may(
         workers.assign(claim_of(f"j{number}", worker=number), now=1.0)
     workers.by_number[501] = Worker(501)
 
-    dispatch.settle_and_claim(1.0)
-    dispatch.settle_and_claim(1.006)
+    dispatch.send_turn(1.0)
+    dispatch.send_turn(1.006)
 
     (turn,) = link.sent
     assert turn.free_workers == (501,)
@@ -113,8 +121,8 @@ def test_whether_a_turn_was_answered_is_told(
     dispatch: Dispatcher, workers: Workers, link: Link
 ) -> None:
     workers.by_number[1] = Worker(1)
-    dispatch.settle_and_claim(1.0)
-    dispatch.settle_and_claim(1.006)
+    dispatch.send_turn(1.0)
+    dispatch.send_turn(1.006)
     turns: Any = link.turns
     turns.has_answer = lambda ready: 5 in ready
     turns.answer = lambda: [b'["1000000",[],[],""]']
@@ -129,8 +137,8 @@ def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
 ) -> None:
     workers.by_number[1] = Worker(1)
     expects = [dispatch.expects_jobs]
-    dispatch.settle_and_claim(1.0)
-    dispatch.settle_and_claim(1.006)
+    dispatch.send_turn(1.0)
+    dispatch.send_turn(1.006)
     expects.append(dispatch.expects_jobs)
     turns: Any = link.turns
     turns.has_answer, turns.answer = bool, lambda: [b'["1000000",[],[],""]']
@@ -154,7 +162,7 @@ UNABLE: dict[str, tuple[str, str, object]] = {
     "all are at work": ("workers", "by_number", {}),
     "paused": ("dispatch", "is_paused", True),
     "stopping": ("dispatch", "is_open", False),
-    "no zygote serves": ("children", "is_ready", False),
+    "no zygote serves": ("pool", "is_ready", False),
     "all were claimed": ("dispatch", "_claims_left", 0),
 }
 
@@ -172,7 +180,7 @@ def test_a_marker_is_passed_on_by_who_can_claim_nothing(
     given.waiter.has_answer, given.waiter.read = bool, lambda: ("low", "look")
     given.store.keys = Keys("rqd")
     given.store.redis = SimpleNamespace(zadd=lambda *told: passed_on.append(told))
-    given.attempt = lambda call, _now: call()
+    given.try_call = lambda call, _now: call()
     workers.by_number[1] = Worker(1)
     if why is not None:
         whose, name, value = UNABLE[why]
@@ -184,7 +192,7 @@ def test_a_marker_is_passed_on_by_who_can_claim_nothing(
 
 
 def ended(name: str, result_bytes: int) -> Ended:
-    return Ended(Run(claim_of(name), 1), Report(Succeeded(b"x" * result_bytes)))
+    return Ended(Attempt(claim_of(name), 1), Report(Succeeded(b"x" * result_bytes)))
 
 
 def settled(turn: Turn) -> list[str]:
@@ -197,11 +205,11 @@ def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
     link.is_full = dispatch.is_paused = True
     dispatch.take([ended("a", 99_000), ended("b", 9), ended("c", 99_000)])
 
-    dispatch.settle_and_claim(1.0)
+    dispatch.send_turn(1.0)
 
     assert [settled(turn) for turn in link.sent] == [["b"]]
     assert dispatch.outcomes_left == 3
-    assert [run.claim.id for run in dispatch.unrecorded] == ["b", "a", "c"]
+    assert [attempt.claim.id for attempt in dispatch.unrecorded] == ["b", "a", "c"]
 
 
 def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
@@ -211,10 +219,10 @@ def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
     dispatch.take([ended("a", 9), ended("b", 9), ended("c", 9)])
 
     for now in (1.0, 2.0, 3.0):
-        dispatch.settle_and_claim(now)
+        dispatch.send_turn(now)
 
     assert [settled(turn) for turn in link.sent] == [["b", "c"]]
-    assert [run.claim.id for run in dispatch.unrecorded] == ["b", "c"]
+    assert [attempt.claim.id for attempt in dispatch.unrecorded] == ["b", "c"]
 
 
 def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
@@ -222,11 +230,11 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 ) -> None:
     dispatch.is_paused = True
     dispatch.take([ended("a", 99_000), ended("b", 9)])
-    dispatch.settle_and_claim(1.0)
+    dispatch.send_turn(1.0)
     link.is_full = True
-    dispatch.settle_and_claim(2.0)  # its answer was lost
+    dispatch.send_turn(2.0)  # its answer was lost
     link.is_full = False
-    dispatch.settle_and_claim(4.0)
+    dispatch.send_turn(4.0)
 
     first, again = link.sent
     assert first is again
@@ -234,10 +242,10 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
-    children: Any = SimpleNamespace(workers=workers, has_pending=True)
+    pool: Any = SimpleNamespace(workers=workers, has_pending=True)
     config = Config(url="redis://", queues=("low",))
-    dispatch = Dispatcher(config, children, link, children, children, children)  # type: ignore[arg-type]  # all it asks
+    dispatch = Dispatcher(config, pool, link, pool, Timers(), pool)  # type: ignore[arg-type]  # all it asks
 
     assert dispatch.has_unfinished
-    children.has_pending = False
+    pool.has_pending = False
     assert not dispatch.has_unfinished

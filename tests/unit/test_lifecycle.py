@@ -6,6 +6,7 @@ from typing import Any
 from rqd.daemon.config import MAX_WORKERS, Config
 from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.signals import Shutdown
+from rqd.daemon.timers import Timers
 
 
 def test_a_master_says_that_it_stops_once_no_other_job_begins() -> None:
@@ -18,16 +19,15 @@ def test_a_master_says_that_it_stops_once_no_other_job_begins() -> None:
 
         return noted
 
-    workers = SimpleNamespace(runs=list)
-    children = SimpleNamespace(
+    workers = SimpleNamespace(current_attempts=list)
+    pool = SimpleNamespace(
         workers=workers,
-        places=SimpleNamespace(retire_all=note("places are given up")),
+        slots=SimpleNamespace(retire_all=note("places are given up")),
         release_unsent=note("jobs are taken back"),
     )
     dispatch = SimpleNamespace(take=lambda _ended: None, is_open=True)
     log = SimpleNamespace(info=lambda event, **_fields: done.append(event))
-    duties, config = SimpleNamespace(hasten=note("beat")), Config("redis://h")
-    parts: tuple[Any, ...] = (config, children, dispatch, duties, log, lambda: None)
+    parts: tuple[Any, ...] = (Config("redis://h"), pool, dispatch, Timers(), log)
     lifecycle = Lifecycle(*parts)
 
     lifecycle.stop(Shutdown.GRACEFUL, 0.0)
@@ -38,15 +38,14 @@ def test_a_master_says_that_it_stops_once_no_other_job_begins() -> None:
 
 def test_no_signal_takes_a_master_past_the_most_workers() -> None:
     resized: list[int] = []
-    children = SimpleNamespace(
-        places=SimpleNamespace(resize_to=lambda count, _now: resized.append(count)), zygotes=[]
+    pool = SimpleNamespace(
+        slots=SimpleNamespace(resize_to=lambda count, _now: resized.append(count)), zygotes=[]
     )
     told: list[tuple[str, object]] = []
     log = SimpleNamespace(
         warning=lambda event, error: told.append((event, error)), info=lambda *_, **__: None
     )
-    dispatch, duties = SimpleNamespace(look=lambda: None), SimpleNamespace(hasten=lambda *_: None)
-    parts: tuple[Any, ...] = (Config("redis://h"), children, dispatch, duties, log, lambda: None)
+    parts: tuple[Any, ...] = (Config("redis://h"), pool, SimpleNamespace(), Timers(), log)
     lifecycle = Lifecycle(*parts)
 
     why = lifecycle.resize(MAX_WORKERS + 1, 0.0)

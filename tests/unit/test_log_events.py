@@ -32,7 +32,7 @@ def events_in(tree: ast.Module) -> Iterator[Event]:
         method, of = node.func.attr, ast.unparse(node.func.value)
         if method in LEVELS and of in ("log", "self._log"):
             level, more = method, set[str]()
-        elif method == "complain":
+        elif method == "log_rejection":
             level, more = "error", {"error"}
         else:
             continue

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from rqd.daemon.config import Config
 from rqd.daemon.control.commands import Stops
 from rqd.daemon.control.stack_requests import StackRequests
+from rqd.daemon.timers import Timers
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import _begins_behind
 from rqd.daemon.zygote.job_source import JobSource
@@ -107,8 +108,8 @@ class Box(Place):
         return self.worker.child.jobs_left
 
 
-def names(ended: list[tuple[Run, Report]]) -> list[str]:
-    return [run.claim.id for run, _ in ended]
+def names(ended: list[tuple[Attempt, Report]]) -> list[str]:
+    return [attempt.claim.id for attempt, _ in ended]
 
 
 @pytest.fixture
@@ -137,9 +138,9 @@ def test_the_one_that_follows_runs_from_the_answer_before_it_on(box: Box) -> Non
 
     box.heard(at=2.0)
 
-    assert box.worker.run is not None
-    assert (box.worker.run.claim.id, box.worker.run.sent_at) == ("b", 2.0)
-    assert box.worker.run.deadline == pytest.approx(67)
+    assert box.worker.attempt is not None
+    assert (box.worker.attempt.claim.id, box.worker.attempt.started_at) == ("b", 2.0)
+    assert box.worker.attempt.deadline == pytest.approx(67)
 
 
 def test_what_the_child_has_not_read_is_taken_back(box: Box) -> None:
@@ -153,8 +154,8 @@ def test_what_the_child_has_not_read_is_taken_back(box: Box) -> None:
     assert box.jobs_left == ALWAYS - 1
 
 
-def names_of(runs: list[Run]) -> list[str]:
-    return [run.claim.id for run in runs]
+def names_of(attempts: list[Attempt]) -> list[str]:
+    return [attempt.claim.id for attempt in attempts]
 
 
 def test_what_the_child_has_read_is_not_though_its_master_has_not_heard_of_it(box: Box) -> None:
@@ -173,11 +174,11 @@ def test_a_job_that_was_not_begun_is_begun_again_as_if_it_had_never_been_given(b
 
     box.worker.recall()
 
-    run = box.worker.run
-    assert run is not None
-    assert (run.sent_at, run.deadline, run.is_posted) == (None, None, False)
+    attempt = box.worker.attempt
+    assert attempt is not None
+    assert (attempt.started_at, attempt.deadline, attempt.is_posted) == (None, None, False)
     box.workers.send(box.worker, 3.0)
-    assert (box.take(), run.sent_at) == ("a", 3.0)
+    assert (box.take(), attempt.started_at) == ("a", 3.0)
 
 
 def test_the_child_may_take_one_between_two_that_are_taken_back(
@@ -189,9 +190,9 @@ def test_the_child_may_take_one_between_two_that_are_taken_back(
     box.worker.recall()
 
     assert held(box.workers) == ["b", "a", "c"]
-    assert box.worker.run is not None
-    assert box.worker.run.sent_at is not None
-    assert not any(run.is_given for run in box.worker.ahead)
+    assert box.worker.attempt is not None
+    assert box.worker.attempt.started_at is not None
+    assert not any(attempt.is_given for attempt in box.worker.ahead)
 
 
 def test_a_death_charges_only_the_job_that_was_taken(box: Box) -> None:
@@ -228,8 +229,8 @@ def test_a_child_that_takes_no_more_jobs_leaves_the_others(box: Box) -> None:
     assert box.jobs_left == 0
     assert box.take() == ""
     assert held(box.workers) == ["b"]
-    assert box.worker.run is not None
-    assert box.worker.run.sent_at is None
+    assert box.worker.attempt is not None
+    assert box.worker.attempt.started_at is None
 
 
 def test_a_child_gets_no_more_jobs_than_it_takes() -> None:
@@ -253,15 +254,15 @@ def test_what_came_too_late_was_not_begun(box: Box) -> None:
     box.take()
     box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
 
-    _, (run, report) = box.judging.hear(box.worker, 2.0)
+    _, (attempt, report) = box.judging.hear(box.worker, 2.0)
 
     assert isinstance(report.outcome, Released)
-    assert run.sent_at is None
+    assert attempt.started_at is None
 
 
 def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) -> None:
     box.begin("a", "b", "c")
-    marks = [run.mark for run in box.worker.ahead]
+    marks = [attempt.mark for attempt in box.worker.ahead]
     box.take()
     box.succeed("a")
     box.far.sendall(encode_frame(protocol.TOO_LATE, b"7:b", *[b"0"] * protocol.USED_FIELDS))
@@ -269,8 +270,8 @@ def test_what_came_too_late_has_left_a_mark_that_is_in_no_jobs_output(box: Box) 
     data = b"".join((b"of a", marks[0], marks[1], b"of c"))
 
     told = []
-    for run, _ in box.judging.hear(box.worker, 2.0):
-        told.append(box.worker.segments.feed(data, run.mark))
+    for attempt, _ in box.judging.hear(box.worker, 2.0):
+        told.append(box.worker.segments.feed(data, attempt.mark))
         data = b""
 
     assert told == [b"of a", b"", b"of c"]
@@ -314,7 +315,7 @@ def test_a_child_that_is_let_go_leaves_what_it_has_not_begun(box: Box) -> None:
     box.workers.detach(box.worker)
 
     assert box.take() == ""
-    assert not any(run.is_given for run in box.worker.held())
+    assert not any(attempt.is_given for attempt in box.worker.held())
 
 
 def test_a_child_hears_that_it_is_to_leave_though_another_process_has_its_masters_ends(
@@ -348,8 +349,8 @@ def test_a_job_too_large_for_a_message_comes_by_the_channel_and_alone(box: Box) 
     assert box.take() == ""
 
     box.worker.recall()
-    assert box.worker.run is not None
-    assert box.worker.run.sent_at is not None
+    assert box.worker.attempt is not None
+    assert box.worker.attempt.started_at is not None
 
 
 def test_a_job_by_the_channel_is_behind_no_other_one_whatever_was_before() -> None:
@@ -392,10 +393,10 @@ def test_a_child_lets_its_master_go_on_before_it_sleeps(monkeypatch: pytest.Monk
 
 def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box: Box) -> None:
     box.begin("a")
-    run = box.worker.run
-    assert run is not None
+    attempt = box.worker.attempt
+    assert attempt is not None
     box.take()
-    box.workers.answer_ask(run, {b"meta": bytes(1_000_000)})
+    box.workers.answer_ask(attempt, {b"meta": bytes(1_000_000)})
     assert box.workers.push(box.worker)  # there is no room for all of it
     box.succeed("a")
     box.heard()
@@ -415,10 +416,10 @@ def test_a_job_by_the_channel_comes_behind_what_the_one_before_has_not_read(box:
 
 def test_nothing_goes_to_a_child_behind_what_may_have_to_be_ended(box: Box) -> None:
     box.begin("a")
-    run = box.worker.run
-    assert run is not None
+    attempt = box.worker.attempt
+    assert attempt is not None
     box.take()
-    box.workers.stop_soon(run, Stopped("ops"), 5.0, 1.0)
+    box.workers.stop_soon(attempt, Stopped("ops"), 5.0, 1.0)
 
     box.begin("b")
 
@@ -431,14 +432,14 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
     box: Box, is_stopped: bool
 ) -> None:
     box.begin("a")
-    run, child = box.worker.run, box.worker.child
-    assert run is not None
+    attempt, child = box.worker.attempt, box.worker.child
+    assert attempt is not None
     assert child is not None
 
     if is_stopped:
-        box.workers.stop_soon(run, TimedOut(1.0, killed=False, is_cpu=True), 9.0, 2.0)
+        box.workers.stop_soon(attempt, TimedOut(1.0, killed=False, is_cpu=True), 9.0, 2.0)
     else:
-        box.workers.make_last(run, 2.0)
+        box.workers.make_last(attempt, 2.0)
 
     assert box.take() == ""
     assert box.is_told_to_leave()
@@ -447,7 +448,7 @@ def test_a_child_that_is_to_take_no_other_job_than_one_it_has_not_begun_leaves(
     box.far = box.fork(101)
     box.begin()
     assert box.take() == "a"
-    assert run.deadline == run.claim.timeout_s + 1.0 + HARD_KILL_AFTER_S
+    assert attempt.deadline == attempt.claim.timeout_s + 1.0 + HARD_KILL_AFTER_S
 
 
 def test_a_job_that_has_no_room_in_the_mailbox_goes_by_the_channel(box: Box) -> None:
@@ -463,15 +464,15 @@ def test_a_job_that_has_no_room_in_the_mailbox_goes_by_the_channel(box: Box) -> 
     assert box.take() == "a"  # that it is in the channel
     ((kind, fields),) = FrameReader().feed(box.far.recv(2**20, socket.MSG_DONTWAIT))
     assert (kind, fields[0], fields[5]) == (protocol.JOB, b"a", claim.payload)
-    assert box.worker.run is not None
-    assert not box.worker.run.is_posted
+    assert box.worker.attempt is not None
+    assert not box.worker.attempt.is_posted
 
 
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_job_with_a_limit_runs_alone_in_its_process(box: Box, at: int) -> None:
     for number, name in enumerate("ab"):
-        run = box.workers.assign(claim_of(name), now=1.0)
-        run.limits = ResourceLimits(memory_bytes=1) if number == at else run.limits
+        attempt = box.workers.assign(claim_of(name), now=1.0)
+        attempt.limits = ResourceLimits(memory_bytes=1) if number == at else attempt.limits
     box.begin()
 
     assert [box.take(), box.take()] == ["a", ""]
@@ -493,17 +494,17 @@ class Silent:
 
 
 @pytest.fixture
-def children(box: Box, monkeypatch: pytest.MonkeyPatch) -> Children:
+def pool(box: Box, monkeypatch: pytest.MonkeyPatch) -> Pool:
     """Those of a master without a zygote, whose only worker is the box's."""
     monkeypatch.setattr("rqd.daemon.workers.pool.become_subreaper", lambda: None)
     silent: Any = Silent()
     config = Config(url="redis://", queues=("low",), jobs_per_child=ALWAYS)
-    made = Children(config, silent, silent, silent)
+    made = Pool(config, silent, silent, silent)
     made.workers.by_number = box.workers.by_number
     return made
 
 
-def began_behind(box: Box, *names: str) -> tuple[Run, Run]:
+def began_behind(box: Box, *names: str) -> tuple[Attempt, Attempt]:
     """The child has answered for the first one, and runs the second one; nobody has heard of it."""
     box.begin(*names)
     box.take()
@@ -514,51 +515,51 @@ def began_behind(box: Box, *names: str) -> tuple[Run, Run]:
 
 
 def told(ended: list[Ended]) -> list[tuple[str, type[Outcome]]]:
-    return [(one.run.claim.id, type(one.report.outcome)) for one in ended]
+    return [(one.attempt.claim.id, type(one.report.outcome)) for one in ended]
 
 
-def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, children: Children) -> None:
+def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, pool: Pool) -> None:
     _, second = began_behind(box, "a", "b", "c")
 
-    children.kill(second, Released("killed"), 2.0)
+    pool.kill(second, Released("killed"), 2.0)
 
     assert second.killed_at == 2.0
-    assert children.has_pending
-    assert told(children.collect(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
+    assert pool.has_pending
+    assert told(pool.collect(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
 
 
-def test_a_kill_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: Children) -> None:
+def test_a_kill_of_a_job_that_has_just_ended_meets_no_other(box: Box, pool: Pool) -> None:
     first, second = began_behind(box, "a", "b")
 
-    children.kill(first, Released("killed"), 2.0)
+    pool.kill(first, Released("killed"), 2.0)
 
     assert (first.killed_at, second.killed_at) == (None, None)
 
 
 def test_a_deadline_meets_no_job_that_was_begun_behind_its_own(
-    box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
+    box: Box, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = began_behind(box, "a", "b")
-    monkeypatch.setattr(children.stacks, "show", lambda _run: pytest.fail("asked for its stack"))
+    monkeypatch.setattr(pool.stacks, "show", lambda _run: pytest.fail("asked for its stack"))
     first.deadline = 1.9
 
-    children.perform(2.0)
+    pool.perform(2.0)
 
     assert (first.killed_at, second.killed_at) == (None, None)
 
 
 def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wakes_its_master(
-    box: Box, children: Children
+    box: Box, pool: Pool
 ) -> None:
     box.begin("a", "b")
     box.take()
     box.take()
-    first = box.worker.run
+    first = box.worker.attempt
     assert first is not None
     first.deadline = 1.9
 
-    children.perform(2.0)  # it can't be seen whose deadline that is
-    children.perform(2.0)
+    pool.perform(2.0)  # it can't be seen whose deadline that is
+    pool.perform(2.0)
 
     child = box.worker.child
     assert child is not None
@@ -567,117 +568,115 @@ def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wake
 
 
 def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(
-    box: Box, children: Children
+    box: Box, pool: Pool
 ) -> None:
     killed: list[int] = []
     zygote: Any = SimpleNamespace(
         kill=lambda _worker, pid: killed.append(pid), stacks={1: None}, groups={}
     )
-    children.places.parents[1] = zygote
+    pool.slots.parents[1] = zygote
     box.begin("a")
-    run = box.worker.run
-    assert run is not None
-    run.deadline, run.is_stack_asked = 1.9, True
+    attempt = box.worker.attempt
+    assert attempt is not None
+    attempt.deadline, attempt.is_stack_asked = 1.9, True
 
-    children.perform(2.0)
+    pool.perform(2.0)
 
     assert killed == [100]
     assert box.judging.reap(box.exit(9), 0, 2.1) == []
-    assert (run.sent_at, run.verdict) == (None, None)  # it is not to blame
+    assert (attempt.started_at, attempt.verdict) == (None, None)  # it is not to blame
 
 
-def test_what_is_released_leaves_those_that_run(box: Box, children: Children) -> None:
+def test_what_is_released_leaves_those_that_run(box: Box, pool: Pool) -> None:
     began_behind(box, "a", "b", "c")
 
-    ended = children.release_unsent("paused", 2.0)
+    ended = pool.release_unsent("paused", 2.0)
 
     assert told(ended) == [("a", Succeeded), ("c", Released)]
-    (run,) = children.workers.runs()
-    assert (run.claim.id, run.sent_at) == ("b", 2.0)
+    (attempt,) = pool.workers.current_attempts()
+    assert (attempt.claim.id, attempt.started_at) == ("b", 2.0)
 
 
-def test_a_job_that_was_begun_behind_another_gets_its_time(box: Box, children: Children) -> None:
+def test_a_job_that_was_begun_behind_another_gets_its_time(box: Box, pool: Pool) -> None:
     _, second = began_behind(box, "a", "b")
 
-    assert children.extend("b", 7, 30.0, 2.0)
+    assert pool.extend("b", 7, 30.0, 2.0)
 
     assert second.deadline == 2.0 + 60 + 30 + HARD_KILL_AFTER_S
     ((kind, fields),) = FrameReader().feed(box.far.recv(65536))
     assert (kind, fields) == (protocol.EXTEND, [b"7:b", b"30.000000"])
 
 
-def test_all_that_run_are_killed_at_an_operators_word(box: Box, children: Children) -> None:
+def test_all_that_run_are_killed_at_an_operators_word(box: Box, pool: Pool) -> None:
     _, second = began_behind(box, "a", "b")
 
-    Stops(children, Silent()).kill(None, 2.0)  # type: ignore[arg-type]  # stand-in
+    Stops(pool, Silent()).kill(None, 2.0)  # type: ignore[arg-type]  # stand-in
 
     assert isinstance(second.verdict, Crashed)
 
 
-def test_a_stop_of_a_job_that_has_just_ended_meets_no_other(box: Box, children: Children) -> None:
+def test_a_stop_of_a_job_that_has_just_ended_meets_no_other(box: Box, pool: Pool) -> None:
     began_behind(box, "a", "b")
 
-    Stops(children, Silent()).obey([{"token": "7:a"}], 2.0)  # type: ignore[arg-type]  # stand-in
+    Stops(pool, Silent()).obey([{"token": "7:a"}], 2.0)  # type: ignore[arg-type]  # stand-in
 
-    assert [run.verdict for run in children.workers.runs()] == [None]
+    assert [attempt.verdict for attempt in pool.workers.current_attempts()] == [None]
 
 
-def test_a_job_whose_lease_was_lost_is_killed_or_never_begins(box: Box, children: Children) -> None:
+def test_a_job_whose_lease_was_lost_is_killed_or_never_begins(box: Box, pool: Pool) -> None:
     _, second = began_behind(box, "a", "b", "c", "d")
 
-    assert children.lose({"7:b", "7:c"}, 2.0) == [second]
+    assert pool.lose({"7:b", "7:c"}, 2.0) == [second]
 
     assert second.killed_at == 2.0
-    assert held(children.workers) == ["b", "d"]
+    assert held(pool.workers) == ["b", "d"]
     assert box.take() == ""
 
 
-def test_at_a_reload_no_job_begins_in_an_old_process(box: Box, children: Children) -> None:
+def test_at_a_reload_no_job_begins_in_an_old_process(box: Box, pool: Pool) -> None:
     box.begin("a", "b")
 
-    children.places.change_over(2.0)
+    pool.slots.change_over(2.0)
 
     assert box.worker.child is None
     assert box.take() == ""
-    assert held(children.workers) == ["a", "b"]
+    assert held(pool.workers) == ["a", "b"]
 
 
-def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, children: Children) -> None:
+def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, pool: Pool) -> None:
     box.begin("a", "b")
     box.take()
 
-    children.places.retire_all(2.0)
+    pool.slots.retire_all(2.0)
 
     assert box.take() == ""
-    assert held(children.workers) == ["a", "b"]
+    assert held(pool.workers) == ["a", "b"]
 
 
-def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(
-    box: Box, children: Children
-) -> None:
+def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(box: Box, pool: Pool) -> None:
     box.begin("a", "b", "c")
     box.take()
-    children.places.listen(box.worker)
+    pool.slots.listen(box.worker)
     box.succeed("a")
     box.take()
 
-    assert told(children._reader.hear(set(), 1.0)) == []
-    assert told(children.read_batched(1.0)) == [("a", Succeeded)]
-    assert held(children.workers) == ["b", "c"]
+    assert told(pool._reader.hear(set(), 1.0)) == []
+    assert told(pool.read_batched(1.0)) == [("a", Succeeded)]
+    assert held(pool.workers) == ["b", "c"]
 
 
 def test_with_its_zygote_a_job_is_lost_and_not_those_behind_it(
-    box: Box, children: Children, monkeypatch: pytest.MonkeyPatch
+    box: Box, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began_behind(box, "a", "b", "c")
     monkeypatch.setattr("rqd.daemon.workers.exits.kill_orphan", lambda *_: None)
     zygote: Any = SimpleNamespace(stacks={1: SimpleNamespace(take=lambda _start: "")})
-    children.places.parents[1] = zygote
+    pool.slots.parents[1] = zygote
 
-    ended = children._losses.end_orphans(zygote, 2.0)
+    ended = pool._losses.end_orphans(zygote, 2.0)
 
     assert told(ended) == [("a", Succeeded), ("b", Lost)]
-    assert held(children.workers) == ["c"]
+    assert held(pool.workers) == ["c"]
 
 
 def test_nothing_is_put_behind_another_one_while_a_suspect_waits(box: Box) -> None:
@@ -703,16 +702,16 @@ def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) 
     outputs: Any = SimpleNamespace(listen=heard.append)
     nobody: Any = ()
     silent: Any = Silent()
-    places = Slots(box.workers, nobody, outputs, silent, silent)
+    slots = Slots(box.workers, nobody, outputs, silent, silent)
     box.begin("a", "b")
     box.take()
-    places.listen(box.worker)
+    slots.listen(box.worker)
     states = [box.worker.is_quiet]
 
     box.succeed("a")
     box.take()
     box.heard()
-    places.listen(box.worker)
+    slots.listen(box.worker)
 
     assert [*states, box.worker.is_quiet] == [True, False]
     assert heard == [box.worker]
@@ -723,18 +722,18 @@ def asks_for_stacks(box: Box) -> tuple[StackRequests, list[str], list[str]]:
     asked: list[str] = []
     errors: list[str] = []
 
-    def pin(run: Run, now: float) -> bool:
+    def pin(attempt: Attempt, now: float) -> bool:
         box.worker.recall()
         box.heard(now)
-        return box.workers.holds(run)
+        return box.workers.holds(attempt)
 
-    def show(run: Run) -> int:
-        asked.append(run.claim.id)
+    def show(attempt: Attempt) -> int:
+        asked.append(attempt.claim.id)
         return 0
 
-    children: Any = SimpleNamespace(workers=box.workers, pin=pin, stacks=SimpleNamespace(show=show))
+    pool: Any = SimpleNamespace(workers=box.workers, pin=pin, stacks=SimpleNamespace(show=show))
     answers: Any = SimpleNamespace(give=lambda _command, told, _now: errors.append(told["error"]))
-    return StackRequests(children, answers), asked, errors
+    return StackRequests(pool, answers, Timers()), asked, errors
 
 
 def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: Box) -> None:
@@ -746,7 +745,7 @@ def test_no_process_is_asked_for_the_stack_of_a_job_that_it_has_not_begun(box: B
 
     box.workers.send(box.worker, 2.01)
     box.take()
-    requests.perform(2.02)
+    requests._perform(2.02)
     assert (asked, errors) == (["a"], [])
 
 
@@ -774,12 +773,12 @@ def test_what_was_answered_before_nonsense_came_counts(box: Box) -> None:
             box.succeed(name)
     box.far.sendall(NONSENSE)
 
-    ((run, report),) = box.judging.hear(box.worker, 2.0)
+    ((attempt, report),) = box.judging.hear(box.worker, 2.0)
 
-    assert (run.claim.id, type(report.outcome)) == ("a", Succeeded)
-    assert box.worker.run is not None
-    assert box.worker.run.claim.id == "b"
-    assert isinstance(box.worker.run.verdict, Raised)  # it has broken the channel
+    assert (attempt.claim.id, type(report.outcome)) == ("a", Succeeded)
+    assert box.worker.attempt is not None
+    assert box.worker.attempt.claim.id == "b"
+    assert isinstance(box.worker.attempt.verdict, Raised)  # it has broken the channel
 
 
 def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> None:
@@ -795,8 +794,8 @@ def test_no_job_is_left_with_a_process_that_has_broken_its_channel(box: Box) -> 
     assert isinstance(first.outcome, Raised)
     assert (second.claim.id, type(lost.outcome)) == ("b", Lost)
     assert held(box.workers) == ["c"]
-    assert box.worker.run is not None
-    assert not box.worker.run.is_given
+    assert box.worker.attempt is not None
+    assert not box.worker.attempt.is_given
 
 
 def test_a_child_that_goes_on_without_an_answer_is_to_be_killed(box: Box) -> None:
@@ -807,11 +806,11 @@ def test_a_child_that_goes_on_without_an_answer_is_to_be_killed(box: Box) -> Non
     box.worker.recall()
     assert box.heard(at=2.0) == []
 
-    child, run = box.worker.child, box.worker.run
+    child, attempt = box.worker.child, box.worker.attempt
     assert child is not None
-    assert run is not None
+    assert attempt is not None
     assert (child.is_broken, child.leave_by) == (True, 2.0)
-    assert isinstance(run.verdict, Raised)
+    assert isinstance(attempt.verdict, Raised)
 
 
 LIES = [*STEPS_OF_A_CHILD, "nonsense"]
@@ -836,7 +835,7 @@ def test_whatever_a_child_does_no_job_is_lost_with_it(steps: list[str]) -> None:
                 ended += box.heard()
             elif step == "die":
                 ended += names(box.judging.reap(box.exit(9), 0, 2.0))
-                assert not any(run.is_given for run in box.worker.held())
+                assert not any(attempt.is_given for attempt in box.worker.held())
                 name, box.far = "", box.fork(100)
             else:
                 box.master_does(step)
@@ -905,10 +904,10 @@ def test_whatever_has_happened_all_jobs_come_to_their_end(steps: list[str]) -> N
                 ended += box.heard()
             elif step == "die":
                 ended += child.dies()
-            elif (run := box.worker.run) is not None and step == "make last":
-                box.workers.make_last(run, 2.0)
-            elif run is not None and step == "stop soon":
-                box.workers.stop_soon(run, Stopped("ops"), 9.0, 2.0)
+            elif (attempt := box.worker.attempt) is not None and step == "make last":
+                box.workers.make_last(attempt, 2.0)
+            elif attempt is not None and step == "stop soon":
+                box.workers.stop_soon(attempt, Stopped("ops"), 9.0, 2.0)
             else:
                 box.master_does(step)
         for _ in range(3 * len(jobs)):
@@ -962,7 +961,7 @@ def test_who_has_nothing_takes_what_another_child_has_not_begun(box: Box) -> Non
         box.workers.send(worker, 1.02)
         box.ahead.post(worker, 1.02)
 
-    assert [run.claim.id for run in other.held()] == ["b", "c"]
+    assert [attempt.claim.id for attempt in other.held()] == ["b", "c"]
     assert [box.take(), box.take(), box.take()] == ["b", "c", ""]
     box.letters = letters
     assert [box.take(), box.take()] == ["d", ""]
@@ -998,8 +997,8 @@ def test_whatever_is_moved_when_each_job_is_begun_once_at_most_and_none_is_lost(
     def share() -> None:
         box.ahead.share(2.0)
         moved.extend(names_of(other.held()))
-        while other.run is not None:
-            other.end_run(2.0)
+        while other.attempt is not None:
+            other.end_attempt(2.0)
 
     try:
         box.begin(*jobs)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rqd.daemon.host.cgroups import GroupLimits, OomCounter, SlotGroup, counters, explain, own_group
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.worker import Attempt
 from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report, Usage, cause
 from rqd.model.records import Claim
 from rqd.model.resources import ResourceLimits
@@ -30,8 +30,8 @@ class Group(SlotGroup):
         (self.folder / "memory.events").write_text(text)
 
 
-def a_run(verdict: Outcome | None = None) -> Run:
-    return Run(CLAIM, 1, limits=ResourceLimits(64 * MIB), verdict=verdict)
+def a_run(verdict: Outcome | None = None) -> Attempt:
+    return Attempt(CLAIM, 1, limits=ResourceLimits(64 * MIB), verdict=verdict)
 
 
 def counter(path: Path, *, is_own: bool = True, kills: int = 0) -> OomCounter:
@@ -85,7 +85,7 @@ def test_other_deaths_and_kills_of_the_masters_own_are_left_as_they_are(tmp_path
     group = Group(tmp_path)
     nothing = counter(tmp_path / "events")
     ours = replace(KILLED, outcome=OutOfMemory(70 * MIB, 64 * MIB))
-    for kills, (run, report) in enumerate(
+    for kills, (attempt, report) in enumerate(
         (
             (a_run(), Report(Crashed(signal=signal.SIGSEGV))),
             (a_run(KILLED.outcome), KILLED),  # somebody asked for it
@@ -93,7 +93,7 @@ def test_other_deaths_and_kills_of_the_masters_own_are_left_as_they_are(tmp_path
         )
     ):
         group.count(oom=kills + 1, oom_kill=kills + 1)
-        assert explain(run, report, group, nothing, 1.0) == report
+        assert explain(attempt, report, group, nothing, 1.0) == report
 
 
 def test_a_limit_is_written_with_some_room_and_only_where_it_changes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ has happened to them, all jobs come to their end.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import select
 import socket
@@ -21,9 +22,9 @@ from rqd import __version__
 from rqd.daemon.config import Config
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
-from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.workers.worker import Attempt, AttemptState, Child
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame, mark_of
 from rqd.daemon.zygotes.events import Exited, Forked, ForkFailed, Ready, ZygoteEvent
@@ -326,6 +327,15 @@ def one_of(some: list[T], at: int) -> list[T]:
     return [some[at % len(some)]] if some else []
 
 
+def by_flags(attempt: Attempt) -> AttemptState:
+    if attempt.killed_at is not None:
+        return AttemptState.KILLED
+    if attempt.started_at is None:
+        return AttemptState.QUEUED if attempt.is_posted else AttemptState.HELD
+    is_to_end = attempt.verdict is not None or attempt.stop_by < math.inf
+    return AttemptState.STOPPING if is_to_end else AttemptState.RUNNING
+
+
 class Stage:
     """A master with its processes, and the jobs that are there for it."""
 
@@ -335,22 +345,22 @@ class Stage:
             url="redis://", queues=("low",), jobs_per_child=jobs_per_child, workers=workers
         )
         anybody: Any = Silent()
-        self.children = Children(self.config, anybody, self.loop, anybody)
+        self.pool = Pool(self.config, anybody, self.loop, anybody)
         self.by_pidfd: dict[int, Process] = {}
         self.zygotes: list[Zygote] = []
-        self.children.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
+        self.pool.zygotes._spawn = self._spawn  # type: ignore[assignment]  # stand-in
         self.now = time.monotonic()
         self.is_open = True
         self.names = [f"j{number:02}" for number in range(jobs)]
         self.waiting = [*self.names]
         self.ended: list[str] = []
         self._fences = itertools.count(1)
-        self.children.start(self.now)
+        self.pool.start(self.now)
 
     def close(self) -> None:
-        self.children.zygotes.close()
-        for worker in self.children.workers:
-            self.children.places.drop_child(worker)
+        self.pool.zygotes.close()
+        for worker in self.pool.workers:
+            self.pool.slots.drop_child(worker)
         for zygote in self.zygotes:
             for forked in [one for one in zygote.unheard if isinstance(one, Forked)]:
                 Child(forked.pid, forked.channel, forked.pidfd, 0, mailbox=forked.mailbox).close()
@@ -359,8 +369,8 @@ class Stage:
         self.loop.close()
 
     def _spawn(self, _learnt: tuple[str, ...] = ()) -> Zygote:
-        children = self.children
-        config = children._next_config if children.zygotes.is_ready else children.config
+        pool = self.pool
+        config = pool._next_config if pool.zygotes.is_ready else pool.config
         self.zygotes.append(Zygote(config.jobs_per_child, self.by_pidfd))
         return self.zygotes[-1]
 
@@ -389,28 +399,34 @@ class Stage:
         return {one.job for one in self.by_pidfd.values() if one.status == DIED}
 
     @property
-    def runs(self) -> list[Run]:
-        return [run for run in self.children.workers.runs() if run.sent_at is not None]
+    def current_attempts(self) -> list[Attempt]:
+        return [
+            attempt
+            for attempt in self.pool.workers.current_attempts()
+            if attempt.started_at is not None
+        ]
 
     def take(self, ended: list[Ended]) -> None:
         for one in ended:
-            name = one.run.claim.id
+            name = one.attempt.claim.id
             if isinstance(one.report.outcome, Crashed):
-                assert one.run.claim.token.encode() in self._fell, "charged with another's death"
+                assert one.attempt.claim.token.encode() in self._fell, (
+                    "charged with another's death"
+                )
             assert name not in self.waiting
             assert name not in self.ended
             is_done = isinstance(one.report.outcome, Succeeded)
             (self.ended if is_done else self.waiting).append(name)
 
     def claim(self, count: int = 100) -> None:
-        workers = self.children.workers
-        if not self.children.is_ready or not self.is_open:
+        workers = self.pool.workers
+        if not self.pool.is_ready or not self.is_open:
             return
-        numbers = [*workers.free_numbers(self.now), *self.children.ahead.numbers(self.now)]
+        numbers = [*workers.free_numbers(self.now), *self.pool.ahead.numbers(self.now)]
         for number in numbers[:count]:
             if self.waiting:
                 self._assign(self.waiting.pop(0), number)
-        self.children.start_assigned(self.now)
+        self.pool.start_assigned(self.now)
 
     def _assign(self, name: str, worker: int) -> None:
         at = int(name[1:])
@@ -418,14 +434,16 @@ class Stage:
         claim = replace(claim_of(name, worker, losses=2 if at % 5 == 3 else 0), token=token)
         if at % 5 == 4:
             claim = replace(claim, payload=bytes(LONGEST_MESSAGE_BYTES))
-        self.children.assign(claim, self.now)
+        self.pool.assign(claim, self.now)
 
     def turn(self) -> bool:
         """One of its loop; False if nothing was ready."""
-        ready, children = self.loop.wait(0), self.children
-        self.take(children.collect(ready, self.now))
-        self.take(children.release_waiting(self.now))
-        children.perform(self.now)
+        ready, pool = self.loop.wait(0), self.pool
+        self.take(pool.collect(ready, self.now))
+        self.take(pool.release_waiting(self.now))
+        pool.perform(self.now)
+        for attempt in pool.workers.held():
+            assert attempt.state is by_flags(attempt), attempt
         return bool(ready)
 
     def do(self, step: str, at: int) -> None:
@@ -501,22 +519,22 @@ class Stage:
             process.talks_nonsense()
 
     def _extend(self, at: int) -> None:
-        for run in one_of(self.children.workers.held(), at):
-            self.children.extend(run.claim.id, run.claim.fence, 1.0, self.now)
+        for attempt in one_of(self.pool.workers.held(), at):
+            self.pool.extend(attempt.claim.id, attempt.claim.fence, 1.0, self.now)
 
     def _record(self, at: int) -> None:
-        for run in one_of(self.runs, at):
-            self.children.answer_ask(run, {b"meta": bytes(150_000)})
+        for attempt in one_of(self.current_attempts, at):
+            self.pool.answer_ask(attempt, {b"meta": bytes(150_000)})
 
     def _resize(self, at: int) -> None:
-        self.children.places.resize_to(at % 3 + 1, self.now)
+        self.pool.slots.resize_to(at % 3 + 1, self.now)
 
     def _reload(self, at: int) -> None:
         jobs = (1, 2, 1000)[at % 3]
-        self.children.reload("", replace(self.config, jobs_per_child=jobs), self.now)
+        self.pool.reload("", replace(self.config, jobs_per_child=jobs), self.now)
 
     def _pause(self, _at: int) -> None:
-        self.take(self.children.release_unsent("paused", self.now))
+        self.take(self.pool.release_unsent("paused", self.now))
 
     def _drain(self, at: int) -> None:
         """Or resumes."""
@@ -526,46 +544,48 @@ class Stage:
 
     def _lose(self, at: int) -> None:
         """Leases: they are another master's by now, or soon."""
-        lost = [run for run in self.children.workers.held() if (at + len(run.claim.token)) % 2]
-        lost = [*one_of(self.children.workers.held(), at), *lost]
-        self.children.lose({run.claim.token for run in lost}, self.now)
-        held = self.children.workers.held()
-        self.waiting += {run.claim.id for run in lost if run not in held}
+        lost = [
+            attempt for attempt in self.pool.workers.held() if (at + len(attempt.claim.token)) % 2
+        ]
+        lost = [*one_of(self.pool.workers.held(), at), *lost]
+        self.pool.lose({attempt.claim.token for attempt in lost}, self.now)
+        held = self.pool.workers.held()
+        self.waiting += {attempt.claim.id for attempt in lost if attempt not in held}
 
     def _recall(self, _at: int) -> None:
-        for worker in self.children.workers:
+        for worker in self.pool.workers:
             worker.recall()
 
     def _kill(self, at: int) -> None:
-        for run in one_of(self.runs, at):
-            self.children.kill(run, Released("killed"), self.now)
+        for attempt in one_of(self.current_attempts, at):
+            self.pool.kill(attempt, Released("killed"), self.now)
 
     def _stop(self, at: int) -> None:
-        for run in one_of(self.runs, at):
-            if self.children.pin(run, self.now) and run.sent_at is not None:
-                self.children.workers.stop_soon(run, Stopped("ops"), self.now + 5, self.now)
+        for attempt in one_of(self.current_attempts, at):
+            if self.pool.pin(attempt, self.now) and attempt.started_at is not None:
+                self.pool.workers.stop_soon(attempt, Stopped("ops"), self.now + 5, self.now)
 
     def _make_last(self, at: int) -> None:
-        for run in one_of(self.runs, at):
-            self.children.workers.make_last(run, self.now)
+        for attempt in one_of(self.current_attempts, at):
+            self.pool.workers.make_last(attempt, self.now)
 
     def stop(self) -> None:
         """Until none runs any more: each has ended, or waits again."""
         self.is_open = False
         for zygote in self.zygotes:
             zygote.is_still = False
-        self.children.places.retire_all(self.now)
+        self.pool.slots.retire_all(self.now)
         self._pause(0)
         kill_at, give_up_at = self.now + 3, self.now + 30
-        while self.children.workers.runs() or self.children.has_pending:
+        while self.pool.workers.current_attempts() or self.pool.has_pending:
             assert self.now < give_up_at, self._told()
             if self.now >= kill_at:
                 kill_at = give_up_at
                 self._pause(0)
-                for run in self.children.workers.runs():
-                    self.children.kill(run, Released("stopped"), self.now)
+                for attempt in self.pool.workers.current_attempts():
+                    self.pool.kill(attempt, Released("stopped"), self.now)
             if not (self._all_step() | self.turn()):
-                self.now = max(self.now, min(self.children.next_due(), self.now + 1.0)) + 1e-6
+                self.now = max(self.now, min(self.pool.next_due(), self.now + 1.0)) + 1e-6
         assert sorted(self.ended + self.waiting) == self.names
 
     def go_on(self) -> None:
@@ -581,7 +601,7 @@ class Stage:
             rounds += 1
             assert rounds < 3000, f"busy with nothing: {self._told()}"
             if not is_moving:
-                self.now = max(self.now, min(self.children.next_due(), self.now + 1.0)) + 1e-6
+                self.now = max(self.now, min(self.pool.next_due(), self.now + 1.0)) + 1e-6
 
     def rests(self) -> None:
         """With nothing to do, its processes wait: nothing is forked, nobody wakes up."""
@@ -598,8 +618,8 @@ class Stage:
             self._all_step()
             assert not self.turn()
         assert sum(zygote.forks for zygote in self.zygotes) == forks
-        assert self.children.next_due() > self.now, self._told()
-        for worker in self.children.workers:
+        assert self.pool.next_due() > self.now, self._told()
+        for worker in self.pool.workers:
             assert (worker.child is not None) == worker.wanted
 
     def _all_step(self) -> bool:
@@ -622,11 +642,11 @@ class Stage:
                 worker.number,
                 worker.wanted,
                 worker.child and (worker.child.pid, worker.child.jobs_left, worker.child.leave_by),
-                [(r.claim.token, r.sent_at, r.is_posted, r.deadline) for r in worker.held()],
+                [(r.claim.token, r.started_at, r.is_posted, r.deadline) for r in worker.held()],
             )
-            for worker in self.children.workers
+            for worker in self.pool.workers
         ]
-        return f"waiting {self.waiting}, held {held}, due {self.children.next_due() - self.now}"
+        return f"waiting {self.waiting}, held {held}, due {self.pool.next_due() - self.now}"
 
 
 STEPS = [
@@ -763,7 +783,7 @@ def test_no_job_is_claimed_for_a_worker_whose_process_could_not_be_had_before_th
     jobs_per_child: int, failing: list[tuple[str, int]]
 ) -> None:
     stage = Stage(jobs_per_child, workers=1, jobs=1)
-    workers, ahead = stage.children.workers, stage.children.ahead
+    workers, ahead = stage.pool.workers, stage.pool.ahead
     try:
         stage.do("zygote", 0)
         stage.do("turn", 0)
@@ -776,11 +796,11 @@ def test_no_job_is_claimed_for_a_worker_whose_process_could_not_be_had_before_th
             assert [*workers.free_numbers(stage.now), *ahead.numbers(stage.now)] == []
             stage.now += wait_s
             stage.do("turn", 0)
-        stage.children.has_news = False
+        stage.pool.has_news = False
         stage.do("zygote", len(stage.alive) - 1)
         stage.do("turn", 0)
         assert workers.free_numbers(stage.now) == [1]
-        assert stage.children.has_news  # at which a job is looked for
+        assert stage.pool.has_news  # at which a job is looked for
         stage.go_on()
     finally:
         stage.close()
@@ -813,7 +833,7 @@ def test_a_process_that_a_zygote_forked_before_it_heard_that_another_serves_gets
         assert old.forks == 2  # the second place's
         stage.do("turn", 0)
         stage.claim()
-        assert [worker.number for worker in stage.children.places.of(old)] == [1]
+        assert [worker.number for worker in stage.pool.slots.of(old)] == [1]
         stage.go_on()
     finally:
         stage.close()
@@ -825,7 +845,7 @@ def test_the_stacks_of_a_job_that_crashed_are_not_the_job_befores(heard: str) ->
     try:
         for step in ("zygote", "turn", "zygote", "turn"):
             stage.do(step, 0)
-        worker = stage.children.workers.by_number[1]
+        worker = stage.pool.workers.by_number[1]
         worker.note_pace(0.001)
         worker.ended_at = stage.now
         stage.claim()
@@ -836,10 +856,10 @@ def test_the_stacks_of_a_job_that_crashed_are_not_the_job_befores(heard: str) ->
         zygote.stacks[1] = SimpleNamespace(take=lambda *_: "where the second stood")
         ended = []
         if heard == "one by one":
-            ended += stage.children.collect(stage.loop.wait(0), stage.now)
+            ended += stage.pool.collect(stage.loop.wait(0), stage.now)
             assert len(ended) == 1
         zygote.step()
-        ended += stage.children.collect(stage.loop.wait(0), stage.now)
+        ended += stage.pool.collect(stage.loop.wait(0), stage.now)
         assert [one.report.stack for one in ended] == ["", "where the second stood"]
     finally:
         stage.close()
@@ -850,13 +870,13 @@ def test_a_master_that_was_late_to_ask_for_a_jobs_stacks_leaves_it_the_time_to_w
     try:
         for step in ("zygote", "turn", "zygote", "turn", "claim", "child"):
             stage.do(step, 0)
-        (run,) = stage.runs
+        (attempt,) = stage.current_attempts
         stage.now += 1000.0  # its own time, too
         stage.do("turn", 0)
-        assert (run.is_stack_asked, run.killed_at) == (True, None)
-        stage.now = stage.children.next_due()
+        assert (attempt.is_stack_asked, attempt.killed_at) == (True, None)
+        stage.now = stage.pool.next_due()
         stage.do("turn", 0)
-        assert run.killed_at == stage.now
+        assert attempt.killed_at == stage.now
         stage.go_on()
     finally:
         stage.close()

@@ -52,7 +52,7 @@ def end(place: Place, name: str, at: float) -> list[str]:
 
 
 def held(workers: Workers) -> list[str]:
-    return [run.claim.id for run in workers.held()]
+    return [attempt.claim.id for attempt in workers.held()]
 
 
 def test_nothing_is_held_ahead_until_a_job_was_quick(place: Place) -> None:
@@ -85,12 +85,12 @@ def test_the_next_one_is_the_workers_as_soon_as_one_has_ended(place: Place) -> N
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
     assert held(place.workers) == ["a", "b", "c"]
-    assert place.worker.run is not None
-    assert place.worker.run.claim.id == "a"
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.claim.id == "a"
 
     assert end(place, "a", at=1.001) == ["a", "b", "c"]
-    assert place.worker.run.claim.id == "b"
-    assert place.worker.run.sent_at is None
+    assert place.worker.attempt.claim.id == "b"
+    assert place.worker.attempt.started_at is None
     place.workers.send(place.worker, 1.001)
     assert end(place, "b", at=1.002) == ["b", "c"]
 
@@ -113,7 +113,7 @@ def test_what_waits_behind_a_long_job_goes_back_soon(place: Place) -> None:
     assert place.ahead.next_due() == pytest.approx(1.05)
     freed = place.ahead.free_waiting(1.051)
 
-    assert [run.claim.id for run in freed] == ["b", "c"]
+    assert [attempt.claim.id for attempt in freed] == ["b", "c"]
     assert held(place.workers) == ["a"]
     assert place.ahead.next_due() == float("inf")
 
@@ -157,7 +157,7 @@ def test_a_place_that_is_taken_away_keeps_nothing(place: Place) -> None:
 
     freed = place.ahead.free_waiting(1.001)
 
-    assert [run.claim.id for run in freed] == ["b", "c"]
+    assert [attempt.claim.id for attempt in freed] == ["b", "c"]
     assert not place.worker.is_present
 
 
@@ -165,13 +165,13 @@ def test_a_stop_takes_back_what_no_process_has_got(place: Place) -> None:
     for name in ("b", "c"):
         place.workers.assign(claim_of(name), now=1.0)
 
-    assert [run.claim.id for run in place.worker.release_unstarted()] == ["b", "c"]
+    assert [attempt.claim.id for attempt in place.worker.release_unstarted()] == ["b", "c"]
     assert held(place.workers) == ["a"]
 
     end(place, "a", at=1.001)
     place.workers.assign(claim_of("d"), now=1.0)
     place.workers.assign(claim_of("e"), now=1.0)
-    assert [run.claim.id for run in place.worker.release_unstarted()] == ["d", "e"]
+    assert [attempt.claim.id for attempt in place.worker.release_unstarted()] == ["d", "e"]
     assert held(place.workers) == []
 
 
@@ -203,11 +203,11 @@ def test_nothing_is_held_ahead_beside_a_suspect(place: Place) -> None:
 
 def test_more_time_for_a_job_that_waits_is_its_own(place: Place) -> None:
     place.workers.assign(claim_of("b"), now=1.0)
-    before = [run.limit_s for run in place.workers.held()]
+    before = [attempt.limit_s for attempt in place.workers.held()]
 
     place.workers.extend("b", 7, 100.0)
 
-    assert [run.limit_s for run in place.workers.held()] == [before[0], before[1] + 100]
+    assert [attempt.limit_s for attempt in place.workers.held()] == [before[0], before[1] + 100]
 
 
 def test_outcomes_wait_for_others_as_long_as_nobody_waits_for_a_job(place: Place) -> None:
@@ -236,7 +236,7 @@ def test_a_lost_lease_takes_the_job_that_waits_for_a_process_too(place: Place) -
     place.ahead.drop_lost({"7:b"})
 
     assert held(place.workers) == ["c"]
-    assert place.worker.run is not None
+    assert place.worker.attempt is not None
 
 
 def test_a_job_that_waits_is_let_go_by_itself(place: Place) -> None:
@@ -256,7 +256,7 @@ def test_an_attempt_that_lost_its_lease_takes_no_later_one_of_its_job_along(plac
 
     place.ahead.drop_lost({"8:b"})
 
-    assert [run.claim.token for run in place.workers.held()] == ["7:a", "9:b"]
+    assert [attempt.claim.token for attempt in place.workers.held()] == ["7:a", "9:b"]
 
 
 def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> None:
@@ -267,7 +267,7 @@ def test_a_job_that_waits_and_is_told_to_stop_does_not_begin(place: Place) -> No
 
     (ended,) = stops.obey([{"token": "7:c", "by": "ops"}], 1.0)
 
-    assert (ended.run.claim.id, ended.report.outcome) == ("c", Stopped("ops"))
+    assert (ended.attempt.claim.id, ended.report.outcome) == ("c", Stopped("ops"))
     assert held(place.workers) == ["a", "b"]
 
 
@@ -293,7 +293,7 @@ def beside(place: Place, losses: int = 0) -> Worker:
 
 
 def jobs_of(worker: Worker) -> list[str]:
-    return [run.claim.id for run in worker.held()]
+    return [attempt.claim.id for attempt in worker.held()]
 
 
 def test_who_has_nothing_takes_half_of_what_others_hold_the_longest_waiting_first(
@@ -306,7 +306,7 @@ def test_who_has_nothing_takes_half_of_what_others_hold_the_longest_waiting_firs
     assert place.ahead.share(1.004) == [other, place.worker]
 
     assert (jobs_of(place.worker), jobs_of(other)) == (["a", "d"], ["b", "c"])
-    assert [run.worker for run in other.held()] == [2, 2]
+    assert [attempt.worker for attempt in other.held()] == [2, 2]
     assert place.ahead.share(1.004) == []
 
 
@@ -322,7 +322,7 @@ def test_several_who_have_nothing_take_what_there_is_and_the_last_of_them_may_ge
 
     assert [worker.number for worker in changed] == [2, 1, 3, 1]
     assert [jobs_of(one) for one in (place.worker, other, third)] == [["a"], ["b"], ["c"]]
-    assert fourth.run is None
+    assert fourth.attempt is None
 
 
 def test_of_several_who_hold_jobs_the_one_gives_whose_first_has_waited_longest(
@@ -377,13 +377,13 @@ def test_a_moved_jobs_outcome_tells_who_ran_it(place: Place) -> None:
     other = beside(place)
     place.workers.assign(claim_of("b"), now=1.0)
     place.ahead.share(1.02)
-    assert other.run is not None
-    assert place.worker.run is not None
+    assert other.attempt is not None
+    assert place.worker.attempt is not None
     report = Report(Succeeded(b"", ""))
 
-    told = settlement(other.run, report, master="m")
+    told = settlement(other.attempt, report, master="m")
     assert (told.worker, told.fields[0]) == (2, ("worker", "m:2"))
-    assert "worker" not in dict(settlement(place.worker.run, report, master="m").fields)
+    assert "worker" not in dict(settlement(place.worker.attempt, report, master="m").fields)
 
 
 def test_a_job_that_comes_back_to_its_first_worker_is_told_too_as_a_beat_may_have_named_another(
@@ -395,14 +395,14 @@ def test_a_job_that_comes_back_to_its_first_worker_is_told_too_as_a_beat_may_hav
     assert place.ahead.share(1.02) == [other, place.worker]
     assert jobs_of(other) == ["b", "c"]
     for _ in ("a", "d"):
-        place.worker.end_run(1.03)
+        place.worker.end_attempt(1.03)
 
     assert place.ahead.share(1.03) == [place.worker, other]
 
     assert jobs_of(place.worker) == ["c"]
-    assert place.worker.run is not None
-    assert place.worker.run.moved_at == 1.03
-    told = settlement(place.worker.run, Report(Succeeded(b"", "")), master="m")
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.moved_at == 1.03
+    told = settlement(place.worker.attempt, Report(Succeeded(b"", "")), master="m")
     assert told.fields[0] == ("worker", "m:1")
 
 
@@ -422,9 +422,9 @@ def test_a_moved_job_that_asks_is_told_which_worker_runs_it(place: Place) -> Non
     place.workers.assign(claim_of("b"), now=1.0)
     place.ahead.share(1.02)
     place.workers.send(other, 1.02)
-    assert other.run is not None
+    assert other.attempt is not None
 
-    place.workers.answer_ask(other.run, {b"origin": b"q", b"worker": b"m:1"})
+    place.workers.answer_ask(other.attempt, {b"origin": b"q", b"worker": b"m:1"})
     place.workers.push(other)
 
     *_, (kind, fields) = FrameReader().feed(place.ends[-1].recv(65536))
@@ -438,14 +438,14 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Plac
     place.ahead.share(1.02)
     told: list[Any] = []
     store = SimpleNamespace(beat=told.append)
-    link: Any = SimpleNamespace(store=store, attempt=lambda ask, _now: ask())
+    link: Any = SimpleNamespace(store=store, try_call=lambda ask, _now: ask())
     instance: Any = SimpleNamespace(name="m", boot="boot", place="")
     zygotes = SimpleNamespace(
         serving=None, reloads=SimpleNamespace(latest=None), why_none="", learning=Learning()
     )
-    children: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
+    pool: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
     nothing: Any = None
 
-    Heartbeat(Config("redis://h"), instance, link, nothing).beat("busy", children, [], "", 1.02)
+    Heartbeat(Config("redis://h"), instance, link, nothing).beat("busy", pool, [], "", 1.02)
 
     assert told[0].running == (("a", "7:a", ""), ("b", "7:b", 2))

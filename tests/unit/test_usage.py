@@ -15,9 +15,10 @@ import pytest
 
 from rqd.daemon.host.cgroups import OomCounter
 from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes, size_of
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.timers import OPEN, Timers
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.usage import UsageMonitor
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.exit_cleanup import children_of
 from rqd.daemon.zygote.protocol import CPU_SIGNAL
@@ -45,16 +46,16 @@ class Kills:
     def parent_of(self, _worker: Worker) -> int:
         return os.getppid()
 
-    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
-        run.killed_at = now
+    def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
+        attempt.killed_at = now
         self.killed.append(verdict)
 
-    def start(self, terms: str = "", worker: int = 1) -> Run:
+    def start(self, terms: str = "", worker: int = 1) -> Attempt:
         claim = Claim("id", "7:n", 1, "q", worker, "f", b"", "pickle", 60, 0, 0, (), terms=terms)
-        self.workers.by_number[worker].run = None
-        run = self.workers.assign(claim)
-        run.start(0.0)
-        return run
+        self.workers.by_number[worker].attempt = None
+        attempt = self.workers.assign(claim)
+        attempt.start(0.0)
+        return attempt
 
 
 # A parent with memory of its own; a job that takes as much, shares it with a process that it forks,
@@ -94,7 +95,9 @@ def look(made: list[Kills], limit_mebibytes: float) -> Kills:
     kills = Kills(ResourceLimits(int(limit_mebibytes * 1024**2)))
     made.append(kills)
     kills.start()
-    UsageMonitor(cast("Children", kills)).perform(1.0)
+    timers = Timers()
+    UsageMonitor(cast("Pool", kills), timers).wake()
+    timers.run_due(1.0, OPEN)
     return kills
 
 
@@ -128,21 +131,24 @@ def test_a_job_is_told_that_its_cpu_time_is_over_again_and_again_and_then_it_is_
 ) -> None:
     kills = Kills(ResourceLimits(cpu_s=0.001))
     made.append(kills)
-    run = kills.start()
+    attempt = kills.start()
     child = kills.worker.child
     assert child is not None
-    consumption = UsageMonitor(cast("Children", kills))
+    timers = Timers()
+    consumption = UsageMonitor(cast("Pool", kills), timers)
     for at in (10.0, 10.6):
         with subprocess.Popen(["sleep", "60"]) as told:
             child.pidfd = os.pidfd_open(told.pid)
-            consumption.perform(at)
+            consumption.wake()
+            timers.run_due(at, OPEN)
             assert told.wait(10) == -CPU_SIGNAL
         os.close(child.pidfd)
-    consumption.perform(10.9)  # not yet again: this would fail, as nobody is there to be told
+    consumption.wake()
+    timers.run_due(10.9, OPEN)  # not yet again: this would fail, as nobody is there to be told
 
-    assert run.verdict == TimedOut(0.001, killed=False, is_cpu=True)
-    assert cause(run.verdict) == "timed out after 0.001 s of cpu time"
-    assert run.deadline == 10 + HARD_KILL_AFTER_S
+    assert attempt.verdict == TimedOut(0.001, killed=False, is_cpu=True)
+    assert cause(attempt.verdict) == "timed out after 0.001 s of cpu time"
+    assert attempt.deadline == 10 + HARD_KILL_AFTER_S
 
 
 def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(
@@ -150,47 +156,54 @@ def test_looks_at_limited_jobs_take_turns_where_there_is_no_time_for_all(
 ) -> None:
     kills = Kills(ResourceLimits(memory_bytes=2**40))
     made.append(kills)
-    runs = [kills.start()]
+    attempts = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
-    runs.append(kills.start(worker=2))
-    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
+    attempts.append(kills.start(worker=2))
+    timers = Timers()
+    hurried = UsageMonitor(cast("Pool", kills), timers, looking_s=0)
     for at, seen in ((100.0, [True, False]), (200.0, [True, True])):
-        hurried.perform(at)
-        assert [run.peak_bytes is not None for run in runs] == seen
+        hurried.wake()
+        timers.run_due(at, OPEN)
+        assert [attempt.peak_bytes is not None for attempt in attempts] == seen
 
 
 def test_samples_take_turns_where_there_is_no_time_for_all(made: list[Kills]) -> None:
     kills = Kills(ResourceLimits())
     made.append(kills)
-    runs = [kills.start()]
+    attempts = [kills.start()]
     kills.workers.by_number[2] = Worker(2, child=kills.worker.child)
-    runs.append(kills.start(worker=2))
-    hurried = UsageMonitor(cast("Children", kills), looking_s=0)
+    attempts.append(kills.start(worker=2))
+    hurried = UsageMonitor(cast("Pool", kills), Timers(), looking_s=0)
     hurried.sample(1.0)
-    assert [run.sampled_at for run in runs] == [1.0, -math.inf]
+    assert [attempt.sampled_at for attempt in attempts] == [1.0, -math.inf]
     hurried.sample(2.0)
-    assert [run.sampled_at for run in runs] == [1.0, 2.0]
-    assert all(run.peak_bytes for run in runs)
+    assert [attempt.sampled_at for attempt in attempts] == [1.0, 2.0]
+    assert all(attempt.peak_bytes for attempt in attempts)
 
-    UsageMonitor(cast("Children", kills), looking_s=60).sample(3.0)
-    assert [run.sampled_at for run in runs] == [3.0, 3.0]
+    UsageMonitor(cast("Pool", kills), Timers(), looking_s=60).sample(3.0)
+    assert [attempt.sampled_at for attempt in attempts] == [3.0, 3.0]
 
 
 def test_without_limited_jobs_there_is_nothing_to_do(made: list[Kills]) -> None:
     kills = Kills(ResourceLimits())
     made.append(kills)
-    consumption = UsageMonitor(cast("Children", kills))
+    timers = Timers()
+    consumption = UsageMonitor(cast("Pool", kills), timers)
     kills.start()
-    assert consumption.next_due() == float("inf")
+    consumption.wake()
+    assert timers.next_at(OPEN) == float("inf")
 
     kills.start('{"resources":{"cpu_s":1000000}}')  # more than the tests' own process ever takes
-    assert consumption.next_due() <= 0
-    consumption.perform(10.0)
-    assert 10 < consumption.next_due() < 20
+    consumption.wake()
+    assert timers.next_at(OPEN) <= 0
+    timers.run_due(10.0, OPEN)
+    consumption.wake()
+    assert 10 < timers.next_at(OPEN) < 20
 
-    kills.worker.run = None
-    consumption.perform(20.0)
-    assert consumption.next_due() == float("inf")
+    kills.worker.attempt = None
+    timers.run_due(20.0, OPEN)
+    consumption.wake()
+    assert timers.next_at(OPEN) == float("inf")
 
 
 def test_a_jobs_terms_go_before_the_daemons_limits_and_damaged_ones_say_nothing() -> None:

@@ -20,7 +20,7 @@ from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Run, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame
@@ -61,10 +61,10 @@ class Place:
         self.workers.assign(claim or a_claim())
         self.workers.send(self.worker, now)
 
-    def hear(self, now: float) -> tuple[Run, Report] | None:
+    def hear(self, now: float) -> tuple[Attempt, Report] | None:
         return only(self.judging.hear(self.worker, now))
 
-    def reap(self, exited: Exited, baseline: int, now: float) -> tuple[Run, Report] | None:
+    def reap(self, exited: Exited, baseline: int, now: float) -> tuple[Attempt, Report] | None:
         return only(self.judging.reap(exited, baseline, now))
 
     def answer(self, kind: int, *fields: bytes) -> None:
@@ -76,7 +76,7 @@ class Place:
         return Exited(1, pid, status, cpu_us, rss)
 
 
-def only(ended: list[tuple[Run, Report]]) -> tuple[Run, Report] | None:
+def only(ended: list[tuple[Attempt, Report]]) -> tuple[Attempt, Report] | None:
     assert len(ended) < 2
     return ended[0] if ended else None
 
@@ -116,8 +116,8 @@ def test_a_job_reaches_its_child_whole_and_its_answer_comes_back(place: Place) -
     place.answer(protocol.SUCCEEDED, b"result", b"preview", b"1500000", b"200000", b"1000", b"4096")
     heard = place.hear(11.5)
     assert heard is not None
-    run, report = heard
-    assert run.claim.id == "id"
+    attempt, report = heard
+    assert attempt.claim.id == "id"
     assert report.outcome == Succeeded(b"result", "preview")
     assert (report.usage.wall_s, report.usage.cpu_s) == (1.5, 0.2)
     assert (report.usage.load_s, report.usage.peak_memory_bytes) == (0.001, 4096)
@@ -132,8 +132,8 @@ def test_a_worker_is_free_while_its_next_child_is_still_forked(place: Place) -> 
     assert not place.workers.has_waiting_child()
     place.workers.assign(a_claim())
     place.workers.send(place.worker, 2.0)  # to nobody: the old child takes no more
-    assert place.worker.run is not None
-    assert place.worker.run.sent_at is None
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.started_at is None
     place.reap(place.exit(), 0, 2.0)
     far = place.fork(101)
     place.workers.send(place.worker, 3.0)
@@ -283,8 +283,8 @@ def test_a_large_job_goes_out_piece_by_piece(place: Place) -> None:
 def test_a_killed_jobs_outcome_is_why_it_was_killed(place: Place) -> None:
     place.give()
     place.far.recv(65536)
-    assert place.worker.run is not None
-    place.worker.run.verdict = TimedOut(60, killed=True)
+    assert place.worker.attempt is not None
+    place.worker.attempt.verdict = TimedOut(60, killed=True)
     ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
     assert ended[1].outcome == TimedOut(60, killed=True)
@@ -293,8 +293,8 @@ def test_a_killed_jobs_outcome_is_why_it_was_killed(place: Place) -> None:
 def test_a_job_that_finished_before_its_kill_succeeded(place: Place) -> None:
     place.give()
     place.far.recv(65536)
-    assert place.worker.run is not None
-    place.worker.run.verdict = Released("the daemon stops")
+    assert place.worker.attempt is not None
+    place.worker.attempt.verdict = Released("the daemon stops")
     place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.reap(place.exit(status=9), 0, 1.0)
     assert ended is not None
@@ -342,13 +342,13 @@ def test_what_an_earlier_job_of_the_process_left_does_not_answer_for_a_later_one
 def test_the_exit_of_an_earlier_child_is_not_this_ones(place: Place) -> None:
     place.give()
     assert place.reap(Exited(1, 99, 0, 0, 0), 0, 1.0) is None
-    assert place.worker.run is not None
+    assert place.worker.attempt is not None
 
 
 def test_a_deadline_is_the_timeout_and_the_patience_after_it(place: Place) -> None:
     place.give(a_claim(timeout_s=60), now=100.0)
-    assert place.worker.run is not None
-    assert place.worker.run.deadline == 160 + HARD_KILL_AFTER_S
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.deadline == 160 + HARD_KILL_AFTER_S
 
 
 def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(place: Place) -> None:
@@ -363,8 +363,8 @@ def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(pla
     assert place.workers.extend("id", 8, 5) is None
     place.workers.push(place.worker)
 
-    assert place.worker.run is not None
-    assert place.worker.run.deadline == 100 + 60 + 40 + 5 + HARD_KILL_AFTER_S
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.deadline == 100 + 60 + 40 + 5 + HARD_KILL_AFTER_S
     (_, job), (kind, extended) = FrameReader().feed(place.far.recv(65536))
     assert float(job[7]) == 100
     assert (kind, extended) == (protocol.EXTEND, [b"7:n", b"5.000000"])
@@ -372,8 +372,8 @@ def test_more_time_counts_for_its_attempt_only_and_may_come_before_the_claim(pla
 
 def test_a_job_without_a_timeout_has_no_deadline(place: Place) -> None:
     place.give(a_claim(timeout_s=-1))
-    assert place.worker.run is not None
-    assert place.worker.run.deadline is None
+    assert place.worker.attempt is not None
+    assert place.worker.attempt.deadline is None
 
 
 def test_a_reused_child_takes_its_number_of_jobs(lasting_place: Place) -> None:
@@ -416,7 +416,7 @@ def test_whatever_a_job_writes_on_its_channel_is_an_outcome(
         place.far.sendall(encode_frame(kind, *token, *fields) + garbage)
         ended = place.hear(1.0) or place.reap(place.exit(9), 0, 1.0)
         assert ended is not None
-        assert place.workers.runs() == []
+        assert place.workers.current_attempts() == []
         assert settlement(*ended).decision in ("finish", "fail")
     finally:
         place.close()
@@ -428,12 +428,12 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
 ) -> None:
     place = lasting_place
     place.give()
-    run = place.worker.run
-    assert run is not None
+    attempt = place.worker.attempt
+    assert attempt is not None
 
-    place.workers.stop_soon(run, Stopped("ops"), 5.0, 1.0)
+    place.workers.stop_soon(attempt, Stopped("ops"), 5.0, 1.0)
 
-    assert run.deadline == 5.0
+    assert attempt.deadline == 5.0
     assert not place.workers.has_waiting_child()  # it was this child's last job
     if kind is None:
         ended = place.reap(place.exit(11), 0, 1.0)
@@ -448,8 +448,8 @@ def test_a_job_that_was_told_to_stop_has_stopped_whatever_it_raised(
 
 def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Place) -> None:
     place.give()
-    assert place.worker.run is not None
-    place.workers.stop_soon(place.worker.run, Stopped("ops"), 5.0, 1.0)
+    assert place.worker.attempt is not None
+    place.workers.stop_soon(place.worker.attempt, Stopped("ops"), 5.0, 1.0)
     place.answer(protocol.SUCCEEDED, b"r", b"", b"1", b"1", b"1", b"0")
     ended = place.hear(1.0)
     assert ended is not None
@@ -457,43 +457,43 @@ def test_a_job_that_succeeds_although_it_was_told_to_stop_is_finished(place: Pla
 
 
 def test_a_row_without_a_process_is_corrected_once_there_is_one(place: Place) -> None:
-    assert place.workers.unshown() == [place.worker]
+    assert place.workers.without_row_pid() == [place.worker]
     assert place.workers.refresh_pids()
     assert not place.workers.refresh_pids()
 
     place.workers.assign(a_claim())
-    place.workers.note_shown_pid(1, 0)  # it was claimed while no child waited
+    place.workers.note_row_pid(1, 0)  # it was claimed while no child waited
 
     assert place.workers.refresh_pids()
-    assert not place.workers.unshown()
+    assert not place.workers.without_row_pid()
 
 
 def test_a_thousand_workers_come_and_go_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Slots.__new__(Slots)
-    workers = places._workers = Workers(1)
+    slots = Slots.__new__(Slots)
+    workers = slots._workers = Workers(1)
     for number in range(1, 5):
         workers.by_number[number] = Worker(number)
     workers.by_number[2].wanted = False
     filled: list[int] = []
-    monkeypatch.setattr(places, "fill", lambda worker, _now: filled.append(worker.number))
-    monkeypatch.setattr(places, "_retire", lambda worker, _now: setattr(worker, "wanted", False))
+    monkeypatch.setattr(slots, "fill", lambda worker, _now: filled.append(worker.number))
+    monkeypatch.setattr(slots, "_retire", lambda worker, _now: setattr(worker, "wanted", False))
 
     def wanted() -> list[int]:
         return sorted(worker.number for worker in workers if worker.wanted)
 
-    places.resize_to(3, 1.0)
+    slots.resize_to(3, 1.0)
     assert (wanted(), filled) == ([1, 3, 4], [])
-    places.resize_to(5, 1.0)
+    slots.resize_to(5, 1.0)
     assert (wanted(), filled) == ([1, 2, 3, 4, 5], [2, 5])
     gc.collect()  # of all that other tests have left here, which a master has not
     gc.disable()
     began_s = time.process_time()
-    places.resize_to(1000, 1.0)
+    slots.resize_to(1000, 1.0)
     took_s = time.process_time() - began_s
     gc.enable()
     assert took_s < 0.2, "the master does nothing else meanwhile"
     assert wanted() == [*range(1, 1001)]
-    places.resize_to(2, 1.0)
+    slots.resize_to(2, 1.0)
     assert wanted() == [1, 2]
 
 
@@ -532,9 +532,9 @@ def test_a_second_look_within_a_second_tells_the_cpu_of_the_last_one() -> None:
 
 
 def test_a_worker_is_busy_until_the_end_of_its_job_is_recorded() -> None:
-    worker, run = Worker(1), Run(a_claim(), 1, sent_at=1.0)
+    worker, attempt = Worker(1), Attempt(a_claim(), 1, started_at=1.0)
 
-    row = worker_row(worker, run, Gauge(), 2.0, "host")
+    row = worker_row(worker, attempt, Gauge(), 2.0, "host")
 
     assert (row["state"], row["job"]) == ("busy", "id")
     assert worker_row(worker, None, Gauge(), 2.0, "host")["state"] == "starting"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,11 @@ from rqd.daemon.config import MAX_WORKERS
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.replies import Replies
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.host.pidfd import stop_by_pidfd
 from rqd.daemon.lifecycle import Lifecycle
 from rqd.daemon.log.log import Log, about
 from rqd.daemon.signals import Shutdown
-from rqd.daemon.workers.pool import Children
+from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.reader import Ended
 from rqd.model.outcome import Crashed, Report, Stopped
 
@@ -30,33 +29,31 @@ class Commands:
 
     def __init__(
         self,
-        children: Children,
-        dispatch: Dispatcher,
+        pool: Pool,
         lifecycle: Lifecycle,
         answers: Replies,
         authentication: Authentication,
+        stack_requests: StackRequests,
         log: Log,
-        reload: Callable[[str, float], None],
     ) -> None:
-        """`reload` is called with the command's id, and the time."""
-        self._children = children
-        self._dispatcher = dispatch
+        self._pool = pool
         self._lifecycle = lifecycle
-        self._answers = answers
+        self._replies = answers
         self._authentication = authentication
         self._log = log
-        self._reload = reload
-        self._stops = Stops(children, log)
-        self._stack_requests = StackRequests(children, answers)
+        self._stops = Stops(pool, log)
+        self._stack_requests = stack_requests
+        self._reloads: list[str] = []
         self.obeyed = ""  # the id of the latest command
         self._refused = 0  # since the last log entry
         self._refused_again_at = 0.0
 
-    def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> None:
+    def obey(self, commands: Sequence[dict[str, Any]], now_us: int, now: float) -> list[str]:
         """Carries out the new commands in their order, or refuses them.
 
-        `now_us` is Redis' time.
+        `now_us` is Redis' time. Returns the ids of the commands that ask for a reload.
         """
+        self._reloads = []
         for command in commands:
             if command["id"] != self.obeyed:
                 self.obeyed = command["id"]
@@ -65,22 +62,14 @@ class Commands:
                 else:
                     told = self._obey(command, now)
                 if told is not None:
-                    self._answers.give(command, told, now)
+                    self._replies.give(command, told, now)
         if commands:
-            self._answers.send(now)
+            self._replies.send(now)
+        return self._reloads
 
-    def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> None:
-        """Stops the jobs whose records have an order to stop."""
-        self._dispatcher.take(self._stops.obey(orders, now))
-
-    def perform(self, now: float) -> None:
-        """Sends the replies that were not ready at once."""
-        self._stack_requests.perform(now)
-        self._answers.send(now)
-
-    def next_due(self) -> float:
-        """Returns the time of the next check whether a reply is ready."""
-        return self._stack_requests.next_due()
+    def stop_jobs(self, orders: Sequence[dict[str, Any]], now: float) -> list[Ended]:
+        """Stops the jobs whose records have an order to stop; returns the attempts that ended."""
+        return self._stops.obey(orders, now)
 
     def _refuse(self, command: dict[str, Any], why: str, now: float) -> dict[str, Any]:
         """Returns the refusal; logs it only once in a while, as anybody may send a thousand."""
@@ -99,7 +88,7 @@ class Commands:
                 is_now = bool(command.get("now"))
                 self._lifecycle.stop(Shutdown.IMMEDIATE if is_now else Shutdown.GRACEFUL, now)
             case "reload":
-                self._reload(command["id"], now)
+                self._reloads.append(command["id"])
             case "pause" | "resume" | "scale":
                 return self._change(command, now)
             case "kill_jobs":
@@ -109,7 +98,7 @@ class Commands:
             case "stack":
                 return self._stack_requests.take(command, now)
             case other:
-                if not obey_for_job(command, self._children, now, self._log):
+                if not obey_for_job(command, self._pool, now, self._log):
                     self._log.warning("unknown command ignored", command=_shown(other))
                     return {"error": "this master does not know the command"}
         return self._lifecycle.standing()
@@ -148,7 +137,7 @@ def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:
     return asked if 1 <= asked <= MAX_WORKERS else None
 
 
-def obey_for_job(command: dict[str, Any], children: Children, now: float, log: Log) -> bool:
+def obey_for_job(command: dict[str, Any], pool: Pool, now: float, log: Log) -> bool:
     """Obeys a command that names a job and its attempt's fence; False if it is no such command."""
     job_id, fence = command.get("job"), command.get("fence")
     if not isinstance(job_id, str) or type(fence) is not int:
@@ -158,10 +147,10 @@ def obey_for_job(command: dict[str, Any], children: Children, now: float, log: L
             seconds = _time_s(command.get("seconds"))
             if seconds is None:
                 return False
-            is_here = children.extend(job_id, fence, seconds, now)
+            is_here = pool.extend(job_id, fence, seconds, now)
             log.info("job extended", job_id=job_id, by_s=seconds, runs_here=is_here)
         case "follow":
-            children.workers.follow(job_id, fence, command.get("first") is True, now)
+            pool.workers.follow(job_id, fence, command.get("first") is True, now)
         case _:
             return False
     return True
@@ -207,8 +196,8 @@ class Stop:
 class Stops:
     """Carries out orders to stop or kill running jobs."""
 
-    def __init__(self, children: Children, log: Log) -> None:
-        self._children = children
+    def __init__(self, pool: Pool, log: Log) -> None:
+        self._pool = pool
         self._log = log
         self._obeyed: dict[str, Stop] = {}  # by token
 
@@ -218,39 +207,39 @@ class Stops:
         Returns the attempts that it ended at once.
         """
         before, self._obeyed = self._obeyed, {}
-        runs = {run.claim.token: run for run in self._children.workers.held()}
+        attempts = {attempt.claim.token: attempt for attempt in self._pool.workers.held()}
         ended: list[Ended] = []
         for stop in map(Stop.read, orders):
-            if (run := runs.get(stop.token)) is None:
+            if (attempt := attempts.get(stop.token)) is None:
                 continue  # it has just ended; or its claim is on its way: the next beat repeats it
-            is_asked = run.killed_at is not None or isinstance(run.verdict, Stopped)
+            is_asked = attempt.killed_at is not None or isinstance(attempt.verdict, Stopped)
             if before.get(stop.token, stop) != stop or not is_asked:
                 ended += self._stop(stop, now)
             self._obeyed[stop.token] = stop
         return ended
 
     def _stop(self, stop: Stop, now: float) -> list[Ended]:
-        held = self._children.workers.held()
-        run = next((run for run in held if run.claim.token == stop.token), None)
-        if run is None or not self._children.pin(run, now):
+        held = self._pool.workers.held()
+        attempt = next((attempt for attempt in held if attempt.claim.token == stop.token), None)
+        if attempt is None or not self._pool.pin(attempt, now):
             return []  # it has just ended
-        self._log.info("job is to stop", **about(run.claim), by=stop.by, grace_s=stop.grace_s)
+        self._log.info("job is to stop", **about(attempt.claim), by=stop.by, grace_s=stop.grace_s)
         verdict = Stopped(stop.by)
-        if run.sent_at is None:
-            self._children.workers.by_number[run.worker].let_go(run)
-            return [Ended(run, Report(verdict))]
-        child = self._children.workers.stop_soon(run, verdict, now + stop.grace_s, now)
+        if attempt.started_at is None:
+            self._pool.workers.by_number[attempt.worker].let_go(attempt)
+            return [Ended(attempt, Report(verdict))]
+        child = self._pool.workers.stop_soon(attempt, verdict, now + stop.grace_s, now)
         if stop.grace_s <= 0:
-            self._children.kill(run, verdict, now)
+            self._pool.kill(attempt, verdict, now)
         elif child is not None:
             stop_by_pidfd(child.pidfd)
         return []
 
     def kill(self, worker: object, now: float) -> None:
         """Ends jobs as if crashed by SIGKILL: the job of a worker, or all jobs for None."""
-        for run in self._children.stop_all_prefetch(now):
-            is_meant = worker is None or (type(worker) is int and worker == run.worker)
-            if run.sent_at is not None and is_meant:
-                self._log.warning("job is killed as asked", **about(run.claim))
+        for attempt in self._pool.stop_all_prefetch(now):
+            is_meant = worker is None or (type(worker) is int and worker == attempt.worker)
+            if attempt.started_at is not None and is_meant:
+                self._log.warning("job is killed as asked", **about(attempt.claim))
                 verdict = Crashed(signal=signal.SIGKILL, sent_by="rqd, for an operator")
-                self._children.kill(run, verdict, now)
+                self._pool.kill(attempt, verdict, now)

@@ -17,15 +17,15 @@ from rqd.daemon.host.systemd import Notifier
 from rqd.daemon.instance import Holder, Instance, name_is_taken
 from rqd.daemon.log.log import Log
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.timers import INTERVAL_S, Duty
-from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.daemon.zygotes.manager import Zygotes
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import hide_password, translate_errors
 from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
 
 ROW_TTL_S = 15
+PULSE_S = 5.0  # the longest pause between two signs of life on this host
 # SIGKILL takes effect at once, except on a process that waits for a device.
 _SWEEP_S = 5.0
 
@@ -119,15 +119,15 @@ class Heartbeat:
         return dead.boot
 
     def beat(
-        self, state: str, children: Children, unrecorded: list[Run], obeyed: str, now: float
+        self, state: str, pool: Pool, unrecorded: list[Attempt], obeyed: str, now: float
     ) -> BeatAnswer | None:
         """Sends a heartbeat, which renews all leases; returns None if Redis is not there."""
-        workers = [worker for worker in children.workers if worker.is_present]
+        workers = [worker for worker in pool.workers if worker.is_present]
         gauge = self._gauge
-        held = children.workers.held() + unrecorded
-        ending = {run.worker: run for run in unrecorded}
-        busy = children.workers.busy(unrecorded)
-        highest = max(children.workers.by_number)
+        held = pool.workers.held() + unrecorded
+        ending = {attempt.worker: attempt for attempt in unrecorded}
+        busy = pool.workers.busy(unrecorded)
+        highest = max(pool.workers.by_number)
         beat = Beat(
             master=self._instance.name,
             boot=self._instance.boot,
@@ -135,12 +135,13 @@ class Heartbeat:
             row_ttl_s=ROW_TTL_S,
             obeyed=obeyed,
             running=tuple(
-                (run.claim.id, run.claim.token, run.worker if run.is_moved else "") for run in held
+                (attempt.claim.id, attempt.claim.token, attempt.worker if attempt.is_moved else "")
+                for attempt in held
             ),
             row={
                 "boot": self._instance.boot,
                 **self._identity(),
-                **master_row(state, workers, busy, children.zygotes, gauge, now, highest),
+                **master_row(state, workers, busy, pool.zygotes, gauge, now, highest),
             },
             workers={
                 one.number: worker_row(one, ending.get(one.number), gauge, now, self._host)
@@ -148,24 +149,24 @@ class Heartbeat:
             },
         )
         for one in workers:
-            one.is_shown = one.child is not None
+            one.row_has_pid = one.child is not None
         gauge.forget_all_but({os.getpid(), *(one.child.pid for one in workers if one.child)})
-        return self._link.attempt(lambda: self._link.store.beat(beat), now)
+        return self._link.try_call(lambda: self._link.store.beat(beat), now)
 
-    def announce(self, state: str, busy: int, children: Children) -> None:
+    def announce(self, state: str, busy: int, pool: Pool) -> None:
         """Updates title, STATUS and READY, whenever they have changed."""
         config = self._config
-        wanted = sum(worker.wanted for worker in children.workers)
+        wanted = sum(worker.wanted for worker in pool.workers)
         text = f"stopping, {busy} running" if state == "stopping" else f"{busy}/{wanted} busy"
-        why_none = children.zygotes.why_none
+        why_none = pool.zygotes.why_none
         if state == "starting":
             text = f"{state}: {why_none}" if why_none else state
         elif state in ("paused", "suspended"):
             text = f"{state} {text}"
-        is_reloading = children.zygotes.reloads.is_under_way
+        is_reloading = pool.zygotes.reloads.is_under_way
         if is_reloading:
             text += ", reloading"
-        elif children.zygotes.reloads.is_refused and state not in ("starting", "stopping"):
+        elif pool.zygotes.reloads.is_refused and state not in ("starting", "stopping"):
             text += ", reload refused"
         if not self._link.is_up:
             text += ", redis gone"
@@ -174,7 +175,7 @@ class Heartbeat:
         elif self._is_reloading and not is_reloading:
             self._notifier.ready()
         self._is_reloading = is_reloading
-        if not self._is_announced and children.is_ready:
+        if not self._is_announced and pool.is_ready:
             self._is_announced = True
             self._notifier.ready()
             self._log.info("ready", queues=config.queues, workers=config.workers)
@@ -194,7 +195,7 @@ class Heartbeat:
                 self._log.warning("state not shown on this host", error=error)
         self._notifier.alive()
         if state == "stopping":
-            self._notifier.extend_stop(2 * INTERVAL_S[Duty.PULSE])
+            self._notifier.extend_stop(2 * PULSE_S)
         # systemd advises half of its limit; a third leaves room for a late pulse.
         return self._notifier.watchdog_s / 3
 
@@ -206,7 +207,7 @@ class Heartbeat:
         """Removes the rows; where Redis is gone they expire by themselves."""
         store, instance = self._link.store, self._instance
         if self._link.is_up:  # otherwise another wait for its answer, at the end of an urgent stop
-            told = self._link.attempt(
+            told = self._link.try_call(
                 lambda: store.bye(instance.name, instance.boot, highest_worker), now
             )
             if told is not None:
@@ -278,28 +279,30 @@ class Gauge:
         self._told.pop(pid, None)
 
 
-def worker_row(worker: Worker, unrecorded: Run | None, gauge: Gauge, now: float, host: str) -> Row:
+def worker_row(
+    worker: Worker, unrecorded: Attempt | None, gauge: Gauge, now: float, host: str
+) -> Row:
     """Returns a worker's row: state, pid, host, rss and cpu, its last error; the memory of its job.
 
     A worker is busy until the end of its job is recorded: `unrecorded` is an attempt that has ended
     and is not recorded yet.
     """
-    child, run = worker.child, worker.run or unrecorded
+    child, attempt = worker.child, worker.attempt or unrecorded
     row: Row = {
         "host": host,
-        "state": "busy" if run else ("idle" if child else "starting"),
+        "state": "busy" if attempt else ("idle" if child else "starting"),
         "pid": child.pid if child else 0,
-        "job": run.claim.id if run else "",
-        "func_name": run.claim.func_name if run else "",
-        "queue": run.claim.queue if run else "",
+        "job": attempt.claim.id if attempt else "",
+        "func_name": attempt.claim.func_name if attempt else "",
+        "queue": attempt.claim.queue if attempt else "",
         "last_error": worker.last_error,
         "worked_s": f"{worker.worked_s:.3f}",
     }
-    if run and run.sent_at is not None:
+    if attempt and attempt.started_at is not None:
         # A row that names another job when it is read has no measurement of that job.
-        memory = "" if run.memory_bytes is None else run.memory_bytes
-        row |= {"measured": run.claim.id, "memory_bytes": memory}
-    since = run.sent_at if run else None
+        memory = "" if attempt.memory_bytes is None else attempt.memory_bytes
+        row |= {"measured": attempt.claim.id, "memory_bytes": memory}
+    since = attempt.started_at if attempt else None
     return row | (gauge.read(child.pid, now, since) if child else {})
 
 

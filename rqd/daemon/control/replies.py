@@ -12,6 +12,7 @@ from typing import Any
 
 from rqd.daemon.instance import Instance
 from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.timers import Needs, Timers
 
 # The client has given up by then.
 _KEPT_S = 60
@@ -23,9 +24,10 @@ _LONGEST_ID = 100
 class Replies:
     """Replies that are not written yet: they wait while Redis is away."""
 
-    def __init__(self, link: RedisLink, instance: Instance) -> None:
+    def __init__(self, link: RedisLink, instance: Instance, timers: Timers) -> None:
         self._link = link
         self._instance = instance
+        self._timer = timers.timer(self.send, Needs.REDIS)
         self._waiting: list[tuple[str, str, float]] = []  # command's id, answer, until when
 
     def give(self, command: Mapping[str, Any], told: Mapping[str, Any], now: float) -> None:
@@ -44,16 +46,18 @@ class Replies:
             answer = json.dumps({"error": f"the answer has {len(answer):,} bytes"})
         self._waiting.append((request, answer, now + _KEPT_S))
         del self._waiting[:-_MOST_WAITING]
-
-    def next_due(self) -> float:
-        """Returns the time of the next `send`: at once, or never."""
-        return 0.0 if self._waiting else float("inf")
+        self._timer.set(now)
 
     def send(self, now: float) -> None:
         """Writes the replies; drops replies that Redis refuses or nobody waits for any more."""
         while self._waiting:
             request, answer, until = self._waiting[0]
             write = partial(self._link.store.answer, request, self._instance.name, answer, _KEPT_S)
-            if now < until and self._link.attempt(write, now) is None and now < self._link.retry_at:
+            if (
+                now < until
+                and self._link.try_call(write, now) is None
+                and now < self._link.retry_at
+            ):
+                self._timer.set(self._link.retry_at)
                 return
             del self._waiting[0]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rqd.daemon.control.replies import Replies
+from rqd.daemon.timers import Timers
 from rqd.daemon.workers.forensics import process_state
-from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.worker import Run
+from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.worker import Attempt
 from rqd.model.stack import is_whole, without_own_frames
 
 _LOOK_S = 0.01
@@ -42,12 +43,12 @@ class _Request:
 class StackRequests:
     """The requests that are not answered yet."""
 
-    def __init__(self, children: Children, answers: Replies) -> None:
-        self._children = children
-        self._answers = answers
+    def __init__(self, pool: Pool, answers: Replies, timers: Timers) -> None:
+        self._pool = pool
+        self._replies = answers
         self._host = socket.gethostname()
         self._open: list[_Request] = []
-        self._look_at = float("inf")
+        self._timer = timers.timer(self._perform)
 
     def take(self, command: dict[str, Any], now: float) -> dict[str, Any] | None:
         """Asks for the stack of the attempt that the command names.
@@ -62,63 +63,61 @@ class StackRequests:
                 request.commands.append(command)  # the stack that is written now serves it as well
                 return None
         self._open.append(_Request(job_id, fence, now + _LONGEST_S, [command]))
-        self._look_at = now
-        self.perform(now)
+        self._perform(now)
         return None
 
-    def next_due(self) -> float:
-        """Returns the time of the next `perform`; infinity without open requests."""
-        return self._look_at
-
-    def perform(self, now: float) -> None:
+    def _perform(self, now: float) -> None:
         """Checks whether the requested stacks have come, and replies."""
-        if now < self._look_at:
-            return
         waiting = []
         for request in self._open:
             told = self._look(request, now)
             if told is None:
                 waiting.append(request)
             for command in request.commands if told is not None else ():
-                self._answers.give(command, told or {}, now)
+                self._replies.give(command, told or {}, now)
         self._open = waiting
-        self._look_at = now + _LOOK_S if waiting else float("inf")
+        self._timer.set(now + _LOOK_S if waiting else float("inf"))
 
     def _look(self, request: _Request, now: float) -> dict[str, Any] | None:
         """Returns the reply; None if it is too early to say."""
-        run = self._children.workers.run_of(request.job_id, request.fence)
+        attempt = self._pool.workers.attempt_of(request.job_id, request.fence)
         is_late = now >= request.give_up_at
-        if run is None or run.sent_at is None:
-            if run is None and request.is_asked:
+        if attempt is None or attempt.started_at is None:
+            if attempt is None and request.is_asked:
                 return {"error": "its attempt has just ended"}
-            why = "its attempt does not run here" if run is None else "it waits for its process"
+            why = "its attempt does not run here" if attempt is None else "it waits for its process"
             return {"error": why} if is_late else None
         if not request.is_asked:
-            return self._ask(request, run, now)
-        text = self._children.stacks.read(run, request.start)
+            return self._ask(request, attempt, now)
+        text = self._pool.stacks.read(attempt, request.start)
         if len(text) != request.seen_bytes:
             request.seen_bytes, request.changed_at = len(text), now
         is_quiet = text != "" and now - request.changed_at >= _QUIET_S
         if not (is_whole(text) or is_quiet or is_late):
             return None
-        return self._tell(run, text)
+        return self._tell(attempt, text)
 
-    def _ask(self, request: _Request, run: Run, now: float) -> dict[str, Any] | None:
-        if not self._children.pin(run, now):
+    def _ask(self, request: _Request, attempt: Attempt, now: float) -> dict[str, Any] | None:
+        if not self._pool.pin(attempt, now):
             return {"error": "its attempt has just ended"}
-        if run.sent_at is None:
+        if attempt.started_at is None:
             return None  # its process had not begun it, and gets it again
-        start = self._children.stacks.show(run)
+        start = self._pool.stacks.show(attempt)
         if start is None:
             return {"error": "its process is another program by now, or takes the signal away"}
         request.is_asked, request.start = True, start
         request.give_up_at = request.changed_at = now + _LONGEST_S
         return None
 
-    def _tell(self, run: Run, text: str) -> dict[str, Any]:
-        pid = self._children.pid_of(run)
-        told = {"host": self._host, "pid": pid, "worker": run.worker, "attempt": run.claim.attempt}
+    def _tell(self, attempt: Attempt, text: str) -> dict[str, Any]:
+        pid = self._pool.pid_of(attempt)
+        told = {
+            "host": self._host,
+            "pid": pid,
+            "worker": attempt.worker,
+            "attempt": attempt.claim.attempt,
+        }
         if not text:
             return told | {"error": f"its process wrote none: it {process_state(pid)}"}
-        self._children.stacks.forget(run)
+        self._pool.stacks.forget(attempt)
         return told | {"stack": without_own_frames(text, _MOST_CHARS)}

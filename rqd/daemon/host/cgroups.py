@@ -165,7 +165,7 @@ class OomCounter:
         return self._seen[-1][1] > self._seen[0][1]
 
 
-class LimitedRun(Protocol):
+class LimitedAttempt(Protocol):
     """A job's attempt with its limits, and the master's own reason to kill it, if it had any."""
 
     @property
@@ -175,15 +175,19 @@ class LimitedRun(Protocol):
 
 
 def explain(
-    run: LimitedRun, report: Report, group: SlotGroup | None, counter: OomCounter, now: float
+    attempt: LimitedAttempt,
+    report: Report,
+    group: SlotGroup | None,
+    counter: OomCounter,
+    now: float,
 ) -> Report:
     """Returns the report of a death, corrected if the kernel killed for want of memory.
 
     `group` is the group of the worker's slot, None where it has none.
     """
     killed = group.take_oom_kill() if group is not None else None
-    outcome, limit_bytes = report.outcome, run.limits.memory_bytes
-    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or run.verdict:
+    outcome, limit_bytes = report.outcome, attempt.limits.memory_bytes
+    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or attempt.verdict:
         return report
     used_bytes = report.usage.peak_memory_bytes or 0
     if killed is OomKill.AT_LIMIT and limit_bytes is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.workers.worker import Attempt, Child
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameError
 
@@ -47,8 +47,8 @@ def by_answer(heard: list[protocol.Frame]) -> list[list[protocol.Frame]]:
     return groups if groups[-1] else groups[:-1]
 
 
-def is_of_another_job(frame: protocol.Frame, run: Run) -> bool:
+def is_of_another_job(frame: protocol.Frame, attempt: Attempt) -> bool:
     """True for a frame with another job's token: an earlier job of this process sent it late."""
     token = frame[1][0] if frame[1] else b""
     fence, colon, _ = token.partition(b":")
-    return bool(colon) and fence.isdigit() and token != run.claim.token.encode()
+    return bool(colon) and fence.isdigit() and token != attempt.claim.token.encode()

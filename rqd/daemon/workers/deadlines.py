@@ -10,7 +10,7 @@ import math
 from rqd.daemon.host.pidfd import kill_by_pidfd
 from rqd.daemon.workers.job_stacks import JobStacks
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, AttemptState, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Outcome, TimedOut
 
@@ -20,61 +20,61 @@ _FALLBACK_S = 1.0
 class Deadlines:
     """Kills children: at once, at a job's deadline, or if they stay after their last answer."""
 
-    def __init__(self, workers: Workers, places: Slots, stacks: JobStacks) -> None:
+    def __init__(self, workers: Workers, slots: Slots, stacks: JobStacks) -> None:
         self._workers = workers
-        self._places = places
+        self._slots = slots
         self._stacks = stacks
 
-    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+    def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
         """Has a running job's whole group killed, for this reason."""
-        worker = self._workers.by_number[run.worker]
+        worker = self._workers.by_number[attempt.worker]
         # If it ends by itself before that, the kill hits no other job.
-        self._workers.give_no_more(worker, now)
-        if run.sent_at is not None:
-            if run.verdict is None:
-                run.verdict = verdict
-            run.killed_at = now
+        self._workers.retire_after_current(worker, now)
+        if attempt.started_at is not None:
+            if attempt.verdict is None:
+                attempt.verdict = verdict
+            attempt.state, attempt.killed_at = AttemptState.KILLED, now
         self._ask(worker)
 
     def perform(self, now: float) -> None:
         """Does the kills that are due: after a deadline, or as the zygote has not reacted."""
-        for run in self._workers.runs():
-            self._end_in_time(run, now)
+        for attempt in self._workers.current_attempts():
+            self._end_in_time(attempt, now)
         for worker in self._workers:
             self._end_overdue(worker, now)
 
     def next_due(self) -> float:
         """The next moment at which `perform` has work; infinity for never."""
-        children = [worker.child for worker in self._workers if worker.child is not None]
-        due = [child.leave_by for child in children if child.leave_by is not None]
-        for run in self._workers.runs():
-            if run.killed_at is not None:
-                due.append(run.killed_at + _FALLBACK_S)
-            elif run.deadline is not None:
-                due.append(min(run.deadline, run.stack_due))
+        pool = [worker.child for worker in self._workers if worker.child is not None]
+        due = [child.leave_by for child in pool if child.leave_by is not None]
+        for attempt in self._workers.current_attempts():
+            if attempt.killed_at is not None:
+                due.append(attempt.killed_at + _FALLBACK_S)
+            elif attempt.deadline is not None:
+                due.append(min(attempt.deadline, attempt.stack_due))
         return min(due, default=float("inf"))
 
-    def _end_in_time(self, run: Run, now: float) -> None:
-        if now >= min(run.stack_due, run.deadline or math.inf) and self._has_ended(run):
+    def _end_in_time(self, attempt: Attempt, now: float) -> None:
+        if now >= min(attempt.stack_due, attempt.deadline or math.inf) and self._has_ended(attempt):
             return
-        if now >= run.stack_due:
-            run.is_stack_asked, run.stack_from = True, self._stacks.show(run) or 0
-            run.put_kill_off(now)
-        if run.deadline is not None and now >= run.deadline and run.killed_at is None:
-            self.kill(run, TimedOut(run.limit_s, killed=True), now)
-        elif run.killed_at is not None and now - run.killed_at >= _FALLBACK_S:
-            child = self._workers.by_number[run.worker].child
+        if now >= attempt.stack_due:
+            attempt.is_stack_asked, attempt.stack_from = True, self._stacks.show(attempt) or 0
+            attempt.put_kill_off(now)
+        if attempt.deadline is not None and now >= attempt.deadline and attempt.killed_at is None:
+            self.kill(attempt, TimedOut(attempt.limit_s, killed=True), now)
+        elif attempt.killed_at is not None and now - attempt.killed_at >= _FALLBACK_S:
+            child = self._workers.by_number[attempt.worker].child
             if child is not None:
                 kill_by_pidfd(child.pidfd)  # the zygote is stopped, or too busy
-            run.killed_at = now
+            attempt.killed_at = now
 
-    def _has_ended(self, run: Run) -> bool:
+    def _has_ended(self, attempt: Attempt) -> bool:
         """True if its process is at the next job: the answer of this job is there to be read."""
-        worker = self._workers.by_number[run.worker]
-        if not worker.goes_on or worker.child is None or worker.child.is_broken:
+        worker = self._workers.by_number[attempt.worker]
+        if not worker.has_queued or worker.child is None or worker.child.is_broken:
             return False
         worker.recall()
-        return worker.run is run and worker.goes_on
+        return worker.attempt is attempt and worker.has_queued
 
     def _end_overdue(self, worker: Worker, now: float) -> None:
         """Has a child killed that should have left by now."""
@@ -88,6 +88,6 @@ class Deadlines:
         self._ask(worker)
 
     def _ask(self, worker: Worker) -> None:
-        parent = self._places.parents.get(worker.number)
+        parent = self._slots.parents.get(worker.number)
         if worker.child is not None and parent is not None:
             parent.kill(worker.number, worker.child.pid)

@@ -9,7 +9,7 @@ from rqd.daemon.log.log import Log
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.reader import ChildReader, Ended
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import Child, Run, Worker
+from rqd.daemon.workers.worker import Attempt, Child, Worker
 from rqd.daemon.zygotes.events import Exited
 from rqd.daemon.zygotes.manager import Zygotes
 from rqd.daemon.zygotes.process import ZygoteProcess
@@ -22,14 +22,14 @@ class Exits:
     def __init__(
         self,
         zygotes: Zygotes,
-        places: Slots,
+        slots: Slots,
         judging: Judging,
         hearing: ChildReader,
         oom_counter: OomCounter,
         log: Log,
     ) -> None:
         self._zygotes = zygotes
-        self._places = places
+        self._slots = slots
         self._judging = judging
         self._reader = hearing
         self._oom_counter = oom_counter
@@ -40,35 +40,35 @@ class Exits:
     ) -> list[Ended]:
         """Handles the exit of a worker's child; returns the attempts that ended or are put back."""
         child, serves = worker.child, zygote is self._zygotes.serving
-        if not serves and self._places.parents.get(worker.number) is not zygote:
+        if not serves and self._slots.parents.get(worker.number) is not zygote:
             return []  # its answers are read, and the slot belongs to another zygote's child
         was_to_leave = child is not None and child.leave_by is not None
         if child is not None and child.pid == exited.pid:
             # Closing the channel takes it out of the epoll. Until then its end would wake us.
-            self._places.stop_hearing(child)
+            self._slots.stop_hearing(child)
         heard = self._judge(zygote, worker, exited, now)
         if worker.child is None:
-            self._places.parents.pop(worker.number, None)
+            self._slots.parents.pop(worker.number, None)
         waiting: list[Ended] = []
         if worker.wanted and not serves:
-            self._places.fill(worker, now)
+            self._slots.fill(worker, now)
         elif worker.wanted and exited.status != 0:
             # The zygote refills by itself only after a good exit. A child that died at its job is
             # replaced at once. A child that died without a job would do so again and again.
             if was_to_leave or (heard and not _has_died_idle(*heard[-1])):
-                self._places.fill(worker, now)
+                self._slots.fill(worker, now)
             else:
                 waiting = self._refill_later(zygote, worker, exited, now)
         return self._reader.end_all(worker, zygote, heard, now) + waiting
 
     def _judge(
         self, zygote: ZygoteProcess, worker: Worker, exited: Exited, now: float
-    ) -> list[tuple[Run, Report]]:
+    ) -> list[tuple[Attempt, Report]]:
         heard = self._judging.reap(exited, zygote.rss_bytes, now)
         if exited.status != 0 and heard:
-            run, report = heard.pop()
+            attempt, report = heard.pop()
             group = zygote.groups.get(worker.number)
-            heard.append((run, explain(run, report, group, self._oom_counter, now)))
+            heard.append((attempt, explain(attempt, report, group, self._oom_counter, now)))
         return heard
 
     def _refill_later(
@@ -81,14 +81,14 @@ class Exits:
             status=exited.status,
             traceback=zygote.stacks[worker.number].take(),
         )
-        self._places.fill_later(worker, now)
+        self._slots.fill_later(worker, now)
         died = Released("its process died before it took the job")
-        return [Ended(run, Report(died)) for run in worker.release_unstarted()]
+        return [Ended(attempt, Report(died)) for attempt in worker.release_unstarted()]
 
 
-def _has_died_idle(run: Run, report: Report) -> bool:
+def _has_died_idle(attempt: Attempt, report: Report) -> bool:
     """True if the process died, not killed by the master, before it read this job."""
-    return isinstance(report.outcome, Released) and run.verdict is None
+    return isinstance(report.outcome, Released) and attempt.verdict is None
 
 
 class Losses:
@@ -97,9 +97,9 @@ class Losses:
     An attempt that they had begun is lost, unless its answer was read or it has a verdict.
     """
 
-    def __init__(self, judging: Judging, places: Slots, hearing: ChildReader) -> None:
+    def __init__(self, judging: Judging, slots: Slots, hearing: ChildReader) -> None:
         self._judging = judging
-        self._places = places
+        self._slots = slots
         self._reader = hearing
 
     def end_orphans(self, zygote: ZygoteProcess, now: float) -> list[Ended]:
@@ -125,11 +125,11 @@ class Losses:
                 # Not by the pid: if the zygote goes on just now, it may be another process's.
                 zygote.kill_place(worker.number)
                 if worker.wanted:
-                    self._places.fill(worker, now)
+                    self._slots.fill(worker, now)
         return ended
 
     def _children_of(self, zygote: ZygoteProcess) -> list[tuple[Worker, Child]]:
-        of_it = self._places.of(zygote)
+        of_it = self._slots.of(zygote)
         return [(worker, worker.child) for worker in of_it if worker.child is not None]
 
     def _end(
@@ -137,9 +137,9 @@ class Losses:
     ) -> list[Ended]:
         worker.recall()
         heard = self._judging.hear(worker, now)
-        while (run := worker.run) is not None and run.is_given:
-            worker.end_run()
-            verdict = run.verdict or Lost(why)
-            heard.append((run, Report(verdict, pid=child.pid, zygote=child.zygote)))
-        self._places.drop_child(worker)
+        while (attempt := worker.attempt) is not None and attempt.is_given:
+            worker.end_attempt()
+            verdict = attempt.verdict or Lost(why)
+            heard.append((attempt, Report(verdict, pid=child.pid, zygote=child.zygote)))
+        self._slots.drop_child(worker)
         return self._reader.end_all(worker, zygote, heard, now)

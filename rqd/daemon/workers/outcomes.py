@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rqd.daemon.workers.forensics import crash_from_status
-from rqd.daemon.workers.worker import Child, Run
+from rqd.daemon.workers.worker import Attempt, Child
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.events import Exited
 from rqd.model.numbers import EXACT
@@ -24,37 +24,37 @@ from rqd.model.retry import read_asking
 from rqd.model.terms import read_terms
 
 
-def report_of_answer(frame: protocol.Frame, run: Run, child: Child) -> Report:
+def report_of_answer(frame: protocol.Frame, attempt: Attempt, child: Child) -> Report:
     """Returns the report of an attempt by its child's answer.
 
     Raises ValueError or OverflowError if the frame is no answer to this attempt.
     """
     kind, (token, *fields) = frame
-    if token != run.claim.token.encode():
+    if token != attempt.claim.token.encode():
         raise ValueError(token)
     said, used = fields[: -protocol.USED_FIELDS], fields[-protocol.USED_FIELDS :]
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > EXACT:
         raise OverflowError
-    if kind == protocol.TOO_LATE and not run.is_behind:
+    if kind == protocol.TOO_LATE and not attempt.is_behind:
         raise ValueError(kind)
-    outcome = _outcome(kind, said, run.limit_s)
+    outcome = _outcome(kind, said, attempt.limit_s)
     child.cpu_us += cpu_us
     usage = Usage(
         wall_s=wall_us / 1_000_000,
         cpu_s=cpu_us / 1_000_000,
-        peak_memory_bytes=max(grown_bytes, run.peak_bytes or 0),
+        peak_memory_bytes=max(grown_bytes, attempt.peak_bytes or 0),
         load_s=load_us / 1_000_000,
     )
     return Report(outcome, usage, child.pid, zygote=child.zygote)
 
 
-def as_told(report: Report, run: Run) -> Report:
+def as_told(report: Report, attempt: Attempt) -> Report:
     """Replaces the outcome of a job that got a signal to stop, or that its cpu time is over.
 
     The verdict counts, not the exception that the job raised then. A success stays a success.
     """
-    told, outcome = run.verdict, report.outcome
+    told, outcome = attempt.verdict, report.outcome
     if not isinstance(told, Stopped | TimedOut) or isinstance(outcome, Succeeded):
         return report
     shown = getattr(outcome, "traceback", "")
@@ -62,29 +62,29 @@ def as_told(report: Report, run: Run) -> Report:
 
 
 def report_of_death(
-    exited: Exited, run: Run, child: Child, baseline_bytes: int, now: float
+    exited: Exited, attempt: Attempt, child: Child, baseline_bytes: int, now: float
 ) -> Report:
     """Returns the report of an attempt whose child is gone without an answer."""
-    outcome = run.verdict
+    outcome = attempt.verdict
     if outcome is None:
         # The frame was never read, or never fully sent: the job did not start.
         unread = child.unread or bool(child.outbox) or child.has_unread()
-        is_not_taken = unread and not run.is_taken
+        is_not_taken = unread and not attempt.is_taken
         outcome = Released("its process died before it took the job") if is_not_taken else None
     if outcome is None:
         outcome = crash_from_status(exited.status)
     death = crash_from_status(exited.status)
-    is_by_us = run.killed_at is not None or death.signal in protocol.ORDERS
+    is_by_us = attempt.killed_at is not None or death.signal in protocol.ORDERS
     if isinstance(outcome, Stopped | TimedOut) and is_by_us:
         outcome = replace(outcome, killed=True)
-    usage = Usage(wall_s=now - (run.sent_at or now), peak_memory_bytes=run.peak_bytes)
+    usage = Usage(wall_s=now - (attempt.started_at or now), peak_memory_bytes=attempt.peak_bytes)
     if exited.status != 0:
         # The child's peak RSS counts pages it shares with the zygote; the rest is its own.
         grown = max(0, exited.max_rss_bytes - baseline_bytes)
         usage = replace(
             usage,
             cpu_s=max(0, exited.cpu_us - child.cpu_us) / 1_000_000,
-            peak_memory_bytes=max(grown, run.peak_bytes or 0),
+            peak_memory_bytes=max(grown, attempt.peak_bytes or 0),
         )
     return Report(outcome, usage, exited.pid, death=death, zygote=child.zygote)
 

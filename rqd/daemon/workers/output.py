@@ -6,7 +6,7 @@ import os
 
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log, about
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, Worker
 
 _READ_BYTES = 65536
 _LAST_READS = 16
@@ -36,7 +36,7 @@ class Outputs:
     def hear(self, fd: int) -> None:
         """Reads a piece, if the descriptor is one of these pipes."""
         if (worker := self._by_fd.get(fd)) is not None:
-            self._read(worker, fd, worker.run)
+            self._read(worker, fd, worker.attempt)
             if not worker.is_quiet:
                 self._loop.watch_again(fd)
 
@@ -45,7 +45,7 @@ class Outputs:
         for fd in self._fds.get(worker.number, ()):
             self.hear(fd)
 
-    def take(self, worker: Worker, run: Run | None) -> tuple[bytes, int]:
+    def take(self, worker: Worker, attempt: Attempt | None) -> tuple[bytes, int]:
         """Ends the output of an attempt; returns its last 64 KiB, and its size in bytes.
 
         `run`: the attempt that printed it, None for output between jobs.
@@ -53,16 +53,16 @@ class Outputs:
         for fd in self._fds.get(worker.number, ()):
             # Not for ever: a process that the job has left running may write faster than we read.
             for _ in range(_LAST_READS):
-                if not self._read(worker, fd, run):
+                if not self._read(worker, fd, attempt):
                     break
         tail, output_bytes, open_line = worker.tail.take()
         if open_line:
-            self._log_lines(open_line, worker, run)
+            self._log_lines(open_line, worker, attempt)
         return tail, output_bytes
 
-    def _read(self, worker: Worker, fd: int, run: Run | None) -> bool:
+    def _read(self, worker: Worker, fd: int, attempt: Attempt | None) -> bool:
         """Reads a piece of this attempt's output; True if there may be more."""
-        data, mark = b"", run.mark if run is not None else b""
+        data, mark = b"", attempt.mark if attempt is not None else b""
         if not worker.segments.has_whole(mark):
             try:
                 data = os.read(fd, _READ_BYTES)
@@ -70,9 +70,9 @@ class Outputs:
                 pass
         told = worker.segments.feed(data, mark)
         if told and (lines := worker.tail.feed(told)):
-            self._log_lines(lines, worker, run)
+            self._log_lines(lines, worker, attempt)
         return len(data) == _READ_BYTES
 
-    def _log_lines(self, lines: bytes, worker: Worker, run: Run | None) -> None:
-        job = about(run.claim) if run is not None else {}
+    def _log_lines(self, lines: bytes, worker: Worker, attempt: Attempt | None) -> None:
+        job = about(attempt.claim) if attempt is not None else {}
         self._log.output(lines, **job, worker=worker.number)

@@ -22,7 +22,7 @@ from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.output import Outputs
 from rqd.daemon.workers.reader import ChildReader, Ended
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote.exit_cleanup import reap_strangers
 from rqd.daemon.zygote.protocol import FrameError
@@ -56,7 +56,7 @@ from rqd.model.records import Claim
 _NO_ERRORS = Succeeded | AskedAgain | Released | Parked | Lost | Stopped
 
 
-class Children:
+class Pool:
     """The zygotes and the children, with their slots."""
 
     def __init__(self, config: Config, instance: Instance, loop: Loop, log: Log) -> None:
@@ -70,22 +70,22 @@ class Children:
         self.zygotes = Zygotes(self._spawn, loop, log, learning)
         self.workers = Workers(config.jobs_per_child, config.limits)
         self._outputs = Outputs(loop, log)
-        self.places = Slots(self.workers, self.zygotes, self._outputs, loop, log)
-        self.ahead = self.places.ahead
+        self.slots = Slots(self.workers, self.zygotes, self._outputs, loop, log)
+        self.ahead = self.slots.ahead
         self._judging = Judging(self.workers)
         self._reader = ChildReader(
-            self.workers, self.places, self.zygotes, self._outputs, self._judging
+            self.workers, self.slots, self.zygotes, self._outputs, self._judging
         )
-        self._losses = Losses(self._judging, self.places, self._reader)
+        self._losses = Losses(self._judging, self.slots, self._reader)
         self._assigned: dict[int, Worker] = {}  # got jobs since the last `start_assigned`
-        self.stacks = JobStacks(self.workers, self.places)
-        self._deadlines = Deadlines(self.workers, self.places, self.stacks)
+        self.stacks = JobStacks(self.workers, self.slots)
+        self._deadlines = Deadlines(self.workers, self.slots, self.stacks)
         self.has_news = False  # a zygote or slot changed: worth a heartbeat at once, and a claim
         # Before any process is started: it would be in the group that has to be left.
         self._subtree = enter_subtree_if_asked(_held(config), log)
         self.oom_counter = OomCounter()
         self._exits = Exits(
-            self.zygotes, self.places, self._judging, self._reader, self.oom_counter, log
+            self.zygotes, self.slots, self._judging, self._reader, self.oom_counter, log
         )
         become_subreaper()
 
@@ -149,13 +149,13 @@ class Children:
         All jobs of a worker go at once: a child at work need not be woken for the next job.
         """
         for worker in self._assigned.values():
-            self.places.send(worker, now)
+            self.slots.send(worker, now)
         self._assigned.clear()
 
     def steal(self, now: float) -> None:
         """Gives workers without a job some of the prefetched jobs of others, and starts them."""
         for worker in self.ahead.share(now):
-            self.places.send(worker, now)
+            self.slots.send(worker, now)
             self._reader.listen(worker, now)
 
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
@@ -164,7 +164,7 @@ class Children:
         Returns them with the attempts that ended. Only begun attempts stay, none behind another.
         """
         ended = [one for worker in self.workers for one in self._reader.pin(worker, now)]
-        unsent = [run for worker in self.workers for run in worker.release_unstarted()]
+        unsent = [attempt for worker in self.workers for attempt in worker.release_unstarted()]
         return ended + _put_back(unsent, Released(reason, is_usual=True))
 
     def release_waiting(self, now: float) -> list[Ended]:
@@ -174,66 +174,66 @@ class Children:
         """
         late = Released("its worker has no time for it", is_usual=True)
         waiting = _put_back(self.ahead.free_waiting(now), late)
-        for worker, error in self.places.take_unfilled():
+        for worker, error in self.slots.take_unfilled():
             waiting += _put_back(worker.release_unstarted(), _no_process(error))
         if not self.is_ready:
             waiting += self.release_unsent("there is no zygote", now)
         return waiting
 
-    def kill(self, run: Run, verdict: Outcome, now: float) -> None:
+    def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
         """Has a running job's whole process group killed, with this outcome.
 
         Does nothing if the job has ended by itself, or has not begun.
         """
-        if self.pin(run, now) and run.sent_at is not None:
-            self._deadlines.kill(run, verdict, now)
+        if self.pin(attempt, now) and attempt.started_at is not None:
+            self._deadlines.kill(attempt, verdict, now)
 
-    def lose(self, tokens: Collection[str], now: float) -> list[Run]:
+    def lose(self, tokens: Collection[str], now: float) -> list[Attempt]:
         """Ends the attempts whose leases were lost, by token.
 
         Forgets the ones that have not begun. Has the running ones killed, and returns them.
         """
         self.ahead.drop_lost(tokens)
-        lost = [run for run in self.workers.held() if run.claim.token in tokens]
-        for run in lost:
-            self.kill(run, Released("its lease was lost"), now)
-        return [run for run in lost if run.killed_at is not None]
+        lost = [attempt for attempt in self.workers.held() if attempt.claim.token in tokens]
+        for attempt in lost:
+            self.kill(attempt, Released("its lease was lost"), now)
+        return [attempt for attempt in lost if attempt.killed_at is not None]
 
-    def pin(self, run: Run, now: float) -> bool:
+    def pin(self, attempt: Attempt, now: float) -> bool:
         """Takes back the jobs behind this attempt from its process, for now.
 
         Returns False if the attempt has ended.
         """
-        self._reader.read_now(self.workers.by_number[run.worker], now)
-        return self.workers.holds(run)
+        self._reader.read_now(self.workers.by_number[attempt.worker], now)
+        return self.workers.holds(attempt)
 
-    def stop_all_prefetch(self, now: float) -> list[Run]:
+    def stop_all_prefetch(self, now: float) -> list[Attempt]:
         """Does as `pin` for all workers; returns their current attempts."""
         for worker in self.workers:
             self._reader.read_now(worker, now)
-        return self.workers.runs()
+        return self.workers.current_attempts()
 
     @property
     def has_pending(self) -> bool:
         """True while `collect` has ended attempts to return that were read before."""
         return self._reader.has_pending
 
-    def pid_of(self, run: Run) -> int:
+    def pid_of(self, attempt: Attempt) -> int:
         """The process of a running job; 0 if it is gone."""
-        child = self.workers.by_number[run.worker].child
+        child = self.workers.by_number[attempt.worker].child
         return child.pid if child is not None else 0
 
     def extend(self, job_id: str, fence: int, seconds: float, now: float) -> bool:
         """Gives a running attempt so many seconds more; False if it does not run here, or is being
         killed.
         """
-        for run in self.workers.held():
-            if (run.claim.id, run.claim.fence) == (job_id, fence):
-                self.pin(run, now)
+        for attempt in self.workers.held():
+            if (attempt.claim.id, attempt.claim.fence) == (job_id, fence):
+                self.pin(attempt, now)
         worker = self.workers.extend(job_id, fence, seconds)
-        if worker is None or worker.run is None or worker.run.killed_at is not None:
+        if worker is None or worker.attempt is None or worker.attempt.killed_at is not None:
             return False
-        self.places.push(worker)
+        self.slots.push(worker)
         return True
 
     def learn(self, module: str, seconds: float, now: float) -> bool:
@@ -244,14 +244,14 @@ class Children:
         is_known = module in self.config.preload
         return not is_known and self.zygotes.learning.note_import(module, seconds, now)
 
-    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> None:
+    def answer_ask(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
         """Sends a job its record, as it asked for it."""
-        if worker := self.workers.answer_ask(run, fields):
-            self.places.push(worker)
+        if worker := self.workers.answer_ask(attempt, fields):
+            self.slots.push(worker)
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's time, and its cause as its worker's last error."""
-        worker, report = self.workers.by_number[ended.run.worker], ended.report
+        worker, report = self.workers.by_number[ended.attempt.worker], ended.report
         worker.worked_s += report.usage.wall_s or 0.0
         if not isinstance(report.outcome, _NO_ERRORS):
             worker.last_error = cause(report.outcome)
@@ -266,10 +266,10 @@ class Children:
                 self._reader.read_now(worker, now)
         self._deadlines.perform(now)
         for worker in self.workers:
-            if worker.run is not None and worker.run.sent_at is None:
+            if worker.attempt is not None and worker.attempt.started_at is None:
                 # A suspect that waited for other jobs, or a job that waited for a suspect.
-                self.places.send(worker, now)
-        self.places.fill_due(now)
+                self.slots.send(worker, now)
+        self.slots.fill_due(now)
         if self.zygotes.is_restart_due(now):
             self._boot(now)
         self.zygotes.look(now)
@@ -281,17 +281,17 @@ class Children:
             self.zygotes.learn(now)
         self.zygotes.end_overdue(now)
         if self.zygotes.leaving:
-            self.zygotes.let_go({parent.pid for parent in self.places.parents.values()}, now)
+            self.zygotes.let_go({parent.pid for parent in self.slots.parents.values()}, now)
         self.zygotes.flush()
 
     def next_due(self) -> float:
         """The next moment at which `perform` or `collect` has work; infinity for never."""
         ours = self._deadlines.next_due(), self.zygotes.next_due(), self.ahead.next_due()
-        return min(*ours, self._reader.next_due, *self.places.refill_at.values())
+        return min(*ours, self._reader.next_due, *self.slots.refill_at.values())
 
     def parent_of(self, worker: Worker) -> int:
         """The pid of the zygote that forked this worker's child; 0 without a child."""
-        zygote = self.places.parents.get(worker.number)
+        zygote = self.slots.parents.get(worker.number)
         return zygote.pid if zygote is not None else 0
 
     def reap_strangers(self, but: set[int]) -> None:
@@ -301,7 +301,7 @@ class Children:
     def close(self, but: set[int]) -> None:
         """Ends the zygotes, their children and all other descendants of this process but `but`."""
         for worker in self.workers:
-            self.places.drop_child(worker)
+            self.slots.drop_child(worker)
         self.zygotes.close()
         kill_descendants(but)
 
@@ -311,7 +311,7 @@ class Children:
         if self.zygotes.boot(now) is not None:
             for worker in self.workers:
                 if worker.wanted and worker.child is None:
-                    self.places.fill(worker, now)
+                    self.slots.fill(worker, now)
 
     def _spawn(self, learnt: tuple[str, ...]) -> ZygoteProcess:
         config = self._next_config if self.zygotes.is_ready else self.config
@@ -333,7 +333,7 @@ class Children:
     def _apply(self, zygote: ZygoteProcess, event: ZygoteEvent, now: float) -> list[Ended]:
         match event:
             case Forked():
-                if self.places.attach(zygote, event, now):
+                if self.slots.attach(zygote, event, now):
                     self.has_news = True
                 self._reader.listen(self.workers.by_number[event.worker], now)
             case Exited():
@@ -343,13 +343,13 @@ class Children:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self.workers.by_number[number]
                 if not event.has_place:
-                    self.places.forget_pipes(zygote, worker)
-                self.places.fill_later(worker, now)
+                    self.slots.forget_pipes(zygote, worker)
+                self.slots.fill_later(worker, now)
                 return _put_back(worker.release_unstarted(), _no_process(error))
             case Ready():
                 if self.zygotes.note_ready(zygote, event, now):
                     self._take_settings()
-                    self.places.change_over(now)
+                    self.slots.change_over(now)
                 self.has_news = True
             case BootFailed(traceback):
                 self.zygotes.note_boot_failed(zygote, traceback)
@@ -373,22 +373,22 @@ class Children:
             return ended
         for event in [] if zygote.is_dismissed else self._reports(zygote):
             ended += self._apply(zygote, event, now)
-        lost = self.places.of(zygote)
+        lost = self.slots.of(zygote)
         ended += self._losses.end_orphans(zygote, now)
         for fd in zygote.outputs.values():
             self._outputs.forget(fd)
         if zygote is self.zygotes.serving:
-            self.places.refill_at.clear()
+            self.slots.refill_at.clear()
         self.zygotes.note_lost(zygote, status, now)
         for worker in lost:
             if worker.wanted:
-                self.places.fill(worker, now)
+                self.slots.fill(worker, now)
         self.has_news = True
         return ended
 
 
-def _put_back(runs: list[Run], why: Released) -> list[Ended]:
-    return [Ended(run, Report(why)) for run in runs]
+def _put_back(attempts: list[Attempt], why: Released) -> list[Ended]:
+    return [Ended(attempt, Report(why)) for attempt in attempts]
 
 
 def _no_process(error: object) -> Released:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, AttemptState, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygote import protocol
 
@@ -65,17 +65,17 @@ class Prefetch:
         A child that goes on by itself is read before it has run all its jobs. It is read ever less
         often while a job is slower than the jobs before.
         """
-        if not worker.goes_on:
+        if not worker.has_queued:
             return _LEAVES_S
         done_in_s = worker.pace_s * len(worker.ahead) / 2
         return min(_TURN_S, max(done_in_s, (now - worker.began_at) / 2))
 
     def post(self, worker: Worker, now: float) -> None:
         """Puts the prefetched jobs of a worker into its child's mailbox, as far as they may."""
-        child, run = worker.child, worker.run
+        child, attempt = worker.child, worker.attempt
         if not worker.ahead or child is None or child.mailbox is None or not worker.wanted:
             return
-        is_free = run is not None and run.is_posted and run.is_free
+        is_free = attempt is not None and attempt.is_posted and attempt.is_free
         if not is_free or self._workers.has_suspect(now):
             return
         for following in worker.ahead:
@@ -87,6 +87,7 @@ class Prefetch:
             if len(frame) > LONGEST_MESSAGE_BYTES or not child.mailbox.post(frame):
                 return
             following.is_posted = following.is_behind = True
+            following.state = AttemptState.QUEUED
             child.jobs_left -= 1
             worker.segments.expect(following.mark)
 
@@ -110,20 +111,20 @@ class Prefetch:
     def drop_lost(self, tokens: Collection[str]) -> None:
         """Forgets the attempts with these tokens that no child has begun."""
         for worker in self._workers:
-            if any(run.claim.token in tokens for run in worker.held()):
+            if any(attempt.claim.token in tokens for attempt in worker.held()):
                 worker.recall()
-                for run in worker.held():
-                    if not run.is_given and run.claim.token in tokens:
-                        worker.let_go(run)
+                for attempt in worker.held():
+                    if not attempt.is_given and attempt.claim.token in tokens:
+                        worker.let_go(attempt)
 
-    def free_waiting(self, now: float) -> list[Run]:
+    def free_waiting(self, now: float) -> list[Attempt]:
         """Gives up prefetched attempts that have waited too long, and returns them.
 
         Also gives up all attempts that have not begun in a worker that is not wanted any more.
         """
         if now < self._due and all(worker.wanted for worker in self._workers):
             return []
-        freed: list[Run] = []
+        freed: list[Attempt] = []
         for worker in self._workers:
             if now >= _waits_since(worker) + _WAITS_S:
                 freed += worker.release_prefetched()
@@ -140,5 +141,5 @@ class Prefetch:
 
 def _waits_since(worker: Worker) -> float:
     """The claim time of the first prefetched attempt that waits; infinity if no attempt waits."""
-    waiting = (run.claimed_at for run in worker.ahead if not run.is_taken)
+    waiting = (attempt.claimed_at for attempt in worker.ahead if not attempt.is_taken)
     return next(waiting, math.inf)

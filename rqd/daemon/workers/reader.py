@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from rqd.daemon.workers.judging import Judging
 from rqd.daemon.workers.output import Outputs
 from rqd.daemon.workers.slots import Slots
-from rqd.daemon.workers.worker import Run, Worker
+from rqd.daemon.workers.worker import Attempt, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygotes.manager import Zygotes
 from rqd.daemon.zygotes.process import ZygoteProcess
@@ -23,7 +23,7 @@ from rqd.model.outcome import Report
 class Ended:
     """An attempt that is over, with its report, to be settled."""
 
-    run: Run
+    attempt: Attempt
     report: Report
 
 
@@ -33,13 +33,13 @@ class ChildReader:
     def __init__(
         self,
         workers: Workers,
-        places: Slots,
+        slots: Slots,
         zygotes: Zygotes,
         outputs: Outputs,
         judging: Judging,
     ) -> None:
         self._workers = workers
-        self._places = places
+        self._slots = slots
         self._zygotes = zygotes
         self._outputs = outputs
         self._judging = judging
@@ -65,7 +65,7 @@ class ChildReader:
         """Reads the ready channels and output pipes; and all quiet children, if it is time."""
         ended: list[Ended] = []
         for fd in ready:
-            if worker := self._places.by_channel.get(fd):
+            if worker := self._slots.by_channel.get(fd):
                 ended += self._hear_child(worker, now)
             else:
                 self._outputs.hear(fd)
@@ -79,11 +79,11 @@ class ChildReader:
 
     def listen(self, worker: Worker, now: float) -> None:
         """Has a worker's child read as soon as it writes, or with the next batch if it is quiet."""
-        self._places.listen(worker)
+        self._slots.listen(worker)
         if worker.is_quiet:
             # A wake for the answers of several children, not a wake for each job.
             self._quiet_until = min(
-                self._quiet_until, now + self._places.ahead.hear_in_s(worker, now)
+                self._quiet_until, now + self._slots.ahead.hear_in_s(worker, now)
             )
 
     def read_now(self, worker: Worker, now: float) -> None:
@@ -97,7 +97,7 @@ class ChildReader:
         Returns the attempts that ended before it.
         """
         worker.recall()
-        if not worker.goes_on:
+        if not worker.has_queued:
             return []
         # Its child has begun the next job, so the answer of the job before is there.
         return self._hear(worker, now)
@@ -106,7 +106,7 @@ class ChildReader:
         self,
         worker: Worker,
         zygote: ZygoteProcess | None,
-        heard: list[tuple[Run, Report]],
+        heard: list[tuple[Attempt, Report]],
         now: float,
     ) -> list[Ended]:
         """Completes the reports of attempts of one process with its output and stacks, in order."""
@@ -122,40 +122,40 @@ class ChildReader:
         self._workers.push(worker)
         ended = self._hear(worker, now, is_alive=True)
         if ended:
-            self._places.send(worker, now)
+            self._slots.send(worker, now)
         self.listen(worker, now)
         return ended
 
     def _hear(self, worker: Worker, now: float, is_alive: bool = False) -> list[Ended]:
         heard = self._judging.hear(worker, now, is_alive)
-        return self.end_all(worker, self._places.parents.get(worker.number), heard, now)
+        return self.end_all(worker, self._slots.parents.get(worker.number), heard, now)
 
     def _end(
         self,
         worker: Worker,
         zygote: ZygoteProcess | None,
-        run: Run,
+        attempt: Attempt,
         report: Report,
         *,
         is_latest: bool,
     ) -> Ended:
-        tail, output_bytes = self._outputs.take(worker, run)
+        tail, output_bytes = self._outputs.take(worker, attempt)
         stack = ""
         if zygote is not None and is_latest:
-            stack = zygote.stacks[worker.number].take(run.stack_from)
+            stack = zygote.stacks[worker.number].take(attempt.stack_from)
         if output_bytes or stack:
             report = replace(report, output_tail=tail, output_bytes=output_bytes, stack=stack)
-        return Ended(run, report)
+        return Ended(attempt, report)
 
     def _replace_old(self, worker: Worker, now: float) -> None:
         """Lets a process leave whose zygote retires, once its last job has ended."""
-        is_old = self._places.parents.get(worker.number) in self._zygotes.leaving
+        is_old = self._slots.parents.get(worker.number) in self._zygotes.leaving
         if is_old and not _may_have_begun_another(worker):
-            self._places.drop_child(worker)
+            self._slots.drop_child(worker)
             if worker.wanted:
-                self._places.fill(worker, now)
+                self._slots.fill(worker, now)
 
 
 def _may_have_begun_another(worker: Worker) -> bool:
     """True if its process was given another job behind the job that has just ended."""
-    return worker.run is not None and worker.run.is_given
+    return worker.attempt is not None and worker.attempt.is_given

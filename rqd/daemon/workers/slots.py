@@ -11,7 +11,7 @@ from rqd.daemon.log.log import Log, about
 from rqd.daemon.workers.output import Outputs
 from rqd.daemon.workers.prefetch import Prefetch
 from rqd.daemon.workers.stack_file import StackFile
-from rqd.daemon.workers.worker import Child, Run, Worker
+from rqd.daemon.workers.worker import Attempt, Child, Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.daemon.zygotes.events import Forked
 from rqd.daemon.zygotes.manager import Zygotes
@@ -103,7 +103,7 @@ class Slots:
         if worker.wanted:
             self.send(worker, now)
         else:
-            self._workers.give_no_more(worker, now)  # retired while it was forked
+            self._workers.retire_after_current(worker, now)  # retired while it was forked
         return is_news
 
     def listen(self, worker: Worker) -> None:
@@ -116,7 +116,7 @@ class Slots:
             return
         # A child needs no more watching after its last answer: its exit is reported, and the end of
         # its channel would wake us for nothing.
-        is_at_work = worker.run is not None and worker.run.sent_at is not None
+        is_at_work = worker.attempt is not None and worker.attempt.started_at is not None
         if child is not None and not child.is_deaf and (is_at_work or child.jobs_left):
             self._watch(worker, child)
 
@@ -129,21 +129,23 @@ class Slots:
         self.ahead.post(worker, now)
 
     def _send(self, worker: Worker, now: float) -> None:
-        run, child = worker.run, worker.child
-        is_sent = run is not None and run.sent_at is not None
-        if run is None or is_sent or child is None or child.jobs_left < 1:
+        attempt, child = worker.attempt, worker.child
+        is_sent = attempt is not None and attempt.started_at is not None
+        if attempt is None or is_sent or child is None or child.jobs_left < 1:
             return
-        if run.limits.cpu_s is not None:
-            run.cpu_before_s = cpu_s([child.pid])
+        if attempt.limits.cpu_s is not None:
+            attempt.cpu_before_s = cpu_s([child.pid])
         if group := self._group_of(worker):
-            self._hold(group, run)
+            self._hold(group, attempt)
         if worker.ended_at != now:
             # Output since the last end is of a process that is gone by now, and of no job.
             self._outputs.take(worker, None)
         if self._workers.send(worker, now):
             self._watch(worker, child)
-        if run.sent_at is not None:
-            self._log.debug("job started", **about(run.claim), worker=run.worker, pid=child.pid)
+        if attempt.started_at is not None:
+            self._log.debug(
+                "job started", **about(attempt.claim), worker=attempt.worker, pid=child.pid
+            )
 
     def push(self, worker: Worker) -> None:
         """Writes its child's outbox; the rest when there is room."""
@@ -187,13 +189,13 @@ class Slots:
                 if not zygote.is_dismissed:
                     zygote.empty(worker.number)
             worker.recall()
-            if worker.run is None or worker.run.sent_at is None:
+            if worker.attempt is None or worker.attempt.started_at is None:
                 self.drop_child(worker)
                 self.refill_at.pop(worker.number, None)
                 if worker.wanted:
                     self.fill(worker, now)
             else:
-                self._workers.give_no_more(worker, now)
+                self._workers.retire_after_current(worker, now)
 
     def stacks_of(self, number: int) -> StackFile | None:
         """The file to which the child in this slot writes its stacks; None without a child."""
@@ -206,7 +208,7 @@ class Slots:
         if self._zygotes.serving is not None:
             self._zygotes.serving.empty(worker.number)
         # Not forgotten before it is gone: the slot may be wanted again, and has no room till then.
-        self._workers.give_no_more(worker, now)
+        self._workers.retire_after_current(worker, now)
 
     def _watch(self, worker: Worker, child: Child) -> None:
         fd, has_more = child.channel.fileno(), bool(child.outbox)
@@ -221,9 +223,9 @@ class Slots:
         zygote = self.parents.get(worker.number)
         return zygote.groups.get(worker.number) if zygote is not None else None
 
-    def _hold(self, group: SlotGroup, run: Run) -> None:
+    def _hold(self, group: SlotGroup, attempt: Attempt) -> None:
         try:
-            group.limit_memory(run.limits.memory_bytes)
+            group.limit_memory(attempt.limits.memory_bytes)
         except OSError as error:
             self._log.warning(
                 "a control group takes no limit", folder=str(group.folder), error=error

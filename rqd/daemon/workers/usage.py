@@ -10,8 +10,9 @@ import time
 
 from rqd.daemon.host.pidfd import tell_cpu_limit_by_pidfd
 from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes
-from rqd.daemon.workers.pool import Children
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run
+from rqd.daemon.timers import Timers
+from rqd.daemon.workers.pool import Pool
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, Child
 from rqd.model.outcome import OutOfMemory, TimedOut
 
 _INTERVAL_S = 0.1
@@ -26,24 +27,28 @@ _REPEAT_S = 0.5
 class UsageMonitor:
     """Measures jobs, and ends jobs above their limits."""
 
-    def __init__(self, children: Children, looking_s: float = _LOOKING_S) -> None:
-        self._children = children
+    def __init__(self, pool: Pool, timers: Timers, looking_s: float = _LOOKING_S) -> None:
+        self._pool = pool
         self._looking_s = looking_s
         self._due = 0.0
+        self._timer = timers.timer(self._measure)
 
-    def perform(self, now: float) -> None:
-        """Measures the jobs that have a limit, if it is time. Without such jobs this costs nothing.
+    def wake(self) -> None:
+        """Sets its timer if there are jobs that have a limit."""
+        if self._pool.workers.limited:
+            self._timer.hasten(self._due)
+
+    def _measure(self, now: float) -> None:
+        """Measures the jobs that have a limit.
 
         Out of hundreds it measures as many as there is time for, and the others the next time.
         """
-        workers = self._children.workers
-        if not workers.limited or now < self._due:
-            return
+        workers = self._pool.workers
         begun = time.monotonic()
-        limited = [run for run in workers.limited if workers.holds(run)]
+        limited = [attempt for attempt in workers.limited if workers.holds(attempt)]
         seen = 0
-        for run in limited:
-            self._look(run, now)
+        for attempt in limited:
+            self._look(attempt, now)
             seen += 1
             if time.monotonic() >= begun + self._looking_s:
                 break
@@ -51,60 +56,63 @@ class UsageMonitor:
         took_s = time.monotonic() - begun
         self._due = now + max(_INTERVAL_S, took_s / _LARGEST_SHARE)
 
-    def next_due(self) -> float:
-        """The next moment to measure; infinity while no job has a limit."""
-        return self._due if self._children.workers.limited else float("inf")
-
     def sample(self, now: float) -> None:
         """Samples the memory of running jobs. The highest sample is a job's peak.
 
         Out of hundreds it samples as many as there is time for, and the others the next time.
         """
-        self._children.oom_counter.look(now)
+        self._pool.oom_counter.look(now)
         give_up_at = time.monotonic() + self._looking_s
-        for run in sorted(self._children.workers.runs(), key=lambda run: run.sampled_at):
-            worker = self._children.workers.by_number[run.worker]
-            if run.sent_at is None or worker.child is None:
+        for attempt in sorted(
+            self._pool.workers.current_attempts(), key=lambda attempt: attempt.sampled_at
+        ):
+            worker = self._pool.workers.by_number[attempt.worker]
+            if attempt.started_at is None or worker.child is None:
                 continue
-            seen = own_bytes([worker.child.pid], self._children.parent_of(worker))
-            run.sampled_at = now
+            seen = own_bytes([worker.child.pid], self._pool.parent_of(worker))
+            attempt.sampled_at = now
             if seen is not None:
-                run.memory_bytes, run.peak_bytes = seen, max(seen, run.peak_bytes or 0)
+                attempt.memory_bytes, attempt.peak_bytes = seen, max(seen, attempt.peak_bytes or 0)
             if time.monotonic() >= give_up_at:
                 return
 
-    def _look(self, run: Run, now: float) -> None:
-        worker = self._children.workers.by_number[run.worker]
+    def _look(self, attempt: Attempt, now: float) -> None:
+        worker = self._pool.workers.by_number[attempt.worker]
         child = worker.child
-        if child is None or run.sent_at is None or run.killed_at is not None:
+        if child is None or attempt.started_at is None or attempt.killed_at is not None:
             return
-        parent = self._children.parent_of(worker)
+        parent = self._pool.parent_of(worker)
         pids = group_of(child.pid, parent)
-        if run.limits.memory_bytes is not None:
-            self._judge_memory(run, child, (pids, parent), run.limits.memory_bytes, now)
-        if run.limits.cpu_s is not None:
-            self._judge_cpu(run, child, cpu_s(pids) - run.cpu_before_s, now)
+        if attempt.limits.memory_bytes is not None:
+            self._judge_memory(attempt, child, (pids, parent), attempt.limits.memory_bytes, now)
+        if attempt.limits.cpu_s is not None:
+            self._judge_cpu(attempt, child, cpu_s(pids) - attempt.cpu_before_s, now)
 
     def _judge_memory(
-        self, run: Run, child: Child, group: tuple[list[int], int], limit_bytes: int, now: float
+        self,
+        attempt: Attempt,
+        child: Child,
+        group: tuple[list[int], int],
+        limit_bytes: int,
+        now: float,
     ) -> None:
         used_bytes = own_bytes(*group, limit_bytes)
         if used_bytes is None:
             return
-        run.peak_bytes = max(used_bytes, run.peak_bytes or 0)
+        attempt.peak_bytes = max(used_bytes, attempt.peak_bytes or 0)
         if used_bytes > limit_bytes:
-            self._children.kill(run, OutOfMemory(used_bytes, limit_bytes), now)
+            self._pool.kill(attempt, OutOfMemory(used_bytes, limit_bytes), now)
         elif child.jobs_left and (own_bytes(*group, limit_bytes // 2) or 0) > limit_bytes // 2:
             # The memory that it leaves in its process would count for the next job there.
-            self._children.workers.make_last(run, now)
+            self._pool.workers.make_last(attempt, now)
 
-    def _judge_cpu(self, run: Run, child: Child, used_s: float, now: float) -> None:
-        limit_s = run.limits.cpu_s
-        if limit_s is None or used_s < limit_s or now < run.told_at + _REPEAT_S:
+    def _judge_cpu(self, attempt: Attempt, child: Child, used_s: float, now: float) -> None:
+        limit_s = attempt.limits.cpu_s
+        if limit_s is None or used_s < limit_s or now < attempt.signalled_at + _REPEAT_S:
             return
-        if run.told_at < 0:
+        if attempt.signalled_at < 0:
             over, kill_at = TimedOut(limit_s, killed=False, is_cpu=True), now + HARD_KILL_AFTER_S
-            if self._children.workers.stop_soon(run, over, kill_at, now) is None:
+            if self._pool.workers.stop_soon(attempt, over, kill_at, now) is None:
                 return  # another job ran there
-        run.told_at = now
+        attempt.signalled_at = now
         tell_cpu_limit_by_pidfd(child.pidfd)

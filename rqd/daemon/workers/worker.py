@@ -10,6 +10,7 @@ import socket
 import termios
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 
 from rqd.daemon.workers.forensics import Tail
 from rqd.daemon.workers.mailbox import Mailbox
@@ -36,8 +37,18 @@ _STACK_BEFORE_KILL_S = 0.2
 _LONGEST_ANSWER_BYTES = DEFAULT_PAYLOAD_LIMIT_BYTES + 1024 * 1024
 
 
+class AttemptState(Enum):
+    """Where an attempt stands here; the value says so in words."""
+
+    HELD = "claimed, in the master"
+    QUEUED = "in its child's mailbox, behind another job"
+    RUNNING = "given to its child"
+    STOPPING = "to end: its verdict is set, or its kill is planned"
+    KILLED = "its process group is being killed"
+
+
 @dataclass(slots=True)
-class Run:
+class Attempt:
     """An attempt: a claimed job in its worker. Instants are monotonic seconds.
 
     `sent_at` is None until a child has got it, `deadline` while no kill is planned.
@@ -45,7 +56,8 @@ class Run:
 
     claim: Claim
     worker: int
-    sent_at: float | None = None
+    state: AttemptState = AttemptState.HELD
+    started_at: float | None = None
     deadline: float | None = None
     verdict: Outcome | None = None  # the reason why the master stops or kills it
     stop_by: float = math.inf  # when the kill is due, after an order to stop
@@ -57,12 +69,12 @@ class Run:
     peak_bytes: int | None = None  # the highest sample
     sampled_at: float = -math.inf
     cpu_before_s: float = 0.0  # the cpu time that its process had used when the job was sent
-    told_at: float = -math.inf  # when its child last got the signal that its cpu time is over
-    news: PendingUpdates = field(default_factory=PendingUpdates)
+    signalled_at: float = -math.inf  # when its child last got the signal that its cpu time is over
+    updates: PendingUpdates = field(default_factory=PendingUpdates)
     granted_s: float = 0.0  # more time, from outside
     followed_until: float = 0.0  # a client reads its output as it comes, until then
     published_bytes: int = 0  # output bytes that are there for it; -1 until its first read
-    shown_pid: int = 0  # the pid in the worker's row; 0 where the claim came before its child
+    row_pid: int = 0  # the pid in the worker's row; 0 where the claim came before its child
     is_taken: bool = False  # its child has read it, as far as is known
     is_posted: bool = False  # it was put into its child's mailbox
     is_behind: bool = False  # and was behind another job there
@@ -72,12 +84,12 @@ class Run:
     @property
     def limit_s(self) -> float:
         """The time limit in seconds, with all that was granted since; 0 or less for no limit."""
-        return self.claim.timeout_s + self.granted_s + self.news.extended_s
+        return self.claim.timeout_s + self.granted_s + self.updates.extended_s
 
     @property
     def waited_s(self) -> float:
         """Seconds that it waited although it could run: in its queue, and behind others here."""
-        here_s = 0.0 if self.sent_at is None else max(0.0, self.sent_at - self.claimed_at)
+        here_s = 0.0 if self.started_at is None else max(0.0, self.started_at - self.claimed_at)
         return self.claim.waited_ms / 1000 + here_s
 
     @property
@@ -101,7 +113,7 @@ class Run:
 
     def start(self, now: float) -> None:
         """Notes that a child gets it now."""
-        self.sent_at = now
+        self.state, self.started_at = AttemptState.RUNNING, now
         self.set_deadline()
 
     def frame(self, kind: int, *more: bytes) -> bytes:
@@ -135,7 +147,7 @@ class Run:
     @property
     def is_given(self) -> bool:
         """True if its child has it, or finds it in its mailbox."""
-        return self.is_posted or self.sent_at is not None
+        return self.is_posted or self.started_at is not None
 
     @property
     def is_free(self) -> bool:
@@ -148,7 +160,7 @@ class Run:
 
     def is_to_be_alone(self, now: float) -> bool:
         """True for a suspect during its first minute of waiting and its first of running."""
-        since = self.claimed_at if self.sent_at is None else self.sent_at
+        since = self.claimed_at if self.started_at is None else self.started_at
         return self.claim.is_suspect and now < since + ALONE_S
 
     @property
@@ -158,13 +170,14 @@ class Run:
 
     def take_back(self) -> None:
         """Resets it, as its child has not begun it and never will."""
-        self.sent_at = self.deadline = self.killed_at = self.verdict = None
+        self.state = AttemptState.HELD
+        self.started_at = self.deadline = self.killed_at = self.verdict = None
         self.is_posted = self.is_behind = self.is_stack_asked = False
 
     def set_deadline(self) -> None:
         """Sets the deadline by the present time limit and the order to stop, if any."""
-        if self.claim.timeout_s > 0 and self.sent_at is not None:
-            self.deadline = self.sent_at + self.limit_s + HARD_KILL_AFTER_S
+        if self.claim.timeout_s > 0 and self.started_at is not None:
+            self.deadline = self.started_at + self.limit_s + HARD_KILL_AFTER_S
         if self.stop_by < (self.deadline or math.inf):
             self.deadline = self.stop_by
 
@@ -232,10 +245,12 @@ class Worker:
     child: Child | None = None
     has_lived: bool = False  # it had a child once
     lacks_child: bool = False  # no child could be had for it, so far
-    is_shown: bool = False  # its row names a process
+    row_has_pid: bool = False  # its row names a process
     is_quiet: bool = False  # reads of its child are batched: see `may_batch_reads`
-    run: Run | None = None
-    ahead: list[Run] = field(default_factory=list)  # prefetched, in order; empty if `run` is None
+    attempt: Attempt | None = None
+    ahead: list[Attempt] = field(
+        default_factory=list
+    )  # prefetched, in order; empty if `run` is None
     ended_at: float = 0.0  # the end of its latest job
     pace_s: float = math.inf  # seconds a job by now, with the wait for its process
     tail: Tail = field(default_factory=Tail)
@@ -246,18 +261,22 @@ class Worker:
     @property
     def is_present(self) -> bool:
         """False once it was taken out of service and its last job has ended."""
-        return self.wanted or self.run is not None
+        return self.wanted or self.attempt is not None
 
     @property
     def is_free(self) -> bool:
         """True if it can run a job now: it holds none, and has a child or will have it soon."""
-        return self.wanted and self.run is None and not self.lacks_child
+        return self.wanted and self.attempt is None and not self.lacks_child
 
     @property
     def began_at(self) -> float:
         """The moment from which its current job could run here; without a job, its latest end."""
-        run = self.run
-        return self.ended_at if run is None else max(run.claimed_at, run.moved_at, self.ended_at)
+        attempt = self.attempt
+        return (
+            self.ended_at
+            if attempt is None
+            else max(attempt.claimed_at, attempt.moved_at, self.ended_at)
+        )
 
     def ahead_wanted(self, now: float) -> int:
         """How many more jobs it may prefetch.
@@ -265,10 +284,10 @@ class Worker:
         As many as it will have run in 20 ms, going by its pace. So no job waits here while another
         master has nothing to do.
         """
-        has_rested = self.run is None and now > self.ended_at + _AHEAD_S
+        has_rested = self.attempt is None and now > self.ended_at + _AHEAD_S
         if not self.wanted or has_rested or self.lacks_child:
             return 0
-        pace_s = self.pace_s if self.run is None else max(self.pace_s, now - self.began_at)
+        pace_s = self.pace_s if self.attempt is None else max(self.pace_s, now - self.began_at)
         soon = int(_AHEAD_S / max(pace_s, _AHEAD_S / _MOST_AHEAD))
         return max(0, soon - len(self.ahead))
 
@@ -277,11 +296,11 @@ class Worker:
 
         0 without a waiting job.
         """
-        waiting = sum(not run.is_taken for run in self.ahead)
+        waiting = sum(not attempt.is_taken for attempt in self.ahead)
         return waiting * max(self.pace_s, now - self.began_at) if waiting else 0.0
 
     @property
-    def goes_on(self) -> bool:
+    def has_queued(self) -> bool:
         """True if its child has a job in its mailbox behind the job that it runs."""
         return bool(self.ahead) and self.ahead[0].is_posted
 
@@ -297,14 +316,20 @@ class Worker:
         Either the child goes on with the next job in its mailbox, or it leaves. Then the next job
         waits for the child's exit, which the zygote reports.
         """
-        child, run = self.child, self.run
-        if child is None or run is None or run.sent_at is None or child.outbox or not self.ahead:
+        child, attempt = self.child, self.attempt
+        if (
+            child is None
+            or attempt is None
+            or attempt.started_at is None
+            or child.outbox
+            or not self.ahead
+        ):
             return False
-        return self.goes_on or child.jobs_left < 1
+        return self.has_queued or child.jobs_left < 1
 
-    def held(self) -> list[Run]:
+    def held(self) -> list[Attempt]:
         """All its attempts: the current attempt, then the prefetched ones in their order."""
-        return [self.run, *self.ahead] if self.run is not None else []
+        return [self.attempt, *self.ahead] if self.attempt is not None else []
 
     def recall(self) -> None:
         """Takes back the jobs that its child has not read out of its mailbox.
@@ -313,69 +338,77 @@ class Worker:
         there to be read.
         """
         child = self.child
-        if child is None or child.mailbox is None or not any(run.is_posted for run in self.held()):
+        if (
+            child is None
+            or child.mailbox is None
+            or not any(attempt.is_posted for attempt in self.held())
+        ):
             return
         tokens = child.mailbox.take_back()
-        unread = [run for run in self.held() if run.is_posted and run.claim.token in tokens]
-        for run in unread:
-            self.segments.forget(run.mark)
-            run.take_back()
-        for run in self.held():
-            run.is_taken = run.is_taken or run.is_posted
+        unread = [
+            attempt
+            for attempt in self.held()
+            if attempt.is_posted and attempt.claim.token in tokens
+        ]
+        for attempt in unread:
+            self.segments.forget(attempt.mark)
+            attempt.take_back()
+        for attempt in self.held():
+            attempt.is_taken = attempt.is_taken or attempt.is_posted
         child.jobs_left += len(unread)
         # The child may have read a job between two that were taken back.
-        self._hold(sorted(self.held(), key=lambda run: not run.is_given))
-        if self.run is not None and self.run.is_posted and self.run.sent_at is None:
-            self.run.start(time.monotonic())
+        self._hold(sorted(self.held(), key=lambda attempt: not attempt.is_given))
+        if self.attempt is not None and self.attempt.is_posted and self.attempt.started_at is None:
+            self.attempt.start(time.monotonic())
 
-    def release_unstarted(self) -> list[Run]:
+    def release_unstarted(self) -> list[Attempt]:
         """Gives up the attempts that no child of it has begun, and returns them.
 
         They belong to no worker then.
         """
         self.recall()
         held = self.held()
-        self._hold([run for run in held if run.is_given])
-        return [run for run in held if not run.is_given]
+        self._hold([attempt for attempt in held if attempt.is_given])
+        return [attempt for attempt in held if not attempt.is_given]
 
-    def release_prefetched(self) -> list[Run]:
+    def release_prefetched(self) -> list[Attempt]:
         """Gives up the prefetched attempts that no child has, and returns them.
 
         Unlike `release_unstarted` it keeps the current attempt, even if that has not started.
         """
         self.recall()
-        waiting = [run for run in self.ahead if not run.is_given]
-        self.ahead = [run for run in self.ahead if run.is_given]
+        waiting = [attempt for attempt in self.ahead if not attempt.is_given]
+        self.ahead = [attempt for attempt in self.ahead if attempt.is_given]
         return waiting
 
-    def give_stolen(self) -> list[Run]:
+    def give_stolen(self) -> list[Attempt]:
         """Gives up the first half of the attempts that wait behind its job, for another worker."""
         waiting = self.release_prefetched()
         half = (len(waiting) + 1) // 2
         self.ahead += waiting[half:]
         return waiting[:half]
 
-    def take_ahead(self, runs: list[Run], now: float) -> None:
+    def take_ahead(self, attempts: list[Attempt], now: float) -> None:
         """Adds attempts that another worker has given up, from `now` on."""
-        for run in runs:
-            run.worker, run.moved_at = self.number, now
-        self._hold([*self.held(), *runs])
+        for attempt in attempts:
+            attempt.worker, attempt.moved_at = self.number, now
+        self._hold([*self.held(), *attempts])
 
-    def let_go(self, run: Run) -> None:
+    def let_go(self, attempt: Attempt) -> None:
         """Forgets an attempt that no child has got."""
-        self._hold([other for other in self.held() if other is not run])
+        self._hold([other for other in self.held() if other is not attempt])
 
-    def end_run(self, now: float | None = None) -> None:
+    def end_attempt(self, now: float | None = None) -> None:
         """Ends its current attempt here; the next attempt that it holds becomes the current.
 
         `now` if the attempt ended by itself: if its child has the next job, that job's time begins
         then. None if the child is gone or the attempt was taken away.
         """
-        if self.run is not None and now is not None:
+        if self.attempt is not None and now is not None:
             self.ended_at = now
-        self.run = self.ahead.pop(0) if self.ahead else None
-        if self.run is not None and self.run.is_posted and now is not None:
-            self.run.start(now)  # its child has gone on by itself
+        self.attempt = self.ahead.pop(0) if self.ahead else None
+        if self.attempt is not None and self.attempt.is_posted and now is not None:
+            self.attempt.start(now)  # its child has gone on by itself
 
     def note_pace(self, took_s: float) -> None:
         """Updates the pace by the seconds that a job has taken.
@@ -384,5 +417,5 @@ class Worker:
         """
         self.pace_s = took_s if self.pace_s == math.inf else max(took_s, self.pace_s / 2)
 
-    def _hold(self, runs: list[Run]) -> None:
-        self.run, self.ahead = (runs[0], runs[1:]) if runs else (None, [])
+    def _hold(self, attempts: list[Attempt]) -> None:
+        self.attempt, self.ahead = (attempts[0], attempts[1:]) if attempts else (None, [])

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES
-from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Child, Run, Worker
+from rqd.daemon.workers.worker import HARD_KILL_AFTER_S, Attempt, AttemptState, Child, Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame
 from rqd.daemon.zygotes.events import Forked
@@ -31,12 +31,12 @@ class Workers:
     def __init__(self, jobs_per_child: int, limits: ResourceLimits = NO_RESOURCE_LIMITS) -> None:
         self.jobs_per_child = jobs_per_child  # for children that are attached from now on
         self.limits = limits  # for jobs that have no limits of their own
-        self.limited: list[Run] = []  # attempts with a limit of memory or cpu time
-        self.telling: list[Run] = []  # attempts whose updates are not written yet
-        self.asking: list[Run] = []  # attempts whose jobs ask for their record
+        self.limited: list[Attempt] = []  # attempts with a limit of memory or cpu time
+        self.telling: list[Attempt] = []  # attempts whose updates are not written yet
+        self.asking: list[Attempt] = []  # attempts whose jobs ask for their record
         # More time for attempts whose claims are still on their way, by id and fence.
         self._early_s: dict[tuple[str, int], float] = {}
-        self.followed: dict[int, Run] = {}  # by worker
+        self.followed: dict[int, Attempt] = {}  # by worker
         self.by_number: dict[int, Worker] = {}
         self._knows_suspects = False  # a suspect was held when this was last looked at, or since
 
@@ -56,7 +56,7 @@ class Workers:
     def has_waiting_child(self) -> bool:
         """True if a job that is claimed now could start at once."""
         return any(
-            worker.wanted and worker.run is None and worker.child and worker.child.jobs_left > 0
+            worker.wanted and worker.attempt is None and worker.child and worker.child.jobs_left > 0
             for worker in self
         )
 
@@ -69,37 +69,43 @@ class Workers:
                 found[number] = child.pid
         return found
 
-    def runs(self) -> list[Run]:
+    def current_attempts(self) -> list[Attempt]:
         """The current attempts: they run, or start as soon as there is a child for them."""
-        return [worker.run for worker in self if worker.run is not None]
+        return [worker.attempt for worker in self if worker.attempt is not None]
 
-    def busy(self, unrecorded: Collection[Run]) -> int:
+    def busy(self, unrecorded: Collection[Attempt]) -> int:
         """How many workers have a job, or had an attempt of `unrecorded`, whose end is not in Redis
         yet.
         """
-        ending = {run.worker for run in unrecorded}
-        return sum(one.run is not None or (one.wanted and one.number in ending) for one in self)
+        ending = {attempt.worker for attempt in unrecorded}
+        return sum(one.attempt is not None or (one.wanted and one.number in ending) for one in self)
 
-    def held(self) -> list[Run]:
+    def held(self) -> list[Attempt]:
         """All attempts that are leased to this master: the current and the prefetched."""
-        return [run for worker in self for run in worker.held()]
+        return [attempt for worker in self for attempt in worker.held()]
 
-    def holds(self, run: Run) -> bool:
+    def holds(self, attempt: Attempt) -> bool:
         """True until this attempt has ended here."""
-        worker = self.by_number[run.worker]
-        return worker.run is run or run in worker.ahead
+        worker = self.by_number[attempt.worker]
+        return worker.attempt is attempt or attempt in worker.ahead
 
-    def run_of(self, job_id: str, fence: int) -> Run | None:
+    def attempt_of(self, job_id: str, fence: int) -> Attempt | None:
         """The current attempt with this fence; None if no worker has it."""
-        found = (run for run in self.runs() if (run.claim.id, run.claim.fence) == (job_id, fence))
+        found = (
+            attempt
+            for attempt in self.current_attempts()
+            if (attempt.claim.id, attempt.claim.fence) == (job_id, fence)
+        )
         return next(found, None)
 
     def has_suspect(self, now: float) -> bool:
         """True while a worker holds a job that has to run alone."""
         # Most often there is no suspect, and this is asked at each start.
         if self._knows_suspects:
-            self._knows_suspects = any(run.claim.is_suspect for run in self.held())
-        return self._knows_suspects and any(run.is_to_be_alone(now) for run in self.runs())
+            self._knows_suspects = any(attempt.claim.is_suspect for attempt in self.held())
+        return self._knows_suspects and any(
+            attempt.is_to_be_alone(now) for attempt in self.current_attempts()
+        )
 
     def attach(self, forked: Forked, zygote: int = 0) -> Worker:
         """Puts a child into its worker, and returns the worker."""
@@ -111,68 +117,78 @@ class Workers:
         worker.segments.clear()
         return worker
 
-    def assign(self, claim: Claim, now: float = 0.0) -> Run:
+    def assign(self, claim: Claim, now: float = 0.0) -> Attempt:
         """Gives a claimed job to the worker that the claim names, behind its other jobs if any."""
         worker = self.by_number[claim.worker]
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
         limits = self.limits.of_job(claim.terms)
         self._knows_suspects = self._knows_suspects or claim.is_suspect
-        run = Run(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
-        if worker.run is None:
-            worker.run = run
+        attempt = Attempt(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
+        if worker.attempt is None:
+            worker.attempt = attempt
         else:
-            worker.ahead.append(run)
+            worker.ahead.append(attempt)
         if limits:
-            self.limited.append(run)
-        return run
+            self.limited.append(attempt)
+        return attempt
 
-    def note_shown_pid(self, number: int, pid: int) -> None:
+    def note_row_pid(self, number: int, pid: int) -> None:
         """Notes the pid that the claim wrote into the worker's row.
 
         It is the child that waited when the claim was sent, 0 without one. By the time of the
         answer it may be another child.
         """
         worker = self.by_number[number]
-        if worker.run is not None:
-            worker.run.shown_pid = pid
-            worker.is_shown = pid != 0
+        if worker.attempt is not None:
+            worker.attempt.row_pid = pid
+            worker.row_has_pid = pid != 0
 
-    def unshown(self) -> list[Worker]:
+    def without_row_pid(self) -> list[Worker]:
         """Workers whose rows name no process, although they have a child by now."""
-        return [worker for worker in self if worker.child is not None and not worker.is_shown]
+        return [worker for worker in self if worker.child is not None and not worker.row_has_pid]
 
     def refresh_pids(self) -> bool:
         """True if a worker's row names no process, or another process than its running job's.
 
         Marks these rows as corrected: the caller has to write them.
         """
-        wrong = self.unshown()
+        wrong = self.without_row_pid()
         for worker in self:
-            run, child = worker.run, worker.child
-            if run and child and run.sent_at is not None and run.shown_pid != child.pid:
-                run.shown_pid = child.pid
+            attempt, child = worker.attempt, worker.child
+            if (
+                attempt
+                and child
+                and attempt.started_at is not None
+                and attempt.row_pid != child.pid
+            ):
+                attempt.row_pid = child.pid
                 wrong.append(worker)
         for worker in wrong:
-            worker.is_shown = True
+            worker.row_has_pid = True
         return bool(wrong)
 
     def send(self, worker: Worker, now: float) -> bool:
         """Gives the worker's job to its waiting child, if both are there; True if bytes remain."""
-        run, child = worker.run, worker.child
-        if run is None or child is None or child.jobs_left < 1 or run.sent_at is not None:
+        attempt, child = worker.attempt, worker.child
+        if (
+            attempt is None
+            or child is None
+            or child.jobs_left < 1
+            or attempt.started_at is not None
+        ):
             return False
-        if not self._may_start(run, now):
+        if not self._may_start(attempt, now):
             return False
-        frame = run.frame(protocol.JOB)
+        frame = attempt.frame(protocol.JOB)
         if child.mailbox is not None:
             # A job that is too large for it, or finds no room as on hosts with small buffers, goes
             # by the channel.
-            run.is_posted = len(frame) <= LONGEST_MESSAGE_BYTES and child.mailbox.post(frame)
-            if not run.is_posted and not child.mailbox.post(run.large_frame()):
+            attempt.is_posted = len(frame) <= LONGEST_MESSAGE_BYTES and child.mailbox.post(frame)
+            if not attempt.is_posted and not child.mailbox.post(attempt.large_frame()):
                 return False
-        run.start(now)
+        attempt.start(now)
         child.jobs_left -= 1
-        if not run.is_posted:
+        if not attempt.is_posted:
             # Behind a record that an earlier job has asked for and not read, if there is any.
             child.outbox = memoryview(bytes(child.outbox) + frame)
         return self.push(worker)
@@ -183,23 +199,23 @@ class Workers:
         `is_first`: the client has nothing of it yet. False if no worker runs the attempt.
         """
         for worker in self:
-            run = worker.run
-            if run is not None and (run.claim.id, run.claim.fence) == (job_id, fence):
-                run.followed_until = now + _FOLLOWED_S
+            attempt = worker.attempt
+            if attempt is not None and (attempt.claim.id, attempt.claim.fence) == (job_id, fence):
+                attempt.followed_until = now + _FOLLOWED_S
                 if is_first:
-                    run.published_bytes = -1  # even if there is nothing yet
-                self.followed[worker.number] = run
+                    attempt.published_bytes = -1  # even if there is nothing yet
+                self.followed[worker.number] = attempt
                 return True
         return False
 
     def unpublished(self, now: float) -> list[Worker]:
         """Workers whose output is followed and has bytes that are not published."""
         found = []
-        for number, run in [*self.followed.items()]:
+        for number, attempt in [*self.followed.items()]:
             worker = self.by_number[number]
-            if worker.run is not run or now >= run.followed_until:
+            if worker.attempt is not attempt or now >= attempt.followed_until:
                 del self.followed[number]
-            elif worker.tail.total_bytes > run.published_bytes:
+            elif worker.tail.total_bytes > attempt.published_bytes:
                 found.append(worker)
         return found
 
@@ -209,20 +225,20 @@ class Workers:
         A child that has the job gets a frame, which it reads when its time is over. None if no
         worker has the attempt: its claim may be on its way, so the seconds are kept for it.
         """
-        for run in self.held():
-            if (run.claim.id, run.claim.fence) != (job_id, fence):
+        for attempt in self.held():
+            if (attempt.claim.id, attempt.claim.fence) != (job_id, fence):
                 continue
-            worker = self.by_number[run.worker]
+            worker = self.by_number[attempt.worker]
             child = worker.child
-            run.granted_s += seconds
-            run.set_deadline()
-            if run.sent_at is not None and child is not None:
+            attempt.granted_s += seconds
+            attempt.set_deadline()
+            if attempt.started_at is not None and child is not None:
                 # From here on unread bytes can be this frame, and prove nothing about the job.
                 is_taken = not (child.outbox or child.has_unread())
                 if child.has_hung_up():
                     return worker  # the child is gone: the report of its exit is on its way
-                run.is_taken = run.is_taken or is_taken
-                told = encode_frame(protocol.EXTEND, run.claim.token.encode(), b"%f" % seconds)
+                attempt.is_taken = attempt.is_taken or is_taken
+                told = encode_frame(protocol.EXTEND, attempt.claim.token.encode(), b"%f" % seconds)
                 child.outbox = memoryview(bytes(child.outbox) + told)
             return worker
         self._early_s[job_id, fence] = self._early_s.get((job_id, fence), 0.0) + seconds
@@ -230,24 +246,24 @@ class Workers:
             del self._early_s[next(iter(self._early_s))]
         return None
 
-    def answer_ask(self, run: Run, fields: Mapping[bytes, bytes]) -> Worker | None:
+    def answer_ask(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> Worker | None:
         """Queues a job's record for its child, as the job asked for it; returns the worker.
 
         None if the job does not run any more, or its child has not read an earlier frame.
         """
-        run.news.asks_record = False
-        worker = self.by_number[run.worker]
-        if worker.run is not run or worker.child is None or worker.child.outbox:
+        attempt.updates.asks_record = False
+        worker = self.by_number[attempt.worker]
+        if worker.attempt is not attempt or worker.child is None or worker.child.outbox:
             return None  # a job that asks again before it has read the answer can wait
-        if run.is_moved and (named := fields.get(b"worker")):
+        if attempt.is_moved and (named := fields.get(b"worker")):
             # The row may name the worker of the claim until the next heartbeat.
-            fields = {**fields, b"worker": b"%b:%d" % (named.rpartition(b":")[0], run.worker)}
+            fields = {**fields, b"worker": b"%b:%d" % (named.rpartition(b":")[0], attempt.worker)}
         told = chain.from_iterable(fields.items())
-        frame = encode_frame(protocol.RECORD, run.claim.token.encode(), *told)
+        frame = encode_frame(protocol.RECORD, attempt.claim.token.encode(), *told)
         worker.child.outbox = memoryview(bytes(worker.child.outbox) + frame)
         return worker
 
-    def _may_start(self, run: Run, now: float) -> bool:
+    def _may_start(self, attempt: Attempt, now: float) -> bool:
         """True if no suspect forbids the start.
 
         A suspect starts when all other jobs here are suspects that wait, or after a long wait.
@@ -255,10 +271,10 @@ class Workers:
         """
         if not self._knows_suspects:
             return True
-        others = [other for other in self.runs() if other is not run]
-        if run.is_to_be_alone(now):
-            return all(o.claim.is_suspect and o.sent_at is None for o in others)
-        return not any(o.is_to_be_alone(now) and o.sent_at is not None for o in others)
+        others = [other for other in self.current_attempts() if other is not attempt]
+        if attempt.is_to_be_alone(now):
+            return all(o.claim.is_suspect and o.started_at is None for o in others)
+        return not any(o.is_to_be_alone(now) and o.started_at is not None for o in others)
 
     def push(self, worker: Worker) -> bool:
         """Writes more of a child's outbox; True if bytes are left until it is writable again."""
@@ -275,39 +291,41 @@ class Workers:
         return bool(child.outbox)
 
     def stop_soon(
-        self, run: Run, verdict: Stopped | TimedOut, kill_at: float, now: float
+        self, attempt: Attempt, verdict: Stopped | TimedOut, kill_at: float, now: float
     ) -> Child | None:
         """Notes that an attempt is to stop, and when it is killed otherwise.
 
         Returns its child, which gets no more jobs; None if no child has begun the attempt.
         """
-        child = self.make_last(run, now)
+        child = self.make_last(attempt, now)
         if child is None:
             return None
-        if run.killed_at is None and not isinstance(run.verdict, Stopped):
-            run.verdict = verdict
-        run.stop_by = min(kill_at, run.stop_by)
-        run.set_deadline()
+        if attempt.killed_at is None and not isinstance(attempt.verdict, Stopped):
+            attempt.verdict = verdict
+        attempt.stop_by = min(kill_at, attempt.stop_by)
+        if attempt.state is AttemptState.RUNNING:
+            attempt.state = AttemptState.STOPPING
+        attempt.set_deadline()
         return child
 
-    def make_last(self, run: Run, now: float) -> Child | None:
+    def make_last(self, attempt: Attempt, now: float) -> Child | None:
         """Makes this job the last of its child, and returns the child.
 
         None if the child has not begun the job: the child then leaves without it.
         """
-        worker = self.by_number[run.worker]
-        self.give_no_more(worker, now)
-        return worker.child if run.sent_at is not None else None
+        worker = self.by_number[attempt.worker]
+        self.retire_after_current(worker, now)
+        return worker.child if attempt.started_at is not None else None
 
-    def give_no_more(self, worker: Worker, now: float) -> None:
+    def retire_after_current(self, worker: Worker, now: float) -> None:
         """Has a worker's child leave, after the job that it has begun, if any."""
         worker.recall()
-        child, run = worker.child, worker.run
+        child, attempt = worker.child, worker.attempt
         if child is None or child.jobs_left < 1:
             return
         child.jobs_left = 0
         # After a running job the end comes with the answer: nothing else would have it leave.
-        child.expects_more = run is not None and run.sent_at is not None
+        child.expects_more = attempt is not None and attempt.started_at is not None
         if not child.expects_more:
             child.end_jobs()
             child.leave_by = now + HARD_KILL_AFTER_S
