@@ -20,7 +20,7 @@ from select import POLLIN, poll
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from rqd.model.current import of_process
+from rqd.model.current import current
 from rqd.model.outcome import signal_name
 
 
@@ -91,7 +91,7 @@ def _live(
 ) -> NoReturn:
     try:
         os.setpgid(0, 0)
-        of_process.enter("crash-trial", "crash-points", attempt, attempt)
+        current().enter("crash-trial", "crash-points", attempt, attempt)
         steps: list[Step] = []
         error = ""
         sys.settrace(_tracer(watched, steps, kill_at))
