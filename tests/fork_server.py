@@ -93,7 +93,7 @@ def _become(asked: dict[str, Any], out: int, err: int) -> None:
 if __name__ == "__main__":
     for module in pkgutil.iter_modules(rqd.cli.__path__):
         import_module(f"rqd.cli.{module.name}")
-    for name in ("master", "reload.autoreload", "host.embedded"):
+    for name in ("master", "autoreload", "host.embedded"):
         import_module(f"rqd.daemon.{name}")
     import_module("rqd.integrations.otel")
     # It finds where titles go by the first environment, which `_become` drops.

@@ -167,13 +167,13 @@ def command(**settings: Any) -> int:
     rqd.toml; `rqd config` shows what is in force.
     """
     # Late: the other commands don't need the daemon's modules, which take over signals.
+    from rqd.daemon.autoreload import check_can_watch  # noqa: PLC0415 - see above
     from rqd.daemon.host.process_limits import (  # noqa: PLC0415 - see above
         drop_to,
         find_account,
         open_standard_files,
     )
     from rqd.daemon.master import run  # noqa: PLC0415 - see above
-    from rqd.daemon.reload.autoreload import check_can_watch  # noqa: PLC0415 - see above
 
     open_standard_files()
     keyring = keyring_of(os.environ)

@@ -68,7 +68,8 @@ def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
 def _end_of(job: Job[Any], kind: ResultType, backend: Backend) -> Result | None:
     """The end that made the callback which runs here; None if its record is gone."""
     ends = [one for one in job.results() if one.type is kind]
-    own = backend.views.job(current.id) if len(ends) > 1 and current.id else None
+    own_id = current().id
+    own = backend.views.job(own_id) if len(ends) > 1 and own_id else None
     if own is None or own.created_us is None:
         return ends[0] if ends else None
     # Repeated or requeued, the job may have ended again since: a callback is as old as its end.

@@ -188,7 +188,7 @@ def using(backend: Backend | None) -> Iterator[None]:
 
 def own_keyring() -> Keyring | None:
     """Returns this process's keys: its daemon's in a job, else the environment's; None if unset."""
-    return current.keyring or keyring_of(os.environ)
+    return current().keyring or keyring_of(os.environ)
 
 
 def _open(

@@ -62,7 +62,7 @@ def save_meta(backend: Backend, job_id: str, meta: dict[str, Any], serializer: s
     """
     data = encode_value(meta, serializer, f"the meta of job {job_id}")
     signature = sign_meta(data, job_id, serializer, backend)
-    if running_job.runs_here(job_id) and current.open_line is not None:
+    if running_job.runs_here(job_id) and current().open_line is not None:
         running_job.save_meta(data, signature)
     elif not backend.store.save_meta(job_id, data, signature):
         raise no_such_job(job_id)

@@ -368,7 +368,7 @@ class Job(JobFacts[R]):
         its master. Does nothing for a job without a limit. Raises InvalidJobOperation if the job
         does not run, ConfigurationError, NoSuchJobError.
         """
-        if running_job.runs_here(self.id) and current.open_line is not None:
+        if running_job.runs_here(self.id) and current().open_line is not None:
             running_job.extend_timeout(seconds)
             return
         more_s = running_job.more_time_s(seconds)
@@ -404,11 +404,12 @@ def get_current_job(
     once, at the first look. `save_meta`, `set_progress` and `extend` go by way of the master, too.
     With a `connection`, or outside the main thread, the job is read from Redis.
     """
-    if current.id is None:
+    own_id = current().id
+    if own_id is None:
         return None
     backend = backend_for(connection)
     read = own_record if connection is None else fetch_record
-    return Job(partial(read, backend, current.id), backend, job_id=current.id)
+    return Job(partial(read, backend, own_id), backend, job_id=own_id)
 
 
 def cancel_job(

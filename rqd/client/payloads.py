@@ -93,8 +93,9 @@ def check_result(
 
 def reader_of(serializer: str) -> Callable[[bytes], Any]:
     """Returns the loader of this serializer; in a daemon's job, limited by its allowlist."""
-    if current.allowlist is not None:
-        return current.allowlist.loader(serializer)
+    allowlist = current().allowlist
+    if allowlist is not None:
+        return allowlist.loader(serializer)
     return resolve_serializer(serializer).loads
 
 
@@ -135,8 +136,8 @@ class Contents:
             raise DeserializationError(
                 f"job {self._record.id} is serialized with {found}, and {insisted} was asked for"
             )
-        if current.allowlist is not None:
-            current.allowlist.check_serializer(found)  # its module is imported to write, too
+        if (allowlist := current().allowlist) is not None:
+            allowlist.check_serializer(found)  # its module is imported to write, too
         return found
 
     @cached_property
@@ -151,7 +152,7 @@ class Contents:
         """The function's name, the instance of a method, and the arguments of both kinds."""
         payload, serializer = self.payload, self.serializer
         try:
-            return read_call(payload, serializer, current.allowlist)
+            return read_call(payload, serializer, current().allowlist)
         except Exception as error:
             raise self._unreadable(error) from error  # unpickling runs the user's code
 
@@ -159,15 +160,16 @@ class Contents:
         """Imports the function. Raises DeserializationError, SignatureError."""
         payload, serializer = self.payload, self.serializer
         try:
-            return decode_call(payload, serializer, current.allowlist)[0]
+            return decode_call(payload, serializer, current().allowlist)[0]
         except Exception as error:
             raise self._unreadable(error) from error  # importing runs the user's code
 
     def load_meta(self) -> dict[str, Any]:
         """Returns the meta, a new dict with each call."""
-        if running_job.runs_here(self._record.id) and current.meta is not None:
+        own = current().meta if running_job.runs_here(self._record.id) else None
+        if own is not None:
             # This attempt saved it itself: it may still be on its way to Redis.
-            saved: dict[str, Any] = resolve_serializer(self.serializer).loads(current.meta)
+            saved: dict[str, Any] = resolve_serializer(self.serializer).loads(own)
             return saved
         data = self._record.meta
         if data:

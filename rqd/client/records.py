@@ -27,7 +27,7 @@ def fetch_record(backend: Backend, job_id: str) -> JobRecord:
 
 def own_record(backend: Backend, job_id: str) -> JobRecord:
     """Reads the record of the job that runs here, by way of its master, or else from Redis."""
-    line = current.open_line
+    line = current().open_line
     fields = line.record() if line is not None else None
     if not fields or b"status" not in fields:
         return fetch_record(backend, job_id)

@@ -27,7 +27,7 @@ def progress(fraction: float, message: str = "") -> None:
     """
     if not isinstance(fraction, int | float) or not -_ROUNDING <= fraction <= 1 + _ROUNDING:
         raise InvalidCallError(f"progress {fraction!r}: write a share from 0 to 1, such as 0.4")
-    if line := current.open_line:
+    if line := current().open_line:
         line.progress(min(1.0, max(0.0, fraction)), str(message)[:_LONGEST_MESSAGE_CHARS])
 
 
@@ -39,7 +39,7 @@ def extend_timeout(seconds: float | str) -> None:
     unreadable durations.
     """
     more_s = more_time_s(seconds)
-    if line := current.open_line:
+    if line := current().open_line:
         line.extend(more_s)
 
 
@@ -63,14 +63,14 @@ def save_meta(meta: bytes, signature: str) -> None:
             f"the meta takes {len(meta):,} bytes, the limit in a job is {_LONGEST_META_BYTES:,}:"
             " store it elsewhere and note its address"
         )
-    if line := current.open_line:
+    if line := current().open_line:
         line.save_meta(meta, signature)
-        current.meta = meta
+        current().meta = meta
 
 
 def runs_here(job_id: str) -> bool:
     """True in the process that runs this job, where `Job` asks the master instead of Redis."""
-    return current.id is not None and current.id == job_id
+    return current().id == job_id
 
 
 def current_fence() -> int:
@@ -80,6 +80,7 @@ def current_fence() -> int:
     seen. Then an attempt that was declared lost and goes on can't overwrite a later attempt's data.
     Raises InvalidJobOperation outside a job.
     """
-    if current.id is None:
+    here = current()
+    if here.id is None:
         raise InvalidJobOperation("no job runs here: there is no fence to write with")
-    return current.fence
+    return here.fence

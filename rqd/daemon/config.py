@@ -1,4 +1,7 @@
-"""The settings of a master, checked."""
+"""The settings of a master, checked; and their merge with the settings that a reload reads.
+
+The new settings apply once the zygote of that reload serves; if it is refused, none of them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import os
 import re
 import resource
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from itertools import chain
+from resource import RLIMIT_NOFILE
 from typing import TYPE_CHECKING
 
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, HIGHEST_PAYLOAD_LIMIT_BYTES
@@ -103,88 +109,78 @@ class Config:
         check_name(self.namespace, "namespace")
         if self.name is not None:
             check_name(self.name, "master name")
-        if not self.queues:
-            raise ConfigurationError("--queues is empty: write at least one name, high,low")
         for queue in self.queues:
             check_queue_name(queue)
-        if len(set(self.queues)) < len(self.queues):
-            raise ConfigurationError(f"--queues {','.join(self.queues)} names a queue twice")
-        self._check_precedence()
-        if not 1 <= self.workers <= MAX_WORKERS:
-            raise ConfigurationError(f"--workers {self.workers}: write 1 to {MAX_WORKERS}")
-        if self.jobs_per_child < 1:
-            raise ConfigurationError(f"--jobs-per-child {self.jobs_per_child}: write 1 or more")
-        if self.max_jobs is not None and self.max_jobs < 1:
-            raise ConfigurationError(f"--max-jobs {self.max_jobs}: write 1 or more")
-        if self.max_idle_s is not None and self.max_idle_s <= 0:
-            raise ConfigurationError(f"--max-idle {self.max_idle_s:g}: write seconds, above 0")
-        if self.grace_s < 0:
-            raise ConfigurationError(f"--grace {self.grace_s:g}: write seconds, 0 or more")
-        self._check_application()
-        self._check_trust()
-        self._check_limits()
-
-    def _check_precedence(self) -> None:
         _check_choice("--precedence", self.precedence, PRECEDENCES)
-        if len(self.weights) != (len(self.queues) if self.precedence == "weighted" else 0):
-            raise ConfigurationError("--precedence weighted needs weights: --queues high:5,low:1")
-        if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
-            raise ConfigurationError(f"--queues has a wrong weight: write 1 to {HIGHEST_WEIGHT}")
+        problems = chain(
+            *(self._queue_problems(), self._number_problems(), self._file_problems()),
+            *(self._application_problems(), self._trust_problems()),
+        )
+        if first := next(problems, ""):
+            raise ConfigurationError(first)
 
-    def _check_limits(self) -> None:
+    def _queue_problems(self) -> Iterator[str]:
+        if not self.queues:
+            yield "--queues is empty: write at least one name, high,low"
+        if len(set(self.queues)) < len(self.queues):
+            yield f"--queues {','.join(self.queues)} names a queue twice"
+        if len(self.weights) != (len(self.queues) if self.precedence == "weighted" else 0):
+            yield "--precedence weighted needs weights: --queues high:5,low:1"
+        if not all(1 <= weight <= HIGHEST_WEIGHT for weight in self.weights):
+            yield f"--queues has a wrong weight: write 1 to {HIGHEST_WEIGHT}"
+
+    def _number_problems(self) -> Iterator[str]:
+        if not 1 <= self.workers <= MAX_WORKERS:
+            yield f"--workers {self.workers}: write 1 to {MAX_WORKERS}"
+        if self.jobs_per_child < 1:
+            yield f"--jobs-per-child {self.jobs_per_child}: write 1 or more"
+        if self.max_jobs is not None and self.max_jobs < 1:
+            yield f"--max-jobs {self.max_jobs}: write 1 or more"
+        if self.max_idle_s is not None and self.max_idle_s <= 0:
+            yield f"--max-idle {self.max_idle_s:g}: write seconds, above 0"
+        if self.grace_s < 0:
+            yield f"--grace {self.grace_s:g}: write seconds, 0 or more"
         if not 0 <= self.nice <= _HIGHEST_NICE:
-            raise ConfigurationError(f"--nice {self.nice}: write 0 to {_HIGHEST_NICE}")
+            yield f"--nice {self.nice}: write 0 to {_HIGHEST_NICE}"
         if self.max_pids is not None and self.max_pids < 1:
-            raise ConfigurationError(f"--max-pids {self.max_pids}: write 1 or more")
+            yield f"--max-pids {self.max_pids}: write 1 or more"
+        if not 0 < self.payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
+            limit = f"{HIGHEST_PAYLOAD_LIMIT_BYTES:,} bytes"
+            yield f"--payload-limit {self.payload_limit_bytes}: write 1 to {limit}"
+
+    def _file_problems(self) -> Iterator[str]:
         if self.max_files is None:
             return
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        option, (_, most) = f"--max-files {self.max_files}", resource.getrlimit(RLIMIT_NOFILE)
         if most != resource.RLIM_INFINITY and self.max_files > most:
-            raise ConfigurationError(
-                f"--max-files {self.max_files}: this process may have {most:,} itself: ulimit -Hn"
-            )
+            yield f"{option}: this process may have {most:,} itself: ulimit -Hn"
         # The zygote, which has a few for each worker, is under this limit too.
         if self.max_files < (least := files_needed(self.workers)):
-            raise ConfigurationError(
-                f"--max-files {self.max_files}: with {self.workers} workers write {least} or more"
-            )
+            yield f"{option}: with {self.workers} workers write {least} or more"
 
-    def _check_application(self) -> None:
+    def _application_problems(self) -> Iterator[str]:
         for folder in self.path:
             if not os.path.isdir(folder):
-                raise ConfigurationError(f"--path {folder}: there is no such folder")
+                yield f"--path {folder}: there is no such folder"
         for module in (*self.preload, *self.preload_hints):
             if not all(part.isidentifier() for part in module.split(".")):
-                raise ConfigurationError(f"--preload {module}: write dotted module names")
+                yield f"--preload {module}: write dotted module names"
         around = {"--middleware": self.middleware, "--exception-handler": self.exception_handlers}
         for option, names in around.items():
             for name in names:
                 if not _is_dotted(name):
-                    raise ConfigurationError(
-                        f"{option} {name}: write dotted names, module.function"
-                    )
+                    yield f"{option} {name}: write dotted names, module.function"
 
-    def _check_trust(self) -> None:
+    def _trust_problems(self) -> Iterator[str]:
         if self.require_signed and self.keyring is None:
-            raise ConfigurationError(
-                "--require-signed needs a key: set RQD_SIGNING_KEY or RQD_SIGNING_KEY_FILE"
-            )
+            yield "--require-signed needs a key: set RQD_SIGNING_KEY or RQD_SIGNING_KEY_FILE"
         for pattern in self.allow:
             if not _PATTERN.match(pattern):
-                raise ConfigurationError(
-                    f"--allow {pattern}: write dotted names, with * for any text: shop.tasks.*"
-                )
+                yield f"--allow {pattern}: write dotted names, with * for any text: shop.tasks.*"
         for name in self.serializers:
             if name not in BUILT_IN and not _is_dotted(name):
                 near = [f"did you mean {one}? " for one in get_close_matches(name, BUILT_IN, 1)]
-                raise ConfigurationError(
-                    f"--serializers {name}: {''.join(near)}write pickle, json or dotted paths"
-                )
-        if not 0 < self.payload_limit_bytes <= HIGHEST_PAYLOAD_LIMIT_BYTES:
-            raise ConfigurationError(
-                f"--payload-limit {self.payload_limit_bytes}: write 1 to"
-                f" {HIGHEST_PAYLOAD_LIMIT_BYTES:,} bytes"
-            )
+                yield f"--serializers {name}: {''.join(near)}write pickle, json or dotted paths"
 
 
 def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
@@ -207,3 +203,44 @@ def zygote_path(config: Config) -> list[str]:
     """Returns the zygote's import path: the application's folders, then the master's own."""
     first = [os.path.abspath(folder) for folder in config.path]
     return first + [entry for entry in sys.path if entry and entry not in first]
+
+
+# Reads the settings as the start did: the same options, and the file as it is now. Raises
+# ConfigurationError.
+Reread = Callable[[], Config]
+
+# These identify the master, or are fixed or counted from its start.
+_FOR_A_START = ("url", "namespace", "name", "user", "max_jobs", "autoreload")
+_SHOWN = {
+    "crons": "cron",
+    "cron_source": "cron",
+    "exception_handlers": "exception-handler",
+    "grace_s": "grace",
+    "limits": "max-memory, max-cpu",
+    "max_idle_s": "max-idle",
+    "payload_limit_bytes": "payload-limit",
+    "weights": "queues",
+}
+_SHOWN_OF_LOG = {name: f"log-{name}" for name in ("format", "level", "file")}
+
+
+def merge_reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """Returns the settings for a master that runs with `old`, and the names that need a restart.
+
+    The latter are settings that differ in `new`, but keep their old value.
+    """
+    kept = {name: getattr(old, name) for name in _FOR_A_START}
+    ours = replace(new, **kept)
+    return ours, changed(ours, new)
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """Returns the names of the settings that differ, in their order."""
+    shown = [_SHOWN.get(name, name) for name in _differing(old, new) if name != "log"]
+    shown += [_SHOWN_OF_LOG.get(name, name) for name in _differing(old.log, new.log)]
+    return list(dict.fromkeys(name.replace("_", "-") for name in shown))
+
+
+def _differing(old: Config | LogSettings, new: Config | LogSettings) -> list[str]:
+    names = [one.name for one in fields(old)]
+    return [name for name in names if getattr(old, name) != getattr(new, name)]

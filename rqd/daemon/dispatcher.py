@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from itertools import compress
 from operator import not_
 
+from rqd.daemon.admission import Precedence
 from rqd.daemon.config import Config
 from rqd.daemon.instance import Instance
 from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.log.log import Log, about
-from rqd.daemon.precedence import Precedence
 from rqd.daemon.redis_client import REFUSED_PAUSE_S, RedisLink, Refused
 from rqd.daemon.settlement import log_ending, settlement
 from rqd.daemon.starting import Starting

@@ -14,19 +14,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from select import POLLIN, POLLOUT, poll
-from typing import Any
 
 from rqd import __version__
-from rqd.daemon.admission import PAYLOAD_GONE, Admission
+from rqd.daemon.admission import PAYLOAD_GONE, Admission, Precedence
 from rqd.daemon.config import Config
 from rqd.daemon.control.heartbeat import ROW_TTL_S
 from rqd.daemon.dispatcher import LEASE_US
 from rqd.daemon.job_updates import told_by
-from rqd.daemon.precedence import Precedence
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.reader import Ended, read
@@ -36,7 +33,7 @@ from rqd.daemon.workers.worker import Worker
 from rqd.daemon.zygote import child
 from rqd.daemon.zygote.timer import raise_timeout, timer
 from rqd.daemon.zygotes.events import Forked
-from rqd.model.current import CurrentJob, current
+from rqd.model.current import CurrentJob, of_context, of_process
 from rqd.model.middleware import Middleware
 from rqd.model.outcome import Raised, Report
 from rqd.model.records import Claim
@@ -137,8 +134,8 @@ class InlineMaster:
         attendant = _Attendant(claim, near, self)
         trust = Trust(self._config.namespace.encode(), self._config.keyring)
         # `with` closes our end before it joins the attendant, which reads to that end.
-        with attendant, far, _as_child(self._config):
-            child.serve_inline(far, trust)
+        with attendant, far, _as_child(self._config) as own:
+            child.serve_inline(far, trust, own)
         assert attendant.ended is not None, "a job ended without an answer"
         return attendant.ended.attempt, attendant.ended.report
 
@@ -243,41 +240,23 @@ class _Attendant:
         return has_more
 
 
-class _CurrentJobs(CurrentJob):
-    """`current` in a process that may run several jobs: the job of the thread, or of its task.
-
-    A thread without a job, such as a thread that a job has started, sees the values of "no job".
-    """
-
-    __slots__ = ()
-
-    def __getattribute__(self, name: str) -> Any:
-        return object.__getattribute__(_own.get() or self, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        object.__setattr__(_own.get() or self, name, value)
-
-
-_own: ContextVar[CurrentJob | None] = ContextVar("current job", default=None)
-
-
 @contextmanager
-def _as_child(config: Config) -> Iterator[None]:
-    """Sets up this process as a zygote does for its children, and restores it afterwards."""
+def _as_child(config: Config) -> Iterator[CurrentJob]:
+    """Sets up this thread as a zygote does for its children, and restores it afterwards.
+
+    Yields this thread's own current job: another thread, such as a job starts, has none.
+    """
     own = CurrentJob()
-    own.allowlist, own.keyring = current.allowlist, config.keyring
+    own.allowlist, own.keyring = of_process.allowlist, config.keyring
     if config.middleware or config.exception_handlers:
         own.around = Middleware(config.middleware, config.exception_handlers)
-    current.__class__ = _CurrentJobs
-    before = _own.set(own)
+    before = of_context.set(own)
+    is_main = threading.current_thread() is threading.main_thread()
     try:
-        if threading.current_thread() is threading.main_thread():
-            with _alarm_is_ours():
-                yield
-        else:
-            yield
+        with _alarm_is_ours() if is_main else nullcontext():
+            yield own
     finally:
-        _own.reset(before)
+        of_context.reset(before)
 
 
 @contextmanager

@@ -96,9 +96,9 @@ class Instance:
             holder = self.predecessor or Holder(self.boot, str(os.getpid()))
             facts = [f" {os.getpid()}", state, self.name, self._namespace, self._url]
             facts += [holder.boot, holder.pid, self.place]
-            told = "".join(f"{fact}\n" for fact in facts).encode()
-            os.pwrite(self.lock_fd, told, _TOKEN_CHARS)
-            os.ftruncate(self.lock_fd, _TOKEN_CHARS + len(told))
+            lines = "".join(f"{fact}\n" for fact in facts).encode()
+            os.pwrite(self.lock_fd, lines, _TOKEN_CHARS)
+            os.ftruncate(self.lock_fd, _TOKEN_CHARS + len(lines))
 
     def succeed(self) -> None:
         """Forgets the predecessor, once its processes are gone and its jobs taken back.
@@ -126,7 +126,7 @@ class Instance:
             folder = lock_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_path = folder / f"{self._kind}-{self.name}.lock"
-            self.lock_fd = fd = _locked(self.lock_path)
+            self.lock_fd = fd = locked(self.lock_path)
             before = self.lock_path.read_bytes()
             self._is_new = not before
             self.place = _place(fd)
@@ -142,7 +142,7 @@ class Instance:
 
     def _holder(self) -> str:
         try:
-            return _facts_in(self.lock_path.read_bytes())[0]
+            return _lines_in(self.lock_path.read_bytes())[0]
         except OSError:
             return "?"  # it has just left
 
@@ -198,7 +198,7 @@ def masters_here(backend: tuple[str, str] | None = None) -> Iterator[MasterHere]
         if not path.name.startswith(beginning):
             continue
         try:
-            pid, state, name, namespace, url = _facts_in(path.read_bytes())
+            pid, state, name, namespace, url = (*_lines_in(path.read_bytes()), *"????")[:5]
             age_s = max(0.0, time.time() - path.stat().st_mtime)
         except OSError:
             continue  # it has just left
@@ -218,40 +218,34 @@ def _kind(url: str, namespace: str) -> str:
     return f"{namespace}-{address}"
 
 
-def _facts_in(lock: bytes) -> tuple[str, str, str, str, str]:
-    """Returns a lock file's pid, state, name, namespace and URL; `?` for a missing line."""
-    told = [line.strip() for line in lock[_TOKEN_CHARS:].decode(errors="replace").split("\n")]
-    pid, state, name, namespace, url = (*(one or "?" for one in told), *"?????")[:5]
-    return pid, state, name, namespace, url
+def _lines_in(lock: bytes) -> list[str]:
+    """Returns the lines that `note_state` wrote, at least one; `?` for an empty line."""
+    text = lock[_TOKEN_CHARS:].decode(errors="replace")
+    return [line.strip() or "?" for line in text.split("\n")]
 
 
 def _holder_in(lock: bytes, place: str) -> Holder | None:
     """Returns the holder that a lock file names; None if it was in another place."""
-    match lock[_TOKEN_CHARS:].decode(errors="replace").splitlines():
-        case [_, _, _, _, _, boot, pid, told] if told == place:
+    match _lines_in(lock):
+        case [_, _, _, _, _, boot, pid, holders_place, _] if holders_place == place:
             return Holder(boot, pid)
     return None
 
 
-def _locked(path: Path) -> int:
+def locked(path: Path) -> int:
     """Opens and locks the file. Raises BlockingIOError if another process has it, OSError."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(fd, path):
+            if os.path.samestat(os.fstat(fd), path.stat()):
                 return fd
+        except FileNotFoundError:
+            pass
         except OSError:
             os.close(fd)
             raise
-        os.close(fd)  # its last owner has removed it meanwhile: the path is another file now
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
+        os.close(fd)  # its last owner has removed it meanwhile: the path is another file, or none
 
 
 def _place(fd: int) -> str:

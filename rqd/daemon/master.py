@@ -14,7 +14,8 @@ import time
 
 import setproctitle
 
-from rqd.daemon.config import Config
+from rqd.daemon.autoreload import Autoreload
+from rqd.daemon.config import Config, Reread, changed, merge_reloadable
 from rqd.daemon.control.authentication import Authentication
 from rqd.daemon.control.commands import Commands
 from rqd.daemon.control.heartbeat import PULSE_S, Heartbeat
@@ -24,18 +25,16 @@ from rqd.daemon.cron import CronScheduler
 from rqd.daemon.dispatcher import Dispatcher
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.host.embedded import EmbeddedServer
-from rqd.daemon.host.orphans import reap_strangers
 from rqd.daemon.host.process_limits import check_kernel, make_room
 from rqd.daemon.instance import Instance
 from rqd.daemon.lifecycle import EX_TEMPFAIL, Lifecycle
 from rqd.daemon.log.log import Log, about, open_log
 from rqd.daemon.redis_client import RedisLink
-from rqd.daemon.reload.autoreload import Autoreload
-from rqd.daemon.reload.settings import Reread, changed, merge_reloadable
 from rqd.daemon.signals import HANDLED, Shutdown, obey
 from rqd.daemon.timers import Needs, Timers
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.usage import UsageMonitor
+from rqd.daemon.zygote.exit_cleanup import reap_strangers
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import answers_are_read, translate_errors
 from rqd.store.embedded import embedded_dir, is_embedded

@@ -75,8 +75,8 @@ def run_trial(
     if answer is None:
         return Trial((), f"it had not ended after {limit_s:g} s")
     if answer:
-        told = json.loads(answer)
-        return Trial(tuple(Step(*step) for step in told["steps"]), told["error"])
+        result = json.loads(answer)
+        return Trial(tuple(Step(*step) for step in result["steps"]), result["error"])
     code = os.waitstatus_to_exitcode(status)
     how = signal_name(-code) if code < 0 else f"exit status {code}"
     return Trial((), f"it crashed: {how}")
@@ -91,7 +91,7 @@ def _live(
 ) -> NoReturn:
     try:
         os.setpgid(0, 0)
-        current.enter("crash-trial", "crash-points", attempt, attempt)
+        current().enter("crash-trial", "crash-points", attempt, attempt)
         steps: list[Step] = []
         error = ""
         sys.settrace(_tracer(watched, steps, kill_at))
@@ -107,9 +107,9 @@ def _live(
         sys.settrace(None)
         if kill_at == END:
             os.kill(os.getpid(), signal.SIGKILL)
-        told = {"steps": [(one.file, one.line, one.time) for one in steps], "error": error}
+        result = {"steps": [(one.file, one.line, one.time) for one in steps], "error": error}
         with os.fdopen(write_fd, "w") as answer:
-            json.dump(told, answer)
+            json.dump(result, answer)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     finally:

@@ -1,12 +1,14 @@
-"""The job that this process is running: set by the child, read by `get_current_job`.
+"""The job that the calling code belongs to: set by the child, read by `get_current_job`.
 
 A mutable value of a module, on purpose: a child runs one job at a time, and the job's code has no
-other way to learn which job it is.
+other way to learn which job it is. A process that runs several jobs, in its threads or tasks, sets
+`of_context` for each (inline.py).
 """
 
 from __future__ import annotations
 
 import os
+from _contextvars import ContextVar
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class CurrentJob:
-    """The id, queue, attempt and fence of the job that runs here; `id` is None outside a job.
+    """A job's id, queue, attempt and fence, while it runs; `id` is None outside a job.
 
     `keyring`: the signing keys of the daemon this process belongs to, for jobs that the job
     enqueues. `allowlist`: the names that values read from Redis may use here, None for any.
@@ -103,4 +105,10 @@ class CurrentJob:
         self.terms = ""
 
 
-current = CurrentJob()
+of_process = CurrentJob()
+of_context: ContextVar[CurrentJob] = ContextVar("current job", default=of_process)
+
+
+def current() -> CurrentJob:
+    """Returns the job of this thread or task, if it has one of its own; else the process's."""
+    return of_context.get()

@@ -34,12 +34,13 @@ class RunningJob:
     kwargs: dict[str, Any]
 
     def __init__(self) -> None:
-        self.id = current.id
-        self.origin = current.queue
-        self.func_name = current.func_name
-        self.attempt = current.attempt
-        self.fence = current.fence
-        self.terms = read_terms(current.terms)
+        here = current()
+        self.id = here.id
+        self.origin = here.queue
+        self.func_name = here.func_name
+        self.attempt = here.attempt
+        self.fence = here.fence
+        self.terms = read_terms(here.terms)
         self._whole: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -88,7 +89,7 @@ class Middleware:
         Raises JobTimeoutException when their time is over.
         """
         job = self._job
-        if job is None or job.fence != current.fence:
+        if job is None or job.fence != current().fence:
             job = RunningJob()  # the job got no further than to its import
         for handler in self._handlers:
             try:

@@ -78,11 +78,17 @@ def test_too_few_open_files_are_in_the_way_as_they_are_of_a_start(redis_url: str
 
 
 def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_path: Path) -> None:
-    (tmp_path / "good.py").write_text("")
+    # A thread that ends at once, as a thread that was joined and is not gone yet.
+    (tmp_path / "good.py").write_text(
+        "import _thread, time\n_thread.start_new_thread(time.sleep, (0.05,))\n"
+    )
     (tmp_path / "bad.py").write_text(
         "import socket, threading\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
-        "near, far = socket.socketpair()\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "near = socket.create_connection(server.getsockname())\n"
+        "far = server.accept()[0]\n"
+        "pair = socket.socketpair()  # without a peer's address, as an event loop has it\n"
     )
     ran = rqd("doctor", "--preload", "good,bad", url=redis_url, folder=tmp_path)
     assert ran.status == 0, ran

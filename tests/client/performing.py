@@ -45,7 +45,7 @@ def perform(backend: Backend, *queues: str) -> int:
 
 def perform_one(backend: Backend, held: Claim) -> None:
     payload = held.payload or backend.store.fetch_payload(held.id, 1 << 30)
-    current.enter(held.id, held.queue, held.attempt, held.fence)
+    current().enter(held.id, held.queue, held.attempt, held.fence)
     try:
         function, args, kwargs = decode_call(payload, held.serializer)
         if '"callback"' in held.terms:
@@ -66,4 +66,4 @@ def perform_one(backend: Backend, held: Claim) -> None:
     else:
         settle(backend, held, "finish", pickle.dumps(value), preview=repr(value), pid=7)
     finally:
-        current.leave()
+        current().leave()

@@ -40,7 +40,7 @@ def test_a_synchronous_queue_runs_each_job_before_enqueue_returns(backend: Backe
     first, *_, last = failed.exc_info.splitlines()
     assert (first, last) == ("Traceback (most recent call last):", "ValueError: no luck")
     assert "rqd/daemon" not in failed.exc_info
-    assert (current.id, get_current_job()) == (None, None)
+    assert (current().id, get_current_job()) == (None, None)
     assert backend.store.redis.keys("*:leases") == []
     assert len(backend.store.redis.keys("*turn:*")) == 1
 
@@ -166,7 +166,7 @@ def test_jobs_of_several_threads_know_each_of_itself(backend: Backend) -> None:
 
     assert [job.result for job in jobs] == [["a", "a"], ["b", "b"]]
     assert [job.get_meta() for job in jobs] == [{"me": "a"}, {"me": "b"}]
-    assert (current.id, get_current_job()) == (None, None)
+    assert (current().id, get_current_job()) == (None, None)
 
 
 def test_a_thread_that_a_job_starts_has_its_job_where_that_is_taken_along(

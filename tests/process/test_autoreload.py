@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rqd import Queue
-from rqd.daemon.reload.file_watcher import places_of
+from rqd.daemon.autoreload import places_of
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon, alive
 from tests.waiting import eventually

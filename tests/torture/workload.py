@@ -76,11 +76,11 @@ def attempt_number() -> int:
 
         job = get_current_job()
         return 1 + job.meta["retries"] - (job.retries_left or 0) if job else 0
-    return current.attempt
+    return current().attempt
 
 
 def _fence() -> int:
-    return 0 if PEER else current.fence
+    return 0 if PEER else current().fence
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def telling(job_id: str, times: int) -> str:
 
 def called(*_: Any) -> str:
     """A callback: a job of its own, whose id its producer does not know."""
-    job_id = current.id or ""
+    job_id = current().id or ""
     with running(job_id):
         pass
     return _result(job_id)

@@ -44,8 +44,6 @@ DOORS = {
 
 # What runs in the zygote and its children; the rest of daemon/ is the master's.
 ZYGOTE_SIDE = "rqd.daemon.zygote"
-# These run users' code, in processes that are not the master.
-BESIDE_MASTER = {ZYGOTE_SIDE, "rqd.daemon.imports"}
 
 # What the zygote may not load, as each fork pays for it: in pages, or in at-fork hooks.
 TOO_DEAR = {
@@ -221,7 +219,7 @@ def users_code_in_master(package: Path) -> list[str]:
     return [
         f"{where}: {source.name} uses {name}"
         for source in sources(package)
-        if source.layer == "daemon" and not is_or_is_in(source.name, BESIDE_MASTER)
+        if source.layer == "daemon" and not is_or_is_in(source.name, {ZYGOTE_SIDE})
         for where, name in (*source.imports(), *source.functions_used())
         if is_or_is_in(name, UNPICKLERS) or name.rpartition(".")[2] in IMPORTERS
     ]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rqd.daemon.host.cgroups import GroupLimits, SlotGroup, counters, own_group
-from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.host.cgroups import GroupLimits, OomCounter, SlotGroup, counters, explain, own_group
 from rqd.daemon.workers.attempt import Attempt
 from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report, Usage, cause
 from rqd.model.records import Claim

@@ -23,8 +23,8 @@ from rqd.cli.main import _STATUS, cli
 from rqd.client.cron import _IN_FILES
 from rqd.client.options import WAITS, JobOptions
 from rqd.client.results import _DETAILS, Result
+from rqd.daemon.config import _FOR_A_START
 from rqd.daemon.lifecycle import _EX_CONFIG, EX_TEMPFAIL
-from rqd.daemon.reload.settings import _FOR_A_START
 from rqd.daemon.signals import HANDLED
 from rqd.model.outcome import (
     AskedAgain,

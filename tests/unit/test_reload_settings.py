@@ -8,8 +8,7 @@ import pytest
 from rqd.cli.settings import read_again
 from rqd.cli.start import command as start
 from rqd.cli.start import config_of
-from rqd.daemon.config import Config
-from rqd.daemon.reload.settings import changed, merge_reloadable
+from rqd.daemon.config import Config, changed, merge_reloadable
 from rqd.model.errors import ConfigurationError
 
 

@@ -165,7 +165,7 @@ def test_a_child_that_has_nothing_to_do_finds_out_once_and_then_waits() -> None:
         far.sendall(encode_frame(protocol.JOB, b"id", b"7:n"))
 
     inbox = JobSource(near, when_idle)
-    inbox.is_impatient = True
+    inbox.warm_up_pending = True
 
     assert inbox.next_job() == [b"id", b"7:n"]
     assert idle_at == [0]

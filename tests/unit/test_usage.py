@@ -14,8 +14,8 @@ from typing import cast
 
 import pytest
 
-from rqd.daemon.host.oom import OomCounter
-from rqd.daemon.host.procfs import children_of, cpu_s, group_of, own_bytes, size_of
+from rqd.daemon.host.cgroups import OomCounter
+from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes, size_of
 from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
 from rqd.daemon.workers.mailbox import Mailbox
@@ -24,6 +24,7 @@ from rqd.daemon.workers.slots import link_to
 from rqd.daemon.workers.usage import UsageMonitor
 from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
+from rqd.daemon.zygote.exit_cleanup import children_of
 from rqd.daemon.zygote.protocol import CPU_SIGNAL
 from rqd.daemon.zygotes.events import Forked
 from rqd.model.errors import ConfigurationError

@@ -1,6 +1,6 @@
-"""Control groups, version 2: the kernel's own limits on jobs.
+"""Control groups: the kernel's own limits on jobs, and its kills for want of memory.
 
-They need a part of the group tree that is delegated to the daemon:
+The limits need version 2, and a part of the group tree that is delegated to the daemon:
 
     DELEGATED                       by systemd's Delegate=yes, say; no process may stay here
     ├─ rqd-MASTER                   master, zygotes, an embedded server
@@ -15,16 +15,22 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterable
+import signal
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 from rqd.daemon.log.log import Log
+from rqd.model.outcome import Crashed, Outcome, OutOfMemory, Report
+from rqd.model.resources import ResourceLimits
 
 _DEATH_MS = 50
 _PREFIX = "rqd-"
+# A process of many gigabytes takes its time to die, and to be reported.
+_WINDOW_S = 5.0
 # The kernel counts more than the job's own memory: page tables, sockets, dirty files.
 _ROOM_BYTES, _ROOM_SHARE = 16 * 1024 * 1024, 32
 
@@ -136,6 +142,64 @@ class Subtree:
         return group
 
 
+class OomCounter:
+    """Counts the processes that the kernel has killed for their memory.
+
+    `is_own`: counts only kills in the daemon's own control group, which holds its jobs where it is
+    a unit or a container; else counts all kills on the host.
+    """
+
+    def __init__(self, source: tuple[Path, bool] | None = None) -> None:
+        self._path, self.is_own = source or _own_source()
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, now: float) -> None:
+        """Samples the counter; call it now and then while jobs run."""
+        self._seen.append((now, counters(self._path).get("oom_kill", 0)))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
+            self._seen.popleft()
+
+    def has_risen(self, now: float) -> bool:
+        """True if the counter has risen in the last seconds."""
+        self.look(now)
+        return self._seen[-1][1] > self._seen[0][1]
+
+
+class LimitedAttempt(Protocol):
+    """A job's attempt with its limits, and the master's own reason to kill it, if it had any."""
+
+    @property
+    def limits(self) -> ResourceLimits: ...
+    @property
+    def verdict(self) -> Outcome | None: ...
+
+
+def explain(
+    attempt: LimitedAttempt,
+    report: Report,
+    group: SlotGroup | None,
+    counter: OomCounter,
+    now: float,
+) -> Report:
+    """Returns the report of a death, corrected if the kernel killed for want of memory.
+
+    `group` is the group of the worker's slot, None where it has none.
+    """
+    killed = group.take_oom_kill() if group is not None else None
+    outcome, limit_bytes = report.outcome, attempt.limits.memory_bytes
+    if not isinstance(outcome, Crashed) or outcome.signal != signal.SIGKILL or attempt.verdict:
+        return report
+    used_bytes = report.usage.peak_memory_bytes or 0
+    if killed is OomKill.AT_LIMIT and limit_bytes is not None:
+        return replace(report, outcome=OutOfMemory(max(used_bytes, limit_bytes), limit_bytes, True))
+    if killed is None and not counter.has_risen(now):
+        return report
+    if killed is not None or counter.is_own:
+        return replace(report, outcome=OutOfMemory(used_bytes, None, True))
+    note = "perhaps by the kernel: it has just killed for want of memory on this host"
+    return replace(report, outcome=replace(outcome, note=note))
+
+
 def enter_subtree_if_asked(limits: GroupLimits, log: Log) -> Subtree | None:
     """Returns the daemon's control groups; None if its limits need none, or none are delegated."""
     if not limits:
@@ -177,30 +241,29 @@ def enter_subtree(limits: GroupLimits) -> Subtree:
 
 def delegated_folder() -> Path:
     """Returns the folder of this process's group, if it may divide it. Raises NotDelegated."""
-    folder = _own_folder()
+    folder = own_group()
+    if folder is None or not folder.is_dir():
+        raise NotDelegated("there is no cgroup2 file system here")
     needed = (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control")
     if not all(os.access(path, os.W_OK) for path in needed):
         raise NotDelegated(f"{folder} is not this user's to divide")
     # Root may write everywhere: the absence of other processes is the sign of a delegation.
-    if others := _numbers(folder / "cgroup.procs") - {os.getpid()}:
+    pids = {int(pid) for pid in _text(folder / "cgroup.procs").split()}
+    if others := pids - {os.getpid()}:
         raise NotDelegated(f"{folder} has other processes, {min(others)} for one")
     return folder
 
 
 def available_controllers(folder: Path) -> frozenset[str]:
     """Returns the controllers that the group may pass on to groups below."""
-    try:
-        return frozenset((folder / "cgroup.controllers").read_text().split())
-    except OSError:
-        return frozenset()
+    return frozenset(_text(folder / "cgroup.controllers").split())
 
 
 def counters(path: Path) -> dict[str, int]:
     """Reads the counters in a file of lines `name number`; empty if it can't be read."""
     try:
-        pairs = [line.split() for line in path.read_text().splitlines()]
-        return {name: int(number) for name, number in pairs}
-    except (OSError, ValueError):
+        return {name: int(number) for name, number in map(str.split, _text(path).splitlines())}
+    except ValueError:
         return {}
 
 
@@ -209,23 +272,16 @@ def own_group(controller: str = "") -> Path | None:
 
     None if there is no such group.
     """
-    for line in _lines("/proc/self/cgroup"):
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
             return _mounted(path, controller)
     return None
 
 
-def _own_folder() -> Path:
-    folder = own_group()
-    if folder is None or not folder.is_dir():
-        raise NotDelegated("there is no cgroup2 file system here")
-    return folder
-
-
 def _mounted(path: str, controller: str) -> Path | None:
     """Returns the folder where this path of the tree is mounted; None if it is mounted nowhere."""
-    for line in _lines("/proc/self/mountinfo"):
+    for line in _text(Path("/proc/self/mountinfo")).splitlines():
         mount, _, kind = line.partition(" - ")
         root, point = mount.split()[3:5]
         is_it = kind.startswith("cgroup2 ")
@@ -268,15 +324,17 @@ def _await_end(group: Path) -> None:
             events.seek(0)
 
 
-def _numbers(path: Path) -> set[int]:
+def _text(path: Path) -> str:
+    """Reads a file of the kernel's; empty if it can't be read."""
     try:
-        return set(map(int, path.read_text().split()))
-    except (OSError, ValueError):
-        return set()
-
-
-def _lines(path: str) -> Iterable[str]:
-    try:
-        return Path(path).read_text().splitlines()
+        return path.read_text()
     except OSError:
-        return ()
+        return ""
+
+
+def _own_source() -> tuple[Path, bool]:
+    if (group := own_group()) and "oom_kill" in counters(group / "memory.events"):
+        return group / "memory.events", True
+    if (group := own_group("memory")) and "oom_kill" in counters(group / "memory.oom_control"):
+        return group / "memory.oom_control", True
+    return Path("/proc/vmstat"), False

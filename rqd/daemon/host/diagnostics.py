@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
 import sys
+from ast import literal_eval
 from collections.abc import Iterator, Sequence
 
 from rqd.daemon.config import Config, files_needed
 from rqd.daemon.host.cgroups import (
     GroupLimits,
     NotDelegated,
+    OomCounter,
     available_controllers,
     delegated_folder,
 )
-from rqd.daemon.host.oom import OomCounter
 from rqd.daemon.host.process_limits import check_kernel
 from rqd.daemon.instance import lock_folder, lock_folder_variable
 from rqd.model.diagnosis import Finding, Verdict, judged
@@ -38,8 +38,8 @@ def examine_host(config: Config) -> Iterator[Finding]:
     if files == resource.RLIM_INFINITY or files >= needed:
         yield Finding("open files", Verdict.OK, seen)
     else:
-        who = counted(config.workers, "worker")
-        advice = f"{who} need {needed:,}: ulimit -Hn, or LimitNOFILE= of the unit"
+        workers = counted(config.workers, "worker")
+        advice = f"{workers} need {needed:,}: ulimit -Hn, or LimitNOFILE= of the unit"
         yield Finding("open files", Verdict.FAILED, seen, advice)
     cores = os.cpu_count() or 1
     yield Finding("processors", Verdict.OK, f"{cores}, for {config.workers} workers")
@@ -75,8 +75,8 @@ def examine_limits(config: Config) -> Iterator[Finding]:
     was.
     """
     limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
-    counted = "its own control group" if OomCounter().is_own else "the whole host"
-    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {counted}")
+    source = "its own control group" if OomCounter().is_own else "the whole host"
+    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {source}")
     if not limits:
         yield Finding("control groups", Verdict.OK, "not used without --max-memory or --max-pids")
         return
@@ -100,7 +100,8 @@ def examine_limits(config: Config) -> Iterator[Finding]:
 def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding]:
     """Checks the modules of `--preload`, in a process that imports them and ends."""
     program = (
-        f"import sys; sys.path[:] = {list(path)!r}; from rqd.daemon.imports import tell_imports;"
+        f"import sys; sys.path[:] = {list(path)!r};"
+        f" from rqd.daemon.zygote.fork_safety import tell_imports;"
         f" tell_imports({list(config.preload)!r})"
     )
     try:
@@ -122,12 +123,12 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
         advice = "rqd start would end with this: --path says where modules are looked for"
         yield Finding("preload", Verdict.FAILED, why, advice)
         return
-    told = ended.stdout.rpartition("\n")[2]
-    if not told.startswith("["):
+    report = ended.stdout.rpartition("\n")[2]
+    if not report.startswith("["):
         yield Finding("preload", Verdict.FAILED, "it ends the process", "an import must not exit")
         return
-    for module in json.loads(told):
-        yield from _judge_module(**module)
+    for finding in literal_eval(report):
+        yield from _judge_module(*finding)
 
 
 def examine_unit(config: Config, unit: str) -> Iterator[Finding]:
@@ -171,9 +172,9 @@ def judge_unit(unit: str, settings: dict[str, str], grace_s: float) -> Iterator[
 
 def judge_delegation(unit: str, settings: dict[str, str]) -> Finding:
     """Checks whether the kernel may hold this unit's jobs to their limits."""
-    told = settings.get("Delegate", "")
+    given = settings.get("Delegate") or "no"
     advice = "the kernel can't hold jobs to their limits: Delegate=yes, ProtectControlGroups=no"
-    return judged(f"{unit}: Delegate", told or "no", fine=told == "yes", advice=advice)
+    return judged(f"{unit}: Delegate", given, fine=given == "yes", advice=advice)
 
 
 def read_timespan_s(text: str) -> float:
@@ -191,13 +192,13 @@ def read_timespan_s(text: str) -> float:
     return total
 
 
-def _judge_module(module: str, seconds: float, threads: int, sockets: int) -> Iterator[Finding]:
+def _judge_module(module: str, seconds: float, threads: int, connections: int) -> Iterator[Finding]:
     what = f"preload {module}"
-    if threads > 0:
+    if threads:
         advice = "threads do not survive a fork, their locks do: start them in the job"
         yield Finding(what, Verdict.WARNING, f"starts {counted(threads, 'thread')}", advice)
-    if sockets > 0:
+    if connections:
         advice = "children would share them, and mix their answers: connect in the job"
-        yield Finding(what, Verdict.WARNING, f"opens {counted(sockets, 'connection')}", advice)
-    if threads <= 0 and sockets <= 0:
+        yield Finding(what, Verdict.WARNING, f"opens {counted(connections, 'connection')}", advice)
+    if not threads and not connections:
         yield Finding(what, Verdict.OK, f"imported in {seconds:.2f} s, safe to fork")

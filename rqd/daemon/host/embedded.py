@@ -5,7 +5,8 @@ either lives nobody starts a second server on the same files. Once the lock is f
 and any socket or pid file left is stale. No pid is ever read from a file or trusted.
 """
 
-import fcntl
+from __future__ import annotations
+
 import importlib.util
 import os
 import shutil
@@ -14,26 +15,21 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from rqd.daemon.host.pidfd import end_with_master
+from rqd.daemon.instance import locked
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.embedded import socket_in
 
-ServerState: TypeAlias = Literal["down", "owner", "joined"]
-
-LOG_LIMIT_BYTES = 8 * 1024 * 1024
-LOG_TAIL_BYTES = 2048
-LOG_TAIL_LINES = 8
-PROBE_TIMEOUT_S = 0.05
-POLL_INTERVAL_S = 0.02
-KILL_TIMEOUT_S = 2.0
-FIRST_RESTART_DELAY_S = 0.1
-LONGEST_RESTART_DELAY_S = 5.0
-STEADY_AFTER_S = 15.0
+_LOG_LIMIT_BYTES = 8 * 1024 * 1024
+_LOG_TAIL_BYTES, _LOG_TAIL_LINES = 2048, 8
+_PROBE_TIMEOUT_S, _POLL_INTERVAL_S, _KILL_TIMEOUT_S = 0.05, 0.02, 2.0
+# A server that dies is started again at once, then ever later, unless it ran for a while.
+_FIRST_DELAY_S, _LONGEST_DELAY_S, _STEADY_AFTER_S = 0.1, 5.0, 15.0
+_PONG = b"+PONG\r\n"
 
 
 class EmbeddedServerError(RqdError):
@@ -50,18 +46,14 @@ class EmbeddedServer:
         self.directory = directory
         self.socket_path = socket_in(directory)
         self.log_path = directory / "server.log"
-        self._state: ServerState = "down"
+        # By the last `ensure()`: we own the server, joined another master's, or it is down.
+        self.state: Literal["down", "owner", "joined"] = "down"
         self._lock_fd: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._life_pipe_fd: int | None = None
         self._log_start_bytes = 0
         self._restart_delay_s = 0.0
         self._started_at_s = float("-inf")
-
-    @property
-    def state(self) -> ServerState:
-        """The result of the last `ensure()`: owner, joined to another's server, or down."""
-        return self._state
 
     @property
     def pid(self) -> int | None:
@@ -89,16 +81,17 @@ class EmbeddedServer:
         user may write to the folder.
         """
         if self._lock_fd is None and not self._take_lock():
-            self._state = "joined"
+            self.state = "joined"
             return
-        self._state = "owner"
+        self.state = "owner"
         if self.pid is not None and self.poll() is None:
             return
         now_s = time.monotonic()
         if now_s < self._started_at_s + self._restart_delay_s:
             return
-        since_s = now_s - self._started_at_s
-        self._restart_delay_s = next_restart_delay_s(self._restart_delay_s, since_s)
+        is_steady = now_s >= self._started_at_s + _STEADY_AFTER_S
+        doubled_s = 0.0 if is_steady else 2 * self._restart_delay_s
+        self._restart_delay_s = min(max(doubled_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
         self._started_at_s = now_s
         try:
             self._start()
@@ -109,7 +102,7 @@ class EmbeddedServer:
 
     def is_ready(self) -> bool:
         """True if the server answers PING within about 0.1 s; False while it loads its AOF."""
-        return self._ping() == b"+PONG\r\n"
+        return self._ping() == _PONG
 
     def wait_ready(self, timeout_s: float) -> None:
         """Blocks until the server answers PING; for the start-up only.
@@ -118,22 +111,22 @@ class EmbeddedServer:
         none answered within `timeout_s`. The caller must still call `stop()`.
         """
         deadline_s = time.monotonic() + timeout_s
-        while (answer := self._ping()) != b"+PONG\r\n":
+        while (answer := self._ping()) != _PONG:
             if (status := self.poll()) is not None:
                 raise EmbeddedServerError(
                     f"the embedded server in {self.directory} ended at once "
                     f"({_describe(status)}):\n{self._log_tail()}"
                 )
             if time.monotonic() >= deadline_s:
-                said = answer.decode("ascii", "replace").strip() or "nothing"
+                reply = (answer or b"nothing").decode("ascii", "replace").strip()
                 raise EmbeddedServerError(
                     f"the embedded server in {self.directory} was not ready within "
-                    f"{timeout_s:g} s (it answered: {said}); see {self.log_path}"
+                    f"{timeout_s:g} s (it answered: {reply}); see {self.log_path}"
                 )
-            if self._state == "joined":
+            if self.state == "joined":
                 # The server that we joined may have been on its way out.
                 self.ensure()
-            time.sleep(POLL_INTERVAL_S)
+            time.sleep(_POLL_INTERVAL_S)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Stops the server if it is ours, its data saved, and lets go of the folder.
@@ -149,7 +142,7 @@ class EmbeddedServer:
                 # Stuck in the kernel the server outlives even that; it then keeps the lock, as it
                 # must.
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(KILL_TIMEOUT_S)
+                    self._process.wait(_KILL_TIMEOUT_S)
             if self.pid is None:
                 # An unwritable or removed folder: the next owner looks after it anyway.
                 with suppress(OSError):
@@ -164,19 +157,11 @@ class EmbeddedServer:
                 raise ConfigurationError(
                     f"{self.directory} can be written by every user: choose a DIR of your own"
                 )
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            lock_fd = os.open(self.directory / "lock", flags, 0o600)
-        except OSError as error:
-            raise EmbeddedServerError(f"cannot use {self.directory}: {error}") from error
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_fd = locked(self.directory / "lock")
         except BlockingIOError:
-            os.close(lock_fd)
             return False
         except OSError as error:
-            os.close(lock_fd)
-            raise EmbeddedServerError(f"cannot lock {self.directory}: {error}") from error
-        self._lock_fd = lock_fd
+            raise EmbeddedServerError(f"cannot use {self.directory}: {error}") from error
         return True
 
     def _release(self) -> None:
@@ -185,7 +170,7 @@ class EmbeddedServer:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
         self._lock_fd = None
-        self._state = "down"
+        self.state = "down"
 
     def _close_life_pipe(self) -> None:
         if self._life_pipe_fd is not None:
@@ -196,7 +181,7 @@ class EmbeddedServer:
         self._close_life_pipe()
         try:
             binary = find_server_binary()
-            if self._is_listened_to():
+            if self._ping() is not None:
                 raise EmbeddedServerError(
                     f"a server that rqd did not start listens on {self.socket_path}: "
                     "stop it, or choose another DIR"
@@ -215,21 +200,22 @@ class EmbeddedServer:
     def _execute(self, binary: str, read_fd: int, write_fd: int) -> None:
         assert self._lock_fd is not None
         log_fd = self._open_log()
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            with _signals_blocked():
-                self._process = subprocess.Popen(
-                    [binary, *server_options(self.directory)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log_fd,
-                    stderr=log_fd,
-                    pass_fds=(read_fd, self._lock_fd),
-                    start_new_session=True,
-                    # The AOF holds users' arguments; DIR itself may be an older, open folder.
-                    umask=0o077,
-                    # Safe, for the master has one thread.
-                    preexec_fn=lambda: tie_to_master(read_fd, write_fd),  # noqa: PLW1509
-                )
+            self._process = subprocess.Popen(
+                [binary, *server_options(self.directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                pass_fds=(read_fd, self._lock_fd),
+                start_new_session=True,
+                # The AOF holds users' arguments; DIR itself may be an older, open folder.
+                umask=0o077,
+                # Safe, for the master has one thread.
+                preexec_fn=lambda: tie_to_master(read_fd, write_fd),  # noqa: PLW1509
+            )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
             os.close(log_fd)
 
     def _unlink_leftovers(self) -> None:
@@ -240,7 +226,7 @@ class EmbeddedServer:
     def _open_log(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with suppress(FileNotFoundError):
-            if self.log_path.stat().st_size > LOG_LIMIT_BYTES:
+            if self.log_path.stat().st_size > _LOG_LIMIT_BYTES:
                 self.log_path.replace(self.log_path.with_suffix(".log.1"))
         log_fd = os.open(self.log_path, flags, 0o600)
         self._log_start_bytes = os.fstat(log_fd).st_size
@@ -251,31 +237,22 @@ class EmbeddedServer:
         try:
             with self.log_path.open("rb") as log:
                 size_bytes = log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_start_bytes, size_bytes - LOG_TAIL_BYTES))
+                log.seek(max(self._log_start_bytes, size_bytes - _LOG_TAIL_BYTES))
                 lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError as error:
             return f"(no log: {error})"
-        return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
+        return "\n".join(lines[-_LOG_TAIL_LINES:]) or "(its log is empty)"
 
-    def _ping(self) -> bytes:
-        """Returns the server's answer to a PING, empty if it does not answer."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(PROBE_TIMEOUT_S)
-                connection.connect(os.fspath(self.socket_path))
-                connection.sendall(b"PING\r\n")
-                return connection.recv(256)
-        except OSError:
-            return b""
-
-    def _is_listened_to(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PROBE_TIMEOUT_S)
-            try:
-                connection.connect(os.fspath(self.socket_path))
-            except OSError:
-                return False
-            return True
+    def _ping(self) -> bytes | None:
+        """Returns the answer to a PING, empty if none comes; None if nobody listens there."""
+        answer = None
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_PROBE_TIMEOUT_S)
+            connection.connect(os.fspath(self.socket_path))
+            answer = b""
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(256)
+        return answer
 
 
 def tie_to_master(read_fd: int, write_fd: int) -> None:
@@ -329,22 +306,6 @@ def server_options(directory: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
     }
     return [word for name, value in options.items() for word in (f"--{name}", value)]
-
-
-def next_restart_delay_s(last_delay_s: float, since_last_start_s: float) -> float:
-    """Returns the wait for the next start if the server dies, in seconds from this start."""
-    if since_last_start_s >= STEADY_AFTER_S:
-        return FIRST_RESTART_DELAY_S
-    return min(max(2 * last_delay_s, FIRST_RESTART_DELAY_S), LONGEST_RESTART_DELAY_S)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _describe(status: int) -> str:

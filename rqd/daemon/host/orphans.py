@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import psutil
 
 from rqd.daemon.host.pidfd import has_ended
 
+MARK = "RQD_MASTER_BOOT"  # the variable that names a process's master
 _DEATH_MS = 50
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,25 +25,11 @@ def become_subreaper() -> None:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def reap_strangers(ours: set[int]) -> None:
-    """Reaps adopted children of this process, but none of `ours`, which others reap."""
-    while True:
-        try:
-            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if seen is None or seen.si_pid in ours:
-            return
-        os.waitpid(seen.si_pid, 0)
-
-
 def kill_orphan(pid: int, pidfd: int) -> None:
     """Sends SIGKILL to an orphan and its group; returns once it is dead, or after a short while."""
     for send in (os.killpg, os.kill):
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
     has_ended(pidfd, _DEATH_MS)
 
 
@@ -74,10 +60,6 @@ def kill_descendants(but: set[int]) -> None:
             except psutil.AccessDenied:
                 spared.add(process.pid)  # it runs as another user by now
         psutil.wait_procs(left, timeout=0.02)
-
-
-MARK = "RQD_MASTER_BOOT"
-_BETWEEN_LOOKS_S = 0.02
 
 
 def kill_stale(boot: str, lock_path: Path, patience_s: float) -> list[int]:
@@ -136,7 +118,7 @@ def _kill(pid: int, boot: str, lock_path: str) -> None:
         # Checked again while the descriptor is open: the pid can't be another process's any more.
         if _came_of(str(pid), boot, lock_path):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _BETWEEN_LOOKS_S)
+            has_ended(pidfd, _DEATH_MS)
     except OSError:
         pass  # gone, or another user's: such a process still counts as left
     finally:

@@ -24,7 +24,10 @@ _PROC_ADVICE = "mount the one of its own process namespace there: mount -t proc 
 def check_kernel() -> None:
     """Raises ConfigurationError if the kernel withholds a needed call or /proc, with advice."""
     # The /proc of another namespace would show strangers' processes under the pids of ours.
-    if _own_pid() != str(os.getpid()):
+    own_pid = ""
+    with suppress(OSError):
+        own_pid = os.readlink("/proc/self")
+    if own_pid != str(os.getpid()):
         raise ConfigurationError(f"/proc does not show this process: {_PROC_ADVICE}")
     call = "pidfd_open"
     try:
@@ -39,13 +42,6 @@ def check_kernel() -> None:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ConfigurationError(f"{call} is refused here ({why}): {_CALLS_ADVICE}") from None
-
-
-def _own_pid() -> str:
-    try:
-        return os.readlink("/proc/self")
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +60,13 @@ def find_account(text: str) -> Account:
     Raises ConfigurationError if there is none, or it is root.
     """
     name, colon, group = text.partition(":")
+    sought = f"user {name!r}"
     try:
         user = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
-        raise ConfigurationError(f"--user {text}: there is no user {name!r} here") from None
-    try:
+        sought = f"group {group!r}"
         gid = _gid(group) if colon else user.pw_gid
     except (KeyError, OverflowError):
-        raise ConfigurationError(f"--user {text}: there is no group {group!r} here") from None
+        raise ConfigurationError(f"--user {text}: there is no {sought} here") from None
     if user.pw_uid == 0:
         raise ConfigurationError(f"--user {text}: that is root: name a user with fewer rights")
     return Account(user.pw_name, user.pw_uid, gid, user.pw_dir)

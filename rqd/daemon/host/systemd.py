@@ -32,8 +32,8 @@ class Notifier:
         """
         if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return float("inf")
-        told = os.environ.get("WATCHDOG_USEC", "")
-        return int(told) / 1e6 if told.isdecimal() and int(told) else float("inf")
+        given = os.environ.get("WATCHDOG_USEC", "")
+        return int(given) / 1e6 if given.isdecimal() and int(given) else float("inf")
 
     def alive(self) -> None:
         """Feeds the watchdog; the main loop does it, so that a stuck loop is ended."""

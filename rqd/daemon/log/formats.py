@@ -10,8 +10,8 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from struct import pack
-from typing import Protocol
 
 from rqd.store.urls import hide_passwords
 
@@ -30,18 +30,6 @@ _PRIORITIES = (7, 6, 4, 3)  # syslog's
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Format(Protocol):
-    """A form of the log. Records for programs carry the name of the `master`; text does not."""
-
-    master: str
-
-    def event(self, level: int, text: str, fields: Fields) -> bytes:
-        """Returns the record of an event."""
-
-    def output(self, lines: bytes, fields: Fields) -> bytes:
-        """Returns the record of whole lines that a process printed; `fields` name its job."""
-
-
 class TextFormat:
     """Writes a line an event, for people: time, level, text, key=value.
 
@@ -56,25 +44,18 @@ class TextFormat:
         self._clock = clock
         self._has_colours = colours
         self._has_prefixes = prefixes
-        self._second, self._stamp = 0, ""
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
         """Returns a line, with the lines of a traceback below it."""
         name = LEVEL_NAMES[level].upper()
         if self._has_colours and _COLOURS[level]:
             name = f"{_COLOURS[level]}{name}\x1b[0m"
-        return f"{self._now()}{name} {_sentence(text, shown(fields))}\n".encode(errors="replace")
+        line = f"{_stamp(int(time.time()), self._clock)}{name} {_sentence(text, shown(fields))}\n"
+        return line.encode(errors="replace")
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
         """Returns the lines as they are, or each behind its job's id."""
         return _prefixed(lines, fields) if self._has_prefixes else lines
-
-    def _now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime(self._clock, time.localtime(second))
-        return self._stamp
 
 
 class JsonFormat:
@@ -82,7 +63,6 @@ class JsonFormat:
 
     def __init__(self) -> None:
         self.master = ""
-        self._second, self._stamp = 0, ""
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
         """Returns a line with an object."""
@@ -96,15 +76,10 @@ class JsonFormat:
         return "".join(f'{start},"line":{_encode(text)}}}\n' for text in texts).encode()
 
     def _record(self, level: str, event: str, fields: Fields) -> dict[str, object]:
-        record: dict[str, object] = {"time": self._now(), "level": level, "event": event}
-        return record | shown({"master": self.master, **fields})
-
-    def _now(self) -> str:
         second, fraction = divmod(time.time(), 1)
-        if second != self._second:
-            self._second = int(second)
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{int(fraction * 1000):03d}Z"
+        now = f"{_stamp(int(second), None)}.{int(fraction * 1000):03d}Z"
+        record: dict[str, object] = {"time": now, "level": level, "event": event}
+        return record | shown({"master": self.master, **fields})
 
 
 class JournalFormat:
@@ -119,28 +94,40 @@ class JournalFormat:
 
     def event(self, level: int, text: str, fields: Fields) -> bytes:
         """Returns a datagram."""
-        told = shown(fields)
-        message = _sentence(text, told).encode(errors="replace")
-        return self._record(message, level, text, told)
+        values = shown(fields)
+        message = _sentence(text, values).encode(errors="replace")
+        return self._record(message, level, text, values)
 
     def output(self, lines: bytes, fields: Fields) -> bytes:
         """Returns a datagram."""
         message = _prefixed(lines, fields) if self._has_prefixes else lines
         return self._record(message.removesuffix(b"\n"), INFO, "job output", shown(fields))
 
-    def _record(self, message: bytes, level: int, event: str, told: Fields) -> bytes:
+    def _record(self, message: bytes, level: int, event: str, values: Fields) -> bytes:
         parts = [
             _journal_field("MESSAGE", message),
             b"PRIORITY=%d\nSYSLOG_IDENTIFIER=rqd\nRQD_EVENT=" % _PRIORITIES[level],
             event.encode() + b"\n",
         ]
-        if self.master and "master" not in told:
+        if self.master and "master" not in values:
             parts.append(_journal_field("RQD_MASTER", self.master.encode()))
-        for key, value in told.items():
+        for key, value in values.items():
             if key != TRACEBACK:  # it is in the message
                 text = _text(value).encode(errors="replace")
                 parts.append(_journal_field(f"RQD_{key.upper()}", text))
         return b"".join(parts)
+
+
+Format = TextFormat | JsonFormat | JournalFormat
+"""Records for programs carry the name of the `master`; text does not."""
+
+
+@lru_cache(maxsize=1)
+def _stamp(second: int, clock: str | None) -> str:
+    """Formats a time by `clock` in local time; None for ISO 8601 in UTC, to the second."""
+    if clock is None:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return time.strftime(clock, time.localtime(second))
 
 
 def shown(fields: Fields) -> dict[str, object]:
@@ -164,11 +151,11 @@ def quoted(text: str) -> str:
     return text if text and is_plain else repr(text)
 
 
-def _sentence(text: str, told: Fields) -> str:
+def _sentence(text: str, values: Fields) -> str:
     """Returns the event with its fields in a line, and a traceback in indented lines below."""
     traceback = ""
     parts = [text]
-    for key, value in told.items():
+    for key, value in values.items():
         if key == TRACEBACK:
             traceback = "\n    " + _text(value).rstrip().replace("\n", "\n    ")
         else:
@@ -193,8 +180,8 @@ def _text(value: object) -> str:
 
 def _prefixed(lines: bytes, fields: Fields) -> bytes:
     # A process without a job is named by its role: `worker 2`, `zygote 4711`.
-    who = fields.get("job_id") or " ".join(map(str, next(iter(fields.items()), ())))
-    prefix = f"{quoted(str(who)) if 'job_id' in fields else who} | ".encode(errors="replace")
+    label = fields.get("job_id") or " ".join(map(str, next(iter(fields.items()), ())))
+    prefix = f"{quoted(str(label)) if 'job_id' in fields else label} | ".encode(errors="replace")
     return prefix + lines.removesuffix(b"\n").replace(b"\n", b"\n" + prefix) + b"\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rqd.daemon.config import Config
-from rqd.daemon.host.oom import OomCounter, explain
+from rqd.daemon.host.cgroups import OomCounter, explain
 from rqd.daemon.host.orphans import kill_orphan
 from rqd.daemon.host.pidfd import has_ended
 from rqd.daemon.log.log import Log

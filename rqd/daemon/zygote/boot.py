@@ -22,7 +22,7 @@ from rqd.daemon.zygote.protocol import FrameReader, encode_frame
 from rqd.daemon.zygote.server import Zygote
 from rqd.daemon.zygote.signal_handlers import ignore_stops, take_signals
 from rqd.daemon.zygote.timer import timer
-from rqd.model.current import current
+from rqd.model.current import of_process
 from rqd.model.trust import Trust, read_trust
 
 TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
@@ -65,27 +65,19 @@ def main(
             del os.environ["LD_BIND_NOW"]
         _raise_oom_score()
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
-        current.keyring = trust.keyring  # the application may enqueue while it is imported
-        current.allowlist = trust.allowlist
+        of_process.keyring = trust.keyring  # the application may enqueue while it is imported
+        of_process.allowlist = trust.allowlist
         # Each child puts its place's file at this number.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
-        for module in preload:
-            __import__(module)
-            watch.note(module)
-        for module in learnt:
-            try:
-                __import__(module)
-            except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
-                watch.note_error(module, failure)
-            watch.note(module)
+        _import(preload, learnt, watch)
         around = _load_around(middleware, exception_handlers)
         watch.note("middleware and exception handlers")
         take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
-        current.around = around
+        of_process.around = around
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)
@@ -103,10 +95,22 @@ def main(
     kept = fill_partial_pools()
     child = Child(jobs_per_child, set_title, trust)
     gc.freeze()  # children share these pages; a collection there would copy them
-    told = (b"%d" % os.getpid(), __version__.encode(), b"%d" % _resident_bytes())
-    format_ = b"%d" % protocol.FORMAT
-    _tell(control, encode_frame(protocol.READY, *told, format_, *watch.told()))
+    facts = os.getpid(), __version__, _resident_bytes(), protocol.FORMAT
+    texts = [str(fact).encode() for fact in facts]
+    _tell(control, encode_frame(protocol.READY, *texts, *watch.report()))
     Zygote(control, child, stack_at_fd, kept).run()
+
+
+def _import(preload: Sequence[str], learnt: Sequence[str], watch: ImportWatch) -> None:
+    for module in preload:
+        __import__(module)
+        watch.note(module)
+    for module in learnt:
+        try:
+            __import__(module)
+        except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
+            watch.note_error(module, failure)
+        watch.note(module)
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:

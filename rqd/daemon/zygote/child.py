@@ -24,7 +24,7 @@ from rqd.daemon.zygote.runner import run_call
 from rqd.daemon.zygote.signal_handlers import give_back_signals_at_fork
 from rqd.daemon.zygote.timer import timer
 from rqd.daemon.zygote.updates import UpdateSender
-from rqd.model.current import current
+from rqd.model.current import CurrentJob, of_process
 from rqd.model.serializers import PickleSerializer
 from rqd.model.trust import Trust
 
@@ -51,21 +51,31 @@ class Child:
     that a name is looked up in, a generator, a list comprehension.
     """
 
-    __slots__ = ("_inbox", "_seeds", "_set_title", "_teller", "_trust", "_utc_offset_s", "jobs")
+    __slots__ = (
+        *("_current", "_source", "_seeds", "_set_title", "_sender", "_trust", "_utc_offset_s"),
+        "jobs",
+    )
 
-    def __init__(self, jobs: int, set_title: Callable[[str], None], trust: Trust) -> None:
-        """`jobs`: the number of jobs that a child runs."""
+    def __init__(
+        self,
+        jobs: int,
+        set_title: Callable[[str], None],
+        trust: Trust,
+        current: CurrentJob = of_process,
+    ) -> None:
+        """`jobs`: the number of jobs that a child runs. `current`: where their code finds each."""
         self.jobs = jobs
+        self._current = current
         self._set_title = set_title
         self._trust = trust
-        self._inbox = JobSource(_NOWHERE, self._warm_up)
-        self._teller = UpdateSender(_NOWHERE, getpid(), self._inbox.record)
-        timer.ask_more = self._inbox.ask_more
-        current.line = self._teller
+        self._source = JobSource(_NOWHERE, self._warm_up)
+        self._sender = UpdateSender(_NOWHERE, getpid(), self._source.record)
+        timer.ask_more = self._source.ask_more
+        current.line = self._sender
         self._seeds = _seeds()
-        self.look_at_clock()
+        self.read_clock()
 
-    def look_at_clock(self) -> None:
+    def read_clock(self) -> None:
         """Notes the offset of local time to UTC, for the titles."""
         # The zygote does so, as in a child the C library's time zones are seven pages to copy.
         self._utc_offset_s = localtime().tm_gmtoff
@@ -107,19 +117,19 @@ class Child:
     ) -> int:
         """Runs jobs from the mailbox, or the channel; returns the exit status."""
         pid = getpid()
-        jobs, inbox, teller = self.jobs, self._inbox, self._teller
-        inbox.channel = teller.channel = channel
-        inbox.mailbox = mailbox
-        teller.pid = pid
+        jobs, source, sender = self.jobs, self._source, self._sender
+        source.channel = sender.channel = channel
+        source.mailbox = mailbox
+        sender.pid = pid
         outputs = _outputs(mailbox) if jobs > 1 else None
         own = fstat(channel.fileno()).st_ino
         for left in range(jobs, 0, -1):
-            fields = inbox.next_job()
+            fields = source.next_job()
             if fields is None:
                 return 0  # the master closed the channel: no more work here
-            teller.begin(inbox.token)
-            if inbox.start_by and not _begins_behind(inbox, output_fd):
-                teller.answer(encode_frame(protocol.TOO_LATE, inbox.token, *_NOTHING_USED))
+            sender.begin(source.token)
+            if source.start_by and not _begins_behind(source, output_fd):
+                sender.answer(encode_frame(protocol.TOO_LATE, source.token, *_NOTHING_USED))
                 continue
             answer = self._perform(worker, fields)
             _flush()
@@ -132,7 +142,7 @@ class Child:
             # them: then the next job gets another child. LAST goes before the answer, as that
             # brings the next job.
             is_last = left > 1 and (_outputs(mailbox) != outputs or has_children())
-            teller.answer(encode_frame(protocol.LAST, inbox.token) + answer if is_last else answer)
+            sender.answer(encode_frame(protocol.LAST, source.token) + answer if is_last else answer)
             if is_last:
                 return 0
             if left > 1:
@@ -159,7 +169,7 @@ class Child:
         dup2(output_fd, 2)
         dup2(pipes.stack_fd, pipes.stack_at_fd, False)
         set_title(f"rqd: worker {worker} idle")
-        self._inbox.is_impatient = True
+        self._source.warm_up_pending = True
         for seed in self._seeds:
             seed()
 
@@ -168,6 +178,7 @@ class Child:
 
         So the first line of the real job comes sooner.
         """
+        current = self._current
         set_title, around, current.around = self._set_title, current.around, None
         self._set_title = _keep_title
         timer.is_held = True  # an order to stop is for the real job, which comes after it
@@ -181,12 +192,13 @@ class Child:
         set_title, job = self._set_title, f"{name_text} [{queue_text}] {id_text[:8]}"
         set_title(f"rqd: worker {worker} {job} since {self._clock()}")
         fence, terms_text = int(token.split(b":", 1)[0]), terms[0].decode() if terms else ""
+        current = self._current
         current.enter(id_text, queue_text, int(attempt), fence, name_text, terms_text)
         peak_kib = getrusage(RUSAGE_SELF).ru_maxrss
         wall_ns, cpu_ns = monotonic_ns(), process_time_ns()
         loaded = [wall_ns]
         call = payload, serializer.decode(), self._trust.allowlist
-        kind, *answer = run_call(call, float(timeout), loaded)
+        kind, *answer = run_call(current, call, float(timeout), loaded)
         wall_us = (monotonic_ns() - wall_ns) // 1000
         cpu_us = (process_time_ns() - cpu_ns) // 1000
         load_us = (loaded[0] - wall_ns) // 1000
@@ -240,9 +252,9 @@ def rehearse(jobs: int, trust: Trust, stack_at_fd: int) -> None:
         os.close(fd)
 
 
-def serve_inline(channel: _socket.socket, trust: Trust) -> None:
+def serve_inline(channel: _socket.socket, trust: Trust, current: CurrentJob) -> None:
     """Runs a job from the channel in this process, which is no child: see inline.py."""
-    Child(1, _keep_title, trust).serve(0, channel)
+    Child(1, _keep_title, trust, current).serve(0, channel)
 
 
 class Pipes:
@@ -270,17 +282,18 @@ class Pipes:
         self.poll_life(0)
 
 
-def _begins_behind(inbox: JobSource, output_fd: int) -> bool:
+def _begins_behind(source: JobSource, output_fd: int) -> bool:
     """Marks in the output where this job's begins. False if it is too late to begin the job.
 
     A master that stood still may have lost the job to another master.
     """
     try:
         set_blocking(output_fd, True)  # as in `set_up`
-        os.write(output_fd, mark_of(inbox.token))
+        os.write(output_fd, mark_of(source.token))
     except OSError:
         pass  # the previous job has closed it
-    return monotonic() <= inbox.start_by  # read now, as a write to a full pipe waits for the master
+    # Read only now, as a write to a full pipe waits for the master.
+    return monotonic() <= source.start_by
 
 
 def _join_group(join_fd: int) -> None:

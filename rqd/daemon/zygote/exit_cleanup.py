@@ -1,4 +1,4 @@
-"""Gives the processes that a job left running a moment to end, before the zygote kills them.
+"""Finds and reaps the processes that jobs leave, and gives them a moment to end before a kill.
 
 The resource trackers of `multiprocessing` and joblib remove semaphores and shared memory once
 their pipe closes. If they are killed, these stay in /dev/shm for ever.
@@ -23,6 +23,30 @@ def has_children() -> bool:
     except OSError:
         return False
     return True
+
+
+def children_of(pid: int) -> list[int]:
+    """Returns the children of all threads of a process; empty if it is gone."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", 0) as listing:
+                found += map(int, listing.read().split())
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def reap_strangers(ours: set[int]) -> None:
+    """Reaps adopted children of this process, a subreaper, but none of `ours`."""
+    while True:
+        try:
+            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if seen is None or seen.si_pid in ours:
+            return
+        os.waitpid(seen.si_pid, 0)
 
 
 def end_children() -> None:

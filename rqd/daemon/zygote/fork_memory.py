@@ -94,13 +94,13 @@ def full_areas(smaps: Iterable[str], size: int) -> Iterator[tuple[int, int]]:
     """
     start = end = 0
     for line in smaps:
-        name, *told = line.split()
+        name, *values = line.split()
         if name.endswith(":"):
-            is_full = name == "Rss:" and int(told[0]) * 1024 >= 0.9 * (end - start)
+            is_full = name == "Rss:" and int(values[0]) * 1024 >= 0.9 * (end - start)
             first, last = -(-start // size) * size, end // size * size
             if is_full and first < last:
                 yield first, last - first
-        elif told[0] == "rw-p" and told[3] == "0":
+        elif values[0] == "rw-p" and values[3] == "0":
             start, end = (int(address, 16) for address in name.split("-"))
         else:
             start = end = 0

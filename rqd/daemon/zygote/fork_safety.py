@@ -11,6 +11,10 @@ import sys
 import time
 from _socket import SOCK_STREAM, socket
 
+TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # Names of threads, or addresses, reported of a module; more would be a wall of text.
 _MOST_NAMES = 8
 # A thread that was joined is the kernel's for some moments more, without a name.
@@ -39,24 +43,25 @@ class ImportWatch:
         except Exception:  # noqa: BLE001 - a user's __str__
             self._errors[module] = type(error).__name__
 
-    def told(self) -> list[bytes]:
+    def threads(self) -> dict[str, list[str]]:
+        """Returns the names of the threads that modules have left and that run, by module."""
+        return _by_module(self._threads, self._names_of_lasting_threads())
+
+    def connections(self) -> dict[str, list[str]]:
+        """Returns the peers of the connections that modules have left open, by module."""
+        return _by_module(self._connections, _connections())
+
+    def report(self) -> list[bytes]:
         """Returns four texts for each module that left threads or connections, or failed.
 
         The texts: its name, its threads' names, its connections' peers, why its import failed.
-        Threads and connections that have ended meanwhile are left out.
         """
-        names, peers = self._names_of_lasting_threads(), _connections()
-        threads = [*names.keys() & self._threads]
-        open_still = [*peers.keys() & self._connections]
-        modules = {*map(self._threads.get, threads), *map(self._connections.get, open_still)}
-        modules |= self._errors.keys()
-        told: list[bytes] = []
-        for module in sorted(filter(None, modules)):
-            of_threads = [names[one] for one in threads if self._threads[one] == module]
-            of_peers = [peers[one] for one in open_still if self._connections[one] == module]
-            error = self._errors.get(module, "").encode(errors="replace")
-            told += (module.encode(), _listed(of_threads), _listed(of_peers), error)
-        return told
+        threads, peers, errors = self.threads(), self.connections(), self._errors
+        texts: list[bytes] = []
+        for module in sorted({*threads, *peers, *errors}):
+            texts += module.encode(), _listed(threads.get(module, ()))
+            texts += _listed(peers.get(module, ())), errors.get(module, "").encode(errors="replace")
+        return texts
 
     def _names_of_lasting_threads(self) -> dict[str, str]:
         """Returns the names as below, without unnamed threads that end within 0.1 s."""
@@ -67,6 +72,37 @@ class ImportWatch:
             if time.monotonic() > give_up_at or not any(map(self._threads.get, unnamed)):
                 return names
             time.sleep(_LOOK_S)
+
+
+def tell_imports(modules: Sequence[str]) -> None:
+    """Imports each module, prints the findings as a Python literal, and ends the process.
+
+    A finding: the module, the seconds of its import, its numbers of threads and connections. For
+    `rqd doctor`, which starts a process for it.
+    """
+    watch, seconds = ImportWatch(), {}
+    for module in modules:
+        begun = time.monotonic()
+        __import__(module)
+        seconds[module] = time.monotonic() - begun
+        watch.note(module)
+    threads, peers = watch.threads(), watch.connections()
+    found = [
+        (module, took_s, len(threads.get(module, ())), len(peers.get(module, ())))
+        for module, took_s in seconds.items()
+    ]
+    sys.stdout.write(f"\n{found!r}")
+    sys.stdout.flush()
+    os._exit(0)  # threads that were started would keep this process for ever
+
+
+def _by_module(homes: dict[str, str], labels: dict[str, str]) -> dict[str, list[str]]:
+    """Groups the labels by the module that left the thread or connection, if a module did."""
+    found: dict[str, list[str]] = {}
+    for key, label in labels.items():
+        if module := homes.get(key):
+            found.setdefault(module, []).append(label)
+    return found
 
 
 def _names_of_threads() -> dict[str, str]:
@@ -101,7 +137,7 @@ def _peer(fd: int) -> str:
     return os.fsdecode(peer)  # a path; empty for a socket pair, such as an event loop's
 
 
-def _listed(names: list[str]) -> bytes:
+def _listed(names: Sequence[str]) -> bytes:
     counts = {name: names.count(name) for name in sorted(names)}
     shown = [name if count == 1 else f"{name} ({count} times)" for name, count in counts.items()]
     if len(shown) > _MOST_NAMES:

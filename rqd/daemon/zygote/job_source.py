@@ -30,20 +30,20 @@ class JobSource:
     """Reads messages, in the child's main thread.
 
     `token` is the latest job's. `start_by` is when that job must have begun (monotonic seconds); 0
-    if it waited behind no other. While `is_impatient`, `when_idle` is called once if no job comes
-    for a while.
+    if it waited behind no other. While `warm_up_pending`, `when_idle` is called once if no job
+    comes for a while.
     """
 
     __slots__ = (
-        "_letters",
+        "_messages",
         "_reader",
         "_taken",
         "ask_more",
         "channel",
-        "is_impatient",
         "mailbox",
         "start_by",
         "token",
+        "warm_up_pending",
         "when_idle",
     )
 
@@ -53,23 +53,23 @@ class JobSource:
         self.when_idle = when_idle
         self.ask_more = self.granted_s  # bound once
         self._reader = FrameReader()
-        self._letters = FrameReader()  # of the mailbox, whose messages are whole frames
+        self._messages = FrameReader()  # of the mailbox, whose messages are whole frames
         self._taken: list[protocol.Frame] = []
         self.token = b""
         self.start_by = 0.0
-        self.is_impatient = False
+        self.warm_up_pending = False
 
     def next_job(self) -> list[bytes] | None:
         """Waits for a job and returns its fields; None if no more will come."""
         return self._next_in_channel() if self.mailbox is None else self._next_in(self.mailbox)
 
     def _next_in(self, mailbox: _socket.socket) -> list[bytes] | None:
-        message = None if self.is_impatient else _take_soon(mailbox)
+        message = None if self.warm_up_pending else _take_soon(mailbox)
         if message is None:
             message = self._wait(mailbox, _MUCH_BYTES)
         if not message:
             return None
-        ((kind, fields),) = self._letters.feed(message)
+        ((kind, fields),) = self._messages.feed(message)
         self.start_by = float(fields.pop(2)) if kind == protocol.NEXT else 0.0
         if kind == protocol.LARGE:
             return self._next_in_channel()
@@ -91,9 +91,9 @@ class JobSource:
             size = _MUCH_BYTES
 
     def _wait(self, source: _socket.socket, size: int) -> bytes:
-        if not self.is_impatient:
+        if not self.warm_up_pending:
             return source.recv(size)
-        self.is_impatient = False
+        self.warm_up_pending = False
         # Not by SO_RCVTIMEO: `setsockopt` raises and catches two TypeErrors if it is passed a
         # timeval, 20 us a fork.
         source.settimeout(_SOON_S)

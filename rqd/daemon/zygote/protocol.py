@@ -110,11 +110,6 @@ class FrameReader:
         self._max_bytes = max_bytes
 
     @property
-    def is_empty(self) -> bool:
-        """True if no frame is half read."""
-        return not self._buffer
-
-    @property
     def rest(self) -> bytes:
         """The bytes of a frame that is not whole yet."""
         return bytes(self._buffer)

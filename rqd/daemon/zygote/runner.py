@@ -15,7 +15,6 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import SUCCEEDED
 from rqd.daemon.zygote.timer import timer
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call, import_function
-from rqd.model.current import current
 from rqd.model.errors import (
     InvalidCallError,
     JobStoppedException,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rqd.model.allowlist import Allowlist
+    from rqd.model.current import CurrentJob
 
 # A job's payload, its serializer, and the allowlist of functions; None allows any.
 Call = tuple[bytes, str, "Allowlist | None"]
@@ -45,21 +45,21 @@ _HANDLERS_LIMIT_S = 4.0
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 
 
-def run_call(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
+def run_call(current: CurrentJob, call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
     """Calls the function; returns (kind, field, ..) of the answer. The job's exceptions end here.
 
     Sets `loaded[0]` to the time (monotonic ns) at which function and arguments were loaded, if that
     imported any module.
     """
     try:
-        return _attempt(call, limit_s, loaded)
+        return _attempt(current, call, limit_s, loaded)
     except JobTimeoutException as error:
         # The alarm came between the call and `disarm`; it repeats only after half a second.
         timer.disarm()
         return protocol.TIMED_OUT, _describe(error)
 
 
-def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
+def _attempt(current: CurrentJob, call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
     serializer, is_admitted = call[1], False
     try:
         timer.arm(limit_s)
@@ -78,7 +78,7 @@ def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
         timer.disarm()
     except JobTimeoutException as error:
         timer.disarm()
-        _tell_handlers(error)
+        _tell_handlers(current, error)
         return protocol.TIMED_OUT, _describe(error)
     except RetryLater as error:
         timer.disarm()
@@ -88,7 +88,7 @@ def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
         if not is_admitted and isinstance(error, NotAllowedError):
             return protocol.REFUSED, _message(error).encode(errors="replace")
         if not isinstance(error, JobStoppedException):
-            _tell_handlers(error)
+            _tell_handlers(current, error)
         kind, *ancestors = map(_class_name, type(error).__mro__)
         message = _message(error).encode(errors="replace")
         return protocol.RAISED, kind, message, _describe(error), b"\n".join(ancestors)
@@ -97,8 +97,8 @@ def _attempt(call: Call, limit_s: float, loaded: list[int]) -> tuple[Any, ...]:
             f"the result takes {len(result):,} bytes, the limit is"
             f" {DEFAULT_PAYLOAD_LIMIT_BYTES:,}: store it elsewhere and return its address"
         )
-        name, told = b"rqd.exceptions.PayloadTooLargeError", what.encode()
-        return protocol.RAISED, name, told, told, b""
+        name, message = b"rqd.exceptions.PayloadTooLargeError", what.encode()
+        return protocol.RAISED, name, message, message, b""
     return SUCCEEDED, result, _preview(value, len(result))
 
 
@@ -117,7 +117,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     return _run_coroutine(value)
 
 
-def _tell_handlers(error: BaseException) -> None:
+def _tell_handlers(current: CurrentJob, error: BaseException) -> None:
     """Calls the daemon's exception handlers, if it has any; they do not change the outcome."""
     if current.around is None:
         return

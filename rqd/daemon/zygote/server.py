@@ -21,6 +21,7 @@ from time import monotonic
 
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import Child, Pipes
+from rqd.daemon.zygote.exit_cleanup import children_of, reap_strangers
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame
 
 _BYTE_ORDER = sys.byteorder
@@ -72,18 +73,18 @@ class Zygote:
         """Serves until the master closes the control socket, then kills descendants and exits."""
         control_fd = self._control_fd
         while True:
-            is_told = False
+            has_orders = False
             for fd, _ in self._poller.poll(_AGAIN_MS if self._reports else _IDLE_MS):
                 if fd == control_fd:
-                    is_told = True
+                    has_orders = True
                 else:
-                    self._bury(self._by_pidfd[fd])
-            if is_told and not self._obey():
+                    self._reap(self._by_pidfd[fd])
+            if has_orders and not self._obey():
                 break
             if monotonic() >= self._reap_at:
                 self._reap_at = monotonic() + _IDLE_MS / 1000
-                self._reap_strangers()
-                self._child.look_at_clock()
+                reap_strangers({place.pid for place in self._places.values()})
+                self._child.read_clock()
                 self._reports.append(_HERE)
             self._send_reports()
         self._sweep()
@@ -196,7 +197,7 @@ class Zygote:
             close(fd)
         self._report_failure(number, error)
 
-    def _bury(self, number: int) -> None:
+    def _reap(self, number: int) -> None:
         """Kills the rest of an ended child's group, reaps and reports it, and forks the next."""
         place = self._places[number]
         pid = place.pid
@@ -216,16 +217,8 @@ class Zygote:
         if place.pidfd not in self._report_fds:  # else closed once it was sent
             close(place.pidfd)
         place.pid, place.pidfd = 0, -1
-        self._reports.append(
-            encode_frame(
-                protocol.EXITED,
-                b"%d" % number,
-                b"%d" % pid,
-                b"%d" % status,
-                b"%d" % cpu_us,
-                b"%d" % rss_kib,
-            )
-        )
+        facts = [b"%d" % fact for fact in (number, pid, status, cpu_us, rss_kib)]
+        self._reports.append(encode_frame(protocol.EXITED, *facts))
         # If a child failed, the next may fail as well: the master decides when to try again.
         if place.wanted and status == 0:
             self._fork(number)
@@ -241,9 +234,7 @@ class Zygote:
         self._reports, self._report_fds = [], []
         ancillary = []
         if fds:
-            packed = b""
-            for fd in fds:
-                packed += fd.to_bytes(4, _BYTE_ORDER)
+            packed = b"".join([fd.to_bytes(4, _BYTE_ORDER) for fd in fds])
             ancillary = [(SOL_SOCKET, SCM_RIGHTS, packed)]
         try:
             sent = self._control.sendmsg([data], ancillary)
@@ -262,18 +253,6 @@ class Zygote:
             if fd not in pidfds:
                 close(fd)  # our copy of a child's sockets: only master and child hold them now
 
-    def _reap_strangers(self) -> None:
-        """Reaps processes that jobs left behind, which came to us as the nearest subreaper."""
-        ours = {place.pid for place in self._places.values()}
-        while True:
-            try:
-                seen = os.waitid(os.P_ALL, 0, _LOOK_ONLY | os.WNOHANG)
-            except ChildProcessError:
-                return
-            if seen is None or seen.si_pid in ours:
-                return
-            os.waitpid(seen.si_pid, 0)
-
     def _sweep(self) -> None:
         """Kills every descendant: the children's groups, then processes that escaped from them.
 
@@ -285,7 +264,7 @@ class Zygote:
                 _kill_group(place.pid)
                 _kill_escaped(place.kill_fd)
         while True:
-            killed = [pid for pid in _children_of_this_process() if _may_kill(pid)]
+            killed = [pid for pid in children_of(os.getpid()) if _may_kill(pid)]
             if not killed:
                 return
             try:
@@ -330,11 +309,3 @@ def _kill_escaped(kill_fd: int) -> None:
             os.write(kill_fd, b"1")
         except OSError:
             pass  # the group is gone
-
-
-def _children_of_this_process() -> list[int]:
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as listing:
-            return [int(pid) for pid in listing.read().split()]
-    except OSError:
-        return []

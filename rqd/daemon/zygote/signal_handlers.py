@@ -14,12 +14,8 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.timer import raise_cpu_limit, raise_stop, raise_timeout
 
 _NO_OP_SIGNALS = (
-    _signal.SIGTERM,
-    _signal.SIGINT,
-    _signal.SIGHUP,
-    _signal.SIGQUIT,
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
+    *(_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP),
+    *(_signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2),
 )
 _STOPPING_SIGNALS = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 _held: list[int] = []  # what was blocked before the fork

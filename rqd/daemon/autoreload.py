@@ -1,4 +1,8 @@
-"""`--autoreload`: runs a process that watches the application's files, and reads its reports."""
+"""`--autoreload`: a process watches the application's files, and the master reads its reports.
+
+The library for it starts threads, so it does not run in the master. The process imports nothing of
+the application.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from rqd.daemon.config import Config, zygote_path
 from rqd.daemon.event_loop import Loop
@@ -42,7 +49,7 @@ class Autoreload:
         folders = [os.path.abspath(folder) for folder in config.path]
         program = (
             f"import sys; sys.path[:] = {zygote_path(config)!r};"
-            " from rqd.daemon.reload.file_watcher import tell_changes;"
+            " from rqd.daemon.autoreload import tell_changes;"
             f" tell_changes({folders!r}, {config.preload!r})"
         )
         try:
@@ -62,12 +69,12 @@ class Autoreload:
         """True if files have changed since the last call."""
         if self._process is None or self._fd not in ready:
             return False
-        told = os.read(self._fd, _READ_BYTES).decode(errors="replace").split("\n")
-        if told == [""]:
+        names = os.read(self._fd, _READ_BYTES).decode(errors="replace").split("\n")
+        if names == [""]:
             self.close()
             self._log.error("the application's files are watched no longer: reload by hand")
             return False
-        self._log.info("code changed", file=told[0])
+        self._log.info("code changed", file=names[0])
         return True
 
     def close(self) -> None:
@@ -84,3 +91,42 @@ class Autoreload:
         assert self._process is not None
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
+
+
+def tell_changes(folders: Sequence[str], modules: Sequence[str]) -> None:
+    """Writes a line with a file's name when Python files have changed and are at rest again.
+
+    Watches the folders and the packages of the modules; ends with its standard input.
+    """
+    from watchfiles import PythonFilter, watch  # noqa: PLC0415 - an extra, for this process only
+
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    for changes in watch(*places_of(folders, modules), watch_filter=PythonFilter()):
+        names = sorted(os.path.relpath(path) for _, path in changes)
+        sys.stdout.write(f"{names[0]}\n")
+        sys.stdout.flush()
+
+
+def places_of(folders: Iterable[str], modules: Iterable[str]) -> list[Path]:
+    """Returns the folders and files to watch, none of which lies in another."""
+    found = {Path(folder).resolve() for folder in folders}
+    for name in sorted({module.partition(".")[0] for module in modules}):
+        found.update(_homes_of(name))
+    return sorted(one for one in found if not any(other in found for other in one.parents))
+
+
+def _homes_of(name: str) -> Iterator[Path]:
+    """Yields a package's folders, or a module's file. A name without a dot imports nothing."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return
+    if spec.submodule_search_locations is not None:
+        yield from (Path(folder).resolve() for folder in spec.submodule_search_locations)
+    elif spec.origin is not None and os.path.isfile(spec.origin):
+        yield Path(spec.origin).resolve()
+
+
+def _end_with_input() -> None:
+    """Ends the process when its standard input closes, as the master is gone then."""
+    os.read(0, 1)
+    os._exit(0)

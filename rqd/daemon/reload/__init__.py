@@ -1,1 +1,0 @@
-"""Reloads code and settings while jobs run."""
