@@ -292,8 +292,6 @@ def test_every_ignore_has_its_reason_beside_it(folder: str) -> None:
 
 # Modules that import one another, by whatever kind of import, until they are untangled.
 TANGLED = [
-    {"rqd.model.allowlist", "rqd.model.call", "rqd.model.unpickling"},
-    {"rqd.model.current", "rqd.model.middleware"},
     {
         *(f"rqd.client.{name}" for name in ("callbacks", "enqueue", "job", "job_facts", "options")),
         *(f"rqd.client.{name}" for name in ("queue", "queue_facts", "registry", "run_inline")),
