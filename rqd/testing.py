@@ -19,8 +19,7 @@ from typing import Any
 
 from rqd.client.connection import Connection
 from rqd.client.queue import Queue
-from rqd.client.run_inline import SimpleWorker
-from rqd.client.worker import Worker
+from rqd.client.worker import SimpleWorker, Worker
 from rqd.daemon.host.embedded import EmbeddedServer
 from rqd.daemon.trial import END, Step, run_trial
 from rqd.model.call import import_function
