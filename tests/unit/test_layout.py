@@ -8,7 +8,7 @@
 
 Three doors stand between the two: rqd/client/worker.py may import rqd.daemon.foreground, which
 starts a daemon by its command line, rqd/client/run_inline.py the code that runs jobs in the
-caller's process, and rqd/testing.py the code that serves tests. Imports inside functions and under
+caller's process, and rqd/testing/ the code that serves tests. Imports inside functions and under
 TYPE_CHECKING count as any other: the law is about who knows whom.
 """
 
@@ -39,7 +39,8 @@ MAY_IMPORT = {
 DOORS = {
     "rqd.client.worker": {"rqd.daemon.foreground"},
     "rqd.client.run_inline": {"rqd.daemon.inline", "rqd.daemon.config"},
-    "rqd.testing": {"rqd.daemon.trial", "rqd.daemon.host.embedded"},
+    "rqd.testing.crashes": {"rqd.daemon.trial"},
+    "rqd.testing.queues": {"rqd.daemon.host.embedded"},
 }
 
 # What runs in the zygote and its children; the rest of daemon/ is the master's.
@@ -385,7 +386,7 @@ def test_no_parameter_list_is_long_but_the_known_ones() -> None:
 
 
 def test_the_modules_at_rqs_paths_define_nothing() -> None:
-    own = {"__init__.py", "__main__.py", "testing.py", "pytest_plugin.py"}
+    own = {"__init__.py", "__main__.py"}
     defined = [
         source.where(node)
         for source in sources(PACKAGE)
