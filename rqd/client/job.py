@@ -74,7 +74,7 @@ class Job(JobFacts[R]):
         """
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         timeout = options.pop("timeout", None)
-        data = prepare_call(func, args, kwargs, timeout, {**options, "job_id": id})
+        data = prepare_call(func, args, kwargs, timeout, dict(job_id=id, **options))
         backend, named = backend_for(connection), serializer_name(serializer)
         builder = JobBuilder(
             check_queue_name(origin or "default"),
