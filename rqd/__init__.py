@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rqd.client.job import requeue_job as requeue_job
     from rqd.client.options import chain as chain
     from rqd.client.queue import Queue as Queue
-    from rqd.client.run_inline import SimpleWorker as SimpleWorker
     from rqd.client.running_job import current_fence as current_fence
     from rqd.client.running_job import extend_timeout as extend_timeout
     from rqd.client.running_job import progress as progress
     from rqd.client.webhook import Webhook as Webhook
+    from rqd.client.worker import SimpleWorker as SimpleWorker
     from rqd.client.worker import Worker as Worker
     from rqd.model.limits import RateLimit as RateLimit
     from rqd.model.limits import Unique as Unique
@@ -37,7 +37,7 @@ _HOME = {
     "RateLimit": "rqd.model.limits",
     "Repeat": "rqd.model.repeat",
     "Retry": "rqd.model.retry",
-    "SimpleWorker": "rqd.client.run_inline",
+    "SimpleWorker": "rqd.client.worker",
     "Unique": "rqd.model.limits",
     "Webhook": "rqd.client.webhook",
     "Worker": "rqd.client.worker",

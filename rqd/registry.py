@@ -1,6 +1,6 @@
 """Registries, at RQ's path. The code is in `rqd.client`."""
 
-from rqd.client.registry import (
+from rqd.client.queue import (
     BaseRegistry,
     CanceledJobRegistry,
     DeferredJobRegistry,

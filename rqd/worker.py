@@ -1,8 +1,7 @@
 """Workers, at RQ's path. The code is in `rqd.client`."""
 
 from rqd.client.rq_compat import names_elsewhere
-from rqd.client.run_inline import SimpleWorker
-from rqd.client.worker import DequeueStrategy, Worker
+from rqd.client.worker import DequeueStrategy, SimpleWorker, Worker
 from rqd.client.worker_info import WorkerStatus
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork

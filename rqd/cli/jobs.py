@@ -18,7 +18,7 @@ from rqd.cli.suggest import check_queues, whole_id
 from rqd.client.connection import Backend
 from rqd.client.control import live_stack
 from rqd.client.job import Job
-from rqd.client.registry import FailedJobRegistry
+from rqd.client.queue import FailedJobRegistry
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
 from rqd.model.numbers import instant

@@ -196,15 +196,8 @@ def register(
         _whole_seconds(window, "window") or 0,
     )
     data = (func, tuple(args or ()), dict(kwargs or {}))
-    entry = _entry(
-        data,
-        queue_name,
-        schedule,
-        {"job_timeout": job_timeout, **options},
-        name,
-        serializer,
-        backend,
-    )
+    options |= {"queue_name": queue_name, "job_timeout": job_timeout, "serializer": serializer}
+    entry = _entry(name, schedule, data, options, backend)
     crons = Crons(backend.store)
     if name is None:
         _refuse_to_replace(entry, backend, crons)
@@ -285,29 +278,30 @@ def _entry_of_table(name: str, table: Any, backend: Backend) -> CronEntry:
     args, kwargs = told.pop("args", []), told.pop("kwargs", {})
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise ConfigurationError(f"args = {args!r}, kwargs = {kwargs!r}: write a list and a table")
-    data = told.pop("func"), tuple(args), kwargs
-    queue, serializer = told.pop("queue_name", "default"), told.pop("serializer", None)
-    return _entry(data, queue, schedule, told, name, serializer, backend)
+    return _entry(name, schedule, (told.pop("func"), tuple(args), kwargs), told, backend)
 
 
 def _entry(
-    data: tuple[Any, tuple[Any, ...], dict[str, Any]],
-    queue: str,
-    schedule: Schedule,
-    options: dict[str, Any],
     name: str | None,
-    serializer: str | None,
+    schedule: Schedule,
+    data: tuple[Any, tuple[Any, ...], dict[str, Any]],
+    options: dict[str, Any],
     backend: Backend,
 ) -> CronEntry:
-    """The entry with its job, signed if there are keys."""
+    """Makes an entry with its job, signed if there are keys; None names it by its function.
+
+    `data` has the function and its arguments. `options` has the queue's name and the serializer,
+    too.
+    """
+    queue = check_queue_name(options.pop("queue_name", "default"))
+    chosen = serializer_name(options.pop("serializer", None))
     for option in options:
         if option not in (*_OPTIONS, "job_timeout", "rate_limit"):
             raise ConfigurationError(f"a cron entry has no {option}=")
     wanted = job_options(options.pop("job_timeout", None), options)
-    chosen = serializer_name(serializer)
     func_name, payload = encode_call(*data, chosen, INLINE_LIMIT_BYTES)
     called = check_cron_name(name if name is not None else func_name.replace(".", "-")[-128:])
-    like = template_of(wanted, check_queue_name(queue), chosen, DEFAULT_TIMEOUT_S)
+    like = template_of(wanted, queue, chosen, DEFAULT_TIMEOUT_S)
     like = replace(like, terms=dump_terms({**read_terms(like.terms), "cron": called}))
     new = NewJob(
         ENTRY_PREFIX + called,

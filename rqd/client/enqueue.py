@@ -71,6 +71,10 @@ class JobBuilder:
         """Makes a job of the call, without a trace: other code may enqueue it later."""
         return self._new_job(backend, data, self._template(data.options, None, None))
 
+    def unsent(self, backend: Backend, data: EnqueueData) -> JobRecord:
+        """Makes the record of a job that is not in Redis yet."""
+        return JobRecord.fresh(self.draft(backend, data), JobStatus.QUEUED, None, None)
+
     def _new_job(self, backend: Backend, data: EnqueueData, template: Template) -> NewJob:
         options = data.options
         func_name, payload = encode_call(

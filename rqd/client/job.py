@@ -10,26 +10,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rqd.client import control, running_job
 from rqd.client.connection import Connection, backend_for
 from rqd.client.control import DEFAULT_GRACE_S, send_stop_job_command
+from rqd.client.enqueue import JobBuilder
 from rqd.client.job_facts import JobFacts, R
+from rqd.client.options import DEFAULT_TIMEOUT_S, prepare_call
 from rqd.client.records import ended_record, fetch_record, own_record
 from rqd.client.results import Result
 from rqd.client.rq_compat import refuse_overrides
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.current import current
 from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
+from rqd.model.names import check_queue_name
 from rqd.model.numbers import instant
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
 from rqd.model.serializers import Serializer, serializer_name
-
-if TYPE_CHECKING:
-    from rqd.client.callbacks import Callback as Callback
-    from rqd.model.errors import NoSuchJobError as NoSuchJobError
-    from rqd.model.retry import Retry as Retry
-
 
 # RQ's worker calls these methods of a job, so subclasses written for RQ override them.
 _HOOKS = frozenset(
@@ -74,11 +72,19 @@ class Job(JobFacts[R]):
         `options` are the options of `Queue.enqueue`; `origin` names its intended queue. Without a
         timeout it gets the timeout of the queue that `enqueue_job` puts it on.
         """
-        from rqd.client.queue import Queue  # noqa: PLC0415 - a queue has jobs: the other direction
-
-        queue = Queue(origin or "default", connection, serializer=serializer)
-        job = queue.create_job(func, args, kwargs, job_id=id, **options)
-        job._is_timeout_open = options.get("timeout", options.get("job_timeout")) is None
+        options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
+        timeout = options.pop("timeout", None)
+        data = prepare_call(func, args, kwargs, timeout, dict(job_id=id, **options))
+        backend, named = backend_for(connection), serializer_name(serializer)
+        builder = JobBuilder(
+            check_queue_name(origin or "default"),
+            named,
+            DEFAULT_TIMEOUT_S,
+            DEFAULT_PAYLOAD_LIMIT_BYTES,
+        )
+        insisted = None if serializer is None else named
+        job: Job[Any] = Job(builder.unsent(backend, data), backend, insisted)
+        job._is_timeout_open = data.options.job_timeout is None
         return job
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -248,6 +248,18 @@ def split_call(
             )
         args, kwargs = tuple(positional or ()), dict(by_name or {})
     return EnqueueData(f, args, kwargs, options), sending
+
+
+def prepare_call(
+    func: Any,
+    args: Sequence[Any] | None,
+    kwargs: dict[str, Any] | None,
+    timeout: float | str | None,
+    options: dict[str, Any],
+) -> EnqueueData:
+    """Returns a call with its options. Raises InvalidCallError for an unknown option."""
+    chosen = job_options(timeout, options)
+    return EnqueueData(func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen)
 
 
 def split_sending(kwargs: dict[str, Any]) -> Sending:

@@ -1,91 +1,33 @@
-"""A queue: enqueues, pauses, empties. The attributes that only look are in `queue_facts.py`.
+"""A queue with its registries: its jobs by state, under RQ's names.
 
-`enqueue.py` makes a job of a call; the options of a call are in `options.py`.
+`producer.py` puts jobs in, `queue_facts.py` looks. A job's registry follows from its state, so ids
+can be taken out of a registry, and none put in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
-from datetime import datetime as Datetime  # noqa: N812 - enqueue_at's argument has RQ's name
-from datetime import timedelta
-from functools import partial
-from typing import Any, TypeVar, overload
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NoReturn
 
-from rqd.client.connection import Connection, backend_for
-from rqd.client.control import RUN_NOW, time_of_pause_s
-from rqd.client.enqueue import JobBuilder, delay_us_of, due_us_of, record_of
+from rqd.client.connection import Backend, Connection, backend_for
+from rqd.client.control import time_of_pause_s
 from rqd.client.job import Job
-from rqd.client.options import (
-    DEFAULT_TIMEOUT_S,
-    PLAINLY,
-    WAITS,
-    EnqueueData,
-    Sending,
-    in_group,
-    job_options,
-    read_waits,
-    split_call,
-    split_sending,
-    time_limit_s,
-)
-from rqd.client.payloads import signed
+from rqd.client.producer import Producer
 from rqd.client.queue_facts import QueueFacts, id_of
-from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
-from rqd.model.durability import Durability
-from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
-from rqd.model.limits import may_be_left_out
-from rqd.model.names import check_job_id
-from rqd.model.records import JobRecord, JobStatus, NewJob
+from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError
+from rqd.model.numbers import instant
 from rqd.model.serializers import Serializer
 from rqd.store.keys import ALL_QUEUES
+from rqd.store.messages import Failures, Requeued
 
-R = TypeVar("R")
 
-
-class Queue(QueueFacts):
+class Queue(Producer):
     """A named queue. It exists from its first job on; making a `Queue` asks Redis nothing.
 
     A queue without a `connection` uses at each call the Redis that `use_redis` has set by then. So
     a module may make its queues before the application, or a test, calls `use_redis`.
     """
-
-    job_class = Job  # for code that reads it, as with RQ; no other class is accepted
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _check_job_class(cls.job_class)
-
-    def __init__(
-        self,
-        name: str = "default",
-        connection: Connection = None,
-        default_timeout: float | str | None = None,
-        is_async: bool = True,
-        job_class: Any = None,
-        serializer: str | Serializer | None = None,
-        payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES,
-        **waits: Any,
-    ) -> None:
-        """With `is_async=False` each job runs at once, in this process, before `enqueue` returns.
-
-        `default_timeout` is in seconds or as `"1h"`, -1 for no limit, None for 180 s. `waits` are
-        the defaults of the `wait_` options of `enqueue`. Raises ConfigurationError,
-        InvalidCallError for an option that doesn't exist.
-        """
-        _check_job_class(job_class)
-        super().__init__(name, connection, serializer)
-        self.is_async = is_async
-        timeout_s = time_limit_s(default_timeout, "default_timeout")
-        self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
-        if unknown := waits.keys() - WAITS:
-            raise InvalidCallError(
-                f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
-            )
-        self.durability = Durability(**read_waits(**waits))
-        self._drafting = JobBuilder(
-            self.name, self.serializer, self.default_timeout, payload_limit_bytes
-        )
 
     @classmethod
     def all(
@@ -99,188 +41,37 @@ class Queue(QueueFacts):
         same = {"job_class": job_class, "serializer": serializer}
         return [cls(name, backend, **same) for name in backend.views.queue_names()]
 
-    # -- putting jobs in
+    # -- its jobs by state
 
-    @overload
-    def enqueue(
-        self, f: Callable[..., Coroutine[Any, Any, R]], *args: Any, **kwargs: Any
-    ) -> Job[R]: ...
-    @overload
-    def enqueue(self, f: Callable[..., R], *args: Any, **kwargs: Any) -> Job[R]: ...
-    @overload
-    def enqueue(self, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
-    def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue and returns its job.
+    @property
+    def started_job_registry(self) -> StartedJobRegistry:
+        """The jobs that run now."""
+        return StartedJobRegistry(queue=self)
 
-        `f` is a function or its dotted name. Keyword arguments are the function's own, except the
-        names in JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
-        once n replicas have the job. With `wait_aof=True` it returns once the job is on the disks
-        of the primary and of these replicas. `wait_timeout` limits both, in seconds; None is 1.
+    @property
+    def scheduled_job_registry(self) -> ScheduledJobRegistry:
+        """The jobs that wait for their time."""
+        return ScheduledJobRegistry(queue=self)
 
-        Raises InvalidCallError if another process could not run it, PayloadTooLargeError. Raises
-        DuplicateJobError for a live `job_id` or a `unique` key that a job has. Raises
-        NotDurableError if the wait lasted longer than `wait_timeout`: the job is enqueued then.
-        """
-        data, sending = split_call(f, args, kwargs)
-        return self._enqueue([data], sending=sending)[0]
+    @property
+    def finished_job_registry(self) -> FinishedJobRegistry:
+        """The jobs that ended well."""
+        return FinishedJobRegistry(queue=self)
 
-    def enqueue_call(
-        self,
-        func: Any,
-        args: Sequence[Any] | None = None,
-        kwargs: dict[str, Any] | None = None,
-        timeout: float | str | None = None,
-        *,
-        pipeline: Any = None,
-        **options: Any,
-    ) -> Job[Any]:
-        """Puts a call on the queue, like `enqueue`, with its arguments apart from the options.
+    @property
+    def failed_job_registry(self) -> FailedJobRegistry:
+        """The jobs that failed."""
+        return FailedJobRegistry(queue=self)
 
-        RQ's form.
-        """
-        options["pipeline"] = pipeline
-        sending = split_sending(options)
-        data = self.prepare_data(func, args, kwargs, timeout, **options)
-        return self._enqueue([data], sending=sending)[0]
+    @property
+    def deferred_job_registry(self) -> DeferredJobRegistry:
+        """The jobs that wait for other jobs."""
+        return DeferredJobRegistry(queue=self)
 
-    def enqueue_many(
-        self,
-        job_datas: Iterable[EnqueueData],
-        pipeline: Any = None,
-        group_id: str | None = None,
-        **waits: Any,
-    ) -> list[Job[Any]]:
-        """Puts many calls, made by `prepare_data`, on the queue: all, or none.
-
-        More than a thousand plain jobs go in portions, after a look at all of them: sent at once,
-        they would hold Redis for long. `group_id` names a Group to put them in; None for no group.
-        `waits` are the `wait_` options of `enqueue`.
-
-        Raises as `enqueue`, and PartlyEnqueuedError for a failure between two portions, such as a
-        taken id or a lost Redis: its `job_ids` are enqueued.
-        """
-        waits["pipeline"] = pipeline
-        sending = split_sending(waits)
-        if waits:
-            raise InvalidCallError(f"enqueue_many has no option {min(waits)}=")
-        datas = list(job_datas)
-        for data in datas:
-            if not isinstance(data, EnqueueData):
-                raise InvalidCallError(
-                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
-                )
-        if group_id is not None:
-            datas = in_group(datas, check_job_id(group_id, "group name"))
-        return self._enqueue(datas, sending=sending) if datas else []
-
-    @overload
-    def enqueue_at(
-        self,
-        datetime: Datetime,
-        f: Callable[..., Coroutine[Any, Any, R]],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Job[R]: ...
-    @overload
-    def enqueue_at(
-        self, datetime: Datetime, f: Callable[..., R], *args: Any, **kwargs: Any
-    ) -> Job[R]: ...
-    @overload
-    def enqueue_at(self, datetime: Datetime, f: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
-    def enqueue_at(self, datetime: Datetime, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue at a time; at once if the time has passed.
-
-        A datetime without a zone is local time, as everywhere in Python. Raises InvalidCallError
-        for other types and for times from 2255 on, and as `enqueue`.
-        """
-        due_us = due_us_of(datetime)
-        data, sending = split_call(f, args, kwargs)
-        return self._enqueue([data], due_us=due_us, sending=sending)[0]
-
-    @overload
-    def enqueue_in(
-        self,
-        time_delta: timedelta,
-        func: Callable[..., Coroutine[Any, Any, R]],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Job[R]: ...
-    @overload
-    def enqueue_in(
-        self, time_delta: timedelta, func: Callable[..., R], *args: Any, **kwargs: Any
-    ) -> Job[R]: ...
-    @overload
-    def enqueue_in(
-        self, time_delta: timedelta, func: str, *args: Any, **kwargs: Any
-    ) -> Job[Any]: ...
-    def enqueue_in(self, time_delta: timedelta, func: Any, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Puts a call on the queue after a delay, by Redis' clock; at once if it is negative.
-
-        Raises InvalidCallError for other types and above 36,500 days, and as `enqueue`.
-        """
-        delay_us = delay_us_of(time_delta)
-        data, sending = split_call(func, args, kwargs)
-        return self._enqueue([data], delay_us=delay_us, sending=sending)[0]
-
-    @staticmethod
-    def prepare_data(
-        func: Any,
-        args: Sequence[Any] | None = None,
-        kwargs: dict[str, Any] | None = None,
-        timeout: float | str | None = None,
-        **options: Any,
-    ) -> EnqueueData:
-        """Prepares a call for `enqueue_many`.
-
-        Raises InvalidCallError for an option that doesn't exist.
-        """
-        chosen = job_options(timeout, options)
-        return EnqueueData(
-            func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen
-        )
-
-    def create_job(
-        self,
-        func: Any,
-        args: Sequence[Any] | None = None,
-        kwargs: dict[str, Any] | None = None,
-        timeout: float | str | None = None,
-        **options: Any,
-    ) -> Job[Any]:
-        """Makes a job for `enqueue_job`, with the options of `enqueue`; it is not in Redis yet."""
-        options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
-        data = self.prepare_data(func, args, kwargs, timeout, **options)
-        record = JobRecord.fresh(
-            self._drafting.draft(self._backend, data), JobStatus.QUEUED, None, None
-        )
-        return Job(record, self._backend, self._insisted_serializer)
-
-    def enqueue_job(
-        self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any
-    ) -> Job[Any]:
-        """Puts a job of `create_job` on this queue, or puts an ended job there again.
-
-        Its id, options and meta stay, and it has all its retries again. Raises DuplicateJobError if
-        it waits or runs, or another job has its unique key. Raises InvalidCallError for
-        `on_conflict="existing"` with a pipeline, which could leave the job out unnoticed.
-        """
-        waits["pipeline"] = pipeline
-        sending = split_sending(waits)
-        if waits:
-            raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
-        new = signed(job.renewed(self.name, at_front, self.default_timeout), self._backend)
-        try:
-            now_us = self._send([new], sending)
-        except DuplicateJobError as error:
-            if error.job_id != job.id:  # another job has its unique key
-                raise
-            raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
-        if new.holder_id:
-            return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
-        job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
-        if not self.is_async and now_us is not None:
-            self._run_now([job])
-        return job
+    @property
+    def canceled_job_registry(self) -> CanceledJobRegistry:
+        """The jobs that were canceled."""
+        return CanceledJobRegistry(queue=self)
 
     # -- pausing
 
@@ -325,65 +116,227 @@ class Queue(QueueFacts):
         """Cancels a job that waits in this queue; does nothing if it doesn't wait here."""
         self._backend.store.cancel(id_of(job_or_id), self.name)
 
-    def drafts(
-        self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
-    ) -> list[NewJob]:
-        """Makes jobs of the calls without sending them, signed if there are keys.
 
-        `due_us` is in microseconds since 1970, `delay_us` in microseconds; both None for now.
-        """
-        return self._drafting.drafts(self._backend, datas, due_us, delay_us)
+class BaseRegistry:
+    """The ids of a queue's jobs in a given state."""
 
-    def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
-        """Returns a handle on the job that was enqueued at `now_us`, by Redis' clock."""
-        return Job(partial(record_of, draft, now_us), self._backend, self._insisted_serializer)
+    index = ""
 
-    def _enqueue(
+    def __init__(
         self,
-        datas: list[EnqueueData],
-        due_us: int | None = None,
-        delay_us: int | None = None,
-        sending: Sending = PLAINLY,
-    ) -> list[Job[Any]]:
-        jobs = self.drafts(datas, due_us, delay_us)
-        now_us = self._send(jobs, sending)
-        handles: list[Job[Any]] = [
-            Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
-            if job.holder_id
-            else self.handle(job, now_us)
-            for job in jobs
-        ]
-        if not self.is_async and now_us is not None:
-            self._run_now(handles)
-        return handles
+        name: str = "default",
+        connection: Connection = None,
+        job_class: Any = None,  # noqa: ARG002 - RQ's
+        queue: QueueFacts | None = None,
+        serializer: Any = None,  # noqa: ARG002 - RQ's; a job knows its own
+    ) -> None:
+        self.name = queue.name if queue is not None else name
+        self._backend = queue.connection if queue is not None else backend_for(connection)
 
-    def _run_now(self, jobs: list[Job[Any]]) -> None:
-        from rqd.client.run_inline import run_now  # noqa: PLC0415 - only a queue for tests needs it
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace it is in."""
+        return self._backend
 
-        ids = [job.id for job in jobs]
-        run_now(self._backend, self.name, ids)
-        for job, record in zip(jobs, self._backend.views.jobs(ids), strict=True):
-            if record is not None:
-                job.show(record)
+    @property
+    def count(self) -> int:
+        """The number of jobs in it."""
+        return self._backend.views.index_count(self.name, self.index)
 
-    def _send(self, jobs: list[NewJob], sending: Sending) -> int | None:
-        """Returns Redis' time of the enqueue (us); None if the jobs only wait on a pipeline."""
-        if sending.pipeline is not None and any(
-            may_be_left_out(job.template.terms) for job in jobs
-        ):
-            raise InvalidCallError(
-                "on_conflict='existing' needs Redis' answer at once: enqueue without pipeline="
-            )
-        store, durability = self._backend.store, self.durability
-        if sending.waits:
-            durability = replace(durability, **sending.waits)
-        return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
+    def __len__(self) -> int:
+        return self.count
 
+    def __bool__(self) -> bool:
+        return True  # an empty registry is a registry
 
-def _check_job_class(given: Any) -> None:
-    """Raises ConfigurationError for a class of jobs that is not rqd's own."""
-    if given not in (None, Job, "rqd.job.Job"):
-        raise ConfigurationError(
-            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
-            " instead of methods"
+    def __contains__(self, job_or_id: Job[Any] | str) -> bool:
+        return self._score(_any_id(job_or_id)) is not None
+
+    def get_job_count(self, cleanup: bool = True) -> int:  # noqa: ARG002 - RQ's
+        """Returns `count`; expired records are never counted."""
+        return self.count
+
+    def get_job_ids(
+        self,
+        start: int = 0,
+        end: int = -1,
+        desc: bool = False,
+        cleanup: bool = True,  # noqa: ARG002 - RQ's; expired records are never listed
+    ) -> list[str]:
+        """Returns the ids from `start` to `end`, both included, in the order of their time.
+
+        -1 is the last.
+        """
+        return self._backend.views.index_ids(self.name, self.index, start, end, desc)
+
+    def get_queue(self) -> Queue:
+        """Returns the queue whose jobs these are."""
+        return Queue(self.name, self._backend)
+
+    def add(self, job: Job[Any] | str, *_: Any, **__: Any) -> NoReturn:
+        """Raises InvalidJobOperation: a job's state alone puts it here."""
+        raise InvalidJobOperation(
+            f"job {_any_id(job)} can't be added to the {self.index} jobs: a job gets there by its"
+            " state"
         )
+
+    def remove(
+        self,
+        job: Job[Any] | str,
+        pipeline: None = None,  # noqa: ARG002 - RQ's
+        delete_job: bool = False,
+    ) -> None:
+        """Takes a job out, or deletes it with `delete_job`; does nothing if it isn't here.
+
+        An ended job's record stays until its time is over. A job that waits for its time or for
+        other jobs is canceled, as nothing would ever run it. Raises InvalidJobOperation for a
+        running job, unless it is deleted.
+        """
+        job_id = _any_id(job)
+        if self._score(job_id) is None:
+            return
+        if delete_job:
+            self._backend.store.delete(job_id)
+        else:
+            self._take_out(job_id)
+
+    def requeue(self, job_or_id: Job[Any] | str, at_front: bool = False) -> Job[Any]:
+        """Runs a failed, stopped or canceled job again.
+
+        Raises NoSuchJobError, InvalidJobOperation.
+        """
+        return Job.fetch(_any_id(job_or_id), self._backend).requeue(at_front)
+
+    def cleanup(self, timestamp: float | None = None) -> None:
+        """Does nothing: masters take back the jobs of lost workers at once (RQ's name)."""
+
+    def _score(self, job_id: str) -> float | None:
+        return self._backend.views.index_score(self.name, self.index, job_id)
+
+    def _take_out(self, job_id: str) -> None:
+        raise InvalidJobOperation(f"job {job_id} runs: stop it, or remove it with delete_job=True")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class _OfEnded(BaseRegistry):
+    """Jobs that have ended, while their records stay."""
+
+    def cleanup(self, timestamp: float | None = None) -> None:  # noqa: ARG002 - RQ's
+        """Forgets the ids of expired records. They are never listed; masters do so by and by."""
+        self._backend.store.tidy(self.name, self.index)
+
+    def get_expiration_time(self, job: Job[Any] | str) -> datetime | None:
+        """Returns the time when the job's record expires; None for never.
+
+        Raises NoSuchJobError if it isn't here.
+        """
+        score = _found(self._score(_any_id(job)), job, self)
+        return None if score == float("inf") else instant(score)
+
+    def _take_out(self, job_id: str) -> None:
+        self._backend.store.unlist(self.name, self.index, job_id)
+
+
+class _OfWaiting(BaseRegistry):
+    """Jobs that wait for something else than a worker."""
+
+    def _take_out(self, job_id: str) -> None:
+        self._backend.store.cancel(job_id, self.name)
+
+
+class StartedJobRegistry(BaseRegistry):
+    """Jobs that run now."""
+
+    index = "started"
+
+
+class ScheduledJobRegistry(_OfWaiting):
+    """Jobs that wait for their time."""
+
+    index = "scheduled"
+
+    def get_scheduled_time(self, job_or_id: Job[Any] | str) -> datetime:
+        """Returns the time when the job is due. Raises NoSuchJobError if it isn't scheduled."""
+        return instant(_found(self._score(_any_id(job_or_id)), job_or_id, self))
+
+
+class DeferredJobRegistry(_OfWaiting):
+    """Jobs that wait for other jobs."""
+
+    index = "deferred"
+
+
+class FinishedJobRegistry(_OfEnded):
+    """Jobs that ended well, while their records stay."""
+
+    index = "finished"
+
+
+class CanceledJobRegistry(_OfEnded):
+    """Jobs that were canceled, while their records stay."""
+
+    index = "canceled"
+
+
+class FailedJobRegistry(_OfEnded):
+    """Jobs that failed or were stopped, while their records stay."""
+
+    index = "failed"
+
+    def requeue_many(
+        self,
+        function: str | None = None,
+        cause: str | None = None,
+        since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Runs many failed jobs again, a portion at a time; returns their ids.
+
+        `function` is a dotted name, with `*` for any text; `cause` a text in the job's cause;
+        `since` the earliest failure. Each is None for all. Stopped jobs run only if `cause` matches
+        theirs. With `dry_run` nothing is done. Raises ConfigurationError if `since` is no datetime.
+        """
+        ids: list[str] = []
+        for portion in self.requeue_portions(function, cause, since, dry_run):
+            ids += portion.ids
+        return ids
+
+    def requeue_portions(
+        self,
+        function: str | None = None,
+        cause: str | None = None,
+        since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> Iterator[Requeued]:
+        """Yields each portion once it is done, like `requeue_many`, to show the progress."""
+        if since is not None and not isinstance(since, datetime):
+            raise ConfigurationError(f"since {since!r}: write a datetime")
+        # Jobs that fail again meanwhile are left alone.
+        latest_us = self._backend.views.now_us()
+        earliest_us = max(0, int(since.timestamp() * 1e6)) if since is not None else 0
+        failures = Failures(function or "", cause or "", earliest_us, latest_us)
+        return self._backend.store.requeue_failed(self.name, failures, dry_run)
+
+
+def clean_registries(
+    queue: QueueFacts,
+    exception_handlers: Any = None,  # noqa: ARG001 - RQ's
+) -> None:
+    """Forgets the ids of a queue's expired records, like `cleanup` of each registry."""
+    for kind in (FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry):
+        kind(queue=queue).cleanup()
+
+
+def _any_id(job_or_id: Job[Any] | str) -> str:
+    """Returns an id, valid or not: a registry has no job of an invalid one."""
+    return job_or_id if isinstance(job_or_id, str) else job_or_id.id
+
+
+def _found(score: float | None, job: Job[Any] | str, registry: BaseRegistry) -> float:
+    if score is None:
+        raise NoSuchJobError(
+            f"job {_any_id(job)} is not among the {registry.index} jobs of queue {registry.name}"
+        )
+    return score

@@ -1,4 +1,4 @@
-"""The part of a queue that only looks: its counts, its waiting jobs, its registries."""
+"""The part of a queue that only looks: its counts, its waiting jobs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ from typing import Any
 
 from rqd.client.connection import Backend, Connection, backend_for
 from rqd.client.job import Job
-from rqd.client.registry import (
-    CanceledJobRegistry,
-    DeferredJobRegistry,
-    FailedJobRegistry,
-    FinishedJobRegistry,
-    ScheduledJobRegistry,
-    StartedJobRegistry,
-)
 from rqd.model.names import check_job_id, check_queue_name
 from rqd.model.serializers import Serializer, serializer_name
 
@@ -94,36 +86,6 @@ class QueueFacts:
         if record is None or record.origin != self.name:
             return None
         return Job(record, self._backend, self._insisted_serializer)
-
-    @property
-    def started_job_registry(self) -> StartedJobRegistry:
-        """The jobs that run now."""
-        return StartedJobRegistry(queue=self)
-
-    @property
-    def scheduled_job_registry(self) -> ScheduledJobRegistry:
-        """The jobs that wait for their time."""
-        return ScheduledJobRegistry(queue=self)
-
-    @property
-    def finished_job_registry(self) -> FinishedJobRegistry:
-        """The jobs that ended well."""
-        return FinishedJobRegistry(queue=self)
-
-    @property
-    def failed_job_registry(self) -> FailedJobRegistry:
-        """The jobs that failed."""
-        return FailedJobRegistry(queue=self)
-
-    @property
-    def deferred_job_registry(self) -> DeferredJobRegistry:
-        """The jobs that wait for other jobs."""
-        return DeferredJobRegistry(queue=self)
-
-    @property
-    def canceled_job_registry(self) -> CanceledJobRegistry:
-        """The jobs that were canceled."""
-        return CanceledJobRegistry(queue=self)
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r})"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from rqd.model.errors import ConfigurationError
 from rqd.model.retry import Retry, check_retry
-
-if TYPE_CHECKING:
-    from rqd.client.job import Job
 
 DEFAULT_TIMEOUT_S = 10
 _STATUSES = ("finished", "failed", "stopped")
@@ -71,57 +67,6 @@ class Webhook:
 
     def __repr__(self) -> str:
         return f"Webhook({self._shown!r}, {self.job_status!r}, method={self.method!r})"
-
-
-def send(
-    job: Job[Any],
-    _connection: Any,
-    url: str,
-    job_status: str,
-    method: str,
-    headers: dict[str, str],
-    timeout_s: float,
-) -> int:
-    """Sends the request, in a job of its own; returns the answer's status."""
-    from urllib import request  # noqa: PLC0415 - only the process that sends one pays for it
-
-    body = None
-    if method == "POST":
-        body = json.dumps(_about(job, job_status)).encode()
-        headers = {"Content-Type": "application/json", **headers}
-    opener = request.OpenerDirector()
-    # No handler that reads files, or follows a redirect with the headers to another host.
-    for handler in (
-        request.ProxyHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        request.UnknownHandler,
-        request.HTTPDefaultErrorHandler,
-        request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    asked = request.Request(url, data=body, headers=headers, method=method)
-    with opener.open(asked, timeout=timeout_s) as answer:
-        return int(answer.status)
-
-
-# Jobs in Redis and patterns of --allow have it by this name.
-send.__module__ = Webhook.SENDER.rpartition(".")[0]
-
-
-def _about(job: Job[Any], status: str) -> dict[str, Any]:
-    """Returns RQ's fields about the job, and a few more."""
-    told: dict[str, Any] = {
-        "job_id": job.id,
-        "func_name": job.func_name,
-        "status": status,
-        "queue": job.origin,
-        "enqueued_at": job.enqueued_at.isoformat() if job.enqueued_at else None,
-        "ended_at": job.ended_at.isoformat() if job.ended_at else None,
-    }
-    if status != "finished":
-        told |= {"cause": job.cause, "exc_info": job.exc_info}
-    return told
 
 
 def _check_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""`Worker(..).work()` and `WorkerPool(..).start()`: the daemon with RQ's constructors."""
+"""`Worker` and `WorkerPool` run the daemon, `SimpleWorker` runs jobs here: RQ's constructors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 from rqd.client.connection import Connection
 from rqd.client.queue import Queue
-from rqd.client.run_inline import (
-    SimpleWorker,
+from rqd.client.run_inline import inline_master
+from rqd.client.worker_info import LiveWorker, live_workers
+from rqd.client.worker_options import (
     check_rqs,
     check_subclass,
     handlers_given,
@@ -22,9 +23,8 @@ from rqd.client.run_inline import (
     queues_given,
     say_why_it_returned,
 )
-from rqd.client.worker_info import LiveWorker, live_workers
 from rqd.daemon.foreground import run_in_foreground
-from rqd.model.errors import ConfigurationError, RqdError
+from rqd.model.errors import ConfigurationError, MasterExistsError, RqdError
 from rqd.store.signing_keys import KEY_VARIABLE
 
 
@@ -190,6 +190,75 @@ def _level_of(level: str | int) -> str:
         raise ConfigurationError(f"logging_level {level!r}: write debug, info, warning or error")
     at_most = [name for least, name in _LEVELS if number <= least]
     return at_most[0] if at_most else "error"
+
+
+class SimpleWorker:
+    """Works on queues in this process, a job after the other (RQ's SimpleWorker).
+
+    A job that crashes takes this process with it; a timeout is raised in jobs of the main thread.
+    """
+
+    def __init__(
+        self,
+        queues: Queue | str | Iterable[Queue | str],
+        name: str | None = None,
+        connection: Connection = None,
+        exception_handlers: Callable[..., Any] | str | Iterable[Callable[..., Any] | str] = (),
+        middleware: Iterable[Callable[..., Any] | str] = (),
+        **rqs: Any,
+    ) -> None:
+        """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
+        check_rqs(rqs)
+        self._backend, self.queues = queues_given(queues, connection, "SimpleWorker")
+        self.name = name
+        handlers = handlers_given(exception_handlers)
+        self._own = {
+            "exception_handlers": tuple(map(name_in_module, handlers)),
+            "middleware": tuple(map(name_in_module, middleware or ())),
+        }
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_subclass(cls)
+
+    def queue_names(self) -> list[str]:
+        """The names of its queues."""
+        return [queue.name for queue in self.queues]
+
+    def work(
+        self,
+        burst: bool | None = None,
+        logging_level: str | int | None = None,  # noqa: ARG002 - RQ's, in RQ's order
+        date_format: str | None = None,  # noqa: ARG002 - RQ's
+        log_format: str | None = None,  # noqa: ARG002 - RQ's
+        max_jobs: int | None = None,
+        max_idle_time: float | None = None,  # noqa: ARG002 - RQ's; it is never idle
+        with_scheduler: bool = False,  # noqa: ARG002 - RQ's
+        dequeue_strategy: str = "default",
+    ) -> bool:
+        """Runs the queues' jobs until they are empty; returns True if it ran any.
+
+        `max_jobs` limits their number, None for no limit. `dequeue_strategy` is as for
+        `Worker.work`; the other arguments are RQ's and mean nothing here. Says on standard error
+        that it returns, unless `burst` is True or `max_jobs` was reached. Raises
+        ConfigurationError for `burst=False`: write `Worker(..).work_forever()` or run `rqd start`.
+        Raises MasterExistsError if a worker of this name is alive.
+        """
+        if burst is not None and not burst:
+            raise ConfigurationError(
+                "SimpleWorker works until its queues are empty: for more write Worker(..), or run"
+                " rqd start"
+            )
+        names, done = self.queue_names(), 0
+        settings: dict[str, Any] = {**self._own, "precedence": precedence_of(dequeue_strategy)}
+        with inline_master(self._backend, names, name=self.name, **settings) as master:
+            if not master.register():
+                raise MasterExistsError(f"a worker named {master.name!r} is alive")
+            while (max_jobs is None or done < max_jobs) and master.run_next(names):
+                done += 1
+        if burst is None and done != max_jobs:
+            say_why_it_returned(self.queues)
+        return done > 0
 
 
 class WorkerPool:

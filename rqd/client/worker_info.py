@@ -9,6 +9,7 @@ from typing import Any
 
 from rqd.client.connection import Backend, Connection, backend_for
 from rqd.client.job import Job
+from rqd.client.queue import Queue
 from rqd.model.numbers import instant, read_whole
 
 
@@ -63,10 +64,8 @@ class LiveWorker:
         return [name for name in self.master.get("queues", "").split(",") if name]
 
     @property
-    def queues(self) -> list[Any]:
+    def queues(self) -> list[Queue]:
         """The queues it serves, in order of precedence."""
-        from rqd.client.queue import Queue  # noqa: PLC0415 - only who asks for it needs the whole
-
         return [Queue(name, self.connection) for name in self.queue_names()]
 
     @property

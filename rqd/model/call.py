@@ -15,9 +15,17 @@ from rqd.model.serializers import resolve_serializer
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
-    from rqd.model.allowlist import Allowlist
+    class Rules(Protocol):
+        """Decides which names a payload may use: an Allowlist."""
+
+        def loader(self, serializer: str) -> Callable[[bytes], Any]:
+            """Returns the function that reads values of this serializer."""
+
+        def find(self, name: str, instance: Any) -> Callable[..., Any]:
+            """Returns the function or method that a call names."""
+
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024
 # The frame that carries a payload to its child holds 256 MiB, names included.
@@ -95,7 +103,7 @@ def encode_value(value: Any, serializer: str, what: str) -> bytes:
 
 
 def decode_call(
-    payload: bytes, serializer: str, allowlist: Allowlist | None = None
+    payload: bytes, serializer: str, allowlist: Rules | None = None
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Returns the callable, args and kwargs of a payload; imports the modules that it names.
 
@@ -111,7 +119,7 @@ def decode_call(
 
 
 def read_call(
-    payload: bytes, serializer: str, allowlist: Allowlist | None = None
+    payload: bytes, serializer: str, allowlist: Rules | None = None
 ) -> tuple[str, Any, tuple[Any, ...], dict[str, Any]]:
     """Returns a payload's function name, instance, args and kwargs; imports only their types."""
     load = (

@@ -12,10 +12,10 @@ from _contextvars import ContextVar
 
 TYPE_CHECKING = False  # as typing has it, whose import would be paid at every fork
 if TYPE_CHECKING:
-    from typing import Protocol
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from rqd.model.allowlist import Allowlist
-    from rqd.model.middleware import Middleware
     from rqd.model.signing import Keyring
 
     class Line(Protocol):
@@ -34,6 +34,21 @@ if TYPE_CHECKING:
 
         def extend(self, seconds: float) -> None:
             """Asks for so much more time for the job."""
+
+    class Around(Protocol):
+        """Runs the user's code around every job: a Middleware."""
+
+        def run(
+            self,
+            perform: Callable[..., Any],
+            function: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+        ) -> Any:
+            """Returns the result of the outermost middleware."""
+
+        def tell(self, error: BaseException) -> None:
+            """Calls the exception handlers."""
 
 
 class CurrentJob:
@@ -64,7 +79,7 @@ class CurrentJob:
     def __init__(self) -> None:
         self.keyring: Keyring | None = None
         self.allowlist: Allowlist | None = None
-        self.around: Middleware | None = None
+        self.around: Around | None = None
         self.line: Line | None = None
         self.leave()
 

@@ -1,4 +1,4 @@
-"""Reads pickles that may be hostile: uses only objects that an allowlist admits.
+"""Reads pickles that may be hostile: uses only objects that its rules admit.
 
 The interpreter's own reader sets attributes and calls methods of any object on its stack, a named
 class or function included. So it reads only pickles that name nothing, as the pickles of most
@@ -16,12 +16,9 @@ from _pickle import Unpickler
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from rqd.model.errors import NotAllowedError
-
-if TYPE_CHECKING:
-    from rqd.model.allowlist import Allowlist
 
 # Opcodes that put a builtin value on the stack, or move values on it; the last two call
 # `find_class`.
@@ -43,7 +40,20 @@ _BUILT_IN = frozenset(
 _GETATTR = object()
 
 
-def read_pickle(pickled: bytes, allowlist: Allowlist) -> Any:
+class Rules(Protocol):
+    """Decides which objects a pickle may use: an Allowlist."""
+
+    def find_named(self, module: str, name: str) -> Any:
+        """Returns the function or class of this name. Raises NotAllowedError."""
+
+    def check_type(self, kind: type) -> None:
+        """Raises NotAllowedError unless values of this type are admitted."""
+
+    def is_plain(self, kind: type) -> bool:
+        """True for a type of plain values."""
+
+
+def read_pickle(pickled: bytes, rules: Rules) -> Any:
     """Returns the value of a pickle. Raises NotAllowedError before any other import or call.
 
     An allowed function or class is called as often as the pickle says, with any arguments.
@@ -54,7 +64,7 @@ def read_pickle(pickled: bytes, allowlist: Allowlist) -> Any:
         return _NamelessReader(_io.BytesIO(pickled)).load()
     except _NameFoundError:
         pass
-    return _Reader(pickled, allowlist).load()
+    return _Reader(pickled, rules).load()
 
 
 def is_class(value: Any) -> bool:
@@ -84,7 +94,7 @@ def _refuse(_reader: _Reader) -> None:
 
 
 class _Reader(pickle._Unpickler):
-    """Reads names, and applies the allowlist to every use of the named objects.
+    """Reads names, and applies the rules to every use of the named objects.
 
     It calls only objects that were found by name in this pickle. It changes only objects that were
     made in it.
@@ -101,9 +111,9 @@ class _Reader(pickle._Unpickler):
     read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, pickled: bytes, allowlist: Allowlist) -> None:
+    def __init__(self, pickled: bytes, rules: Rules) -> None:
         super().__init__(_io.BytesIO(pickled), fix_imports=False)
-        self._allowlist = allowlist
+        self._rules = rules
         # Keyed by id; the reference keeps the id from being reused.
         self._named: dict[int, Any] = {}
         self._returned: dict[int, Any] = {}
@@ -111,7 +121,7 @@ class _Reader(pickle._Unpickler):
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) == ("builtins", "getattr"):
             return _GETATTR
-        return self._note_named(self._allowlist.find_named(module, name))
+        return self._note_named(self._rules.find_named(module, name))
 
     # -- calls
 
@@ -146,9 +156,9 @@ class _Reader(pickle._Unpickler):
         # A member of an Enum existed before the pickle.
         if id(made) in self._named or issubclass(kind, type | Enum):
             raise _no_change(made)
-        self._allowlist.check_type(kind)
+        self._rules.check_type(kind)
         setstate = class_attribute(kind, "__setstate__")
-        is_plain, was_there = self._allowlist.is_plain(kind), id(made) in self._returned
+        is_plain, was_there = self._rules.is_plain(kind), id(made) in self._returned
         if is_plain and was_there:
             raise _no_change(made)
         if setstate is not None and setstate is not BaseException.__setstate__:
@@ -203,7 +213,7 @@ class _Reader(pickle._Unpickler):
         """
         kind = type(made)
         if kind not in _BUILT_IN:
-            self._allowlist.check_type(kind)
+            self._rules.check_type(kind)
         if kind is not by:
             self._returned[id(made)] = made  # it may have been there before
         self.append(made)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import rqd
+import rqd.testing
 from rqd.client.options import JobOptions, job_options
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
@@ -202,7 +203,7 @@ for module in (fcntl, os, select):
     for name in dir(module):
         if re.match({"|".join(missing)!r}, f"{{module.__name__}}.{{name}}"):
             delattr(module, name)
-for name in {[*MODULES, "rqd.aio", "rqd.testing"]!r}:
+for name in {[*MODULES, "rqd.aio", "rqd.testing.crashes", "rqd.testing.queues"]!r}:
     importlib.import_module(name)
 """
 
@@ -230,6 +231,12 @@ def test_all_lists_every_name_there_is() -> None:
     assert dir(rqd) == rqd.__all__
     for name in rqd.__all__:
         getattr(rqd, name)
+
+
+def test_testing_lists_every_name_it_has() -> None:
+    assert set(rqd.testing.__all__) == set(rqd.testing._HOME) == set(dir(rqd.testing))
+    for name in rqd.testing.__all__:
+        assert getattr(rqd.testing, name).__name__ == name
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -198,6 +198,11 @@ def test_a_signed_job_is_enqueued_again_under_our_own_signature(backend: Backend
     assert (Job.fetch("a").args, Job.fetch("a").meta) == ((2,), {"n": 1})
 
 
+def test_a_created_job_has_one_id() -> None:
+    with pytest.raises(TypeError, match="job_id"):
+        Job.create(work.fail, id="a", job_id="b")
+
+
 def test_a_created_job_without_a_timeout_gets_that_of_the_queue_it_is_put_on(
     backend: Backend,
 ) -> None:
@@ -208,6 +213,7 @@ def test_a_created_job_without_a_timeout_gets_that_of_the_queue_it_is_put_on(
         (Job.create(work.fail, timeout=None), 15),
         (Job.create(work.fail, timeout=60), 60),
         (Job.create(work.fail, job_timeout="2m"), 120),
+        (Job.create(work.fail, timeout=None, job_timeout="2m"), 120),
         (plain.create_job(work.fail), 180),
     ):
         assert queue.enqueue_job(made).timeout == Job.fetch(made.id).timeout == timeout
