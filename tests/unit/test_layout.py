@@ -83,12 +83,10 @@ LARGE_CLASSES = [
     *("client.job.Job", "client.queue.Queue"),  # RQ's
     *("store.keys.Keys", "store.queries.Queries", "store.store.Store"),  # one line a method, mostly
     *("daemon.dispatcher.Dispatcher", "daemon.zygotes.manager.Zygotes"),
-    *("daemon.workers.pool.Children", "daemon.workers.slots.Slots"),
-    "daemon.workers.workers.Workers",
+    "daemon.workers.pool.Pool",
 ]
 LONG_PARAMETER_LISTS = [
     "cli.masters.pause_masters",
-    "daemon.control.commands.Commands.__init__",
     "daemon.control.heartbeat.master_row",
     "daemon.zygote.boot.main",
 ]

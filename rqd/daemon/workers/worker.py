@@ -94,13 +94,6 @@ class Worker:
 
     # -- attempts come and go -----------------------------------------------------------------
 
-    def assign(self, attempt: Attempt) -> None:
-        """Adds an attempt behind the others that it holds."""
-        if self.attempt is None:
-            self.attempt = attempt
-        else:
-            self.prefetched.append(attempt)
-
     def recall(self) -> None:
         """Takes back the jobs that its child has not read.
 

@@ -92,7 +92,11 @@ class Workers:
         limits = self.limits.of_job(claim.terms)
         attempt = Attempt(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
         self.knows_suspects = self.knows_suspects or claim.is_suspect
-        self.by_number[claim.worker].assign(attempt)
+        worker = self.by_number[claim.worker]
+        if worker.attempt is None:
+            worker.attempt = attempt
+        else:
+            worker.prefetched.append(attempt)
         if limits:
             self.limited.append(attempt)
         return attempt
