@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rqd.daemon.control.commands import Stops
 from rqd.daemon.control.stack_requests import StackRequests
-from rqd.daemon.timers import Timers
+from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers import prefetch
 from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
 from rqd.daemon.workers.mailbox import LONGEST_MESSAGE_BYTES, Mailbox
@@ -488,6 +488,8 @@ def test_a_child_that_goes_on_without_an_answer_is_found_out_though_nothing_wake
     assert child is not None
     assert (child.is_broken, child.is_overdue) == (True, True)
     assert isinstance(first.verdict, Raised)
+    box.perform(2.0)
+    assert box.timers.next_at(OPEN) > 2.0  # until its kill is due again its master rests
 
 
 def test_a_process_that_does_not_take_its_job_until_the_deadline_is_killed(

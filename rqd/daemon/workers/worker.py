@@ -71,8 +71,12 @@ class Worker:
 
     @property
     def is_out_of_sync(self) -> bool:
-        """True if its child has begun the next job, but the current job's answer was not read."""
-        return bool(self.prefetched) and self.prefetched[0].is_taken
+        """True if its child has begun the next job, but the current job's answer was not read.
+
+        False for a child that nothing reads any more.
+        """
+        is_readable = self.child is not None and not self.child.is_broken
+        return is_readable and bool(self.prefetched) and self.prefetched[0].is_taken
 
     @property
     def may_batch_reads(self) -> bool:
