@@ -158,10 +158,11 @@ class InlineMaster:
             self._store.beat(beat)
             self._is_known = True
 
-    def tell(self, attempt: Attempt) -> None:
-        """Writes the job's updates to Redis."""
+    def write(self, attempt: Attempt, updates: PendingUpdates) -> None:
+        """Writes the job's updates to Redis; the next call writes them if this one can't."""
         with suppress(*RedisGone, RedisError):
             self._store.tell([told_by(attempt)])
+            updates.written()
 
     def job_fields(self, attempt: Attempt) -> dict[bytes, bytes]:
         """Reads the job's record from Redis; empty if that fails."""
@@ -231,12 +232,10 @@ class _Attendant:
         """
         has_more = False
         if updates.asks_record:
-            updates.asks_record = False
-            link.queue_frame(attempt.record_frame(self._master.job_fields(attempt)))
+            link.queue_record(attempt, self._master.job_fields(attempt))
             has_more = link.push()
         if updates:
-            self._master.tell(attempt)  # before the outcome, even if that has come already
-            updates.written()
+            self._master.write(attempt, updates)  # before the outcome, even if that has come
         return has_more
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import inspect
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError  # noqa: A004 - as the store raises it
 
 from rqd import Job, Queue, Retry, SimpleWorker, Worker, get_current_job, use_redis
 from rqd.client.connection import Backend
 from rqd.daemon import inline
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from rqd.model.current import current
+from rqd.store.messages import Told
+from rqd.store.store import Store
 from rqd.worker import DequeueStrategy
 from tests.client import work
 from tests.waiting import eventually
@@ -138,6 +142,27 @@ def test_progress_and_meta_of_a_synchronous_job_are_there_after_it(backend: Back
     assert job.progress is not None
     assert (job.progress.fraction, job.progress.message) == (1.0, "30 of 30")
     assert job.get_meta() == {"done": 30}
+
+
+def test_an_update_that_redis_did_not_get_goes_with_the_next(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(self: Store, told: Sequence[Told]) -> int:
+        if not work.FIRST_UPDATE.is_set():
+            work.FIRST_UPDATE.set()
+            raise ConnectionError
+        return written(self, told)
+
+    written = Store.tell
+    monkeypatch.setattr(Store, "tell", tell)
+    work.FIRST_UPDATE.clear()
+
+    job = Queue(is_async=False).enqueue(work.tell_in_two)
+
+    assert job.is_finished
+    assert job.progress is not None
+    assert job.progress.message == "all"
+    assert job.get_meta() == {"done": True}
 
 
 def test_a_thread_runs_its_jobs_without_a_timeout(backend: Backend) -> None:

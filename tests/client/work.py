@@ -50,6 +50,18 @@ def tell_all(count: int) -> None:
         progress(done / count, f"{done} of {count}")
 
 
+FIRST_UPDATE = threading.Event()  # it came to the master's side of a synchronous job
+
+
+def tell_in_two() -> None:
+    found = get_current_job()
+    assert found is not None
+    progress(1.0, "all")
+    assert FIRST_UPDATE.wait(10)
+    found.meta["done"] = True
+    found.save_meta()
+
+
 def crash() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -9,6 +9,7 @@ import fcntl
 import select
 import termios
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from rqd.daemon.host.pidfd import show_stack_by_pidfd
 from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
@@ -87,6 +88,16 @@ class Link(ABC):
         """Puts a frame behind the bytes that wait for `push`."""
         # Behind a record, say, that an earlier job has asked for and not read.
         self.outbox = memoryview(bytes(self.outbox) + frame)
+
+    def queue_record(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
+        """Queues its job's record, as the job asked for it.
+
+        Not before an earlier frame was read: a job that asks again and again can wait.
+        """
+        if attempt.updates is not None:
+            attempt.updates.asks_record = False
+        if not self.outbox:
+            self.queue_frame(attempt.record_frame(fields))
 
     def push(self) -> bool:
         """Writes more of its outbox; True if bytes are left until it is writable again."""

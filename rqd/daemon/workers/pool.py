@@ -253,18 +253,11 @@ class Pool:
         return True
 
     def answer_ask(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
-        """Sends a job its record, as it asked for it.
-
-        Does nothing if the job does not run any more, or its child has not read an earlier frame: a
-        job that asks again before it has read the answer can wait.
-        """
+        """Sends a job its record, as it asked for it; does nothing if it does not run any more."""
         worker = self.workers.by_number[attempt.worker]
-        if attempt.updates is not None:
-            attempt.updates.asks_record = False
-        if worker.attempt is not attempt or worker.child is None or worker.child.outbox:
-            return
-        worker.child.queue_frame(attempt.record_frame(fields))
-        self._channels.push(worker)
+        if worker.attempt is attempt and worker.child is not None:
+            worker.child.queue_record(attempt, fields)
+            self._channels.push(worker)
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's time, and its cause as its worker's last error."""
