@@ -240,6 +240,7 @@ class Master:
         self._dispatcher.look()
 
     def _sample(self, now: float) -> None:
+        # Also without jobs: a kill for want of memory shows against the counter of before.
         self._sample_timer.hasten(now + _SAMPLE_S)
         self._usage.sample(now)
         if self._pool.workers.refresh_pids():

@@ -31,14 +31,14 @@ class Commands:
         self,
         pool: Pool,
         lifecycle: Lifecycle,
-        answers: Replies,
+        replies: Replies,
         authentication: Authentication,
         stack_requests: StackRequests,
         log: Log,
     ) -> None:
         self._pool = pool
         self._lifecycle = lifecycle
-        self._replies = answers
+        self._replies = replies
         self._authentication = authentication
         self._log = log
         self._stops = Stops(pool, log)

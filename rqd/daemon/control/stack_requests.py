@@ -43,9 +43,9 @@ class _Request:
 class StackRequests:
     """The requests that are not answered yet."""
 
-    def __init__(self, pool: Pool, answers: Replies, timers: Timers) -> None:
+    def __init__(self, pool: Pool, replies: Replies, timers: Timers) -> None:
         self._pool = pool
-        self._replies = answers
+        self._replies = replies
         self._host = socket.gethostname()
         self._open: list[_Request] = []
         self._timer = timers.timer(self._perform)

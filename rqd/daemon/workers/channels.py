@@ -43,14 +43,7 @@ class Channels:
     def start(self, worker: Worker, now: float) -> None:
         """Gives a waiting child its worker's job, if both are there, and the jobs behind it."""
         attempt, child = worker.attempt, worker.child
-        has_waiting_child = child is not None and child.jobs_left > 0
-        if (
-            attempt
-            and attempt.is_held
-            and has_waiting_child
-            and self._workers.may_start(attempt, now)
-        ):
-            assert child is not None
+        if attempt and child and attempt.is_held and child.jobs_left > 0:
             self._start(worker, attempt, child, now)
         if worker.prefetched:
             prefetch.hand_over(worker, self._workers, now)
