@@ -32,6 +32,7 @@ from rqd.store.failover import (
 from rqd.store.fast_connection import FastConnections, can_hold
 from rqd.store.keys import Keys
 from rqd.store.replies import BoundedParser, DaemonsParser
+from rqd.store.tls import TLSConnection
 from rqd.store.urls import Target, default_url, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
 
@@ -233,9 +234,10 @@ def _pool_of_url(target: Target) -> redis.ConnectionPool:
 
 
 def _be_strict(pool: redis.ConnectionPool) -> None:
-    """Compares the name in a certificate with the host's, which older redis-py leaves out."""
+    """Checks what older redis-py leaves out: a certificate's name, and that TLS is spoken."""
     settings = pool.connection_kwargs
     if issubclass(pool.connection_class, redis.SSLConnection):
+        pool.connection_class = TLSConnection
         is_checked = settings.get("ssl_cert_reqs", "required") != "none"
         settings.setdefault("ssl_check_hostname", is_checked)
 
@@ -263,7 +265,7 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
         return Target(""), redis.ConnectionPool(
             connection_class=connection_class, protocol=2, **kept
         )
-    plain: type[redis.Connection] = redis.SSLConnection if is_secure else redis.Connection
+    plain: type[redis.Connection] = TLSConnection if is_secure else redis.Connection
     return target, redis.ConnectionPool(connection_class=plain, protocol=2, **kept)
 
 

@@ -12,6 +12,7 @@ from redis import exceptions
 
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import is_embedded
+from rqd.store.tls import NO_TLS
 from rqd.store.urls import DEFAULT_URL, hide_password
 
 # The errors of a lost or refusing server; a daemon waits for its return.
@@ -170,11 +171,16 @@ def _explain(error: Exception, url: str) -> str | None:
         return f"Redis at {shown}: {certificate}"
     if isinstance(error, redis.TimeoutError):
         return f"Redis at {shown} does not answer in time ({error}): try again"
+    return _explain_absence(error, url, shown)
+
+
+def _explain_absence(error: Exception, url: str, shown: str) -> str:
     if is_embedded(url):
         return f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
-    told = f"no Redis at {shown} ({error}): is it running, is the URL right?"
-    brings = " (`rqd start --url embedded:` brings a server along)"
-    return f"{told}{brings if url == DEFAULT_URL else ''}"
+    if isinstance(error, ServerUnavailableError):
+        return f"no Redis at {shown}: {error}"  # it says what to do
+    brings = " (`rqd start --url embedded:` brings a server along)" if url == DEFAULT_URL else ""
+    return f"no Redis at {shown} ({error}): is it running, is the URL right?{brings}"
 
 
 def _explain_certificate(text: str, *, is_secure: bool) -> str | None:
@@ -186,6 +192,8 @@ def _explain_certificate(text: str, *, is_secure: bool) -> str | None:
         return "it wants a client's certificate: write ?ssl_certfile=..&ssl_keyfile=.."
     if "alert unknown ca" in lower or "alert bad certificate" in lower:
         return "it does not trust our certificate: check ssl_certfile="
+    if "wrong version number" in lower:
+        return f"it {NO_TLS}"
     # Its alert was not read before our next write failed.
     is_reset = is_secure and "while writing to socket. connection reset by peer" in lower
     if is_reset or "eof occurred in violation of protocol" in lower:

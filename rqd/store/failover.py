@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from rqd.model.errors import ServerUnavailableError
 from rqd.store.answers import answers_are_read
+from rqd.store.tls import TLSConnection
 from rqd.store.urls import Address
 
 _UNKNOWN = "knows no such service"
@@ -189,7 +190,7 @@ class Cluster(Discovery):
             hint = "that server has no cluster mode: write redis://host:port"
             return NoOwnerError(f"{hint} ({told})", True)
         hint = "is the cluster up, is the URL right?"
-        return NoOwnerError(f"no node of the cluster tells: {told}: {hint}", not self._has_found)
+        return NoOwnerError(f"no node of the cluster answers: {told}: {hint}", not self._has_found)
 
 
 def show(address: Address) -> str:
@@ -261,7 +262,7 @@ class RoamingConnection(_Roaming):
     """A connection over TCP."""
 
 
-class RoamingTLSConnection(_Roaming, redis.SSLConnection):
+class RoamingTLSConnection(_Roaming, TLSConnection):
     """A connection over TLS."""
 
 

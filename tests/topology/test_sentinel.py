@@ -208,6 +208,7 @@ def test_no_sentinel_there_is_one_line(command: list[str]) -> None:
 
     assert ran.status == EX_UNAVAILABLE
     assert "no sentinel answers" in ran.err
+    assert ran.err.count("is the URL right?") == 1
     assert "secret" not in ran.err
     assert ran.err.count("\n") == 1
     assert time.monotonic() - begun < 5.0
