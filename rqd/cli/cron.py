@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,18 +11,20 @@ import click
 
 from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
-from rqd.cli.grammar import VerbGroup
+from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.options import as_json, as_typed, backend, redis_options
-from rqd.cli.output import echo_table, say
+from rqd.cli.output import echo_field, echo_table, say
+from rqd.cli.suggest import did_you_mean
+from rqd.client.connection import Backend
 from rqd.client.cron import CronJob, entries, fetch, load, register
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, NoSuchJobError
 
 _NAMES = click.argument(
     "names", metavar="NAME..", nargs=-1, required=True, shell_complete=complete_crons
 )
 
 
-@click.group(name="cron", cls=VerbGroup, noun="[NAME]..", default="list", complete=complete_crons)
+@click.group(name="cron", cls=VerbGroup, noun="[NAME]..", default="list")
 def command() -> None:
     """Show or change calls that come again and again.
 
@@ -32,13 +35,31 @@ def command() -> None:
 @command.command(name="list")
 @redis_options
 @as_json
-def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Show every entry with its last and its next run."""
+@click.argument("name", required=False, shell_complete=verbs_too(complete_crons))
+def list_entries(url: str | None, namespace: str | None, as_json: bool, name: str | None) -> None:
+    """Show all entries, or all fields of the entry NAME."""
     with backend(url, namespace) as there:
-        found = entries(there)
+        found = entries(there) if name is None else [_named(name, there)]
     if as_json:
-        click.echo(json.dumps([_described(entry) for entry in found], indent=2))
-        return
+        described = [_described(entry) for entry in found]
+        click.echo(json.dumps(described if name is None else described[0], indent=2))
+    elif name is None:
+        _show_table(found)
+    else:
+        _show_fields(found[0])
+
+
+def _named(name: str, there: Backend) -> CronJob:
+    """Returns the entry. Raises NoSuchJobError, or UsageError for a word near a command."""
+    try:
+        return fetch(name, there)
+    except NoSuchJobError as error:
+        if not (near := did_you_mean(name, command.commands)):
+            raise
+        raise click.UsageError(f"there is no command or entry {name!r}{near}") from error
+
+
+def _show_table(found: Sequence[CronJob]) -> None:
     heads = ("name", "schedule", "function", "queue", "state", "next", "last", "last job", "runs")
     rows = [
         (
@@ -49,6 +70,13 @@ def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
         for entry in found
     ]  # fmt: skip
     echo_table("Cron entries", heads, rows, ("last job", "runs", "last", "queue", "function"))
+
+
+def _show_fields(entry: CronJob) -> None:
+    times = {"next": _shown(entry.next_run), "last": _shown(entry.last_run)}
+    for name, value in (_described(entry) | times).items():
+        if value not in (None, ""):
+            echo_field(name.replace("_", " "), str(value))
 
 
 @command.command(name="load")

@@ -35,11 +35,7 @@ class Command(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Completes like click; the default command of a group completes the group's verbs, too."""
-        found = super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
-        group = ctx.parent.command if ctx.parent else None
-        if isinstance(group, VerbGroup) and group.complete and group.default == self.name:
-            found += group.complete(ctx, click.Argument(["name"]), incomplete)
-        return found
+        return super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
 
 
 class VerbGroup(click.Group):
@@ -56,17 +52,12 @@ class VerbGroup(click.Group):
         *args: Any,
         noun: str,
         default: str,
-        complete: Complete | None = None,
         **kwargs: Any,
     ) -> None:
-        """`noun` stands for the names in help; `default` is the verb if none is written.
-
-        `complete` completes names if no argument of the default verb does.
-        """
+        """`noun` stands for the names in help; `default` is the verb if none is written."""
         super().__init__(*args, **kwargs)
         self.default = default
         self._noun = noun
-        self.complete = complete
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Returns the verbs in the order of the code."""

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.options import as_json, backend
-from rqd.cli.output import echo_table, say
+from rqd.cli.output import echo_table, note_former, say
 from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.client.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
@@ -28,11 +28,33 @@ from rqd.store.urls import default_url, hide_password
 _POLL_S = 0.05
 Row = dict[str, str]
 
-_name = click.option(
-    "--name",
+
+class _MasterOption(click.Option):
+    """`--master NAME`, also under its former spelling `--name`, which help does not list."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Adds the former spelling, too, with a place of its own among what was typed."""
+        super().add_to_parser(parser, ctx)
+        parser.add_option(obj=self, opts=["--name"], dest="name", action="store", nargs=1)
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Uses the former spelling's value, and names the new spelling."""
+        if "name" in opts:
+            opts = {"master": opts["name"], **opts}
+            if not ctx.command.hidden:  # a former command names its new spelling itself
+                path = ctx.command_path
+                note_former(f"{path} --name {opts['name']}", f"{path} --master {opts['name']}")
+        return super().handle_parse_result(ctx, opts, args)
+
+
+_master = click.option(
+    "--master",
+    cls=_MasterOption,
     metavar="NAME",
     shell_complete=complete_masters,
-    help="Only the master of this name.  [default: all]",
+    help="Choose the master with this name.  [default: all]",
 )
 _host = click.option(
     "--host",
@@ -49,8 +71,8 @@ timeout_option = click.option(
 
 
 def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--name` and `--host`, which choose masters, and `--json`."""
-    return _name(_host(as_json(command)))
+    """Adds `--master` and `--host`, which choose masters, and `--json`."""
+    return _master(_host(as_json(command)))
 
 
 @contextmanager
@@ -222,7 +244,7 @@ def wait_for(
 def pause_masters(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: Sequence[str],
     now: bool,
     as_json: bool,
@@ -233,7 +255,7 @@ def pause_masters(
     timeout_s = read_timeout(timeout)
     instead = "" if now else "kill -USR2 PID"
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "pause", timeout_s, now=now)
         if not as_json:
             show(replies)
@@ -246,14 +268,14 @@ def pause_masters(
 def resume_masters(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: Sequence[str],
     as_json: bool,
     timeout: str | None,
 ) -> int:
     """Resumes masters; returns the exit status."""
     with backend_or("kill -CONT PID", url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "resume", read_timeout(timeout))
         if not as_json:
             show(replies)

@@ -13,7 +13,8 @@ from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import iso, say, with_unit
+from rqd.cli.output import iso, note_former, say, with_unit
+from rqd.cli.suggest import queues_to_name
 from rqd.client.connection import Backend
 from rqd.client.control import resume as resume_everything
 from rqd.client.control import suspend, time_of_pause_s
@@ -127,11 +128,6 @@ def resume(
     return 0
 
 
-def note_former(was: str, now: str) -> None:
-    """Says on standard error the new spelling of a command that was typed in the old spelling."""
-    say(f"rqd: `{was}` is now `{now}`: the old spelling goes in the next version", err=True)
-
-
 def for_each(
     url: str | None,
     namespace: str | None,
@@ -141,16 +137,30 @@ def for_each(
 ) -> None:
     """Calls `do` with each queue, and prints the words that it returns.
 
-    Raises ConfigurationError for an invalid name before the first call.
+    Raises ConfigurationError for an invalid name, and for a master's, before the first call.
     """
     with backend(url, namespace) as there:
-        done = {queue.name: do(queue) for queue in [Queue(name, there) for name in names]}
+        queues = [Queue(name, there) for name in names]
+        _refuse_masters(there, names)
+        done = {queue.name: do(queue) for queue in queues}
         rows = queue_rows(there, list(done), there.views.paused())
     if as_json:
         click.echo(json.dumps([{"done": done[row["name"]], **row} for row in rows], indent=2))
         return
     for name, words in done.items():
         say(f"{name}: {words}")
+
+
+def _refuse_masters(there: Backend, names: Sequence[str]) -> None:
+    """Raises ConfigurationError for a live master's name that no queue has."""
+    masters = {row["name"] for row in there.views.masters()}
+    queues = queues_to_name(there.views)
+    for name in names:
+        if name in masters and name not in queues:
+            raise ConfigurationError(
+                f"there is no queue {name!r}, but a master of this name:"
+                f" did you mean --master {name}?"
+            )
 
 
 def pause_queue(queue: Queue, for_: str | None) -> str:

@@ -12,8 +12,8 @@ from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command, VerbGroup, verbs_too
 from rqd.cli.info import show_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import echo_table, iso, say
-from rqd.cli.pause import note_former, pause_queue, queue_rows, resume_queue
+from rqd.cli.output import echo_table, iso, note_former, say
+from rqd.cli.pause import pause_queue, queue_rows, resume_queue
 from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
 from rqd.client.queue import Queue
 from rqd.store.limit_queries import LimitView

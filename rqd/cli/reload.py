@@ -36,7 +36,7 @@ _POLL_S = 0.05
 def command(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     no_wait: bool,
@@ -47,7 +47,7 @@ def command(
     can't be imported: the old one serves on.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
-        return _reload(there, select_masters(there, name, hosts), as_json, no_wait)
+        return _reload(there, select_masters(there, master, hosts), as_json, no_wait)
 
 
 def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:

@@ -30,7 +30,7 @@ from rqd.model.errors import ConfigurationError
 def command(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     timeout: str | None,
@@ -45,7 +45,7 @@ def command(
     change, timeout_s = _read(workers), read_timeout(timeout)
     instead = {1: "kill -TTIN PID", -1: "kill -TTOU PID"}.get(change.get("by", 0), "")
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "scale", timeout_s, **change)
         if not as_json:
             show(replies)

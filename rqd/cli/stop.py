@@ -39,7 +39,7 @@ def command(
     url: str | None,
     namespace: str | None,
     now: bool,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     no_wait: bool,
@@ -53,7 +53,7 @@ def command(
     timeout_s = read_timeout(timeout)
     instead = "kill -QUIT PID" if now else "kill -TERM PID, or systemctl stop"
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = _stop(there, rows, now, timeout_s)
         if not as_json:
             show(replies)

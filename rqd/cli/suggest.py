@@ -47,13 +47,18 @@ def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:
     return NoSuchNameError(f"no queue {typed!r}{told}")
 
 
+def queues_to_name(views: Queries) -> list[str]:
+    """Returns the names of queues that ever had a job, are paused or have a master."""
+    served = {name for row in views.masters() for name in row.get("queues", "").split(",")}
+    return sorted({*known_queues(views, views.paused()), *served} - {""})
+
+
 def check_queues(names: Iterable[str], views: Queries) -> None:
     """Raises NoSuchNameError unless each queue ever had a job, is paused or has a master."""
-    known = known_queues(views, views.paused())
-    served = [name for row in views.masters() for name in row.get("queues", "").split(",")]
+    known = queues_to_name(views)
     for name in names:
-        if name not in known and name not in served:
-            raise no_such_queue(name, sorted({*known, *served} - {""}))
+        if name not in known:
+            raise no_such_queue(name, known)
 
 
 def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:

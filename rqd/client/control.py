@@ -125,7 +125,7 @@ def send_stop_job_command(
 def send_shutdown_command(connection: Connection, worker_name: str) -> None:
     """Stops a master gracefully, by its name or a worker's (`name:number`).
 
-    All its workers finish their jobs and leave, as after `rqd stop --name`. Raises RqdError if no
+    All its workers finish their jobs and leave, as after `rqd stop --master`. Raises RqdError if no
     master of this name is alive.
     """
     _send(connection, worker_name, {"do": "stop", "now": False})

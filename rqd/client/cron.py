@@ -249,7 +249,10 @@ def read_file(path: str | Path, backend: Backend) -> list[CronEntry]:
     try:
         tables = tomllib.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(
+            f"{path}: {getattr(error, 'strerror', None) or error}:"
+            " write a TOML file, with a table for each entry"
+        ) from error
     found = []
     for name, table in tables.items():
         try:

@@ -463,5 +463,16 @@ def test_cron_entries_are_added_listed_run_paused_and_removed(redis_url: str) ->
     assert (told["next"], told["runs"], resumed["state"]) == (None, 0, "active")
     assert shown[0] == "Cron entries"
     assert shown[2].split()[0] == "report"
+    # Of one entry: the same fields.
+    for words in (["report"], ["list", "report"], ["report", "list"]):
+        assert json.loads(rqd("cron", *words, "--json", url=redis_url).out) == resumed
+    one = rqd("cron", "report", url=redis_url).out
+    fields = dict(line.split(":", 1) for line in one.splitlines())
+    assert fields["schedule"].strip() == "30 2 * * * Europe/Berlin"
+    assert fields["state"].strip() == "active"
+    assert "last job" not in fields  # a run by hand is none of the entry's own
+    missing = rqd("cron", "repotr", url=redis_url)
+    assert (missing.status, missing.out) == (66, "")
+    assert "no cron entry 'repotr': did you mean report?" in missing.err
     assert rqd("cron", "remove", "report", url=redis_url).out == "report: removed\n"
     assert rqd("cron", "list", url=redis_url).out == "Cron entries\n  none\n"

@@ -84,7 +84,8 @@ def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_pa
         "threading.Thread(target=threading.Event().wait).start()\n"
         "near, far = socket.socketpair()\n"
     )
-    ran = rqd("doctor", "--preload", "good,bad", url=redis_url, folder=tmp_path)
+    arguments = ("doctor", "--preload", "good,bad")
+    ran = rqd(*arguments, url=redis_url, env={"COLUMNS": "500"}, folder=tmp_path)
     assert ran.status == 0, ran
     (good,) = (line for line in ran.out.splitlines() if "preload good" in line)
     assert "safe to fork" in good
@@ -93,10 +94,21 @@ def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_pa
 
 
 def test_what_is_in_the_way_is_a_status_of_1(tmp_path: Path) -> None:
-    ran = rqd("doctor", "--preload", "nowhere", "--url", "redis://127.0.0.1:1", folder=tmp_path)
+    arguments = ("doctor", "--preload", "nowhere", "--url", "redis://127.0.0.1:1")
+    ran = rqd(*arguments, env={"COLUMNS": "500"}, folder=tmp_path)
     assert ran.status == 1, ran
     assert "failed  redis" in ran.out
     assert "ModuleNotFoundError: No module named 'nowhere'" in ran.out
+
+
+def test_the_table_is_as_wide_as_the_terminal_and_loses_no_word(tmp_path: Path) -> None:
+    arguments = ("doctor", "--url", "redis://127.0.0.1:1")
+    narrow, wide = (
+        rqd(*arguments, env={"COLUMNS": columns}, folder=tmp_path).out for columns in ("70", "500")
+    )
+
+    assert max(map(len, narrow.splitlines())) <= 70 < max(map(len, wide.splitlines()))
+    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
 
 
 def test_few_descriptors_for_many_workers_are_seen(redis_url: str, tmp_path: Path) -> None:

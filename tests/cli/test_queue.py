@@ -51,6 +51,24 @@ def test_a_pause_is_seen_wherever_one_looks(redis_url: str, low: Queue) -> None:
     assert json.loads(rqd("job", job_id, "--json", url=redis_url).out)["paused"] is True
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_masters_name_in_place_of_a_queues_is_refused_with_the_option(
+    verb: str, redis_url: str, low: Queue
+) -> None:
+    store = low.connection.store
+    store.hello("vm.1", "boot", 60, {"queues": "low,vm.2"})
+    store.hello("vm.2", "boot", 60, {"queues": "low"})
+
+    ran = rqd(verb, "low", "vm.1", url=redis_url)
+
+    assert (ran.status, ran.out) == (EX_USAGE, "")
+    assert "did you mean --master vm.1?" in ran.err
+    assert ran.err.count("\n") == 1
+    assert low.connection.views.paused() == {}
+    # A queue of this name exists, as it is served.
+    assert rqd(verb, "vm.2", url=redis_url).status == 0
+
+
 def test_a_queue_is_emptied(redis_url: str, low: Queue) -> None:
     told = json.loads(rqd("queue", "empty", "low", "--json", url=redis_url).out)
     assert (told["deleted"], told["queue"]["ready"]) == (2, 0)
