@@ -22,12 +22,24 @@ from rqd.store.queries import Queries
 if TYPE_CHECKING:
     import curses
 
-HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
+HEADS = (
+    "job",
+    "function",
+    "queue",
+    "worker",
+    "host",
+    "pid",
+    "for",
+    "cpu %",
+    "memory MiB",
+    "progress",
+)
 # The columns that a narrow terminal leaves out, in this order.
-LEAST = ("told", "pid", "host", "queue", "worker")
+LEAST = ("progress", "pid", "host", "queue", "worker")
 _MOST_PROGRESS_CHARS = 40
 _ORDER_BY_KEY = {"t": "time", "c": "cpu", "m": "memory", "u": "queue"}
 _QUITS = ("q", "Q", "\x1b")
+_INTERVAL = "Time from each look to the next.  [default: 2]"
 _INSTEAD = "`rqd ps` prints the same once"
 
 
@@ -120,7 +132,7 @@ def screen(
     rows = [cells(one) for one in ordered(found, by)[:room]]
     table, left_out = fitted(HEADS, rows, LEAST, width)
     if left_out and not note:
-        keys += f"  without {', '.join(left_out)}"  # all of them are just 79 characters
+        keys += f"  cut: {', '.join(left_out)}"  # all of them are just 79 characters
     lines = [title, *table, *[""] * (room - len(rows)), keys]
     return [line[:width] for line in lines[:height]]
 
@@ -129,13 +141,12 @@ def screen(
 @redis_options
 @as_json
 @click.option(
-    "--sort", type=click.Choice(ORDERS), default="time", help="What comes first.  [default: time]"
+    "--sort", type=click.Choice(ORDERS), default="time", help="Order of the list.  [default: time]"
 )
 def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None:
     """List the running jobs of all hosts.
 
-    The cpu and memory of their processes are looked at with each heartbeat of their daemon,
-    every 5 seconds.
+    Daemons measure cpu and memory with each heartbeat, every 5 seconds.
     """
     with backend(url, namespace) as there:
         found = ordered(look(there.views), sort)
@@ -147,12 +158,12 @@ def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None
 
 @click.command(name="top", cls=Command)
 @redis_options
-@click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help="[default: 2]")
+@click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help=_INTERVAL)
 def top(url: str | None, namespace: str | None, interval: float) -> None:
     """Watch the running jobs of all hosts.
 
-    Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Cpu and memory are of the last
-    heartbeat of a job's daemon, which comes every 5 seconds.
+    Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Daemons measure cpu and memory
+    with each heartbeat, every 5 seconds.
     """
     if not 0.1 <= interval <= 3600:
         raise ConfigurationError(f"--interval {interval:g}: write seconds, from 0.1 to 3600")

@@ -22,7 +22,7 @@ from rqd.cli.pause import pause_all
 
 @click.command(name="drain", cls=Command, hidden=True)
 @redis_options
-@click.option("--now", is_flag=True)
+@click.option("--now", is_flag=True, help="Kill running jobs and put them back.")
 @asking_options
 @no_wait_option
 @timeout_option
@@ -61,7 +61,7 @@ def undrain(
 @click.command(name="suspend", cls=Command, hidden=True)
 @redis_options
 @as_json
-@click.option("--for", "--duration", "for_", metavar="TIME")
+@click.option("--for", "--duration", "for_", metavar="TIME", help="Time until the queues resume.")
 def suspend(url: str | None, namespace: str | None, as_json: bool, for_: str | None) -> None:
     """Pause all queues: `rqd pause --all`."""
     note_former("rqd suspend", "rqd pause --all")

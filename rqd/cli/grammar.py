@@ -105,7 +105,7 @@ class VerbGroup(click.Group):
         for line in (
             f"{path} COMMAND --help shows its options. Without a command: {path} {self.default}.",
             f"The command may come last: {path} {verb} {noun} is {path} {noun} {verb}.",
-            f"A name that is a command, too, stands behind --: {path} {verb} -- {verb}.",
+            f"Write -- before a name that is a command, too: {path} {verb} -- {verb}.",
         ):
             formatter.write_paragraph()
             formatter.write_text(line)
@@ -173,8 +173,8 @@ class VerbGroup(click.Group):
             named = " ".join(one.human_readable_name for one in wanted)
             path = ctx.command_path
             raise click.UsageError(
-                f"{path} {verb}: write {path} {verb} {named}; {path} -- {verb} shows the one"
-                " of that name",
+                f"{path} {verb}: write {path} {verb} {named}; to show {verb!r} write"
+                f" {path} -- {verb}",
                 ctx,
             )
 
@@ -188,7 +188,7 @@ class VerbGroup(click.Group):
         for option in options:
             if verb not in (verbs := having.get(option, [verb])):
                 named = " and ".join(f"`{one}`" for one in verbs)
-                raise click.UsageError(f"{option} is of {named}", ctx)
+                raise click.UsageError(f"{option} is an option of {named}", ctx)
         return having.keys() >= set(options)
 
     def _two_verbs(self, ctx: click.Context, args: list[str], words: list[int]) -> str:

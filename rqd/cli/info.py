@@ -49,9 +49,15 @@ class Seen:
 @click.command(name="info", cls=Command)
 @redis_options
 @as_json
-@click.option("--interval", "-i", type=float, metavar="SECONDS", help="Show it again and again.")
-@click.option("--only-queues", "-Q", is_flag=True, help="Only the queues.")
-@click.option("--only-workers", "-W", is_flag=True, help="Only masters and workers.")
+@click.option(
+    "--interval",
+    "-i",
+    type=float,
+    metavar="SECONDS",
+    help="Repeat the output after so many seconds.",
+)
+@click.option("--only-queues", "-Q", is_flag=True, help="Show only the queues.")
+@click.option("--only-workers", "-W", is_flag=True, help="Show only masters and workers.")
 @click.option("--raw", "-r", is_flag=True, hidden=True)
 @click.option("--by-queue", "-R", is_flag=True, hidden=True)
 @click.argument("queues", nargs=-1, shell_complete=complete_queues)
@@ -68,7 +74,7 @@ def command(
 ) -> None:
     """Show queues, masters and workers.
 
-    With QUEUES, these and who serves them.
+    QUEUES limit it to these queues and their masters.
     """
     if raw or by_queue:
         told = "--raw is --json" if raw else "--by-queue is rqd workers --queue NAME"

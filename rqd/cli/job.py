@@ -40,7 +40,7 @@ _ID = click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command() -> None:
     """Show a job, or stop, cancel, requeue.. it.
 
-    The beginning of an ID will do where no other job's begins so.
+    The beginning of an ID is enough if no other ID begins so.
     """
 
 
@@ -49,10 +49,10 @@ def command() -> None:
 @as_json
 @click.argument("job_id", metavar="ID", shell_complete=verbs_too(complete_jobs))
 def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
-    """Show where a job stands, with its attempts.
+    """Show a job's state and its attempts.
 
     Each attempt has its cause and traceback. Nothing of the job is unpickled: arguments and results
-    show as the text they were stored with.
+    show as the texts stored with them.
     """
     with backend(url, namespace) as there:
         job = Job.fetch(whole_id(job_id, there.views, only_to_look=True), there)
@@ -74,10 +74,10 @@ def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> 
 @redis_options
 @as_json
 @click.option("--grace", metavar="TIME", help="Time from the exception to the kill.  [default: 5]")
-@click.option("--no-wait", is_flag=True, help="Don't wait for its end.")
+@click.option("--no-wait", is_flag=True, help="Don't wait for the job's end.")
 @_ID
 def stop(grace: str | None, no_wait: bool, **common: Any) -> int:
-    """Stop a running job: an exception in it, then a kill."""
+    """Stop a running job: raise an exception in it, then kill it."""
 
     def do(job: Job[object]) -> str | None:
         grace_s = parse_duration_s(grace, "--grace")
@@ -85,7 +85,7 @@ def stop(grace: str | None, no_wait: bool, **common: Any) -> int:
         job.stop(grace_s)
         if not no_wait:
             job.latest_result(timeout=grace_s + _KILL_S)
-        return "told to stop" if _status(job) == "started" else None
+        return "asked to stop" if _status(job) == "started" else None
 
     still_runs = _act(do, **common) == "started"
     return EX_STILL_RUNS if still_runs and not no_wait else 0
@@ -103,12 +103,12 @@ def cancel(**common: Any) -> None:
 @command.command(name="extend")
 @redis_options
 @as_json
-@click.option("--by", metavar="TIME", help="By how much: 600, 10m.")
+@click.option("--by", metavar="TIME", help="Time to add: 600, 10m.")
 @_ID
 def extend(by: str | None, **common: Any) -> None:
     """Extend a running job's time limit."""
     if by is None:
-        raise ConfigurationError("`extend` wants --by, such as --by 10m")
+        raise ConfigurationError("extend needs --by, such as --by 10m")
 
     def do(job: Job[object]) -> str:
         job.extend(by)
@@ -120,10 +120,10 @@ def extend(by: str | None, **common: Any) -> None:
 @command.command(name="requeue")
 @redis_options
 @as_json
-@click.option("--at-front", is_flag=True, help="Before all that wait.")
+@click.option("--at-front", is_flag=True, help="Put the job before all waiting jobs.")
 @_ID
 def requeue(at_front: bool, **common: Any) -> None:
-    """Run a job again that has ended without success."""
+    """Run a failed, stopped or canceled job again."""
 
     def do(job: Job[object]) -> str:
         job.requeue(at_front)

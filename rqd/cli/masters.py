@@ -62,11 +62,11 @@ _host = click.option(
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="Only those on this host; can be given again.  [default: all]",
+    help="Choose the masters on this host; can be given again.  [default: all]",
 )
-no_wait_option = click.option("--no-wait", is_flag=True, help="Don't wait until it is done.")
+no_wait_option = click.option("--no-wait", is_flag=True, help="Don't wait for the end of the work.")
 timeout_option = click.option(
-    "--timeout", metavar="TIME", help="Wait no longer than this: 30, 10m.  [default: no limit]"
+    "--timeout", metavar="TIME", help="Longest time to wait: 30, 10m.  [default: no limit]"
 )
 
 
@@ -318,7 +318,7 @@ class _Watch:
             if not running:
                 one.end("drained")
         elif state != "starting" and has_paused:
-            one.end("resumed by somebody", is_well=False)
+            one.end("resumed meanwhile", is_well=False)
 
 
 class _Line:

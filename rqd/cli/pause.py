@@ -25,7 +25,10 @@ from rqd.store.keys import ALL_QUEUES
 Paused = Mapping[str, int | None]
 
 _master = click.option(
-    "--master", metavar="NAME", shell_complete=complete_masters, help="The master of this name."
+    "--master",
+    metavar="NAME",
+    shell_complete=complete_masters,
+    help="Choose the master with this name.",
 )
 _hosts = click.option(
     "--host",
@@ -33,10 +36,12 @@ _hosts = click.option(
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="The masters on this host; can be given again.",
+    help="Choose the masters on this host; can be given again.",
 )
-_all_masters = click.option("--all-masters", is_flag=True, help="All masters of the namespace.")
-_all = click.option("--all", "all_", is_flag=True, help="All queues of the namespace.")
+_all_masters = click.option(
+    "--all-masters", is_flag=True, help="Choose all masters of the namespace."
+)
+_all = click.option("--all", "all_", is_flag=True, help="Choose all queues of the namespace.")
 _queues = click.argument(
     "queues",
     nargs=-1,
@@ -54,8 +59,8 @@ def _choosing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @redis_options
 @as_json
 @_choosing_options
-@click.option("--for", "for_", metavar="TIME", help="Queues: end by itself then: 30, 10m, 2h.")
-@click.option("--now", is_flag=True, help="Masters: kill running jobs and put them back.")
+@click.option("--for", "for_", metavar="TIME", help="Time until the queues resume: 30, 10m, 2h.")
+@click.option("--now", is_flag=True, help="Kill the masters' running jobs and put them back.")
 @no_wait_option
 @timeout_option
 def pause(
@@ -72,13 +77,13 @@ def pause(
     no_wait: bool,
     timeout: str | None,
 ) -> int:
-    """Start no jobs of queues, or in masters.
+    """Pause queues or masters: no more of their jobs start.
 
-    Running jobs go on, and new ones are accepted. Jobs of a paused queue wait; those of a paused
-    master are started by other masters. It lasts until `rqd resume`.
+    Running jobs go on, and new jobs are accepted. Jobs of a paused queue wait. Other masters start
+    the jobs that a paused master does not. The pause lasts until `rqd resume`.
 
-    With masters the command waits until they run no job. It exits with 1 if one did not answer, or
-    was not free of jobs in time.
+    With masters the command waits until they run no job. It exits with 1 if a master did not
+    answer, or still ran jobs at the --timeout.
     """
     _check_choice("pause", queues, all_, master, hosts, all_masters)
     if master or hosts or all_masters:
@@ -108,11 +113,11 @@ def resume(
     all_masters: bool,
     timeout: str | None,
 ) -> int:
-    """Start jobs of paused queues or masters again.
+    """Resume paused queues or masters.
 
-    `--all` ends `rqd pause --all`: queues and masters that were paused by themselves stay so.
+    `--all` ends `rqd pause --all`. Queues and masters with a pause of their own stay paused.
 
-    With masters it also ends a pause by a signal. It exits with 1 if one did not answer.
+    With masters it also ends a pause by a signal. It exits with 1 if a master did not answer.
     """
     if not (queues or all_ or master or hosts or all_masters):
         note_former("rqd resume", "rqd resume --all")
@@ -209,18 +214,18 @@ def _check_choice(
     by_name = bool(master or hosts)
     chosen_kinds = bool(queues) + all_ + (by_name or all_masters)
     if not chosen_kinds:
-        raise click.UsageError(f"say what to {verb}: {choices}")
+        raise click.UsageError(f"name queues or masters to {verb}: {choices}")
     if chosen_kinds > 1:
         raise click.UsageError(f"{verb} one kind at a time: {choices}")
     if by_name and all_masters:
-        raise click.UsageError("--all-masters are all: leave out --master and --host")
+        raise click.UsageError("--all-masters chooses every master: leave out --master and --host")
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:
     """Raises UsageError for options of the other kind."""
     for option, is_given in given.items():
         if is_given:
-            raise click.UsageError(f"{option} is of {why}")
+            raise click.UsageError(f"{option} is for {why}")
 
 
 def _how_long(for_: str | None, until: str) -> str:

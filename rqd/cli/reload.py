@@ -41,10 +41,10 @@ def command(
     as_json: bool,
     no_wait: bool,
 ) -> int:
-    """Have masters take the application's code anew.
+    """Make masters load the application's code again.
 
-    Running jobs end with the old one. Exits with 1, and shows the traceback, where the new code
-    can't be imported: the old one serves on.
+    Running jobs finish with the old code. If the new code can't be imported, the old code stays in
+    service. The command then shows the traceback, and exits with 1.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
         return _reload(there, select_masters(there, master, hosts), as_json, no_wait)
@@ -63,7 +63,7 @@ def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -
         for one in refused:
             click.echo(f"{one.master}: {one.words}")
         for master in left:
-            say(f"{master}: told to reload")
+            say(f"{master}: asked to reload")
     if no_wait:
         told = [Reply(name, hosts[name], None) for name in left]
         close(refused + told, as_json)

@@ -47,8 +47,8 @@ def command(
 ) -> int:
     """Stop the masters of a namespace.
 
-    Running jobs finish, within each master's --grace. Exits with 1 if one did not answer, or was
-    not gone in time.
+    Running jobs finish, within each master's --grace. The command exits with 1 if a master did not
+    answer, or did not end in time.
     """
     timeout_s = read_timeout(timeout)
     instead = "kill -QUIT PID" if now else "kill -TERM PID, or systemctl stop"
@@ -85,5 +85,5 @@ def _look(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
     for one in left:
         if one.master not in rows:
             heard = one.answer is not None
-            one.end("stopped" if heard else "gone, and had not answered", is_well=heard)
+            one.end("stopped" if heard else "gone without an answer", is_well=heard)
     return sum(read_whole(rows.get(one.master, {}).get("busy")) or 0 for one in left)

@@ -101,11 +101,10 @@ def whole_id(typed: str, views: Queries, *, only_to_look: bool = False) -> str:
         more = f", and {len(found) - _MOST_SHOWN:,} more" if len(found) > _MOST_SHOWN else ""
         count = f"{len(found):,}" if is_all else f"at least {len(found):,}"
         raise AmbiguousIdError(
-            f"{count} jobs begin with {typed!r}: write more of one: {shown}{more}"
+            f"{count} jobs begin with {typed!r}: write more of the id: {shown}{more}"
         )
     if not is_all and not only_to_look:
         raise AmbiguousIdError(
-            f"one job that begins with {typed!r} was found, but not all were looked at: write the"
-            f" whole id: {found[0]}"
+            f"not all jobs were searched for {typed!r}: write the whole id, such as {found[0]}"
         )
     return found[0]

@@ -21,7 +21,11 @@ from rqd.model.errors import ConfigurationError
 @redis_options
 @as_json
 @click.option(
-    "--queue", "-q", metavar="NAME", shell_complete=complete_queues, help="Of those that serve it."
+    "--queue",
+    "-q",
+    metavar="NAME",
+    shell_complete=complete_queues,
+    help="Show workers of this queue.",
 )
 @click.option(
     "--host",
@@ -29,7 +33,7 @@ from rqd.model.errors import ConfigurationError
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="Of those on this host; can be given again.",
+    help="Show workers on this host; can be given again.",
 )
 @click.option("--burst", "-b", "--with-scheduler", "-s", "of_rqs", is_flag=True, hidden=True)
 @click.argument("name", required=False)
@@ -44,15 +48,15 @@ def command(
     name: str | None,
     more: tuple[str, ...],
 ) -> None:
-    """Show workers; with a NAME all known of one.
+    """Show all workers, or all fields of the worker NAME.
 
-    A NAME is master:number. This runs none: that is `rqd start`.
+    NAME is master:number. `rqd start` runs workers; this command only shows them.
     """
     if of_rqs:  # RQ's worker works
         queues = ",".join([name or "default", *more])
         raise ConfigurationError(
-            f"this shows workers: rqd start --queues {queues} runs some, with --burst until these"
-            " are empty"
+            f"rqd workers shows workers: to run some, write rqd start --queues {queues}; --burst"
+            " ends them when the queues are empty"
         )
     with backend(url, namespace) as there:
         if queue is not None:
@@ -69,7 +73,7 @@ def command(
         f"{row['master']}:{row['number']}": row for row in seen.workers if row["master"] in serving
     }
     if name in workers and more:
-        raise ConfigurationError(f"workers {' '.join([name, *more])}: write one NAME, or none")
+        raise ConfigurationError(f"workers {' '.join([name, *more])}: write a single NAME, or none")
     if name is not None and name not in workers:
         start = f"; rqd start --queues {','.join([name, *more])} runs some"
         raise NoSuchNameError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")

@@ -80,7 +80,7 @@ class Queue(QueueFacts):
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         if unknown := waits.keys() - WAITS:
             raise InvalidCallError(
-                f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
+                f"Queue has no option {min(unknown)}=: write the options of a job at its enqueue"
             )
         self.durability = Durability(**read_waits(**waits))
         self._drafting = JobBuilder(
@@ -191,7 +191,7 @@ class Queue(QueueFacts):
         for data in datas:
             if not isinstance(data, EnqueueData):
                 raise InvalidCallError(
-                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
+                    f"enqueue_many accepts calls of Queue.prepare_data, not {data!r}"
                 )
         if group_id is not None:
             datas = in_group(datas, check_job_id(group_id, "group name"))
@@ -408,6 +408,6 @@ def _check_job_class(given: Any) -> None:
     """Raises ConfigurationError for a class of jobs that is not rqd's own."""
     if given not in (None, Job, "rqd.job.Job"):
         raise ConfigurationError(
-            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
+            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions of a job"
             " instead of methods"
         )

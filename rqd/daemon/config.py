@@ -141,7 +141,7 @@ class Config:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         if most != resource.RLIM_INFINITY and self.max_files > most:
             raise ConfigurationError(
-                f"--max-files {self.max_files}: this process may have {most:,} itself: ulimit -Hn"
+                f"--max-files {self.max_files}: write {most:,} or less, or raise ulimit -Hn"
             )
         # The zygote, which has a few for each worker, is under this limit too.
         if self.max_files < (least := files_needed(self.workers)):

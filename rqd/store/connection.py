@@ -191,8 +191,8 @@ def _check_client(given: object) -> None:
     if not isinstance(connects, type) or inspect.iscoroutinefunction(pool.disconnect):
         kind = type(given)
         raise ConfigurationError(
-            f"connection: a {kind.__module__}.{kind.__qualname__} is none: write a URL, or hand in"
-            " a redis.Redis (to rqd.aio, too)"
+            f"connection: a {kind.__module__}.{kind.__qualname__} is no connection: write a URL,"
+            " or pass a redis.Redis (to rqd.aio, too)"
         )
     if connects.__module__.partition(".")[0] == "fakeredis":
         # Many tests of RQ's users pass it in, and its error for a script explains nothing.
@@ -256,7 +256,7 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
     elif isinstance(client.connection_pool, SentinelConnectionPool):
         pool = client.connection_pool
         if not pool.is_master:
-            raise ConfigurationError("a client of slave_for() can't write: hand in master_for()")
+            raise ConfigurationError("a client of slave_for() can't write: pass master_for()")
         addresses, settings = _sentinels_of(pool)
         login = {name: settings[name] for name in ("username", "password") if settings.get(name)}
         target = Target("", "sentinel", addresses, pool.service_name, login)

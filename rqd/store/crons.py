@@ -68,7 +68,7 @@ class Crons:
         due_us = entry.schedule.next_after(self._now_us())
         if due_us is None:
             raise ConfigurationError(
-                f"cron {entry.schedule.cron!r}: no such time comes in fifty years"
+                f"cron {entry.schedule.cron!r}: the schedule has no time in the next fifty years"
             )
         fields = list(itertools.chain.from_iterable(entry.fields().items()))
         told = (entry.name, entry.version, due_us, entry.source, len(fields), *fields)

@@ -88,7 +88,7 @@ def _clock(connection: redis.Redis) -> Finding:
 def _persistence(told: dict[str, Any]) -> Finding:
     what = "redis persistence"
     if not told.get("aof_enabled"):
-        advice = "what it has not saved is lost when it dies: CONFIG SET appendonly yes"
+        advice = "unsaved jobs are lost when it dies: CONFIG SET appendonly yes"
         return Finding(what, Verdict.WARNING, "no append-only file", advice)
     if told.get("aof_last_write_status") != "ok":
         advice = "it can't write its append-only file: see its log, and its disk"
@@ -120,7 +120,7 @@ def _replication(told: dict[str, Any]) -> list[Finding]:
         return []
     is_bound = "min_slaves_good_slaves" in told  # there if min-replicas-to-write is set
     seen = f"{replicas} connected, min-replicas-to-write {'is' if is_bound else 'not'} set"
-    advice = "a primary that is cut off goes on taking jobs that are lost: min-replicas-to-write 1"
+    advice = "a primary that is cut off accepts jobs, and loses them: min-replicas-to-write 1"
     return [judged("redis replicas", seen, fine=is_bound, advice=advice)]
 
 
@@ -150,7 +150,7 @@ def examine_crons(store: Store, entries: Sequence[CronEntry], source: str) -> It
     waiting = [record for record in records if record.next_us is not None]
     since_us = views.now_us() - _OVERDUE_US
     if overdue := [_late(one) for one in waiting if (one.next_us or 0) < since_us]:
-        advice = "does a daemon run (rqd masters), and what does its log say of them?"
+        advice = "check that a daemon runs (rqd info), and read its log"
         yield _warn("cron overdue", overdue, advice)
     served = {queue for row in views.masters() for queue in row.get("queues", "").split(",")}
     if unserved := [one for one in waiting if one.queue not in served]:
@@ -163,7 +163,7 @@ def _judge_file(entries: Sequence[CronEntry], there: set[str]) -> Finding:
     missing = [entry.name for entry in entries if entry.name not in there]
     if not missing:
         return Finding("cron file", Verdict.OK, "its entries are all in Redis")
-    advice = "a start and rqd reload load it, rqd cron load does it at once"
+    advice = "rqd cron load loads it at once; so does a start, and rqd reload"
     return _warn("cron file", [f"not in Redis: {', '.join(missing)}"], advice)
 
 

@@ -147,7 +147,7 @@ def explain_write(error: redis.ResponseError) -> str | None:
     code = str(error).split(" ", 1)[0]
     full_or_replica = exceptions.ReadOnlyError, exceptions.OutOfMemoryError
     if isinstance(error, full_or_replica) or code in _NO_WRITES:
-        return f"Redis takes no writes: {error}"
+        return f"Redis accepts no writes: {error}"
     return None
 
 
@@ -164,7 +164,7 @@ def _explain(error: Exception, url: str) -> str | None:
         told = explain_write(error)
         return told and told.replace("Redis", f"Redis at {shown}", 1)
     if isinstance(error, redis.InvalidResponse):
-        return f"what answers at {shown} is no Redis ({error}): check the URL"
+        return f"the server at {shown} is no Redis ({error}): check the URL"
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return None
     if certificate := _explain_certificate(text, is_secure=url.startswith("rediss")):

@@ -145,7 +145,7 @@ def _refusal(row: _Row, keyring: Keyring | None) -> str:
     if keyring is None:
         return f"it obeys signed commands only: set {variables}" if row.is_signed_only else ""
     if row.key_ids and keyring.key_ids[0] not in row.key_ids:
-        return f"it lacks the key {keyring.key_ids[0]}, which signs here: look at {variables}"
+        return f"it lacks the key {keyring.key_ids[0]}, which signs here: check {variables}"
     return ""
 
 

@@ -208,7 +208,7 @@ def partly_enqueued(
     The state of the next `unknown` jobs is not known.
     """
     also = f", the next {unknown:,} may be" if unknown else ""
-    told = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids says which)"
+    told = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids lists them)"
     return PartlyEnqueuedError(
         f"{told}: {error}",
         tuple(job.id for job in jobs[:done] if not job.holder_id),
@@ -239,7 +239,7 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
             parent, holder, key = map(read_text, more)
             raise DuplicateJobError(
                 f"job {told.decode()} depends on {parent}, which is left out: job {holder} has its"
-                f" unique key {key!r}; wait for its end, or have depends_on={holder!r}",
+                f" unique key {key!r}; wait for its end, or write depends_on={holder!r}",
                 holder,
             )
         case b"awaited":
@@ -270,15 +270,15 @@ def _conflict(holder: str, key: str, new: NewJob) -> str:
             f"{has_it} and can't be replaced: it runs, has ended, or is of the same batch; wait"
             " until the key is free"
         )
-    return f"{has_it}: wait until that is free, or use Unique(.., on_conflict=..)"
+    return f"{has_it}: wait for its end, or use Unique(.., on_conflict=..)"
 
 
 def _orphan(job_id: str, parent: str) -> str:
     _, _, group = parent.partition(":")
     if group:
         return (
-            f"job {job_id!r} waits for group {group!r}, which has no jobs: put them in before it,"
-            " or their times to live are over"
+            f"job {job_id!r} waits for group {group!r}, which has no jobs: put its jobs in first;"
+            " perhaps their times to live are over"
         )
     return (
         f"job {job_id!r} depends on {parent!r}, and there is no such job: it was deleted, its time"
@@ -290,11 +290,11 @@ def _circle(job_id: str, awaited: str) -> str:
     kind, _, group = awaited.partition(":")
     if group:
         return (
-            f"job {job_id} of {kind} {group} depends on what waits for this group: neither would"
-            " ever run"
+            f"job {job_id} of {kind} {group} depends on a job that waits for this group: neither"
+            " would ever run"
         )
     return (
-        f"job {job_id} depends on {awaited}, in whose place it would come: it would never run;"
+        f"job {job_id} depends on {awaited}, which it would replace, and so would never run:"
         " leave out that parent, or the unique key"
     )
 

@@ -119,7 +119,7 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
         assert word in table
     assert "rss:          5.1 MiB\n" in rqd("workers", "m:1", url=redis_url).out
     two = rqd("workers", "m:1", "m:2", url=redis_url)
-    assert (two.status, two.err) == (64, "rqd: workers m:1 m:2: write one NAME, or none\n")
+    assert (two.status, two.err) == (64, "rqd: workers m:1 m:2: write a single NAME, or none\n")
 
 
 def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: str) -> None:
@@ -418,7 +418,7 @@ def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) ->
         "m host-m stopping, 1 running",
         "n host-n no answer",
         "m: stopped",
-        "n: gone, and had not answered",
+        "n: gone without an answer",
     ]
 
 

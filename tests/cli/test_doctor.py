@@ -200,7 +200,7 @@ def test_cron_entries_that_run_nowhere_are_named(redis_url: str, tmp_path: Path)
 
     verdict, shown, advice = told()["cron file"]
     assert (verdict, shown) == (Verdict.WARNING, "not in Redis: tick, yearly")
-    assert advice == "a start and rqd reload load it, rqd cron load does it at once"
+    assert advice == "rqd cron load loads it at once; so does a start, and rqd reload"
 
     assert rqd("cron", "load", str(path), url=redis_url).status == 0
     driver.beat()
@@ -281,7 +281,7 @@ def test_jobs_that_no_daemon_takes_are_in_the_way_and_it_says_what_to_write(
     serve(there, "more", "low,mail")
     status, found = doctor(there, tmp_path)
     assert (status, [one for one in found if one.startswith("queue ")]) == (0, [])
-    assert found["queues"] == (Verdict.OK, "3 ready jobs, and daemons that take them", "")
+    assert found["queues"] == (Verdict.OK, "3 ready jobs, and daemons that run them", "")
 
 
 def test_jobs_that_are_kept_waiting_are_told_with_what_ends_that(

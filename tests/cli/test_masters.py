@@ -185,7 +185,7 @@ def test_a_reload_is_told_as_json_in_the_form_of_other_commands(
         {"master": "c", "host": "web2", "answer": None, "became": ""}
     ]
     shown = run("reload", "--master", "c").out.splitlines()
-    assert shown[0] == "c: told to reload"
+    assert shown[0] == "c: asked to reload"
     assert shown[1].startswith("c: reloaded in ")
 
     masters.refusal = "SyntaxError: \x1b[2J"
@@ -218,9 +218,9 @@ def there(redis_url: str) -> Backend:
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; rqd pause --master is for none"),
+        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; for no jobs write rqd pause"),
         (("scale", "1001"), EX_USAGE, "scale 1001: write 1 to 1,000"),
-        (("scale", "+0"), EX_USAGE, "scale +0: that changes nothing"),
+        (("scale", "+0"), EX_USAGE, "scale +0 changes nothing: write +1"),
         (("scale", "many"), EX_USAGE, "scale many: write 4, +2 or -1"),
         (("scale", "--hots", "web1"), EX_USAGE, "No such option: --hots"),
         (("scale", "4", "-x"), EX_USAGE, "-x"),

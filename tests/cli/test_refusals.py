@@ -91,7 +91,7 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "--schedule-at", "\x1b\n", "tasks.f"], EX_USAGE, r"-at \x1b\n: write 2030"),
     (["cron", "load", "/no/such"], EX_USAGE, "/no/such: "),
     (["cron", "add", "a.b", "tasks.f", "--interval", "5"], EX_USAGE, "rqd: entry name 'a.b' may"),
-    (["cron", "add", "a", "tasks.f"], EX_USAGE, "say when: --cron"),
+    (["cron", "add", "a", "tasks.f"], EX_USAGE, "give a schedule: --cron"),
     (["cron", "add", "a", "tasks.f", "--cron", "61 * * * *"], EX_USAGE, "'61 * * * *': bad minute"),
     (["start", "--cron", "/no/such"], EX_USAGE, "/no/such: "),
     (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),

@@ -136,7 +136,7 @@ def test_a_word_that_is_no_id_asks_nobody_in_vain(there: Backend) -> None:
 
 def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("enqeue", "tasks.f"), EX_USAGE, "no command 'enqeue': did you mean enqueue?")
-    refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help shows")
+    refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help lists")
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
     pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
     refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")
@@ -243,7 +243,7 @@ def test_a_beginning_of_several_ids_lists_them_and_changes_nothing(there: Backen
     queue = Queue("high", there)
     for number in range(12):
         queue.enqueue(work.multiply, 1, job_id=f"twin-{number:02}")
-    shown = "12 jobs begin with 'twin': write more of one: twin-00, twin-01, "
+    shown = "12 jobs begin with 'twin': write more of the id: twin-00, twin-01, "
 
     for words in (["job", "twin"], ["job", "twin", "delete"], ["logs", "twin"], ["retry", "twin"]):
         ran = rqd(*words, url=there.url)
@@ -266,5 +266,9 @@ def test_where_not_all_jobs_are_looked_at_a_beginning_is_good_for_a_look_only(
 
     assert rqd("job", "waits", url=there.url).out.startswith("id:           waits-1\n")
     ran = rqd("job", "waits", "delete", url=there.url)
-    refused(ran, EX_NOINPUT, "but not all were looked at: write the whole id: waits-1")
+    refused(
+        ran,
+        EX_NOINPUT,
+        "not all jobs were searched for 'waits': write the whole id",
+    )
     assert Job.exists("waits-1", there)

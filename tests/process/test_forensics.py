@@ -131,7 +131,7 @@ def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(
     assert stack.host == socket.gethostname()
 
     child.suspend()
-    with pytest.raises(RqdError, match="its process wrote none: it was stopped by a signal"):
+    with pytest.raises(RqdError, match="its process wrote no stack: it was stopped by a signal"):
         live_stack(job.id, there)
     job.stop(grace=0)
     assert ended(job).stack is None

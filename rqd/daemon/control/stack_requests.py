@@ -110,7 +110,7 @@ class StackRequests:
             return None  # its process had not begun it, and gets it again
         start = self._children.stacks.show(run)
         if start is None:
-            return {"error": "its process is another program by now, or takes the signal away"}
+            return {"error": "its process has become another program, or blocks the signal"}
         request.is_asked, request.start = True, start
         request.give_up_at = request.changed_at = now + _LONGEST_S
         return None
@@ -119,6 +119,6 @@ class StackRequests:
         pid = self._children.pid_of(run)
         told = {"host": self._host, "pid": pid, "worker": run.worker, "attempt": run.claim.attempt}
         if not text:
-            return told | {"error": f"its process wrote none: it {process_state(pid)}"}
+            return told | {"error": f"its process wrote no stack: it {process_state(pid)}"}
         self._children.stacks.forget(run)
         return told | {"stack": without_own_frames(text, _MOST_CHARS)}
