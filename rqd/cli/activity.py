@@ -74,18 +74,18 @@ _ORDERS: dict[str, Callable[[Activity], tuple[object, ...]]] = {
 ORDERS = tuple(_ORDERS)
 
 
-def look(views: Queries) -> list[Activity]:
+def running_jobs(views: Queries) -> list[Activity]:
     """Returns the running jobs of all live masters."""
     masters = {row["name"]: row for row in views.masters()}
     rows = [row for row in views.workers(list(masters.values())) if row.get("job")]
-    told = views.progress([row["job"] for row in rows]) if rows else {}
+    progress_of = views.progress([row["job"] for row in rows]) if rows else {}
     now_us = views.now_us()
     found = []
     for row in rows:
         since_us = read_whole(row.get("since")) or now_us
         is_measured = row.get("measured") == row["job"]
         cpu, memory = row.get("cpu_percent"), row.get("memory_bytes")
-        progress = told.get(row["job"])
+        progress = progress_of.get(row["job"])
         found.append(
             Activity(
                 id=row["job"],
@@ -112,12 +112,12 @@ def ordered(found: Sequence[Activity], by: str) -> list[Activity]:
 
 def cells(one: Activity) -> tuple[object, ...]:
     """Returns the cells under HEADS."""
-    told = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
+    progress = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
     memory = None if one.memory_bytes is None else mebibytes(one.memory_bytes)
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
         one.id, one.function, one.queue, one.worker, one.host, one.pid or None, duration(one.for_s),
-        cpu, memory, told[:_MOST_PROGRESS_CHARS],
+        cpu, memory, progress[:_MOST_PROGRESS_CHARS],
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None
     Daemons measure cpu and memory with each heartbeat, every 5 seconds.
     """
     with backend(url, namespace) as there:
-        found = ordered(look(there.views), sort)
+        found = ordered(running_jobs(there.views), sort)
     if as_json:
         click.echo(json.dumps(list(map(asdict, found)), indent=2))
     else:
@@ -174,7 +174,7 @@ def top(url: str | None, namespace: str | None, interval: float) -> None:
     except ImportError:
         raise ConfigurationError(f"this Python was built without curses: {_INSTEAD}") from None
     with backend(url, namespace) as there:
-        found = look(there.views)  # fails for a missing server while the terminal is as it was
+        found = running_jobs(there.views)  # fails before the terminal changes
         try:
             curses.wrapper(_Top(there.views, found, interval).run)
         except curses.error as error:
@@ -214,7 +214,7 @@ class _Top:
 
     def _refresh(self) -> None:
         try:
-            self._found, self._note = look(self._views), ""
+            self._found, self._note = running_jobs(self._views), ""
         except RedisGone as error:
             self._note = one_line(f"Redis is away, trying again: {error}")
 

@@ -144,9 +144,9 @@ def judge_work(seen: Standing) -> Iterator[Finding]:
     yield _judge_masters(seen)
     if seen.held and not seen.masters:
         who = f" ({_some(seen.silent)})" if seen.silent else ""
-        told = f"{counted(seen.held, 'job')} held by daemons that are gone{who}"
+        count = f"{counted(seen.held, 'job')} held by daemons that are gone{who}"
         advice = "start a daemon of this namespace, and they run again: rqd start"
-        yield Finding("held jobs", Verdict.WARNING, told, advice)
+        yield Finding("held jobs", Verdict.WARNING, count, advice)
     troubles = [found for queue in seen.waiting if (found := _judge_queue(queue, seen)) is not None]
     yield from troubles[:_MOST_QUEUES]
     if more := troubles[_MOST_QUEUES:]:
@@ -167,25 +167,25 @@ def _judge_masters(seen: Standing) -> Finding:
         states = {row.get("state", "") for row in seen.masters}
         if states <= _RESUMED_BY.keys():
             advice = "if jobs shall start: " + ", ".join(sorted(_RESUMED_BY[s] for s in states))
-            told = f"{len(seen.masters)} alive, none starts jobs: {named}"
-            return Finding("daemons", Verdict.WARNING, told, advice)
+            state = f"{len(seen.masters)} alive, none starts jobs: {named}"
+            return Finding("daemons", Verdict.WARNING, state, advice)
         return Finding("daemons", Verdict.OK, f"{len(seen.masters)} alive: {named}")
     later = sum(queue.scheduled + queue.limited + queue.deferred for queue in seen.queues)
     queues = ",".join(queue.name for queue in seen.waiting) or "default"
     if seen.waiting or seen.held:
         jobs = sum(queue.ready for queue in seen.waiting) + seen.held
-        told = f"none is alive, and {counted(jobs, 'job')} to run"
+        state = f"none is alive, and {counted(jobs, 'job')} to run"
         return Finding(
-            "daemons", Verdict.FAILED, told, f"start one: rqd start --queues {quote(queues)}"
+            "daemons", Verdict.FAILED, state, f"start one: rqd start --queues {quote(queues)}"
         )
     if later or seen.crons:
-        told = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
-        return Finding("daemons", Verdict.WARNING, told, "start one: rqd start")
+        state = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
+        return Finding("daemons", Verdict.WARNING, state, "start one: rqd start")
     if seen.queues or seen.silent:
         return Finding("daemons", Verdict.OK, "none is alive, and no job waits")
     advice = f"are the jobs elsewhere? there is namespace {_some(seen.others)}: --namespace"
-    told = "no daemon runs here yet, and no queue had a job"
-    return Finding("daemons", Verdict.OK, told, advice if seen.others else "")
+    state = "no daemon runs here yet, and no queue had a job"
+    return Finding("daemons", Verdict.OK, state, advice if seen.others else "")
 
 
 def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
@@ -197,17 +197,17 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
         advice = f"rqd start --queues {quote(queue.name)}"
         return Finding(what, Verdict.FAILED, f"no daemon serves it: {jobs}", advice)
     if held := why_not_started(queue.name, seen.paused):
-        told, _, instead = held.partition(" (")
+        state, _, instead = held.partition(" (")
         advice = instead.removesuffix(")")
-        return Finding(what, Verdict.WARNING, f"{told}: {queue.name} has {jobs}", advice)
+        return Finding(what, Verdict.WARNING, f"{state}: {queue.name} has {jobs}", advice)
     taking = [row for row in serving if row.get("state") not in _TAKES_NONE]
     if not taking:
-        told = f"its daemons are paused or stop: {jobs}"
-        return Finding(what, Verdict.WARNING, told, "`rqd resume --master NAME` ends a pause")
+        state = f"its daemons are paused or stop: {jobs}"
+        return Finding(what, Verdict.WARNING, state, "`rqd resume --master NAME` ends a pause")
     if all(row.get("why_no_zygote") for row in taking):
-        told = f"its daemons can start no job: {jobs}"
+        state = f"its daemons can start no job: {jobs}"
         return Finding(
-            what, Verdict.FAILED, told, "rqd info shows the reason: mend it, then rqd reload"
+            what, Verdict.FAILED, state, "rqd info shows the reason: mend it, then rqd reload"
         )
     return None
 
@@ -256,8 +256,8 @@ def _show_settings(context: click.Context, /, as_json: bool, **values: Any) -> N
         name = option.name or ""
         rows.append((key_of(option), _value(name, values[name]), _source(context, option, found)))
     if as_json:
-        told = [dict(zip(("setting", "value", "from"), row, strict=True)) for row in rows]
-        click.echo(json.dumps(told, indent=2))
+        shown_json = [dict(zip(("setting", "value", "from"), row, strict=True)) for row in rows]
+        click.echo(json.dumps(shown_json, indent=2))
     else:
         shown = [(key, _text(value), source) for key, value, source in rows]
         echo_table("Settings", ("setting", "value", "from"), shown)

@@ -204,8 +204,8 @@ def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
     try:
         return _read_due(after, at)
     except InvalidCallError as error:
-        told = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
-        raise ConfigurationError(f"{told}: {str(error).partition('): ')[2]}") from error
+        option = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
+        raise ConfigurationError(f"{option}: {str(error).partition('): ')[2]}") from error
 
 
 def _read_due(after: str | None, at: str | None) -> timedelta | datetime | None:
@@ -303,6 +303,6 @@ def _show(result: Result | None) -> int:
         click.echo("the job is gone: canceled, deleted, or its time to live was over", err=True)
     else:
         # A crash has no traceback; the process's last output is the next best.
-        told = result.exc_string or f"{result.cause}\n{result.output}"
-        click.echo(plain(told).rstrip(), err=True)
+        text = result.exc_string or f"{result.cause}\n{result.output}"
+        click.echo(plain(text).rstrip(), err=True)
     return EX_JOB_FAILED

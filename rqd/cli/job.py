@@ -59,15 +59,15 @@ def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> 
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
-        told = _describe(job, position, there.views.paused())
-        if told["status"] == "queued":
-            told["served_by"] = serving(there, job.origin)
-    told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
-    told |= {"attempts": [_describe_attempt(r) for r in results]}
+        fields = _describe(job, position, there.views.paused())
+        if fields["status"] == "queued":
+            fields["served_by"] = serving(there, job.origin)
+    fields["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
+    fields |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(fields, indent=2))
     else:
-        _show(told)
+        _show(fields)
 
 
 @command.command(name="stop")
@@ -171,25 +171,25 @@ def _status(job: Job[object]) -> str:
         return "deleted"
 
 
-def _show(told: dict[str, Any]) -> None:
-    for name, value in (told | _way_back(told)).items():
+def _show(fields: dict[str, Any]) -> None:
+    for name, value in (fields | _way_back(fields)).items():
         if name == "callbacks":
             for made in value:
                 echo_field("callback", f"{made['status']}  {made['id']}  {made['description']}")
         elif name == "served_by" and value == []:
-            echo_field(name, f"no master (rqd start --queues {told['queue']})")
+            echo_field(name, f"no master (rqd start --queues {fields['queue']})")
         elif name not in ("attempts", "paused", "paused_until") and value not in (None, "", []):
-            held = f" ({state_of(told)})" if name == "queue" and told["paused"] else ""
+            held = f" ({state_of(fields)})" if name == "queue" and fields["paused"] else ""
             echo_field(name, _in_words(name, value) + held)
-    for attempt in reversed(told["attempts"]):
+    for attempt in reversed(fields["attempts"]):
         _echo_attempt(attempt)
 
 
-def _way_back(told: dict[str, Any]) -> dict[str, str | None]:
+def _way_back(fields: dict[str, Any]) -> dict[str, str | None]:
     """Describes for people how it got back to its queue without an attempt charged to it."""
-    back = f"uncharged, from {told['worker']}" if told["put_back"] else None
-    lost = f"{told['losses']} in a row with what ran it, a third fails it"
-    return {"put_back": back, "losses": lost if told["losses"] else None}
+    back = f"uncharged, from {fields['worker']}" if fields["put_back"] else None
+    lost = f"{fields['losses']} in a row with what ran it, a third fails it"
+    return {"put_back": back, "losses": lost if fields["losses"] else None}
 
 
 def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
@@ -230,17 +230,17 @@ def _describe_callback(job: Job[Any]) -> dict[str, Any]:
 
 
 def _describe_attempt(result: Result) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "attempt": result.attempt,
         "type": str(result.type),
         "ended": _iso(result.created_at),
         "cause": result.cause,
     }
-    told |= result.details
-    if "preview" in told:
-        told["result"] = told.pop("preview")
-    told |= {"traceback": result.exc_string, "stack": result.stack}
-    return told | {"output": result.output or None}
+    fields |= result.details
+    if "preview" in fields:
+        fields["result"] = fields.pop("preview")
+    fields |= {"traceback": result.exc_string, "stack": result.stack}
+    return fields | {"output": result.output or None}
 
 
 def _echo_attempt(attempt: dict[str, Any]) -> None:
@@ -294,8 +294,8 @@ def _process(attempt: dict[str, Any]) -> str | None:
 def _progress(progress: Progress | None) -> dict[str, Any] | None:
     if progress is None:
         return None
-    told = {"fraction": progress.fraction, "message": progress.message}
-    return told | {"updated": _iso(progress.updated_at)}
+    fields = {"fraction": progress.fraction, "message": progress.message}
+    return fields | {"updated": _iso(progress.updated_at)}
 
 
 def _in_words(name: str, value: Any) -> str:

@@ -82,7 +82,7 @@ def jobs(
     with backend(url, namespace) as there:
         check_queues([check_queue_name(name) for name in queues], there.views)
         names = queues or there.views.queue_names()
-        total, found = _look(there.views, state, names, limit)
+        total, found = _list(there.views, state, names, limit)
         now_us = there.views.now_us()
     if as_json:
         click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
@@ -94,7 +94,7 @@ def jobs(
         click.echo(f"  and {total - len(found):,} more: --limit")
 
 
-def _look(
+def _list(
     views: Queries, state: str, queues: Sequence[str], limit: int
 ) -> tuple[int, list[JobRecord]]:
     """Returns the number of jobs in the state, and the first of them."""
@@ -240,31 +240,31 @@ def _show_requeued(found: dict[str, list[str]], dry_run: bool, as_json: bool) ->
             for job_id in ids:
                 say(job_id)
         jobs = "1 job" if len(ids) == 1 else f"{len(ids):,} jobs"
-        told = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
-        say(f"{queue}: {told}", err=dry_run)
+        outcome = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
+        say(f"{queue}: {outcome}", err=dry_run)
     if not found:
         click.echo("no failed job matches", err=True)
 
 
 def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
-    told: dict[str, str] = {}
+    statuses: dict[str, str] = {}
     status = 0
     for typed in job_ids:
         job_id = typed
         try:
             job_id = whole_id(typed, there.views)
-            told[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
+            statuses[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
         except RqdError as error:
             if len(job_ids) == 1:
                 raise
             status = EX_REFUSED
-            told[job_id] = "refused"
+            statuses[job_id] = "refused"
             say(f"rqd: {error}", err=True)
         else:
             if not as_json:
                 click.echo(f"{job_id}: requeued")  # it may run already, or have ended
     if as_json:
-        click.echo(json.dumps({"jobs": told}, indent=2))
+        click.echo(json.dumps({"jobs": statuses}, indent=2))
     return status
 
 
@@ -308,8 +308,8 @@ def stack(url: str | None, namespace: str | None, as_json: bool, job_id: str) ->
     with backend(url, namespace, signs=True) as there:
         stack = live_stack(whole_id(job_id, there.views, only_to_look=True), there)
     if as_json:
-        told = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
-        click.echo(json.dumps(told, indent=2))
+        fields = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
+        click.echo(json.dumps(fields, indent=2))
         return
     head = f"attempt {stack.attempt} in {stack.worker}, pid {stack.pid} on {stack.host}"
     click.secho(one_line(head), bold=True)

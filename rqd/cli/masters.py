@@ -87,8 +87,8 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
     except ServerUnavailableError as error:
         if not instead or is_embedded(url or default_url()):  # an embedded server ends with it
             raise
-        told = f"{error} (without Redis, on a daemon's host: {instead})"
-        raise ServerUnavailableError(told) from error
+        message = f"{error} (without Redis, on a daemon's host: {instead})"
+        raise ServerUnavailableError(message) from error
 
 
 @dataclass(slots=True)
@@ -116,10 +116,10 @@ class Reply:
             return "no answer"
         if "error" in self.answer:
             return f"refused: {self.answer['error']}"
-        told = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
+        words = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
         if "were" in self.answer:
             return f"{counted(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
-        return told
+        return words
 
 
 def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
@@ -208,20 +208,20 @@ def read_timeout(timeout: str | None) -> float | None:
 
 def wait_for(
     replies: Sequence[Reply],
-    look: Callable[[Sequence[Reply]], int],
+    note_outcomes: Callable[[Sequence[Reply]], int],
     quiet: bool,
     timeout_s: float | None,
 ) -> None:
-    """Calls `look` until each reply has an outcome, and prints the outcomes.
+    """Calls `note_outcomes` until each reply has an outcome, and prints the outcomes.
 
-    `look` returns the number of jobs that still run. After `timeout_s` the rest ends as not done in
+    It returns the number of jobs that still run. After `timeout_s` the rest ends as not done in
     time; None means no limit.
     """
     give_up_at = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
     line = _Line()
     left = list(replies)
     while left:
-        running = look(left)
+        running = note_outcomes(left)
         for one in [one for one in left if one.outcome]:
             line.clear()
             if not quiet:
@@ -261,7 +261,7 @@ def pause_masters(
             show(replies)
         if not no_wait:
             awaited = [one for one in replies if one.is_well]
-            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
+            wait_for(awaited, _Watch(there, rows).note_outcomes, as_json, timeout_s)
         return close(replies, as_json)
 
 
@@ -296,7 +296,7 @@ class _Watch:
         # A master that was resumed before it was seen paused has had its heartbeat by then.
         self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
-    def look(self, left: Sequence[Reply]) -> int:
+    def note_outcomes(self, left: Sequence[Reply]) -> int:
         """Notes the outcomes of the masters that are left; returns the number of their jobs."""
         rows = as_of_now(self._there, self._asked)
         running = dict.fromkeys((one.master for one in left), 0)

@@ -94,8 +94,8 @@ def echo_table(
             ]
             click.echo(_line(padded))
     if dropped:
-        told = ", ".join(head for head in heads if head in dropped)
-        click.secho(f"{_MARGIN}(too narrow for {told})", dim=True)
+        names = ", ".join(head for head in heads if head in dropped)
+        click.secho(f"{_MARGIN}(too narrow for {names})", dim=True)
 
 
 def fitted(

@@ -255,11 +255,11 @@ def state_of(row: Mapping[str, Any]) -> str:
 def why_not_started(name: str, paused: Paused) -> str | None:
     """Returns the pause that keeps the queue's jobs waiting, and its remedy; None if it is open."""
     if ALL_QUEUES in paused:
-        told = _with_end("suspended", iso(paused[ALL_QUEUES]))
-        return f"all work is {told} (`rqd resume --all` ends that)"
+        state = _with_end("suspended", iso(paused[ALL_QUEUES]))
+        return f"all work is {state} (`rqd resume --all` ends that)"
     if name in paused:
-        told = _with_end("paused", iso(paused[name]))
-        return f"queue {name} is {told} (`rqd resume {name}` ends that)"
+        state = _with_end("paused", iso(paused[name]))
+        return f"queue {name} is {state} (`rqd resume {name}` ends that)"
     return None
 
 

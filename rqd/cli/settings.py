@@ -112,15 +112,15 @@ def as_written(context: click.Context) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        told = str(error)
+        message = str(error)
         for option in options_of(context.command):
             flag = max(option.opts, key=len)
             words = _BY_WORDS.get(option.name or "", flag)
             where = _place_of(context, option)
-            if where and told.startswith(f"{flag} "):
-                raise ConfigurationError(where + told.removeprefix(flag)) from error
-            if where and told.startswith(f"{words} "):
-                raise ConfigurationError(f"{where}: {told}") from error
+            if where and message.startswith(f"{flag} "):
+                raise ConfigurationError(where + message.removeprefix(flag)) from error
+            if where and message.startswith(f"{words} "):
+                raise ConfigurationError(f"{where}: {message}") from error
         raise
 
 

@@ -52,9 +52,9 @@ class _StartCommand(SettingsCommand):
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if (told := _OF_RQ.get(error.option_name)) is None:
+            if (advice := _OF_RQ.get(error.option_name)) is None:
                 raise
-            raise click.UsageError(f"RQ's {error.option_name}: {told}", ctx) from error
+            raise click.UsageError(f"RQ's {error.option_name}: {advice}", ctx) from error
         if ctx.args and not ctx.resilient_parsing:
             raise click.UsageError(f"queues are an option: --queues {','.join(ctx.args)}", ctx)
         return rest

@@ -60,7 +60,7 @@ def command(
         if not no_wait:
             # A master without an answer may stop all the same; a master that refused does not.
             awaited = [one for one in replies if one.answer is None or one.is_well]
-            wait_for(awaited, lambda left: _look(there, rows, left), as_json, timeout_s)
+            wait_for(awaited, lambda left: _note_ends(there, rows, left), as_json, timeout_s)
         return close(replies, as_json)
 
 
@@ -75,7 +75,7 @@ def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | Non
         return [Reply(row["name"], row.get("host", ""), stopping) for row in rows]
 
 
-def _look(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
+def _note_ends(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
     try:
         rows = as_of_now(there, asked)
     except RedisGone:

@@ -43,8 +43,8 @@ def known_queues(views: Queries, paused: Iterable[str]) -> list[str]:
 
 def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:
     """Makes the error for a queue that never had a job."""
-    told = did_you_mean(typed, known) or (f": there are {', '.join(known)}" if known else "")
-    return NoSuchNameError(f"no queue {typed!r}{told}")
+    hint = did_you_mean(typed, known) or (f": there are {', '.join(known)}" if known else "")
+    return NoSuchNameError(f"no queue {typed!r}{hint}")
 
 
 def queues_to_name(views: Queries) -> list[str]:

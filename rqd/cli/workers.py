@@ -9,7 +9,7 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.info import look, share, show_workers
+from rqd.cli.info import share, show_workers, snapshot
 from rqd.cli.masters import select_masters
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import ago, echo_field, mebibytes
@@ -63,7 +63,7 @@ def command(
             check_queues([queue], there.views)
         if hosts:
             select_masters(there, None, hosts)
-        seen = look(there.views)
+        seen = snapshot(there.views)
     serving = {
         row["name"]
         for row in seen.masters
@@ -90,7 +90,7 @@ def command(
 
 def _show(name: str, row: dict[str, Any], now_us: int) -> None:
     since = row.get("since")
-    told = {
+    fields = {
         "worker": name,
         "host": row.get("host"),
         "pid": row.get("pid"),
@@ -107,6 +107,6 @@ def _show(name: str, row: dict[str, Any], now_us: int) -> None:
         "worked": f"{row['worked_s']:,.1f} s" if "worked_s" in row else None,
         "last error": row.get("last_error"),
     }
-    for key, value in told.items():
+    for key, value in fields.items():
         if value not in (None, "", 0):
             echo_field(key, str(value))

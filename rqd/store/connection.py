@@ -228,8 +228,8 @@ def _pool_of_url(target: Target) -> redis.ConnectionPool:
         _be_strict(pool)
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
     except (ValueError, TypeError, redis.RedisError) as error:
-        told = str(error).rpartition("__init__() ")[2]
-        raise unreadable(target.plain, told) from error
+        reason = str(error).rpartition("__init__() ")[2]
+        raise unreadable(target.plain, reason) from error
     return pool
 
 

@@ -118,10 +118,10 @@ def translate_errors(url: str) -> Iterator[None]:
             foreign = "a key of this namespace holds something else"
             which = str(error) if is_foreign_key(error) else foreign
             raise ConfigurationError(f"{which}: {NOT_OURS}") from error
-        told = _explain(error, url)
-        if told is None:
+        message = _explain(error, url)
+        if message is None:
             raise
-        raise ServerUnavailableError(told) from error
+        raise ServerUnavailableError(message) from error
 
 
 class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
@@ -134,8 +134,8 @@ class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an
     def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
         if not isinstance(error, redis.ResponseError):
             return
-        if told := explain_write(error):
-            raise ServerUnavailableError(told) from error
+        if message := explain_write(error):
+            raise ServerUnavailableError(message) from error
         if str(error).startswith("WRONGTYPE"):
             raise ConfigurationError(f"{error}: {NOT_OURS}") from error
 
@@ -161,8 +161,8 @@ def _explain(error: Exception, url: str) -> str | None:
     if isinstance(error, redis.ResponseError):
         if text.startswith("DB index is out of range"):
             return f"Redis at {shown} has no database of that number: check the URL's end"
-        told = explain_write(error)
-        return told and told.replace("Redis", f"Redis at {shown}", 1)
+        message = explain_write(error)
+        return message and message.replace("Redis", f"Redis at {shown}", 1)
     if isinstance(error, redis.InvalidResponse):
         return f"the server at {shown} is no Redis ({error}): check the URL"
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
