@@ -36,8 +36,7 @@ from rqd.model.errors import ConfigurationError
     help="Show workers on this host; can be given again.",
 )
 @click.option("--burst", "-b", "--with-scheduler", "-s", "of_rqs", is_flag=True, hidden=True)
-@click.argument("name", required=False)
-@click.argument("more", nargs=-1)
+@click.argument("names", nargs=-1, metavar="[NAME]")
 def command(
     url: str | None,
     namespace: str | None,
@@ -45,15 +44,14 @@ def command(
     queue: str | None,
     hosts: tuple[str, ...],
     of_rqs: bool,
-    name: str | None,
-    more: tuple[str, ...],
+    names: tuple[str, ...],
 ) -> None:
     """Show all workers, or all fields of the worker NAME.
 
     NAME is master:number. `rqd start` runs workers; this command only shows them.
     """
     if of_rqs:  # RQ's worker works
-        queues = ",".join([name or "default", *more])
+        queues = ",".join(names) or "default"
         raise ConfigurationError(
             f"rqd workers shows workers: to run some, write rqd start --queues {queues}; --burst"
             " ends them when the queues are empty"
@@ -72,10 +70,11 @@ def command(
     workers = {
         f"{row['master']}:{row['number']}": row for row in seen.workers if row["master"] in serving
     }
-    if name in workers and more:
-        raise ConfigurationError(f"workers {' '.join([name, *more])}: write a single NAME, or none")
+    name = names[0] if names else None
+    if name in workers and len(names) > 1:
+        raise ConfigurationError(f"workers {' '.join(names)}: write a single NAME, or none")
     if name is not None and name not in workers:
-        start = f"; rqd start --queues {','.join([name, *more])} runs some"
+        start = f"; rqd start --queues {','.join(names)} runs some"
         raise NoSuchNameError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")
     if name is None:
         if as_json:

@@ -148,7 +148,7 @@ def test_a_job_that_has_become_another_program_is_not_killed_by_who_looks_at_it(
     job = queue.enqueue(jobs.become_a_shell, f"echo here > {fifo}; exec sleep 60")
     with open(fifo) as started:
         assert started.read() == "here\n"
-    with pytest.raises(RqdError, match="its process is another program by now"):
+    with pytest.raises(RqdError, match="its process has become another program"):
         live_stack(job.id, there)
     assert "died" not in daemon.log()
     job.stop(grace=0.1)
