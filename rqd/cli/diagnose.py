@@ -167,22 +167,22 @@ def _judge_masters(seen: Standing) -> Finding:
         states = {row.get("state", "") for row in seen.masters}
         if states <= _RESUMED_BY.keys():
             advice = "if jobs shall start: " + ", ".join(sorted(_RESUMED_BY[s] for s in states))
-            state = f"{len(seen.masters)} alive, none starts jobs: {named}"
+            state = f"{len(seen.masters)} alive, all paused: {named}"
             return Finding("daemons", Verdict.WARNING, state, advice)
         return Finding("daemons", Verdict.OK, f"{len(seen.masters)} alive: {named}")
     later = sum(queue.scheduled + queue.limited + queue.deferred for queue in seen.queues)
     queues = ",".join(queue.name for queue in seen.waiting) or "default"
     if seen.waiting or seen.held:
         jobs = sum(queue.ready for queue in seen.waiting) + seen.held
-        state = f"none is alive, and {counted(jobs, 'job')} to run"
+        state = f"no daemon is alive for {counted(jobs, 'job')}"
         return Finding(
-            "daemons", Verdict.FAILED, state, f"start one: rqd start --queues {quote(queues)}"
+            "daemons", Verdict.FAILED, state, f"start a daemon: rqd start --queues {quote(queues)}"
         )
     if later or seen.crons:
-        state = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
-        return Finding("daemons", Verdict.WARNING, state, "start one: rqd start")
+        state = f"no daemon is alive for {later} later jobs and {seen.crons} cron entries"
+        return Finding("daemons", Verdict.WARNING, state, "start a daemon: rqd start")
     if seen.queues or seen.silent:
-        return Finding("daemons", Verdict.OK, "none is alive, and no job waits")
+        return Finding("daemons", Verdict.OK, "no daemon is alive, and no job waits")
     advice = f"are the jobs elsewhere? there is namespace {_some(seen.others)}: --namespace"
     state = "no daemon runs here yet, and no queue had a job"
     return Finding("daemons", Verdict.OK, state, advice if seen.others else "")

@@ -142,7 +142,7 @@ def command(
 def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     """Says on stderr, once, why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
-        say(f"rqd: {held}; waiting for that", err=True)
+        say(f"rqd: {held}; waiting for its end", err=True)
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
     serving = [row for queues, row in masters if queue in queues]
     if serving and all(row.get("state") == "paused" for row in serving):
@@ -152,7 +152,7 @@ def _say_what_it_waits_for(there: Backend, queue: str) -> None:
         )
     if not serving:
         served = {name for queues, _ in masters for name in queues}
-        near = did_you_mean(queue, served) or "; waiting for one"
+        near = did_you_mean(queue, served) or "; waiting for a daemon"
         say(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 
 

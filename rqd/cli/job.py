@@ -188,7 +188,7 @@ def _show(fields: dict[str, Any]) -> None:
 def _way_back(fields: dict[str, Any]) -> dict[str, str | None]:
     """Describes for people how it got back to its queue without an attempt charged to it."""
     back = f"uncharged, from {fields['worker']}" if fields["put_back"] else None
-    lost = f"{fields['losses']} in a row with what ran it, a third fails it"
+    lost = f"{fields['losses']} in a row with the process that ran it; a third fails it"
     return {"put_back": back, "losses": lost if fields["losses"] else None}
 
 
@@ -319,7 +319,7 @@ def _duration(duration_s: float | None) -> str | None:
 def _own_memory(size_bytes: int | None) -> str | None:
     if size_bytes is None:
         return None
-    return f"{mebibytes(size_bytes):,} MiB of its own, besides what it shares with the zygote"
+    return f"{mebibytes(size_bytes):,} MiB of its own, without pages shared with the zygote"
 
 
 def _iso(instant: datetime | None) -> str | None:

@@ -166,7 +166,7 @@ def _listed(record: JobRecord) -> _Listed:
     "--since", metavar="TIME", help="Choose jobs that failed within this time: 90, 30m, 2d."
 )
 @click.option("--all", "all_", is_flag=True, help="Choose all failed jobs of all queues.")
-@click.option("--dry-run", is_flag=True, help="Print the jobs, and run none.")
+@click.option("--dry-run", is_flag=True, help="Print the jobs without running them.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...", shell_complete=complete_jobs)
 def retry(
     url: str | None,

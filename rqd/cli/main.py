@@ -169,7 +169,7 @@ def main() -> None:
         _leave("interrupted", 130)
     except click.ClickException as error:
         usage = isinstance(error, click.UsageError)
-        hint = " (--help lists what there is)" if usage else ""
+        hint = " (--help shows the usage)" if usage else ""
         # Click lists the choices on a line each.
         _leave(error.format_message().replace("\n\t", " ") + hint, EX_USAGE)
     except RqdError as error:

@@ -123,9 +123,7 @@ class _StartCommand(SettingsCommand):
     metavar="NAME,..",
     help="Call these functions with a job's exception.",
 )
-@click.option(
-    "--require-signed", is_flag=True, help="Refuse jobs that none of our keys has signed."
-)
+@click.option("--require-signed", is_flag=True, help="Refuse jobs without a signature of our keys.")
 @click.option(
     "--allow", multiple=True, metavar="PATTERN,..", help="Allow only these functions: shop.tasks.*"
 )

@@ -37,7 +37,7 @@ def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) 
     if found == JobStatus.STARTED and stop:
         send_stop_job_command(backend, job_id)
     elif found in _NOT_TO_CANCEL:
-        instead = "; stop ends this one" if found == JobStatus.STARTED else ""
+        instead = "; stop ends a running job" if found == JobStatus.STARTED else ""
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a waiting job can be canceled{instead}"
         )

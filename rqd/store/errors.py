@@ -143,7 +143,7 @@ class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an
 def explain_write(error: redis.ResponseError) -> str | None:
     """Returns the words for a user whose write Redis refuses for now; None for any other error."""
     if isinstance(error, exceptions.NoPermissionError):
-        return f"Redis denies a command: {error} (`rqd acl` prints what a user needs)"
+        return f"Redis denies a command: {error} (`rqd acl` prints the rights of a user)"
     code = str(error).split(" ", 1)[0]
     full_or_replica = exceptions.ReadOnlyError, exceptions.OutOfMemoryError
     if isinstance(error, full_or_replica) or code in _NO_WRITES:

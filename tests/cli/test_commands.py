@@ -203,8 +203,8 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     out, err = waiting.communicate(timeout=10)
 
     assert (waiting.returncode, out) == (1, "")
-    held = "rqd: queue default is paused (`rqd resume default` ends that); waiting for that\n"
-    nobody = "rqd: no daemon serves queue default now; waiting for one\n"
+    held = "rqd: queue default is paused (`rqd resume default` ends that); waiting for its end\n"
+    nobody = "rqd: no daemon serves queue default now; waiting for a daemon\n"
     assert (
         err
         == f"a\n{held}{nobody}the job is gone: canceled, deleted, or its time to live was over\n"
@@ -312,7 +312,10 @@ def test_job_shows_that_it_was_put_back_and_how_often_it_was_lost(redis_url: str
     (held,) = claim(backend)
     settle(backend, held, "lose", cause="lost with m:1")
     assert standing() == ("queued", True, 1)
-    assert "losses:       1 in a row with what ran it" in rqd("job", job_id, url=redis_url).out
+    assert (
+        "losses:       1 in a row with the process that ran it"
+        in rqd("job", job_id, url=redis_url).out
+    )
     (held,) = claim(backend)
     assert standing() == ("started", False, 1)
     settle(backend, held, "retry")

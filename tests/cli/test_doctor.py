@@ -265,8 +265,8 @@ def test_jobs_that_no_daemon_takes_are_in_the_way_and_it_says_what_to_write(
     status, found = doctor(there, tmp_path)
     assert status == 1
     assert found["daemons"] == (
-        *(Verdict.FAILED, "none is alive, and 3 jobs to run"),
-        "start one: rqd start --queues high,mail",
+        *(Verdict.FAILED, "no daemon is alive for 3 jobs"),
+        "start a daemon: rqd start --queues high,mail",
     )
     verdict, told, advice = found["queue mail"]
     assert (verdict, advice) == (Verdict.FAILED, "rqd start --queues mail")
@@ -328,7 +328,7 @@ def test_what_dead_daemons_hold_and_what_waits_for_a_key_is_told(
     there.redis.delete(there.store.keys.master("gone"))
 
     status, found = doctor(there, tmp_path)
-    assert (status, found["daemons"][1]) == (1, "none is alive, and 2 jobs to run")
+    assert (status, found["daemons"][1]) == (1, "no daemon is alive for 2 jobs")
     verdict, told, advice = found["held jobs"]
     assert (verdict, advice.endswith(": rqd start")) == (Verdict.WARNING, True)
     assert told.startswith("2 jobs held by daemons that are gone (gone")
@@ -372,7 +372,7 @@ def test_daemons_that_all_start_no_jobs_are_seen_though_no_job_waits(
     (found,) = judge_work(Standing(masters=[{"name": "web", "state": state}]))
     assert (found.verdict, found.seen) == (
         Verdict.WARNING,
-        f"1 alive, none starts jobs: web {state}",
+        f"1 alive, all paused: web {state}",
     )
     assert advice in found.advice
     both = [{"name": "web", "state": state}, {"name": "api", "state": "idle"}]

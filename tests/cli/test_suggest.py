@@ -136,7 +136,7 @@ def test_a_word_that_is_no_id_asks_nobody_in_vain(there: Backend) -> None:
 
 def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("enqeue", "tasks.f"), EX_USAGE, "no command 'enqeue': did you mean enqueue?")
-    refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help lists")
+    refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help shows")
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
     pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
     refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")

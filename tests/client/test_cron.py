@@ -258,7 +258,7 @@ def test_a_file_that_is_missing_or_no_toml_is_one_line_that_says_what_to_write(
     ("options", "error", "why"),
     [
         ({}, ConfigurationError, "needs cron= or interval="),
-        ({"cron": "@daily", "interval": 5}, ConfigurationError, "one of them"),
+        ({"cron": "@daily", "interval": 5}, ConfigurationError, "and not both"),
         ({"interval": 60, "at_front": True}, ConfigurationError, "has no at_front="),
         ({"interval": 60, "name": "a b"}, ConfigurationError, "entry name 'a b'"),
         ({"interval": 60, "colour": 1}, ConfigurationError, "has no colour="),
