@@ -22,12 +22,24 @@ from rqd.store.queries import Queries
 if TYPE_CHECKING:
     import curses
 
-HEADS = ("job", "function", "queue", "worker", "host", "pid", "for", "cpu %", "memory MiB", "told")
+HEADS = (
+    "job",
+    "function",
+    "queue",
+    "worker",
+    "host",
+    "pid",
+    "for",
+    "cpu %",
+    "memory MiB",
+    "progress",
+)
 # The columns that a narrow terminal leaves out, in this order.
-LEAST = ("told", "pid", "host", "queue", "worker")
+LEAST = ("progress", "pid", "host", "queue", "worker")
 _MOST_PROGRESS_CHARS = 40
 _ORDER_BY_KEY = {"t": "time", "c": "cpu", "m": "memory", "u": "queue"}
 _QUITS = ("q", "Q", "\x1b")
+_INTERVAL = "Time from each look to the next.  [default: 2]"
 _INSTEAD = "`rqd ps` prints the same once"
 
 
@@ -62,18 +74,18 @@ _ORDERS: dict[str, Callable[[Activity], tuple[object, ...]]] = {
 ORDERS = tuple(_ORDERS)
 
 
-def look(views: Queries) -> list[Activity]:
+def running_jobs(views: Queries) -> list[Activity]:
     """Returns the running jobs of all live masters."""
     masters = {row["name"]: row for row in views.masters()}
     rows = [row for row in views.workers(list(masters.values())) if row.get("job")]
-    told = views.progress([row["job"] for row in rows]) if rows else {}
+    progress_of = views.progress([row["job"] for row in rows]) if rows else {}
     now_us = views.now_us()
     found = []
     for row in rows:
         since_us = read_whole(row.get("since")) or now_us
         is_measured = row.get("measured") == row["job"]
         cpu, memory = row.get("cpu_percent"), row.get("memory_bytes")
-        progress = told.get(row["job"])
+        progress = progress_of.get(row["job"])
         found.append(
             Activity(
                 id=row["job"],
@@ -100,12 +112,12 @@ def ordered(found: Sequence[Activity], by: str) -> list[Activity]:
 
 def cells(one: Activity) -> tuple[object, ...]:
     """Returns the cells under HEADS."""
-    told = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
+    progress = "" if one.progress is None else f"{one.progress:.0%} {one.progress_message}".rstrip()
     memory = None if one.memory_bytes is None else mebibytes(one.memory_bytes)
     cpu = None if one.cpu_percent is None else round(one.cpu_percent)
     return (
         one.id, one.function, one.queue, one.worker, one.host, one.pid or None, duration(one.for_s),
-        cpu, memory, told[:_MOST_PROGRESS_CHARS],
+        cpu, memory, progress[:_MOST_PROGRESS_CHARS],
     )  # fmt: skip
 
 
@@ -120,7 +132,7 @@ def screen(
     rows = [cells(one) for one in ordered(found, by)[:room]]
     table, left_out = fitted(HEADS, rows, LEAST, width)
     if left_out and not note:
-        keys += f"  without {', '.join(left_out)}"  # all of them are just 79 characters
+        keys += f"  cut: {', '.join(left_out)}"  # all of them are just 79 characters
     lines = [title, *table, *[""] * (room - len(rows)), keys]
     return [line[:width] for line in lines[:height]]
 
@@ -129,16 +141,15 @@ def screen(
 @redis_options
 @as_json
 @click.option(
-    "--sort", type=click.Choice(ORDERS), default="time", help="What comes first.  [default: time]"
+    "--sort", type=click.Choice(ORDERS), default="time", help="Order of the list.  [default: time]"
 )
 def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None:
     """List the running jobs of all hosts.
 
-    The cpu and memory of their processes are looked at with each heartbeat of their daemon,
-    every 5 seconds.
+    Daemons measure cpu and memory with each heartbeat, every 5 seconds.
     """
     with backend(url, namespace) as there:
-        found = ordered(look(there.views), sort)
+        found = ordered(running_jobs(there.views), sort)
     if as_json:
         click.echo(json.dumps(list(map(asdict, found)), indent=2))
     else:
@@ -147,12 +158,12 @@ def ps(url: str | None, namespace: str | None, as_json: bool, sort: str) -> None
 
 @click.command(name="top", cls=Command)
 @redis_options
-@click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help="[default: 2]")
+@click.option("--interval", "-i", type=float, default=2.0, metavar="SECONDS", help=_INTERVAL)
 def top(url: str | None, namespace: str | None, interval: float) -> None:
     """Watch the running jobs of all hosts.
 
-    Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Cpu and memory are of the last
-    heartbeat of a job's daemon, which comes every 5 seconds.
+    Keys: t, c, m, u sort by time, cpu, memory, queue; q quits. Daemons measure cpu and memory
+    with each heartbeat, every 5 seconds.
     """
     if not 0.1 <= interval <= 3600:
         raise ConfigurationError(f"--interval {interval:g}: write seconds, from 0.1 to 3600")
@@ -163,7 +174,7 @@ def top(url: str | None, namespace: str | None, interval: float) -> None:
     except ImportError:
         raise ConfigurationError(f"this Python was built without curses: {_INSTEAD}") from None
     with backend(url, namespace) as there:
-        found = look(there.views)  # fails for a missing server while the terminal is as it was
+        found = running_jobs(there.views)  # fails before the terminal changes
         try:
             curses.wrapper(_Top(there.views, found, interval).run)
         except curses.error as error:
@@ -203,7 +214,7 @@ class _Top:
 
     def _refresh(self) -> None:
         try:
-            self._found, self._note = look(self._views), ""
+            self._found, self._note = running_jobs(self._views), ""
         except RedisGone as error:
             self._note = one_line(f"Redis is away, trying again: {error}")
 

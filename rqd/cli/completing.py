@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from rqd.cli.suggest import job_ids_from
+from rqd.model.names import is_job_id
 from rqd.store.connection import RedisError, hasty_connection
 from rqd.store.queries import Queries
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
+
+T = TypeVar("T")
 
 
 def complete_queues(
@@ -21,10 +24,10 @@ def complete_queues(
     """Completes a queue's name; in a list with commas, the last name."""
     before, comma, last = typed.rpartition(",")
 
-    def look(views: Queries) -> list[str]:
+    def find(views: Queries) -> list[str]:
         return [f"{before}{comma}{name}" for name in views.queue_names() if name.startswith(last)]
 
-    return _asked(context, look)
+    return _items(context, find)
 
 
 def complete_crons(
@@ -32,10 +35,10 @@ def complete_crons(
 ) -> list[CompletionItem]:
     """Completes a cron entry's name."""
 
-    def look(views: Queries) -> list[str]:
+    def find(views: Queries) -> list[str]:
         return [name for name in views.cron_names() if name.startswith(typed)]
 
-    return _asked(context, look)
+    return _items(context, find)
 
 
 def complete_masters(
@@ -53,27 +56,39 @@ def complete_hosts(
 
 
 def _of_masters(context: click.Context, part: str, typed: str) -> list[CompletionItem]:
-    def look(views: Queries) -> list[str]:
-        found = {row.get(part, "") for row in views.masters()}
-        return sorted(one for one in found if one.startswith(typed))
+    def find(views: Queries) -> list[str]:
+        values = {row.get(part, "") for row in views.masters()}
+        return sorted(value for value in values if value.startswith(typed))
 
-    return _asked(context, look)
+    return _items(context, find)
 
 
 def complete_jobs(
     context: click.Context, _parameter: click.Parameter, typed: str
 ) -> list[CompletionItem]:
     """Completes a job's id, as far as jobs are found at once."""
-    return _asked(context, lambda views: job_ids_from(typed, views)[0])
+    return _items(context, lambda views: job_ids_from(typed, views)[0])
 
 
-def _asked(context: click.Context, look: Callable[[Queries], list[str]]) -> list[CompletionItem]:
-    """Returns the names that `look` finds; none on an error, as somebody is typing."""
-    given: dict[str, Any] = context.params
-    namespace = given.get("namespace") or default_namespace()
+def is_job(job_id: str) -> bool:
+    """True if Redis says at once that a job has this id."""
+    return is_job_id(job_id) and _ask_at_once({}, lambda views: views.job(job_id)) is not None
+
+
+def _items(
+    context: click.Context, find: Callable[[Queries], Iterable[str]]
+) -> list[CompletionItem]:
+    """Returns the names that `find` returns, as items for the shell; none without an answer."""
+    names = _ask_at_once(context.params, find) or ()
+    # A name of control characters would steer the terminal that it is completed on.
+    return [CompletionItem(name) for name in names if name.isprintable()]
+
+
+def _ask_at_once(params: Mapping[str, Any], ask: Callable[[Queries], T]) -> T | None:
+    """Returns the result of `ask`; None on an error, or if Redis is slow: somebody is typing."""
+    namespace = params.get("namespace") or default_namespace()
     try:
-        store = Store(hasty_connection(given.get("url") or default_url()), namespace)
-        # A name of control characters would steer the terminal that it is completed on.
-        return [CompletionItem(name) for name in look(Queries(store)) if name.isprintable()]
+        store = Store(hasty_connection(params.get("url") or default_url()), namespace)
+        return ask(Queries(store))
     except (RedisError, OSError, ValueError):
-        return []
+        return None

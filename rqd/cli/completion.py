@@ -17,9 +17,9 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS), metavar="SHELL")
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands.
+    """Print a script that makes a shell complete commands.
 
-    And options, names of queues, and ids of jobs.
+    It completes options, names of queues, and ids of jobs, too.
 
     \b
     bash:  rqd completion bash > ~/.local/share/bash-completion/completions/rqd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,35 +11,55 @@ import click
 
 from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
-from rqd.cli.grammar import VerbGroup
+from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.options import as_json, as_typed, backend, redis_options
-from rqd.cli.output import echo_table, say
+from rqd.cli.output import echo_field, echo_table, say
+from rqd.cli.suggest import did_you_mean
+from rqd.client.connection import Backend
 from rqd.client.cron import CronJob, entries, fetch, load, register
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, NoSuchJobError
 
 _NAMES = click.argument(
     "names", metavar="NAME..", nargs=-1, required=True, shell_complete=complete_crons
 )
 
 
-@click.group(name="cron", cls=VerbGroup, noun="[NAME]..", default="list", complete=complete_crons)
+@click.group(name="cron", cls=VerbGroup, noun="[NAME]..", default="list")
 def command() -> None:
-    """Show or change calls that come again and again.
+    """Show or change calls that repeat on a schedule.
 
-    They are enqueued by the daemons that run.
+    Running daemons enqueue each call at its times.
     """
 
 
 @command.command(name="list")
 @redis_options
 @as_json
-def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Show every entry with its last and its next run."""
+@click.argument("name", required=False, shell_complete=verbs_too(complete_crons))
+def list_entries(url: str | None, namespace: str | None, as_json: bool, name: str | None) -> None:
+    """Show all entries, or all fields of the entry NAME."""
     with backend(url, namespace) as there:
-        found = entries(there)
+        found = entries(there) if name is None else [_named(name, there)]
     if as_json:
-        click.echo(json.dumps([_described(entry) for entry in found], indent=2))
-        return
+        described = [_described(entry) for entry in found]
+        click.echo(json.dumps(described if name is None else described[0], indent=2))
+    elif name is None:
+        _show_table(found)
+    else:
+        _show_fields(found[0])
+
+
+def _named(name: str, there: Backend) -> CronJob:
+    """Returns the entry. Raises NoSuchJobError, or UsageError for a word near a command."""
+    try:
+        return fetch(name, there)
+    except NoSuchJobError as error:
+        if not (near := did_you_mean(name, command.commands)):
+            raise
+        raise click.UsageError(f"there is no command or entry {name!r}{near}") from error
+
+
+def _show_table(found: Sequence[CronJob]) -> None:
     heads = ("name", "schedule", "function", "queue", "state", "next", "last", "last job", "runs")
     rows = [
         (
@@ -51,14 +72,21 @@ def list_entries(url: str | None, namespace: str | None, as_json: bool) -> None:
     echo_table("Cron entries", heads, rows, ("last job", "runs", "last", "queue", "function"))
 
 
+def _show_fields(entry: CronJob) -> None:
+    times = {"next": _shown(entry.next_run), "last": _shown(entry.last_run)}
+    for name, value in (_described(entry) | times).items():
+        if value not in (None, ""):
+            echo_field(name.replace("_", " "), str(value))
+
+
 @command.command(name="load")
 @redis_options
 @click.argument("file")
 def load_file(url: str | None, namespace: str | None, file: str) -> None:
-    """Take the entries of a TOML FILE as they stand there.
+    """Load the entries of a TOML FILE.
 
-    What is the same goes on as it was; what came from this file and is there no more is removed.
-    Entries of other files, and those added by hand, stay.
+    Unchanged entries go on as before. Entries that have left this file are removed. Entries of
+    other files, and entries added by hand, stay.
     """
     with backend(url, namespace, signs=True) as there:
         changed, removed = load(file, there)
@@ -71,11 +99,21 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
 
 @command.command(name="add")
 @redis_options
-@click.option("--cron", metavar="'M H D M W'", help="Five fields, or @daily and its like.")
-@click.option("--interval", metavar="TIME", help="Instead: at every multiple of this: 90, 15m.")
-@click.option("--timezone", default="UTC", show_default=True, help="Whose clock --cron means.")
-@click.option("--missed", default="once", show_default=True, help="skip, once or all.")
-@click.option("--window", default="1d", show_default=True, help="How far back it makes up for.")
+@click.option("--cron", metavar="'M H D M W'", help="Schedule of five fields, or @hourly, @daily..")
+@click.option("--interval", metavar="TIME", help="Run at each multiple of this time: 90, 15m.")
+@click.option(
+    "--timezone", metavar="ZONE", default="UTC", show_default=True, help="Time zone of --cron."
+)
+@click.option(
+    "--missed",
+    metavar="HOW",
+    default="once",
+    show_default=True,
+    help="Make up for missed runs: skip, once or all.",
+)
+@click.option(
+    "--window", metavar="TIME", default="1d", show_default=True, help="Longest time to make up for."
+)
 @click.option(
     "--queue",
     "-q",
@@ -83,12 +121,21 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
     default="default",
     show_default=True,
     shell_complete=complete_queues,
+    help="Name of the queue.",
 )
-@click.option("--timeout", "job_timeout", help="How long a run may take: 180, 10m, -1.")
-@click.option("--result-ttl", help="How long a run's record stays after success.")
-@click.option("--failure-ttl", help="How long it stays after failure.")
-@click.option("--unique", metavar="KEY", help="Leave a run out while a job with this key lives.")
-@click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
+@click.option(
+    "--timeout", "job_timeout", metavar="TIME", help="Longest time of a run: 180, 10m, -1."
+)
+@click.option("--result-ttl", metavar="TIME", help="Time to keep a run's record after success.")
+@click.option("--failure-ttl", metavar="TIME", help="Time to keep a run's record after failure.")
+@click.option("--unique", metavar="KEY", help="Skip a run while a job with this key lives.")
+@click.option(
+    "--serializer",
+    "-S",
+    default="pickle",
+    show_default=True,
+    help="Serializer: pickle, json or a dotted path.",
+)
 @click.argument("name")
 @click.argument("function")
 @click.argument("arguments", nargs=-1)
@@ -102,21 +149,21 @@ def add(
 ) -> None:
     """Add or change the entry NAME: a call of FUNCTION (module.name).
 
-    ARGUMENTS as for `rqd enqueue`.
+    ARGUMENTS are written as for `rqd enqueue`.
     """
     args, kwargs = parse_arguments(arguments)
     if not options["cron"] and not options["interval"]:
-        raise ConfigurationError("say when: --cron '30 2 * * *', or --interval 15m")
+        raise ConfigurationError("give a schedule: --cron '30 2 * * *', or --interval 15m")
     with backend(url, namespace, signs=True) as there, as_typed():
         entry = register(function, args=args, kwargs=kwargs, name=name, connection=there, **options)
-    say(f"{entry.name}: due {_shown(entry.next_run) or 'at no time'}")
+    say(f"{entry.name}: {_due(entry)}")
 
 
 @command.command(name="remove")
 @redis_options
 @_NAMES
 def remove_entries(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
-    """Remove entries; the jobs they made stay."""
+    """Remove entries; their jobs stay."""
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.remove()
@@ -136,7 +183,7 @@ def run(url: str | None, namespace: str | None, name: str) -> None:
 @redis_options
 @_NAMES
 def pause(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
-    """Let entries be due at no time until `rqd cron resume`."""
+    """Pause entries until `rqd cron resume`."""
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.pause()
@@ -147,12 +194,11 @@ def pause(url: str | None, namespace: str | None, names: tuple[str, ...]) -> Non
 @redis_options
 @_NAMES
 def resume(url: str | None, namespace: str | None, names: tuple[str, ...]) -> None:
-    """Let paused entries be due again, from their next time on."""
+    """Resume paused entries, from their next time on."""
     with backend(url, namespace) as there:
         for entry in [fetch(name, there) for name in names]:
             entry.resume()
-            due = _shown(fetch(entry.name, there).next_run) or "at no time"
-            say(f"{entry.name}: resumed, due {due}")
+            say(f"{entry.name}: resumed, {_due(fetch(entry.name, there))}")
 
 
 def _described(entry: CronJob) -> dict[str, Any]:
@@ -170,6 +216,10 @@ def _described(entry: CronJob) -> dict[str, Any]:
         "runs": entry.runs,
         "source": entry.source or None,
     }
+
+
+def _due(entry: CronJob) -> str:
+    return f"due {_shown(entry.next_run)}" if entry.next_run else "never due"
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -59,11 +59,10 @@ _PARKED = "parked: "
 
 
 def _examine(as_json: bool, unit: str, **settings: Any) -> int:
-    """Look whether all around a daemon suits it.
+    """Check whether Redis, host and application suit a daemon.
 
-    That is Redis, this host, the application and the systemd unit; and whether the jobs that wait
-    in its namespace have daemons that take them. Takes the options and settings
-    of `rqd start`. Exits with 1 where one of them is in the way.
+    It checks the systemd unit, too, and whether the waiting jobs of the namespace have daemons.
+    Give it the options and settings of `rqd start`. It exits with 1 if a finding has failed.
     """
     config = config_of(settings, keyring_of(os.environ))
     findings = list(_findings(config, unit))
@@ -76,7 +75,9 @@ def _examine(as_json: bool, unit: str, **settings: Any) -> int:
 
 
 doctor = SettingsCommand("doctor", callback=_examine, help=_examine.__doc__, params=[*start.params])
-click.option("--unit", default="rqd.service", show_default=True, help="The systemd unit.")(doctor)
+click.option("--unit", default="rqd.service", show_default=True, help="Name of the systemd unit.")(
+    doctor
+)
 as_json(doctor)
 
 
@@ -143,9 +144,9 @@ def judge_work(seen: Standing) -> Iterator[Finding]:
     yield _judge_masters(seen)
     if seen.held and not seen.masters:
         who = f" ({_some(seen.silent)})" if seen.silent else ""
-        told = f"{counted(seen.held, 'job')} held by daemons that are gone{who}"
-        advice = "they run again when a daemon of this namespace runs: rqd start"
-        yield Finding("held jobs", Verdict.WARNING, told, advice)
+        count = f"{counted(seen.held, 'job')} held by daemons that are gone{who}"
+        advice = "start a daemon of this namespace, and they run again: rqd start"
+        yield Finding("held jobs", Verdict.WARNING, count, advice)
     troubles = [found for queue in seen.waiting if (found := _judge_queue(queue, seen)) is not None]
     yield from troubles[:_MOST_QUEUES]
     if more := troubles[_MOST_QUEUES:]:
@@ -154,7 +155,7 @@ def judge_work(seen: Standing) -> Iterator[Finding]:
         yield Finding("queues", worst, f"{len(more):,} more queues wait", "rqd info shows them")
     if seen.waiting and not troubles:
         ready = counted(sum(queue.ready for queue in seen.waiting), "ready job")
-        yield Finding("queues", Verdict.OK, f"{ready}, and daemons that take them")
+        yield Finding("queues", Verdict.OK, f"{ready}, and daemons that run them")
     for cause, jobs in Counter(seen.parked).most_common(_MOST_NAMED):
         advice = "give the daemons that key, behind their own: RQD_SIGNING_KEY=own,that"
         yield Finding("parked jobs", Verdict.WARNING, f"{counted(jobs, 'job')} {cause}", advice)
@@ -166,25 +167,25 @@ def _judge_masters(seen: Standing) -> Finding:
         states = {row.get("state", "") for row in seen.masters}
         if states <= _RESUMED_BY.keys():
             advice = "if jobs shall start: " + ", ".join(sorted(_RESUMED_BY[s] for s in states))
-            told = f"{len(seen.masters)} alive, none starts jobs: {named}"
-            return Finding("daemons", Verdict.WARNING, told, advice)
+            state = f"{len(seen.masters)} alive, all paused: {named}"
+            return Finding("daemons", Verdict.WARNING, state, advice)
         return Finding("daemons", Verdict.OK, f"{len(seen.masters)} alive: {named}")
     later = sum(queue.scheduled + queue.limited + queue.deferred for queue in seen.queues)
     queues = ",".join(queue.name for queue in seen.waiting) or "default"
     if seen.waiting or seen.held:
         jobs = sum(queue.ready for queue in seen.waiting) + seen.held
-        told = f"none is alive, and {counted(jobs, 'job')} to run"
+        state = f"no daemon is alive for {counted(jobs, 'job')}"
         return Finding(
-            "daemons", Verdict.FAILED, told, f"start one: rqd start --queues {quote(queues)}"
+            "daemons", Verdict.FAILED, state, f"start a daemon: rqd start --queues {quote(queues)}"
         )
     if later or seen.crons:
-        told = f"none is alive for {later} jobs that wait for later, and {seen.crons} cron entries"
-        return Finding("daemons", Verdict.WARNING, told, "start one: rqd start")
+        state = f"no daemon is alive for {later} later jobs and {seen.crons} cron entries"
+        return Finding("daemons", Verdict.WARNING, state, "start a daemon: rqd start")
     if seen.queues or seen.silent:
-        return Finding("daemons", Verdict.OK, "none is alive, and no job waits")
+        return Finding("daemons", Verdict.OK, "no daemon is alive, and no job waits")
     advice = f"are the jobs elsewhere? there is namespace {_some(seen.others)}: --namespace"
-    told = "no daemon runs here yet, and no queue had a job"
-    return Finding("daemons", Verdict.OK, told, advice if seen.others else "")
+    state = "no daemon runs here yet, and no queue had a job"
+    return Finding("daemons", Verdict.OK, state, advice if seen.others else "")
 
 
 def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
@@ -196,17 +197,17 @@ def _judge_queue(queue: QueueCounts, seen: Standing) -> Finding | None:
         advice = f"rqd start --queues {quote(queue.name)}"
         return Finding(what, Verdict.FAILED, f"no daemon serves it: {jobs}", advice)
     if held := why_not_started(queue.name, seen.paused):
-        told, _, instead = held.partition(" (")
+        state, _, instead = held.partition(" (")
         advice = instead.removesuffix(")")
-        return Finding(what, Verdict.WARNING, f"{told}: {queue.name} has {jobs}", advice)
+        return Finding(what, Verdict.WARNING, f"{state}: {queue.name} has {jobs}", advice)
     taking = [row for row in serving if row.get("state") not in _TAKES_NONE]
     if not taking:
-        told = f"its daemons are paused or stop: {jobs}"
-        return Finding(what, Verdict.WARNING, told, "`rqd resume --master NAME` ends a pause")
+        state = f"its daemons are paused or stop: {jobs}"
+        return Finding(what, Verdict.WARNING, state, "`rqd resume --master NAME` ends a pause")
     if all(row.get("why_no_zygote") for row in taking):
-        told = f"its daemons can start no job: {jobs}"
+        state = f"its daemons can start no job: {jobs}"
         return Finding(
-            what, Verdict.FAILED, told, "rqd info says why; rqd reload when it is mended"
+            what, Verdict.FAILED, state, "rqd info shows the reason: mend it, then rqd reload"
         )
     return None
 
@@ -245,10 +246,9 @@ def _some(names: Sequence[str]) -> str:
 
 @click.pass_context
 def _show_settings(context: click.Context, /, as_json: bool, **values: Any) -> None:
-    """Show the settings and where each comes from.
+    """Show the settings of `rqd start`, with their sources.
 
-    Those that `rqd start` would use.
-    Takes the options of `rqd start`, to see what they would change.
+    Give it options of `rqd start` to see their effect.
     """
     found = file_in_force(context)
     rows = []
@@ -256,8 +256,8 @@ def _show_settings(context: click.Context, /, as_json: bool, **values: Any) -> N
         name = option.name or ""
         rows.append((key_of(option), _value(name, values[name]), _source(context, option, found)))
     if as_json:
-        told = [dict(zip(("setting", "value", "from"), row, strict=True)) for row in rows]
-        click.echo(json.dumps(told, indent=2))
+        shown_json = [dict(zip(("setting", "value", "from"), row, strict=True)) for row in rows]
+        click.echo(json.dumps(shown_json, indent=2))
     else:
         shown = [(key, _text(value), source) for key, value, source in rows]
         echo_table("Settings", ("setting", "value", "from"), shown)
@@ -298,16 +298,18 @@ def _text(value: Any) -> Any:
 
 @click.command(name="acl", cls=Command)
 @redis_options
-@click.option("--user", default="rqd", show_default=True, help="The user's name.")
-@click.option("--wait-replicas", is_flag=True, help="With what enqueue's wait_replicas sends.")
-@click.option("--wait-aof", is_flag=True, help="... and wait_aof: Redis 7.2 and newer.")
+@click.option("--user", default="rqd", show_default=True, help="Name of the Redis user.")
+@click.option("--wait-replicas", is_flag=True, help="Add the command of enqueue's wait_replicas.")
+@click.option(
+    "--wait-aof", is_flag=True, help="Add the command of enqueue's wait_aof: Redis 7.2 and newer."
+)
 def acl(
     url: str | None, namespace: str | None, user: str, wait_replicas: bool, wait_aof: bool
 ) -> None:
     """Print the permissions a Redis user needs.
 
-    As ACL SETUSER lines, with the commands and keys rqd needs and no more. Nothing is sent
-    anywhere. Put a password in place of PASSWORD and hand the line to redis-cli.
+    It prints ACL SETUSER lines, with only the commands and keys that rqd needs. Nothing is sent to
+    a server. Put a password in place of PASSWORD, and hand the lines to redis-cli.
     """
     if not user or not user.isprintable() or " " in user:
         raise ConfigurationError(f"--user {user!r}: write a name without spaces")

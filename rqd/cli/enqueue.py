@@ -39,26 +39,37 @@ _DIGITS = 9
     default="default",
     show_default=True,
     shell_complete=complete_queues,
-    help="The queue's name.",
+    help="Name of the queue.",
 )
-@click.option("--timeout", "job_timeout", metavar="TIME", help="How long it may run: 180, 10m, -1.")
-@click.option("--result-ttl", metavar="TIME", help="How long its record stays after success.")
-@click.option("--ttl", metavar="TIME", help="How long it may wait.")
-@click.option("--failure-ttl", metavar="TIME", help="How long its record stays after failure.")
-@click.option("--description", help="What people see instead of the call.")
-@click.option("--job-id", help="An id of your own.")
-@click.option("--at-front", is_flag=True, help="Before all that wait.")
-@click.option("--priority", type=int, default=0, help="Before all of lower ones: -4095 to 4095.")
-@click.option("--retry-max", type=int, default=0, help="Run it again after failures, so often.")
+@click.option("--timeout", "job_timeout", metavar="TIME", help="Longest time to run: 180, 10m, -1.")
+@click.option("--result-ttl", metavar="TIME", help="Time to keep the record after success.")
+@click.option("--ttl", metavar="TIME", help="Longest time to wait in the queue.")
+@click.option("--failure-ttl", metavar="TIME", help="Time to keep the record after failure.")
+@click.option("--description", help="Text to show in place of the call.")
+@click.option("--job-id", help="Id of the job, in place of a random id.")
+@click.option("--at-front", is_flag=True, help="Put the job before all waiting jobs.")
+@click.option("--priority", type=int, default=0, help="Priority, -4095 to 4095: higher runs first.")
+@click.option("--retry-max", type=int, default=0, help="Number of retries after failures.")
 @click.option("--retry-interval", type=float, multiple=True, help="Seconds before each retry.")
-@click.option("--retry-backoff", type=float, help="Each wait is so many times the one before.")
-@click.option("--retry-longest", type=float, help="... until it is so many seconds.")
+@click.option("--retry-backoff", type=float, help="Factor from each wait to the next.")
+@click.option("--retry-longest", type=float, help="Longest wait before a retry, in seconds.")
 @click.option("--retry-jitter", type=float, help="Shorten each wait by up to this part: 0.2.")
-@click.option("--retry-on", metavar="CAUSE=N", multiple=True, help="So often: timeout=0.")
-@click.option("--retry-only", metavar="NAME", multiple=True, help="After this exception only.")
-@click.option("--retry-never", metavar="NAME", multiple=True, help="Not after this exception.")
-@click.option("--schedule-in", metavar="TIME", help="Not before this time is over: 90, 5m, 2h.")
-@click.option("--schedule-at", metavar="INSTANT", help="Not before: 2030-12-24T18:00, or ..+01:00.")
+@click.option(
+    "--retry-on",
+    metavar="CAUSE=N",
+    multiple=True,
+    help="Number of retries after a cause: timeout=0.",
+)
+@click.option(
+    "--retry-only", metavar="NAME", multiple=True, help="Retry after this exception only."
+)
+@click.option(
+    "--retry-never", metavar="NAME", multiple=True, help="Never retry after this exception."
+)
+@click.option("--schedule-in", metavar="TIME", help="Time to wait before the start: 90, 5m, 2h.")
+@click.option(
+    "--schedule-at", metavar="INSTANT", help="Time of the start: 2030-12-24T18:00, or ..+01:00."
+)
 @click.option(
     "--depends-on",
     metavar="ID",
@@ -66,13 +77,23 @@ _DIGITS = 9
     shell_complete=complete_jobs,
     help="Wait for this job's success.",
 )
-@click.option("--unique", metavar="KEY", help="Refuse it while another job has this key.")
-@click.option("--limit", metavar="KEY:N", help="N at a time of this key; or KEY:N/s, N/min, N/10m.")
-@click.option("--max-memory", metavar="SIZE", help="Kill it if it has more of its own: 512M.")
-@click.option("--max-cpu", metavar="TIME", help="End it if it used so much cpu time: 60, 5m.")
-@click.option("--serializer", "-S", default="pickle", show_default=True, help="pickle or json.")
+@click.option("--unique", metavar="KEY", help="Refuse the job while another job has this key.")
+@click.option(
+    "--limit", metavar="KEY:N", help="Run N jobs of KEY at a time; or KEY:N/s, N/min, N/10m."
+)
+@click.option(
+    "--max-memory", metavar="SIZE", help="Kill the job if it has more memory of its own: 512M."
+)
+@click.option("--max-cpu", metavar="TIME", help="End the job after this much cpu time: 60, 5m.")
+@click.option(
+    "--serializer",
+    "-S",
+    default="pickle",
+    show_default=True,
+    help="Serializer: pickle, json or a dotted path.",
+)
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
-@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+@click.option("--wait", is_flag=True, help="Wait for the job's end and print its result.")
 @click.argument("function")
 @click.argument("arguments", nargs=-1)
 def command(
@@ -92,8 +113,8 @@ def command(
 
     FUNCTION is module.name.
 
-    ARGUMENTS are text, `:` and JSON, or `%` and a Python literal; `name=text`, `name:=json` and
-    `name%=literal` by keyword; `@file` reads the value from a file.
+    ARGUMENTS are text, `:` and JSON, or `%` and a Python literal. Keyword arguments are
+    `name=text`, `name:=json` and `name%=literal`. `@file` reads the value from a file.
     """
     args, kwargs = parse_arguments(arguments)
     options["rate_limit"] = _limit(options.pop("limit"))
@@ -121,7 +142,7 @@ def command(
 def _say_what_it_waits_for(there: Backend, queue: str) -> None:
     """Says on stderr, once, why the job is not started now."""
     if held := why_not_started(queue, there.views.paused()):
-        say(f"rqd: {held}; waiting for that", err=True)
+        say(f"rqd: {held}; waiting for its end", err=True)
     masters = [(row.get("queues", "").split(","), row) for row in there.views.masters()]
     serving = [row for queues, row in masters if queue in queues]
     if serving and all(row.get("state") == "paused" for row in serving):
@@ -131,7 +152,7 @@ def _say_what_it_waits_for(there: Backend, queue: str) -> None:
         )
     if not serving:
         served = {name for queues, _ in masters for name in queues}
-        near = did_you_mean(queue, served) or "; waiting for one"
+        near = did_you_mean(queue, served) or "; waiting for a daemon"
         say(f"rqd: no daemon serves queue {queue} now{near}", err=True)
 
 
@@ -183,8 +204,8 @@ def _due(after: str | None, at: str | None) -> timedelta | datetime | None:
     try:
         return _read_due(after, at)
     except InvalidCallError as error:
-        told = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
-        raise ConfigurationError(f"{told}: {str(error).partition('): ')[2]}") from error
+        option = f"--schedule-in {after}" if at is None else f"--schedule-at {at}"
+        raise ConfigurationError(f"{option}: {str(error).partition('): ')[2]}") from error
 
 
 def _read_due(after: str | None, at: str | None) -> timedelta | datetime | None:
@@ -282,6 +303,6 @@ def _show(result: Result | None) -> int:
         click.echo("the job is gone: canceled, deleted, or its time to live was over", err=True)
     else:
         # A crash has no traceback; the process's last output is the next best.
-        told = result.exc_string or f"{result.cause}\n{result.output}"
-        click.echo(plain(told).rstrip(), err=True)
+        text = result.exc_string or f"{result.cause}\n{result.output}"
+        click.echo(plain(text).rstrip(), err=True)
     return EX_JOB_FAILED

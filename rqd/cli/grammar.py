@@ -35,11 +35,7 @@ class Command(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Completes like click; the default command of a group completes the group's verbs, too."""
-        found = super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
-        group = ctx.parent.command if ctx.parent else None
-        if isinstance(group, VerbGroup) and group.complete and group.default == self.name:
-            found += group.complete(ctx, click.Argument(["name"]), incomplete)
-        return found
+        return super().shell_complete(ctx, incomplete) + _verbs_from(ctx, incomplete)
 
 
 class VerbGroup(click.Group):
@@ -56,17 +52,12 @@ class VerbGroup(click.Group):
         *args: Any,
         noun: str,
         default: str,
-        complete: Complete | None = None,
         **kwargs: Any,
     ) -> None:
-        """`noun` stands for the names in help; `default` is the verb if none is written.
-
-        `complete` completes names if no argument of the default verb does.
-        """
+        """`noun` stands for the names in help; `default` is the verb if none is written."""
         super().__init__(*args, **kwargs)
         self.default = default
         self._noun = noun
-        self.complete = complete
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Returns the verbs in the order of the code."""
@@ -114,7 +105,7 @@ class VerbGroup(click.Group):
         for line in (
             f"{path} COMMAND --help shows its options. Without a command: {path} {self.default}.",
             f"The command may come last: {path} {verb} {noun} is {path} {noun} {verb}.",
-            f"A name that is a command, too, stands behind --: {path} {verb} -- {verb}.",
+            f"Write -- before a name that is a command, too: {path} {verb} -- {verb}.",
         ):
             formatter.write_paragraph()
             formatter.write_text(line)
@@ -182,8 +173,8 @@ class VerbGroup(click.Group):
             named = " ".join(one.human_readable_name for one in wanted)
             path = ctx.command_path
             raise click.UsageError(
-                f"{path} {verb}: write {path} {verb} {named}; {path} -- {verb} shows the one"
-                " of that name",
+                f"{path} {verb}: write {path} {verb} {named}; to show {verb!r} write"
+                f" {path} -- {verb}",
                 ctx,
             )
 
@@ -197,7 +188,7 @@ class VerbGroup(click.Group):
         for option in options:
             if verb not in (verbs := having.get(option, [verb])):
                 named = " and ".join(f"`{one}`" for one in verbs)
-                raise click.UsageError(f"{option} is of {named}", ctx)
+                raise click.UsageError(f"{option} is an option of {named}", ctx)
         return having.keys() >= set(options)
 
     def _two_verbs(self, ctx: click.Context, args: list[str], words: list[int]) -> str:

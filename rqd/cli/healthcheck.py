@@ -20,17 +20,16 @@ _STANDS_STILL_S = 20.0
 
 @click.command(name="healthcheck", cls=Command)
 @redis_options
-@click.option("--name", metavar="NAME", help="Only the master of this name.  [default: all]")
+@click.option("--name", metavar="NAME", help="Check the master with this name.  [default: all]")
 @click.option(
-    "--ready", is_flag=True, help="Also that it takes jobs: not while it starts or stops."
+    "--ready", is_flag=True, help="Check also that masters accept jobs: not at a start or stop."
 )
 def command(url: str | None, namespace: str | None, name: str | None, ready: bool) -> None:
     """Exit with 0 if this host's masters are alive.
 
-    Those of the URL and namespace that it is given, written as for their daemon; all of them where
-    it is given neither. Else say what is wrong. Asks the masters' lock files and not Redis: an
-    outage of Redis is no reason to restart a daemon, which waits for it with its outcomes. Run it
-    as the daemon's user.
+    It checks the masters of its URL and namespace, or all masters without both. Write them as the
+    daemon has them. An error names the master and its state. The command reads the masters' lock
+    files, and never asks Redis: a daemon outlives an outage of Redis. Run it as the daemon's user.
     """
     backend = _given(url, namespace)
     masters = [one for one in masters_here(backend) if name in (None, one.name)]

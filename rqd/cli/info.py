@@ -38,7 +38,7 @@ _ALL = ("queues", "masters", "workers")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The rows that `look` has found, with numbers as numbers, and the time of the look."""
+    """The rows of queues, masters and workers, with numbers as numbers, and their time."""
 
     queues: list[dict[str, Any]]
     masters: list[dict[str, Any]]
@@ -49,9 +49,15 @@ class Seen:
 @click.command(name="info", cls=Command)
 @redis_options
 @as_json
-@click.option("--interval", "-i", type=float, metavar="SECONDS", help="Show it again and again.")
-@click.option("--only-queues", "-Q", is_flag=True, help="Only the queues.")
-@click.option("--only-workers", "-W", is_flag=True, help="Only masters and workers.")
+@click.option(
+    "--interval",
+    "-i",
+    type=float,
+    metavar="SECONDS",
+    help="Repeat the output after so many seconds.",
+)
+@click.option("--only-queues", "-Q", is_flag=True, help="Show only the queues.")
+@click.option("--only-workers", "-W", is_flag=True, help="Show only masters and workers.")
 @click.option("--raw", "-r", is_flag=True, hidden=True)
 @click.option("--by-queue", "-R", is_flag=True, hidden=True)
 @click.argument("queues", nargs=-1, shell_complete=complete_queues)
@@ -68,17 +74,17 @@ def command(
 ) -> None:
     """Show queues, masters and workers.
 
-    With QUEUES, these and who serves them.
+    QUEUES limit it to these queues and their masters.
     """
     if raw or by_queue:
-        told = "--raw is --json" if raw else "--by-queue is rqd workers --queue NAME"
-        raise ConfigurationError(f"RQ's {told} here")
+        option = "--raw is --json" if raw else "--by-queue is rqd workers --queue NAME"
+        raise ConfigurationError(f"RQ's {option} here")
     if interval is not None and not 0 < interval < 10**6:
         raise ConfigurationError(f"--interval {interval:g}: write seconds, above 0")
     parts = ("queues",) if only_queues else ("masters", "workers") if only_workers else _ALL
     with backend(url, namespace) as there:
         check_queues(queues, there.views)
-        seen: Seen | None = _of_queues(look(there.views), queues)
+        seen: Seen | None = _of_queues(snapshot(there.views), queues)
         while True:
             if seen:
                 _tell(seen, parts, as_json, is_again=interval is not None)
@@ -101,13 +107,13 @@ def _tell(seen: Seen, parts: tuple[str, ...], as_json: bool, *, is_again: bool) 
 def _look_again(views: Queries, queues: tuple[str, ...]) -> Seen | None:
     """Looks again; None, with a line on stderr, while Redis is away."""
     try:
-        return _of_queues(look(views), queues)
+        return _of_queues(snapshot(views), queues)
     except RedisGone as error:
         say(f"rqd: Redis is away, trying again: {error}", err=True)
         return None
 
 
-def look(views: Queries) -> Seen:
+def snapshot(views: Queries) -> Seen:
     """Returns queues, masters and workers in their present state."""
     paused = views.paused()
     queues = [
@@ -117,10 +123,10 @@ def look(views: Queries) -> Seen:
     raw_masters = views.masters()
     raw_workers = views.workers(raw_masters)
     running = [row["job"] for row in raw_workers if row.get("job")]
-    told = views.progress(running) if running else {}
+    progress_of = views.progress(running) if running else {}
     now_us = views.now_us()
     workers = [
-        {"done": 0, "failed": 0} | _typed(row) | _progress(told.get(row.get("job", "")))
+        {"done": 0, "failed": 0} | _typed(row) | _progress(progress_of.get(row.get("job", "")))
         for row in raw_workers
         if _is_shown(row)
     ]
@@ -258,11 +264,11 @@ def _in_short(error: str) -> str:
     return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 2]}.."
 
 
-def _progress(told: Progress | None) -> dict[str, Any]:
+def _progress(progress: Progress | None) -> dict[str, Any]:
     """Returns the fields of a job's progress; none without progress."""
-    if told is None:
+    if progress is None:
         return {}
-    return {"progress": told.fraction, "progress_message": told.message}
+    return {"progress": progress.fraction, "progress_message": progress.message}
 
 
 def share(row: dict[str, Any]) -> str:

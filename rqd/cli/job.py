@@ -40,7 +40,7 @@ _ID = click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def command() -> None:
     """Show a job, or stop, cancel, requeue.. it.
 
-    The beginning of an ID will do where no other job's begins so.
+    The beginning of an ID is enough if no other ID begins so.
     """
 
 
@@ -49,35 +49,35 @@ def command() -> None:
 @as_json
 @click.argument("job_id", metavar="ID", shell_complete=verbs_too(complete_jobs))
 def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
-    """Show where a job stands, with its attempts.
+    """Show a job's state and its attempts.
 
     Each attempt has its cause and traceback. Nothing of the job is unpickled: arguments and results
-    show as the text they were stored with.
+    show as the texts stored with them.
     """
     with backend(url, namespace) as there:
         job = Job.fetch(whole_id(job_id, there.views, only_to_look=True), there)
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
-        told = _describe(job, position, there.views.paused())
-        if told["status"] == "queued":
-            told["served_by"] = serving(there, job.origin)
-    told["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
-    told |= {"attempts": [_describe_attempt(r) for r in results]}
+        fields = _describe(job, position, there.views.paused())
+        if fields["status"] == "queued":
+            fields["served_by"] = serving(there, job.origin)
+    fields["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
+    fields |= {"attempts": [_describe_attempt(r) for r in results]}
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(fields, indent=2))
     else:
-        _show(told)
+        _show(fields)
 
 
 @command.command(name="stop")
 @redis_options
 @as_json
 @click.option("--grace", metavar="TIME", help="Time from the exception to the kill.  [default: 5]")
-@click.option("--no-wait", is_flag=True, help="Don't wait for its end.")
+@click.option("--no-wait", is_flag=True, help="Don't wait for the job's end.")
 @_ID
 def stop(grace: str | None, no_wait: bool, **common: Any) -> int:
-    """Stop a running job: an exception in it, then a kill."""
+    """Stop a running job: raise an exception in it, then kill it."""
 
     def do(job: Job[object]) -> str | None:
         grace_s = parse_duration_s(grace, "--grace")
@@ -85,7 +85,7 @@ def stop(grace: str | None, no_wait: bool, **common: Any) -> int:
         job.stop(grace_s)
         if not no_wait:
             job.latest_result(timeout=grace_s + _KILL_S)
-        return "told to stop" if _status(job) == "started" else None
+        return "asked to stop" if _status(job) == "started" else None
 
     still_runs = _act(do, **common) == "started"
     return EX_STILL_RUNS if still_runs and not no_wait else 0
@@ -103,12 +103,12 @@ def cancel(**common: Any) -> None:
 @command.command(name="extend")
 @redis_options
 @as_json
-@click.option("--by", metavar="TIME", help="By how much: 600, 10m.")
+@click.option("--by", metavar="TIME", help="Time to add: 600, 10m.")
 @_ID
 def extend(by: str | None, **common: Any) -> None:
     """Extend a running job's time limit."""
     if by is None:
-        raise ConfigurationError("`extend` wants --by, such as --by 10m")
+        raise ConfigurationError("extend needs --by, such as --by 10m")
 
     def do(job: Job[object]) -> str:
         job.extend(by)
@@ -120,10 +120,10 @@ def extend(by: str | None, **common: Any) -> None:
 @command.command(name="requeue")
 @redis_options
 @as_json
-@click.option("--at-front", is_flag=True, help="Before all that wait.")
+@click.option("--at-front", is_flag=True, help="Put the job before all waiting jobs.")
 @_ID
 def requeue(at_front: bool, **common: Any) -> None:
-    """Run a job again that has ended without success."""
+    """Run a failed, stopped or canceled job again."""
 
     def do(job: Job[object]) -> str:
         job.requeue(at_front)
@@ -171,25 +171,25 @@ def _status(job: Job[object]) -> str:
         return "deleted"
 
 
-def _show(told: dict[str, Any]) -> None:
-    for name, value in (told | _way_back(told)).items():
+def _show(fields: dict[str, Any]) -> None:
+    for name, value in (fields | _way_back(fields)).items():
         if name == "callbacks":
             for made in value:
                 echo_field("callback", f"{made['status']}  {made['id']}  {made['description']}")
         elif name == "served_by" and value == []:
-            echo_field(name, f"no master (rqd start --queues {told['queue']})")
+            echo_field(name, f"no master (rqd start --queues {fields['queue']})")
         elif name not in ("attempts", "paused", "paused_until") and value not in (None, "", []):
-            held = f" ({state_of(told)})" if name == "queue" and told["paused"] else ""
+            held = f" ({state_of(fields)})" if name == "queue" and fields["paused"] else ""
             echo_field(name, _in_words(name, value) + held)
-    for attempt in reversed(told["attempts"]):
+    for attempt in reversed(fields["attempts"]):
         _echo_attempt(attempt)
 
 
-def _way_back(told: dict[str, Any]) -> dict[str, str | None]:
+def _way_back(fields: dict[str, Any]) -> dict[str, str | None]:
     """Describes for people how it got back to its queue without an attempt charged to it."""
-    back = f"uncharged, from {told['worker']}" if told["put_back"] else None
-    lost = f"{told['losses']} in a row with what ran it, a third fails it"
-    return {"put_back": back, "losses": lost if told["losses"] else None}
+    back = f"uncharged, from {fields['worker']}" if fields["put_back"] else None
+    lost = f"{fields['losses']} in a row with the process that ran it; a third fails it"
+    return {"put_back": back, "losses": lost if fields["losses"] else None}
 
 
 def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
@@ -230,17 +230,17 @@ def _describe_callback(job: Job[Any]) -> dict[str, Any]:
 
 
 def _describe_attempt(result: Result) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "attempt": result.attempt,
         "type": str(result.type),
         "ended": _iso(result.created_at),
         "cause": result.cause,
     }
-    told |= result.details
-    if "preview" in told:
-        told["result"] = told.pop("preview")
-    told |= {"traceback": result.exc_string, "stack": result.stack}
-    return told | {"output": result.output or None}
+    fields |= result.details
+    if "preview" in fields:
+        fields["result"] = fields.pop("preview")
+    fields |= {"traceback": result.exc_string, "stack": result.stack}
+    return fields | {"output": result.output or None}
 
 
 def _echo_attempt(attempt: dict[str, Any]) -> None:
@@ -294,8 +294,8 @@ def _process(attempt: dict[str, Any]) -> str | None:
 def _progress(progress: Progress | None) -> dict[str, Any] | None:
     if progress is None:
         return None
-    told = {"fraction": progress.fraction, "message": progress.message}
-    return told | {"updated": _iso(progress.updated_at)}
+    fields = {"fraction": progress.fraction, "message": progress.message}
+    return fields | {"updated": _iso(progress.updated_at)}
 
 
 def _in_words(name: str, value: Any) -> str:
@@ -319,7 +319,7 @@ def _duration(duration_s: float | None) -> str | None:
 def _own_memory(size_bytes: int | None) -> str | None:
     if size_bytes is None:
         return None
-    return f"{mebibytes(size_bytes):,} MiB of its own, besides what it shares with the zygote"
+    return f"{mebibytes(size_bytes):,} MiB of its own, without pages shared with the zygote"
 
 
 def _iso(instant: datetime | None) -> str | None:

@@ -29,6 +29,7 @@ from rqd.store.queries import Queries
 
 _ENDED = ("failed", "finished", "canceled")
 _STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")
+_OF_QUEUE = "Choose jobs of this queue."
 EX_REFUSED = 1
 # A master answers within some milliseconds, or it is busy with something else.
 _MASTER_S = 2.0
@@ -54,14 +55,14 @@ class _Listed:
 @redis_options
 @as_json
 @click.option(
-    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help="Of this queue."
+    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help=_OF_QUEUE
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
     default=20,
     show_default=True,
-    help="So many at most.",
+    help="Largest number of jobs to list.",
 )
 @click.argument("state", type=click.Choice(_STATES), default="failed", metavar="[STATE]")
 def jobs(
@@ -72,16 +73,16 @@ def jobs(
     limit: int,
     state: str,
 ) -> None:
-    """List the jobs that failed, or those in another STATE.
+    """List failed jobs, or the jobs in another STATE.
 
-    STATE is failed (stopped ones, too), queued, started, scheduled, deferred, finished or canceled.
-    Of those that have ended the latest come first, of the others the next to come. `rqd job ID`
-    shows all of one.
+    STATE is failed (with stopped jobs), queued, started, scheduled, deferred, finished or canceled.
+    Ended jobs stand latest first, all other jobs in the order of their start. `rqd job ID` shows
+    all of a job.
     """
     with backend(url, namespace) as there:
         check_queues([check_queue_name(name) for name in queues], there.views)
         names = queues or there.views.queue_names()
-        total, found = _look(there.views, state, names, limit)
+        total, found = _list(there.views, state, names, limit)
         now_us = there.views.now_us()
     if as_json:
         click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
@@ -93,7 +94,7 @@ def jobs(
         click.echo(f"  and {total - len(found):,} more: --limit")
 
 
-def _look(
+def _list(
     views: Queries, state: str, queues: Sequence[str], limit: int
 ) -> tuple[int, list[JobRecord]]:
     """Returns the number of jobs in the state, and the first of them."""
@@ -153,13 +154,19 @@ def _listed(record: JobRecord) -> _Listed:
 @redis_options
 @as_json
 @click.option(
-    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help="Of this queue."
+    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help=_OF_QUEUE
 )
-@click.option("--function", metavar="NAME", help="Of this function: shop.tasks.send, shop.*")
-@click.option("--cause", metavar="TEXT", help="Whose cause has this in it: SIGKILL, 'timed out'.")
-@click.option("--since", metavar="TIME", help="That failed in this time: 90, 30m, 2d.")
-@click.option("--all", "all_", is_flag=True, help="All of all queues.")
-@click.option("--dry-run", is_flag=True, help="Only print which they would be.")
+@click.option(
+    "--function", metavar="NAME", help="Choose jobs of this function: shop.tasks.send, shop.*"
+)
+@click.option(
+    "--cause", metavar="TEXT", help="Choose jobs by a text in their cause: SIGKILL, 'timed out'."
+)
+@click.option(
+    "--since", metavar="TIME", help="Choose jobs that failed within this time: 90, 30m, 2d."
+)
+@click.option("--all", "all_", is_flag=True, help="Choose all failed jobs of all queues.")
+@click.option("--dry-run", is_flag=True, help="Print the jobs without running them.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...", shell_complete=complete_jobs)
 def retry(
     url: str | None,
@@ -175,15 +182,16 @@ def retry(
 ) -> int:
     """Run failed jobs again.
 
-    Those with these IDs, or all that the options name together.
-    Each gets a new place at the end of its queue, and no further retries by that. A stopped job is
-    run again by its id, or if --cause names it: --cause stopped.
+    Choose them by IDs, or by options; a job must match all options. Each job goes to the end of
+    its queue, without new retries. Stopped jobs run again by their IDs, or with --cause stopped.
     """
     chosen = bool(queues or function or cause or since)
     if not chosen and not all_ and not job_ids:
-        raise ConfigurationError("say which: IDs, --queue, --function, --cause, --since, or --all")
+        raise ConfigurationError(
+            "choose jobs: IDs, --queue, --function, --cause, --since, or --all"
+        )
     if job_ids and (chosen or all_ or dry_run):
-        raise ConfigurationError("IDs say which jobs: leave out the other options")
+        raise ConfigurationError("IDs choose the jobs: leave out the other options")
     with backend(url, namespace) as there:
         if job_ids:
             return _by_id(there, job_ids, as_json)
@@ -232,43 +240,43 @@ def _show_requeued(found: dict[str, list[str]], dry_run: bool, as_json: bool) ->
             for job_id in ids:
                 say(job_id)
         jobs = "1 job" if len(ids) == 1 else f"{len(ids):,} jobs"
-        told = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
-        say(f"{queue}: {told}", err=dry_run)
+        outcome = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
+        say(f"{queue}: {outcome}", err=dry_run)
     if not found:
-        click.echo("no failed job is meant by that", err=True)
+        click.echo("no failed job matches", err=True)
 
 
 def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
-    told: dict[str, str] = {}
+    statuses: dict[str, str] = {}
     status = 0
     for typed in job_ids:
         job_id = typed
         try:
             job_id = whole_id(typed, there.views)
-            told[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
+            statuses[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
         except RqdError as error:
             if len(job_ids) == 1:
                 raise
             status = EX_REFUSED
-            told[job_id] = "refused"
+            statuses[job_id] = "refused"
             say(f"rqd: {error}", err=True)
         else:
             if not as_json:
                 click.echo(f"{job_id}: requeued")  # it may run already, or have ended
     if as_json:
-        click.echo(json.dumps({"jobs": told}, indent=2))
+        click.echo(json.dumps({"jobs": statuses}, indent=2))
     return status
 
 
 @click.command(name="logs", cls=Command)
 @redis_options
-@click.option("--follow", "-f", is_flag=True, help="Go on until the job's end.")
+@click.option("--follow", "-f", is_flag=True, help="Follow the output until the job's end.")
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def logs(url: str | None, namespace: str | None, follow: bool, job_id: str) -> None:
-    """Print what a job wrote to stdout and stderr.
+    """Print a job's output, from stdout and stderr.
 
-    That is the last 64 KiB of its latest attempt. Of a running job, what it has written so far;
-    with -f all that comes, over all its attempts, until its end.
+    For an ended job: the last 64 KiB of its latest attempt. For a running job: its output so far.
+    -f follows the output of all attempts until the job's end.
     """
     with backend(url, namespace, signs=True) as there:
         job_id = whole_id(job_id, there.views, only_to_look=True)
@@ -285,7 +293,7 @@ def logs(url: str | None, namespace: str | None, follow: bool, job_id: str) -> N
             printed = printed or bool(text)
             click.echo(plain(text), nl=False)
         if not printed and sys.stdout.isatty():
-            click.echo(f"job {job_id} has printed nothing that is kept", err=True)
+            click.echo(f"no output of job {job_id} is kept", err=True)
 
 
 @click.command(name="stack", cls=Command)
@@ -293,15 +301,15 @@ def logs(url: str | None, namespace: str | None, follow: bool, job_id: str) -> N
 @as_json
 @click.argument("job_id", metavar="ID", shell_complete=complete_jobs)
 def stack(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> None:
-    """Show where a running job stands, on any host.
+    """Show the stack of a running job, on any host.
 
-    That is the stacks of all its threads. The job goes on. Works while C code holds the GIL.
+    It has all threads of the job. The job goes on. C code that holds the GIL is no obstacle.
     """
     with backend(url, namespace, signs=True) as there:
         stack = live_stack(whole_id(job_id, there.views, only_to_look=True), there)
     if as_json:
-        told = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
-        click.echo(json.dumps(told, indent=2))
+        fields = asdict(stack) | {"threads": list(map(asdict, stack.threads))}
+        click.echo(json.dumps(fields, indent=2))
         return
     head = f"attempt {stack.attempt} in {stack.worker}, pid {stack.pid} on {stack.host}"
     click.secho(one_line(head), bold=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TextIO
@@ -62,6 +63,8 @@ _TOGETHER = {
     "queue": ("queue", "limits"),
 }
 _MODULES = {name: module for module, names in _TOGETHER.items() for name in names}
+# An id that rqd makes, or its beginning as lists show it.
+_LIKE_AN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]*)?\Z")
 _ALSO = {"worker": "workers"}  # a habit of RQ's
 _WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
@@ -103,6 +106,7 @@ class LazyGroup(click.Group):
         is_option = name.startswith("-")
         if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
             meant = self.meant(name, args[1:]) or did_you_mean(name, self.list_commands(ctx))
+            meant = meant or _job_meant(name)
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -126,6 +130,14 @@ class LazyGroup(click.Group):
             " --grace, or by a second unit beside (docs/deploying.md)",
         }.get(name)
         return f": write {instead}" if instead else ""
+
+
+def _job_meant(typed: str) -> str:
+    """Returns the advice for a word that looks like a job's id, or is one; empty for others."""
+    from rqd.cli.completing import is_job  # noqa: PLC0415 - loads redis-py, for a mistake only
+
+    is_meant = _LIKE_AN_ID.match(typed) or is_job(typed)
+    return f": did you mean rqd job {typed}?" if is_meant else ""
 
 
 @click.group(
@@ -157,7 +169,7 @@ def main() -> None:
         _leave("interrupted", 130)
     except click.ClickException as error:
         usage = isinstance(error, click.UsageError)
-        hint = " (--help shows what there is)" if usage else ""
+        hint = " (--help shows the usage)" if usage else ""
         # Click lists the choices on a line each.
         _leave(error.format_message().replace("\n\t", " ") + hint, EX_USAGE)
     except RqdError as error:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_masters
 from rqd.cli.options import as_json, backend
-from rqd.cli.output import echo_table, say
+from rqd.cli.output import echo_table, note_former, say
 from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.client.connection import Backend
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
@@ -28,11 +28,33 @@ from rqd.store.urls import default_url, hide_password
 _POLL_S = 0.05
 Row = dict[str, str]
 
-_name = click.option(
-    "--name",
+
+class _MasterOption(click.Option):
+    """`--master NAME`, also under its former spelling `--name`, which help does not list."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Adds the former spelling, too, with a place of its own among what was typed."""
+        super().add_to_parser(parser, ctx)
+        parser.add_option(obj=self, opts=["--name"], dest="name", action="store", nargs=1)
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Uses the former spelling's value, and names the new spelling."""
+        if "name" in opts:
+            opts = {"master": opts["name"], **opts}
+            if not ctx.command.hidden:  # a former command names its new spelling itself
+                path = ctx.command_path
+                note_former(f"{path} --name {opts['name']}", f"{path} --master {opts['name']}")
+        return super().handle_parse_result(ctx, opts, args)
+
+
+_master = click.option(
+    "--master",
+    cls=_MasterOption,
     metavar="NAME",
     shell_complete=complete_masters,
-    help="Only the master of this name.  [default: all]",
+    help="Choose the master with this name.  [default: all]",
 )
 _host = click.option(
     "--host",
@@ -40,17 +62,17 @@ _host = click.option(
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="Only those on this host; can be given again.  [default: all]",
+    help="Choose the masters on this host; can be given again.  [default: all]",
 )
-no_wait_option = click.option("--no-wait", is_flag=True, help="Don't wait until it is done.")
+no_wait_option = click.option("--no-wait", is_flag=True, help="Don't wait for the end of the work.")
 timeout_option = click.option(
-    "--timeout", metavar="TIME", help="Wait no longer than this: 30, 10m.  [default: no limit]"
+    "--timeout", metavar="TIME", help="Longest time to wait: 30, 10m.  [default: no limit]"
 )
 
 
 def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--name` and `--host`, which choose masters, and `--json`."""
-    return _name(_host(as_json(command)))
+    """Adds `--master` and `--host`, which choose masters, and `--json`."""
+    return _master(_host(as_json(command)))
 
 
 @contextmanager
@@ -65,8 +87,8 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
     except ServerUnavailableError as error:
         if not instead or is_embedded(url or default_url()):  # an embedded server ends with it
             raise
-        told = f"{error} (without Redis, on a daemon's host: {instead})"
-        raise ServerUnavailableError(told) from error
+        message = f"{error} (without Redis, on a daemon's host: {instead})"
+        raise ServerUnavailableError(message) from error
 
 
 @dataclass(slots=True)
@@ -94,10 +116,10 @@ class Reply:
             return "no answer"
         if "error" in self.answer:
             return f"refused: {self.answer['error']}"
-        told = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
+        words = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
         if "were" in self.answer:
             return f"{counted(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
-        return told
+        return words
 
 
 def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
@@ -186,20 +208,20 @@ def read_timeout(timeout: str | None) -> float | None:
 
 def wait_for(
     replies: Sequence[Reply],
-    look: Callable[[Sequence[Reply]], int],
+    note_outcomes: Callable[[Sequence[Reply]], int],
     quiet: bool,
     timeout_s: float | None,
 ) -> None:
-    """Calls `look` until each reply has an outcome, and prints the outcomes.
+    """Calls `note_outcomes` until each reply has an outcome, and prints the outcomes.
 
-    `look` returns the number of jobs that still run. After `timeout_s` the rest ends as not done in
+    It returns the number of jobs that still run. After `timeout_s` the rest ends as not done in
     time; None means no limit.
     """
     give_up_at = time.monotonic() + (timeout_s if timeout_s is not None else float("inf"))
     line = _Line()
     left = list(replies)
     while left:
-        running = look(left)
+        running = note_outcomes(left)
         for one in [one for one in left if one.outcome]:
             line.clear()
             if not quiet:
@@ -222,7 +244,7 @@ def wait_for(
 def pause_masters(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: Sequence[str],
     now: bool,
     as_json: bool,
@@ -233,27 +255,27 @@ def pause_masters(
     timeout_s = read_timeout(timeout)
     instead = "" if now else "kill -USR2 PID"
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "pause", timeout_s, now=now)
         if not as_json:
             show(replies)
         if not no_wait:
             awaited = [one for one in replies if one.is_well]
-            wait_for(awaited, _Watch(there, rows).look, as_json, timeout_s)
+            wait_for(awaited, _Watch(there, rows).note_outcomes, as_json, timeout_s)
         return close(replies, as_json)
 
 
 def resume_masters(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: Sequence[str],
     as_json: bool,
     timeout: str | None,
 ) -> int:
     """Resumes masters; returns the exit status."""
     with backend_or("kill -CONT PID", url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "resume", read_timeout(timeout))
         if not as_json:
             show(replies)
@@ -274,7 +296,7 @@ class _Watch:
         # A master that was resumed before it was seen paused has had its heartbeat by then.
         self._all_paused_by = time.monotonic() + ANSWER_WITHIN_S
 
-    def look(self, left: Sequence[Reply]) -> int:
+    def note_outcomes(self, left: Sequence[Reply]) -> int:
         """Notes the outcomes of the masters that are left; returns the number of their jobs."""
         rows = as_of_now(self._there, self._asked)
         running = dict.fromkeys((one.master for one in left), 0)
@@ -296,7 +318,7 @@ class _Watch:
             if not running:
                 one.end("drained")
         elif state != "starting" and has_paused:
-            one.end("resumed by somebody", is_well=False)
+            one.end("resumed meanwhile", is_well=False)
 
 
 class _Line:

@@ -36,14 +36,14 @@ def as_typed() -> Iterator[None]:
             for option in click.get_current_context().command.params
             if isinstance(option, click.Option)
         }
-        told = str(error)
-        if retry := _OF_RETRY.match(told):
+        message = str(error)
+        if retry := _OF_RETRY.match(message):
             name, value = f"retry_{retry[1]}", f" {retry[2]}"
-            told = f"{name}{value}{told[retry.end() :]}"
-        word = told.partition(" ")[0]
+            message = f"{name}{value}{message[retry.end() :]}"
+        word = message.partition(" ")[0]
         if word not in flags:
             raise
-        raise ConfigurationError(told.replace(word, flags[word], 1)) from error
+        raise ConfigurationError(message.replace(word, flags[word], 1)) from error
 
 
 @contextmanager

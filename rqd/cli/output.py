@@ -1,6 +1,6 @@
 """Prints tables, fields and lines; formats instants and lengths of time.
 
-Tables are aligned, coloured and no wider than the terminal; plain and whole in a pipe.
+On a terminal tables are aligned, coloured and no wider than it. In a pipe they are plain and whole.
 """
 
 from __future__ import annotations
@@ -75,15 +75,15 @@ def echo_table(
     """Prints a titled table; numbers to the right, `-` for an empty cell.
 
     On a narrow terminal it leaves out columns named in `least`, empty columns first, then from the
-    first on. If that is not enough, it shortens the longest texts, or with `wraps` continues them
-    in lines below.
+    first on. If that is not enough, it shortens the longest texts. With `wraps` it continues them
+    in lines below, in a pipe, too: nothing of them is lost.
     """
     click.secho(title, bold=True)
     if not rows:
         click.echo("  none")
         return
     columns = [_column(head, [row[i] for row in rows]) for i, head in enumerate(heads)]
-    dropped = _fit(columns, least, _room()) if sys.stdout.isatty() else []
+    dropped = _fit(columns, least, _room()) if wraps or sys.stdout.isatty() else []
     click.secho(_line([column.padded(column.head) for column in columns]), dim=True)
     for number in range(len(rows)):
         cells = [column.pieces(number, wraps) for column in columns]
@@ -94,8 +94,8 @@ def echo_table(
             ]
             click.echo(_line(padded))
     if dropped:
-        told = ", ".join(head for head in heads if head in dropped)
-        click.secho(f"{_MARGIN}(too narrow for {told})", dim=True)
+        names = ", ".join(head for head in heads if head in dropped)
+        click.secho(f"{_MARGIN}(too narrow for {names})", dim=True)
 
 
 def fitted(
@@ -129,6 +129,11 @@ def echo_field(name: str, value: str, margin: str = "") -> None:
 def say(text: str, *, err: bool = False, fg: str | None = None) -> None:
     """Prints a text as a single line, also if a name in it has line breaks."""
     click.secho(one_line(text), err=err, fg=fg)
+
+
+def note_former(was: str, now: str) -> None:
+    """Says on standard error the new spelling of a command that was typed in the old spelling."""
+    say(f"rqd: `{was}` is now `{now}`: the old spelling goes in the next version", err=True)
 
 
 def one_line(text: str) -> str:

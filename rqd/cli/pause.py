@@ -13,7 +13,8 @@ from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import iso, say, with_unit
+from rqd.cli.output import iso, note_former, say, with_unit
+from rqd.cli.suggest import queues_to_name
 from rqd.client.connection import Backend
 from rqd.client.control import resume as resume_everything
 from rqd.client.control import suspend, time_of_pause_s
@@ -24,7 +25,10 @@ from rqd.store.keys import ALL_QUEUES
 Paused = Mapping[str, int | None]
 
 _master = click.option(
-    "--master", metavar="NAME", shell_complete=complete_masters, help="The master of this name."
+    "--master",
+    metavar="NAME",
+    shell_complete=complete_masters,
+    help="Choose the master with this name.",
 )
 _hosts = click.option(
     "--host",
@@ -32,10 +36,12 @@ _hosts = click.option(
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="The masters on this host; can be given again.",
+    help="Choose the masters on this host; can be given again.",
 )
-_all_masters = click.option("--all-masters", is_flag=True, help="All masters of the namespace.")
-_all = click.option("--all", "all_", is_flag=True, help="All queues of the namespace.")
+_all_masters = click.option(
+    "--all-masters", is_flag=True, help="Choose all masters of the namespace."
+)
+_all = click.option("--all", "all_", is_flag=True, help="Choose all queues of the namespace.")
 _queues = click.argument(
     "queues",
     nargs=-1,
@@ -53,8 +59,8 @@ def _choosing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @redis_options
 @as_json
 @_choosing_options
-@click.option("--for", "for_", metavar="TIME", help="Queues: end by itself then: 30, 10m, 2h.")
-@click.option("--now", is_flag=True, help="Masters: kill running jobs and put them back.")
+@click.option("--for", "for_", metavar="TIME", help="Time until the queues resume: 30, 10m, 2h.")
+@click.option("--now", is_flag=True, help="Kill the masters' running jobs and put them back.")
 @no_wait_option
 @timeout_option
 def pause(
@@ -71,13 +77,13 @@ def pause(
     no_wait: bool,
     timeout: str | None,
 ) -> int:
-    """Start no jobs of queues, or in masters.
+    """Pause queues or masters: no more of their jobs start.
 
-    Running jobs go on, and new ones are accepted. Jobs of a paused queue wait; those of a paused
-    master are started by other masters. It lasts until `rqd resume`.
+    Running jobs go on, and new jobs are accepted. Jobs of a paused queue wait. Other masters start
+    the jobs that a paused master does not. The pause lasts until `rqd resume`.
 
-    With masters the command waits until they run no job. It exits with 1 if one did not answer, or
-    was not free of jobs in time.
+    With masters the command waits until they run no job. It exits with 1 if a master did not
+    answer, or still ran jobs at the --timeout.
     """
     _check_choice("pause", queues, all_, master, hosts, all_masters)
     if master or hosts or all_masters:
@@ -107,11 +113,11 @@ def resume(
     all_masters: bool,
     timeout: str | None,
 ) -> int:
-    """Start jobs of paused queues or masters again.
+    """Resume paused queues or masters.
 
-    `--all` ends `rqd pause --all`: queues and masters that were paused by themselves stay so.
+    `--all` ends `rqd pause --all`. Queues and masters with a pause of their own stay paused.
 
-    With masters it also ends a pause by a signal. It exits with 1 if one did not answer.
+    With masters it also ends a pause by a signal. It exits with 1 if a master did not answer.
     """
     if not (queues or all_ or master or hosts or all_masters):
         note_former("rqd resume", "rqd resume --all")
@@ -127,11 +133,6 @@ def resume(
     return 0
 
 
-def note_former(was: str, now: str) -> None:
-    """Says on standard error the new spelling of a command that was typed in the old spelling."""
-    say(f"rqd: `{was}` is now `{now}`: the old spelling goes in the next version", err=True)
-
-
 def for_each(
     url: str | None,
     namespace: str | None,
@@ -141,16 +142,30 @@ def for_each(
 ) -> None:
     """Calls `do` with each queue, and prints the words that it returns.
 
-    Raises ConfigurationError for an invalid name before the first call.
+    Raises ConfigurationError for an invalid name, and for a master's, before the first call.
     """
     with backend(url, namespace) as there:
-        done = {queue.name: do(queue) for queue in [Queue(name, there) for name in names]}
+        queues = [Queue(name, there) for name in names]
+        _refuse_masters(there, names)
+        done = {queue.name: do(queue) for queue in queues}
         rows = queue_rows(there, list(done), there.views.paused())
     if as_json:
         click.echo(json.dumps([{"done": done[row["name"]], **row} for row in rows], indent=2))
         return
     for name, words in done.items():
         say(f"{name}: {words}")
+
+
+def _refuse_masters(there: Backend, names: Sequence[str]) -> None:
+    """Raises ConfigurationError for a live master's name that no queue has."""
+    masters = {row["name"] for row in there.views.masters()}
+    queues = queues_to_name(there.views)
+    for name in names:
+        if name in masters and name not in queues:
+            raise ConfigurationError(
+                f"there is no queue {name!r}, but a master of this name:"
+                f" did you mean --master {name}?"
+            )
 
 
 def pause_queue(queue: Queue, for_: str | None) -> str:
@@ -199,18 +214,18 @@ def _check_choice(
     by_name = bool(master or hosts)
     chosen_kinds = bool(queues) + all_ + (by_name or all_masters)
     if not chosen_kinds:
-        raise click.UsageError(f"say what to {verb}: {choices}")
+        raise click.UsageError(f"name queues or masters to {verb}: {choices}")
     if chosen_kinds > 1:
         raise click.UsageError(f"{verb} one kind at a time: {choices}")
     if by_name and all_masters:
-        raise click.UsageError("--all-masters are all: leave out --master and --host")
+        raise click.UsageError("--all-masters chooses every master: leave out --master and --host")
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:
     """Raises UsageError for options of the other kind."""
     for option, is_given in given.items():
         if is_given:
-            raise click.UsageError(f"{option} is of {why}")
+            raise click.UsageError(f"{option} is for {why}")
 
 
 def _how_long(for_: str | None, until: str) -> str:
@@ -240,11 +255,11 @@ def state_of(row: Mapping[str, Any]) -> str:
 def why_not_started(name: str, paused: Paused) -> str | None:
     """Returns the pause that keeps the queue's jobs waiting, and its remedy; None if it is open."""
     if ALL_QUEUES in paused:
-        told = _with_end("suspended", iso(paused[ALL_QUEUES]))
-        return f"all work is {told} (`rqd resume --all` ends that)"
+        state = _with_end("suspended", iso(paused[ALL_QUEUES]))
+        return f"all work is {state} (`rqd resume --all` ends that)"
     if name in paused:
-        told = _with_end("paused", iso(paused[name]))
-        return f"queue {name} is {told} (`rqd resume {name}` ends that)"
+        state = _with_end("paused", iso(paused[name]))
+        return f"queue {name} is {state} (`rqd resume {name}` ends that)"
     return None
 
 

@@ -12,8 +12,8 @@ from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command, VerbGroup, verbs_too
 from rqd.cli.info import show_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import echo_table, iso, say
-from rqd.cli.pause import note_former, pause_queue, queue_rows, resume_queue
+from rqd.cli.output import echo_table, iso, note_former, say
+from rqd.cli.pause import pause_queue, queue_rows, resume_queue
 from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
 from rqd.client.queue import Queue
 from rqd.store.limit_queries import LimitView
@@ -24,9 +24,9 @@ _SHOWN_HOLDERS = 3
 
 @click.group(name="queue", cls=VerbGroup, noun="[NAME]", default="show")
 def queue() -> None:
-    """Show queues, or empty one.
+    """Show queues, or empty a queue.
 
-    `rqd pause` and `rqd resume` hold queues back.
+    `rqd pause` and `rqd resume` pause and resume queues.
     """
 
 
@@ -35,12 +35,12 @@ def queue() -> None:
 @as_json
 @click.argument("name", required=False, shell_complete=verbs_too(complete_queues))
 def show(url: str | None, namespace: str | None, as_json: bool, name: str | None) -> None:
-    """Show all queues, or one, and whether they are paused."""
+    """Show all queues, or the queue NAME, with their pauses."""
     with backend(url, namespace) as there:
         paused = there.views.paused()
         known = known_queues(there.views, paused)
         if name is not None and name not in known:
-            near = did_you_mean(name, known) or "; rqd queue lists those that had"
+            near = did_you_mean(name, known) or "; rqd queue lists the queues"
             raise NoSuchNameError(f"no queue {name!r} ever had a job{near}")
         rows = queue_rows(there, known if name is None else [name], paused)
     if as_json:
@@ -71,7 +71,7 @@ def empty(url: str | None, namespace: str | None, as_json: bool, name: str) -> N
 @queue.command(name="pause", hidden=True)
 @redis_options
 @as_json
-@click.option("--for", "for_", metavar="TIME")
+@click.option("--for", "for_", metavar="TIME", help="Time until the queue resumes.")
 @_NAME
 def pause(
     url: str | None, namespace: str | None, as_json: bool, for_: str | None, name: str
@@ -114,7 +114,7 @@ def _do(
 def limits(url: str | None, namespace: str | None, as_json: bool) -> None:
     """Show the limits in use.
 
-    What runs under each, and how many jobs wait for it.
+    Each limit has its running jobs, and the number of its waiting jobs.
     """
     with backend(url, namespace) as there:
         limits = there.views.limits()

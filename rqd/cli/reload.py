@@ -36,18 +36,18 @@ _POLL_S = 0.05
 def command(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     no_wait: bool,
 ) -> int:
-    """Have masters take the application's code anew.
+    """Make masters load the application's code again.
 
-    Running jobs end with the old one. Exits with 1, and shows the traceback, where the new code
-    can't be imported: the old one serves on.
+    Running jobs finish with the old code. If the new code can't be imported, the old code stays in
+    service. The command then shows the traceback, and exits with 1.
     """
     with backend_or("kill -HUP PID, or systemctl reload", url, namespace) as there:
-        return _reload(there, select_masters(there, name, hosts), as_json, no_wait)
+        return _reload(there, select_masters(there, master, hosts), as_json, no_wait)
 
 
 def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -> int:
@@ -58,15 +58,15 @@ def _reload(there: Backend, rows: Sequence[Row], as_json: bool, no_wait: bool) -
     request, sent = tell(there, rows, "reload")
     hosts = {row["name"]: row.get("host", "") for row in rows}
     refused = [Reply(name, hosts[name], {"error": why}) for name, why in sent.refused.items()]
-    left = {name: row for row in rows if (name := row["name"]) in sent.told}
+    left = {name: row for row in rows if (name := row["name"]) in sent.reached}
     if not as_json:
         for one in refused:
             click.echo(f"{one.master}: {one.words}")
         for master in left:
-            say(f"{master}: told to reload")
+            say(f"{master}: asked to reload")
     if no_wait:
-        told = [Reply(name, hosts[name], None) for name in left]
-        close(refused + told, as_json)
+        asked = [Reply(name, hosts[name], None) for name in left]
+        close(refused + asked, as_json)
         return 1 if refused else 0
     return close(refused + _wait(there, request, left, quiet=as_json), as_json)
 
@@ -98,11 +98,13 @@ def _answer(row: Row | None) -> dict[str, Any] | None:
     """Converts a master's row to the form of the answers to other commands; None without a row."""
     if row is None:
         return None
-    told: dict[str, Any] = {"state": row.get("state", "")}
+    answer: dict[str, Any] = {"state": row.get("state", "")}
     # Its row's `workers` also counts workers that are on their way out.
     numbers = (("busy", "busy"), ("workers", "wanted"))
-    told |= {name: read_whole(row.get(of)) or 0 for name, of in numbers}
-    return told if row.get("reload") == "done" else told | {"error": row.get("reload_error", "")}
+    answer |= {name: read_whole(row.get(of)) or 0 for name, of in numbers}
+    if row.get("reload") != "done":
+        answer["error"] = row.get("reload_error", "")
+    return answer
 
 
 def _outcome(row: Row | None) -> str:

@@ -30,22 +30,22 @@ from rqd.model.errors import ConfigurationError
 def command(
     url: str | None,
     namespace: str | None,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     timeout: str | None,
     workers: tuple[str, ...],
 ) -> int:
-    """Change how many WORKERS each master has.
+    """Change the number of WORKERS of each master.
 
-    WORKERS is how many, 4, or how many more or fewer, +2 or -1. Jobs of workers that go finish
-    first. It holds until the master's end: a restarted one has what its --workers says. Exits
-    with 1 if one did not answer, or refused.
+    WORKERS is a number, 4, or a change, +2 or -1. Workers that leave finish their jobs first. The
+    change lasts until the master's end: after a restart its --workers counts again. The command
+    exits with 1 if a master did not answer, or refused.
     """
     change, timeout_s = _read(workers), read_timeout(timeout)
     instead = {1: "kill -TTIN PID", -1: "kill -TTOU PID"}.get(change.get("by", 0), "")
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = ask_masters(there, rows, "scale", timeout_s, **change)
         if not as_json:
             show(replies)
@@ -63,13 +63,13 @@ def _read(typed: tuple[str, ...]) -> dict[str, int]:
     number = int(workers)
     if workers[0] in "+-":
         if not number:
-            raise ConfigurationError(f"scale {workers}: that changes nothing")
+            raise ConfigurationError(f"scale {workers} changes nothing: write +1 or -1, or more")
         if abs(number) > MAX_WORKERS:
             raise ConfigurationError(f"scale {workers}: a master has {MAX_WORKERS:,} at most")
         return {"by": number}
     if not 1 <= number <= MAX_WORKERS:
         raise ConfigurationError(
-            f"scale {workers}: write 1 to {MAX_WORKERS:,}; rqd pause --master is for none,"
-            " rqd stop ends masters"
+            f"scale {workers}: write 1 to {MAX_WORKERS:,}; for no jobs write rqd pause --master,"
+            " to end masters rqd stop"
         )
     return {"to": number}

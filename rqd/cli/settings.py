@@ -2,7 +2,7 @@
 
 There is one list of them, the options of `rqd start`: `--jobs-per-child 5` is
 `RQD_JOBS_PER_CHILD=5`, and `jobs-per-child = 5` in `rqd.toml` or under `[tool.rqd]` in
-`pyproject.toml`. All commands take `url` and `namespace` from there.
+`pyproject.toml`. All commands read `url` and `namespace` from there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _url = click.option(
     cls=SharedOption,
     metavar="URL",
     envvar="RQD_URL",
-    help="Redis to use: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
+    help="Redis URL: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://,"
     " embedded: or embedded:FOLDER."
     "  [default: RQD_URL, REDIS_URL, or localhost:6379]",
 )
@@ -46,7 +46,7 @@ _namespace = click.option(
     cls=SharedOption,
     metavar="NAME",
     envvar="RQD_NAMESPACE",
-    help="What all keys start with.  [default: RQD_NAMESPACE or rqd]",
+    help="Prefix of all keys.  [default: RQD_NAMESPACE or rqd]",
 )
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def config_option(command: C) -> C:
         expose_value=False,
         envvar=FILE_VARIABLE,
         callback=_load,
-        help="Settings: a TOML file.  [default: rqd.toml, or [tool.rqd] in pyproject.toml, here]",
+        help="TOML file of settings.  [default: rqd.toml, or [tool.rqd] in pyproject.toml, here]",
     )(command)
 
 
@@ -112,15 +112,15 @@ def as_written(context: click.Context) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        told = str(error)
+        message = str(error)
         for option in options_of(context.command):
             flag = max(option.opts, key=len)
             words = _BY_WORDS.get(option.name or "", flag)
             where = _place_of(context, option)
-            if where and told.startswith(f"{flag} "):
-                raise ConfigurationError(where + told.removeprefix(flag)) from error
-            if where and told.startswith(f"{words} "):
-                raise ConfigurationError(f"{where}: {told}") from error
+            if where and message.startswith(f"{flag} "):
+                raise ConfigurationError(where + message.removeprefix(flag)) from error
+            if where and message.startswith(f"{words} "):
+                raise ConfigurationError(f"{where}: {message}") from error
         raise
 
 

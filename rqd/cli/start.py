@@ -36,9 +36,9 @@ _OF_RQ = {
     "--dequeue-strategy": "write --precedence",
     "--logging_level": "write --log-level",
     "--results-ttl": "write result_ttl= at the enqueue",
-    "--serializer": "leave it out, a job knows its own",
+    "--serializer": "leave it out, each job has its serializer",
     "--with-scheduler": "leave it out, every daemon starts jobs at their time",
-    "--worker-class": "write --middleware for what goes round each job",
+    "--worker-class": "write --middleware to wrap each job",
 }
 
 
@@ -52,9 +52,9 @@ class _StartCommand(SettingsCommand):
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if (told := _OF_RQ.get(error.option_name)) is None:
+            if (advice := _OF_RQ.get(error.option_name)) is None:
                 raise
-            raise click.UsageError(f"RQ's {error.option_name}: {told}", ctx) from error
+            raise click.UsageError(f"RQ's {error.option_name}: {advice}", ctx) from error
         if ctx.args and not ctx.resilient_parsing:
             raise click.UsageError(f"queues are an option: --queues {','.join(ctx.args)}", ctx)
         return rest
@@ -68,51 +68,66 @@ class _StartCommand(SettingsCommand):
     default="default",
     show_default=True,
     shell_complete=complete_queues,
-    help="In precedence: a,b, or a:5,b:1.",
+    help="Queues in precedence: a,b, or a:5,b:1.",
 )
 @click.option(
     "--precedence",
     type=click.Choice(["strict", "round-robin", "random", "weighted"]),
     metavar="ORDER",
-    help="strict, round-robin, random or weighted.  [default: strict; with weights, weighted]",
+    help="Order of queues: strict, round-robin, random or weighted."
+    "  [default: strict; with weights, weighted]",
 )
-@click.option("--workers", "-w", type=int, default=4, show_default=True, help="Jobs at a time.")
-@click.option("--preload", multiple=True, metavar="MODULE,..", help="Import before the first fork.")
+@click.option(
+    "--workers", "-w", type=int, default=4, show_default=True, help="Number of jobs at a time."
+)
+@click.option(
+    "--preload",
+    multiple=True,
+    metavar="MODULE,..",
+    help="Import these modules before the first fork.",
+)
 @click.option(
     "--preload-learn/--no-preload-learn",
     default=True,
     show_default=True,
-    help="Preload also what jobs are seen to import.",
+    help="Preload modules that jobs were seen to import.",
 )
 @click.option("--preload-hint", multiple=True, hidden=True)  # Worker's: what its caller has
 @click.option(
-    "--jobs-per-child", type=int, default=1, show_default=True, help="Jobs a process may run."
+    "--jobs-per-child",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Number of jobs a process may run.",
 )
 @click.option(
     "--grace",
     default="30",
     show_default=True,
     metavar="TIME",
-    help="Time for jobs at a stop: 30, 5m.",
+    help="Time for jobs to finish at a stop: 30, 5m.",
 )
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option("--max-jobs", type=int, help="Exit after so many jobs.")
-@click.option("--max-idle", metavar="TIME", help="Exit when nothing has run for so long: 30, 5m.")
+@click.option("--max-idle", metavar="TIME", help="Exit when no job has run for this time: 30, 5m.")
 @click.option("--path", "-P", multiple=True, help="Import path of jobs.  [default: this folder]")
 @click.option(
     "--middleware",
     multiple=True,
     metavar="NAME,..",
-    help="Around each job, in this order: app.timed",
+    help="Wrap each job in these functions, in this order: app.timed",
 )
 @click.option(
-    "--exception-handler", multiple=True, metavar="NAME,..", help="Called with what a job raises."
+    "--exception-handler",
+    multiple=True,
+    metavar="NAME,..",
+    help="Call these functions with a job's exception.",
 )
-@click.option("--require-signed", is_flag=True, help="Refuse jobs without one of our signatures.")
+@click.option("--require-signed", is_flag=True, help="Refuse jobs without a signature of our keys.")
 @click.option(
-    "--allow", multiple=True, metavar="PATTERN,..", help="Refuse other functions: shop.tasks.*"
+    "--allow", multiple=True, metavar="PATTERN,..", help="Allow only these functions: shop.tasks.*"
 )
-@click.option("--serializers", metavar="NAME,..", help="Refuse jobs of others than these: json.")
+@click.option("--serializers", metavar="NAME,..", help="Allow only these serializers: json.")
 @click.option(
     "--payload-limit",
     default=f"{DEFAULT_PAYLOAD_LIMIT_BYTES // MIB}M",
@@ -123,20 +138,26 @@ class _StartCommand(SettingsCommand):
 @click.option(
     "--max-memory", metavar="SIZE", help="Kill jobs with more memory of their own: 512M, 2G."
 )
-@click.option("--max-cpu", metavar="TIME", help="End jobs that used so much cpu time: 60, 5m.")
-@click.option("--max-files", type=int, help="Files a job's process may have open.")
-@click.option("--max-pids", type=int, help="Processes and threads a job may have; needs cgroups.")
-@click.option("--nice", type=int, default=0, help="Jobs give way to others: 1 to 19.")
+@click.option("--max-cpu", metavar="TIME", help="End jobs after this much cpu time: 60, 5m.")
+@click.option("--max-files", type=int, help="Number of files a job's process may have open.")
+@click.option(
+    "--max-pids", type=int, help="Number of processes and threads of a job; needs cgroups."
+)
+@click.option(
+    "--nice", type=int, default=0, help="Niceness of jobs: 1 to 19 gives way to other processes."
+)
 @click.option("--autoreload", is_flag=True, help="Reload when code changes: for development.")
 @click.option("--cron", metavar="FILE", help="Load cron entries from this TOML file first.")
-@click.option("--user", metavar="NAME[:GROUP]", help="Started as root, go on as this user.")
-@click.option("--name", metavar="NAME", help="The master's name.  [default: host and number]")
+@click.option(
+    "--user", metavar="NAME[:GROUP]", help="Continue as this user, after a start as root."
+)
+@click.option("--name", metavar="NAME", help="Name of the master.  [default: host and number]")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json", "journal"]),
     default="auto",
     metavar="FORMAT",
-    help="text, json or journal.  [default: by what stderr is]",
+    help="Format of the log: text, json or journal.  [default: by the kind of stderr]",
 )
 @click.option(
     "--log-level",
@@ -144,27 +165,28 @@ class _StartCommand(SettingsCommand):
     default="info",
     show_default=True,
     metavar="LEVEL",
-    help="Log this and above: debug, info, warning, error.",
+    help="Lowest level to log: debug, info, warning, error.",
 )
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
-@click.option("--log-file", metavar="FILE", help="Log to this file; SIGHUP opens it anew.")
+@click.option("--log-file", metavar="FILE", help="Log to this file; SIGHUP opens it again.")
 @click.option(
     "--job-output",
     type=click.Choice(["plain", "prefix", "none"]),
     default="plain",
     show_default=True,
     metavar="HOW",
-    help="In the log: plain, prefix (each line with its job's id), none.",
+    help="Log the output of jobs: plain, prefix (with the job's id), none.",
 )
 def command(**settings: Any) -> int:
-    """Run jobs from the queues until told to stop.
+    """Run jobs from the queues until a signal or rqd stop.
 
-    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once; SIGUSR1 kills the
-    running jobs and puts them back; SIGUSR2 or Ctrl-Z pauses, SIGCONT resumes; SIGTTIN and SIGTTOU
-    add and take away a worker; SIGHUP takes code, settings and log anew. Signing keys come from
-    RQD_SIGNING_KEY, or RQD_SIGNING_KEY_FILE.
+    SIGTERM or Ctrl-C stops gracefully, SIGQUIT or a second Ctrl-C at once. SIGUSR1 kills the
+    running jobs and puts them back. SIGUSR2 or Ctrl-Z pauses, SIGCONT resumes. SIGTTIN adds a
+    worker, SIGTTOU removes a worker. SIGHUP loads code and settings again, and reopens the log.
+
     Each option is a setting, too: RQD_JOBS_PER_CHILD in the environment, jobs-per-child in
-    rqd.toml; `rqd config` shows what is in force.
+    rqd.toml. `rqd config` shows the settings in force. Signing keys come from RQD_SIGNING_KEY, or
+    RQD_SIGNING_KEY_FILE.
     """
     # Late: the other commands don't need the daemon's modules, which take over signals.
     from rqd.daemon.autoreload import check_can_watch  # noqa: PLC0415 - see above

@@ -39,7 +39,7 @@ def command(
     url: str | None,
     namespace: str | None,
     now: bool,
-    name: str | None,
+    master: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
     no_wait: bool,
@@ -47,20 +47,20 @@ def command(
 ) -> int:
     """Stop the masters of a namespace.
 
-    Running jobs finish, within each master's --grace. Exits with 1 if one did not answer, or was
-    not gone in time.
+    Running jobs finish, within each master's --grace. The command exits with 1 if a master did not
+    answer, or did not end in time.
     """
     timeout_s = read_timeout(timeout)
     instead = "kill -QUIT PID" if now else "kill -TERM PID, or systemctl stop"
     with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, name, hosts)
+        rows = select_masters(there, master, hosts)
         replies = _stop(there, rows, now, timeout_s)
         if not as_json:
             show(replies)
         if not no_wait:
             # A master without an answer may stop all the same; a master that refused does not.
             awaited = [one for one in replies if one.answer is None or one.is_well]
-            wait_for(awaited, lambda left: _look(there, rows, left), as_json, timeout_s)
+            wait_for(awaited, lambda left: _note_ends(there, rows, left), as_json, timeout_s)
         return close(replies, as_json)
 
 
@@ -75,7 +75,7 @@ def _stop(there: Backend, rows: Sequence[Row], now: bool, timeout_s: float | Non
         return [Reply(row["name"], row.get("host", ""), stopping) for row in rows]
 
 
-def _look(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
+def _note_ends(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
     try:
         rows = as_of_now(there, asked)
     except RedisGone:
@@ -85,5 +85,5 @@ def _look(there: Backend, asked: Sequence[Row], left: Sequence[Reply]) -> int:
     for one in left:
         if one.master not in rows:
             heard = one.answer is not None
-            one.end("stopped" if heard else "gone, and had not answered", is_well=heard)
+            one.end("stopped" if heard else "gone without an answer", is_well=heard)
     return sum(read_whole(rows.get(one.master, {}).get("busy")) or 0 for one in left)

@@ -43,17 +43,22 @@ def known_queues(views: Queries, paused: Iterable[str]) -> list[str]:
 
 def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:
     """Makes the error for a queue that never had a job."""
-    told = did_you_mean(typed, known) or (f": there are {', '.join(known)}" if known else "")
-    return NoSuchNameError(f"no queue {typed!r}{told}")
+    hint = did_you_mean(typed, known) or (f": there are {', '.join(known)}" if known else "")
+    return NoSuchNameError(f"no queue {typed!r}{hint}")
+
+
+def queues_to_name(views: Queries) -> list[str]:
+    """Returns the names of queues that ever had a job, are paused or have a master."""
+    served = {name for row in views.masters() for name in row.get("queues", "").split(",")}
+    return sorted({*known_queues(views, views.paused()), *served} - {""})
 
 
 def check_queues(names: Iterable[str], views: Queries) -> None:
     """Raises NoSuchNameError unless each queue ever had a job, is paused or has a master."""
-    known = known_queues(views, views.paused())
-    served = [name for row in views.masters() for name in row.get("queues", "").split(",")]
+    known = queues_to_name(views)
     for name in names:
-        if name not in known and name not in served:
-            raise no_such_queue(name, sorted({*known, *served} - {""}))
+        if name not in known:
+            raise no_such_queue(name, known)
 
 
 def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:
@@ -96,11 +101,10 @@ def whole_id(typed: str, views: Queries, *, only_to_look: bool = False) -> str:
         more = f", and {len(found) - _MOST_SHOWN:,} more" if len(found) > _MOST_SHOWN else ""
         count = f"{len(found):,}" if is_all else f"at least {len(found):,}"
         raise AmbiguousIdError(
-            f"{count} jobs begin with {typed!r}: write more of one: {shown}{more}"
+            f"{count} jobs begin with {typed!r}: write more of the id: {shown}{more}"
         )
     if not is_all and not only_to_look:
         raise AmbiguousIdError(
-            f"one job that begins with {typed!r} was found, but not all were looked at: write the"
-            f" whole id: {found[0]}"
+            f"not all jobs were searched for {typed!r}: write the whole id, such as {found[0]}"
         )
     return found[0]

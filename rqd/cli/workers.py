@@ -9,7 +9,7 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.info import look, share, show_workers
+from rqd.cli.info import share, show_workers, snapshot
 from rqd.cli.masters import select_masters
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import ago, echo_field, mebibytes
@@ -21,7 +21,11 @@ from rqd.model.errors import ConfigurationError
 @redis_options
 @as_json
 @click.option(
-    "--queue", "-q", metavar="NAME", shell_complete=complete_queues, help="Of those that serve it."
+    "--queue",
+    "-q",
+    metavar="NAME",
+    shell_complete=complete_queues,
+    help="Show workers of this queue.",
 )
 @click.option(
     "--host",
@@ -29,11 +33,10 @@ from rqd.model.errors import ConfigurationError
     metavar="HOST",
     multiple=True,
     shell_complete=complete_hosts,
-    help="Of those on this host; can be given again.",
+    help="Show workers on this host; can be given again.",
 )
 @click.option("--burst", "-b", "--with-scheduler", "-s", "of_rqs", is_flag=True, hidden=True)
-@click.argument("name", required=False)
-@click.argument("more", nargs=-1)
+@click.argument("names", nargs=-1, metavar="[NAME]")
 def command(
     url: str | None,
     namespace: str | None,
@@ -41,25 +44,24 @@ def command(
     queue: str | None,
     hosts: tuple[str, ...],
     of_rqs: bool,
-    name: str | None,
-    more: tuple[str, ...],
+    names: tuple[str, ...],
 ) -> None:
-    """Show workers; with a NAME all known of one.
+    """Show all workers, or all fields of the worker NAME.
 
-    A NAME is master:number. This runs none: that is `rqd start`.
+    NAME is master:number. `rqd start` runs workers; this command only shows them.
     """
     if of_rqs:  # RQ's worker works
-        queues = ",".join([name or "default", *more])
+        queues = ",".join(names) or "default"
         raise ConfigurationError(
-            f"this shows workers: rqd start --queues {queues} runs some, with --burst until these"
-            " are empty"
+            f"rqd workers shows workers: to run some, write rqd start --queues {queues}; --burst"
+            " ends them when the queues are empty"
         )
     with backend(url, namespace) as there:
         if queue is not None:
             check_queues([queue], there.views)
         if hosts:
             select_masters(there, None, hosts)
-        seen = look(there.views)
+        seen = snapshot(there.views)
     serving = {
         row["name"]
         for row in seen.masters
@@ -68,10 +70,11 @@ def command(
     workers = {
         f"{row['master']}:{row['number']}": row for row in seen.workers if row["master"] in serving
     }
-    if name in workers and more:
-        raise ConfigurationError(f"workers {' '.join([name, *more])}: write one NAME, or none")
+    name = names[0] if names else None
+    if name in workers and len(names) > 1:
+        raise ConfigurationError(f"workers {' '.join(names)}: write a single NAME, or none")
     if name is not None and name not in workers:
-        start = f"; rqd start --queues {','.join([name, *more])} runs some"
+        start = f"; rqd start --queues {','.join(names)} runs some"
         raise NoSuchNameError(f"no worker {name!r} is alive{did_you_mean(name, workers) or start}")
     if name is None:
         if as_json:
@@ -86,7 +89,7 @@ def command(
 
 def _show(name: str, row: dict[str, Any], now_us: int) -> None:
     since = row.get("since")
-    told = {
+    fields = {
         "worker": name,
         "host": row.get("host"),
         "pid": row.get("pid"),
@@ -103,6 +106,6 @@ def _show(name: str, row: dict[str, Any], now_us: int) -> None:
         "worked": f"{row['worked_s']:,.1f} s" if "worked_s" in row else None,
         "last error": row.get("last_error"),
     }
-    for key, value in told.items():
+    for key, value in fields.items():
         if value not in (None, "", 0):
             echo_field(key, str(value))

@@ -144,7 +144,7 @@ def use_redis(
     if isinstance(connection, Backend):
         if namespace is not None or signing_keys is not None:
             raise ConfigurationError(
-                "connection: a queue's has its namespace and keys already: leave those out"
+                "connection: a queue's has its own: leave out namespace= and signing_keys="
             )
         _connections.default = connection
         return

@@ -24,7 +24,7 @@ from rqd.store.live import ask, send_to
 _NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 # The advice for a job that waits for its time or for other jobs: RQ's registries would run it.
-RUN_NOW = "to run one now that waits, cancel it and then requeue it"
+RUN_NOW = "to run a waiting job now, cancel it and then requeue it"
 
 
 def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) -> None:
@@ -37,7 +37,7 @@ def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) 
     if found == JobStatus.STARTED and stop:
         send_stop_job_command(backend, job_id)
     elif found in _NOT_TO_CANCEL:
-        instead = "; stop ends this one" if found == JobStatus.STARTED else ""
+        instead = "; stop ends a running job" if found == JobStatus.STARTED else ""
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a waiting job can be canceled{instead}"
         )
@@ -125,7 +125,7 @@ def send_stop_job_command(
 def send_shutdown_command(connection: Connection, worker_name: str) -> None:
     """Stops a master gracefully, by its name or a worker's (`name:number`).
 
-    All its workers finish their jobs and leave, as after `rqd stop --name`. Raises RqdError if no
+    All its workers finish their jobs and leave, as after `rqd stop --master`. Raises RqdError if no
     master of this name is alive.
     """
     _send(connection, worker_name, {"do": "stop", "now": False})
@@ -145,8 +145,8 @@ def _send(
 ) -> None:
     if not isinstance(worker_name, str):
         raise ConfigurationError(
-            f"worker name {worker_name!r}: write that of a master or of a worker, as rqd workers"
-            " lists them; a Worker without name= gets one when it starts"
+            f"worker name {worker_name!r}: write the name of a master or a worker, as rqd workers"
+            " lists them; a Worker without name= is named at its start"
         )
     head, colon, number = worker_name.rpartition(":")
     is_worker = bool(colon) and number.isdecimal()
@@ -251,7 +251,7 @@ def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0)
 def _running(there: Backend, job_id: str) -> JobRecord:
     record = fetch_record(there, job_id)
     if record.status is not JobStatus.STARTED:
-        kept = "; rqd job shows what is kept of it" if record.status.is_terminal else ""
+        kept = "; rqd job shows its record" if record.status.is_terminal else ""
         raise InvalidJobOperation(
             f"job {job_id} is {record.status}: only a running job has a stack{kept}"
         )

@@ -106,7 +106,9 @@ class CronJob:
         record = self._crons.run(self.name, job_id)
         if record is None:
             _find(self._crons, self.name)
-            raise InvalidJobOperation(f"cron {self.name}: a live job has its unique key")
+            raise InvalidJobOperation(
+                f"cron {self.name}: a live job has its unique key: wait for its end"
+            )
         return Job(record, self._backend)
 
     def pause(self) -> None:
@@ -138,7 +140,7 @@ class CronJob:
 
     def _insist(self, is_done: bool) -> None:
         if not is_done:
-            raise InvalidJobOperation(f"cron {self.name} was changed meanwhile: look again")
+            raise InvalidJobOperation(f"cron {self.name} was changed meanwhile: fetch it again")
 
     def __repr__(self) -> str:
         return f"<CronJob {self.name}: {self.schedule} {self.func_name}>"
@@ -242,13 +244,16 @@ def read_file(path: str | Path, backend: Backend) -> list[CronEntry]:
     try:
         tables = tomllib.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(
+            f"{path}: {getattr(error, 'strerror', None) or error}:"
+            " write a TOML file, with a table for each entry"
+        ) from error
     found = []
     for name, table in tables.items():
         try:
             found.append(_entry_of_table(check_cron_name(name), table, backend))
             if found[-1].schedule.next_after(time.time_ns() // 1000) is None:
-                raise ConfigurationError("no such time comes in fifty years")
+                raise ConfigurationError("its schedule has no time in the next fifty years")
         except RqdError as error:
             raise ConfigurationError(f"{path}, [{name}]: {error}") from error
     return [replace(entry, source=source_of(path)) for entry in found]
@@ -324,7 +329,7 @@ def _refuse_to_replace(entry: CronEntry, backend: Backend, crons: Crons) -> None
         standing = crons.find(entry.name)
         if standing is not None and standing.version == before:
             raise ConfigurationError(
-                f"cron {entry.name}: an entry of that function was registered before, and this one"
+                f"cron {entry.name}: this function has an entry already, and a second entry"
                 " would replace it: write name= for each"
             )
     backend.unnamed_crons[entry.name] = entry.version

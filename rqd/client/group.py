@@ -132,7 +132,7 @@ class Group:
         for data in datas:
             if not isinstance(data, EnqueueData):
                 raise InvalidCallError(
-                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
+                    f"enqueue_many accepts calls of Queue.prepare_data, not {data!r}"
                 )
             depends_on = data.options.depends_on
             if depends_on is not None and self.as_parent in depends_on.ids:

@@ -46,10 +46,7 @@ class Job(JobFacts[R]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        instead = (
-            "a job is its func, called by the daemon; write middleware= for what goes round each"
-            " call"
-        )
+        instead = "the daemon calls a job's function itself: write middleware= to wrap each call"
         refuse_overrides(cls, _HOOKS, instead)
 
     # -- finding jobs
@@ -387,7 +384,7 @@ class Job(JobFacts[R]):
         Raises InvalidJobOperation if this job does not run in this process.
         """
         if not running_job.runs_here(self.id):
-            raise InvalidJobOperation(f"its progress can be told by job {self.id} itself only")
+            raise InvalidJobOperation(f"only job {self.id} itself can report its progress")
         running_job.progress(fraction, message)
 
     def __repr__(self) -> str:

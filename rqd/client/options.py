@@ -58,10 +58,10 @@ class Dependency:
     def __post_init__(self) -> None:
         ids = tuple(dict.fromkeys(map(_id_of, _listed(self.jobs))))
         if not ids:
-            raise InvalidCallError("a Dependency on no job: name at least one")
+            raise InvalidCallError("a Dependency names no job: write at least one id")
         if len(ids) > MOST_PARENTS:
             raise InvalidCallError(
-                f"a job can depend on {MOST_PARENTS:,} others, not on {len(ids):,}"
+                f"a job can depend on {MOST_PARENTS:,} jobs, not on {len(ids):,}"
             )
         if self.on_failure not in ("wait", "cancel"):
             raise InvalidCallError(f"on_failure={self.on_failure!r}: write 'wait' or 'cancel'")
@@ -278,7 +278,9 @@ def read_waits(
     fields: dict[str, Any] = {}
     if wait_replicas is not None:
         if not isinstance(wait_replicas, int):
-            raise ConfigurationError(f"wait_replicas {wait_replicas!r}: write how many, 0 or more")
+            raise ConfigurationError(
+                f"wait_replicas {wait_replicas!r}: write a whole number, 0 or more"
+            )
         fields["replicas"] = int(wait_replicas)
     if wait_aof is not None:
         fields["aof"] = bool(wait_aof)

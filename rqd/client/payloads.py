@@ -134,7 +134,7 @@ class Contents:
         found, insisted = self._record.serializer, self._insisted
         if insisted is not None and found != insisted:
             raise DeserializationError(
-                f"job {self._record.id} is serialized with {found}, and {insisted} was asked for"
+                f"job {self._record.id} is serialized with {found}, not with {insisted}"
             )
         if (allowlist := current().allowlist) is not None:
             allowlist.check_serializer(found)  # its module is imported to write, too

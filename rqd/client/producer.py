@@ -76,7 +76,7 @@ class Producer(QueueFacts):
         self.default_timeout = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         if unknown := waits.keys() - WAITS:
             raise InvalidCallError(
-                f"Queue has no option {min(unknown)}=: what holds for a job is said at its enqueue"
+                f"Queue has no option {min(unknown)}=: write the options of a job at its enqueue"
             )
         self.durability = Durability(**read_waits(**waits))
         self._drafting = JobBuilder(
@@ -94,10 +94,34 @@ class Producer(QueueFacts):
     def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job[Any]:
         """Puts a call on the queue and returns its job.
 
-        `f` is a function or its dotted name. Keyword arguments are the function's own, except the
-        names in JobOptions, and `pipeline`, `args` and `kwargs`. With `wait_replicas=n` it returns
-        once n replicas have the job. With `wait_aof=True` it returns once the job is on the disks
-        of the primary and of these replicas. `wait_timeout` limits both, in seconds; None is 1.
+        `f` is a function or its dotted name. All arguments go to it, except the options below. A
+        duration is in seconds or a text such as `"1h"`; -1 means no limit. None leaves the default.
+
+            job_timeout        ends the job after this duration
+            result_ttl         keeps the record of a success so long
+            failure_ttl        keeps the record of a failure so long
+            ttl                drops the job if it waits longer
+            job_id             an id of your own
+            description        the text for people, in place of the call
+            meta               a dict of your own data
+            at_front           True: before all waiting jobs
+            priority           -4095 to 4095, higher first
+            depends_on         jobs, ids, a group or a Dependency to wait for
+            retry              a Retry: runs a failed job again
+            repeat             a Repeat: runs a finished job again
+            unique             a key, or a Unique, that a single job at a time may have
+            rate_limit         a RateLimit shared with other jobs
+            max_memory         `"512M"`, or bytes, for all its processes together
+            max_cpu            a duration of cpu time
+            on_success         a function, its dotted name, or a Callback
+            on_failure         the same, after a failure
+            on_stopped         the same, after a stop
+            webhooks           a list of Webhook
+            args, kwargs       the function's arguments, in place of all others
+            pipeline           a pipeline of redis-py: its execute() sends the job
+            wait_replicas      returns once so many replicas have the job
+            wait_aof           True: returns once it is on their disks and the primary's
+            wait_timeout       limits both waits, in seconds; None means 1
 
         Raises InvalidCallError if another process could not run it, PayloadTooLargeError. Raises
         DuplicateJobError for a live `job_id` or a `unique` key that a job has. Raises
@@ -149,7 +173,7 @@ class Producer(QueueFacts):
         for data in datas:
             if not isinstance(data, EnqueueData):
                 raise InvalidCallError(
-                    f"enqueue_many takes what Queue.prepare_data makes, not {data!r}"
+                    f"enqueue_many accepts calls of Queue.prepare_data, not {data!r}"
                 )
         if group_id is not None:
             datas = in_group(datas, check_job_id(group_id, "group name"))
@@ -316,6 +340,6 @@ def _check_job_class(given: Any) -> None:
     """Raises ConfigurationError for a class of jobs that is not rqd's own."""
     if given not in (None, Job, "rqd.job.Job"):
         raise ConfigurationError(
-            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions that take one"
+            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions of a job"
             " instead of methods"
         )

@@ -60,7 +60,7 @@ def save_meta(meta: bytes, signature: str) -> None:
     """
     if len(meta) > _LONGEST_META_BYTES:
         raise PayloadTooLargeError(
-            f"the meta takes {len(meta):,} bytes, the limit in a job is {_LONGEST_META_BYTES:,}:"
+            f"the meta has {len(meta):,} bytes, the limit in a job is {_LONGEST_META_BYTES:,}:"
             " store it elsewhere and note its address"
         )
     if line := current().open_line:
@@ -82,5 +82,5 @@ def current_fence() -> int:
     """
     here = current()
     if here.id is None:
-        raise InvalidJobOperation("no job runs here: there is no fence to write with")
+        raise InvalidJobOperation("no job runs here, so there is no fence: write from inside a job")
     return here.fence

@@ -29,9 +29,9 @@ _INSTEAD = {
     "connection_class": "leave it out, and write connection=",
     "death_penalty_class": "leave it out: a time limit needs no class of its own",
     "redis_worker_namespace_prefix": "leave it out, and write use_redis(namespace=..)",
-    "job_class": "write functions that take a job instead of methods",
-    "queue_class": "a worker needs no more of a queue than its name",
-    "work_horse_killed_handler": "job.cause tells of a crash, on_failure= is called after one",
+    "job_class": "write functions of a job instead of methods",
+    "queue_class": "leave it out: a worker uses only the names of its queues",
+    "work_horse_killed_handler": "write on_failure=, called after a crash too, or read job.cause",
 }
 _OUR_CLASSES = ("rqd.Queue", "rqd.queue.Queue", "rqd.job.Job")
 _PRECEDENCES = {"default": "strict", "round_robin": "round-robin", "random": "random"}
@@ -83,7 +83,7 @@ def name_in_module(function: Callable[..., Any] | str) -> str:
     """
     name, instance = name_function(function)
     if instance is not None:
-        raise ConfigurationError(f"{function!r} is no module's function: a daemon finds only these")
+        raise ConfigurationError(f"{function!r} is no function of a module: move it to a module")
     return name
 
 
@@ -109,7 +109,7 @@ def check_subclass(kind: type) -> None:
         if not _says_nothing(getattr(kind, name, None)):
             raise ConfigurationError(f"{kind.__name__}.{name} would never be read: {instead}")
     instead = (
-        "a worker's jobs are run by the daemon, not by its methods; write middleware=, or"
+        "the daemon runs the jobs, and no method of a worker: write middleware=, or"
         " exception_handlers="
     )
     refuse_overrides(kind, _HOOKS, instead)

@@ -153,7 +153,7 @@ class Config:
             return
         option, (_, most) = f"--max-files {self.max_files}", resource.getrlimit(RLIMIT_NOFILE)
         if most != resource.RLIM_INFINITY and self.max_files > most:
-            yield f"{option}: this process may have {most:,} itself: ulimit -Hn"
+            yield f"{option}: write {most:,} or less, or raise ulimit -Hn"
         # The zygote, which has a few for each worker, is under this limit too.
         if self.max_files < (least := files_needed(self.workers)):
             yield f"{option}: with {self.workers} workers write {least} or more"

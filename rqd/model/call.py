@@ -80,7 +80,7 @@ def encode_call(
     payload = encode_value((name, instance, args, kwargs), serializer, f"the arguments of {shown}")
     if len(payload) > limit_bytes:
         raise PayloadTooLargeError(
-            f"the arguments of {shown} take {len(payload):,} bytes, the limit is {limit_bytes:,}:"
+            f"the arguments of {shown} have {len(payload):,} bytes, the limit is {limit_bytes:,}:"
             " store the data elsewhere and pass its address"
         )
     return shown, payload

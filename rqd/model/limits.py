@@ -32,8 +32,8 @@ class RateLimit:
         check_key(self.key, "RateLimit key")
         if self.concurrency is None and self.rate is None:
             raise ConfigurationError(
-                f"RateLimit({self.key!r}): write concurrency=.., how many run at a time, or"
-                " rate=.., how many start per second"
+                f"RateLimit({self.key!r}): write concurrency=.., the jobs at a time, or"
+                " rate=.., the starts per second"
             )
         for name in ("concurrency", "burst"):
             value = getattr(self, name)

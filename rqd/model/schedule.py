@@ -78,7 +78,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if bool(self.cron) == bool(self.interval_s):
-            raise ConfigurationError("a cron entry needs cron= or interval=, one of them")
+            raise ConfigurationError("a cron entry needs cron= or interval=, and not both")
         if not isinstance(self.interval_s, int) or not 0 <= self.interval_s <= _LONGEST_INTERVAL_S:
             raise ConfigurationError(
                 f"interval {self.interval_s!r}: write whole seconds, 1 to {_LONGEST_INTERVAL_S:,}"

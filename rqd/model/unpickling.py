@@ -242,7 +242,7 @@ class _Reader(pickle._Unpickler):
     def _new(self, kind: Any, args: Any, kwargs: Any) -> Any:
         self._check_named(kind, args)
         if not is_class(kind) or type(kwargs) is not dict:
-            raise pickle.UnpicklingError("an instance of what is no class")
+            raise pickle.UnpicklingError("an instance of a value that is no class")
         return kind.__new__(kind, *args, **kwargs)
 
     def _changeable(self, *kinds: type) -> Any:

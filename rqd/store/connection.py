@@ -32,6 +32,7 @@ from rqd.store.failover import (
 from rqd.store.fast_connection import FastConnections, can_hold
 from rqd.store.keys import Keys
 from rqd.store.replies import BoundedParser, DaemonsParser
+from rqd.store.tls import TLSConnection
 from rqd.store.urls import Target, default_url, read_url, unreadable
 from rqd.store.urls import hide_password as hide_password
 
@@ -190,8 +191,8 @@ def _check_client(given: object) -> None:
     if not isinstance(connects, type) or inspect.iscoroutinefunction(pool.disconnect):
         kind = type(given)
         raise ConfigurationError(
-            f"connection: a {kind.__module__}.{kind.__qualname__} is none: write a URL, or hand in"
-            " a redis.Redis (to rqd.aio, too)"
+            f"connection: a {kind.__module__}.{kind.__qualname__} is no connection: write a URL,"
+            " or pass a redis.Redis (to rqd.aio, too)"
         )
     if connects.__module__.partition(".")[0] == "fakeredis":
         # Many tests of RQ's users pass it in, and its error for a script explains nothing.
@@ -227,15 +228,16 @@ def _pool_of_url(target: Target) -> redis.ConnectionPool:
         _be_strict(pool)
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
     except (ValueError, TypeError, redis.RedisError) as error:
-        told = str(error).rpartition("__init__() ")[2]
-        raise unreadable(target.plain, told) from error
+        reason = str(error).rpartition("__init__() ")[2]
+        raise unreadable(target.plain, reason) from error
     return pool
 
 
 def _be_strict(pool: redis.ConnectionPool) -> None:
-    """Compares the name in a certificate with the host's, which older redis-py leaves out."""
+    """Checks what older redis-py leaves out: a certificate's name, and that TLS is spoken."""
     settings = pool.connection_kwargs
     if issubclass(pool.connection_class, redis.SSLConnection):
+        pool.connection_class = TLSConnection
         is_checked = settings.get("ssl_cert_reqs", "required") != "none"
         settings.setdefault("ssl_check_hostname", is_checked)
 
@@ -254,7 +256,7 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
     elif isinstance(client.connection_pool, SentinelConnectionPool):
         pool = client.connection_pool
         if not pool.is_master:
-            raise ConfigurationError("a client of slave_for() can't write: hand in master_for()")
+            raise ConfigurationError("a client of slave_for() can't write: pass master_for()")
         addresses, settings = _sentinels_of(pool)
         login = {name: settings[name] for name in ("username", "password") if settings.get(name)}
         target = Target("", "sentinel", addresses, pool.service_name, login)
@@ -263,7 +265,7 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
         return Target(""), redis.ConnectionPool(
             connection_class=connection_class, protocol=2, **kept
         )
-    plain: type[redis.Connection] = redis.SSLConnection if is_secure else redis.Connection
+    plain: type[redis.Connection] = TLSConnection if is_secure else redis.Connection
     return target, redis.ConnectionPool(connection_class=plain, protocol=2, **kept)
 
 

@@ -68,11 +68,11 @@ class Crons:
         due_us = entry.schedule.next_after(self._now_us())
         if due_us is None:
             raise ConfigurationError(
-                f"cron {entry.schedule.cron!r}: no such time comes in fifty years"
+                f"cron {entry.schedule.cron!r}: the schedule has no time in the next fifty years"
             )
         fields = list(itertools.chain.from_iterable(entry.fields().items()))
-        told = (entry.name, entry.version, due_us, entry.source, len(fields), *fields)
-        return bool(self._store.ask("cron_save", *told))
+        arguments = (entry.name, entry.version, due_us, entry.source, len(fields), *fields)
+        return bool(self._store.ask("cron_save", *arguments))
 
     def load(self, entries: Sequence[CronEntry], source: str) -> tuple[list[str], list[str]]:
         """Writes a file's entries, and removes entries that are gone from that file.
@@ -104,19 +104,19 @@ class Crons:
 
         `next_us` None: the entry is never due again. `wrong`: why, if its schedule can't be read.
         """
-        told = itertools.chain.from_iterable(runs)
+        flat = itertools.chain.from_iterable(runs)
         following = "" if next_us is None else next_us
         answer = self._store.run(
             *("cron_tick", entry.name, entry.version, entry.due_us, following, wrong),
-            *(len(runs), *told),
+            *(len(runs), *flat),
         )
         outcome, now, made, first = answer
         return Ticked(outcome == b"stale", int(now), int(made), int(first) if first else None)
 
     def run(self, name: str, job_id: str) -> JobRecord | None:
         """Enqueues a run now; None if there is no such entry, or its unique key is taken."""
-        told = self._store.ask("cron_run", name, job_id) or ()
-        fields = dict(zip(told[::2], told[1::2], strict=True))
+        answer = self._store.ask("cron_run", name, job_id) or ()
+        fields = dict(zip(answer[::2], answer[1::2], strict=True))
         return JobRecord.parse(job_id, fields) if fields else None
 
     def pause(self, record: CronRecord) -> bool:
@@ -152,22 +152,22 @@ class Crons:
         for (name, score), row in zip(scores, rows, strict=True):
             if not row:
                 continue
-            told = {read_text(key): read_text(value) for key, value in row.items()}
+            texts = {read_text(key): read_text(value) for key, value in row.items()}
             records.append(
                 CronRecord(
                     name=read_text(name),
-                    version=told.get("version", ""),
-                    schedule=told.get("schedule", ""),
-                    queue=told.get("queue", ""),
-                    func_name=told.get("func_name", ""),
-                    description=told.get("description", ""),
-                    source=told.get("source", ""),
+                    version=texts.get("version", ""),
+                    schedule=texts.get("schedule", ""),
+                    queue=texts.get("queue", ""),
+                    func_name=texts.get("func_name", ""),
+                    description=texts.get("description", ""),
+                    source=texts.get("source", ""),
                     next_us=int(score) if abs(score) < EXACT else None,
-                    last_us=read_whole(told.get("last")),
-                    last_job=told.get("last_job", ""),
-                    runs=read_whole(told.get("runs")) or 0,
-                    is_paused="paused" in told,
-                    error=told.get("error", ""),
+                    last_us=read_whole(texts.get("last")),
+                    last_job=texts.get("last_job", ""),
+                    runs=read_whole(texts.get("runs")) or 0,
+                    is_paused="paused" in texts,
+                    error=texts.get("error", ""),
                 )
             )
         return sorted(records, key=lambda record: record.name)

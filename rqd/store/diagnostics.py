@@ -36,25 +36,25 @@ def examine_server(connection: redis.Redis, keys: Keys) -> list[Finding]:
     """
     findings = [_latency(connection), _clock(connection)]
     try:
-        told: dict[str, Any] = connection.info()
+        info: dict[str, Any] = connection.info()
     except redis.exceptions.NoPermissionError:
         advice = "allow INFO to this user to have it examined"
         findings.append(Finding("redis", Verdict.WARNING, "it may not be asked", advice))
         return [*findings, *_rights(connection, keys)]
     return [
-        _version(connection, told),
+        _version(connection, info),
         *findings,
-        _persistence(told),
-        _eviction(told),
-        *_memory(told),
-        *_replication(told),
+        _persistence(info),
+        _eviction(info),
+        *_memory(info),
+        *_replication(info),
         *_rights(connection, keys),
     ]
 
 
-def _version(connection: redis.Redis, told: dict[str, Any]) -> Finding:
-    name = "Valkey" if "valkey_version" in told else "Redis"
-    seen = f"{name} {told.get('valkey_version') or told.get('redis_version')}"
+def _version(connection: redis.Redis, info: dict[str, Any]) -> Finding:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    seen = f"{name} {info.get('valkey_version') or info.get('redis_version')}"
     try:
         check_server(connection)
     except RqdError as error:
@@ -76,8 +76,8 @@ def _latency(connection: redis.Redis) -> Finding:
 
 def _clock(connection: redis.Redis) -> Finding:
     before = time.time()
-    told: Any = connection.time()
-    ahead_s = told[0] + told[1] / 1e6 - (before + time.time()) / 2
+    seconds_and_us: Any = connection.time()
+    ahead_s = seconds_and_us[0] + seconds_and_us[1] / 1e6 - (before + time.time()) / 2
     seen = f"{abs(ahead_s):.2f} s {'ahead of' if ahead_s > 0 else 'behind'} this host"
     advice = (
         "due times go by Redis' clock, logs by the host's: run chrony or systemd-timesyncd on both"
@@ -85,25 +85,25 @@ def _clock(connection: redis.Redis) -> Finding:
     return judged("redis clock", seen, fine=abs(ahead_s) < _CLOCK_S, advice=advice)
 
 
-def _persistence(told: dict[str, Any]) -> Finding:
+def _persistence(info: dict[str, Any]) -> Finding:
     what = "redis persistence"
-    if not told.get("aof_enabled"):
-        advice = "what it has not saved is lost when it dies: CONFIG SET appendonly yes"
+    if not info.get("aof_enabled"):
+        advice = "unsaved jobs are lost when it dies: CONFIG SET appendonly yes"
         return Finding(what, Verdict.WARNING, "no append-only file", advice)
-    if told.get("aof_last_write_status") != "ok":
+    if info.get("aof_last_write_status") != "ok":
         advice = "it can't write its append-only file: see its log, and its disk"
         return Finding(what, Verdict.FAILED, "writing fails", advice)
     return Finding(what, Verdict.OK, "append-only file")
 
 
-def _eviction(told: dict[str, Any]) -> Finding:
-    policy = str(told.get("maxmemory_policy", "noeviction"))
+def _eviction(info: dict[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
     advice = "jobs would be dropped when memory is full: CONFIG SET maxmemory-policy noeviction"
     return judged("redis eviction", policy, fine=policy == "noeviction", advice=advice)
 
 
-def _memory(told: dict[str, Any]) -> list[Finding]:
-    limit, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+def _memory(info: dict[str, Any]) -> list[Finding]:
+    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if not limit:
         return []
     seen = f"{used / 2**20:,.0f} of {limit / 2**20:,.0f} MiB"
@@ -111,16 +111,16 @@ def _memory(told: dict[str, Any]) -> list[Finding]:
     return [judged("redis memory", seen, fine=used < _FULL_SHARE * limit, advice=advice)]
 
 
-def _replication(told: dict[str, Any]) -> list[Finding]:
-    if told.get("role") == "slave":
+def _replication(info: dict[str, Any]) -> list[Finding]:
+    if info.get("role") == "slave":
         advice = "nothing can be written there: name the primary, or use redis+sentinel://"
         return [Finding("redis role", Verdict.FAILED, "replica", advice)]
-    replicas = int(told.get("connected_slaves", 0))
+    replicas = int(info.get("connected_slaves", 0))
     if not replicas:
         return []
-    is_bound = "min_slaves_good_slaves" in told  # there if min-replicas-to-write is set
+    is_bound = "min_slaves_good_slaves" in info  # there if min-replicas-to-write is set
     seen = f"{replicas} connected, min-replicas-to-write {'is' if is_bound else 'not'} set"
-    advice = "a primary that is cut off goes on taking jobs that are lost: min-replicas-to-write 1"
+    advice = "a primary that is cut off accepts jobs, and loses them: min-replicas-to-write 1"
     return [judged("redis replicas", seen, fine=is_bound, advice=advice)]
 
 
@@ -150,7 +150,7 @@ def examine_crons(store: Store, entries: Sequence[CronEntry], source: str) -> It
     waiting = [record for record in records if record.next_us is not None]
     since_us = views.now_us() - _OVERDUE_US
     if overdue := [_late(one) for one in waiting if (one.next_us or 0) < since_us]:
-        advice = "does a daemon run (rqd masters), and what does its log say of them?"
+        advice = "check that a daemon runs (rqd info), and read its log"
         yield _warn("cron overdue", overdue, advice)
     served = {queue for row in views.masters() for queue in row.get("queues", "").split(",")}
     if unserved := [one for one in waiting if one.queue not in served]:
@@ -163,7 +163,7 @@ def _judge_file(entries: Sequence[CronEntry], there: set[str]) -> Finding:
     missing = [entry.name for entry in entries if entry.name not in there]
     if not missing:
         return Finding("cron file", Verdict.OK, "its entries are all in Redis")
-    advice = "a start and rqd reload load it, rqd cron load does it at once"
+    advice = "rqd cron load loads it at once; so does a start, and rqd reload"
     return _warn("cron file", [f"not in Redis: {', '.join(missing)}"], advice)
 
 

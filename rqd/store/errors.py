@@ -12,6 +12,7 @@ from redis import exceptions
 
 from rqd.model.errors import ConfigurationError, ServerUnavailableError
 from rqd.store.embedded import is_embedded
+from rqd.store.tls import NO_TLS
 from rqd.store.urls import DEFAULT_URL, hide_password
 
 # The errors of a lost or refusing server; a daemon waits for its return.
@@ -117,10 +118,10 @@ def translate_errors(url: str) -> Iterator[None]:
             foreign = "a key of this namespace holds something else"
             which = str(error) if is_foreign_key(error) else foreign
             raise ConfigurationError(f"{which}: {NOT_OURS}") from error
-        told = _explain(error, url)
-        if told is None:
+        message = _explain(error, url)
+        if message is None:
             raise
-        raise ServerUnavailableError(told) from error
+        raise ServerUnavailableError(message) from error
 
 
 class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an enqueue more
@@ -133,8 +134,8 @@ class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an
     def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
         if not isinstance(error, redis.ResponseError):
             return
-        if told := explain_write(error):
-            raise ServerUnavailableError(told) from error
+        if message := explain_write(error):
+            raise ServerUnavailableError(message) from error
         if str(error).startswith("WRONGTYPE"):
             raise ConfigurationError(f"{error}: {NOT_OURS}") from error
 
@@ -142,11 +143,11 @@ class user_errors:  # noqa: N801 - reads as the verb it is; a generator costs an
 def explain_write(error: redis.ResponseError) -> str | None:
     """Returns the words for a user whose write Redis refuses for now; None for any other error."""
     if isinstance(error, exceptions.NoPermissionError):
-        return f"Redis denies a command: {error} (`rqd acl` prints what a user needs)"
+        return f"Redis denies a command: {error} (`rqd acl` prints the rights of a user)"
     code = str(error).split(" ", 1)[0]
     full_or_replica = exceptions.ReadOnlyError, exceptions.OutOfMemoryError
     if isinstance(error, full_or_replica) or code in _NO_WRITES:
-        return f"Redis takes no writes: {error}"
+        return f"Redis accepts no writes: {error}"
     return None
 
 
@@ -160,21 +161,26 @@ def _explain(error: Exception, url: str) -> str | None:
     if isinstance(error, redis.ResponseError):
         if text.startswith("DB index is out of range"):
             return f"Redis at {shown} has no database of that number: check the URL's end"
-        told = explain_write(error)
-        return told and told.replace("Redis", f"Redis at {shown}", 1)
+        message = explain_write(error)
+        return message and message.replace("Redis", f"Redis at {shown}", 1)
     if isinstance(error, redis.InvalidResponse):
-        return f"what answers at {shown} is no Redis ({error}): check the URL"
+        return f"the server at {shown} is no Redis ({error}): check the URL"
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return None
     if certificate := _explain_certificate(text, is_secure=url.startswith("rediss")):
         return f"Redis at {shown}: {certificate}"
     if isinstance(error, redis.TimeoutError):
         return f"Redis at {shown} does not answer in time ({error}): try again"
+    return _explain_absence(error, url, shown)
+
+
+def _explain_absence(error: Exception, url: str, shown: str) -> str:
     if is_embedded(url):
         return f"no embedded server runs at {url} (`rqd start --url {url}` starts one)"
-    told = f"no Redis at {shown} ({error}): is it running, is the URL right?"
-    brings = " (`rqd start --url embedded:` brings a server along)"
-    return f"{told}{brings if url == DEFAULT_URL else ''}"
+    if isinstance(error, ServerUnavailableError):
+        return f"no Redis at {shown}: {error}"  # it says what to do
+    brings = " (`rqd start --url embedded:` brings a server along)" if url == DEFAULT_URL else ""
+    return f"no Redis at {shown} ({error}): is it running, is the URL right?{brings}"
 
 
 def _explain_certificate(text: str, *, is_secure: bool) -> str | None:
@@ -186,6 +192,8 @@ def _explain_certificate(text: str, *, is_secure: bool) -> str | None:
         return "it wants a client's certificate: write ?ssl_certfile=..&ssl_keyfile=.."
     if "alert unknown ca" in lower or "alert bad certificate" in lower:
         return "it does not trust our certificate: check ssl_certfile="
+    if "wrong version number" in lower:
+        return f"it {NO_TLS}"
     # Its alert was not read before our next write failed.
     is_reset = is_secure and "while writing to socket. connection reset by peer" in lower
     if is_reset or "eof occurred in violation of protocol" in lower:

@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from rqd.model.errors import ServerUnavailableError
 from rqd.store.answers import answers_are_read
+from rqd.store.tls import TLSConnection
 from rqd.store.urls import Address
 
 _UNKNOWN = "knows no such service"
@@ -130,12 +131,12 @@ class Sentinels(Discovery):
         return host.decode(), int(port)
 
     def _nobody(self, failures: list[str]) -> NoOwnerError:
-        told = ", ".join(failures)
-        if _UNKNOWN in told:
+        reasons = ", ".join(failures)
+        if _UNKNOWN in reasons:
             hint = f"no service {self.service!r} is known there: write the name that"
-            return NoOwnerError(f"{hint} `sentinel monitor` has, after the hosts ({told})", True)
+            return NoOwnerError(f"{hint} `sentinel monitor` has, after the hosts ({reasons})", True)
         hint = "are they running, is the URL right?"
-        return NoOwnerError(f"no sentinel answers: {told}: {hint}", not self._has_found)
+        return NoOwnerError(f"no sentinel answers: {reasons}: {hint}", not self._has_found)
 
 
 class Cluster(Discovery):
@@ -172,10 +173,10 @@ class Cluster(Discovery):
         nodes: list[Address] = []
         for first, last, *servers in self._question(address, "CLUSTER", "SLOTS"):
             # A node that does not know its own address leaves the host empty.
-            told = [((s[0] or b"").decode() or address[0], int(s[1])) for s in servers]
-            nodes += (node for node in told if node not in nodes)
+            addresses = [((s[0] or b"").decode() or address[0], int(s[1])) for s in servers]
+            nodes += (node for node in addresses if node not in nodes)
             if int(first) <= self._slot <= int(last):
-                owner = told[0]
+                owner = addresses[0]
         if owner is None:
             raise redis.ResponseError(f"no node has slot {self._slot}")
         # The node that answered stays first; the seeds stay for the case that all nodes have moved.
@@ -184,12 +185,14 @@ class Cluster(Discovery):
         return owner
 
     def _nobody(self, failures: list[str]) -> NoOwnerError:
-        told = ", ".join(failures)
-        if "cluster support disabled" in told:
+        reasons = ", ".join(failures)
+        if "cluster support disabled" in reasons:
             hint = "that server has no cluster mode: write redis://host:port"
-            return NoOwnerError(f"{hint} ({told})", True)
+            return NoOwnerError(f"{hint} ({reasons})", True)
         hint = "is the cluster up, is the URL right?"
-        return NoOwnerError(f"no node of the cluster tells: {told}: {hint}", not self._has_found)
+        return NoOwnerError(
+            f"no node of the cluster answers: {reasons}: {hint}", not self._has_found
+        )
 
 
 def show(address: Address) -> str:
@@ -252,16 +255,16 @@ class _Roaming(redis.Connection):
             code, text = _read_code(error)
             if not code:
                 raise
-            told = self._directory.hear(code, text, (self.host, self.port))
+            reason = self._directory.hear(code, text, (self.host, self.port))
             self.disconnect()  # type: ignore[no-untyped-call]  # redis-py's
-            raise NoOwnerError(told) from error
+            raise NoOwnerError(reason) from error
 
 
 class RoamingConnection(_Roaming):
     """A connection over TCP."""
 
 
-class RoamingTLSConnection(_Roaming, redis.SSLConnection):
+class RoamingTLSConnection(_Roaming, TLSConnection):
     """A connection over TLS."""
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import redis
 
+from rqd.store.tls import TLSConnection
+
 # A server or a firewall closes connections that are idle for long: so they are checked before use.
 _FRESH_S = 1.0
 # Larger texts are sent by themselves: to join them with the rest would cost a copy.
 _LARGE_BYTES = 8 * 1024
-_KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection)
+_KINDS = (redis.Connection, redis.UnixDomainSocketConnection, redis.SSLConnection, TLSConnection)
 # The answer of an enqueue: its time, in microseconds.
 _instant = re.compile(rb"\$16\r\n(\d{16})\r\n").fullmatch
 _INSTANT_BYTES = len(b"$16\r\n1732559999123456\r\n")

@@ -38,15 +38,15 @@ def until_end(
     """
     deadline = monotonic() + timeout_s
     results, job = keys.results(job_id), keys.job(job_id)
-    look: Step = (("XREVRANGE", results, "+", "-", "COUNT", 1), ("HGET", job, "status"))
-    latest, has_ended = _seen((yield look))
+    question: Step = (("XREVRANGE", results, "+", "-", "COUNT", 1), ("HGET", job, "status"))
+    latest, has_ended = _seen((yield question))
     while not has_ended and (left_s := deadline - monotonic()) > 0:
         # Rounded up: a block of 0 would last for ever.
         left_ms = math.ceil(min(slice_s, left_s) * 1000)
         block: Step = (("XREAD", "COUNT", 1, "BLOCK", left_ms, "STREAMS", results, latest),)
         try:
             yield block
-            latest, has_ended = _seen((yield look))
+            latest, has_ended = _seen((yield question))
         except RedisGone as error:
             if is_lasting(error):
                 raise

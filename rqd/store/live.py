@@ -31,7 +31,7 @@ class Sent:
     A master that is gone is in neither.
     """
 
-    told: list[str]
+    reached: list[str]
     refused: dict[str, str]
 
 
@@ -54,11 +54,11 @@ def send(
     # Late: without a key nobody loads hmac.
     from rqd.model.signing import Addressee, sign_command  # noqa: PLC0415 - see above
 
-    told = []
+    reached = []
     for name in rest:
         to = Addressee(store.keys.namespace, name, rows[name].boot)
-        told += store.command(sign_command(command, keyring, to, now_us), [name])
-    return Sent(told, refused)
+        reached += store.command(sign_command(command, keyring, to, now_us), [name])
+    return Sent(reached, refused)
 
 
 def send_to(
@@ -71,7 +71,7 @@ def send_to(
     sent = send(store, command, [master], keyring)
     if why := sent.refused.get(master):
         raise ConfigurationError(f"master {master!r}: {why}")
-    return bool(sent.told)
+    return bool(sent.reached)
 
 
 def ask(
@@ -90,10 +90,10 @@ def ask(
     """
     answers: Replies = dict.fromkeys(masters)
     request = command.get("id") or store.request_id()
-    told = {"id": request, "answer": True, **command}
-    sent = send(store, told, answers, keyring)
+    message = {"id": request, "answer": True, **command}
+    sent = send(store, message, answers, keyring)
     answers.update({name: {"error": why} for name, why in sent.refused.items()})
-    missing = set(sent.told)
+    missing = set(sent.reached)
     # Any: redis-py types each answer as bytes, text and a future at once.
     redis: Any = store.redis
     give_up_at, latest, key = monotonic() + timeout_s, b"0", store.keys.answers(request)
@@ -132,9 +132,9 @@ def _look_up(store: Store, masters: list[str]) -> tuple[dict[str, _Row], int]:
     return found, int(seconds) * 1_000_000 + int(micros)
 
 
-def _read_row(told: Any) -> _Row:
+def _read_row(reply: Any) -> _Row:
     """Reads a row's fields; empty fields if the key holds something else."""
-    fields = told if isinstance(told, list) else [b"", b"", b""]
+    fields = reply if isinstance(reply, list) else [b"", b"", b""]
     boot, key_ids, signed_only = ((raw or b"").decode(errors="replace") for raw in fields)
     return _Row(boot, frozenset(filter(None, key_ids.split(","))), signed_only == "1")
 
@@ -145,14 +145,14 @@ def _refusal(row: _Row, keyring: Keyring | None) -> str:
     if keyring is None:
         return f"it obeys signed commands only: set {variables}" if row.is_signed_only else ""
     if row.key_ids and keyring.key_ids[0] not in row.key_ids:
-        return f"it lacks the key {keyring.key_ids[0]}, which signs here: look at {variables}"
+        return f"it lacks the key {keyring.key_ids[0]}, which signs here: check {variables}"
     return ""
 
 
 def _read(raw: bytes) -> dict[str, Any] | None:
     """Reads a reply; None for a text that is no master's reply."""
     try:
-        told = json.loads(raw)
+        answer = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return answer if isinstance(answer, dict) else None

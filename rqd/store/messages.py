@@ -185,10 +185,10 @@ class Greeting:
     @classmethod
     def parse(cls, answer: Any) -> Greeting:
         """Reads the answer of `hello.lua`."""
-        outcome, *told = answer
+        outcome, *fields = answer
         if outcome == b"ok":
-            return cls(None, _read_losses(told[1]))
-        return cls(Owner(*map(read_text, told)))
+            return cls(None, _read_losses(fields[1]))
+        return cls(Owner(*map(read_text, fields)))
 
 
 def check_ids(jobs: Sequence[NewJob]) -> None:
@@ -208,9 +208,9 @@ def partly_enqueued(
     The state of the next `unknown` jobs is not known.
     """
     also = f", the next {unknown:,} may be" if unknown else ""
-    told = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids says which)"
+    outcome = f"the first {done:,} of {len(jobs):,} jobs are enqueued{also} (job_ids lists them)"
     return PartlyEnqueuedError(
-        f"{told}: {error}",
+        f"{outcome}: {error}",
         tuple(job.id for job in jobs[:done] if not job.holder_id),
     )
 
@@ -222,37 +222,37 @@ def read_enqueued(answer: bytes | list[Any], jobs: Sequence[NewJob]) -> int:
     """
     if isinstance(answer, bytes):
         return int(answer)
-    outcome, told, *more = answer
+    outcome, text, *more = answer
     match outcome:
         case b"ok":
             left_out = more[0]
             for number, holder in zip(left_out[::2], left_out[1::2], strict=True):
                 jobs[number - 1].holder_id = holder.decode()
-            return int(told)
+            return int(text)
         case b"duplicate":
-            raise _duplicate(told.decode())
+            raise _duplicate(text.decode())
         case b"conflict":
             holder, key = map(read_text, more)
-            refused = next(job for job in jobs if job.id == told.decode())
+            refused = next(job for job in jobs if job.id == text.decode())
             raise DuplicateJobError(_conflict(holder, key, refused), holder)
         case b"parent left out":
             parent, holder, key = map(read_text, more)
             raise DuplicateJobError(
-                f"job {told.decode()} depends on {parent}, which is left out: job {holder} has its"
-                f" unique key {key!r}; wait for its end, or have depends_on={holder!r}",
+                f"job {text.decode()} depends on {parent}, which is left out: job {holder} has its"
+                f" unique key {key!r}; wait for its end, or write depends_on={holder!r}",
                 holder,
             )
         case b"awaited":
             raise DuplicateJobError(
-                f"other jobs still wait for {told.decode()!r}, so that it can't wait for others"
+                f"other jobs still wait for {text.decode()!r}, so that it can't wait for others"
                 " itself: choose another id, or requeue it",
-                told.decode(),
+                text.decode(),
             )
         case b"circle":
-            raise InvalidJobOperation(_circle(told.decode(), read_text(more[0])))
+            raise InvalidJobOperation(_circle(text.decode(), read_text(more[0])))
         case b"orphan":
-            raise NoSuchJobError(_orphan(told.decode(), read_text(more[0])))
-    raise RqdError(f"Redis lost the payload of job {told.decode()} on its way: enqueue again")
+            raise NoSuchJobError(_orphan(text.decode(), read_text(more[0])))
+    raise RqdError(f"Redis lost the payload of job {text.decode()} on its way: enqueue again")
 
 
 def _duplicate(job_id: str) -> DuplicateJobError:
@@ -270,15 +270,15 @@ def _conflict(holder: str, key: str, new: NewJob) -> str:
             f"{has_it} and can't be replaced: it runs, has ended, or is of the same batch; wait"
             " until the key is free"
         )
-    return f"{has_it}: wait until that is free, or use Unique(.., on_conflict=..)"
+    return f"{has_it}: wait for its end, or use Unique(.., on_conflict=..)"
 
 
 def _orphan(job_id: str, parent: str) -> str:
     _, _, group = parent.partition(":")
     if group:
         return (
-            f"job {job_id!r} waits for group {group!r}, which has no jobs: put them in before it,"
-            " or their times to live are over"
+            f"job {job_id!r} waits for group {group!r}, which has no jobs: put its jobs in first;"
+            " perhaps their times to live are over"
         )
     return (
         f"job {job_id!r} depends on {parent!r}, and there is no such job: it was deleted, its time"
@@ -290,11 +290,11 @@ def _circle(job_id: str, awaited: str) -> str:
     kind, _, group = awaited.partition(":")
     if group:
         return (
-            f"job {job_id} of {kind} {group} depends on what waits for this group: neither would"
-            " ever run"
+            f"job {job_id} of {kind} {group} depends on a job that waits for this group: neither"
+            " would ever run"
         )
     return (
-        f"job {job_id} depends on {awaited}, in whose place it would come: it would never run;"
+        f"job {job_id} depends on {awaited}, which it would replace, and so would never run:"
         " leave out that parent, or the unique key"
     )
 
@@ -343,17 +343,17 @@ def read_text(raw: bytes) -> str:
 def _read_command(command: bytes) -> dict[str, Any] | None:
     """Reads a command; None for other text, as any client can write anything there."""
     try:
-        told = json.loads(read_text(command))
+        fields = json.loads(read_text(command))
     except (ValueError, RecursionError):
         return None
-    command_id = told.get("id") if isinstance(told, dict) else None
+    command_id = fields.get("id") if isinstance(fields, dict) else None
     # The id goes back to Redis: it must have a form there.
-    return told if isinstance(command_id, str) and command_id.isascii() else None
+    return fields if isinstance(command_id, str) and command_id.isascii() else None
 
 
-def _read_stop(told: Sequence[bytes]) -> dict[str, Any]:
+def _read_stop(fields: Sequence[bytes]) -> dict[str, Any]:
     """Reads an order to stop. Its reader must not trust it: anybody may have written it."""
-    token, by, grace = map(read_text, told)
+    token, by, grace = map(read_text, fields)
     try:
         grace_s = float(grace)
     except ValueError:

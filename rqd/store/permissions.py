@@ -78,7 +78,7 @@ def check_permissions(connection: redis.Redis, keys: Keys) -> None:
         names = ", ".join(name.decode() for name in missing)
         raise ServerUnavailableError(
             f"Redis denies our user these commands on {keys.prefix}*: {names}"
-            " (`rqd acl` prints what it needs)"
+            " (`rqd acl` prints the rights that it needs)"
         )
 
 

@@ -269,12 +269,12 @@ class Queries:
             for job_id in job_ids:
                 pipe.hmget(self._keys.job(job_id), "progress", "lease")
             rows = pipe.execute()
-        told = {
+        found = {
             job_id: read_progress(read_text(text), _fence_of(lease))
             for job_id, (text, lease) in zip(job_ids, rows, strict=True)
             if text and lease
         }
-        return {job_id: progress for job_id, progress in told.items() if progress}
+        return {job_id: progress for job_id, progress in found.items() if progress}
 
     def now_us(self) -> int:
         """Returns Redis' clock: microseconds since 1970."""
@@ -303,8 +303,8 @@ class Queries:
 
 def _micros(row: dict[str, str]) -> float:
     """Returns a row's heartbeat; infinity for a row without one, as a claim writes it."""
-    told = read_whole(row.get("heartbeat"))
-    return math.inf if told is None else told
+    beat_us = read_whole(row.get("heartbeat"))
+    return math.inf if beat_us is None else beat_us
 
 
 def _workers_of(row: dict[str, str]) -> int:

@@ -96,8 +96,8 @@ def _ready_since_us(
         found = iter(pipe.execute(raise_on_error=False))
     since_us: dict[str, int | None] = {}
     for name, ids in zip(names, listed, strict=True):
-        told = [next(found) for _ in ids]
-        times = (one for one in told if isinstance(one, list) and any(one))
+        instants = [next(found) for _ in ids]
+        times = (one for one in instants if isinstance(one, list) and any(one))
         # A job that was put back or lost has waited since then.
         latest = (max(map(_number, one)) for one in times)
         since_us[name] = next(latest, None) if ids else 0
@@ -109,10 +109,10 @@ def _read_totals(redis: Any, keys: Keys, names: Sequence[str]) -> list[dict[str,
         for name in names:
             pipe.hmget(keys.stats(name), _TOTALS)
         found = pipe.execute(raise_on_error=False)
-    counters = [told if isinstance(told, list) else [None] * len(_TOTALS) for told in found]
-    return [dict(zip(_TOTALS, map(_number, told), strict=True)) for told in counters]
+    counters = [counts if isinstance(counts, list) else [None] * len(_TOTALS) for counts in found]
+    return [dict(zip(_TOTALS, map(_number, counts), strict=True)) for counts in counters]
 
 
-def _number(told: object) -> int:
+def _number(text: object) -> int:
     """Reads a number from a pipeline's answer: 0 for nothing, for an error, and for other text."""
-    return (isinstance(told, bytes) and read_whole(told)) or 0
+    return (isinstance(text, bytes) and read_whole(text)) or 0

@@ -32,11 +32,11 @@ def check_server(connection: redis.Redis) -> list[str]:
 
 
 def _check_version(server: dict[str, object]) -> None:
-    told = str(server.get("redis_version", ""))
-    numbers = re.match(r"(\d+)\.(\d+)", told)
+    version = str(server.get("redis_version", ""))
+    numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
         raise ServerUnavailableError(
-            f"Redis {told} is too old: rqd needs Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey"
+            f"Redis {version} is too old: rqd needs {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey"
         )
 
 

@@ -48,7 +48,7 @@ def _read(path: str) -> list[str]:
                 raise ConfigurationError(f"{FILE_VARIABLE} {path}: it is no regular file")
             if mode & (stat.S_IRWXO | stat.S_IWGRP):
                 raise ConfigurationError(
-                    f"{FILE_VARIABLE} {path}: others can get at it: chmod 600, or 640 for a group"
+                    f"{FILE_VARIABLE} {path}: others have access: chmod 600, or 640 for a group"
                 )
             data = file.read(_FILE_LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:

@@ -155,11 +155,11 @@ class Store:
         A thousand queues in each turn cost five times as much as a single queue.
         """
         name = _precedence_name(turn.queues)
-        told = f"{name} {turn.order}" if turn.order else name
+        order = f"{name} {turn.order}" if turn.order else name
         if name == self._told_precedence:
-            return (told, 0)
+            return (order, 0)
         self._told_precedence = name
-        return (told, len(turn.queues), *turn.queues)
+        return (order, len(turn.queues), *turn.queues)
 
     def take(self, job_id: str, master: str, lease_us: int, request: str) -> Claim | None:
         """Claims this job for the first worker of `master`; None if it isn't queued."""
@@ -224,13 +224,13 @@ class Store:
         """
         cursor = "0"
         while True:
-            told = self._ask(
+            answer = self._ask(
                 "requeue_failed",
                 *(queue, cursor, failures.function, failures.cause),
                 *(failures.earliest_us, failures.latest_us, "1" if looks_only else ""),
             )
-            cursor = read_text(told[0])
-            yield Requeued(int(told[1]), tuple(map(read_text, told[2])))
+            cursor = read_text(answer[0])
+            yield Requeued(int(answer[1]), tuple(map(read_text, answer[2])))
             if cursor == "0":
                 return
 
@@ -246,13 +246,13 @@ class Store:
         signed = (signature,) if signature else ()
         return bool(self._ask("save_meta", job_id, meta, *signed))
 
-    def tell(self, told: Sequence[Told]) -> int:
+    def tell(self, updates: Sequence[Told]) -> int:
         """Records updates of running jobs, each only if its token still holds the job.
 
         Accepts at most 100 a call.
         """
-        args: list[Any] = [len(told)]
-        for one in told:
+        args: list[Any] = [len(updates)]
+        for one in updates:
             args += (one.id, one.token, one.progress, *(one.output or ("", b"")))
             args.append(2 * len(one.fields))
             args += itertools.chain.from_iterable(one.fields)
@@ -306,8 +306,8 @@ class Store:
 
         `live.ask` waits for their replies.
         """
-        told = self._run("command", json.dumps(dict(command)), *masters)
-        return [name.decode() for name in told]
+        reached = self._run("command", json.dumps(dict(command)), *masters)
+        return [name.decode() for name in reached]
 
     def answer(self, request: str, master: str, answer: str, ttl_s: int) -> bool:
         """Writes a master's reply, as JSON, to the command of this id; it stays for `ttl_s`."""

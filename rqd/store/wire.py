@@ -182,8 +182,8 @@ def _template(like: Template, func_name: str) -> bytes:
     fields = _array(
         [text.encode() for pair in like.hash_fields(func_name).items() for text in pair]
     )
-    told = (like.queue, front, str(like.priority), due, like.wait_limit())
-    return b"".join(map(packed_text, (*(text.encode() for text in told), fields)))
+    texts = (like.queue, front, str(like.priority), due, like.wait_limit())
+    return b"".join(map(packed_text, (*(text.encode() for text in texts), fields)))
 
 
 def _more_fields(job: NewJob) -> bytes:
@@ -244,13 +244,13 @@ def is_staged(one: Settlement) -> bool:
 
 
 def _settlement(one: Settlement, staged_as: str, result: bytes | None) -> bytes:
-    told = (one.id, one.token, one.worker, one.decision, one.delay_us, staged_as)
+    facts = (one.id, one.token, one.worker, one.decision, one.delay_us, staged_as)
     fields: list[bytes] = []
     for name, value in one.fields:
         fields += (_name(name), _text(value))
     if result is not None:
         fields += (_name("result"), _text(result))
-    return packed_text(packed_list([*map(_text, told), *fields]))
+    return packed_text(packed_list([*map(_text, facts), *fields]))
 
 
 @cache

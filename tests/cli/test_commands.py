@@ -119,7 +119,7 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
         assert word in table
     assert "rss:          5.1 MiB\n" in rqd("workers", "m:1", url=redis_url).out
     two = rqd("workers", "m:1", "m:2", url=redis_url)
-    assert (two.status, two.err) == (64, "rqd: workers m:1 m:2: write one NAME, or none\n")
+    assert (two.status, two.err) == (64, "rqd: workers m:1 m:2: write a single NAME, or none\n")
 
 
 def test_enqueue_prints_the_id_and_takes_arguments_as_rq_writes_them(redis_url: str) -> None:
@@ -203,8 +203,8 @@ def test_a_wait_for_a_job_that_is_canceled_ends(redis_url: str, server: RedisSer
     out, err = waiting.communicate(timeout=10)
 
     assert (waiting.returncode, out) == (1, "")
-    held = "rqd: queue default is paused (`rqd resume default` ends that); waiting for that\n"
-    nobody = "rqd: no daemon serves queue default now; waiting for one\n"
+    held = "rqd: queue default is paused (`rqd resume default` ends that); waiting for its end\n"
+    nobody = "rqd: no daemon serves queue default now; waiting for a daemon\n"
     assert (
         err
         == f"a\n{held}{nobody}the job is gone: canceled, deleted, or its time to live was over\n"
@@ -312,7 +312,10 @@ def test_job_shows_that_it_was_put_back_and_how_often_it_was_lost(redis_url: str
     (held,) = claim(backend)
     settle(backend, held, "lose", cause="lost with m:1")
     assert standing() == ("queued", True, 1)
-    assert "losses:       1 in a row with what ran it" in rqd("job", job_id, url=redis_url).out
+    assert (
+        "losses:       1 in a row with the process that ran it"
+        in rqd("job", job_id, url=redis_url).out
+    )
     (held,) = claim(backend)
     assert standing() == ("started", False, 1)
     settle(backend, held, "retry")
@@ -418,7 +421,7 @@ def test_stop_tells_the_masters_and_waits_until_they_are_gone(redis_url: str) ->
         "m host-m stopping, 1 running",
         "n host-n no answer",
         "m: stopped",
-        "n: gone, and had not answered",
+        "n: gone without an answer",
     ]
 
 
@@ -463,5 +466,16 @@ def test_cron_entries_are_added_listed_run_paused_and_removed(redis_url: str) ->
     assert (told["next"], told["runs"], resumed["state"]) == (None, 0, "active")
     assert shown[0] == "Cron entries"
     assert shown[2].split()[0] == "report"
+    # Of one entry: the same fields.
+    for words in (["report"], ["list", "report"], ["report", "list"]):
+        assert json.loads(rqd("cron", *words, "--json", url=redis_url).out) == resumed
+    one = rqd("cron", "report", url=redis_url).out
+    fields = dict(line.split(":", 1) for line in one.splitlines())
+    assert fields["schedule"].strip() == "30 2 * * * Europe/Berlin"
+    assert fields["state"].strip() == "active"
+    assert "last job" not in fields  # a run by hand is none of the entry's own
+    missing = rqd("cron", "repotr", url=redis_url)
+    assert (missing.status, missing.out) == (66, "")
+    assert "no cron entry 'repotr': did you mean report?" in missing.err
     assert rqd("cron", "remove", "report", url=redis_url).out == "report: removed\n"
     assert rqd("cron", "list", url=redis_url).out == "Cron entries\n  none\n"

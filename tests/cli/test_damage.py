@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.cli.activity import look, screen
+from rqd.cli.activity import running_jobs, screen
 from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.queries import Queries
@@ -75,7 +75,7 @@ def test_damaged_rows_are_shown(redis_url: str, redis_client: Any, garbage: byte
     assert "m" in {master["name"] for master in json.loads(shown.out)["masters"]}
     assert rqd("info", url=redis_url).status == 0
     views = Queries(Store(client_connection(redis_url)))
-    running = look(views)
+    running = running_jobs(views)
     assert len(screen(running, "cpu", 80, 24)) == 24
     assert json.dumps(list(map(asdict, running)), allow_nan=False)
 

@@ -90,7 +90,8 @@ def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_pa
         "far = server.accept()[0]\n"
         "pair = socket.socketpair()  # without a peer's address, as an event loop has it\n"
     )
-    ran = rqd("doctor", "--preload", "good,bad", url=redis_url, folder=tmp_path)
+    arguments = ("doctor", "--preload", "good,bad")
+    ran = rqd(*arguments, url=redis_url, env={"COLUMNS": "500"}, folder=tmp_path)
     assert ran.status == 0, ran
     (good,) = (line for line in ran.out.splitlines() if "preload good" in line)
     assert "safe to fork" in good
@@ -99,10 +100,21 @@ def test_what_does_not_bear_a_fork_is_named_by_its_module(redis_url: str, tmp_pa
 
 
 def test_what_is_in_the_way_is_a_status_of_1(tmp_path: Path) -> None:
-    ran = rqd("doctor", "--preload", "nowhere", "--url", "redis://127.0.0.1:1", folder=tmp_path)
+    arguments = ("doctor", "--preload", "nowhere", "--url", "redis://127.0.0.1:1")
+    ran = rqd(*arguments, env={"COLUMNS": "500"}, folder=tmp_path)
     assert ran.status == 1, ran
     assert "failed  redis" in ran.out
     assert "ModuleNotFoundError: No module named 'nowhere'" in ran.out
+
+
+def test_the_table_is_as_wide_as_the_terminal_and_loses_no_word(tmp_path: Path) -> None:
+    arguments = ("doctor", "--url", "redis://127.0.0.1:1")
+    narrow, wide = (
+        rqd(*arguments, env={"COLUMNS": columns}, folder=tmp_path).out for columns in ("70", "500")
+    )
+
+    assert max(map(len, narrow.splitlines())) <= 70 < max(map(len, wide.splitlines()))
+    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
 
 
 def test_few_descriptors_for_many_workers_are_seen(redis_url: str, tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_cron_entries_that_run_nowhere_are_named(redis_url: str, tmp_path: Path)
 
     verdict, shown, advice = told()["cron file"]
     assert (verdict, shown) == (Verdict.WARNING, "not in Redis: tick, yearly")
-    assert advice == "a start and rqd reload load it, rqd cron load does it at once"
+    assert advice == "rqd cron load loads it at once; so does a start, and rqd reload"
 
     assert rqd("cron", "load", str(path), url=redis_url).status == 0
     driver.beat()
@@ -259,8 +271,8 @@ def test_jobs_that_no_daemon_takes_are_in_the_way_and_it_says_what_to_write(
     status, found = doctor(there, tmp_path)
     assert status == 1
     assert found["daemons"] == (
-        *(Verdict.FAILED, "none is alive, and 3 jobs to run"),
-        "start one: rqd start --queues high,mail",
+        *(Verdict.FAILED, "no daemon is alive for 3 jobs"),
+        "start a daemon: rqd start --queues high,mail",
     )
     verdict, told, advice = found["queue mail"]
     assert (verdict, advice) == (Verdict.FAILED, "rqd start --queues mail")
@@ -275,7 +287,7 @@ def test_jobs_that_no_daemon_takes_are_in_the_way_and_it_says_what_to_write(
     serve(there, "more", "low,mail")
     status, found = doctor(there, tmp_path)
     assert (status, [one for one in found if one.startswith("queue ")]) == (0, [])
-    assert found["queues"] == (Verdict.OK, "3 ready jobs, and daemons that take them", "")
+    assert found["queues"] == (Verdict.OK, "3 ready jobs, and daemons that run them", "")
 
 
 def test_jobs_that_are_kept_waiting_are_told_with_what_ends_that(
@@ -322,7 +334,7 @@ def test_what_dead_daemons_hold_and_what_waits_for_a_key_is_told(
     there.redis.delete(there.store.keys.master("gone"))
 
     status, found = doctor(there, tmp_path)
-    assert (status, found["daemons"][1]) == (1, "none is alive, and 2 jobs to run")
+    assert (status, found["daemons"][1]) == (1, "no daemon is alive for 2 jobs")
     verdict, told, advice = found["held jobs"]
     assert (verdict, advice.endswith(": rqd start")) == (Verdict.WARNING, True)
     assert told.startswith("2 jobs held by daemons that are gone (gone")
@@ -366,7 +378,7 @@ def test_daemons_that_all_start_no_jobs_are_seen_though_no_job_waits(
     (found,) = judge_work(Standing(masters=[{"name": "web", "state": state}]))
     assert (found.verdict, found.seen) == (
         Verdict.WARNING,
-        f"1 alive, none starts jobs: web {state}",
+        f"1 alive, all paused: web {state}",
     )
     assert advice in found.advice
     both = [{"name": "web", "state": state}, {"name": "api", "state": "idle"}]

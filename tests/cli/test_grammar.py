@@ -92,7 +92,7 @@ def test_what_may_mean_two_things_does_neither_and_says_how_to_write_each(there:
     assert ran.err.startswith(f"rqd: 'empty' and 'show' are both commands: {wrote} (")
     ran = rqd("job", "delete", url=there.url)
     assert (ran.status, ran.out) == (EX_USAGE, "")
-    alone = "rqd job delete: write rqd job delete ID; rqd job -- delete shows the one of that name"
+    alone = "rqd job delete: write rqd job delete ID; to show 'delete' write rqd job -- delete"
     assert ran.err.startswith(f"rqd: {alone} (")
     assert {Queue(name, there).count for name in ("empty", "show", "jobs")} == {1}
 
@@ -127,11 +127,11 @@ def test_both_orders_do_the_same(there: Backend) -> None:
         (["cron", "a", "pause", "b"], "'pause' stands first: write rqd cron pause -- a b"),
         (["cron", "a", "--", "remove"], "'a' is not one of list, load"),
         (["job", "a", "--", "delete"], "'a' is not one of show, stop"),
-        (["cron", "--", "pause"], "write rqd cron COMMAND -- ..: list, load, add"),
-        (["cron", "xyz"], "'xyz' is not one of list, load, add, remove, run, pause"),
+        (["cron", "--", "a", "b"], "write rqd cron COMMAND -- ..: list, load, add"),
+        (["cron", "xyz", "a"], "'a' is not one of list, load, add, remove, run, pause"),
         (["queue", "a", "empty", "--limit", "3"], "No such option"),
-        (["job", "a", "cancel", "--grace", "3"], "--grace is of `stop`"),
-        (["cron", "--cron", "@daily"], "--cron is of `add`"),
+        (["job", "a", "cancel", "--grace", "3"], "--grace is an option of `stop`"),
+        (["cron", "--cron", "@daily"], "--cron is an option of `add`"),
     ],
 )
 def test_a_word_that_is_no_verb_is_one_line(words: list[str], why: str, there: Backend) -> None:

@@ -33,7 +33,7 @@ def test_a_running_job_is_stopped_and_waited_for(redis_url: str) -> None:
     (held,) = claim(backend)
 
     told = rqd("job", "a", "stop", "--no-wait", "--grace", "1m", url=redis_url)
-    assert (told.status, told.out) == (0, "a: told to stop\n")
+    assert (told.status, told.out) == (0, "a: asked to stop\n")
     settle(backend, held, "put_back")  # what its daemon does at its own stop, say
 
     assert Job.fetch("a", redis_url).is_stopped
@@ -59,9 +59,9 @@ def test_a_job_is_told_to_have_more_time(redis_url: str) -> None:
         (["requeue"], EX_UNAVAILABLE, "job a is queued: only a failed, stopped or canceled job"),
         (["stop", "--grace", "soon"], EX_USAGE, "--grace 'soon' is no duration"),
         (["stop", "--grace", "-1"], EX_USAGE, "grace -1.0: write seconds, 0 to kill at once"),
-        (["cancel", "--grace", "3"], EX_USAGE, "--grace is of `stop`"),
-        (["stop", "--at-front"], EX_USAGE, "--at-front is of `requeue`"),
-        (["--no-wait"], EX_USAGE, "--no-wait is of `stop`"),
+        (["cancel", "--grace", "3"], EX_USAGE, "--grace is an option of `stop`"),
+        (["stop", "--at-front"], EX_USAGE, "--at-front is an option of `requeue`"),
+        (["--no-wait"], EX_USAGE, "--no-wait is an option of `stop`"),
         (["destroy"], EX_USAGE, "'destroy' is not one of"),
     ],
 )

@@ -106,7 +106,7 @@ def test_what_stands_in_redis_forges_no_line_and_reaches_no_terminal_raw(redis_u
     for words in (
         *(["job", "d"], ["jobs", "queued"], ["info"], ["queue"], ["workers"], ["ps"], ["resume"]),
         *(["info", "nobody"], ["workers", f"{evil}:1"], ["enqueue", "-q", evil, "tasks.f"]),
-        *(["doctor"], ["job", evil], ["stop", "--name", "nobody"]),
+        *(["doctor"], ["job", evil], ["stop", "--master", "nobody"]),
     ):
         ran = rqd(*words, url=redis_url)
         told = ran.out + ran.err

@@ -12,7 +12,7 @@ import pytest
 
 from rqd.client.connection import Backend, backend_for
 from tests.cli.running import Ran, rqd
-from tests.waiting import POLL_S
+from tests.waiting import POLL_S, eventually
 
 EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE = 64, 66, 69
 HOSTS = {"a": "web1", "b": "web1", "c": "web2"}
@@ -96,12 +96,32 @@ def test_the_masters_of_a_host_are_asked_and_shown_with_their_answers(
     assert sorted((name, told["by"]) for name, told in masters.heard) == [("a", 2), ("b", 2)]
 
     masters.heard.clear()
-    assert run("scale", "-1", "--name", "c").status == 0
-    assert run("scale", "4", "--name", "c", "--host", "web2").status == 0
+    assert run("scale", "-1", "--master", "c").status == 0
+    assert run("scale", "4", "--master", "c", "--host", "web2").status == 0
     assert [(name, told.get("by"), told.get("to")) for name, told in masters.heard] == [
         ("c", -1, None),
         ("c", None, 4),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "now"),
+    [
+        (["scale", "+1", "--name", "c"], "rqd scale --master c"),
+        (["reload", "--no-wait", "--name=c"], "rqd reload --master c"),
+        (["stop", "--no-wait", "--name", "c"], "rqd stop --master c"),
+    ],
+)
+def test_the_former_spelling_of_master_still_chooses_it_and_names_the_new_one(
+    words: list[str], now: str, masters: Masters, run: Callable[..., Ran]
+) -> None:
+    ran = run(*words)
+
+    assert ran.status == 0, ran
+    (note,) = ran.err.splitlines()
+    assert f"is now `{now}`" in note
+    eventually(lambda: [name for name, _ in masters.heard] == ["c"])
+    assert "--name " not in run(words[0], "--help").out
 
 
 def test_who_does_not_answer_is_told_and_the_status_is_1(
@@ -159,17 +179,17 @@ def test_a_reload_is_told_as_json_in_the_form_of_other_commands(
         {"master": "a", "host": "web1", "answer": standing, "became": "reloaded"},
         {"master": "b", "host": "web1", "answer": standing, "became": "reloaded"},
     ]
-    told_only = run("reload", "--json", "--no-wait", "--name", "c")
+    told_only = run("reload", "--json", "--no-wait", "--master", "c")
     assert told_only.status == 0
     assert json.loads(told_only.out) == [
         {"master": "c", "host": "web2", "answer": None, "became": ""}
     ]
-    shown = run("reload", "--name", "c").out.splitlines()
-    assert shown[0] == "c: told to reload"
+    shown = run("reload", "--master", "c").out.splitlines()
+    assert shown[0] == "c: asked to reload"
     assert shown[1].startswith("c: reloaded in ")
 
     masters.refusal = "SyntaxError: \x1b[2J"
-    refused = run("reload", "--json", "--name", "a")
+    refused = run("reload", "--json", "--master", "a")
     assert refused.status == 1
     (row,) = json.loads(refused.out)
     assert row["answer"] == {**standing, "error": masters.refusal}
@@ -182,7 +202,7 @@ def test_a_master_that_dies_at_its_reload_is_told_as_gone(
 ) -> None:
     masters.dies = True
 
-    ran = run("reload", "--json", "--name", "a")
+    ran = run("reload", "--json", "--master", "a")
 
     assert ran.status == 1
     assert json.loads(ran.out) == [
@@ -198,9 +218,9 @@ def there(redis_url: str) -> Backend:
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; rqd pause --master is for none"),
+        (("scale", "0"), EX_USAGE, "scale 0: write 1 to 1,000; for no jobs write rqd pause"),
         (("scale", "1001"), EX_USAGE, "scale 1001: write 1 to 1,000"),
-        (("scale", "+0"), EX_USAGE, "scale +0: that changes nothing"),
+        (("scale", "+0"), EX_USAGE, "scale +0 changes nothing: write +1"),
         (("scale", "many"), EX_USAGE, "scale many: write 4, +2 or -1"),
         (("scale", "--hots", "web1"), EX_USAGE, "No such option: --hots"),
         (("scale", "4", "-x"), EX_USAGE, "-x"),
@@ -212,7 +232,7 @@ def there(redis_url: str) -> Backend:
         ),
         (("pause", "--all-masters", "--timeout", "soon"), EX_USAGE, "--timeout"),
         (("pause", "--host", "wbe1"), EX_NOINPUT, "on host 'wbe1': did you mean web1?"),
-        (("stop", "--name", "aa"), EX_NOINPUT, "named 'aa' is alive: did you mean a?"),
+        (("stop", "--master", "aa"), EX_NOINPUT, "named 'aa' is alive: did you mean a?"),
         (("reload", "--host", "x"), EX_NOINPUT, "on host 'x'; rqd info lists them"),
         (("workers", "--host", "web"), EX_NOINPUT, "on host 'web': did you mean web2?"),
         (

@@ -51,6 +51,24 @@ def test_a_pause_is_seen_wherever_one_looks(redis_url: str, low: Queue) -> None:
     assert json.loads(rqd("job", job_id, "--json", url=redis_url).out)["paused"] is True
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_masters_name_in_place_of_a_queues_is_refused_with_the_option(
+    verb: str, redis_url: str, low: Queue
+) -> None:
+    store = low.connection.store
+    store.hello("vm.1", "boot", 60, {"queues": "low,vm.2"})
+    store.hello("vm.2", "boot", 60, {"queues": "low"})
+
+    ran = rqd(verb, "low", "vm.1", url=redis_url)
+
+    assert (ran.status, ran.out) == (EX_USAGE, "")
+    assert "did you mean --master vm.1?" in ran.err
+    assert ran.err.count("\n") == 1
+    assert low.connection.views.paused() == {}
+    # A queue of this name exists, as it is served.
+    assert rqd(verb, "vm.2", url=redis_url).status == 0
+
+
 def test_a_queue_is_emptied(redis_url: str, low: Queue) -> None:
     told = json.loads(rqd("queue", "empty", "low", "--json", url=redis_url).out)
     assert (told["deleted"], told["queue"]["ready"]) == (2, 0)
@@ -94,21 +112,21 @@ def test_a_pause_of_all_queues_and_its_end_are_told_as_json(redis_url: str, low:
     [
         (["queue", "lwo"], EX_NOINPUT, "no queue 'lwo' ever had a job"),
         (["queue", "low", "stop"], EX_USAGE, "'stop' is not one of"),
-        (["queue", "low", "--for", "3"], EX_USAGE, "--for is of `pause`"),
+        (["queue", "low", "--for", "3"], EX_USAGE, "--for is an option of `pause`"),
         (["pause", "low", "--for", "soon"], EX_USAGE, "--for 'soon' is no duration"),
         (["pause", "--all", "--for", "0"], EX_USAGE, "--for 0 would be no pause"),
         (["pause", "low", "a b"], EX_USAGE, "queue name 'a b' must be"),
-        (["pause"], EX_USAGE, "say what to pause: QUEUE.., --all, or --master NAME"),
+        (["pause"], EX_USAGE, "name queues or masters to pause: QUEUE.., --all, or --master NAME"),
         (["pause", "low", "--all"], EX_USAGE, "pause one kind at a time: QUEUE.., --all, or"),
         (["pause", "low", "--master", "m"], EX_USAGE, "pause one kind at a time"),
         (["pause", "--all", "--host", "h"], EX_USAGE, "pause one kind at a time"),
         (["pause", "low", "--all-masters"], EX_USAGE, "pause one kind at a time"),
         (["pause", "--all-masters", "--host", "h"], EX_USAGE, "leave out --master and --host"),
-        (["pause", "--master", "m", "--for", "3"], EX_USAGE, "--for is of queues; a master is"),
-        (["pause", "low", "--now"], EX_USAGE, "--now is of masters"),
-        (["pause", "--all", "--no-wait"], EX_USAGE, "--no-wait is of masters"),
+        (["pause", "--master", "m", "--for", "3"], EX_USAGE, "--for is for queues; a master is"),
+        (["pause", "low", "--now"], EX_USAGE, "--now is for masters"),
+        (["pause", "--all", "--no-wait"], EX_USAGE, "--no-wait is for masters"),
         (["resume", "low", "--all"], EX_USAGE, "resume one kind at a time"),
-        (["resume", "low", "--timeout", "3"], EX_USAGE, "--timeout is of masters"),
+        (["resume", "low", "--timeout", "3"], EX_USAGE, "--timeout is for masters"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line(

@@ -89,14 +89,13 @@ REFUSED: list[tuple[list[str | bytes], int, str]] = [
     (["enqueue", "--max-memory", "1", "tasks.f"], EX_USAGE, "--max-memory 1 is less than 1 MiB"),
     (["enqueue", "--ttl", "0", "tasks.f"], EX_USAGE, "at once: write seconds, or -1"),
     (["enqueue", "--schedule-at", "\x1b\n", "tasks.f"], EX_USAGE, r"-at \x1b\n: write 2030"),
-    (["cron", "lsit"], EX_USAGE, "there is no command 'lsit': did you mean list?"),
     (["cron", "load", "/no/such"], EX_USAGE, "/no/such: "),
     (["cron", "add", "a.b", "tasks.f", "--interval", "5"], EX_USAGE, "rqd: entry name 'a.b' may"),
-    (["cron", "add", "a", "tasks.f"], EX_USAGE, "say when: --cron"),
+    (["cron", "add", "a", "tasks.f"], EX_USAGE, "give a schedule: --cron"),
     (["cron", "add", "a", "tasks.f", "--cron", "61 * * * *"], EX_USAGE, "'61 * * * *': bad minute"),
     (["start", "--cron", "/no/such"], EX_USAGE, "/no/such: "),
     (["enqueue", "--serializer", "yaml", "tasks.f"], EX_USAGE, "serializer 'yaml'"),
-    (["stop", "--name", "a b"], EX_USAGE, "master name 'a b'"),
+    (["stop", "--master", "a b"], EX_USAGE, "master name 'a b'"),
     (["start", "--workers", "0"], EX_USAGE, "--workers 0: write 1 to"),
     (["start", "--workers", "many"], EX_USAGE, "'many' is not a valid integer"),
     (["start", "--queues", "a b"], EX_USAGE, "queue name 'a b'"),
@@ -210,7 +209,9 @@ def test_without_an_embedded_server(tmp_path: Path) -> None:
     ("arguments", "status", "why"),
     [
         (["job", "nobody"], EX_NOINPUT, "no job 'nobody'"),
-        (["stop", "--name", "nobody"], EX_NOINPUT, "no master named 'nobody' is alive"),
+        (["cron", "lsit"], EX_USAGE, "there is no command or entry 'lsit': did you mean list?"),
+        (["cron", "xyz"], EX_NOINPUT, "no cron entry 'xyz'"),
+        (["stop", "--master", "nobody"], EX_NOINPUT, "no master named 'nobody' is alive"),
     ],
 )
 def test_what_is_not_there(arguments: list[str], status: int, why: str, redis_url: str) -> None:

@@ -42,7 +42,7 @@ def test_all_jobs_run_again_and_json_names_them(redis_url: str) -> None:
     assert (told["dry_run"], told["jobs"], told["queues"]["high"]) == (False, 3, ["c"])
     assert queued(redis_url) == ["a", "b", "c"]
     again = rqd("retry", "--function", "tests.client.*", url=redis_url)
-    assert (again.status, again.err) == (0, "no failed job is meant by that\n")
+    assert (again.status, again.err) == (0, "no failed job matches\n")
 
 
 def test_jobs_run_again_by_id_and_what_is_none_is_said(redis_url: str) -> None:
@@ -57,8 +57,8 @@ def test_jobs_run_again_by_id_and_what_is_none_is_said(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "say which: IDs, --queue, --function, --cause, --since, or --all"),
-        (["a", "--queue", "low"], "IDs say which jobs"),
+        ([], "choose jobs: IDs, --queue, --function, --cause, --since, or --all"),
+        (["a", "--queue", "low"], "IDs choose the jobs"),
         (["--since", "soon"], "--since 'soon' is no duration"),
         (["-q", "a b"], "queue name 'a b' must be"),
     ],

@@ -92,7 +92,7 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
         ("workers = 0", "rqd.toml: workers 0: write 1 to"),
         ("queues = 'a b'", "rqd.toml: queues: queue name 'a b' must be"),
         ("url = 'http://h'", "rqd.toml: URL 'http://h' can't be read"),
-        ("cron = '/no/such'", "rqd.toml: cron /no/such: [Errno 2]"),
+        ("cron = '/no/such'", "rqd.toml: cron /no/such: No such file"),
         ("workers = ", "rqd.toml is no TOML"),
     ],
 )

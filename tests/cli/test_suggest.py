@@ -15,6 +15,7 @@ from rqd import Queue
 from rqd.cli.main import cli
 from rqd.cli.variables import slips
 from rqd.client.connection import Backend, backend_for
+from rqd.client.cron import register
 from rqd.exceptions import NoSuchJobError
 from rqd.job import Job
 from rqd.store.messages import Beat
@@ -82,6 +83,8 @@ def test_verbs_are_completed_before_and_behind_names_and_former_spellings_never(
     assert complete(there.url, "queue", "empty", "high") == ["high", "higher"]
     assert complete(there.url, "cron", "pa") == ["pause"]
     assert complete(there.url, "cron", "nightly", "pa") == ["pause"]
+    register(work.multiply, args=(1,), name="nightly", cron="0 3 * * *", connection=there)
+    assert complete(there.url, "cron", "n") == ["nightly"]
     assert {"drain", "undrain", "suspend"} & set(complete(there.url, "")) == set()
 
 
@@ -115,6 +118,20 @@ def refused(ran: Ran, status: int, why: str) -> None:
     (line,) = ran.err.splitlines()
     assert line.startswith("rqd: ")
     assert why in line
+
+
+@pytest.mark.parametrize("typed", ["8b3f0a52-1f0c-4a6e-9a39-0d5c1c2f3e4d", "8b3f0a52", "waits-1"])
+def test_a_jobs_id_in_place_of_a_command_is_answered_by_the_command(
+    typed: str, there: Backend
+) -> None:
+    refused(rqd(typed, url=there.url), EX_USAGE, f"{typed!r}: did you mean rqd job {typed}?")
+
+
+def test_a_word_that_is_no_id_asks_nobody_in_vain(there: Backend) -> None:
+    for typed in ("nonsense", "not an id"):
+        ran = rqd(typed, url=there.url)
+        refused(ran, EX_USAGE, f"there is no command {typed!r}")
+        assert "rqd job" not in ran.err
 
 
 def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
@@ -226,7 +243,7 @@ def test_a_beginning_of_several_ids_lists_them_and_changes_nothing(there: Backen
     queue = Queue("high", there)
     for number in range(12):
         queue.enqueue(work.multiply, 1, job_id=f"twin-{number:02}")
-    shown = "12 jobs begin with 'twin': write more of one: twin-00, twin-01, "
+    shown = "12 jobs begin with 'twin': write more of the id: twin-00, twin-01, "
 
     for words in (["job", "twin"], ["job", "twin", "delete"], ["logs", "twin"], ["retry", "twin"]):
         ran = rqd(*words, url=there.url)
@@ -249,5 +266,9 @@ def test_where_not_all_jobs_are_looked_at_a_beginning_is_good_for_a_look_only(
 
     assert rqd("job", "waits", url=there.url).out.startswith("id:           waits-1\n")
     ran = rqd("job", "waits", "delete", url=there.url)
-    refused(ran, EX_NOINPUT, "but not all were looked at: write the whole id: waits-1")
+    refused(
+        ran,
+        EX_NOINPUT,
+        "not all jobs were searched for 'waits': write the whole id",
+    )
     assert Job.exists("waits-1", there)

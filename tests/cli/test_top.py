@@ -64,7 +64,7 @@ def test_ps_lists_the_running_jobs_of_all_hosts(redis_url: str) -> None:
     assert (second["id"], second["cpu_percent"], second["memory_bytes"]) == ("second", None, None)
     _, heads, *rows = rqd("ps", "--sort", "queue", url=redis_url).out.splitlines()
     assert heads.split()[:3] == ["job", "function", "queue"]
-    assert heads.split()[-5:] == ["cpu", "%", "memory", "MiB", "told"]
+    assert heads.split()[-5:] == ["cpu", "%", "memory", "MiB", "progress"]
     assert rows[1].split()[-3:] == ["46", "123.0", "-"]
     assert heads.index("memory MiB") + len("memory MiB") == rows[1].index("123.0") + len("123.0")
     assert [row.split()[0] for row in rows] == ["second", "first"]

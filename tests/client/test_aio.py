@@ -304,7 +304,7 @@ def test_a_job_that_a_full_server_does_not_take_is_one_clear_line(
     async def enqueue() -> None:
         await Queue("low", own_server.url).enqueue(work.echo, b"x" * size_bytes)
 
-    with pytest.raises(ServerUnavailableError, match="takes no writes"):
+    with pytest.raises(ServerUnavailableError, match="accepts no writes"):
         run(enqueue)
-    with pytest.raises(ServerUnavailableError, match="takes no writes"):
+    with pytest.raises(ServerUnavailableError, match="accepts no writes"):
         rqd.Queue("low", own_server.url).enqueue(work.echo, b"x" * size_bytes)

@@ -241,11 +241,24 @@ def test_a_files_mistakes_are_told_by_entry_and_nothing_is_written(
     assert backend.store.redis.dbsize() == 0
 
 
+def test_a_file_that_is_missing_or_no_toml_is_one_line_that_says_what_to_write(
+    backend: Backend, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.py").write_text("def f(): pass")
+    for name, what in (("absent.toml", "No such file or directory"), ("tasks.py", "Expected")):
+        with pytest.raises(ConfigurationError, match=what) as caught:
+            cron.load(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        assert str(caught.value).endswith(": write a TOML file, with a table for each entry")
+        assert "Errno" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "why"),
     [
         ({}, ConfigurationError, "needs cron= or interval="),
-        ({"cron": "@daily", "interval": 5}, ConfigurationError, "one of them"),
+        ({"cron": "@daily", "interval": 5}, ConfigurationError, "and not both"),
         ({"interval": 60, "at_front": True}, ConfigurationError, "has no at_front="),
         ({"interval": 60, "name": "a b"}, ConfigurationError, "entry name 'a b'"),
         ({"interval": 60, "colour": 1}, ConfigurationError, "has no colour="),

@@ -447,13 +447,13 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Queue().enqueue(work.echo, depends_on=7), InvalidCallError, "depends_on=7: write a"),
     (lambda: Queue().enqueue(work.echo, depends_on="a b"), ConfigurationError, "job id 'a b'"),
     (lambda: Queue().enqueue(work.echo, depends_on="a"), NoSuchJobError, "depends on 'a', and"),
-    (lambda: Dependency([]), InvalidCallError, "a Dependency on no job"),
+    (lambda: Dependency([]), InvalidCallError, "a Dependency names no job"),
     (lambda: Dependency("a", on_failure="run"), InvalidCallError, "'run': write 'wait' or 'c"),  # type: ignore[arg-type]  # what is tried here
     (lambda: Dependency("a", True, False, "cancel"), InvalidCallError, "can't have on_failure="),
     (
         lambda: Queue().enqueue(work.echo, depends_on=[f"a{number}" for number in range(1001)]),
         InvalidCallError,
-        "depend on 1,000 others, not on 1,001",
+        "depend on 1,000 jobs, not on 1,001",
     ),
     (lambda: Queue().enqueue(work.echo, repeat=3), InvalidCallError, r"write repeat=Repeat\("),
     (lambda: Queue().enqueue_at(ANYTHING, work.echo), InvalidCallError, r"enqueue_at\(7, "),

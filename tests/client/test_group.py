@@ -85,7 +85,7 @@ def test_what_a_group_cannot_do_is_said(backend: Backend) -> None:
         Group.fetch("none")
     with pytest.raises(ConfigurationError, match="group name 'a b'"):
         Group(name="a b")
-    with pytest.raises(InvalidCallError, match="takes what Queue"):
+    with pytest.raises(InvalidCallError, match="accepts calls of Queue"):
         Group().enqueue_many(Queue(), [work.echo])  # type: ignore[list-item]  # what is tried
     elsewhere = Backend(Store(backend.store.redis, "elsewhere"), backend.url)
     with pytest.raises(InvalidCallError, match="is in namespace 'rqd'"):

@@ -17,7 +17,7 @@ import pytest
 
 import rqd
 import rqd.testing
-from rqd.client.options import JobOptions, job_options
+from rqd.client.options import WAITS, JobOptions, job_options
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
 
@@ -224,6 +224,16 @@ def test_what_rqs_users_pass_by_name_is_taken_by_name(function: str) -> None:
 def test_enqueue_has_rqs_options() -> None:
     assert set(OPTIONS.split()) <= JobOptions.__dataclass_fields__.keys()
     job_options(None, dict.fromkeys(OPTIONS.split()))
+
+
+def test_the_help_of_enqueue_lists_every_option_and_no_other() -> None:
+    lines = (inspect.getdoc(rqd.Queue.enqueue) or "").splitlines()
+    listed = [line.split("  ")[2].strip() for line in lines if line.startswith("    ")]
+
+    names = {name for names in listed for name in names.split(", ")}
+    others = {"args", "kwargs", "pipeline"} | WAITS
+    assert names == (JobOptions.__dataclass_fields__.keys() - {"group_id"}) | others
+    assert len(listed) == len(names) - 1  # args and kwargs stand together
 
 
 def test_all_lists_every_name_there_is() -> None:

@@ -301,7 +301,7 @@ def test_a_simple_worker_has_exception_handlers_and_middleware(backend: Backend)
 def test_a_handler_that_is_a_method_of_an_instance_is_refused_by_its_name(backend: Backend) -> None:
     kinds: list[Any] = [SimpleWorker, Worker]
     for kind in kinds:
-        with pytest.raises(ConfigurationError, match=r"Greeter.*is no module's function"):
+        with pytest.raises(ConfigurationError, match=r"Greeter.*is no function of a module"):
             kind("low", exception_handlers=[work.Greeter("hi").greet])
 
 
@@ -336,7 +336,7 @@ def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Bac
     Worker("low", maintenance_interval=600, job_class=None)
     for name, why in (
         ("default_result_ttl", "write result_ttl= at the enqueue"),
-        ("job_class", "functions that take a job"),
+        ("job_class", "functions of a job"),
         ("connection_class", "write connection="),
         ("disable_default_exception_handler", "a failure is recorded whatever"),
         ("colour", "there is no such option"),

@@ -35,7 +35,7 @@ def test_who_asks_for_a_serializer_is_made_to_use_no_other(
     ):
         assert found is not None
         for part in ("args", "meta", "func", "result"):
-            with pytest.raises(DeserializationError, match="with pickle, and json was asked for"):
+            with pytest.raises(DeserializationError, match="with pickle, not with json"):
                 getattr(found, part)
     job.refresh()
     with pytest.raises(DeserializationError):

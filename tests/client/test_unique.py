@@ -31,7 +31,7 @@ def test_who_can_not_replace_is_told_why(backend: Backend) -> None:
     first = Queue().enqueue(work.multiply, 2, unique=hour)
     perform(backend)
 
-    with pytest.raises(DuplicateJobError, match="wait until that is free, or use Unique"):
+    with pytest.raises(DuplicateJobError, match="wait for its end, or use Unique"):
         Queue().enqueue(work.multiply, 2, unique="k")
     with pytest.raises(DuplicateJobError, match="can't be replaced: it runs, has ended") as error:
         Queue().enqueue(work.multiply, 3, unique=Unique("k", on_conflict="replace"))

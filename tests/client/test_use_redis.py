@@ -179,7 +179,7 @@ def test_a_workers_queues_are_named_once_and_bring_their_redis(redis_url: str) -
     ids=lambda given: type(given).__name__,
 )
 def test_what_is_neither_a_url_nor_a_client_is_refused_with_its_type(given: Any) -> None:
-    kind = f"connection: a {type(given).__module__}.{type(given).__qualname__} is none: write a URL"
+    kind = f"connection: a {type(given).__module__}.{type(given).__qualname__} is no connection"
     for use in (use_redis, partial(Queue, "low"), partial(rqd.aio.Queue, "low")):
         with pytest.raises(ConfigurationError, match=kind):
             use(given)
@@ -193,7 +193,7 @@ def test_a_queues_connection_is_taken_with_its_namespace_and_keys(redis_url: str
     use_redis(there)
 
     assert Queue().connection is there
-    with pytest.raises(ConfigurationError, match="has its namespace and keys already"):
+    with pytest.raises(ConfigurationError, match="has its own: leave out namespace="):
         use_redis(there, namespace="other")
 
 

@@ -116,7 +116,7 @@ def test_a_server_that_was_never_there_is_not_waited_for(own_server: RedisServer
 def test_only_a_job_itself_tells_its_progress(backend: Backend) -> None:
     job = Queue().enqueue(work.multiply, 1)
 
-    with pytest.raises(InvalidJobOperation, match="its progress can be told by job"):
+    with pytest.raises(InvalidJobOperation, match="itself can report its progress"):
         job.set_progress(0.5)
     rqd.progress(0.5, "nobody hears it")
     for share in (40, -1, float("nan"), "half"):

@@ -131,7 +131,7 @@ def test_a_running_job_shows_its_stack_soon_even_while_c_code_keeps_the_gil(
     assert stack.host == socket.gethostname()
 
     child.suspend()
-    with pytest.raises(RqdError, match="its process wrote none: it was stopped by a signal"):
+    with pytest.raises(RqdError, match="its process wrote no stack: it was stopped by a signal"):
         live_stack(job.id, there)
     job.stop(grace=0)
     assert ended(job).stack is None
@@ -148,7 +148,7 @@ def test_a_job_that_has_become_another_program_is_not_killed_by_who_looks_at_it(
     job = queue.enqueue(jobs.become_a_shell, f"echo here > {fifo}; exec sleep 60")
     with open(fifo) as started:
         assert started.read() == "here\n"
-    with pytest.raises(RqdError, match="its process is another program by now"):
+    with pytest.raises(RqdError, match="its process has become another program"):
         live_stack(job.id, there)
     assert "died" not in daemon.log()
     job.stop(grace=0.1)

@@ -153,7 +153,7 @@ def test_a_new_version_beside_takes_the_queue_and_the_old_one_ends_with_its_job(
     Path(fifo).write_text("held")
     assert rqd("drain", "--name", "old", url=redis_url).status == 0
     assert (running.return_value(), len(running.results())) == ("held", 1)
-    assert rqd("stop", "--name", "old", url=redis_url).status == 0
+    assert rqd("stop", "--master", "old", url=redis_url).status == 0
     assert old.wait() == 0
     assert queue.enqueue("shop.version").wait(10).return_value() == "9.9.9"
     assert "put back" not in old.log() + new.log()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.cli.info import look
+from rqd.cli.info import snapshot
 from rqd.client.connection import Backend
 from rqd.job import Job, JobStatus
 from tests import jobs
@@ -54,7 +54,7 @@ def release(fifo: str) -> None:
 
 def states(there: Backend) -> tuple[Any, ...]:
     """As `rqd info` has them: the only master's, its workers'."""
-    seen = look(there.views)
+    seen = snapshot(there.views)
     return tuple(row["state"] for row in (*seen.masters, *seen.workers))
 
 

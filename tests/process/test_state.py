@@ -162,10 +162,10 @@ def test_stop_tells_every_master_and_waits_for_them(
 
 def test_stop_by_name_leaves_the_others_alone(start_daemon: StartDaemon, redis_url: str) -> None:
     first, second = start_daemon("--name", "one"), start_daemon("--name", "two")
-    assert rqd(redis_url, "stop", "--name", "one").returncode == 0
+    assert rqd(redis_url, "stop", "--master", "one").returncode == 0
     assert first.wait() == 0
     assert second.running
-    unknown = rqd(redis_url, "stop", "--name", "three")
+    unknown = rqd(redis_url, "stop", "--master", "three")
     assert unknown.returncode == 66
     assert "no master named 'three' is alive" in unknown.stderr
 

@@ -55,6 +55,19 @@ def test_a_zygote_whose_master_left_while_it_booted_leaves_in_silence() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+def test_a_failed_boot_shows_the_frames_of_the_application_only(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "outer.py").write_text("import inner\n")
+    (tmp_path / "inner.py").write_text("import absent\n")
+    daemon = start_daemon("--preload", "outer", cwd=tmp_path)
+
+    assert daemon.wait() != 0
+    shown = re.findall(r'File "([^"]+)", line', daemon.log())
+    assert shown == [str(tmp_path / "outer.py"), str(tmp_path / "inner.py")]
+    assert "No module named 'absent'" in daemon.log()
+
+
 @needs_huge_pages
 def test_a_large_applications_memory_is_cheap_to_fork(
     start_daemon: StartDaemon, queue: Queue, tmp_path: Path

@@ -154,7 +154,7 @@ def test_a_full_server_is_one_clear_line(own_server: RedisServer) -> None:
     own_server.command("CONFIG SET maxmemory 1")
 
     with (
-        pytest.raises(ServerUnavailableError, match="takes no writes"),
+        pytest.raises(ServerUnavailableError, match="accepts no writes"),
         translate_errors(own_server.url),
     ):
         Driver(own_server.url).enqueue("a")

@@ -227,13 +227,13 @@ def test_a_client_is_told_in_one_line(own_server: RedisServer, name: str) -> Non
     queue.enqueue(jobs.multiply, 1, 1)
 
     fault.begin(own_server)
-    with pytest.raises(ServerUnavailableError, match="Redis takes no writes") as caught:
+    with pytest.raises(ServerUnavailableError, match="Redis accepts no writes") as caught:
         queue.enqueue(jobs.multiply, 6, 7)
     ran = rqd("enqueue", "tests.jobs.multiply", url=own_server.url)
 
     assert "\n" not in str(caught.value)
     assert ran.status == EX_UNAVAILABLE
-    assert "takes no writes" in ran.err
+    assert "accepts no writes" in ran.err
     assert ran.err.count("\n") == 1
     fault.heal(own_server)
 

@@ -54,7 +54,7 @@ def test_a_users_sentinel_client_is_read(watched: Watched, start_daemon: StartDa
     result = queue.enqueue(jobs.multiply, 6, 7).latest_result(timeout=10)
     assert result is not None
     assert result.return_value == 42
-    with pytest.raises(ConfigurationError, match="hand in master_for"):
+    with pytest.raises(ConfigurationError, match="pass master_for"):
         Queue(connection=Sentinel(addresses).slave_for(SERVICE))
 
 
@@ -208,6 +208,7 @@ def test_no_sentinel_there_is_one_line(command: list[str]) -> None:
 
     assert ran.status == EX_UNAVAILABLE
     assert "no sentinel answers" in ran.err
+    assert ran.err.count("is the URL right?") == 1
     assert "secret" not in ran.err
     assert ran.err.count("\n") == 1
     assert time.monotonic() - begun < 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.cli.running import rqd as rqd_command
 from tests.daemons import StartDaemon
 from tests.servers import running_server
 from tests.topology.certificates import Certificates, make_certificates
-from tests.topology.networks import free_port, tls_binary, watch
+from tests.topology.networks import free_port, nodes, tls_binary, watch
 from tests.waiting import eventually
 
 EX_USAGE, EX_UNAVAILABLE = 64, 69
@@ -167,6 +168,21 @@ def test_a_tls_setting_that_cannot_be_is_refused(url: str, why: str) -> None:
     assert ran.status == EX_USAGE
     assert why in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["info"], ["start"], ["enqueue", "tasks.f"]])
+def test_a_server_without_tls_is_told_from_a_slow_one(command: list[str]) -> None:
+    """It answers nothing to a handshake: each try would wait 5 s, and say to try again."""
+    with nodes(1) as (plain,):
+        begun = time.monotonic()
+
+        ran = rqd_command(*command, url=f"rediss://{plain.address}")
+
+        assert time.monotonic() - begun < 5.0
+        assert ran.status == EX_UNAVAILABLE, ran
+        # A handshake with a line break by chance is answered by an error, without a wait.
+        assert "does not speak TLS: write redis:// in place of rediss://" in ran.err
+        assert ran.err.count("\n") == 1
 
 
 def test_a_cluster_over_tls(certificates: Certificates, start_daemon: StartDaemon) -> None:

@@ -60,7 +60,7 @@ def test_a_narrow_screen_leaves_columns_out_and_says_which() -> None:
     assert lines[1].split() == ["job", "function", "worker", "for", "cpu", "%", "memory", "MiB"]
     assert lines[3].startswith(f"{'one':-<36}  app.f")
     assert lines[3].split()[-2:] == ["1", "30.0"]
-    assert lines[-1].endswith("q quit  without queue, host, pid, told")
+    assert lines[-1].endswith("q quit  cut: queue, host, pid, progress")
     heads = screen(named, "cpu", 50, 10)[1]
     assert heads.split()[-4:] == ["cpu", "%", "memory", "MiB"]
 

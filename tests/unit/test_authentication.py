@@ -35,7 +35,7 @@ def signed(to: Addressee = US, keyring: Keyring = KEYS, **more: Any) -> dict[str
 def test_a_signed_command_is_obeyed_and_a_replay_is_not() -> None:
     ours = of_alpha()
     assert ours.admit(signed(), NOW_US) == ""
-    assert ours.admit(signed(), NOW_US) == "it was obeyed already"
+    assert ours.admit(signed(), NOW_US) == "it was carried out before: send a new command"
     assert ours.admit(signed(id="r2"), NOW_US) == ""
 
 
@@ -96,8 +96,8 @@ def test_a_replay_is_refused_whatever_the_clock_says_and_however_many_came_since
     for number in range(MOST_REMEMBERED + 5):
         later = sign_command(SCALE | {"id": f"s{number}"}, KEYS, US, NOW_US + 1 + number)
         assert ours.admit(later, NOW_US) == ""
-        assert ours.admit(first, NOW_US) == "it was obeyed already"
-    assert ours.admit(later, NOW_US) == "it was obeyed already"
+        assert ours.admit(first, NOW_US) == "it was carried out before: send a new command"
+    assert ours.admit(later, NOW_US) == "it was carried out before: send a new command"
     assert len(ours._obeyed) == MOST_REMEMBERED
 
 

@@ -120,7 +120,7 @@ def test_an_unknown_serializer_is_called_so() -> None:
 
 
 def test_a_payload_over_the_limit_is_refused_with_both_sizes() -> None:
-    with pytest.raises(PayloadTooLargeError, match=r"add take 1,0\d\d bytes, the limit is 1,000"):
+    with pytest.raises(PayloadTooLargeError, match=r"add have 1,0\d\d bytes, the limit is 1,000"):
         encode_call(add, (b"x" * 1000,), {}, limit_bytes=1000)
 
 

@@ -118,8 +118,8 @@ def test_keys_come_from_the_variable_before_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "text", "why"),
     [
-        (0o604, NEW, "others can get at it: chmod 600"),
-        (0o620, NEW, "others can get at it"),
+        (0o604, NEW, "others have access: chmod 600"),
+        (0o620, NEW, "others have access"),
         (0o600, "", "there are 0 signing keys"),
         (0o600, "x" * 100_000, "too large"),
     ],

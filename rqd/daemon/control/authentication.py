@@ -66,7 +66,7 @@ class Authentication:
         if abs(now_us - signed_us) > WINDOW_S * 1_000_000:
             return f"it was not signed within {WINDOW_S} s, by Redis' clock: send it again"
         if signed_us <= self._forgotten_us or command_id in self._obeyed:
-            return "it was obeyed already"
+            return "it was carried out before: send a new command"
         self._obeyed[command_id] = signed_us
         if len(self._obeyed) > MOST_REMEMBERED:
             oldest = min(self._obeyed, key=self._obeyed.__getitem__)

@@ -105,7 +105,7 @@ class StackRequests:
         child = self._pool.workers.by_number[attempt.worker].child
         start = child.ask_for_stacks() if child is not None else None
         if start is None:
-            return {"error": "its process is another program by now, or takes the signal away"}
+            return {"error": "its process has become another program, or blocks the signal"}
         request.is_asked, request.start = True, start
         request.give_up_at = request.changed_at = now + _LONGEST_S
         return None
@@ -120,7 +120,7 @@ class StackRequests:
             "attempt": attempt.claim.attempt,
         }
         if not text:
-            return told | {"error": f"its process wrote none: it {process_state(pid)}"}
+            return told | {"error": f"its process wrote no stack: it {process_state(pid)}"}
         if child is not None and child.stacks is not None and not attempt.is_stack_asked:
             child.stacks.forget()  # else the coming kill needs them
         return told | {"stack": without_own_frames(text, _MOST_CHARS)}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # When the kernel chooses a process to kill, it counts so many thousandths of the host's memory more
 # for a job than for the master.
 _OOM_SCORE_MORE, _HIGHEST_OOM_SCORE = 100, 1000
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 
 
 def main(
@@ -81,11 +82,8 @@ def main(
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)
-    except BaseException:  # noqa: BLE001 - whatever the application raises, the master is told
-        import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
-
-        error = traceback.format_exc().encode(errors="replace")
-        _tell(control, encode_frame(protocol.BOOT_FAILED, error))
+    except BaseException as failure:  # noqa: BLE001 - the master hears whatever it raises
+        _tell(control, encode_frame(protocol.BOOT_FAILED, _traceback_of(failure)))
         os._exit(1)
     imported = ", ".join((*preload, *learnt))
     set_title(f"rqd: zygote ({imported})" if imported else "rqd: zygote")
@@ -111,6 +109,17 @@ def _import(preload: Sequence[str], learnt: Sequence[str], watch: ImportWatch) -
         except BaseException as failure:  # noqa: BLE001 - the master hears of it by READY
             watch.note_error(module, failure)
         watch.note(module)
+
+
+def _traceback_of(failure: BaseException) -> bytes:
+    """Formats an error with the application's frames only."""
+    import traceback  # noqa: PLC0415 - what is loaded before the fork is paid at each
+
+    shown = failure.__traceback__
+    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        shown = shown.tb_next
+    lines = traceback.format_exception(failure.with_traceback(shown))
+    return "".join(lines).encode(errors="replace")
 
 
 def _tell(control: _socket.socket, report: bytes) -> None:
