@@ -61,6 +61,10 @@ class Lifecycle:
     @property
     def state(self) -> str:
         """The master's state, as its row in Redis shows it."""
+        return self.state_with(self.busy)
+
+    def state_with(self, busy: int) -> str:
+        """Returns the state with so many busy workers, for callers that know their number."""
         if self.is_stopping:
             return "stopping"
         if not self._pool.is_ready:
@@ -69,7 +73,7 @@ class Lifecycle:
             return "paused"
         if self._is_suspended:
             return "suspended"
-        return "busy" if self.busy else "idle"
+        return "busy" if busy else "idle"
 
     @property
     def busy(self) -> int:
@@ -194,7 +198,7 @@ class Lifecycle:
 
     def is_done(self) -> bool:
         """True if the master can end; then `exit_status` is set."""
-        if self._pool.zygotes.has_never_booted and self._pool.zygotes.boot_error:
+        if self._pool.zygotes.boot_error and self._pool.zygotes.has_never_booted:
             self.exit_status = _EX_CONFIG
             return True
         if not self.is_stopping:

@@ -128,7 +128,7 @@ class Master:
                 self._beat_timer.hasten(now)  # commands come with the beat's answer
             dispatcher.take(self._pool.poll(ready, now))
             self._obey_signals(now)
-            if self._autoreload.has_changed(ready):
+            if self._config.autoreload and self._autoreload.has_changed(ready):
                 self._reload("", now)
             if dispatcher.on_turn_reply(ready, now):
                 # The next turn goes now, so it carries all attempts that have ended so far.
@@ -145,7 +145,8 @@ class Master:
             dispatcher.send_turn(now)
             dispatcher.log_settled(now)
             dispatcher.listen(now)
-            self._heartbeat.announce(self._lifecycle.state, self._lifecycle.busy, self._pool)
+            busy = self._lifecycle.busy
+            self._heartbeat.announce(self._lifecycle.state_with(busy), busy, self._pool)
             if self._lifecycle.ends_by_itself:
                 self._lifecycle.end_by_itself(now)
 

@@ -164,10 +164,11 @@ class Heartbeat:
             text = f"{state}: {why_none}" if why_none else state
         elif state in ("paused", "suspended"):
             text = f"{state} {text}"
-        is_reloading = pool.zygotes.reloads.is_under_way
+        reload = pool.zygotes.reloads.latest
+        is_reloading = reload is not None and reload.is_under_way
         if is_reloading:
             text += ", reloading"
-        elif pool.zygotes.reloads.is_refused and state not in ("starting", "stopping"):
+        elif reload is not None and reload.is_refused and state not in ("starting", "stopping"):
             text += ", reload refused"
         if not self._link.is_up:
             text += ", redis gone"

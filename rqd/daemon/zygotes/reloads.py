@@ -18,6 +18,16 @@ class Reload:
     state: str = "booting"  # then done or refused
     error: str = ""
 
+    @property
+    def is_under_way(self) -> bool:
+        """True until its result is known."""
+        return self.state == "booting"
+
+    @property
+    def is_refused(self) -> bool:
+        """True if it changed nothing: older code serves than is deployed."""
+        return self.state == "refused"
+
 
 class Reloads:
     """The reloads, of which only the latest can be under way."""
@@ -28,12 +38,7 @@ class Reloads:
     @property
     def is_under_way(self) -> bool:
         """True until the result of the latest is known."""
-        return self.latest is not None and self.latest.state == "booting"
-
-    @property
-    def is_refused(self) -> bool:
-        """True if the latest changed nothing: older code serves than is deployed."""
-        return self.latest is not None and self.latest.state == "refused"
+        return self.latest is not None and self.latest.is_under_way
 
     def ask(self, request: str) -> None:
         """Begins another reload; `request` is the id of its command, "" for a signal."""
