@@ -112,7 +112,7 @@ def test_a_worker_takes_handlers_and_middleware(there: Backend, history: Path) -
 
 
 def test_a_worker_refuses_what_a_daemon_could_not_find(there: Backend) -> None:
-    with pytest.raises(ConfigurationError, match="no module's function"):
+    with pytest.raises(ConfigurationError, match="is no function of a module: move it to a module"):
         Worker(["default"], connection=there, exception_handlers=jobs.Callable())
 
 
