@@ -148,8 +148,10 @@ class Rqd:
         options: dict[str, Any] = {"missed": "all", "window": "31d", "result_ttl": RECORD_TTL_S}
         options |= {"failure_ttl": RECORD_TTL_S, "name": _ENTRY, "connection": url}
         entry = register("tests.torture.workload.called", interval=_EVERY_S, **options)
-        assert entry.next_run is not None
-        return entry.next_run.timestamp()
+        # A master may have made the first run before the entry was read.
+        first = entry.last_run or entry.next_run
+        assert first is not None
+        return first.timestamp()
 
     def end_timetable(self, url: str, first: float) -> dict[str, float]:
         fetch(_ENTRY, url).pause()
