@@ -12,7 +12,7 @@ import click
 from rqd.cli.completing import complete_crons, complete_queues
 from rqd.cli.enqueue import parse_arguments
 from rqd.cli.grammar import VerbGroup, verbs_too
-from rqd.cli.options import as_json, as_typed, backend, redis_options
+from rqd.cli.options import as_json, as_typed, backend, redis_options, serializer_option
 from rqd.cli.output import echo_field, echo_table, say
 from rqd.cli.suggest import did_you_mean
 from rqd.client.connection import Backend
@@ -129,13 +129,7 @@ def load_file(url: str | None, namespace: str | None, file: str) -> None:
 @click.option("--result-ttl", metavar="TIME", help="Time to keep a run's record after success.")
 @click.option("--failure-ttl", metavar="TIME", help="Time to keep a run's record after failure.")
 @click.option("--unique", metavar="KEY", help="Skip a run while a job with this key lives.")
-@click.option(
-    "--serializer",
-    "-S",
-    default="pickle",
-    show_default=True,
-    help="Serializer: pickle, json or a dotted path.",
-)
+@serializer_option
 @click.argument("name")
 @click.argument("function")
 @click.argument("arguments", nargs=-1)

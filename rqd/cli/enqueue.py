@@ -13,7 +13,7 @@ import click
 
 from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.options import as_typed, backend, redis_options
+from rqd.cli.options import as_typed, backend, redis_options, serializer_option
 from rqd.cli.output import plain, say
 from rqd.cli.pause import why_not_started
 from rqd.cli.suggest import did_you_mean, whole_id
@@ -85,13 +85,7 @@ _DIGITS = 9
     "--max-memory", metavar="SIZE", help="Kill the job if it has more memory of its own: 512M."
 )
 @click.option("--max-cpu", metavar="TIME", help="End the job after this much cpu time: 60, 5m.")
-@click.option(
-    "--serializer",
-    "-S",
-    default="pickle",
-    show_default=True,
-    help="Serializer: pickle, json or a dotted path.",
-)
+@serializer_option
 @click.option("--quiet", is_flag=True, help="Don't print the id.")
 @click.option("--wait", is_flag=True, help="Wait for the job's end and print its result.")
 @click.argument("function")

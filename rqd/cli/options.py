@@ -17,6 +17,13 @@ from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 
 as_json = click.option("--json", "as_json", cls=SharedOption, is_flag=True, help="Print JSON.")
+serializer_option = click.option(
+    "--serializer",
+    "-S",
+    default="pickle",
+    show_default=True,
+    help="Serializer: pickle, json or a dotted path.",
+)
 
 # `Retry(max=-1)`, with a single plain value.
 _OF_RETRY = re.compile(r"Retry\((\w+)=([^\s,()]+)\)")
