@@ -86,7 +86,7 @@ class Place:
 
     def start(self, now: float, worker: Worker | None = None) -> None:
         """A worker's child gets its job, if both are there; and the jobs behind it."""
-        self.pool._channels.start(worker or self.worker, now)
+        self.pool.channels.start(worker or self.worker, now)
 
     def give(self, claim: Claim | None = None, now: float = 0.0) -> None:
         self.workers.assign(claim or a_claim())

@@ -9,6 +9,7 @@ import click
 
 from rqd.cli.grammar import Command
 from rqd.cli.masters import (
+    Targets,
     asking_options,
     no_wait_option,
     pause_masters,
@@ -38,7 +39,8 @@ def drain(
 ) -> int:
     """Pause masters: `rqd pause --master NAME`."""
     note_former("rqd drain", _spelt("pause", master, hosts))
-    return pause_masters(url, namespace, master, hosts, now, as_json, no_wait, timeout)
+    targets = Targets(url, namespace, master, hosts)
+    return pause_masters(targets, now, as_json, no_wait, timeout)
 
 
 @click.command(name="undrain", cls=Command, hidden=True)
@@ -55,7 +57,7 @@ def undrain(
 ) -> int:
     """Resume masters: `rqd resume --master NAME`."""
     note_former("rqd undrain", _spelt("resume", master, hosts))
-    return resume_masters(url, namespace, master, hosts, as_json, timeout)
+    return resume_masters(Targets(url, namespace, master, hosts), as_json, timeout)
 
 
 @click.command(name="suspend", cls=Command, hidden=True)

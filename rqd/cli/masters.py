@@ -241,21 +241,24 @@ def wait_for(
     line.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The masters that a command is for: all of a namespace, or by name and by host."""
+
+    url: str | None
+    namespace: str | None
+    master: str | None
+    hosts: Sequence[str]
+
+
 def pause_masters(
-    url: str | None,
-    namespace: str | None,
-    master: str | None,
-    hosts: Sequence[str],
-    now: bool,
-    as_json: bool,
-    no_wait: bool,
-    timeout: str | None,
+    targets: Targets, now: bool, as_json: bool, no_wait: bool, timeout: str | None
 ) -> int:
     """Pauses masters, and waits until they run no job; returns the exit status."""
     timeout_s = read_timeout(timeout)
     instead = "" if now else "kill -USR2 PID"
-    with backend_or(instead, url, namespace) as there:
-        rows = select_masters(there, master, hosts)
+    with backend_or(instead, targets.url, targets.namespace) as there:
+        rows = select_masters(there, targets.master, targets.hosts)
         replies = ask_masters(there, rows, "pause", timeout_s, now=now)
         if not as_json:
             show(replies)
@@ -265,17 +268,10 @@ def pause_masters(
         return close(replies, as_json)
 
 
-def resume_masters(
-    url: str | None,
-    namespace: str | None,
-    master: str | None,
-    hosts: Sequence[str],
-    as_json: bool,
-    timeout: str | None,
-) -> int:
+def resume_masters(targets: Targets, as_json: bool, timeout: str | None) -> int:
     """Resumes masters; returns the exit status."""
-    with backend_or("kill -CONT PID", url, namespace) as there:
-        rows = select_masters(there, master, hosts)
+    with backend_or("kill -CONT PID", targets.url, targets.namespace) as there:
+        rows = select_masters(there, targets.master, targets.hosts)
         replies = ask_masters(there, rows, "resume", read_timeout(timeout))
         if not as_json:
             show(replies)

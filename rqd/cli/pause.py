@@ -11,7 +11,7 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.masters import no_wait_option, pause_masters, resume_masters, timeout_option
+from rqd.cli.masters import Targets, no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import iso, note_former, say, with_unit
 from rqd.cli.suggest import queues_to_name
@@ -88,7 +88,8 @@ def pause(
     _check_choice("pause", queues, all_, master, hosts, all_masters)
     if master or hosts or all_masters:
         _refuse({"--for": for_ is not None}, "queues; a master is paused until it is resumed")
-        return pause_masters(url, namespace, master, hosts, now, as_json, no_wait, timeout)
+        targets = Targets(url, namespace, master, hosts)
+        return pause_masters(targets, now, as_json, no_wait, timeout)
     _refuse({"--now": now, "--no-wait": no_wait, "--timeout": timeout is not None}, "masters")
     if all_:
         pause_all(url, namespace, as_json, for_)
@@ -124,7 +125,7 @@ def resume(
         all_ = True
     _check_choice("resume", queues, all_, master, hosts, all_masters)
     if master or hosts or all_masters:
-        return resume_masters(url, namespace, master, hosts, as_json, timeout)
+        return resume_masters(Targets(url, namespace, master, hosts), as_json, timeout)
     _refuse({"--timeout": timeout is not None}, "masters")
     if all_:
         _resume_all(url, namespace, as_json)

@@ -1,55 +1,27 @@
-"""Decides in which order queues are claimed from, and which claimed jobs may reach a child.
+"""Decides which claimed jobs may reach a child, and gives them to their workers.
 
 The master checks bytes; it reads no pickle.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from dataclasses import replace
 
 from rqd.daemon.config import Config
+from rqd.daemon.log.log import Log
+from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.workers.pool import Pool
 from rqd.model.errors import NotAllowedError
-from rqd.model.outcome import Outcome, Parked, Raised, Refused
+from rqd.model.names import module_of
+from rqd.model.outcome import Outcome, Parked, Raised, Refused, Released
 from rqd.model.records import Claim
 from rqd.model.terms import signed_id
 
 # A key this host does not know may be a rotation that has not reached it yet.
 PARKED_S = 30.0
+_SLOW_LOAD_S = 0.05
 # For a job whose payload lay beside its record, and is gone.
 PAYLOAD_GONE = Raised("rqd.exceptions.DeserializationError", "its payload is gone from Redis", "")
-
-
-class Precedence:
-    """A master's queues as its turns name them, and their order, which Lua code carries out."""
-
-    def __init__(self, config: Config) -> None:
-        self._kind = config.precedence
-        self._last_queue = ""
-        self.queues = config.queues
-        if config.weights:
-            pairs = zip(config.weights, config.queues, strict=True)
-            self.queues = tuple(f"{weight} {queue}" for weight, queue in pairs)
-
-    def order(self) -> str:
-        """Returns the order for the next turn; empty for the order of `queues`."""
-        match self._kind:
-            case "strict":
-                return ""
-            case "round-robin":
-                return f"round_robin {self._last_queue}"
-        return f"{self._kind} {random.getrandbits(31)}"
-
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Notes claims that go back as if not claimed: the first claim's queue comes next again."""
-        first = min(claims, key=lambda claim: claim.fence).queue
-        if self._kind == "round-robin" and first in self.queues:
-            self._last_queue = self.queues[self.queues.index(first) - 1]
-
-    def note(self, claims: Sequence[Claim]) -> None:
-        """Notes the claims of a turn, so that the next turn goes on after their queue."""
-        if claims:
-            self._last_queue = claims[-1].queue
 
 
 class Admission:
@@ -110,3 +82,61 @@ class Admission:
                 return Parked(f"signed with key {key_id}, which this daemon lacks", PARKED_S)
             case _:
                 return Refused("its signature is wrong")
+
+
+class Starter:
+    """Gives claimed jobs to the workers that they were claimed for."""
+
+    def __init__(self, config: Config, link: RedisLink, pool: Pool, log: Log) -> None:
+        self.configure(config)
+        self._link = link
+        self._pool = pool
+        self._log = log
+        self._advised: set[str] = set()  # modules whose imports by jobs were logged
+
+    def configure(self, config: Config) -> None:
+        """Uses these settings from now on."""
+        self._limit_bytes = config.payload_limit_bytes
+        self._admission = Admission(config)
+
+    def start(self, claim: Claim, now: float) -> Outcome | None:
+        """Gives the job to its worker. Returns None, or the outcome of a job that can't start."""
+        worker = self._pool.workers.by_number[claim.worker]
+        if not worker.wanted:
+            return Released("its worker was taken away", is_usual=True)
+        if worker.lacks_child:
+            return Released("no process for it", is_usual=True)
+        if claim.payload is None:
+            payload = self._fetch_payload(claim, now)
+            if not isinstance(payload, bytes):
+                return payload
+            claim = replace(claim, payload=payload)
+        refusal = self._admission.judge(claim)
+        if refusal is None:
+            self._pool.assign(claim, now)
+        return refusal
+
+    def _fetch_payload(self, claim: Claim, now: float) -> bytes | Outcome:
+        """Reads a payload that is too large for a turn's answer."""
+        self._pool.start_assigned(now)  # the other jobs need not wait for this payload
+        store, most_bytes = self._link.store, self._limit_bytes + 1
+        payload = self._link.try_call(lambda: store.fetch_payload(claim.id, most_bytes), now)
+        if payload is None:
+            return Released("redis went away before its payload came")
+        return payload or PAYLOAD_GONE
+
+    def note_import(self, claim: Claim, load_s: float, now: float) -> None:
+        """Has the zygote preload a module that a job imported in `load_s` seconds.
+
+        Warns once of the module's cost if the zygote can't.
+        """
+        module = module_of(claim.func_name)
+        if self._admission.may_preload(claim) and self._pool.forking.learn(module, load_s, now):
+            return
+        if load_s >= _SLOW_LOAD_S and module not in self._advised:
+            self._advised.add(module)
+            self._log.warning(
+                "a job imported its module itself, --preload does it once for all",
+                preload=module,
+                import_ms=round(load_s * 1000),
+            )

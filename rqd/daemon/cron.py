@@ -60,7 +60,7 @@ class CronScheduler:
         import rqd.model.cron  # noqa: PLC0415 - late: the zygote's boot need not wait for it
         import rqd.model.schedule  # noqa: F401, PLC0415 - as above
 
-    def use(self, config: Config, now: float) -> None:
+    def configure(self, config: Config, now: float) -> None:
         """Uses the settings of a reload, and loads the file's entries as soon as it can.
 
         Entries that came from the file before and are not in it any more are removed. Without a

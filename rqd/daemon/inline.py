@@ -19,7 +19,8 @@ from dataclasses import replace
 from select import POLLIN, POLLOUT, poll
 
 from rqd import __version__
-from rqd.daemon.admission import PAYLOAD_GONE, Admission, Precedence
+from rqd.daemon.admission import PAYLOAD_GONE, Admission
+from rqd.daemon.claims import Precedence
 from rqd.daemon.config import Config
 from rqd.daemon.control.heartbeat import ROW_TTL_S
 from rqd.daemon.dispatcher import LEASE_US

@@ -32,7 +32,7 @@ class Lifecycle:
         timers: Timers,
         log: Log,
     ) -> None:
-        self.use(config)
+        self.configure(config)
         self._pool = pool
         self._dispatcher = dispatch
         self._log = log
@@ -46,7 +46,7 @@ class Lifecycle:
         self._worked_at = time.monotonic()
         self.exit_status = _EX_OK
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Uses these settings from now on."""
         self._config = config
         self.ends_by_itself = (
@@ -69,7 +69,7 @@ class Lifecycle:
             return "stopping"
         if not self._pool.is_ready:
             return "starting"
-        if self._dispatcher.is_paused:
+        if self._dispatcher.claims.is_paused:
             return "paused"
         if self._is_suspended:
             return "suspended"
@@ -101,7 +101,7 @@ class Lifecycle:
             self._log.warning("workers not resized", error=why)
             return why
         count = max(1, asked)
-        zygotes = [zygote.pid for zygote in self._pool.zygotes]
+        zygotes = [zygote.pid for zygote in self._pool.zygotes.table]
         try:
             make_room(count, self._config.max_files, zygotes)
         except ConfigurationError as error:
@@ -115,11 +115,11 @@ class Lifecycle:
     def pause(self, is_paused: bool, now: float) -> None:
         """Pauses or resumes claims; either way a beat checks the leases at once."""
         self.has_news = True
-        if is_paused == self._dispatcher.is_paused or self.is_stopping:
+        if is_paused == self._dispatcher.claims.is_paused or self.is_stopping:
             return
-        self._dispatcher.is_paused = is_paused
+        self._dispatcher.claims.is_paused = is_paused
         if is_paused:
-            self._dispatcher.take(self._pool.release_unsent("paused", now))
+            self._dispatcher.add_ended(self._pool.release_unsent("paused", now))
             running = len(self._pool.workers.current_attempts())
             how = f"rqd resume --master NAME, or kill -CONT {os.getpid()}"
             self._log.info("paused: running jobs go on, none starts", running=running, resume=how)
@@ -131,7 +131,7 @@ class Lifecycle:
         if is_suspended != self._is_suspended:
             self._is_suspended = is_suspended
             if is_suspended:
-                self._dispatcher.take(self._pool.release_unsent("suspended", now))
+                self._dispatcher.add_ended(self._pool.release_unsent("suspended", now))
                 self._log.info("suspended")
             else:
                 self._log.info("resumed")
@@ -153,9 +153,9 @@ class Lifecycle:
     def shut_down(self, now: float, why: str | None = None) -> None:
         """Carries out the current level of shutdown; `why` gives the reason if no signal did."""
         level, pool = self.orders.shutdown, self._pool
-        self._dispatcher.is_open = False
+        self._dispatcher.claims.is_open = False
         pool.slots.retire_all(now)
-        self._dispatcher.take(pool.release_unsent("the daemon stops", now))
+        self._dispatcher.add_ended(pool.release_unsent("the daemon stops", now))
         running = len(pool.workers.current_attempts())
         waits = level is Shutdown.GRACEFUL and running > 0
         grace_s = self._config.grace_s if waits else None
@@ -179,15 +179,15 @@ class Lifecycle:
     def end_by_itself(self, now: float) -> None:
         """Stops a master without work if `burst`, `max_jobs` or `max_idle_s` says so."""
         config, dispatch = self._config, self._dispatcher
-        is_idle = not self._pool.workers.current_attempts() and not dispatch.outcomes_left
-        if not self._pool.is_ready or not is_idle or dispatch.is_paused:
+        is_idle = not self._pool.workers.current_attempts() and not dispatch.unrecorded
+        if not self._pool.is_ready or not is_idle or dispatch.claims.is_paused:
             self._worked_at = now
             return
-        has_looked = dispatch.found_nothing  # False for a master that was never ready
+        has_looked = dispatch.claims.found_nothing  # False for a master that was never ready
         idle_s = now - self._worked_at
         if config.burst and has_looked:
             why = "burst: the queues are empty"
-        elif dispatch.may_claim_no_more:
+        elif dispatch.claims.is_exhausted:
             why = "max-jobs: all have run"
         elif config.max_idle_s is not None and has_looked and idle_s >= config.max_idle_s:
             why = "max-idle: nothing has run for so long"
@@ -198,7 +198,7 @@ class Lifecycle:
 
     def is_done(self) -> bool:
         """True if the master can end; then `exit_status` is set."""
-        if self._pool.zygotes.boot_error and self._pool.zygotes.has_never_booted:
+        if self._pool.zygotes.boot_error and self._pool.zygotes.table.boots.took_s is None:
             self.exit_status = _EX_CONFIG
             return True
         if not self.is_stopping:
@@ -207,7 +207,7 @@ class Lifecycle:
             return True
         # Not by the timer: the pass before may have waited for Redis.
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
-            left = self._dispatcher.outcomes_left + len(self._pool.workers.current_attempts())
+            left = len(self._dispatcher.unrecorded) + len(self._pool.workers.current_attempts())
             self._log.error("stopped without recording all outcomes: jobs run again", jobs=left)
             self.exit_status = EX_TEMPFAIL
             return True
@@ -223,6 +223,6 @@ class Lifecycle:
         """Does nothing: its timer has the loop ask `is_done`."""
 
     def _release_all(self, reason: str, now: float) -> None:
-        self._dispatcher.take(self._pool.release_unsent(reason, now))
+        self._dispatcher.add_ended(self._pool.release_unsent(reason, now))
         for job in self._pool.workers.current_attempts():
             self._pool.kill(job, Released(reason), now)

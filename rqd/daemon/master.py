@@ -126,13 +126,13 @@ class Master:
             now = time.monotonic()
             if dispatcher.on_wake(ready, now):
                 self._beat_timer.hasten(now)  # commands come with the beat's answer
-            dispatcher.take(self._pool.poll(ready, now))
+            dispatcher.add_ended(self._pool.poll(ready, now))
             self._obey_signals(now)
             if self._config.autoreload and self._autoreload.has_changed(ready):
                 self._reload("", now)
             if dispatcher.on_turn_reply(ready, now):
                 # The next turn goes now, so it carries all attempts that have ended so far.
-                dispatcher.take(self._pool.read_batched(now))
+                dispatcher.add_ended(self._pool.channels.read_batched(now))
             if not dispatcher.expects_jobs:
                 self._pool.steal(now)
             # Under load, a beat has room only between a turn's answer and the next turn.
@@ -159,7 +159,8 @@ class Master:
             pool.forking.has_news = lifecycle.has_news = False
             self._beat_timer.hasten(now)
             self._pulse_timer.hasten(now)
-            self._dispatcher.look()  # a worker may be free whose child could not be had before
+            # A worker may be free whose child could not be had before.
+            self._dispatcher.claims.request()
         if lifecycle.orders.shutdown > self._shown_shutdown:
             self._shown_shutdown = lifecycle.orders.shutdown
             self._heartbeat.stopping()
@@ -176,7 +177,8 @@ class Master:
         lifecycle = self._lifecycle
         for signum in self._loop.signals():
             if signum == signal.SIGCHLD:
-                reap_strangers({*(zygote.pid for zygote in self._pool.zygotes), *self._own_pids()})
+                zygotes = {zygote.pid for zygote in self._pool.zygotes.table}
+                reap_strangers(zygotes | self._own_pids())
             before = lifecycle.orders.shutdown
             lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
@@ -213,17 +215,15 @@ class Master:
         """Applies the settings of the zygote that serves by now."""
         old, config = self._config, self._pool.config
         self._config = config
-        self._dispatcher.use(config)
-        self._heartbeat.use(config)
-        self._authentication.use(config)
-        self._lifecycle.use(config)
+        self._dispatcher.configure(config)
+        self._heartbeat.configure(config)
+        self._authentication.configure(config)
+        self._lifecycle.configure(config)
         if old.log != config.log:
             self._log.reopen(config.log)
-        if old.queues != config.queues:
-            self._dispatcher.stop_waiting()
         if old.workers != config.workers:
             self._pool.slots.resize_to(config.workers, now)
-        self._cron.use(config, now)
+        self._cron.configure(config, now)
         if (old.path, old.preload) != (config.path, config.preload):
             self._autoreload.start(config)
         if names := changed(old, config):
@@ -238,7 +238,7 @@ class Master:
     def _poll(self, now: float) -> None:
         """Looks for jobs though no marker came: another's waiter may have swallowed it."""
         self._poll_timer.hasten(now + _POLL_S)
-        self._dispatcher.look()
+        self._dispatcher.claims.request()
 
     def _sample(self, now: float) -> None:
         # Also without jobs: a kill for want of memory shows against the counter of before.
@@ -284,7 +284,7 @@ class Master:
         lifecycle.suspend(answer.is_suspended, now)
         for request in self._commands.obey(answer.commands, answer.now_us, now):
             self._reload(request, now)
-        self._dispatcher.take(self._commands.stop_jobs(answer.stops, now))
+        self._dispatcher.add_ended(self._commands.stop_jobs(answer.stops, now))
         if answer.commands:
             self._beat_timer.hasten(now)  # the next beat says that they were obeyed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log
@@ -51,13 +51,23 @@ class Refused(Exception):
         self.will_pass = will_pass
 
 
+class Marker(NamedTuple):
+    """A wake marker: its queue, empty for the master's own marker, and its text."""
+
+    queue: str
+    text: str
+
+
+LOST_MARKER = Marker("", "")
+
+
 class RedisLink:
     """A store that knows if Redis answers, and when to try again."""
 
     def __init__(self, url: str, namespace: str, loop: Loop, log: Log) -> None:
         self.store = Store(daemon_connection(url), namespace)
         self.turns = PendingCommand(self.store, loop, _ANSWER_S)
-        self.waiter = WakeListener(self.store, loop)
+        self.wake_listener = WakeListener(self, loop)
         self.is_up = True
         self.retry_at = 0.0
         self._url = hide_password(url)
@@ -88,10 +98,10 @@ class RedisLink:
 
     def log_rejection(self, message: str, refusal: Refused, now: float, **fields: object) -> None:
         """Logs a refusal; repeats the same refusal only after ten seconds."""
-        told = f"{message} {refusal}"
-        if now >= self._logged.get(told, now):
+        line = f"{message} {refusal}"
+        if now >= self._logged.get(line, now):
             self._logged = {text: at for text, at in self._logged.items() if at > now}
-            self._logged[told] = now + _REPEATED_LOG_S
+            self._logged[line] = now + _REPEATED_LOG_S
             self._log.error(message, **fields, error=refusal)
 
     def gates(self) -> Gates:
@@ -132,53 +142,88 @@ class RedisLink:
         self._backoff_s = min(_LONGEST_BACKOFF_S, self._backoff_s * 2)
         self.store.redis.connection_pool.disconnect()
         self.turns.close()
-        self.waiter.close()
+        self.wake_listener.close()
 
     def close(self) -> None:
         """Drops all connections."""
         self.turns.close()
-        self.waiter.close()
+        self.wake_listener.close()
         self.store.redis.connection_pool.disconnect()
 
 
 class WakeListener:
     """Blocks in BZPOPMIN on wake markers."""
 
-    def __init__(self, store: Store, loop: Loop) -> None:
-        self._keys = store.keys
-        self._conversation = PendingCommand(store, loop, _WAIT_OVERDUE_S)
+    def __init__(self, link: RedisLink, loop: Loop) -> None:
+        self._link = link
+        self._command = PendingCommand(link.store, loop, _WAIT_OVERDUE_S)
         self._awaited: tuple[str, ...] = ()
-        self.close = self._conversation.close
-        self.has_answer = self._conversation.has_answer
-        self.overdue_at = self._conversation.overdue_at
+        self._refused_until = 0.0  # after a refused wait, the next begins then
+        self.close = self._command.close
 
     @property
-    def is_armed(self) -> bool:
-        """True while it waits."""
-        return self._conversation.is_under_way
+    def is_listening(self) -> bool:
+        """True from the beginning of a wait to its end."""
+        return self._command.is_under_way
 
     @property
-    def listens_to_queues(self) -> bool:
-        """True if the current wait covers queues' markers too, not only the master's own."""
-        return self.is_armed and len(self._awaited) > 1
+    def ignores_queues(self) -> bool:
+        """True while it waits for the master's own marker only, not for the queues' markers."""
+        return self.is_listening and len(self._awaited) == 1
 
-    def arm(self, master: str, queues: Sequence[str], now: float) -> None:
+    def next_at(self) -> float:
+        """Returns when the next wait may begin, as no marker wakes us until then; inf for none."""
+        return math.inf if self.is_listening else self._refused_until
+
+    def listen(self, master: str, queues: Sequence[str], now: float) -> None:
         """Starts to wait for the master's own marker, and for the markers of `queues`."""
-        self._awaited = (self._keys.wake_master(master), *map(self._keys.wake_queue, queues))
-        self._conversation.ask(now, "BZPOPMIN", *self._awaited, _WAIT_S)
+        if self.is_listening or now < max(self._link.retry_at, self._refused_until):
+            return
+        keys = self._link.store.keys
+        self._awaited = (keys.wake_master(master), *map(keys.wake_queue, queues))
+        try:
+            self._command.ask(now, "BZPOPMIN", *self._awaited, _WAIT_S)
+        except (*RedisGone, RedisError) as error:
+            self._lose(error, now)
 
-    def read(self) -> tuple[str, str] | None:
-        """Returns a queue's name ("" for the master's own marker) and the marker's text.
+    def read(self, ready: set[int], now: float) -> Marker | None:
+        """Returns the marker that came; None without one.
 
-        None if the wait ended without a marker. Raises redis-py's errors if the connection is gone.
+        `LOST_MARKER` if the wait has failed or is overdue, as a marker may be lost with it.
         """
-        answer = self._conversation.answer()
+        if not self._command.has_answer(ready):
+            if now < self._command.overdue_at():
+                return None
+            self.close()
+            return LOST_MARKER
+        try:
+            with answers_are_read():
+                return self._parse(self._command.answer())
+        except (*RedisGone, RedisError) as error:
+            self._lose(error, now)
+            return LOST_MARKER
+
+    def pass_on(self, queue: str, now: float) -> None:
+        """Writes the marker of a queue again, for another master."""
+        key, redis = self._link.store.keys.wake_queue(queue), self._link.store.redis
+        self._link.try_call(lambda: redis.zadd(key, {"look": 0}), now)
+
+    def _parse(self, answer: Any) -> Marker | None:
         if answer is None:
             return None
         # Anybody may have written anything there.
-        key, member = answer[0].decode(), answer[1].decode(errors="replace")
-        is_own = key == self._awaited[0]
-        return "" if is_own else key.removeprefix(self._keys.wake_queue("")), member
+        key, text = answer[0].decode(), answer[1].decode(errors="replace")
+        if key == self._awaited[0]:
+            return Marker("", text)
+        return Marker(key.removeprefix(self._link.store.keys.wake_queue("")), text)
+
+    def _lose(self, error: Exception, now: float) -> None:
+        self.close()
+        try:
+            self._link.failed(error, now)
+        except Refused as refusal:
+            self._refused_until = now + REFUSED_PAUSE_S
+            self._link.log_rejection("redis refuses to wake us", refusal, now)
 
 
 class PendingCommand:

@@ -71,6 +71,11 @@ class Turn:
     ahead: tuple[int, ...] = ()
     busy: tuple[int, ...] = ()  # with a job: its end leaves no worker idle
 
+    @property
+    def claims_for(self) -> int:
+        """The number of jobs that it claims at most."""
+        return len(self.free_workers) + len(self.ahead)
+
 
 @dataclass(frozen=True, slots=True)
 class TurnAnswer:

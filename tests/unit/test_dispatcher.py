@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
+from rqd.daemon.claims import Claims
 from rqd.daemon.config import Config
 from rqd.daemon.dispatcher import Dispatcher
-from rqd.daemon.redis_client import Refused
+from rqd.daemon.redis_client import Marker, Refused
 from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.worker import Worker
 from rqd.daemon.workers.workers import Workers
 from rqd.model.outcome import Report, Succeeded
-from rqd.store.keys import Keys
 from rqd.store.messages import Turn
 from rqd.store.wire import is_staged
 from tests.place import claim_of
@@ -29,7 +29,12 @@ class Link:
     def __init__(self) -> None:
         self.retry_at = 0.0
         self.turns = SimpleNamespace(is_under_way=False, connect=lambda: None, ask=lambda *_: None)
-        self.waiter = SimpleNamespace(is_armed=True, listens_to_queues=False)
+        self.wake_listener = SimpleNamespace(
+            is_listening=True,
+            ignores_queues=True,
+            next_at=lambda: float("inf"),
+            listen=lambda *_: None,
+        )
         self.store = SimpleNamespace(request_id=lambda: "r", turn_command=self.note)
         self.store.has_forgotten = lambda _: False
         self.sent: list[Turn] = []
@@ -84,6 +89,11 @@ def dispatch(link: Link, pool: Any, timers: Timers) -> Dispatcher:
     return Dispatcher(config, pool, link, pool, timers, pool)  # type: ignore[arg-type]  # all it asks
 
 
+@pytest.fixture
+def claims(dispatch: Dispatcher) -> Claims:
+    return dispatch.claims
+
+
 def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
     dispatch: Dispatcher, workers: Workers, timers: Timers
 ) -> None:
@@ -92,7 +102,7 @@ def test_a_turn_that_was_put_off_and_has_no_reason_any_more_wakes_nobody(
     dispatch.listen(1.0)
     assert timers.next_at(OPEN) == pytest.approx(1.002)
 
-    dispatch.is_paused = True
+    dispatch.claims.is_paused = True
     dispatch.send_turn(1.001)
     dispatch.listen(1.001)
 
@@ -127,7 +137,7 @@ def test_whether_a_turn_was_answered_is_told(
     turns.overdue_at = lambda: 2.0
 
     assert [dispatch.on_turn_reply(ready, 1.0) for ready in (set[int](), {5})] == [False, True]
-    assert dispatch.found_nothing
+    assert dispatch.claims.found_nothing
 
 
 def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
@@ -150,18 +160,18 @@ def test_who_has_nothing_asks_redis_before_it_takes_what_others_hold(
 def test_who_has_claimed_all_it_may_does_not_wait_for_redis_before_it_takes_what_others_hold(
     dispatch: Dispatcher,
 ) -> None:
-    dispatch.look()
-    dispatch._claims_left = 0
+    dispatch.claims.request()
+    dispatch.claims._left = 0
 
     assert not dispatch.expects_jobs
 
 
 UNABLE: dict[str, tuple[str, str, object]] = {
     "all are at work": ("workers", "by_number", {}),
-    "paused": ("dispatch", "is_paused", True),
-    "stopping": ("dispatch", "is_open", False),
+    "paused": ("claims", "is_paused", True),
+    "stopping": ("claims", "is_open", False),
     "no zygote serves": ("pool", "is_ready", False),
-    "all were claimed": ("dispatch", "_claims_left", 0),
+    "all were claimed": ("claims", "_left", 0),
 }
 
 
@@ -173,12 +183,10 @@ def test_a_marker_is_passed_on_by_who_can_claim_nothing(
     link: Link,
     why: str | None,
 ) -> None:
-    passed_on: list[Any] = []
-    given: Any = link
-    given.waiter.has_answer, given.waiter.read = bool, lambda: ("low", "look")
-    given.store.keys = Keys("rqd")
-    given.store.redis = SimpleNamespace(zadd=lambda *told: passed_on.append(told))
-    given.try_call = lambda call, _now: call()
+    passed_on: list[str] = []
+    listener: Any = link.wake_listener
+    listener.read = lambda _ready, _now: Marker("low", "look")
+    listener.pass_on = lambda queue, _now: passed_on.append(queue)
     workers.by_number[1] = Worker(1)
     if why is not None:
         whose, name, value = UNABLE[why]
@@ -186,7 +194,7 @@ def test_a_marker_is_passed_on_by_who_can_claim_nothing(
 
     dispatch.on_wake({5}, 1.0)
 
-    assert passed_on == ([] if why is None else [("{rqd}:wake:queue:low", {"look": 0})])
+    assert passed_on == ([] if why is None else ["low"])
 
 
 def ended(name: str, result_bytes: int) -> Ended:
@@ -200,21 +208,20 @@ def settled(turn: Turn) -> list[str]:
 def test_outcomes_go_at_once_without_the_large_results_that_have_no_room(
     dispatch: Dispatcher, link: Link
 ) -> None:
-    link.is_full = dispatch.is_paused = True
-    dispatch.take([ended("a", 99_000), ended("b", 9), ended("c", 99_000)])
+    link.is_full = dispatch.claims.is_paused = True
+    dispatch.add_ended([ended("a", 99_000), ended("b", 9), ended("c", 99_000)])
 
     dispatch.send_turn(1.0)
 
     assert [settled(turn) for turn in link.sent] == [["b"]]
-    assert dispatch.outcomes_left == 3
     assert [attempt.claim.id for attempt in dispatch.unrecorded] == ["b", "a", "c"]
 
 
 def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
     dispatch: Dispatcher, link: Link
 ) -> None:
-    dispatch.is_paused, link.refused = True, "a"
-    dispatch.take([ended("a", 9), ended("b", 9), ended("c", 9)])
+    dispatch.claims.is_paused, link.refused = True, "a"
+    dispatch.add_ended([ended("a", 9), ended("b", 9), ended("c", 9)])
 
     for now in (1.0, 2.0, 3.0):
         dispatch.send_turn(now)
@@ -226,8 +233,8 @@ def test_one_outcome_that_redis_refuses_keeps_no_other_from_being_recorded(
 def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
     dispatch: Dispatcher, link: Link
 ) -> None:
-    dispatch.is_paused = True
-    dispatch.take([ended("a", 99_000), ended("b", 9)])
+    dispatch.claims.is_paused = True
+    dispatch.add_ended([ended("a", 99_000), ended("b", 9)])
     dispatch.send_turn(1.0)
     link.is_full = True
     dispatch.send_turn(2.0)  # its answer was lost

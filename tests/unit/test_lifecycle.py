@@ -25,21 +25,23 @@ def test_a_master_says_that_it_stops_once_no_other_job_begins() -> None:
         slots=SimpleNamespace(retire_all=note("places are given up")),
         release_unsent=note("jobs are taken back"),
     )
-    dispatch = SimpleNamespace(take=lambda _ended: None, is_open=True)
+    claims = SimpleNamespace(is_open=True)
+    dispatch = SimpleNamespace(add_ended=lambda _ended: None, claims=claims)
     log = SimpleNamespace(info=lambda event, **_fields: done.append(event))
     parts: tuple[Any, ...] = (Config("redis://h"), pool, dispatch, Timers(), log)
     lifecycle = Lifecycle(*parts)
 
     lifecycle.stop(Shutdown.GRACEFUL, 0.0)
 
-    assert not dispatch.is_open
+    assert not claims.is_open
     assert done.index("jobs are taken back") < done.index("stopping")
 
 
 def test_no_signal_takes_a_master_past_the_most_workers() -> None:
     resized: list[int] = []
     pool = SimpleNamespace(
-        slots=SimpleNamespace(resize_to=lambda count, _now: resized.append(count)), zygotes=[]
+        slots=SimpleNamespace(resize_to=lambda count, _now: resized.append(count)),
+        zygotes=SimpleNamespace(table=[]),
     )
     told: list[tuple[str, object]] = []
     log = SimpleNamespace(

@@ -578,12 +578,12 @@ def test_a_worker_that_is_taken_away_begins_nothing_more(box: Box, pool: Pool) -
 def test_who_has_more_to_do_is_heard_when_a_turn_goes_and_not_before(box: Box, pool: Pool) -> None:
     box.begin("a", "b", "c")
     box.take()
-    pool._channels.listen(box.worker, 1.0)
+    pool.channels.listen(box.worker, 1.0)
     box.succeed("a")
     box.take()
 
-    assert told(pool._channels.read_ready(set(), 1.0)) == []
-    assert told(pool.read_batched(1.0)) == [("a", Succeeded)]
+    assert told(pool.channels.read_ready(set(), 1.0)) == []
+    assert told(pool.channels.read_batched(1.0)) == [("a", Succeeded)]
     assert held(pool.workers) == ["b", "c"]
 
 
@@ -617,7 +617,7 @@ def test_a_job_behind_another_one_is_to_begin_within_a_second_of_its_claim(box: 
 
 def test_what_a_job_prints_is_heard_at_once_again_when_it_is_the_last(box: Box) -> None:
     heard: list[Worker] = []
-    channels = box.pool._channels
+    channels = box.pool.channels
     box.begin("a", "b")
     box.take()
     channels._outputs = SimpleNamespace(watch_again=heard.append)  # type: ignore[assignment]  # all it asks

@@ -361,7 +361,7 @@ class Stage:
         self.pool.start(self.now)
 
     def close(self) -> None:
-        self.pool.zygotes.close()
+        self.pool.zygotes.table.close()
         for worker in self.pool.workers:
             worker.detach()
         for zygote in self.zygotes:

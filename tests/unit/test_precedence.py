@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rqd.cli.start import read_order
-from rqd.daemon.admission import Precedence
+from rqd.daemon.claims import Precedence
 from rqd.daemon.config import Config
 from rqd.model.errors import ConfigurationError
 from tests.place import claim_of

@@ -445,7 +445,10 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Box)
     link: Any = SimpleNamespace(store=store, try_call=lambda ask, _now: ask())
     instance: Any = SimpleNamespace(name="m", boot="boot", place="")
     zygotes = SimpleNamespace(
-        serving=None, reloads=SimpleNamespace(latest=None), why_none="", learning=Learning()
+        table=SimpleNamespace(serving=None),
+        reloads=SimpleNamespace(latest=None),
+        why_none="",
+        learning=Learning(),
     )
     pool: Any = SimpleNamespace(workers=place.workers, zygotes=zygotes)
     nothing: Any = None

@@ -87,16 +87,16 @@ def state(zygotes: Zygotes) -> tuple[str, str, str]:
 
 def test_the_old_one_leaves_when_nobody_needs_it(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.follow("r1", 10.0)
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
     assert zygotes.note_ready(made[1], ready(made[1]), 11.0)
-    assert (zygotes.serving, zygotes.leaving) == (made[1], [made[0]])
+    assert (zygotes.table.serving, zygotes.table.leaving) == (made[1], [made[0]])
     assert state(zygotes) == ("r1", "done", "")
-    zygotes.dismiss({made[0].pid}, 11.0)
+    zygotes.table.dismiss({made[0].pid}, 11.0)
     assert not made[0].is_dismissed
-    zygotes.dismiss(set(), 11.0)
+    zygotes.table.dismiss(set(), 11.0)
     assert made[0].is_dismissed
     zygotes.note_lost(made[0], 0, 12.0)
-    assert list(zygotes) == [made[1]]
+    assert list(zygotes.table) == [made[1]]
     assert zygotes.is_ready
 
 
@@ -104,16 +104,16 @@ def test_one_that_hangs_at_its_boot_is_given_up(zygotes: Zygotes, made: list[Any
     zygotes.follow("", 10.0)
     assert zygotes.next_due() == 70.0
     zygotes.end_overdue(69.9)
-    assert zygotes.following == made[1]
+    assert zygotes.table.following == made[1]
     zygotes.end_overdue(70.0)
     assert state(zygotes) == ("", "refused", "it was not ready after 60 s")
     assert made[1].has_ended
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
     # What it still says changes nothing.
     assert not zygotes.note_ready(made[1], ready(made[1]), 70.1)
     zygotes.note_boot_failed(made[1], "late")
     assert state(zygotes)[2] == "it was not ready after 60 s"
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
 
 
 def test_an_application_that_boots_for_long_gets_longer(made: list[Any]) -> None:
@@ -130,7 +130,7 @@ def test_a_reload_during_a_reload_begins_anew(zygotes: Zygotes, made: list[Any])
     zygotes.follow("r1", 10.0)
     zygotes.follow("r2", 11.0)
     assert made[1].has_ended
-    assert zygotes.following == made[2]
+    assert zygotes.table.following == made[2]
     assert not zygotes.note_ready(made[1], ready(made[1]), 11.5)
     zygotes.note_lost(made[1], -9, 11.6)
     assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
@@ -142,7 +142,7 @@ def test_another_version_of_rqd_does_not_take_over(zygotes: Zygotes, made: list[
     assert not zygotes.note_ready(made[1], ready(made[1], "9.9"), 11.0)
     assert state(zygotes)[1] == "refused"
     assert "rqd itself is 9.9 by now" in state(zygotes)[2]
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
 
 
 @pytest.mark.parametrize("is_understood", [True, False])
@@ -160,17 +160,17 @@ def test_another_version_of_rqd_serves_where_no_other_can_if_it_is_understood(
     zygotes.note_ready(made[1], other, 11.0)
     assert made[1].has_ended == (not is_understood)
     assert zygotes.is_ready == (is_understood or serving == "stands still")
-    assert (zygotes.serving == made[1]) == (is_understood or serving == "died")
+    assert (zygotes.table.serving == made[1]) == (is_understood or serving == "died")
 
 
 def test_where_none_serves_the_next_boot_is_the_reload(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.note_lost(made[0], -11, 5.0)
-    assert zygotes.is_restart_due(5.0)
+    assert zygotes.table.boots.is_next_due(5.0)
     zygotes.boot(5.0)
     zygotes.follow("r1", 6.0)
     assert made[1].has_ended  # it may have read the old code
     zygotes.note_lost(made[1], -9, 6.1)
-    assert zygotes.is_restart_due(6.1)
+    assert zygotes.table.boots.is_next_due(6.1)
     zygotes.boot(6.1)
     assert not zygotes.note_ready(made[2], ready(made[2]), 7.0)
     assert state(zygotes) == ("r1", "done", "")
@@ -185,8 +185,8 @@ def test_a_restart_that_waits_is_off_when_the_next_one_serves(
     zygotes.note_lost(made[2], 1, 10.2)  # it did not boot: again after a while
     assert zygotes.next_due() < 20.0
     assert zygotes.note_ready(made[1], ready(made[1]), 10.3)
-    assert not zygotes.is_restart_due(1000.0)
-    assert list(zygotes) == [made[1]]
+    assert not zygotes.table.boots.is_next_due(1000.0)
+    assert list(zygotes.table) == [made[1]]
 
 
 def test_one_that_dies_soon_after_it_served_is_replaced_after_a_pause_that_grows(
@@ -198,7 +198,7 @@ def test_one_that_dies_soon_after_it_served_is_replaced_after_a_pause_that_grows
         zygotes.note_lost(made[-1], 6, now)
         pauses.append(zygotes.next_due() - now)
         now = zygotes.next_due()
-        assert zygotes.is_restart_due(now)
+        assert zygotes.table.boots.is_next_due(now)
         zygotes.boot(now)
         now += 0.5
         zygotes.note_ready(made[-1], ready(made[-1]), now)
@@ -213,15 +213,15 @@ def test_one_that_has_served_well_is_replaced_at_once_whatever_was_before_it(
         zygotes.boot(now + 0.2)
         zygotes.note_ready(made[-1], ready(made[-1]), now + 0.9)
     zygotes.note_lost(made[-1], -9, 8.1)
-    assert zygotes.is_restart_due(8.1)
+    assert zygotes.table.boots.is_next_due(8.1)
 
 
 def test_one_that_boots_for_long_and_dies_has_not_served(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.note_lost(made[0], 1, 1.1)
     zygotes.boot(1.1)
     zygotes.note_lost(made[1], 1, 100.0)
-    assert not zygotes.is_restart_due(100.0)
-    assert zygotes.is_restart_due(100.3)
+    assert not zygotes.table.boots.is_next_due(100.0)
+    assert zygotes.table.boots.is_next_due(100.3)
 
 
 def test_an_application_that_can_not_be_imported_for_a_day_is_still_tried_again(
@@ -238,7 +238,7 @@ def test_an_application_that_can_not_be_imported_for_a_day_is_still_tried_again(
 def test_one_that_was_let_go_and_stays_is_ended(zygotes: Zygotes, made: list[Any]) -> None:
     zygotes.follow("", 10.0)
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
-    zygotes.dismiss(set(), 12.0)
+    zygotes.table.dismiss(set(), 12.0)
     zygotes.end_overdue(16.9)
     assert not made[0].has_ended
     assert zygotes.next_due() == 17.0
@@ -261,10 +261,10 @@ def test_who_serves_or_leaves_is_looked_at_every_five_seconds(
 ) -> None:
     zygotes.follow("r1", 10.0)
     for now in (10.0, 14.9, 15.0, 100.0):
-        zygotes.check_alive(now)
+        zygotes.table.check_alive(now)
     assert (made[0].looks, made[1].looks) == (3, 0)
     zygotes.note_ready(made[1], ready(made[1]), 101.0)
-    zygotes.check_alive(105.0)
+    zygotes.table.check_alive(105.0)
     assert (made[0].looks, made[1].looks) == (4, 1)
 
 
@@ -283,7 +283,7 @@ def test_one_that_stands_still_is_followed_by_another_and_no_reload_is_told_of_i
     assert zygotes.is_replacement_due(70.0)
     zygotes.replace(70.0)
     assert zygotes.note_ready(made[2], ready(made[2]), 71.0)
-    assert (zygotes.serving, zygotes.leaving) == (made[2], [made[1], made[0]])
+    assert (zygotes.table.serving, zygotes.table.leaving) == (made[2], [made[1], made[0]])
 
 
 @pytest.mark.parametrize("serving", ["stands still", "died", "goes round again"])
@@ -351,7 +351,7 @@ def test_a_reload_that_is_a_boot_is_refused_if_that_does_not_come_to_its_end(
         assert made[1].has_ended
     zygotes.note_lost(made[1], -9, 66.0)
     assert state(zygotes)[:2] == ("r1", "refused")
-    assert zygotes.is_restart_due(100.0)
+    assert zygotes.table.boots.is_next_due(100.0)
 
 
 def test_who_was_ended_for_a_newer_code_is_not_ready_however_late_it_says_so(
@@ -369,7 +369,7 @@ def test_who_leaves_is_looked_at_while_none_is_ready(zygotes: Zygotes, made: lis
     zygotes.note_ready(made[1], ready(made[1]), 11.0)
     zygotes.note_lost(made[1], -11, 12.0)
     zygotes.boot(12.0)
-    zygotes.check_alive(13.0)
+    zygotes.table.check_alive(13.0)
     assert (made[0].looks, made[2].looks) == (1, 0)
 
 
@@ -466,9 +466,9 @@ def test_what_jobs_import_is_learnt_once_it_has_cost_enough(
     due = lesson(zygotes, "tasks", "mails", now=20.0)
     assert due < 21.0
     assert made[1].learnt == ("tasks", "mails")
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
     assert zygotes.note_ready(made[1], ready(made[1]), 21.0)
-    assert zygotes.serving == made[1]
+    assert zygotes.table.serving == made[1]
     assert zygotes.reloads.latest is None
     # Known by now; and remembered by each that is started later.
     assert zygotes.learning.note_import("tasks", 9.0, 22.0)
@@ -487,7 +487,7 @@ def test_what_is_unfit_for_forks_never_serves_and_the_rest_is_learnt_without_it(
     lesson(zygotes, "tasks", "mails", now=10.0)
     assert not zygotes.note_ready(made[1], unfit(made[1], "mails", **why), 11.0)
     assert made[1].has_ended
-    assert zygotes.serving == made[0]
+    assert zygotes.table.serving == made[0]
     assert made[2].learnt == ("tasks",)
     assert zygotes.note_ready(made[2], ready(made[2]), 12.0)
     assert zygotes.learning.learnt == ("tasks",)
@@ -536,7 +536,7 @@ def test_a_module_that_ends_or_hangs_its_zygote_is_never_tried_again(
         zygotes.note_lost(made[1], 11, 11.0)
     else:
         zygotes.end_overdue(1000.0)
-    assert (zygotes.serving, zygotes.following) == (made[0], None)
+    assert (zygotes.table.serving, zygotes.table.following) == (made[0], None)
     assert not zygotes.learning.note_import("tasks", 9.0, 1001.0)
     assert zygotes.reloads.latest is None
 
@@ -590,8 +590,8 @@ def test_hints_are_tried_with_the_first_boot_and_one_that_is_unfit_is_left_out(
     zygotes.boot(0.0)
     assert made[0].learnt == ("tasks", "mails")
     assert not zygotes.note_ready(made[0], unfit(made[0], "mails", threads="t"), 1.0)
-    assert (zygotes.serving, made[0].has_ended, zygotes.is_ready) == (None, True, False)
-    assert zygotes.is_restart_due(1.0)
+    assert (zygotes.table.serving, made[0].has_ended, zygotes.is_ready) == (None, True, False)
+    assert zygotes.table.boots.is_next_due(1.0)
     zygotes.boot(1.0)
     zygotes.note_lost(made[0], 9, 1.1)
     assert made[1].learnt == ("tasks",)

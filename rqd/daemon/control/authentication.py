@@ -27,7 +27,7 @@ class Authentication:
         self._obeyed: dict[str, int] = {}  # ids with the times of their signatures
         self._forgotten_us = 0
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Uses other keys from now on."""
         self._config = config
 

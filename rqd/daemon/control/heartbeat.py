@@ -20,7 +20,6 @@ from rqd.daemon.redis_client import RedisLink
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.worker import Worker
-from rqd.daemon.zygotes.manager import Zygotes
 from rqd.model.errors import MasterExistsError
 from rqd.store.connection import hide_password, translate_errors
 from rqd.store.messages import Beat, BeatAnswer, Loss, Owner
@@ -47,7 +46,7 @@ class Heartbeat:
         self._is_reloading = False
         self._has_warned = False  # of a disk that refuses writes
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Uses other settings from now on."""
         self._config = config
 
@@ -128,7 +127,6 @@ class Heartbeat:
         held = pool.workers.held() + unrecorded
         ending = {attempt.worker: attempt for attempt in unrecorded}
         busy = pool.workers.busy(unrecorded)
-        highest = max(pool.workers.by_number)
         beat = Beat(
             master=self._instance.name,
             boot=self._instance.boot,
@@ -142,7 +140,8 @@ class Heartbeat:
             row={
                 "boot": self._instance.boot,
                 **self._identity(),
-                **master_row(state, workers, busy, pool.zygotes, gauge, now, highest),
+                **master_row(state, pool, busy),
+                **gauge.read(os.getpid(), now),
             },
             workers={
                 one.number: worker_row(one, ending.get(one.number), gauge, now, self._host)
@@ -308,30 +307,22 @@ def worker_row(
     return row | (gauge.read(child.pid, now, since) if child else {})
 
 
-def master_row(
-    state: str,
-    workers: list[Worker],
-    busy: int,
-    zygotes: Zygotes,
-    gauge: Gauge,
-    now: float,
-    highest: int,
-) -> Row:
-    """Returns a master's row: state, busy workers, pids, rss and cpu.
+def master_row(state: str, pool: Pool, busy: int) -> Row:
+    """Returns a master's row: state, numbers of workers, its zygote, and its last reload.
 
-    The row also has the state of its last reload, and why no zygote serves, if none does.
+    The row also has the reason why no zygote serves, if none does.
     """
-    serving, reload = zygotes.serving, zygotes.reloads.latest
+    zygotes = pool.zygotes
+    serving, reload = zygotes.table.serving, zygotes.reloads.latest
     return {
         "state": state,
         "busy": busy,
-        "wanted": sum(worker.wanted for worker in workers),
-        "workers": highest,
+        "wanted": sum(worker.wanted for worker in pool.workers),
+        "workers": max(pool.workers.by_number),
         "zygote_pid": serving.pid if serving else 0,
         "why_no_zygote": zygotes.why_none,
         "preload_learnt": ",".join(zygotes.learning.learnt),
         "reload": reload.state if reload else "",
         "reload_requests": " ".join(filter(None, reload.requests)) if reload else "",
         "reload_error": reload.error[-_ERROR_CHARS:] if reload else "",
-        **gauge.read(os.getpid(), now),
     }

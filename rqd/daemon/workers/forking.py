@@ -102,7 +102,7 @@ class Forking:
             ended += self._end_child(worker, worker.child, "its zygote died", now)
         for fd in zygote.outputs.values():
             self._outputs.forget(fd)
-        if zygote is self._zygotes.serving:
+        if zygote is self._zygotes.table.serving:
             self._slots.refill_at.clear()
         self._zygotes.note_lost(zygote, status, now)
         for worker in bereft:
@@ -119,7 +119,7 @@ class Forking:
         attempts that ended by that.
         """
         ended: list[Ended] = []
-        for zygote in self._zygotes.leaving:
+        for zygote in self._zygotes.table.leaving:
             for worker in self._slots.of(zygote) if zygote.is_unresponsive else ():
                 assert worker.child is not None
                 if not has_ended(worker.child.pidfd):
@@ -134,7 +134,7 @@ class Forking:
     def dismiss_unneeded(self, now: float) -> None:
         """Dismisses the retiring zygotes that have no child with a job any more."""
         children = [worker.child for worker in self._workers if worker.child is not None]
-        self._zygotes.dismiss({one.parent.pid for one in children if one.parent}, now)
+        self._zygotes.table.dismiss({one.parent.pid for one in children if one.parent}, now)
         self._timer.hasten(self._zygotes.next_due())
 
     # -- zygotes ------------------------------------------------------------------------------
@@ -142,22 +142,22 @@ class Forking:
     def _tend(self, now: float) -> None:
         """Boots, replaces, teaches and ends zygotes where it is due."""
         zygotes = self._zygotes
-        if zygotes.is_restart_due(now):
+        if zygotes.table.boots.is_next_due(now):
             self.boot(now)
-        zygotes.check_alive(now)
+        zygotes.table.check_alive(now)
         if zygotes.is_replacement_due(now) and any(worker.wanted for worker in self._workers):
             zygotes.replace(now)
         if zygotes.is_lesson_due(now):
             zygotes.learn(now)
         zygotes.end_overdue(now)
-        if zygotes.leaving:
+        if zygotes.table.leaving:
             self.dismiss_unneeded(now)
-        zygotes.flush()
-        self._timer.hasten(min(zygotes.next_due(), zygotes.check_at))
+        zygotes.table.flush()
+        self._timer.hasten(min(zygotes.next_due(), zygotes.table.check_at))
 
     def boot(self, now: float) -> None:
         """Starts a zygote that serves at once, and asks it for the children that are wanted."""
-        if self._zygotes.reloads.is_under_way and self._zygotes.following is None:
+        if self._zygotes.reloads.is_under_way and self._zygotes.table.following is None:
             self._apply_settings()  # this boot is the reload
         if self._zygotes.boot(now) is not None:
             for worker in self._workers:
@@ -183,7 +183,7 @@ class Forking:
                 self._attach(zygote, event, now)
             case Exited():
                 return self._reap(zygote, event, now)
-            case ForkFailed(number, error) if zygote is self._zygotes.serving:
+            case ForkFailed(number, error) if zygote is self._zygotes.table.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self._workers.by_number[number]
                 if not event.has_place:
@@ -215,7 +215,7 @@ class Forking:
     def _reap(self, zygote: ZygoteProcess, exited: Exited, now: float) -> list[Ended]:
         """Handles the exit of a child; returns the attempts that ended or are put back."""
         worker = self._workers.by_number[exited.worker]
-        child, serves = worker.child, zygote is self._zygotes.serving
+        child, serves = worker.child, zygote is self._zygotes.table.serving
         if not serves and (child is None or child.parent is not zygote):
             return []  # its answers are read, and the slot belongs to another zygote's child
         was_to_leave = child is not None and child.leave_by is not None

@@ -60,8 +60,8 @@ class Pool:
         self.zygotes = Zygotes(spawner, loop, log, learning)
         outputs = Outputs(loop, log)
         self.slots = Slots(self.workers, self.zygotes, outputs, log)
-        self._channels = Channels(self.workers, self.slots, outputs, loop, log)
-        self.forking = Forking(self.zygotes, self.slots, self._channels, timers, log)
+        self.channels = Channels(self.workers, self.slots, outputs, loop, log)
+        self.forking = Forking(self.zygotes, self.slots, self.channels, timers, log)
         self._assigned: dict[int, Worker] = {}  # got jobs since the last `start_assigned`
         self.caught: list[Ended] = []  # attempts that ended in between, for the next `poll`
 
@@ -86,7 +86,7 @@ class Pool:
         """Ends the zygotes, their children and all other descendants of this process but `but`."""
         for worker in self.workers:
             worker.detach()
-        self.zygotes.close()
+        self.zygotes.table.close()
         kill_descendants(but)
 
     # -- the loop's events --------------------------------------------------------------------
@@ -98,14 +98,14 @@ class Pool:
             # now, and must not start here.
             self._release_waiting(now)
         ended, self.caught = self.caught, []
-        zygotes = [*self.zygotes]
+        zygotes = [*self.zygotes.table]
         for zygote in zygotes:
             if zygote.output_fd in ready:
-                self.zygotes.read_output(zygote)
+                self.zygotes.table.read_output(zygote)
             if zygote.control_fd in ready and not zygote.is_dismissed:
                 ended += self.forking.receive(zygote, now)
-        ended += self._channels.read_ready(ready, now)
-        if self.zygotes.leaving:
+        ended += self.channels.read_ready(ready, now)
+        if self.zygotes.table.leaving:
             ended += self.forking.end_unreported(now)
             self.forking.dismiss_unneeded(now)
         for zygote in zygotes:
@@ -113,25 +113,21 @@ class Pool:
                 ended += self.forking.note_loss(zygote, now)
         return ended
 
-    def read_batched(self, now: float) -> list[Ended]:
-        """Reads all children whose reads are batched; returns the attempts that ended."""
-        return self._channels.read_batched(now)
-
     def _perform(self, now: float) -> None:
         """Does all that is due: releases and starts waiting jobs, kills, fills slots."""
         self._release_waiting(now)
         for worker in self.workers:
             if worker.is_out_of_sync:
                 # The first job's answer is there, or never comes: nothing else may wake us.
-                self.caught += self._channels.stop_prefetch(worker, now)
+                self.caught += self.channels.stop_prefetch(worker, now)
         for worker in self.workers:
             deadlines.end_due(worker, now)
         for worker in self.workers:
             if worker.attempt is not None and worker.attempt.is_held:
                 # A suspect that waited for other jobs, or a job that waited for a suspect.
-                self._channels.start(worker, now)
+                self.channels.start(worker, now)
         self.slots.fill_due(now)
-        due = [self._channels.read_quiet_at, *self.slots.refill_at.values()]
+        due = [self.channels.read_quiet_at, *self.slots.refill_at.values()]
         for worker in self.workers:
             due += (deadlines.next_due(worker), prefetch.waits_since(worker) + prefetch.WAITS_S)
         self._timer.hasten(0.0 if self.caught else min(due))
@@ -165,14 +161,14 @@ class Pool:
         All jobs of a worker go at once: a child at work need not be woken for the next job.
         """
         for worker in self._assigned.values():
-            self._channels.start(worker, now)
+            self.channels.start(worker, now)
         self._assigned.clear()
 
     def steal(self, now: float) -> None:
         """Gives workers without a job some of the prefetched jobs of others, and starts them."""
         for worker in prefetch.steal(self.workers, now):
-            self._channels.start(worker, now)
-            self._channels.listen(worker, now)
+            self.channels.start(worker, now)
+            self.channels.listen(worker, now)
 
     def release_unsent(self, reason: str, now: float) -> list[Ended]:
         """Takes back all jobs that no child has begun, for this reason.
@@ -181,7 +177,7 @@ class Pool:
         """
         ended: list[Ended] = []
         for worker in self.workers:
-            ended += self._channels.stop_prefetch(worker, now)
+            ended += self.channels.stop_prefetch(worker, now)
         unsent = [attempt for worker in self.workers for attempt in worker.release_unstarted()]
         return ended + put_back(unsent, Released(reason, is_usual=True))
 
@@ -191,13 +187,13 @@ class Pool:
         Returns False if the attempt has ended.
         """
         worker = self.workers.by_number[attempt.worker]
-        self._catch(self._channels.stop_prefetch(worker, now))
+        self._catch(self.channels.stop_prefetch(worker, now))
         return self.workers.holds(attempt)
 
     def stop_all_prefetch(self, now: float) -> list[Attempt]:
         """Does as `stop_prefetch` for all workers; returns their current attempts."""
         for worker in self.workers:
-            self._catch(self._channels.stop_prefetch(worker, now))
+            self._catch(self.channels.stop_prefetch(worker, now))
         return self.workers.current_attempts()
 
     def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
@@ -249,7 +245,7 @@ class Pool:
                 child.queue_frame(encode_frame(protocol.EXTEND, token, b"%f" % seconds))
         if worker.attempt is None or worker.attempt.killed_at is not None:
             return False
-        self._channels.push(worker)
+        self.channels.push(worker)
         return True
 
     def answer_ask(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
@@ -257,7 +253,7 @@ class Pool:
         worker = self.workers.by_number[attempt.worker]
         if worker.attempt is attempt and worker.child is not None:
             worker.child.queue_record(attempt, fields)
-            self._channels.push(worker)
+            self.channels.push(worker)
 
     def note_ending(self, ended: Ended) -> None:
         """Keeps an attempt's time, and its cause as its worker's last error."""

@@ -31,7 +31,7 @@ class Slots:
 
     def fill(self, worker: Worker, now: float) -> None:
         """Asks for a child in this slot; again in half a second if its pipes can't be had."""
-        zygote, child = self._zygotes.serving, worker.child
+        zygote, child = self._zygotes.table.serving, worker.child
         if zygote is None or (child is not None and child.parent is not zygote):
             return  # no zygote, or an old zygote's child is at its job: its end fills the slot
         try:
@@ -73,7 +73,7 @@ class Slots:
 
     def attach(self, zygote: ZygoteProcess, forked: Forked) -> bool:
         """Puts a new child into its slot; False, and it leaves, if it crossed with a reload."""
-        if zygote is not self._zygotes.serving:
+        if zygote is not self._zygotes.table.serving:
             forked.close()
             return False
         worker = self.workers.by_number[forked.worker]
@@ -115,7 +115,7 @@ class Slots:
     def change_over(self, now: float) -> None:
         """Replaces the old zygote's children: idle children leave, busy ones after their job."""
         for worker in self.workers:
-            for zygote in self._zygotes.leaving:
+            for zygote in self._zygotes.table.leaving:
                 if not zygote.is_dismissed:
                     zygote.empty(worker.number)
             worker.recall()
@@ -130,8 +130,8 @@ class Slots:
     def _retire(self, worker: Worker, now: float) -> None:
         worker.wanted = False
         self.refill_at.pop(worker.number, None)
-        if self._zygotes.serving is not None:
-            self._zygotes.serving.empty(worker.number)
+        if self._zygotes.table.serving is not None:
+            self._zygotes.table.serving.empty(worker.number)
         # Not forgotten before it is gone: the slot may be wanted again, and has no room till then.
         worker.retire_after_current(now)
         worker.timer.hasten(now)  # its jobs go back

@@ -41,18 +41,18 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.s
 def main(
     control_fd: int,
     jobs_per_child: int,
-    preload: list[str],
-    mark_fd: int = -1,
-    trust_fd: int = -1,
-    middleware: Sequence[str] = (),
-    exception_handlers: Sequence[str] = (),
+    preload: Sequence[str],
     learnt: Sequence[str] = (),
+    around: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    passed_fds: tuple[int, int] = (-1, -1),
 ) -> None:
     """Imports the application, then forks until the control socket closes; exits the process.
 
     `learnt` are modules like `preload`, but their failure is reported and does not end the boot.
-    `mark_fd`, -1 for none, stays open here and in all forks, and closes at an exec.
+    `around` names middleware and exception handlers. `passed_fds` are the mark and the file with
+    the keys, -1 for none. The mark stays open here and in all forks, and closes at an exec.
     """
+    mark_fd, trust_fd = passed_fds
     control = _socket.socket(AF_UNIX, SOCK_STREAM, 0, control_fd)
     try:
         ignore_stops()
@@ -72,13 +72,13 @@ def main(
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
         _import(preload, learnt, watch)
-        around = _load_around(middleware, exception_handlers)
+        middleware = _load_middleware(*around)
         watch.note("middleware and exception handlers")
         take_signals()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
-        of_process.around = around
+        of_process.around = middleware
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)
@@ -148,7 +148,9 @@ def _raise_oom_score() -> None:
         pass  # a sandbox may forbid it
 
 
-def _load_around(middleware: Sequence[str], exception_handlers: Sequence[str]) -> Middleware | None:
+def _load_middleware(
+    middleware: Sequence[str], exception_handlers: Sequence[str]
+) -> Middleware | None:
     if not middleware and not exception_handlers:
         return None
     from rqd.model.middleware import Middleware  # noqa: PLC0415 - each fork would pay for it

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import math
 import subprocess
-import time
-from collections.abc import Iterator
 
 from rqd import __version__
 from rqd.daemon.event_loop import Loop
 from rqd.daemon.log.log import Log
 from rqd.daemon.zygote import protocol
-from rqd.daemon.zygotes.boot_backoff import Boots
 from rqd.daemon.zygotes.events import Ready, Unforkable
 from rqd.daemon.zygotes.learning import Learning
 from rqd.daemon.zygotes.process import ZygoteProcess, ZygoteSpawner
 from rqd.daemon.zygotes.reloads import Reloads
+from rqd.daemon.zygotes.table import ZygoteTable
 from rqd.store.urls import hide_passwords
 
-_SWEEP_LIMIT_S = 5.0
 # If an unresponsive zygote could not be replaced, the master tries again in a minute.
 _REPLACE_AGAIN_S = 60.0
 # The length of an error in a process's title, or in the log's reason for a refused module.
@@ -33,7 +30,7 @@ _NOT_STARTED = (OSError, subprocess.SubprocessError)
 
 
 class Zygotes:
-    """Starts, replaces and retires zygotes; knows nothing of their children's jobs."""
+    """Decides which zygote serves, and when another one boots; knows nothing of jobs."""
 
     def __init__(
         self,
@@ -42,17 +39,11 @@ class Zygotes:
         log: Log,
         learning: Learning,
     ) -> None:
+        self.table = ZygoteTable(spawner, loop, log)
         self.spawner = spawner
-        self._loop = loop
         self._log = log
-        self._boots = Boots()
-        self._generation = 0
-        self.check_at = 0.0  # the next check whether zygotes are responsive
+        self._boots = self.table.boots
         self._replace_at = 0.0
-        self.serving: ZygoteProcess | None = None
-        self.following: ZygoteProcess | None = None
-        self.leaving: list[ZygoteProcess] = []
-        self._dismissed_at: dict[int, float] = {}
         self.is_ready = False
         self.why_none = ""  # why no zygote serves, in a line; empty if no cause is known
         self._told_of = 0  # the pid of the zygote in `why_none`, 0 for none
@@ -60,85 +51,62 @@ class Zygotes:
         self.reloads = Reloads()
         self.learning = learning
 
-    def __iter__(self) -> Iterator[ZygoteProcess]:
-        """All zygotes that are not gone yet."""
-        return iter([z for z in (self.serving, self.following, *self.leaving) if z is not None])
-
-    @property
-    def has_never_booted(self) -> bool:
-        """True until the first zygote is ready."""
-        return self._boots.took_s is None
-
     def boot(self, now: float) -> ZygoteProcess | None:
         """Starts a zygote that serves at once, as no other does; None if it can't be started."""
         self._boots.cancel_next()
-        self.serving, self.is_ready = None, False
+        self.table.serving, self.is_ready = None, False
         try:
-            self.serving = self._start(now)
+            self.table.serving = self.table.start(self.learning.modules, self.is_ready, now)
         except _NOT_STARTED as error:
             self._tell_why(f"the zygote can't be started: {error}")
             self._log.error("can't start the zygote", error=error)
             self._boots.plan_next(now)
-        return self.serving
-
-    def is_restart_due(self, now: float) -> bool:
-        """True if a planned boot is due, after the loss of a zygote or a failed start."""
-        return self._boots.is_next_due(now)
+        return self.table.serving
 
     def next_due(self) -> float:
         """The next moment at which a boot is due, or a boot or an exit is overdue; or infinity."""
-        due = [at + _SWEEP_LIMIT_S for at in self._dismissed_at.values()]
-        if self.is_ready and self.following is None:
-            due.append(self.learning.next_due())
-        return min(self._boots.next_due(), *due, math.inf)
+        is_calm = self.is_ready and self.table.following is None
+        return min(self.table.next_due(), self.learning.next_due() if is_calm else math.inf)
 
     def follow(self, request: str, now: float) -> None:
         """Begins a reload, with the code as it is now. It replaces a reload that is under way."""
-        if self.following is not None and self.reloads.is_under_way:
+        if self.table.following is not None and self.reloads.is_under_way:
             # No error: the command before gets newer code. `--autoreload` asks at every save.
             self.reloads.refuse("another reload was asked for meanwhile")
-        self._end_following()
+        self.table.end_following()
         self.learning.put_off(now)
         self.reloads.ask(request)
-        self._log.info("reloading", pid=self.serving.pid if self.serving else 0)
+        self._log.info("reloading", pid=self.table.serving.pid if self.table.serving else 0)
         if not self.is_ready:
             # No zygote is ready: the next boot is the reload. A boot under way may have read old
             # code.
             self._boots.forget_pause()
-            if self.serving is not None:
-                self._boots.give_up(self.serving.pid)
-                self.serving.end()
+            if self.table.serving is not None:
+                self._boots.give_up(self.table.serving.pid)
+                self.table.serving.end()
             else:
                 self._boots.hasten_next(now)
             return
         self._follow(now)
 
-    def check_alive(self, now: float) -> None:
-        """Counts the zygotes that have sent no report since the last check, if a check is due."""
-        if now < self.check_at:
-            return
-        # Checks are counted, not seconds: the master may have stood still itself.
-        self.check_at = now + protocol.HERE_S
-        for zygote in self:
-            if zygote.pid not in self._boots:
-                zygote.check_alive()
-
     def is_replacement_due(self, now: float) -> bool:
         """True if the serving zygote is unresponsive, no other boots, and a new try is due."""
-        is_still = self.is_ready and self.serving is not None and self.serving.is_unresponsive
-        return is_still and self.following is None and now >= self._replace_at
+        is_still = (
+            self.is_ready and self.table.serving is not None and self.table.serving.is_unresponsive
+        )
+        return is_still and self.table.following is None and now >= self._replace_at
 
     def replace(self, now: float) -> None:
         """Starts a zygote to replace the unresponsive one, whose jobs run on as far as they can."""
-        assert self.serving is not None
-        self._log.error("zygote stands still, starting another one", pid=self.serving.pid)
+        assert self.table.serving is not None
+        self._log.error("zygote stands still, starting another one", pid=self.table.serving.pid)
         self._replace_at = now + _REPLACE_AGAIN_S
         self.spawner.next_config = self.spawner.config
         self._follow(now)
 
     def is_lesson_due(self, now: float) -> bool:
         """True if a zygote with more of the modules that jobs import is to boot now."""
-        is_calm = self.is_ready and self.following is None
+        is_calm = self.is_ready and self.table.following is None
         return is_calm and now >= self.learning.next_due()
 
     def learn(self, now: float) -> None:
@@ -158,17 +126,14 @@ class Zygotes:
 
         Refuses the reload that such a boot was.
         """
-        for zygote in self.leaving:
-            if zygote.is_dismissed and now >= self._dismissed_at[zygote.pid] + _SWEEP_LIMIT_S:
-                self._dismissed_at[zygote.pid] = now
-                zygote.end()
+        self.table.kill_overdue(now)
         for pid, took_s in self._boots.give_up_overdue(now):
-            if self.following is not None and pid == self.following.pid:
+            if self.table.following is not None and pid == self.table.following.pid:
                 self._refuse(f"it was not ready after {took_s:.0f} s")
-            elif self.serving is not None:
+            elif self.table.serving is not None:
                 self._log.error("zygote not ready, ending it", pid=pid, after_s=round(took_s))
                 self._note_unfit(f"it was not ready after {took_s:.0f} s", pid)
-                self.serving.end()
+                self.table.serving.end()
 
     def note_ready(self, zygote: ZygoteProcess, ready: Ready, now: float) -> bool:
         """Handles the report that a zygote is ready; True if it now serves instead of another."""
@@ -190,16 +155,15 @@ class Zygotes:
             self._log.info(
                 "preloads what jobs import: after a change of code, rqd reload", modules=new
             )
-        self._warn_of(ready.unforkable)
+        _warn_of(ready.unforkable, self._log)
         self.is_ready, self.boot_error, self.why_none = True, "", ""
-        has_followed = zygote is self.following
+        has_followed = zygote is self.table.following
         if has_followed:
-            if self.serving is not None:
-                self._boots.give_up(self.serving.pid)
-                self._retire(self.serving)
-            self.serving, self.following = zygote, None
+            if self.table.serving is not None:
+                self.table.retire(self.table.serving)
+            self.table.serving, self.table.following = zygote, None
             self._boots.cancel_next()  # planned if the old zygote was lost meanwhile
-        is_over = has_followed or self.following is None
+        is_over = has_followed or self.table.following is None
         if is_over and self.reloads.succeed():
             self._log.info("reloaded", pid=ready.pid)
         return has_followed
@@ -207,16 +171,15 @@ class Zygotes:
     def _boot_without(self, zygote: ZygoteProcess, reasons: dict[str, str], now: float) -> None:
         """Ends a zygote because of learnt modules; another boots without them, if it is needed."""
         self._refuse_lessons(reasons)
-        if zygote is self.following:
-            self._end_following()
+        if zygote is self.table.following:
+            self.table.end_following()
             is_needed = self.reloads.is_under_way or self.learning.trying
-            if is_needed or (self.serving is not None and self.serving.is_unresponsive):
+            if is_needed or (self.table.serving is not None and self.table.serving.is_unresponsive):
                 self._follow(now)
             return
-        self._boots.give_up(zygote.pid)
         zygote.end()
-        self._retire(zygote)
-        self.serving = None
+        self.table.retire(zygote)
+        self.table.serving = None
         self._boots.hasten_next(now)
 
     def _refuse_lessons(self, reasons: dict[str, str]) -> None:
@@ -228,26 +191,11 @@ class Zygotes:
                 why=_last_line(why)[:_MOST_CHARS],
             )
 
-    def _warn_of(self, unforkable: tuple[Unforkable, ...]) -> None:
-        for of in unforkable:
-            if of.threads:
-                self._log.warning(
-                    "preloaded code has threads, which jobs' processes lack",
-                    module=of.module,
-                    threads=of.threads,
-                )
-            if of.connections:
-                self._log.warning(
-                    "preloaded code is connected, which all jobs' processes share",
-                    module=of.module,
-                    connections=of.connections,
-                )
-
     def note_boot_failed(self, zygote: ZygoteProcess, traceback: str) -> None:
         """Handles a zygote's report that it can't import the application."""
-        if zygote in self.leaving:
+        if zygote in self.table.leaving:
             return
-        if zygote is self.following:
+        if zygote is self.table.following:
             self._refuse(traceback)
             return
         self.boot_error = traceback
@@ -261,8 +209,8 @@ class Zygotes:
         pause that grows with each such loss.
         """
         was_booting = zygote.pid in self._boots  # and was not ended for a newer zygote
-        self._forget(zygote)
-        if zygote is self.serving:
+        self.table.drop(zygote)
+        if zygote is self.table.serving:
             if was_booting:
                 self.reloads.refuse(f"it died while it booted (status {status})")
             is_told = zygote.pid == self._told_of
@@ -273,50 +221,16 @@ class Zygotes:
             else:
                 self.learning.forget()  # a learnt module may have killed it
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
-            self.serving, self.is_ready = None, False
+            self.table.serving, self.is_ready = None, False
             if not is_told or not self.boot_error:
                 self._log.error(
                     "zygote lost", pid=zygote.pid, status=status, restart_in_s=round(pause_s, 1)
                 )
-        elif zygote is self.following:
-            self.following = None
+        elif zygote is self.table.following:
+            self.table.following = None
             self._refuse(f"it died while it booted (status {status})")
         else:
-            self.leaving.remove(zygote)
-            self._dismissed_at.pop(zygote.pid, None)
             self._log.info("zygote gone", pid=zygote.pid)
-
-    def read_output(self, zygote: ZygoteProcess) -> None:
-        """Logs a zygote's output: warnings of the application's import, say."""
-        if not self._log_output(zygote):
-            self._loop.forget(zygote.output_fd)  # closed: it would be ready for ever
-
-    def dismiss(self, needed: set[int], now: float) -> None:
-        """Dismisses the retiring zygotes that have no child with a job any more.
-
-        `needed`: pids of the zygotes that have children in slots.
-        """
-        for zygote in self.leaving:
-            if zygote.pid not in needed and not zygote.is_dismissed:
-                self._loop.forget(zygote.control_fd)
-                zygote.shut_down()  # its pidfd reports when it has killed the rest and is gone
-                self._dismissed_at[zygote.pid] = now
-
-    def flush(self) -> None:
-        """Sends the frames for which the zygotes' sockets had no room."""
-        for zygote in self:
-            zygote.flush()
-
-    def close(self) -> None:
-        """Ends all zygotes; kills the ones that are not gone after a second."""
-        for zygote in self:
-            zygote.shut_down()
-        give_up_at = time.monotonic() + 1.0
-        for zygote in self:
-            self._log_output(zygote)  # the reason why it could not import the application, say
-            zygote.close(max(0.0, give_up_at - time.monotonic()))
-        self.serving = self.following = None
-        self.leaving.clear()
 
     def _may_serve(self, zygote: ZygoteProcess, ready: Ready) -> bool:
         """False for a zygote of another rqd, installed meanwhile, if the old code can serve on.
@@ -328,7 +242,7 @@ class Zygotes:
         if is_understood and ready.version == __version__:
             return True
         why = f"rqd itself is {ready.version} by now, this master {__version__}: restart the daemon"
-        if zygote is self.following and (self.reloads.is_under_way or not is_understood):
+        if zygote is self.table.following and (self.reloads.is_under_way or not is_understood):
             self._refuse(why)
         elif not is_understood:
             self._note_unfit(why, zygote.pid)
@@ -362,24 +276,10 @@ class Zygotes:
 
     def _follow(self, now: float) -> None:
         try:
-            self.following = self._start(now)
+            self.table.following = self.table.start(self.learning.modules, self.is_ready, now)
         except _NOT_STARTED as error:
             self.learning.put_off(now)
             self._refuse(f"it can't be started: {error}")
-
-    def _start(self, now: float) -> ZygoteProcess:
-        """Starts and watches a zygote. Raises OSError or SubprocessError if it can't be started."""
-        zygote = self.spawner.spawn(self.learning.modules, is_next=self.is_ready)
-        self._generation += 1
-        zygote.generation = self._generation
-        self._boots.begin(zygote.pid, now)
-        self._watch(zygote)
-        return zygote
-
-    def _watch(self, zygote: ZygoteProcess) -> None:
-        self._loop.watch(zygote.control_fd)
-        self._loop.watch(zygote.pidfd)
-        self._loop.watch(zygote.output_fd)
 
     def _refuse(self, error: str) -> None:
         """Notes that the next zygote never will serve: the serving zygote stays."""
@@ -390,7 +290,7 @@ class Zygotes:
             self._log.error(
                 "reload refused, the old code serves on", error=last, traceback=traceback
             )
-        elif self.serving is not None and self.serving.is_unresponsive:
+        elif self.table.serving is not None and self.table.serving.is_unresponsive:
             self._log.error(
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )
@@ -400,35 +300,23 @@ class Zygotes:
             self._log.error(
                 "the next zygote failed, none is to follow by now", error=last, traceback=traceback
             )
-        self._end_following()
+        self.table.end_following()
 
-    def _end_following(self) -> None:
-        if (zygote := self.following) is not None:
-            self.following = None
-            self._boots.give_up(zygote.pid)
-            zygote.end()
-            self._retire(zygote)
 
-    def _retire(self, zygote: ZygoteProcess) -> None:
-        """Keeps a zygote that does not serve until its pidfd reports its end."""
-        zygote.is_retired = True
-        self.leaving.append(zygote)
-
-    def _forget(self, zygote: ZygoteProcess) -> None:
-        self._boots.give_up(zygote.pid)
-        if not zygote.is_dismissed:
-            self._loop.forget(zygote.control_fd)
-        self._loop.forget(zygote.pidfd)
-        self._loop.forget(zygote.output_fd)
-        self._log_output(zygote)
-        zygote.close()
-
-    def _log_output(self, zygote: ZygoteProcess) -> bool:
-        """Logs a zygote's new output; False at its end."""
-        lines, is_open = zygote.read_output()
-        if lines:
-            self._log.output(lines, zygote=zygote.pid)
-        return is_open
+def _warn_of(unforkable: tuple[Unforkable, ...], log: Log) -> None:
+    for of in unforkable:
+        if of.threads:
+            log.warning(
+                "preloaded code has threads, which jobs' processes lack",
+                module=of.module,
+                threads=of.threads,
+            )
+        if of.connections:
+            log.warning(
+                "preloaded code is connected, which all jobs' processes share",
+                module=of.module,
+                connections=of.connections,
+            )
 
 
 def _last_line(error: str) -> str:

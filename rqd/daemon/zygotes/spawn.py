@@ -79,8 +79,8 @@ def spawn(settings: ZygoteSettings, control_fd: int, output_fd: int) -> subproce
         if settings.trust:
             # Neither as arguments, which all can read, nor in an environment, which jobs inherit.
             own_fds.append(trust_fd := _file_with(settings.trust))
-        arguments = [control_fd, settings.jobs_per_child, list(settings.preload), mark_fd, trust_fd]
-        arguments += [settings.middleware, settings.exception_handlers, settings.learnt]
+        arguments = [control_fd, settings.jobs_per_child, settings.preload, settings.learnt]
+        arguments += [(settings.middleware, settings.exception_handlers), (mark_fd, trust_fd)]
         # `-c` and not `-m`: runpy's own imports would be paid at every fork.
         start = (
             f"import sys; sys.path[:] = {settings.path!r}; from rqd.daemon.zygote.boot import main;"
