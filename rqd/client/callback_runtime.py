@@ -38,11 +38,11 @@ def callback_arguments(terms: str) -> tuple[Any, ...]:
     NoServerError after that, NoSuchJobError if the job's record is gone, and as
     `Result.return_value`.
     """
-    told = read_terms(terms)["callback"]
+    term = read_terms(terms)["callback"]
     give_up_at = monotonic() + _PATIENCE_S
     while True:
         try:
-            return _read_arguments(told)
+            return _read_arguments(term)
         except LoginRefusedError:
             raise
         except NoServerError:
@@ -51,14 +51,14 @@ def callback_arguments(terms: str) -> tuple[Any, ...]:
         sleep(_AGAIN_S)
 
 
-def _read_arguments(told: dict[str, Any]) -> tuple[Any, ...]:
+def _read_arguments(term: dict[str, Any]) -> tuple[Any, ...]:
     backend = backend_for()
-    job = Job.fetch(told["of"], backend)
+    job = Job.fetch(term["of"], backend)
     common = job, backend.store.redis
-    if told.get("webhook"):
+    if term.get("webhook"):
         return common
-    result = _end_of(job, _TYPE[told["on"]], backend)
-    match told["on"]:
+    result = _end_of(job, _TYPE[term["on"]], backend)
+    match term["on"]:
         case "finished":
             return *common, result.return_value if result is not None else None
         case "failed":
@@ -85,10 +85,10 @@ def failure_of(job: Job[Any], result: Result | None) -> BaseException:
     Imports nothing and calls no constructor, as the type's name comes from Redis. A crash is a
     JobFailedError, a loss an AbandonedJobError. The traceback, as text, is among the notes.
     """
-    told = result.details if result is not None else {}
+    details = result.details if result is not None else {}
     cause = (result.cause if result is not None else None) or job.cause or "its record is gone"
-    kind = _known_exception(str(told.get("exc_type", "")))
-    error = _made(kind, str(told.get("exc_message", cause))) if kind is not None else None
+    kind = _known_exception(str(details.get("exc_type", "")))
+    error = _made(kind, str(details.get("exc_message", cause))) if kind is not None else None
     if error is None:
         error = (AbandonedJobError if cause.startswith("abandoned") else JobFailedError)(cause)
     if result is not None and result.exc_string:
@@ -155,7 +155,7 @@ send.__module__ = Webhook.SENDER.rpartition(".")[0]
 
 def _about(job: Job[Any], status: str) -> dict[str, Any]:
     """Returns RQ's fields about the job, and a few more."""
-    told: dict[str, Any] = {
+    event: dict[str, Any] = {
         "job_id": job.id,
         "func_name": job.func_name,
         "status": status,
@@ -164,5 +164,5 @@ def _about(job: Job[Any], status: str) -> dict[str, Any]:
         "ended_at": job.ended_at.isoformat() if job.ended_at else None,
     }
     if status != "finished":
-        told |= {"cause": job.cause, "exc_info": job.exc_info}
-    return told
+        event |= {"cause": job.cause, "exc_info": job.exc_info}
+    return event

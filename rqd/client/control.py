@@ -154,8 +154,8 @@ def _send(
     if has_number:
         command = {**command, "worker": int(number) if is_worker else None}
     there = backend_for(connection)
-    told = {"id": os.urandom(8).hex(), **command}
-    if not send_to(there.store, told, master, there.keyring):
+    addressed = {"id": os.urandom(8).hex(), **command}
+    if not send_to(there.store, addressed, master, there.keyring):
         raise RqdError(f"no master named {master!r} is alive; rqd info lists them")
 
 
@@ -229,22 +229,22 @@ def live_stack(job_id: str, connection: Connection = None, timeout: float = 3.0)
     record = _running(there, check_job_id(job_id))
     master = record.worker.rpartition(":")[0]
     command = {"do": "stack", "job": job_id, "fence": record.fence}
-    told = ask(there.store, there.views, command, [master], timeout, there.keyring)[master]
-    if told is None:
+    reply = ask(there.store, there.views, command, [master], timeout, there.keyring)[master]
+    if reply is None:
         raise RqdError(
             f"job {job_id} runs on {master!r}, which does not answer within {timeout:g} s: it"
             " stands still, has lost its Redis, or is no daemon"
         )
-    if "error" in told:
+    if "error" in reply:
         _running(there, job_id)  # most often it has ended meanwhile
-        raise RqdError(f"job {job_id} has no stack: {told['error']}")
+        raise RqdError(f"job {job_id} has no stack: {reply['error']}")
     return LiveStack(
         job_id,
         record.attempt,
         record.worker,
-        str(told.get("host", "")),
-        _whole(told.get("pid")),
-        str(told.get("stack", "")),
+        str(reply.get("host", "")),
+        _whole(reply.get("pid")),
+        str(reply.get("stack", "")),
     )
 
 

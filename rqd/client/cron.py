@@ -268,22 +268,22 @@ def _entry_of_table(name: str, table: Any, backend: Backend) -> CronEntry:
             raise ConfigurationError(
                 f"there is no {key} = ..{f' (did you mean {near[0]}?)' if near else ''}"
             )
-    told = {_IN_FILES[key]: value for key, value in table.items()}
-    if "func" not in told:
+    options = {_IN_FILES[key]: value for key, value in table.items()}
+    if "func" not in options:
         raise ConfigurationError("write func = 'module.function'")
-    if "retry" in told:
-        told["retry"] = _retry(told["retry"])
+    if "retry" in options:
+        options["retry"] = _retry(options["retry"])
     schedule = Schedule.of(
-        told.pop("cron", None),
-        _whole_seconds(told.pop("interval", None), "interval"),
-        told.pop("timezone", "UTC"),
-        told.pop("missed", "once"),
-        _whole_seconds(told.pop("window", "1d"), "window") or 0,
+        options.pop("cron", None),
+        _whole_seconds(options.pop("interval", None), "interval"),
+        options.pop("timezone", "UTC"),
+        options.pop("missed", "once"),
+        _whole_seconds(options.pop("window", "1d"), "window") or 0,
     )
-    args, kwargs = told.pop("args", []), told.pop("kwargs", {})
+    args, kwargs = options.pop("args", []), options.pop("kwargs", {})
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise ConfigurationError(f"args = {args!r}, kwargs = {kwargs!r}: write a list and a table")
-    return _entry(name, schedule, (told.pop("func"), tuple(args), kwargs), told, backend)
+    return _entry(name, schedule, (options.pop("func"), tuple(args), kwargs), options, backend)
 
 
 def _entry(
@@ -335,11 +335,11 @@ def _refuse_to_replace(entry: CronEntry, backend: Backend, crons: Crons) -> None
     backend.unnamed_crons[entry.name] = entry.version
 
 
-def _retry(told: Any) -> Retry:
-    if not isinstance(told, dict):
-        raise ConfigurationError(f"retry = {told!r}: write retry = {{max = 3}}")
+def _retry(value: Any) -> Retry:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"retry = {value!r}: write retry = {{max = 3}}")
     try:
-        return Retry(**told)
+        return Retry(**value)
     except TypeError as error:
         raise ConfigurationError(f"retry: {error}") from error
 

@@ -98,8 +98,8 @@ def read_depends_on(depends_on: Any) -> Dependency | None:
 
 def parents_in(terms: dict[str, Any]) -> list[str]:
     """Returns the ids of the parents in a job's terms; an empty list if they are damaged."""
-    told = terms.get("depends_on")
-    ids = told.get("ids") if isinstance(told, dict) else None
+    given = terms.get("depends_on")
+    ids = given.get("ids") if isinstance(given, dict) else None
     return list(filter(_is_job_id, ids)) if isinstance(ids, list) else []
 
 

@@ -46,5 +46,5 @@ def ended_record(known: JobRecord, latest: AttemptRecord | None) -> JobRecord:
 
 def no_such_job(job_id: str) -> NoSuchJobError:
     """Makes the error to raise about this id."""
-    told = f"no job {job_id!r}: it was deleted, or its time to live is over"
-    return NoSuchJobError(told, job_id)
+    message = f"no job {job_id!r}: it was deleted, or its time to live is over"
+    return NoSuchJobError(message, job_id)

@@ -67,6 +67,6 @@ def absent(module: str, name: str) -> Exception:
     For RQ's names it is an ImportError: `from rqd import Connection` would replace an
     AttributeError, and its advice, by a bare "cannot import name".
     """
-    if told := _INSTEAD.get(name):
-        return ImportError(f"{module} has no {name}: {told}", name=module)
+    if advice := _INSTEAD.get(name):
+        return ImportError(f"{module} has no {name}: {advice}", name=module)
     return AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -49,8 +49,8 @@ class Autoreload:
         folders = [os.path.abspath(folder) for folder in config.path]
         program = (
             f"import sys; sys.path[:] = {zygote_path(config)!r};"
-            " from rqd.daemon.autoreload import tell_changes;"
-            f" tell_changes({folders!r}, {config.preload!r})"
+            " from rqd.daemon.autoreload import report_changes;"
+            f" report_changes({folders!r}, {config.preload!r})"
         )
         try:
             self._process = subprocess.Popen(
@@ -93,7 +93,7 @@ class Autoreload:
         return self._process.stdout.fileno()
 
 
-def tell_changes(folders: Sequence[str], modules: Sequence[str]) -> None:
+def report_changes(folders: Sequence[str], modules: Sequence[str]) -> None:
     """Writes a line with a file's name when Python files have changed and are at rest again.
 
     Watches the folders and the packages of the modules; ends with its standard input.

@@ -49,8 +49,8 @@ class CronScheduler:
         """Writes the entries of this daemon's cron file to Redis; does nothing without a file."""
         if self._source:
             written, removed = self._crons.load(self._entries, self._source)
-            told = {"file": self._source, "written": len(written), "removed": len(removed)}
-            self._log.info("cron file loaded", **told)
+            numbers = {"file": self._source, "written": len(written), "removed": len(removed)}
+            self._log.info("cron file loaded", **numbers)
             self._source = self._next_source
         return True
 

@@ -24,7 +24,7 @@ from rqd.daemon.claims import Precedence
 from rqd.daemon.config import Config
 from rqd.daemon.control.heartbeat import ROW_TTL_S
 from rqd.daemon.dispatcher import LEASE_US
-from rqd.daemon.job_updates import told_by
+from rqd.daemon.job_updates import update_of
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.reader import Ended, read
@@ -162,7 +162,7 @@ class InlineMaster:
     def write(self, attempt: Attempt, updates: PendingUpdates) -> None:
         """Writes the job's updates to Redis; the next call writes them if this one can't."""
         with suppress(*RedisGone, RedisError):
-            self._store.tell([told_by(attempt)])
+            self._store.write_updates([update_of(attempt)])
             updates.written()
 
     def job_fields(self, attempt: Attempt) -> dict[bytes, bytes]:
@@ -249,7 +249,7 @@ def _as_child(config: Config) -> Iterator[CurrentJob]:
     own = CurrentJob()
     own.allowlist, own.keyring = of_process.allowlist, config.keyring
     if config.middleware or config.exception_handlers:
-        own.around = Middleware(config.middleware, config.exception_handlers)
+        own.middleware = Middleware(config.middleware, config.exception_handlers)
     before = of_context.set(own)
     is_main = threading.current_thread() is threading.main_thread()
     try:

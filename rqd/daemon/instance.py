@@ -47,7 +47,7 @@ class Instance:
     """A master's name, with the lock on its file for as long as this process lives.
 
     `chosen` None chooses the host's name and the lowest free number: `web1.1`, `web1.2`. If the
-    folder of locks can't be used (`trouble` says why) there is no lock and no take-over.
+    folder of locks can't be used (`lock_error` says why) there is no lock and no take-over.
     Raises MasterExistsError if a master of the chosen name runs on this host.
     """
 
@@ -57,9 +57,9 @@ class Instance:
         self.name = chosen or ""
         # Equal for two masters of a name if both locked the same file, under one kernel and process
         # namespace: then the later master knows that the earlier is gone.
-        self.place = ""
+        self.lock_id = ""
         self.predecessor: Holder | None = None  # had this lock in this place, and never left
-        self.trouble = ""
+        self.lock_error = ""
         self.lock_path = Path()
         self.lock_fd = -1  # without a lock
         self._is_new = True
@@ -78,7 +78,7 @@ class Instance:
 
     def take_next(self) -> None:
         """Takes the name with the next number that is free on this host."""
-        self.withdraw()
+        self.release()
         host = socket.gethostname()
         while self._slot < _MOST_SLOTS:
             self._slot += 1
@@ -95,7 +95,7 @@ class Instance:
         if self.is_locked:
             holder = self.predecessor or Holder(self.boot, str(os.getpid()))
             facts = [f" {os.getpid()}", state, self.name, self._namespace, self._url]
-            facts += [holder.boot, holder.pid, self.place]
+            facts += [holder.boot, holder.pid, self.lock_id]
             lines = "".join(f"{fact}\n" for fact in facts).encode()
             os.pwrite(self.lock_fd, lines, _TOKEN_CHARS)
             os.ftruncate(self.lock_fd, _TOKEN_CHARS + len(lines))
@@ -114,7 +114,7 @@ class Instance:
                 self.lock_path.unlink()
         self._close()
 
-    def withdraw(self) -> None:
+    def release(self) -> None:
         """Gives the name up, for a master that never began: a predecessor's file stays."""
         if self.is_locked and self._is_new:
             self.lock_path.unlink(missing_ok=True)
@@ -129,15 +129,15 @@ class Instance:
             self.lock_fd = fd = locked(self.lock_path)
             before = self.lock_path.read_bytes()
             self._is_new = not before
-            self.place = _place(fd)
-            self.predecessor = _holder_in(before, self.place)
+            self.lock_id = _lock_id(fd)
+            self.predecessor = _holder_in(before, self.lock_id)
             self.note_state("starting")
         except BlockingIOError:
             return False
         except ConfigurationError as error:
-            self.trouble = str(error)
+            self.lock_error = str(error)
         except OSError as error:
-            self.trouble = f"{error}: set {lock_folder_variable()} to another folder"
+            self.lock_error = f"{error}: set {lock_folder_variable()} to another folder"
         return True
 
     def _holder(self) -> str:
@@ -149,7 +149,7 @@ class Instance:
     def _close(self) -> None:
         if self.lock_fd >= 0:
             os.close(self.lock_fd)
-        self.lock_fd, self.place, self.predecessor = -1, "", None
+        self.lock_fd, self.lock_id, self.predecessor = -1, "", None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +224,10 @@ def _lines_in(lock: bytes) -> list[str]:
     return [line.strip() or "?" for line in text.split("\n")]
 
 
-def _holder_in(lock: bytes, place: str) -> Holder | None:
+def _holder_in(lock: bytes, lock_id: str) -> Holder | None:
     """Returns the holder that a lock file names; None if it was in another place."""
     match _lines_in(lock):
-        case [_, _, _, _, _, boot, pid, holders_place, _] if holders_place == place:
+        case [_, _, _, _, _, boot, pid, holders_lock, _] if holders_lock == lock_id:
             return Holder(boot, pid)
     return None
 
@@ -248,7 +248,7 @@ def locked(path: Path) -> int:
         os.close(fd)  # its last owner has removed it meanwhile: the path is another file, or none
 
 
-def _place(fd: int) -> str:
+def _lock_id(fd: int) -> str:
     """Returns an id of this file, kernel and process namespace, different from all others.
 
     The file alone is not enough: on a shared file system another host can lock it, too.

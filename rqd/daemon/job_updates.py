@@ -10,7 +10,7 @@ from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.pool import Pool
 from rqd.daemon.workers.updates import PendingUpdates
 from rqd.daemon.workers.worker import Worker
-from rqd.store.messages import Told
+from rqd.store.messages import JobUpdate
 
 _PAUSE_S = 0.2
 _MOST_JOBS = 100  # the most that a script accepts
@@ -52,8 +52,8 @@ class JobUpdates:
         updated = self._workers.updated
         while updated:
             attempts = updated[:_MOST_JOBS]
-            told = [told_by(attempt) for attempt in attempts]
-            is_written = self._link.try_call(partial(self._link.store.tell, told), now)
+            updates = [update_of(attempt) for attempt in attempts]
+            is_written = self._link.try_call(partial(self._link.store.write_updates, updates), now)
             if is_written is None and now < self._link.retry_at:
                 return False
             # Written or refused: a refused update would be refused again.
@@ -78,13 +78,14 @@ class JobUpdates:
             attempt, tail = worker.attempt, worker.tail
             assert attempt is not None
             piece = tail.since(max(0, attempt.published_bytes))
-            told = Told(attempt.claim.id, attempt.claim.token, output=piece)
-            if self._link.try_call(partial(self._link.store.tell, [told]), now) is not None:
+            update = JobUpdate(attempt.claim.id, attempt.claim.token, output=piece)
+            write = partial(self._link.store.write_updates, [update])
+            if self._link.try_call(write, now) is not None:
                 attempt.published_bytes = tail.total_bytes
         self._next_at = now + _PAUSE_S
 
 
-def told_by(attempt: Attempt) -> Told:
+def update_of(attempt: Attempt) -> JobUpdate:
     """Returns a job's updates in the form that the store writes."""
     updates, claim = attempt.updates or PendingUpdates(), attempt.claim
     fields: list[tuple[str, bytes]] = []
@@ -93,4 +94,4 @@ def told_by(attempt: Attempt) -> Told:
         fields.append(("meta", meta))
         if signature:
             fields.append(("meta_signature", signature))
-    return Told(claim.id, claim.token, updates.progress or b"", fields=tuple(fields))
+    return JobUpdate(claim.id, claim.token, updates.progress or b"", fields=tuple(fields))

@@ -299,7 +299,7 @@ class Master:
             with translate_errors(self._config.url):
                 self._cron.load()
         except BaseException:
-            self._instance.withdraw()
+            self._instance.release()
             raise
 
     def _reach_redis(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         def extend(self, seconds: float) -> None:
             """Asks for so much more time for the job."""
 
-    class Around(Protocol):
+    class Middleware(Protocol):
         """Runs the user's code around every job: a Middleware."""
 
         def run(
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         ) -> Any:
             """Returns the result of the outermost middleware."""
 
-        def tell(self, error: BaseException) -> None:
+        def notify(self, error: BaseException) -> None:
             """Calls the exception handlers."""
 
 
@@ -56,7 +56,7 @@ class CurrentJob:
 
     `keyring`: the signing keys of the daemon this process belongs to, for jobs that the job
     enqueues. `allowlist`: the names that values read from Redis may use here, None for any.
-    `around`: the daemon's middleware and exception handlers, None for neither.
+    `middleware`: the daemon's middleware and exception handlers, None for neither.
 
     `line`: to the master, None where there is none. `meta`: the notes that this attempt saved,
     serialized.
@@ -64,7 +64,6 @@ class CurrentJob:
 
     __slots__ = (
         "allowlist",
-        "around",
         "attempt",
         "fence",
         "func_name",
@@ -72,6 +71,7 @@ class CurrentJob:
         "keyring",
         "line",
         "meta",
+        "middleware",
         "queue",
         "terms",
     )
@@ -79,7 +79,7 @@ class CurrentJob:
     def __init__(self) -> None:
         self.keyring: Keyring | None = None
         self.allowlist: Allowlist | None = None
-        self.around: Around | None = None
+        self.middleware: Middleware | None = None
         self.line: Line | None = None
         self.leave()
 

@@ -36,10 +36,10 @@ class Durability:
         disks, replicas = (1, answer) if isinstance(answer, int) else answer
         if disks and replicas >= self.replicas:
             return None
-        told = []
+        parts = []
         if self.aof:
-            told.append(f"its disk {'had' if disks else 'did not have'} it")
+            parts.append(f"its disk {'had' if disks else 'did not have'} it")
         if self.replicas:
             what = "replicas' disks" if self.aof else "replicas"
-            told.append(f"{replicas} of {self.replicas} {what} had it")
-        return f"after {self.timeout_s:g} s " + " and ".join(told)
+            parts.append(f"{replicas} of {self.replicas} {what} had it")
+        return f"after {self.timeout_s:g} s " + " and ".join(parts)

@@ -106,5 +106,5 @@ def may_be_left_out(terms: str) -> bool:
 
 def conflict_of(terms: str) -> str | None:
     """Returns the conflict rule for another job with the key of these terms; None without a key."""
-    told = read_terms(terms).get("unique")
-    return told.get("on_conflict") if isinstance(told, dict) else None
+    rule = read_terms(terms).get("unique")
+    return rule.get("on_conflict") if isinstance(rule, dict) else None

@@ -83,7 +83,7 @@ class Middleware:
             call = partial(layer, job, call)
         return call()
 
-    def tell(self, error: BaseException) -> None:
+    def notify(self, error: BaseException) -> None:
         """Calls the exception handlers, until a handler returns False; prints their errors.
 
         Raises JobTimeoutException when their time is over.

@@ -41,9 +41,9 @@ EXACT = 2**53
 _MOST_DIGITS = 16
 
 
-def read_whole(told: str | bytes | None) -> int | None:
+def read_whole(given: str | bytes | None) -> int | None:
     """Returns a whole number from 0 on; None for a text that is no such number, or too large."""
-    text = told.decode(errors="replace") if isinstance(told, bytes) else told or ""
+    text = given.decode(errors="replace") if isinstance(given, bytes) else given or ""
     # Python refuses to read some thousand digits, with a ValueError.
     number = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else EXACT
     return number if number < EXACT else None

@@ -228,8 +228,8 @@ class JobRecord:
         text = {key.decode(errors="replace"): value for key, value in fields.items()}
         token = _text(text, "lease") or _text(text, "settled")
         fence = token.split(":")[0]
-        told = _text(text, "status")
-        status = JobStatus(told) if told in _STATUSES else None
+        status_text = _text(text, "status")
+        status = JobStatus(status_text) if status_text in _STATUSES else None
         return cls(
             id=job_id,
             func_name=_text(text, "func_name"),
@@ -257,7 +257,7 @@ class JobRecord:
             retries_used=_int(text, "retries_used") or 0,
             retry_intervals=parse_intervals(_text(text, "retry_intervals")),
             worker=_text(text, "worker"),
-            cause=_text(text, "cause") if status else f"damaged: its status is {told!r}",
+            cause=_text(text, "cause") if status else f"damaged: its status is {status_text!r}",
             envelope=_envelope(text) if "signature" in text else None,
             meta_signature=_text(text, "meta_signature"),
             terms=_text(text, "terms"),

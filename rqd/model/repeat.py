@@ -44,12 +44,12 @@ class RepeatTerm:
     intervals: tuple[float, ...] = ()
 
     @classmethod
-    def parse(cls, told: object) -> RepeatTerm:
+    def parse(cls, value: object) -> RepeatTerm:
         """Reads a term; returns no repeats if it was damaged in Redis."""
-        if not isinstance(told, dict):
+        if not isinstance(value, dict):
             return cls()
         try:
-            term = cls(int(told["times"]), tuple(map(float, told["intervals"])))
+            term = cls(int(value["times"]), tuple(map(float, value["intervals"])))
         except (KeyError, TypeError, ValueError, OverflowError):
             return cls()
         is_sound = all(0 <= seconds <= LONGEST_INTERVAL_S for seconds in term.intervals)

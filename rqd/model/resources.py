@@ -29,10 +29,10 @@ class ResourceLimits:
         """Returns the limits of a job: its terms first, else these. Ignores damaged terms."""
         if f'"{TERM}"' not in terms:
             return self
-        told = read_terms(terms).get(TERM)
-        if not isinstance(told, dict):
+        own = read_terms(terms).get(TERM)
+        if not isinstance(own, dict):
             return self
-        memory, cpu = _sound(told.get("memory_bytes")), _sound(told.get("cpu_s"))
+        memory, cpu = _sound(own.get("memory_bytes")), _sound(own.get("cpu_s"))
         return ResourceLimits(
             self.memory_bytes if memory is None else _bytes(int(memory)),
             self.cpu_s if cpu is None else _seconds(cpu),

@@ -127,18 +127,20 @@ class RetryRules:
         }
 
     @classmethod
-    def parse(cls, told: object) -> RetryRules:
+    def parse(cls, rules: object) -> RetryRules:
         """Reads the rules that `terms` made; returns the defaults if they were damaged in Redis."""
-        if not isinstance(told, dict):
+        if not isinstance(rules, dict):
             return cls()
         try:
             return cls(
-                backoff=_within(1, told.get("backoff", 1), _STEEPEST),
-                longest_s=_within(0, told.get("longest_s", _LONGEST_BACKOFF_S), LONGEST_INTERVAL_S),
-                jitter=_within(0, told.get("jitter", 0), 1),
-                on={str(cause): int(most) for cause, most in told.get("on", {}).items()},
-                only=tuple(map(str, told.get("only", ()))),
-                never=tuple(map(str, told.get("never", ()))),
+                backoff=_within(1, rules.get("backoff", 1), _STEEPEST),
+                longest_s=_within(
+                    0, rules.get("longest_s", _LONGEST_BACKOFF_S), LONGEST_INTERVAL_S
+                ),
+                jitter=_within(0, rules.get("jitter", 0), 1),
+                on={str(cause): int(most) for cause, most in rules.get("on", {}).items()},
+                only=tuple(map(str, rules.get("only", ()))),
+                never=tuple(map(str, rules.get("never", ()))),
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
             return cls()
@@ -278,14 +280,14 @@ def decide(outcome: Outcome, budget: RetryBudget, chance: float = 0.0) -> Decisi
             assert_never(outcome)
 
 
-def read_asking(told: Mapping[str, Any], message: str) -> AskedAgain:
+def read_asking(request: Mapping[str, Any], message: str) -> AskedAgain:
     """Reads a job's request to run again. Raises ValueError if it is malformed."""
-    most, intervals = told.get("most"), told.get("intervals")
+    most, intervals = request.get("most"), request.get("intervals")
     if most is not None and not (is_whole(most) and most >= 0):
         raise ValueError(most)
     if not isinstance(intervals, list) or not all(map(is_interval, intervals)):
         raise ValueError(intervals)
-    return AskedAgain(most, tuple(map(float, intervals)), told, message)
+    return AskedAgain(most, tuple(map(float, intervals)), request, message)
 
 
 def _cause(failure: _Failure) -> str:

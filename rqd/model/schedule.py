@@ -103,18 +103,18 @@ class Schedule:
     @classmethod
     def parse(cls, text: str) -> Schedule:
         """Reads the text that `dump` made. Raises ConfigurationError if it was damaged in Redis."""
-        told = read_terms(text)
+        by_name = read_terms(text)
         try:
-            return cls(**{**told, "missed": Missed(told["missed"])})
+            return cls(**{**by_name, "missed": Missed(by_name["missed"])})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"no schedule: {text[:100]!r}") from error
 
     def dump(self) -> str:
         """Returns the schedule as text for Redis."""
-        told: dict[str, Any] = {"missed": str(self.missed), "window_s": self.window_s}
+        by_name: dict[str, Any] = {"missed": str(self.missed), "window_s": self.window_s}
         if self.interval_s:
-            return dump_terms({**told, "interval_s": self.interval_s})
-        return dump_terms({**told, "cron": self.cron, "timezone": self.timezone})
+            return dump_terms({**by_name, "interval_s": self.interval_s})
+        return dump_terms({**by_name, "cron": self.cron, "timezone": self.timezone})
 
     def shown(self) -> str:
         """Returns the schedule as an operator reads it."""

@@ -151,9 +151,9 @@ def verify_command(command: Mapping[str, Any], keyring: Keyring, by: Addressee) 
     signature = command.get(_SIGNATURE)
     if not isinstance(signature, str):
         return Verdict.WRONG
-    told = {name: value for name, value in command.items() if name != _SIGNATURE}
+    bare = {name: value for name, value in command.items() if name != _SIGNATURE}
     try:
-        body = _body(told)
+        body = _body(bare)
     except RecursionError:  # nested as deep as can be read, and not as can be written
         return Verdict.WRONG
     return keyring.verify(signature, COMMAND, _facts(by), body)
@@ -161,8 +161,8 @@ def verify_command(command: Mapping[str, Any], keyring: Keyring, by: Addressee) 
 
 def signed_at_us(command: Mapping[str, Any]) -> int:
     """Returns the time of a command whose signature is good; 0 if it has none."""
-    told = command.get(_SIGNED_AT)
-    return told if type(told) is int else 0
+    at_us = command.get(_SIGNED_AT)
+    return at_us if type(at_us) is int else 0
 
 
 def _facts(to: Addressee) -> tuple[bytes, ...]:

@@ -48,11 +48,11 @@ def without_own_frames(text: str, most_chars: int = _MOST_CHARS) -> str:
     shown: list[str] = []
     for is_frames, lines in _portions(text):
         shown += _of_the_job(lines) if is_frames else lines
-    told = "\n".join(shown).strip("\n")
-    if len(told) > most_chars:
+    joined = "\n".join(shown).strip("\n")
+    if len(joined) > most_chars:
         # The main thread comes last.
-        told = f"{told[: most_chars // 2]}\n...\n{told[-most_chars // 2 :]}"
-    return told
+        joined = f"{joined[: most_chars // 2]}\n...\n{joined[-most_chars // 2 :]}"
+    return joined
 
 
 def is_whole(text: str) -> bool:

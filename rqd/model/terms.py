@@ -21,8 +21,8 @@ def dump_terms(terms: Mapping[str, Any]) -> str:
 
 def read_tally(text: str) -> dict[str, int]:
     """Reads the counts in a job's hash by name; leaves out values that are no counts."""
-    told = read_terms(text)
-    return {name: count for name, count in told.items() if type(count) is int and count >= 0}
+    tally = read_terms(text)
+    return {name: count for name, count in tally.items() if type(count) is int and count >= 0}
 
 
 def read_terms(text: str) -> dict[str, Any]:

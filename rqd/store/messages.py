@@ -38,7 +38,7 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JobUpdate:
     """An update from a running job: progress as text, further fields of its hash.
 
     `output` has the byte at which it begins; only where somebody follows the job.

@@ -30,8 +30,8 @@ from rqd.store.messages import (
     BeatAnswer,
     Failures,
     Greeting,
+    JobUpdate,
     Requeued,
-    Told,
     Turn,
     TurnAnswer,
     check_ids,
@@ -246,7 +246,7 @@ class Store:
         signed = (signature,) if signature else ()
         return bool(self._ask("save_meta", job_id, meta, *signed))
 
-    def tell(self, updates: Sequence[Told]) -> int:
+    def write_updates(self, updates: Sequence[JobUpdate]) -> int:
         """Records updates of running jobs, each only if its token still holds the job.
 
         Accepts at most 100 a call.
@@ -256,7 +256,7 @@ class Store:
             args += (one.id, one.token, one.progress, *(one.output or ("", b"")))
             args.append(2 * len(one.fields))
             args += itertools.chain.from_iterable(one.fields)
-        return int(self._run("tell", *args))
+        return int(self._run("write_updates", *args))
 
     def job_fields(self, job_id: str) -> dict[bytes, bytes]:
         """Returns a job's hash as it stands, unread; empty if it is gone."""

@@ -93,9 +93,9 @@ def assert_idempotent(function: Callable[..., Any] | str, *args: Any, **more: An
     """Raises AssertionError with the lines that `crash_points` finds of this job, if any."""
     if failures := crash_points(function, *args, **more):
         name = getattr(function, "__qualname__", function)
-        told = "\n".join(map(str, failures))
+        shown = "\n".join(map(str, failures))
         raise AssertionError(
-            f"{name} is not idempotent: killed and run again it ends otherwise\n{told}"
+            f"{name} is not idempotent: killed and run again it ends otherwise\n{shown}"
         )
 
 

@@ -18,7 +18,7 @@ from rqd.client.connection import Backend
 from rqd.daemon import inline
 from rqd.exceptions import ConfigurationError, InvalidCallError
 from rqd.model.current import current
-from rqd.store.messages import Told
+from rqd.store.messages import JobUpdate
 from rqd.store.store import Store
 from rqd.worker import DequeueStrategy
 from tests.client import work
@@ -69,8 +69,8 @@ def test_large_arguments_are_fetched_once_and_a_job_whose_are_gone_says_so(
     backend: Backend,
 ) -> None:
     def fetches() -> int:
-        told = backend.store.redis.info("commandstats")
-        return int(told.get("cmdstat_getrange", {"calls": 0})["calls"])
+        numbers = backend.store.redis.info("commandstats")
+        return int(numbers.get("cmdstat_getrange", {"calls": 0})["calls"])
 
     before = fetches()
     kept, gone = (Queue().enqueue(work.echo, "x" * 300_000) for _ in range(2))
@@ -147,14 +147,14 @@ def test_progress_and_meta_of_a_synchronous_job_are_there_after_it(backend: Back
 def test_an_update_that_redis_did_not_get_goes_with_the_next(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tell(self: Store, told: Sequence[Told]) -> int:
+    def write_updates(self: Store, updates: Sequence[JobUpdate]) -> int:
         if not work.FIRST_UPDATE.is_set():
             work.FIRST_UPDATE.set()
             raise ConnectionError
-        return written(self, told)
+        return written(self, updates)
 
-    written = Store.tell
-    monkeypatch.setattr(Store, "tell", tell)
+    written = Store.write_updates
+    monkeypatch.setattr(Store, "write_updates", write_updates)
     work.FIRST_UPDATE.clear()
 
     job = Queue(is_async=False).enqueue(work.tell_in_two)

@@ -29,7 +29,7 @@ def test_a_change_of_the_code_reloads_it_and_a_broken_one_is_refused(
     code = folder / "shop.py"
     code.write_text("def price(): return 100\n")
     daemon = start_daemon("--preload", "shop", "--autoreload", cwd=folder)
-    (watching,) = (p for p in daemon.tree() if "tell_changes" in " ".join(p.cmdline()))
+    (watching,) = (p for p in daemon.tree() if "report_changes" in " ".join(p.cmdline()))
 
     eventually(lambda: has_begun(watching.pid), 10.0)
 

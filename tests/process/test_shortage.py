@@ -165,7 +165,7 @@ def test_a_lock_that_the_file_system_refuses_leaves_no_descriptor(
     before = descriptors(os.getpid())
     instance = Instance("redis://h", "n", "name")
     assert not instance.is_locked
-    assert instance.trouble.startswith("[Errno 37] No locks available: set STATE_DIRECTORY")
+    assert instance.lock_error.startswith("[Errno 37] No locks available: set STATE_DIRECTORY")
     assert descriptors(os.getpid()) == before
 
 

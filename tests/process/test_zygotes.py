@@ -21,7 +21,7 @@ from rqd import Queue
 from rqd.client.connection import Backend
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import FrameError, encode_frame
-from rqd.daemon.zygote.server import Place, Zygote
+from rqd.daemon.zygote.server import Slot, Zygote
 from rqd.daemon.zygotes.events import Forked, ForkFailed
 from rqd.daemon.zygotes.process import ZygoteProcess
 from rqd.daemon.zygotes.spawn import ZygoteSettings
@@ -212,7 +212,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (550, 550))
 """
 
 
-def has_places(zygote: psutil.Process, count: int) -> bool:
+def has_slots(zygote: psutil.Process, count: int) -> bool:
     """True once it has the files of so many, each with one for stacks, and nothing more to do."""
     folder = f"/proc/{zygote.pid}/fd"
     with suppress(OSError, psutil.NoSuchProcess):  # it ends meanwhile
@@ -234,7 +234,7 @@ def test_a_zygote_that_may_send_no_descriptors_for_now_tells_of_all_its_children
             *("--preload", "crowded", "--jobs-per-child", "100"), workers=66, cwd=tmp_path
         )
         zygote = daemon.zygote()
-        eventually(lambda: not zygote.is_running() or has_places(zygote, 66), WAIT_S, daemon.log)
+        eventually(lambda: not zygote.is_running() or has_slots(zygote, 66), WAIT_S, daemon.log)
         (killed := zygote.children()[0]).kill()  # before it is told of
         eventually(lambda: not killed.is_running(), WAIT_S)
     await_idle(daemon, there, 66)
@@ -255,8 +255,8 @@ def test_a_kill_that_comes_after_its_child_has_ended_does_not_end_the_next_one()
     ):
         assert running.stdin is not None
         assert running.stdout is not None
-        zygote._places[1] = Place(child, -1)
-        zygote._places[1].pid = running.pid
+        zygote._slots[1] = Slot(child, -1)
+        zygote._slots[1].pid = running.pid
 
         master.sendall(encode_frame(protocol.KILL, b"1", b"%d" % (running.pid + 1)))
         assert zygote._obey()

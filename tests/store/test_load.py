@@ -10,7 +10,7 @@ import pytest
 from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import Claim, NewJob
 from rqd.model.terms import dump_terms
-from rqd.store.messages import Failures, Settlement, Told
+from rqd.store.messages import Failures, JobUpdate, Settlement
 from rqd.store.wire import MOST_A_TURN, within_a_turn
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement, waits_for
@@ -287,11 +287,11 @@ def tidy_an_index(rqd: Driver) -> Act:
 
 def tell_of_many_jobs(rqd: Driver) -> Act:
     rqd.enqueue(*each(100))
-    told = [
-        Told(one.id, one.token, b"0.5 half", (0, b"x" * 8192), (("meta", b"x" * 1024),))
+    updates = [
+        JobUpdate(one.id, one.token, b"0.5 half", (0, b"x" * 8192), (("meta", b"x" * 1024),))
         for one in rqd.claim(100)
     ]
-    return lambda: rqd.store.tell(told)
+    return lambda: rqd.store.write_updates(updates)
 
 
 def command_many_masters(rqd: Driver) -> Act:
@@ -377,5 +377,5 @@ def slowest_us(rqd: Driver, act: Act) -> float:
 
 
 def cpu_us(rqd: Driver) -> float:
-    told = rqd.redis.info("cpu")
-    return float(told["used_cpu_user"] + told["used_cpu_sys"]) * 1e6
+    used = rqd.redis.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"]) * 1e6

@@ -223,7 +223,7 @@ def test_who_had_a_lock_is_known_until_a_successor_says_otherwise_and_only_in_th
         failing = Instance("redis://h", "here", "name")
         assert failing.predecessor == dead
         failing.note_state("starting")
-        failing.withdraw()
+        failing.release()
     second = Instance("redis://h", "here", "name")
     second.succeed()
     second.note_state("idle")
@@ -232,7 +232,7 @@ def test_who_had_a_lock_is_known_until_a_successor_says_otherwise_and_only_in_th
     assert third.predecessor == Holder(second.boot, str(os.getpid()))
     os.close(third.lock_fd)
 
-    elsewhere = third.lock_path.read_text().replace(third.place, f"{third.place}9")
+    elsewhere = third.lock_path.read_text().replace(third.lock_id, f"{third.lock_id}9")
     third.lock_path.write_text(elsewhere)
     assert Instance("redis://h", "here", "name").predecessor is None
 

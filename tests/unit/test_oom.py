@@ -37,7 +37,7 @@ def a_run(verdict: Outcome | None = None) -> Attempt:
 def counter(path: Path, *, is_own: bool = True, kills: int = 0) -> OomCounter:
     path.write_text(f"oom 7\noom_kill {kills}\n")
     made = OomCounter((path, is_own))
-    made.look(0.0)
+    made.sample(0.0)
     return made
 
 
@@ -67,7 +67,7 @@ def test_without_groups_a_counter_that_has_just_risen_tells(tmp_path: Path, is_o
     counted = counter(path, is_own=is_own, kills=3)
     assert explain(a_run(), KILLED, None, counted, 1.0) == KILLED
     path.write_text("oom_kill 4\n")
-    counted.look(1.5)  # it may be looked at between the kill and the report
+    counted.sample(1.5)  # it may be looked at between the kill and the report
 
     outcome = explain(a_run(), KILLED, None, counted, 2.0).outcome
     if is_own:
@@ -77,7 +77,7 @@ def test_without_groups_a_counter_that_has_just_risen_tells(tmp_path: Path, is_o
         assert isinstance(outcome, Crashed)
         assert cause(outcome).startswith("crashed: SIGKILL, perhaps by the kernel")
     for later in (4.0, 6.0, 8.0, 10.0):
-        counted.look(later)
+        counted.sample(later)
     assert explain(a_run(), KILLED, None, counted, 11.0) == KILLED
 
 

@@ -198,7 +198,7 @@ class Zygote:
     def kill(self, worker: int, pid: int) -> None:
         self.asked.append((protocol.KILL, worker, pid))
 
-    def kill_place(self, worker: int) -> None:
+    def kill_slot(self, worker: int) -> None:
         if worker in self.processes:
             self.processes[worker].end(KILLED)
 
@@ -276,7 +276,7 @@ class Zygote:
         if kind == protocol.FILL:
             if about and self.place_fails:
                 self.place_fails = False
-                self._tell(ForkFailed(worker, "no room", has_place=False))
+                self._tell(ForkFailed(worker, "no room", has_slot=False))
                 return
             if about or worker in self.wanted:
                 self.wanted[worker] = True

@@ -443,7 +443,7 @@ def test_a_heartbeat_names_the_worker_of_a_moved_job_and_of_no_other(place: Box)
     told: list[Any] = []
     store = SimpleNamespace(beat=told.append)
     link: Any = SimpleNamespace(store=store, try_call=lambda ask, _now: ask())
-    instance: Any = SimpleNamespace(name="m", boot="boot", place="")
+    instance: Any = SimpleNamespace(name="m", boot="boot", lock_id="")
     zygotes = SimpleNamespace(
         table=SimpleNamespace(serving=None),
         reloads=SimpleNamespace(latest=None),

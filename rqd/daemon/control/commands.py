@@ -58,11 +58,11 @@ class Commands:
             if command["id"] != self.obeyed:
                 self.obeyed = command["id"]
                 if why := self._authentication.admit(command, now_us):
-                    told: dict[str, Any] | None = self._refuse(command, why, now)
+                    answer: dict[str, Any] | None = self._refuse(command, why, now)
                 else:
-                    told = self._obey(command, now)
-                if told is not None:
-                    self._replies.give(command, told, now)
+                    answer = self._obey(command, now)
+                if answer is not None:
+                    self._replies.give(command, answer, now)
         if commands:
             self._replies.send(now)
         return self._reloads

@@ -58,7 +58,7 @@ class Heartbeat:
         config, instance = self._config, self._instance
         predecessor = self._bury(instance.predecessor)
         while owner := self._greet(predecessor):
-            if owner.place and owner.place == instance.place:
+            if owner.place and owner.place == instance.lock_id:
                 predecessor = self._bury(Holder(owner.boot, owner.pid))
             elif instance.is_chosen:
                 raise name_is_taken(instance.name, owner.host, owner.pid)
@@ -67,10 +67,10 @@ class Heartbeat:
                 predecessor = self._bury(instance.predecessor)
         instance.succeed()
         self.pulse("starting")
-        if instance.trouble:
+        if instance.lock_error:
             self._log.warning(
                 "no lock on the name: if this master is killed, its jobs wait for their leases",
-                error=instance.trouble,
+                error=instance.lock_error,
             )
         shown = hide_password(config.url)
         self._log.name_master(instance.name)
@@ -208,10 +208,10 @@ class Heartbeat:
         """Removes the rows; where Redis is gone they expire by themselves."""
         store, instance = self._link.store, self._instance
         if self._link.is_up:  # otherwise another wait for its answer, at the end of an urgent stop
-            told = self._link.try_call(
+            is_removed = self._link.try_call(
                 lambda: store.bye(instance.name, instance.boot, highest_worker), now
             )
-            if told is not None:
+            if is_removed is not None:
                 instance.leave()
         self._link.close()
         self._log.info("master stopped", master=instance.name, status=status)
@@ -221,7 +221,7 @@ class Heartbeat:
         return {
             "host": self._host,
             "pid": os.getpid(),
-            "place": self._instance.place,
+            "place": self._instance.lock_id,
             "version": __version__,
             "queues": ",".join(config.queues),
             # Clients read here how to sign commands; a client without the key gives the reason.

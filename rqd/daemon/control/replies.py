@@ -30,7 +30,7 @@ class Replies:
         self._timer = timers.timer(self.send, Needs.REDIS)
         self._waiting: list[tuple[str, str, float]] = []  # command's id, answer, until when
 
-    def give(self, command: Mapping[str, Any], told: Mapping[str, Any], now: float) -> None:
+    def give(self, command: Mapping[str, Any], content: Mapping[str, Any], now: float) -> None:
         """Queues the reply to a command; does nothing if it asks for none.
 
         Replaces a reply of over 64 KiB by an `error` that says so: the caller, which knows its
@@ -41,7 +41,7 @@ class Replies:
             return
         if len(request) > _LONGEST_ID:
             return
-        answer = json.dumps(dict(told))
+        answer = json.dumps(dict(content))
         if len(answer) > MOST_BYTES:
             answer = json.dumps({"error": f"the answer has {len(answer):,} bytes"})
         self._waiting.append((request, answer, now + _KEPT_S))

@@ -70,11 +70,11 @@ class StackRequests:
         """Checks whether the requested stacks have come, and replies."""
         waiting = []
         for request in self._open:
-            told = self._look(request, now)
-            if told is None:
+            answer = self._look(request, now)
+            if answer is None:
                 waiting.append(request)
-            for command in request.commands if told is not None else ():
-                self._replies.give(command, told or {}, now)
+            for command in request.commands if answer is not None else ():
+                self._replies.give(command, answer or {}, now)
         self._open = waiting
         self._timer.set(now + _LOOK_S if waiting else float("inf"))
 
@@ -113,17 +113,17 @@ class StackRequests:
     def _tell(self, attempt: Attempt, text: str) -> dict[str, Any]:
         child = self._pool.workers.by_number[attempt.worker].child
         pid = child.pid if child is not None else 0
-        told = {
+        answer = {
             "host": self._host,
             "pid": pid,
             "worker": attempt.worker,
             "attempt": attempt.claim.attempt,
         }
         if not text:
-            return told | {"error": f"its process wrote no stack: it {process_state(pid)}"}
+            return answer | {"error": f"its process wrote no stack: it {process_state(pid)}"}
         if child is not None and child.stacks is not None and not attempt.is_stack_asked:
             child.stacks.forget()  # else the coming kill needs them
-        return told | {"stack": without_own_frames(text, _MOST_CHARS)}
+        return answer | {"stack": without_own_frames(text, _MOST_CHARS)}
 
     def _text_of(self, attempt: Attempt, start: int) -> str:
         """The stacks that its process has written from byte `start` on."""

@@ -127,7 +127,7 @@ class Subtree:
         self.controllers = controllers
         self.limits = limits  # of slots that are made from now on
 
-    def make_place(self, zygote: int, worker: int) -> SlotGroup:
+    def make_slot(self, zygote: int, worker: int) -> SlotGroup:
         """Makes a group for this worker's children. Raises OSError."""
         folder = self.folder / f"{_PREFIX}{os.getpid()}-{zygote}-{worker}"
         try:
@@ -153,7 +153,7 @@ class OomCounter:
         self._path, self.is_own = source or _own_source()
         self._seen: deque[tuple[float, int]] = deque()
 
-    def look(self, now: float) -> None:
+    def sample(self, now: float) -> None:
         """Samples the counter; call it now and then while jobs run."""
         self._seen.append((now, counters(self._path).get("oom_kill", 0)))
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW_S:
@@ -161,7 +161,7 @@ class OomCounter:
 
     def has_risen(self, now: float) -> bool:
         """True if the counter has risen in the last seconds."""
-        self.look(now)
+        self.sample(now)
         return self._seen[-1][1] > self._seen[0][1]
 
 

@@ -76,7 +76,7 @@ def examine_limits(config: Config) -> Iterator[Finding]:
     """
     limits = GroupLimits(config.limits.memory_bytes, config.max_pids)
     source = "its own control group" if OomCounter().is_own else "the whole host"
-    yield Finding("kernel's OOM kills", Verdict.OK, f"told by the counter of {source}")
+    yield Finding("kernel's OOM kills", Verdict.OK, f"read from the counter of {source}")
     if not limits:
         yield Finding("control groups", Verdict.OK, "not used without --max-memory or --max-pids")
         return
@@ -101,8 +101,8 @@ def examine_application(config: Config, path: Sequence[str]) -> Iterator[Finding
     """Checks the modules of `--preload`, in a process that imports them and ends."""
     program = (
         f"import sys; sys.path[:] = {list(path)!r};"
-        f" from rqd.daemon.zygote.fork_safety import tell_imports;"
-        f" tell_imports({list(config.preload)!r})"
+        f" from rqd.daemon.zygote.fork_safety import report_imports;"
+        f" report_imports({list(config.preload)!r})"
     )
     try:
         ended = subprocess.run(

@@ -38,7 +38,7 @@ def stop_by_pidfd(pidfd: int) -> None:
     _signal_by_pidfd(pidfd, protocol.STOP_SIGNAL)
 
 
-def tell_cpu_limit_by_pidfd(pidfd: int) -> None:
+def send_cpu_limit_by_pidfd(pidfd: int) -> None:
     """Has JobTimeoutException raised in the child's job: its cpu time is over."""
     _signal_by_pidfd(pidfd, protocol.CPU_SIGNAL)
 

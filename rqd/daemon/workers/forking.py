@@ -126,7 +126,7 @@ class Forking:
                     continue
                 ended += self._end_child(worker, worker.child, "its zygote stood still", now)
                 # Not by the pid: if the zygote goes on just now, it may be another process's.
-                zygote.kill_place(worker.number)
+                zygote.kill_slot(worker.number)
                 if worker.wanted:
                     self._slots.fill(worker, now)
         return ended
@@ -186,7 +186,7 @@ class Forking:
             case ForkFailed(number, error) if zygote is self._zygotes.table.serving:
                 self._log.warning("can't fork, trying again", worker=number, error=error)
                 worker = self._workers.by_number[number]
-                if not event.has_place:
+                if not event.has_slot:
                     self._slots.forget_pipes(zygote, worker)
                 self._slots.fill_later(worker, now)
                 return put_back(worker.release_unstarted(), no_process(error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from rqd.daemon.host.pidfd import tell_cpu_limit_by_pidfd
+from rqd.daemon.host.pidfd import send_cpu_limit_by_pidfd
 from rqd.daemon.host.procfs import cpu_s, group_of, own_bytes
 from rqd.daemon.timers import Timers
 from rqd.daemon.workers.attempt import HARD_KILL_AFTER_S, Attempt
@@ -62,7 +62,7 @@ class UsageMonitor:
 
         Out of hundreds it samples as many as there is time for, and the others the next time.
         """
-        self._pool.forking.oom_counter.look(now)
+        self._pool.forking.oom_counter.sample(now)
         give_up_at = time.monotonic() + self._looking_s
         for attempt in sorted(
             self._pool.workers.current_attempts(), key=lambda attempt: attempt.sampled_at
@@ -113,4 +113,4 @@ class UsageMonitor:
                 return  # another job ran there
         attempt.signalled_at = now
         if worker.child is not None:
-            tell_cpu_limit_by_pidfd(worker.child.pidfd)
+            send_cpu_limit_by_pidfd(worker.child.pidfd)

@@ -68,7 +68,7 @@ def main(
         trust = _receive_trust(trust_fd) if trust_fd >= 0 else Trust()
         of_process.keyring = trust.keyring  # the application may enqueue while it is imported
         of_process.allowlist = trust.allowlist
-        # Each child puts its place's file at this number.
+        # Each child puts its slot's file at this number.
         stack_at_fd = timer.stack_fd = os.open(os.devnull, os.O_WRONLY)
         watch = ImportWatch()
         _import(preload, learnt, watch)
@@ -78,7 +78,7 @@ def main(
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
-        of_process.around = middleware
+        of_process.middleware = middleware
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)

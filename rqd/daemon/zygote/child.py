@@ -179,12 +179,12 @@ class Child:
         So the first line of the real job comes sooner.
         """
         current = self._current
-        set_title, around, current.around = self._set_title, current.around, None
+        set_title, middleware, current.middleware = self._set_title, current.middleware, None
         self._set_title = _keep_title
         timer.is_held = True  # an order to stop is for the real job, which comes after it
         self._perform(0, list(_NO_OP_JOB))
         timer.is_held = False
-        self._set_title, current.around = set_title, around
+        self._set_title, current.middleware = set_title, middleware
 
     def _perform(self, worker: int, fields: list[bytes]) -> bytes:
         job_id, token, attempt, queue, func_name, payload, serializer, timeout, *terms = fields
@@ -258,7 +258,7 @@ def serve_inline(channel: _socket.socket, trust: Trust, current: CurrentJob) -> 
 
 
 class Pipes:
-    """The descriptors of a place, for its children.
+    """The descriptors of a slot, for its children.
 
     `output_fd` is the pipe for output, `life_fd` the pipe that closes when the master dies.
     `stack_fd` is the file for stacks; faulthandler writes to `stack_at_fd`, where children put it.

@@ -74,7 +74,7 @@ class ImportWatch:
             time.sleep(_LOOK_S)
 
 
-def tell_imports(modules: Sequence[str]) -> None:
+def report_imports(modules: Sequence[str]) -> None:
     """Imports each module, prints the findings as a Python literal, and ends the process.
 
     A finding: the module, the seconds of its import, its numbers of threads and connections. For

@@ -20,13 +20,13 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 FILL = 1  # worker [+ at its first FILL a count of descriptors, and these: output pipe, life pipe,
 # file for stacks; with a control group the files to join it and to kill all in it]: keep a child
 # there
-EMPTY = 2  # worker: leave the place empty once its child has exited
+EMPTY = 2  # worker: leave the slot empty once its child has exited
 KILL = 3  # worker, pid: SIGKILL to the child's group, if the child there still has this pid
 # zygote -> master
 READY = 10  # pid, version, rss in bytes, FORMAT [+ four texts a module, if any: fork_safety.py]
 BOOT_FAILED = 11  # traceback
 FORKED = 12  # worker, pid [+ channel, pidfd; and both ends of its mailbox if it runs many jobs]
-FORK_FAILED = 13  # worker, error [+ `no place`, if descriptors of its first FILL did not arrive]
+FORK_FAILED = 13  # worker, error [+ `no slot`, if descriptors of its first FILL did not arrive]
 EXITED = 14  # worker, pid, wait status, cpu in us, peak rss in KiB: 0 for a status of 0
 HERE = 16  # the zygote's loop runs; sent every HERE_S seconds
 HERE_S = 5.0
@@ -61,7 +61,7 @@ ASK = 43  # for the RECORD
 LAST = 44  # the process runs no other job
 # master -> child, as a signal: raise JobStoppedException in the job, which is this child's last
 STOP_SIGNAL = SIGRTMIN + 1
-# As a signal, too: write the stacks of all threads into the place's file; no thread need run.
+# As a signal, too: write the stacks of all threads into the slot's file; no thread need run.
 STACK_SIGNAL = SIGRTMIN + 2
 # As a signal, too: raise JobTimeoutException, as the job's cpu time is over.
 CPU_SIGNAL = SIGRTMIN + 3

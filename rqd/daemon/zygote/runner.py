@@ -67,10 +67,10 @@ def _attempt(current: CurrentJob, call: Call, limit_s: float, loaded: list[int])
         is_admitted = True
         if '"callback":' in current.terms:
             args = (*import_function(_CALLBACK_ARGUMENTS)(current.terms), *args)
-        if current.around is None:
+        if current.middleware is None:
             value = _run(function, args, kwargs)
         else:
-            value = current.around.run(_run, function, args, kwargs)
+            value = current.middleware.run(_run, function, args, kwargs)
         if value is not None and type(value).__name__ == "Retry" and (asked := _asked_by(value)):
             timer.disarm()
             return asked
@@ -119,11 +119,11 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 def _tell_handlers(current: CurrentJob, error: BaseException) -> None:
     """Calls the daemon's exception handlers, if it has any; they do not change the outcome."""
-    if current.around is None:
+    if current.middleware is None:
         return
     try:
         timer.arm(_HANDLERS_LIMIT_S)
-        current.around.tell(error)
+        current.middleware.notify(error)
         timer.disarm()
     except (JobTimeoutException, JobStoppedException):
         timer.disarm()

@@ -1,6 +1,6 @@
 """The zygote: holds the preloaded application and forks the children; no Redis, no logging.
 
-It obeys frames on its control socket (see protocol.py), keeps a child in every place that the
+It obeys frames on its control socket (see protocol.py), keeps a child in every slot that the
 master wants filled, reaps, and reports. It is the children's parent, so it alone signals their
 groups: a pid can't be reused while its zombie waits to be reaped. Every fork pays for its imports;
 tests/unit/test_layout.py holds the list.
@@ -33,8 +33,8 @@ _LOOK_ONLY = os.WEXITED | os.WNOWAIT
 _MOST_REPORTED_FDS = 200  # a message has room for 253 (SCM_MAX_FD)
 
 
-class Place:
-    """A worker's place: its children's pipes, and its current child (pid 0 for none)."""
+class Slot:
+    """A worker's slot: its children's pipes, and its current child (pid 0 for none)."""
 
     __slots__ = ("kill_fd", "pid", "pidfd", "pipes", "wanted")
 
@@ -61,7 +61,7 @@ class Zygote:
         self._kept = kept
         self._reader = FrameReader()
         self._received_fds: list[int] = []
-        self._places: dict[int, Place] = {}
+        self._slots: dict[int, Slot] = {}
         self._by_pidfd: dict[int, int] = {}
         self._poller = poll()
         self._poller.register(control.fileno(), POLLIN)
@@ -83,7 +83,7 @@ class Zygote:
                 break
             if monotonic() >= self._reap_at:
                 self._reap_at = monotonic() + _IDLE_MS / 1000
-                reap_strangers({place.pid for place in self._places.values()})
+                reap_strangers({slot.pid for slot in self._slots.values()})
                 self._child.read_clock()
                 self._reports.append(_HERE)
             self._send_reports()
@@ -104,38 +104,38 @@ class Zygote:
         for kind, fields in self._reader.feed(data):
             if kind == protocol.FILL:
                 self._fill(int(fields[0]), int(fields[1]) if len(fields) > 1 else 0)
-            elif place := self._places.get(int(fields[0])):
+            elif slot := self._slots.get(int(fields[0])):
                 if kind == protocol.EMPTY:
-                    place.wanted = False
-                elif kind == protocol.KILL and place.pid == int(fields[1]):
-                    _kill_child(place.pid)
-                    _kill_escaped(place.kill_fd)
-            # Otherwise only an earlier zygote of this master had the place: nothing to end here.
+                    slot.wanted = False
+                elif kind == protocol.KILL and slot.pid == int(fields[1]):
+                    _kill_child(slot.pid)
+                    _kill_escaped(slot.kill_fd)
+            # Otherwise only an earlier zygote of this master had the slot: nothing to end here.
         return True
 
     def _fill(self, number: int, count: int) -> None:
-        if number not in self._places and not self._take_place(number, count):
+        if number not in self._slots and not self._take_slot(number, count):
             return
-        self._places[number].wanted = True
-        if not self._places[number].pid:
+        self._slots[number].wanted = True
+        if not self._slots[number].pid:
             self._fork(number)
 
-    def _take_place(self, number: int, count: int) -> bool:
-        """Opens a new place with its descriptors.
+    def _take_slot(self, number: int, count: int) -> bool:
+        """Opens a new slot with its descriptors.
 
         False if there was no room for them here; then the master sends them again.
         """
         fds, self._received_fds = self._received_fds[:count], self._received_fds[count:]
         if count and len(fds) == count:
-            self._places[number] = self._open_place(fds)
+            self._slots[number] = self._open_slot(fds)
             return True
         for fd in fds:  # the kernel keeps a message's first descriptors, as far as there is room
             close(fd)
         if count:  # else the master does not know yet that they were lost
-            self._report_failure(number, "no room for its descriptors", b"no place")
+            self._report_failure(number, "no room for its descriptors", b"no slot")
         return False
 
-    def _open_place(self, fds: list[int]) -> Place:
+    def _open_slot(self, fds: list[int]) -> Slot:
         output_fd, life_fd, stack_fd, *group_fds = fds
         # The master holds the only write end: when it is gone, the kernel sends SIGKILL to the
         # owner of this description, which each child makes its own process group.
@@ -143,14 +143,14 @@ class Zygote:
         fcntl(life_fd, F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         join_fd, kill_fd = group_fds or (-1, -1)
         pipes = Pipes(output_fd, life_fd, stack_fd, self._stack_at_fd, join_fd)
-        return Place(pipes, kill_fd)
+        return Slot(pipes, kill_fd)
 
     def _fork(self, number: int) -> None:
         if len(self._report_fds) >= _MOST_REPORTED_FDS:  # they could not be sent: make no more
             self._report_failure(number, "too many descriptors are on their way")
             return
-        place = self._places[number]
-        live, pipes, near, mailbox = self._live, place.pipes, None, None
+        slot = self._slots[number]
+        live, pipes, near, mailbox = self._live, slot.pipes, None, None
         try:
             ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
             if self._has_mailbox:
@@ -175,18 +175,18 @@ class Zygote:
         except OSError:
             pass  # the child did so itself, or is dead; its pidfd will show it
         try:
-            place.pidfd = pidfd_open(pid)
+            slot.pidfd = pidfd_open(pid)
         except OSError as error:
             # Nobody would see the child end, so it is killed before it gets a job.
             _kill_child(pid)
             waitpid(pid, 0)
             self._give_up_fork(number, error, far_fds)
             return
-        place.pid = pid
-        self._by_pidfd[place.pidfd] = number
-        self._poller.register(place.pidfd, POLLIN)
+        slot.pid = pid
+        self._by_pidfd[slot.pidfd] = number
+        self._poller.register(slot.pidfd, POLLIN)
         self._reports.append(encode_frame(protocol.FORKED, b"%d" % number, b"%d" % pid))
-        self._report_fds += [far_fds[0], place.pidfd, *far_fds[1:]]
+        self._report_fds += [far_fds[0], slot.pidfd, *far_fds[1:]]
         if mailbox:
             self._report_fds.append(mailbox.detach())
         if len(self._report_fds) >= _MOST_REPORTED_FDS:
@@ -199,10 +199,10 @@ class Zygote:
 
     def _reap(self, number: int) -> None:
         """Kills the rest of an ended child's group, reaps and reports it, and forks the next."""
-        place = self._places[number]
-        pid = place.pid
+        slot = self._slots[number]
+        pid = slot.pid
         _kill_group(pid)  # the zombie still holds the pid: this can't hit a stranger
-        _kill_escaped(place.kill_fd)
+        _kill_escaped(slot.kill_fd)
         status = cpu_us = rss_kib = 0
         seen = waitid(P_PID, pid, _LOOK_ONLY)
         if seen is not None and seen.si_status == 0:
@@ -212,15 +212,15 @@ class Zygote:
             _, status, usage = wait4(pid, 0)
             cpu_us = int((usage.ru_utime + usage.ru_stime) * 1_000_000)
             rss_kib = usage.ru_maxrss
-        self._poller.unregister(place.pidfd)
-        del self._by_pidfd[place.pidfd]
-        if place.pidfd not in self._report_fds:  # else closed once it was sent
-            close(place.pidfd)
-        place.pid, place.pidfd = 0, -1
+        self._poller.unregister(slot.pidfd)
+        del self._by_pidfd[slot.pidfd]
+        if slot.pidfd not in self._report_fds:  # else closed once it was sent
+            close(slot.pidfd)
+        slot.pid, slot.pidfd = 0, -1
         facts = [b"%d" % fact for fact in (number, pid, status, cpu_us, rss_kib)]
         self._reports.append(encode_frame(protocol.EXITED, *facts))
         # If a child failed, the next may fail as well: the master decides when to try again.
-        if place.wanted and status == 0:
+        if slot.wanted and status == 0:
             self._fork(number)
 
     def _report_failure(self, number: int, error: object, *more: bytes) -> None:
@@ -259,10 +259,10 @@ class Zygote:
         It does not wait for a process that has changed its user: the kernel ends that with the
         master.
         """
-        for place in self._places.values():
-            if place.pid:
-                _kill_group(place.pid)
-                _kill_escaped(place.kill_fd)
+        for slot in self._slots.values():
+            if slot.pid:
+                _kill_group(slot.pid)
+                _kill_escaped(slot.kill_fd)
         while True:
             killed = [pid for pid in children_of(os.getpid()) if _may_kill(pid)]
             if not killed:

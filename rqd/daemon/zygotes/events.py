@@ -68,13 +68,13 @@ class Forked:
 class ForkFailed:
     """The system refused a fork, or was short of descriptors.
 
-    `has_place` is False if the zygote lacks the descriptors that all children in this slot share.
+    `has_slot` is False if the zygote lacks the descriptors that all children in this slot share.
     `useless_pid` is a child whose own descriptors did not arrive, so that it can't get a job; or 0.
     """
 
     worker: int
     error: str
-    has_place: bool = True
+    has_slot: bool = True
     useless_pid: int = 0
 
 
@@ -172,8 +172,8 @@ class Reports:
         if kind == protocol.BOOT_FAILED:
             return BootFailed(fields[0].decode(errors="replace"))
         if kind == protocol.FORK_FAILED:
-            has_place = len(fields) == 2
-            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"), has_place)
+            has_slot = len(fields) == 2
+            return ForkFailed(int(fields[0]), fields[1].decode(errors="replace"), has_slot)
         if kind == protocol.HERE:
             return Here()
         raise FrameError(f"a report of kind {kind}")

@@ -116,7 +116,7 @@ class ZygoteProcess:
         if self._subtree is None:
             return []
         try:
-            group = self._subtree.make_place(self.pid, worker)
+            group = self._subtree.make_slot(self.pid, worker)
             try:
                 fds = group.open()
             except OSError:
@@ -132,7 +132,7 @@ class ZygoteProcess:
 
     def forget_place(self, worker: int) -> None:
         """Closes this slot's pipes, as the zygote has not received them. `fill` sends new ones."""
-        self.kill_place(worker)
+        self.kill_slot(worker)
         os.close(self.outputs.pop(worker))
         self.stacks.pop(worker).close()
         if group := self.groups.pop(worker, None):
@@ -146,7 +146,7 @@ class ZygoteProcess:
         """Asks for SIGKILL to the group of the child in this slot, if it is still this child."""
         self._send(encode_frame(protocol.KILL, b"%d" % worker, b"%d" % pid))
 
-    def kill_place(self, worker: int) -> None:
+    def kill_slot(self, worker: int) -> None:
         """Has the kernel kill the group of the child in this slot, even if the zygote hangs.
 
         The slot is of no use any more.

@@ -1,4 +1,4 @@
--- tell: what running jobs have told their master, where its token still holds the job.
+-- write_updates: progress, meta and output of running jobs, where its token still holds the job.
 -- KEYS[1]  {ns}:queues
 -- ARGV     number of jobs, at most 100, then for each: id, token, progress ('' for none: a fraction, a
 --          blank, a message), at which byte of its output a piece of it begins ('' for none), the
@@ -14,15 +14,15 @@ local function publish(key, fence, from, piece)
   redis.call('EXPIRE', key, OUTPUT_S)
 end
 
-local told = {}
-for i = 1, take_count() do told[i] = { take(), take(), take(), take(), take(), take_fields() } end
+local jobs = {}
+for i = 1, take_count() do jobs[i] = { take(), take(), take(), take(), take(), take_fields() } end
 local refused = garbled()
 if refused then return refused end
 local now = now_us()
--- A first write that needs no memory, as in a turn: the outcomes of those that told something wait for it.
+-- A first write that needs no memory, as in a turn: the outcomes of those that jobs something wait for it.
 redis.call('ZREM', P .. 'leases', '')
-for i = 1, math.min(#told, 100) do
-  local id, token, progress, from, piece, fields = unpack(told[i])
+for i = 1, math.min(#jobs, 100) do
+  local id, token, progress, from, piece, fields = unpack(jobs[i])
   local job = P .. 'job:' .. id
   if redis.pcall('HGET', job, 'lease') == token then
     local fence = string.match(token, '^%d+')
