@@ -110,7 +110,7 @@ class Claims:
 
         `has_ended`: the turn records outcomes, and claims with them.
         """
-        if not self._is_served or not (self._is_requested or has_ended):
+        if not (self._is_requested or has_ended) or not self._is_served:
             return [], []
         free = self._free(now)
         left = _MOST_WITH_AHEAD if self._left is None else min(self._left, _MOST_WITH_AHEAD)
@@ -119,7 +119,7 @@ class Claims:
 
     def waits_for_child(self, now: float) -> bool:
         """True while a claiming turn should wait: there may be jobs, and no child for them yet."""
-        if not self._is_served or not self._is_requested:
+        if not self._is_requested or not self._is_served:
             return False
         wait_s = prefetch.need_jobs_in_s(self._pool.workers, now)
         if not wait_s:

@@ -112,7 +112,7 @@ class Dispatcher:
             if turns.has_answer(ready):
                 with answers_are_read():
                     answer = TurnAnswer.parse(turns.answer())
-            elif now >= turns.overdue_at():
+            elif now >= turns.overdue_at:
                 raise TimeoutError("no answer to a turn")
             else:
                 return False
@@ -194,7 +194,7 @@ class Dispatcher:
     def _next_at(self) -> float:
         """Returns the time by which the next turn has to go; inf for none."""
         if self._link.turns.is_under_way:
-            return self._link.turns.overdue_at()
+            return self._link.turns.overdue_at
         if self._pending is not None or (self._ended and not self.claims.is_gathering):
             return self._refused_until
         room_at = float("inf")
@@ -203,7 +203,9 @@ class Dispatcher:
         return min(self._link.wake_listener.next_at(), room_at, self.claims.next_at())
 
     def _compose(self, now: float) -> tuple[Turn, list[Ended]] | None:
-        ended = self._ended[: within_a_turn(one.attempt.claim.terms for one in self._ended)]
+        ended = self._ended
+        if len(ended) > 1:
+            ended = ended[: within_a_turn(one.attempt.claim.terms for one in ended)]
         free, ahead = self.claims.workers_for(bool(ended), now)
         if not ended and not free and not ahead:
             self.claims.end_gathering()

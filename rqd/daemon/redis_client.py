@@ -192,7 +192,7 @@ class WakeListener:
         `LOST_MARKER` if the wait has failed or is overdue, as a marker may be lost with it.
         """
         if not self._command.has_answer(ready):
-            if now < self._command.overdue_at():
+            if now < self._command.overdue_at:
                 return None
             self.close()
             return LOST_MARKER
@@ -236,12 +236,9 @@ class PendingCommand:
         self._connection: Any = None  # redis-py's connection classes share no public type
         self._fd = -1
         self._is_secure = False
-        self._asked_at: float | None = None
-
-    @property
-    def is_under_way(self) -> bool:
-        """True from a command to its answer."""
-        return self._asked_at is not None
+        # Attributes, not properties: the master asks for them several times a pass.
+        self.is_under_way = False  # from a command to its answer
+        self.overdue_at = math.inf  # the time by which its answer is overdue
 
     def connect(self) -> None:
         """Opens a connection, if there is none."""
@@ -262,29 +259,25 @@ class PendingCommand:
         except BaseException:
             self.close()
             raise
-        self._asked_at = now
+        self.is_under_way, self.overdue_at = True, now + self._patience_s
 
     def has_answer(self, ready: set[int]) -> bool:
         """True if the answer, or the connection's end, is there to be read."""
         if self._fd not in ready:
             return False
-        if self._asked_at is not None and not self._is_secure:
+        if self.is_under_way and not self._is_secure:
             return True
         # The bytes may be TLS' own, such as a session ticket: then there is no answer to read.
         is_answer = self._can_read()
-        if self._asked_at is None:
+        if not self.is_under_way:
             if is_answer:
                 self.close()  # ended by the server between two commands; it would stay readable
             return False
         return is_answer
 
-    def overdue_at(self) -> float:
-        """Returns when the answer is overdue; infinity while none is awaited."""
-        return float("inf") if self._asked_at is None else self._asked_at + self._patience_s
-
     def answer(self) -> Any:
         """Reads the answer. Raises redis-py's errors: an error reply, a lost connection."""
-        self._asked_at = None
+        self.is_under_way, self.overdue_at = False, math.inf
         return self._connection.read_response()
 
     def _can_read(self) -> bool:
@@ -295,7 +288,7 @@ class PendingCommand:
 
     def close(self) -> None:
         """Drops the connection, with any pending command."""
-        self._asked_at = None
+        self.is_under_way, self.overdue_at = False, math.inf
         if self._connection is not None:
             self._loop.forget(self._fd)
             self._connection.disconnect()

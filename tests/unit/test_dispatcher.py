@@ -134,7 +134,7 @@ def test_whether_a_turn_was_answered_is_told(
     turns: Any = link.turns
     turns.has_answer = lambda ready: 5 in ready
     turns.answer = lambda: [b'["1000000",[],[],""]']
-    turns.overdue_at = lambda: 2.0
+    turns.overdue_at = 2.0
 
     assert [dispatch.on_turn_reply(ready, 1.0) for ready in (set[int](), {5})] == [False, True]
     assert dispatch.claims.found_nothing

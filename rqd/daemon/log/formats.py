@@ -164,7 +164,8 @@ def _sentence(text: str, values: Fields) -> str:
 
 
 def _safe(key: str, text: str) -> str:
-    text = hide_passwords(text)
+    if "://" in text:
+        text = hide_passwords(text)
     if key == TRACEBACK:
         return text[-_TRACEBACK_CHARS:]
     return text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]}..."

@@ -20,6 +20,7 @@ from rqd.daemon.zygote.protocol import FrameError, FrameReader
 from rqd.daemon.zygotes.events import Forked
 from rqd.daemon.zygotes.process import ZygoteProcess
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
+from rqd.model.outcome import Outcome
 
 _MOST_READS, _READ_BYTES = 16, 256 * 1024
 # The largest result, and room for the fields beside it.
@@ -81,6 +82,14 @@ class Link(ABC):
     @abstractmethod
     def note_answers(self, now: float) -> None:
         """Notes that it has answered for all jobs that it has got."""
+
+    def without_refusals(self, frames: list[protocol.Frame]) -> list[protocol.Frame]:
+        """Returns the frames but the ones by which it refuses further jobs; here all."""
+        return frames
+
+    def outcome_of_refused(self, kind: int, attempt: Attempt) -> Outcome | None:  # noqa: ARG002 - for the reused kind
+        """Returns the outcome of a job that it got and did not begin; None for other answers."""
+        return None
 
     # -- frames -------------------------------------------------------------------------------
 

@@ -37,9 +37,7 @@ def report_of_answer(frame: protocol.Frame, attempt: Attempt, child: Link) -> Re
     wall_us, cpu_us, load_us, grown_bytes = map(int, used)
     if max(map(abs, (wall_us, cpu_us, load_us, grown_bytes))) > EXACT:
         raise OverflowError
-    if kind == protocol.TOO_LATE and not attempt.mark:
-        raise ValueError(kind)
-    outcome = _outcome(kind, texts, attempt.limit_s)
+    outcome = child.outcome_of_refused(kind, attempt) or _outcome(kind, texts, attempt.limit_s)
     child.cpu_us += cpu_us
     usage = Usage(
         wall_s=wall_us / 1_000_000,
@@ -107,8 +105,6 @@ def _outcome(kind: int, fields: list[bytes], limit_s: float) -> Outcome:
     if kind == protocol.REFUSED:
         (reason,) = fields
         return Refused(reason.decode(errors="replace"))
-    if kind == protocol.TOO_LATE:
-        return Released("its master had stood still", is_usual=True)
     raise ValueError(kind)
 
 

@@ -17,7 +17,7 @@ from rqd.daemon.workers.updates import PendingUpdates
 from rqd.daemon.workers.worker import Worker
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygotes.events import Exited
-from rqd.model.outcome import Lost, Raised, Report
+from rqd.model.outcome import Lost, Raised, Released, Report
 
 # Late frames of jobs that a reused child had before.
 _MOST_UNKNOWN = 1000
@@ -132,7 +132,7 @@ def _apply(worker: Worker, child: Link, frames: list[protocol.Frame], now: float
     except (ValueError, OverflowError):
         _give_up(worker, child, f"frame of kind {answers[0][0]}", now)
         return None
-    if answers[0][0] == protocol.TOO_LATE:
+    if isinstance(report.outcome, Released):
         attempt.has_not_begun()
         return report
     return as_told(report, attempt)
@@ -145,14 +145,14 @@ def _apply_updates(
     frames: list[protocol.Frame],
     running_s: float,
 ) -> list[protocol.Frame]:
-    """Applies updates and LAST, and returns the other frames.
+    """Applies updates, and returns the answers.
 
     Raises ValueError or OverflowError for an update that no child of ours sends.
     """
     attempt.is_taken = attempt.is_taken or bool(frames)
-    others = [frame for frame in frames if frame[0] != protocol.LAST]
+    others = child.without_refusals(frames)
     if len(others) < len(frames):
-        worker.recall()  # the child accepts no more jobs
+        worker.recall()
         frames, child.jobs_left = others, 0
     if all(frame[0] in protocol.ANSWERS for frame in frames):
         return frames

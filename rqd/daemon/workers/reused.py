@@ -14,6 +14,7 @@ from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.protocol import encode_frame, mark_of
 from rqd.daemon.zygotes.events import Forked
 from rqd.daemon.zygotes.process import ZygoteProcess
+from rqd.model.outcome import Outcome, Released
 
 # A child begins no prefetched job after so long, in case the master stood still: far less than a
 # lease.
@@ -85,6 +86,16 @@ class Reused(Link):
             attempt.is_taken = attempt.is_taken or not attempt.is_held
         self.jobs_left += len(unread)
         return bool(unread)
+
+    def without_refusals(self, frames: list[protocol.Frame]) -> list[protocol.Frame]:
+        """Returns the frames but LAST, by which it refuses further jobs."""
+        return [frame for frame in frames if frame[0] != protocol.LAST]
+
+    def outcome_of_refused(self, kind: int, attempt: Attempt) -> Outcome | None:
+        """Returns the outcome of a queued job that it read too late to begin it."""
+        if kind != protocol.TOO_LATE or not attempt.mark:
+            return None
+        return Released("its master had stood still", is_usual=True)
 
     def end_jobs(self) -> None:
         """Closes the mailbox. The child reads the end after the jobs that are there."""

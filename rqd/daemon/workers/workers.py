@@ -89,7 +89,7 @@ class Workers:
     def assign(self, claim: Claim, now: float = 0.0) -> Attempt:
         """Gives a claimed job to the worker that the claim names, behind its other jobs if any."""
         granted_s = self._early_s.pop((claim.id, claim.fence), 0.0) if self._early_s else 0.0
-        limits = self.limits.of_job(claim.terms)
+        limits = self.limits.of_job(claim.terms) if claim.terms else self.limits
         attempt = Attempt(claim, claim.worker, claimed_at=now, limits=limits, granted_s=granted_s)
         self.knows_suspects = self.knows_suspects or claim.is_suspect
         worker = self.by_number[claim.worker]
@@ -97,7 +97,7 @@ class Workers:
             worker.attempt = attempt
         else:
             worker.prefetched.append(attempt)
-        if limits:
+        if limits is not NO_RESOURCE_LIMITS and limits:
             self.limited.append(attempt)
         return attempt
 
