@@ -27,6 +27,7 @@ from rqd.daemon.dispatcher import LEASE_US
 from rqd.daemon.job_updates import update_of
 from rqd.daemon.settlement import settlement
 from rqd.daemon.workers.attempt import Attempt
+from rqd.daemon.workers.link import queue_record
 from rqd.daemon.workers.reader import Ended, read
 from rqd.daemon.workers.single_use import SingleUse
 from rqd.daemon.workers.updates import PendingUpdates
@@ -233,7 +234,7 @@ class _Attendant:
         """
         has_more = False
         if updates.asks_record:
-            link.queue_record(attempt, self._master.job_fields(attempt))
+            queue_record(link, attempt, self._master.job_fields(attempt))
             has_more = link.push()
         if updates:
             self._master.write(attempt, updates)  # before the outcome, even if that has come

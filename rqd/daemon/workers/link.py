@@ -98,16 +98,6 @@ class Link(ABC):
         # Behind a record, say, that an earlier job has asked for and not read.
         self.outbox = memoryview(bytes(self.outbox) + frame)
 
-    def queue_record(self, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
-        """Queues its job's record, as the job asked for it.
-
-        Not before an earlier frame was read: a job that asks again and again can wait.
-        """
-        if attempt.updates is not None:
-            attempt.updates.asks_record = False
-        if not self.outbox:
-            self.queue_frame(attempt.record_frame(fields))
-
     def push(self) -> bool:
         """Writes more of its outbox; True if bytes are left until it is writable again."""
         if not self.outbox:
@@ -202,3 +192,14 @@ class Link(ABC):
     def close(self) -> None:
         """Closes its descriptors. The child leaves once its job is done."""
         self._forked.close()
+
+
+def queue_record(child: Link, attempt: Attempt, fields: Mapping[bytes, bytes]) -> None:
+    """Queues a job's record for its child, as the job asked for it.
+
+    Not before an earlier frame was read: a job that asks again and again can wait.
+    """
+    if attempt.updates is not None:
+        attempt.updates.asks_record = False
+    if not child.outbox:
+        child.queue_frame(attempt.record_frame(fields))

@@ -19,6 +19,7 @@ from rqd.daemon.workers import deadlines, prefetch
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.channels import Channels
 from rqd.daemon.workers.forking import Forking, no_process, put_back
+from rqd.daemon.workers.link import queue_record
 from rqd.daemon.workers.output import Outputs
 from rqd.daemon.workers.reader import Ended
 from rqd.daemon.workers.slots import Slots
@@ -252,7 +253,7 @@ class Pool:
         """Sends a job its record, as it asked for it; does nothing if it does not run any more."""
         worker = self.workers.by_number[attempt.worker]
         if worker.attempt is attempt and worker.child is not None:
-            worker.child.queue_record(attempt, fields)
+            queue_record(worker.child, attempt, fields)
             self.channels.push(worker)
 
     def note_ending(self, ended: Ended) -> None:
