@@ -36,11 +36,6 @@ class Precedence:
                 return f"round_robin {self._last_queue}"
         return f"{self._kind} {random.getrandbits(31)}"
 
-    def note_refused(self, turn: Turn) -> None:
-        """Notes a turn that Redis has refused, and so has not carried out."""
-        if turn.claims_for:
-            self._is_requested = True
-
     def give_back(self, claims: Sequence[Claim]) -> None:
         """Notes claims that go back as if not claimed: the first claim's queue comes next again."""
         first = min(claims, key=lambda claim: claim.fence).queue

@@ -80,7 +80,7 @@ class Dispatcher:
     @property
     def has_unfinished(self) -> bool:
         """True while an outcome is to be recorded, or the answer to a turn is unknown."""
-        is_answered = self._pending is None and not self._pool.caught
+        is_answered = self._pending is None and not self._pool.ended_meanwhile
         return bool(self._ended or self._deferred) or not is_answered
 
     @property
@@ -167,7 +167,7 @@ class Dispatcher:
     def _on_failure(self, error: Exception, now: float) -> None:
         """Keeps a failed turn to send it again unchanged, as it may have been carried out.
 
-        A refused turn is taken apart or waits; a large result in it is put off.
+        Splits a refused turn that can never pass. Otherwise it waits, without its large results.
         """
         if self._link.store.has_forgotten(error):
             return
@@ -258,8 +258,8 @@ class Dispatcher:
     def _defer_large(self, now: float) -> bool:
         """Puts large results off after a full Redis refused them; the turn's other outcomes go.
 
-        False without large results, and for a turn that may have gone before: only unchanged it
-        brings its claims again.
+        False without large results, and for a turn that may have been carried out: that one goes
+        again unchanged, or its claims would be lost.
         """
         assert self._pending is not None
         turn, ended = self._pending

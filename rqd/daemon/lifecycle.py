@@ -28,13 +28,13 @@ class Lifecycle:
         self,
         config: Config,
         pool: Pool,
-        dispatch: Dispatcher,
+        dispatcher: Dispatcher,
         timers: Timers,
         log: Log,
     ) -> None:
         self.configure(config)
         self._pool = pool
-        self._dispatcher = dispatch
+        self._dispatcher = dispatcher
         self._log = log
         self._grace_timer = timers.timer(self._end_grace)
         self._has_grace = False  # it began, and may be over
@@ -64,7 +64,7 @@ class Lifecycle:
         return self.state_with(self.busy)
 
     def state_with(self, busy: int) -> str:
-        """Returns the state with so many busy workers, for callers that know their number."""
+        """Returns the state for this number of busy workers, for callers that know their number."""
         if self.is_stopping:
             return "stopping"
         if not self._pool.is_ready:
@@ -80,7 +80,7 @@ class Lifecycle:
         """The number of workers with a job, or with an outcome that is not recorded yet."""
         return self._pool.workers.busy(self._dispatcher.unrecorded)
 
-    def standing(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Returns the master's state and numbers of workers, for the reply to a command."""
         workers = self._pool.workers
         return {
@@ -178,22 +178,22 @@ class Lifecycle:
 
     def end_by_itself(self, now: float) -> None:
         """Stops a master without work if `burst`, `max_jobs` or `max_idle_s` says so."""
-        config, dispatch = self._config, self._dispatcher
-        is_idle = not self._pool.workers.current_attempts() and not dispatch.unrecorded
-        if not self._pool.is_ready or not is_idle or dispatch.claims.is_paused:
+        config, dispatcher = self._config, self._dispatcher
+        is_idle = not self._pool.workers.current_attempts() and not dispatcher.unrecorded
+        if not self._pool.is_ready or not is_idle or dispatcher.claims.is_paused:
             self._worked_at = now
             return
-        has_looked = dispatch.claims.found_nothing  # False for a master that was never ready
+        has_looked = dispatcher.claims.found_nothing  # False for a master that was never ready
         idle_s = now - self._worked_at
         if config.burst and has_looked:
             why = "burst: the queues are empty"
-        elif dispatch.claims.is_exhausted:
+        elif dispatcher.claims.is_exhausted:
             why = "max-jobs: all have run"
         elif config.max_idle_s is not None and has_looked and idle_s >= config.max_idle_s:
             why = "max-idle: nothing has run for so long"
         else:
             return
-        if not dispatch.has_unfinished and not self.is_stopping:
+        if not dispatcher.has_unfinished and not self.is_stopping:
             self.stop(Shutdown.GRACEFUL, now, why)
 
     def is_done(self) -> bool:

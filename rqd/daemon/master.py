@@ -1,7 +1,13 @@
 """The master: watches the queues, has children run the jobs, and settles their outcomes.
 
 The master has one thread. It never unpickles, imports no user code, and does not exit because
-Redis did. The loop in `Master._work` is the story. Its main parts are workers/pool.py for
+Redis did.
+
+A turn is one round trip that records ended attempts and claims jobs. A claim is a lease, named by a
+token. The token contains a fence, a number that grows with each claim: Redis refuses an outcome
+under an older one. A marker in Redis wakes a waiting master.
+
+The loop in `Master._work` is the story. Its main parts are workers/pool.py for
 processes, dispatcher.py for jobs and outcomes, and lifecycle.py for pauses and the end.
 control/commands.py obeys operators, and control/heartbeat.py shows the master's state.
 """
@@ -110,7 +116,7 @@ class Master:
                 self._work()
             finally:
                 self._autoreload.close()
-                self._pool.close(but=self._own_pids())
+                self._pool.close(spare=self._own_pids())
             highest = max(self._pool.workers.by_number)
             self._heartbeat.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:
@@ -182,7 +188,7 @@ class Master:
             before = lifecycle.orders.shutdown
             lifecycle.orders = orders = obey(lifecycle.orders, signum, now)
             if orders.workers_delta:
-                lifecycle.resize(lifecycle.standing()["workers"] + orders.workers_delta, now)
+                lifecycle.resize(lifecycle.summary()["workers"] + orders.workers_delta, now)
             if orders.reload:
                 self._reload("", now)
             if orders.kill_jobs:
@@ -212,7 +218,7 @@ class Master:
         self._pool.forking.reload(request, config, now)
 
     def _use_settings(self, now: float) -> None:
-        """Applies the settings of the zygote that serves by now."""
+        """Applies the settings of the zygote that serves now."""
         old, config = self._config, self._pool.config
         self._config = config
         self._dispatcher.configure(config)
@@ -236,7 +242,7 @@ class Master:
         self._pulse_timer.hasten(now + min(PULSE_S, self._heartbeat.pulse(self._lifecycle.state)))
 
     def _poll(self, now: float) -> None:
-        """Looks for jobs though no marker came: another's waiter may have swallowed it."""
+        """Looks for jobs though no marker came: another master's read may have consumed it."""
         self._poll_timer.hasten(now + _POLL_S)
         self._dispatcher.claims.request()
 

@@ -69,7 +69,7 @@ def settlement(attempt: Attempt, report: Report, host: str = "", master: str = "
     delay_s = decision.delay_s if isinstance(decision, RunAgain | RepeatLater | Park) else 0.0
     fields = _fields(attempt, report, host)
     if isinstance(decision, PutBack):
-        # If it has not begun, its wait goes on, and with it the time to live, say.
+        # A job that has not begun goes on waiting, within the same time to live.
         fields = [("began", 0)] if attempt.started_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
@@ -222,7 +222,7 @@ def _failure(
 
 
 def _death(report: Report) -> Fields:
-    """Returns how the process died, with any outcome; empty if it did not crash."""
+    """Returns how the process died, whatever the outcome; empty if it did not crash."""
     death = report.outcome if isinstance(report.outcome, Crashed) else report.death
     if death is None:
         return []
@@ -232,6 +232,6 @@ def _death(report: Report) -> Fields:
         ("core_dumped", int(death.core_dumped)),
     ]
     # rqd kills by SIGKILL or by an order; any other signal came from elsewhere, before that.
-    is_of_ours = death.signal == SIGKILL or death.signal in ORDERS
-    sender = sent_by(report.outcome) if is_of_ours else ""
+    may_be_ours = death.signal == SIGKILL or death.signal in ORDERS
+    sender = sent_by(report.outcome) if may_be_ours else ""
     return [*fields, ("sent_by", sender)] if sender else fields

@@ -2,8 +2,8 @@
 
 | signal | does |
 | --- | --- |
-| TERM | graceful: no more claims, running jobs finish; at the grace's end they are put back |
-| INT | as TERM; a second one a second or more later is QUIT |
+| TERM | graceful: no more claims, jobs finish; after the grace they are killed and put back |
+| INT | as TERM; as QUIT if repeated after a second or more |
 | QUIT | immediate: running jobs are killed and put back |
 | TTIN, TTOU | one worker more, one fewer |
 | HUP | reload: another zygote, with the code as it is now, takes over |

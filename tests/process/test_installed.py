@@ -121,7 +121,7 @@ def test_a_zygote_that_its_master_does_not_understand_runs_no_job(
     daemon.zygote().kill()
     eventually(lambda: "zygote lost" in daemon.log())  # and with it its children, who wait for jobs
     job = queue.enqueue("shop.version")
-    told = "zygote is of an rqd that its master can't work with: restart the daemon pid="
+    told = "zygote is of an rqd that its master does not understand: restart the daemon pid="
     eventually(lambda: daemon.log().count(told) == 3, 20.0, daemon.log)
     pauses = re.findall(r"zygote lost .*restart_in_s=([\d.]+)", daemon.log())
     assert pauses[:3] in (["0", "0.2", "0.4"], ["0.0", "0.2", "0.4"])  # and more each time

@@ -247,10 +247,10 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
-    pool: Any = SimpleNamespace(workers=workers, caught=[None])
+    pool: Any = SimpleNamespace(workers=workers, ended_meanwhile=[None])
     config = Config(url="redis://", queues=("low",))
     dispatch = Dispatcher(config, pool, link, pool, Timers(), pool)  # type: ignore[arg-type]  # all it asks
 
     assert dispatch.has_unfinished
-    pool.caught = []
+    pool.ended_meanwhile = []
     assert not dispatch.has_unfinished

@@ -445,7 +445,7 @@ def test_a_kill_meets_the_job_that_was_begun_behind_another(box: Box, pool: Pool
     pool.kill(second, Released("killed"), 2.0)
 
     assert second.killed_at == 2.0
-    assert pool.caught
+    assert pool.ended_meanwhile
     assert told(pool.poll(set(), 2.0)) == [("a", Succeeded), ("c", Released)]
 
 

@@ -580,7 +580,7 @@ class Stage:
         self.pool.slots.retire_all(self.now)
         self._pause(0)
         kill_at, give_up_at = self.now + 3, self.now + 30
-        while self.pool.workers.current_attempts() or self.pool.caught:
+        while self.pool.workers.current_attempts() or self.pool.ended_meanwhile:
             assert self.now < give_up_at, self._told()
             if self.now >= kill_at:
                 kill_at = give_up_at

@@ -101,25 +101,25 @@ class Commands:
                 if not obey_for_job(command, self._pool, now, self._log):
                     self._log.warning("unknown command ignored", command=_shown(other))
                     return {"error": "this master does not know the command"}
-        return self._lifecycle.standing()
+        return self._lifecycle.summary()
 
     def _change(self, command: dict[str, Any], now: float) -> dict[str, Any]:
         """Pauses, resumes or scales the master; refuses to while it stops."""
         lifecycle = self._lifecycle
-        before = lifecycle.standing()
+        before = lifecycle.summary()
         if lifecycle.is_stopping:
             return before | {"error": "it is stopping"}
         if command["do"] != "scale":
             lifecycle.pause(command["do"] == "pause", now)
             if command["do"] == "pause" and command.get("now") is True:
                 lifecycle.kill_jobs("its master was drained at once", now)
-            return lifecycle.standing()
+            return lifecycle.summary()
         asked = workers_asked_for(command, before["workers"])
         if asked is None:
             return before | {"error": f"it can have 1 to {MAX_WORKERS:,} workers"}
         if error := lifecycle.resize(asked, now):
             return before | {"error": error}
-        return lifecycle.standing() | {"were": before["workers"]}
+        return lifecycle.summary() | {"were": before["workers"]}
 
 
 def workers_asked_for(command: dict[str, Any], workers: int) -> int | None:

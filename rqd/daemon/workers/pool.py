@@ -3,6 +3,9 @@
 Feeds the table of workers with the loop's events, and returns the attempts that ended. The order
 within a wake matters. The zygote's reports come first. The child's channel is read to its end
 before its exit is judged. So a success is never taken for a crash.
+
+To follow a death: forking.py gets the zygote's report, reader.py reads what the child has left, and
+outcomes.py finds the outcome.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Pool:
         self.channels = Channels(self.workers, self.slots, outputs, loop, log)
         self.forking = Forking(self.zygotes, self.slots, self.channels, timers, log)
         self._assigned: dict[int, Worker] = {}  # got jobs since the last `start_assigned`
-        self.caught: list[Ended] = []  # attempts that ended in between, for the next `poll`
+        self.ended_meanwhile: list[Ended] = []  # for the next `poll`
 
     def start(self, now: float) -> None:
         """Starts a zygote for the configured number of workers."""
@@ -83,12 +86,12 @@ class Pool:
         """True while a zygote serves and has imported the application."""
         return self.zygotes.is_ready
 
-    def close(self, but: set[int]) -> None:
-        """Ends the zygotes, their children and all other descendants of this process but `but`."""
+    def close(self, spare: set[int]) -> None:
+        """Ends the zygotes, their children and all other descendants, but `spare`."""
         for worker in self.workers:
             worker.detach()
         self.zygotes.table.close()
-        kill_descendants(but)
+        kill_descendants(spare)
 
     # -- the loop's events --------------------------------------------------------------------
 
@@ -98,7 +101,7 @@ class Pool:
             # First: after a suspension of this process a waiting job may be another master's by
             # now, and must not start here.
             self._release_waiting(now)
-        ended, self.caught = self.caught, []
+        ended, self.ended_meanwhile = self.ended_meanwhile, []
         zygotes = [*self.zygotes.table]
         for zygote in zygotes:
             if zygote.output_fd in ready:
@@ -120,7 +123,7 @@ class Pool:
         for worker in self.workers:
             if worker.is_out_of_sync:
                 # The first job's answer is there, or never comes: nothing else may wake us.
-                self.caught += self.channels.stop_prefetch(worker, now)
+                self.ended_meanwhile += self.channels.stop_prefetch(worker, now)
         for worker in self.workers:
             deadlines.end_due(worker, now)
         for worker in self.workers:
@@ -131,7 +134,7 @@ class Pool:
         due = [self.channels.read_quiet_at, *self.slots.refill_at.values()]
         for worker in self.workers:
             due += (deadlines.next_due(worker), prefetch.waits_since(worker) + prefetch.WAITS_S)
-        self._timer.hasten(0.0 if self.caught else min(due))
+        self._timer.hasten(0.0 if self.ended_meanwhile else min(due))
 
     def _release_waiting(self, now: float) -> None:
         """Takes back prefetched jobs that wait too long behind another job.
@@ -139,11 +142,11 @@ class Pool:
         Also takes back all jobs that wait for a process which no zygote can fork now.
         """
         late = Released("its worker has no time for it", is_usual=True)
-        self.caught += put_back(prefetch.release_late(self.workers, now), late)
+        self.ended_meanwhile += put_back(prefetch.release_late(self.workers, now), late)
         for worker, error in self.slots.take_unfilled():
-            self.caught += put_back(worker.release_unstarted(), no_process(error))
+            self.ended_meanwhile += put_back(worker.release_unstarted(), no_process(error))
         if not self.is_ready:
-            self.caught += self.release_unsent("there is no zygote", now)
+            self.ended_meanwhile += self.release_unsent("there is no zygote", now)
 
     # -- jobs ---------------------------------------------------------------------------------
 
@@ -188,13 +191,13 @@ class Pool:
         Returns False if the attempt has ended.
         """
         worker = self.workers.by_number[attempt.worker]
-        self._catch(self.channels.stop_prefetch(worker, now))
+        self._keep_ended(self.channels.stop_prefetch(worker, now))
         return self.workers.holds(attempt)
 
     def stop_all_prefetch(self, now: float) -> list[Attempt]:
         """Does as `stop_prefetch` for all workers; returns their current attempts."""
         for worker in self.workers:
-            self._catch(self.channels.stop_prefetch(worker, now))
+            self._keep_ended(self.channels.stop_prefetch(worker, now))
         return self.workers.current_attempts()
 
     def kill(self, attempt: Attempt, verdict: Outcome, now: float) -> None:
@@ -263,7 +266,7 @@ class Pool:
         if not isinstance(report.outcome, _NO_ERRORS):
             worker.last_error = cause(report.outcome)
 
-    def _catch(self, ended: list[Ended]) -> None:
+    def _keep_ended(self, ended: list[Ended]) -> None:
         if ended:
-            self.caught += ended
+            self.ended_meanwhile += ended
             self._timer.hasten(0.0)

@@ -12,7 +12,7 @@ from rqd.daemon.workers.link import Link
 from rqd.daemon.workers.output_buffer import OutputSplitter, Tail
 from rqd.model.outcome import Outcome
 
-# If the zygote has not reacted to a kill after so long, the master sends SIGKILL itself.
+# If the zygote has not reacted to a kill after this time, the master sends SIGKILL itself.
 KILL_AGAIN_S = 1.0
 
 
@@ -35,7 +35,7 @@ class Worker:
     # In their order, behind the current attempt; empty without it.
     prefetched: list[Attempt] = field(default_factory=list)
     ended_at: float = 0.0  # the end of its latest job
-    pace_s: float = math.inf  # seconds a job by now, with the wait for its process
+    pace_s: float = math.inf  # recent seconds for a job, with the wait for its process
     tail: Tail = field(default_factory=Tail)
     splitter: OutputSplitter = field(default_factory=OutputSplitter)
     last_error: str = ""
@@ -101,12 +101,12 @@ class Worker:
     def recall(self) -> None:
         """Takes back the jobs that its child has not read.
 
-        A job that stays queued was begun. Then the answer of the job before is there to be read.
+        Keeps a job that the child has begun: the answer of the job before it can then be read.
         """
         if self.child is None:
             return
         if self.child.recall(self.held()):
-            # The child may have read a job between two that were taken back.
+            # Sorted, as the child may have begun a job between two that were taken back.
             self._hold(sorted(self.held(), key=lambda attempt: attempt.is_held))
             if self.attempt is not None and self.attempt.is_queued:
                 self.attempt.start(time.monotonic())

@@ -104,13 +104,12 @@ class Zygote:
         for kind, fields in self._reader.feed(data):
             if kind == protocol.FILL:
                 self._fill(int(fields[0]), int(fields[1]) if len(fields) > 1 else 0)
-            elif slot := self._slots.get(int(fields[0])):
+            elif slot := self._slots.get(int(fields[0])):  # none: an earlier zygote had the slot
                 if kind == protocol.EMPTY:
                     slot.wanted = False
                 elif kind == protocol.KILL and slot.pid == int(fields[1]):
                     _kill_child(slot.pid)
                     _kill_escaped(slot.kill_fd)
-            # Otherwise only an earlier zygote of this master had the slot: nothing to end here.
         return True
 
     def _fill(self, number: int, count: int) -> None:

@@ -46,7 +46,7 @@ class Zygotes:
         self._replace_at = 0.0
         self.is_ready = False
         self.why_none = ""  # why no zygote serves, in a line; empty if no cause is known
-        self._told_of = 0  # the pid of the zygote in `why_none`, 0 for none
+        self._blamed_pid = 0  # the pid of the zygote in `why_none`, 0 for none
         self.boot_error = ""
         self.reloads = Reloads()
         self.learning = learning
@@ -170,7 +170,7 @@ class Zygotes:
 
     def _boot_without(self, zygote: ZygoteProcess, reasons: dict[str, str], now: float) -> None:
         """Ends a zygote because of learnt modules; another boots without them, if it is needed."""
-        self._refuse_lessons(reasons)
+        self._refuse_learnt(reasons)
         if zygote is self.table.following:
             self.table.end_following()
             is_needed = self.reloads.is_under_way or self.learning.trying
@@ -182,7 +182,7 @@ class Zygotes:
         self.table.serving = None
         self._boots.hasten_next(now)
 
-    def _refuse_lessons(self, reasons: dict[str, str]) -> None:
+    def _refuse_learnt(self, reasons: dict[str, str]) -> None:
         self.learning.refuse(reasons)
         for module, why in reasons.items():
             self._log.warning(
@@ -213,11 +213,11 @@ class Zygotes:
         if zygote is self.table.serving:
             if was_booting:
                 self.reloads.refuse(f"it died while it booted (status {status})")
-            is_told = zygote.pid == self._told_of
+            is_told = zygote.pid == self._blamed_pid
             if not is_told and (was_booting or self.is_ready):
                 self._tell_why(f"the zygote died (status {status})", zygote.pid)
             if was_booting and self.learning.trying:
-                self._refuse_lessons(dict.fromkeys(self.learning.trying, "the zygote died of it"))
+                self._refuse_learnt(dict.fromkeys(self.learning.trying, "the zygote died of it"))
             else:
                 self.learning.forget()  # a learnt module may have killed it
             pause_s = self._boots.plan_next(now, has_served=self.is_ready)
@@ -247,7 +247,7 @@ class Zygotes:
         elif not is_understood:
             self._note_unfit(why, zygote.pid)
             self._log.error(
-                "zygote is of an rqd that its master can't work with: restart the daemon",
+                "zygote is of an rqd that its master does not understand: restart the daemon",
                 pid=ready.pid,
                 version=ready.version,
                 master=__version__,
@@ -272,7 +272,7 @@ class Zygotes:
 
     def _tell_why(self, error: str, pid: int = 0) -> None:
         """Notes why no zygote serves. Passwords are hidden: all users see a process's title."""
-        self.why_none, self._told_of = hide_passwords(_last_line(error))[:_MOST_CHARS], pid
+        self.why_none, self._blamed_pid = hide_passwords(_last_line(error))[:_MOST_CHARS], pid
 
     def _follow(self, now: float) -> None:
         try:
@@ -295,10 +295,10 @@ class Zygotes:
                 "no other zygote, trying again in a minute", error=last, traceback=traceback
             )
         elif self.learning.trying:
-            self._refuse_lessons(dict.fromkeys(self.learning.trying, error))
+            self._refuse_learnt(dict.fromkeys(self.learning.trying, error))
         else:  # the serving zygote has died since, and is restarted, or is responsive again
             self._log.error(
-                "the next zygote failed, none is to follow by now", error=last, traceback=traceback
+                "the next zygote failed, none is needed any more", error=last, traceback=traceback
             )
         self.table.end_following()
 
