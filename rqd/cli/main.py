@@ -44,7 +44,8 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 _SECTIONS = {
     "Run": ("start",),
     "Look": (
-        "info", "workers", "ps", "top", "jobs", "job", "queue", "logs", "stack", "limits",
+        "info", "workers", "ps", "top", "jobs", "job", "queue", "history", "logs", "stack",
+        "limits",
     ),
     "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
     "Schedules": ("cron",),

@@ -13,6 +13,7 @@ from operator import not_
 from rqd.daemon.admission import Starter
 from rqd.daemon.claims import Claims
 from rqd.daemon.config import Config
+from rqd.daemon.history import History
 from rqd.daemon.instance import Instance
 from rqd.daemon.job_updates import JobUpdates
 from rqd.daemon.log.log import Log, about
@@ -25,7 +26,7 @@ from rqd.daemon.workers.reader import Ended
 from rqd.model.outcome import Outcome, Released, Report
 from rqd.model.records import Claim
 from rqd.store.connection import RedisError, RedisGone, answers_are_read
-from rqd.store.messages import Turn, TurnAnswer
+from rqd.store.messages import Settlement, Turn, TurnAnswer
 from rqd.store.wire import is_staged, within_a_turn
 
 LEASE_US = 15_000_000
@@ -47,6 +48,7 @@ class Dispatcher:
         self.claims = Claims(config, pool)
         self._starter = Starter(config, link, pool, log)
         self.job_updates = JobUpdates(link, pool, timers)
+        self.history = History(link, instance.name, timers)
         self._timer = timers.timer(self.claims.request_promoted, Needs.REDIS)
         self._instance = instance
         self._link = link
@@ -54,7 +56,7 @@ class Dispatcher:
         self._log = log
         self._host = socket.gethostname()
         self._ended: list[Ended] = []
-        self._recorded: list[tuple[Ended, str]] = []  # each with its verdict
+        self._recorded: list[tuple[Ended, Settlement, str]] = []  # each with its verdict
         self._pending: tuple[Turn, list[Ended]] | None = None
         self._sent = ""  # the request of the latest turn that may have been carried out
         self._deferred: list[Ended] = []  # large results, for which Redis had no room
@@ -128,8 +130,9 @@ class Dispatcher:
     def log_settled(self, now: float) -> None:
         """Logs the recorded attempts; called after the next turn was sent, while Redis works."""
         recorded, self._recorded = self._recorded, []
-        for one, verdict in recorded:
+        for one, settled, verdict in recorded:
             log_ending(self._log, one.attempt, one.report, verdict)
+            self.history.note(one, settled.decision, verdict, now)
             if load_s := one.report.usage.load_s:
                 self._starter.note_import(one.attempt.claim, load_s, now)
             self._pool.note_ending(one)
@@ -282,7 +285,7 @@ class Dispatcher:
             if at < len(turn.free_workers):
                 self._pool.workers.note_row_pid(claim.worker, turn.pids.get(claim.worker, 0))
         self._pool.start_assigned(now)
-        self._recorded += zip(ended, answer.verdicts, strict=True)
+        self._recorded += zip(ended, turn.settlements, answer.verdicts, strict=True)
 
     def _start(self, claim: Claim, now: float) -> None:
         self._log.debug("job claimed", **about(claim), worker=claim.worker)

@@ -117,6 +117,7 @@ class Master:
             finally:
                 self._autoreload.close()
                 self._pool.close(spare=self._own_pids())
+            self._dispatcher.history.flush(time.monotonic())
             highest = max(self._pool.workers.by_number)
             self._heartbeat.leave(highest, self._lifecycle.exit_status, time.monotonic())
         finally:

@@ -225,6 +225,28 @@ def cause(outcome: Outcome) -> str:
             return f"stopped by {by}{', killed' if killed else ''}"
 
 
+def cause_kind(outcome: Outcome) -> str:
+    """Returns the kind of a failure's cause, for counts; empty if the attempt did not fail.
+
+    An abandoned job is of a kind of its own, `abandoned`, as no outcome says that.
+    """
+    match outcome:
+        case Raised():
+            return "raised"
+        case TimedOut():
+            return "timed_out"
+        case OutOfMemory():
+            return "out_of_memory"
+        case Crashed():
+            return "crashed"
+        case Refused():
+            return "refused"
+        case Stopped():
+            return "stopped"
+        case _:
+            return ""
+
+
 def _shortage(outcome: OutOfMemory) -> str:
     if outcome.limit_bytes is None:
         return "out of memory: killed by the kernel, as the host or the daemon's group had no more"

@@ -161,8 +161,27 @@ class Keys:
         return f"{self.prefix}limit:waiting:{queue},{key}"
 
     def stats(self, queue: str) -> str:
-        """HASH of counters: finished, failed, stopped, canceled, retried, repeated."""
+        """HASH of counters: enqueued, finished, failed, stopped, canceled, retried, repeated.
+
+        Also put_back, of attempts that had begun, and lost, with their process.
+        """
         return f"{self.prefix}stats:{queue}"
+
+    def history_minute(self, queue: str, minute: int) -> str:
+        """HASH of what became of a queue's attempts in a minute since 1970; 48 hours."""
+        return f"{self.prefix}history:minute:{minute}:{queue}"
+
+    def history_hour(self, queue: str, hour: int) -> str:
+        """HASH: the same of an hour since 1970; 90 days."""
+        return f"{self.prefix}history:hour:{hour}:{queue}"
+
+    def history_functions(self, queue: str, hour: int) -> str:
+        """HASH: the same of an hour since 1970, by function; 7 days."""
+        return f"{self.prefix}history:functions:{hour}:{queue}"
+
+    def metrics(self, queue: str) -> str:
+        """HASH: the same since the queue's first job, also by function; stays with the queue."""
+        return f"{self.prefix}metrics:total:{queue}"
 
     def master(self, name: str) -> str:
         """HASH: a master's row; expires when its heartbeats stop."""
@@ -195,3 +214,5 @@ class Keys:
 #   left-out:<request> STRING: jobs of a batch left out for jobs with their keys; a minute
 #   precedence:<name> ZSET of queues by rank, named by its content; an hour, then sent again
 #   turn:<master>     STRING: the last turn's answer, for its replay; an hour
+#   history-request:<master> STRING: the last request to add to the history; an hour
+#   metrics:functions:<queue> SET of functions counted by name, 200 at most; as the queue

@@ -52,6 +52,15 @@ class JobUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueNumbers:
+    """Numbers to add to a queue's history. A field that ends in a number is of that function."""
+
+    queue: str
+    functions: tuple[str, ...]
+    fields: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A master's request of a turn; sent again unchanged if its answer is lost."""
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from time import sleep
 from typing import Any
 
+from rqd.model.history import Numbers
 from rqd.model.names import is_job_id
 from rqd.model.numbers import EXACT, read_whole
 from rqd.model.progress import Progress, read_progress
 from rqd.model.records import ATTEMPT_TYPES, AttemptRecord, JobRecord
 from rqd.store.answers import reads_answers
 from rqd.store.errors import RedisGone
+from rqd.store.history import Interval, read_functions, read_history, read_metrics
 from rqd.store.job_end import Step, block_slice_s, until_end
 from rqd.store.keys import Keys
 from rqd.store.limit_queries import LimitView, read_limits
@@ -145,6 +147,20 @@ class Queries:
     def queue_counts(self, names: Sequence[str]) -> list[QueueCounts]:
         """Counts the jobs of these queues by state; adds their latencies and totals."""
         return read_queues(self._redis, self._keys, names, self.now_us())
+
+    def history(
+        self, queues: Sequence[str], since_us: int, until_us: int, width_s: int
+    ) -> list[Interval]:
+        """Returns what became of these queues' attempts by interval: see `read_history`."""
+        return read_history(self._redis, self._keys, queues, since_us, until_us, width_s)
+
+    def function_history(self, queue: str, since_us: int, until_us: int) -> dict[str, Numbers]:
+        """Returns what became of a queue's attempts, by function and in whole hours; 7 days."""
+        return read_functions(self._redis, self._keys, queue, since_us, until_us)
+
+    def metrics(self, queues: Sequence[str]) -> dict[str, tuple[Numbers, dict[str, Numbers]]]:
+        """Returns what became of each queue's attempts ever: in all, and by function."""
+        return read_metrics(self._redis, self._keys, queues)
 
     def latency_s(self, queue: str) -> float:
         """Returns how long the queue's next job has been ready, in seconds; 0.0 without a job."""

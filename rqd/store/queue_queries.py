@@ -11,7 +11,10 @@ from rqd.model.numbers import read_whole
 from rqd.store.keys import Keys
 from rqd.store.messages import read_text
 
-_TOTALS = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
+_TOTALS = (
+    *("finished", "failed", "stopped", "canceled", "retried", "repeated"),
+    *("enqueued", "put_back", "lost"),
+)
 # The latency skips so many of a queue's first jobs whose time to live is over.
 _MOST_EXPIRED = 100
 
@@ -38,7 +41,8 @@ class QueueCounts:
     """The numbers of a queue's jobs by state, with its latency and totals.
 
     `latency_s`: how long the next job has been ready, 0.0 without a ready job (Sidekiq's word).
-    `totals`: how many jobs have ever finished, failed, were stopped, canceled, retried or repeated.
+    `totals`: how many jobs were ever enqueued, finished, failed, stopped, canceled, retried,
+    repeated, put back after they had begun, or lost with their process.
     """
 
     name: str

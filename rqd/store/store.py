@@ -31,6 +31,7 @@ from rqd.store.messages import (
     Failures,
     Greeting,
     JobUpdate,
+    QueueNumbers,
     Requeued,
     Turn,
     TurnAnswer,
@@ -257,6 +258,13 @@ class Store:
             args.append(2 * len(one.fields))
             args += itertools.chain.from_iterable(one.fields)
         return int(self._run("write_updates", *args))
+
+    def add_history(self, request: str, master: str, numbers: QueueNumbers) -> int:
+        """Adds numbers to a queue's history and metrics; returns Redis' time (us)."""
+        pairs = itertools.chain.from_iterable(numbers.fields)
+        functions = (len(numbers.functions), *numbers.functions)
+        fields = (2 * len(numbers.fields), *pairs)
+        return int(self._run("add_history", request, master, 1, numbers.queue, *functions, *fields))
 
     def job_fields(self, job_id: str) -> dict[bytes, bytes]:
         """Returns a job's hash as it stands, unread; empty if it is gone."""

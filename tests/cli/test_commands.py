@@ -94,14 +94,23 @@ def test_info_shows_queues_masters_and_workers(redis_url: str) -> None:
 
     assert list(told) == ["queues", "masters", "workers"]
     assert 0 < told["queues"][0].pop("latency_s") < 60
-    totals = ("finished", "failed", "stopped", "canceled", "retried", "repeated")
+    totals = (
+        "finished",
+        "failed",
+        "stopped",
+        "canceled",
+        "retried",
+        "repeated",
+        "put_back",
+        "lost",
+    )
     assert told["queues"] == [
         {
             "name": "low",
             "ready": 1,
             **dict.fromkeys(("limited", "started", "scheduled", "deferred"), 0),
             **dict.fromkeys(("finished", "failed", "canceled"), 0),
-            "totals": dict.fromkeys(totals, 0),
+            "totals": dict.fromkeys(totals, 0) | {"enqueued": 1},
             "paused": False,
             "paused_until": None,
         }

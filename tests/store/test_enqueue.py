@@ -112,6 +112,7 @@ def test_the_id_of_an_ended_job_is_used_again_and_its_old_record_is_gone(
         "{rqd}:nonempty",
         "{rqd}:queue:high",
         "{rqd}:queues",
+        "{rqd}:stats:high",
         "{rqd}:stats:low",
         "{rqd}:turn:m",
         "{rqd}:wake:queue:high",

@@ -42,8 +42,10 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
 
     high, low = rqd.views.queue_counts(rqd.views.queue_names())
 
-    none = dict.fromkeys(("finished", "failed", "stopped", "canceled", "retried", "repeated"), 0)
-    assert replace(high, latency_s=0) == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0, 0, 0, none)
+    totals = ("finished", "failed", "stopped", "canceled", "retried", "repeated", "lost")
+    none = dict.fromkeys(totals, 0) | {"put_back": 0}
+    one = none | {"enqueued": 1}
+    assert replace(high, latency_s=0) == QueueCounts("high", 1, 0, 0, 0, 0, 0, 0, 0, 0, one)
     assert replace(low, latency_s=0) == QueueCounts(
         "low",
         ready=4,
@@ -55,7 +57,9 @@ def test_counts_and_indexes_tell_where_the_jobs_are(rqd: Driver) -> None:
         failed=1,
         canceled=1,
         latency_s=0,
-        totals=none | dict.fromkeys(("finished", "failed", "canceled", "retried"), 1),
+        totals=none
+        | dict.fromkeys(("finished", "failed", "canceled", "retried", "put_back"), 1)
+        | {"enqueued": 10},
     )
     assert rqd.views.queued_count("low") == 4
     assert rqd.views.ready_ids("low") == ["j3", "j5", "j6", "j2"]

@@ -256,7 +256,10 @@ def test_a_repeated_job_waits_for_its_next_run_and_keeps_what_it_returned(rqd: D
     assert rqd.views.result_bytes("a", attempt) == b"1"
     assert not rqd.redis.exists(rqd.keys.leases)
     assert rqd.ttl_s(rqd.keys.job("a")) == rqd.ttl_s(rqd.keys.results("a")) == -1
-    assert rqd.redis.hgetall(rqd.keys.stats("low")) == {b"repeated": b"1"}
+    assert rqd.redis.hgetall(rqd.keys.stats("low")) == {
+        b"enqueued": b"1",
+        b"repeated": b"1",
+    }
     assert rqd.redis.hget(rqd.keys.worker("m", 1), "done") == b"1"
 
 

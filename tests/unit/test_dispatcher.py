@@ -247,7 +247,7 @@ def test_a_turn_that_may_have_been_carried_out_is_not_taken_apart(
 
 
 def test_what_was_heard_and_is_not_told_yet_is_unfinished(workers: Workers, link: Link) -> None:
-    pool: Any = SimpleNamespace(workers=workers, ended_meanwhile=[None])
+    pool: Any = SimpleNamespace(name="m", workers=workers, ended_meanwhile=[None])
     config = Config(url="redis://", queues=("low",))
     dispatch = Dispatcher(config, pool, link, pool, Timers(), pool)  # type: ignore[arg-type]  # all it asks
 

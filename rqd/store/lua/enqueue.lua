@@ -267,6 +267,7 @@ end
 for _, new in ipairs(jobs) do
   local id, like = new.id, new.like
   local job = P .. 'job:' .. id
+  queues[like.queue].count = (queues[like.queue].count or 0) + 1
   local parents, lost, status_of_lost = NONE, nil, nil
   if like.dependency then
     parents, lost, status_of_lost = parents_to_wait_for(like.dependency)
@@ -333,6 +334,7 @@ for queue, has in pairs(queues) do
   for i = 1, #has.ready, 1000 do
     redis.call('ZADD', P .. 'queue:' .. queue, unpack(has.ready, i, math.min(i + 999, #has.ready)))
   end
+  if has.count then redis.pcall('HINCRBY', P .. 'stats:' .. queue, 'enqueued', has.count) end
   if has.ready[1] then Ready.announce(queue, not is_any_paused) end
 end
 if not left_out[1] then return stamp end

@@ -49,6 +49,7 @@ local function enqueue_one(request, told, packed)
     'origin', queue, 'status', 'queued', 'created_at', stamp, 'enqueued_at', stamp, 'score', score,
     unpack(fields))
   redis.call('ZADD', ready, score, id)
+  redis.pcall('HINCRBY', P .. 'stats:' .. queue, 'enqueued', 1)
   if is_listed == 0 then redis.call('SADD', KEYS[1], queue) end
   if has_work == 0 then redis.call('SADD', P .. 'nonempty', queue) end
   if not marker then redis.call('ZADD', wake, 0, 'look') end

@@ -64,6 +64,7 @@ function Reap.lose(id, now, by, how)
   end
   Ready.uncharge(job)
   redis.call('HSET', job, 'back_at', int(now))
+  Ledger.count(P .. 'stats:' .. queue, 'lost')
   Ending.enter_queue(id, queue, Ready.place_again(held[3], held[7]), held[4], held[5], now)
   return { id, losses, lost }
 end

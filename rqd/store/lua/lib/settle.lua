@@ -105,7 +105,10 @@ function Settle.uncharged(one, job, queue, now)
     local held = redis.call('HMGET', job, 'score', 'priority', 'attempt', 'failure_ttl', 'terms')
     local score = Ready.place_again(held[1], held[2])
     local has_begun = Settle.field_of(one.fields, 'began') ~= '0'
-    if has_begun then redis.call('HSET', job, 'back_at', int(now)) end
+    if has_begun then
+      redis.call('HSET', job, 'back_at', int(now))
+      Ledger.count(P .. 'stats:' .. queue, 'put_back')
+    end
     local is_ready = Ending.enter_queue(one.id, queue, score, held[3], held[4], now)
     if is_ready and not has_begun then Settle.wait_on(one, job, held[5], now) end
   else
