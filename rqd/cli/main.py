@@ -44,6 +44,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 _SECTIONS = {
     "Run": ("start",),
     "Look": (
+        "web",
         "info", "workers", "ps", "top", "jobs", "job", "queue", "logs", "stack", "limits",
     ),
     "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
