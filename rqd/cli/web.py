@@ -12,12 +12,11 @@ import click
 from rqd.cli.grammar import Command
 from rqd.cli.options import redis_options
 from rqd.cli.output import say
+from rqd.cli.variables import WEB_TOKEN, WEB_USER
 from rqd.model.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rqd.web.access import Auth
-
-_USER, _TOKEN = "RQD_WEB_USER", "RQD_WEB_TOKEN"
 
 
 @click.command(name="web", cls=Command)
@@ -30,12 +29,12 @@ _USER, _TOKEN = "RQD_WEB_USER", "RQD_WEB_TOKEN"
 @click.option(
     "--user-file",
     metavar="FILE",
-    help=f"File of NAME:PASSWORD lines that may log in.  [default: {_USER}, a single one]",
+    help=f"File of NAME:PASSWORD lines that may log in.  [default: {WEB_USER}, a single one]",
 )
 @click.option(
     "--token-file",
     metavar="FILE",
-    help=f"File of a token, for `Authorization: Bearer`.  [default: {_TOKEN}]",
+    help=f"File of a token, for `Authorization: Bearer`.  [default: {WEB_TOKEN}]",
 )
 @click.option("--root-path", default="", metavar="PATH", help="Path at which a proxy mounts it.")
 def command(
@@ -67,7 +66,7 @@ def command(
     if not is_local and auth is None:
         raise ConfigurationError(
             f"--host {host} lets other hosts in: give --user-file or --token-file"
-            f" ({_USER}=NAME:PASSWORD, {_TOKEN}), or listen at 127.0.0.1"
+            f" ({WEB_USER}=NAME:PASSWORD, {WEB_TOKEN}), or listen at 127.0.0.1"
         )
     served = app(
         url, namespace, auth=auth, read_only=read_only, hosts=LOOPBACK if is_local else None
@@ -95,8 +94,8 @@ def _serve(server: Any, host: str) -> None:
 def _auth(user_file: str | None, token_file: str | None) -> Auth | None:
     from rqd.web.access import Basic, Bearer  # noqa: PLC0415 - of the extra
 
-    users = _from(user_file, "--user-file", _USER)
-    token = _from(token_file, "--token-file", _TOKEN)
+    users = _from(user_file, "--user-file", WEB_USER)
+    token = _from(token_file, "--token-file", WEB_TOKEN)
     if users and token:
         raise ConfigurationError("--user-file and --token-file: choose one of the two")
     if token:

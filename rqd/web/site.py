@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -41,7 +41,7 @@ from rqd.web.render import FOLDER, environment
 # So many looks at Redis at a time, each with a connection.
 _MOST_THREADS = 4
 _WAITS = {"socket_timeout": 3.0, "socket_connect_timeout": 2.0}
-_MOST_FORM_FIELDS = 50
+_MOST_FORM_FIELDS, _MOST_FORM_BYTES = 50, 100_000
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NoSuchJobError, 404),
     (BadRequestError, 400),
@@ -173,8 +173,7 @@ class _Site:
             access: Access = request.scope["rqd.access"]
             if not is_from_here(request.scope):
                 return self._refusal(request, "this form comes from another site")
-            async with request.form(max_files=0, max_fields=_MOST_FORM_FIELDS) as form:
-                asked = {name: value for name, value in form.items() if isinstance(value, str)}
+            asked = await _form(request)
             if not self._seal.fits("form", access.who, asked.get("token", "")):
                 return self._refusal(request, "this form is too old: load its page again")
             if not access.may(one.name):
@@ -261,6 +260,19 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["cache-control"] = "public, max-age=86400"
         return response
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Returns the fields of an URL-encoded form; none of a form that is too large."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_FORM_BYTES:
+            return {}
+    try:
+        return dict(parse_qsl(body.decode(), max_num_fields=_MOST_FORM_FIELDS))
+    except ValueError:
+        return {}
 
 
 def _addresses(request: Request) -> dict[str, str]:
