@@ -95,9 +95,10 @@ def test_a_queue_is_paused_resumed_and_emptied(dashboard: Open, redis_url: str) 
     token = token_of(client)
 
     post(client, "pause", token, queue="low")
-    assert queue.is_paused
+    states = [queue.is_paused]
     post(client, "resume", token, queue="low")
-    assert not queue.is_paused
+    states.append(queue.is_paused)
+    assert states == [True, False]
     answer = post(client, "empty", token, queue="low", back="/queue?name=low")
     assert queue.count == 0
     assert answer.status_code == 303
