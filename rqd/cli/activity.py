@@ -12,9 +12,9 @@ import click
 
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import duration, echo_table, fitted, iso, mebibytes, one_line, read_decimal
+from rqd.cli.output import duration, echo_table, fitted, mebibytes, one_line
 from rqd.model.errors import ConfigurationError
-from rqd.model.numbers import read_whole
+from rqd.model.numbers import iso, read_decimal, read_whole
 from rqd.model.words import counted
 from rqd.store.connection import RedisGone
 from rqd.store.queries import Queries

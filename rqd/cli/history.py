@@ -12,12 +12,12 @@ import click
 from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import duration, echo_table, iso, mebibytes, say
+from rqd.cli.output import duration, echo_table, mebibytes, say
 from rqd.cli.suggest import check_queues
 from rqd.model.errors import ConfigurationError
 from rqd.model.history import Histogram, Numbers, added_up
 from rqd.model.names import parse_duration_s
-from rqd.model.numbers import instant
+from rqd.model.numbers import instant, iso
 from rqd.store.history import FUNCTIONS_KEPT_S, HOUR_S, HOURS_KEPT_S, MINUTE_S, Interval
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.queries import Queries

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -13,37 +12,18 @@ import click
 from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import ago, duration, echo_table, iso, mebibytes, plain, read_decimal, say
-from rqd.cli.pause import pause_of, state_of
-from rqd.cli.suggest import check_queues, known_queues
+from rqd.cli.output import ago, duration, echo_table, mebibytes, plain, say
+from rqd.cli.pause import state_of
+from rqd.cli.suggest import check_queues
+from rqd.client.snapshot import Seen, snapshot
 from rqd.model.errors import ConfigurationError
-from rqd.model.numbers import read_whole
-from rqd.model.progress import Progress
 from rqd.store.errors import RedisGone
 from rqd.store.queries import Queries
 
-_NUMBERS = {
-    "pid", "zygote_pid", "rss_bytes", "memory_bytes", "busy", "wanted", "workers", "done",
-    "failed", "number",
-}  # fmt: skip
-_DECIMALS = {"cpu_percent", "worked_s"}
-_INSTANTS = {"heartbeat", "since", "started"}
-_INTERNAL = {"boot", "measured"}
 _ERROR_CHARS = 40
 _SHORT_S = 10.0
 _HOME_OF_CLASS = re.compile(r"\A(raised )(?:\w+\.)+(?=\w)")
-_HELD = ("suspended", "paused")  # states of masters in which idle workers get no jobs
 _ALL = ("queues", "masters", "workers")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The rows of queues, masters and workers, with numbers as numbers, and their time."""
-
-    queues: list[dict[str, Any]]
-    masters: list[dict[str, Any]]
-    workers: list[dict[str, Any]]
-    now_us: int
 
 
 @click.command(name="info", cls=Command)
@@ -113,33 +93,6 @@ def _look_again(views: Queries, queues: tuple[str, ...]) -> Seen | None:
         return None
 
 
-def snapshot(views: Queries) -> Seen:
-    """Returns queues, masters and workers in their present state."""
-    paused = views.paused()
-    queues = [
-        asdict(counts) | pause_of(counts.name, paused)
-        for counts in views.queue_counts(known_queues(views, paused))
-    ]
-    raw_masters = views.masters()
-    raw_workers = views.workers(raw_masters)
-    running = [row["job"] for row in raw_workers if row.get("job")]
-    progress_of = views.progress(running) if running else {}
-    now_us = views.now_us()
-    workers = [
-        {"done": 0, "failed": 0} | _typed(row) | _progress(progress_of.get(row.get("job", "")))
-        for row in raw_workers
-        if _is_shown(row)
-    ]
-    masters = [_with_busy(_typed(row), workers) for row in raw_masters]
-    held = {row["name"]: row["state"] for row in masters if row["state"] in _HELD}
-    for row in workers:
-        if row["master"] in held and row["state"] == "idle":
-            row["state"] = held[
-                row["master"]
-            ]  # its own row changes only with claims, and a held master makes none
-    return Seen(queues, masters, workers, now_us)
-
-
 def _of_queues(seen: Seen, names: tuple[str, ...]) -> Seen:
     """Returns only the rows about these queues; all rows without names."""
     if not names:
@@ -166,16 +119,6 @@ def _show(seen: Seen, parts: tuple[str, ...]) -> None:
             _show_notes(seen.masters)
         else:
             show_workers(seen.workers, seen.now_us)
-
-
-def _with_busy(master: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Corrects a master's row, written every 5 s, by its workers' rows, written at each claim."""
-    busy = sum(w["master"] == master["name"] and w.get("state") == "busy" for w in workers)
-    state = master.get("state")
-    if state in ("idle", "busy"):
-        state = "busy" if busy else "idle"
-    queues = [name for name in master.get("queues", "").split(",") if name]
-    return master | {"busy": busy, "state": state, "queues": queues}
 
 
 def show_queues(queues: list[dict[str, Any]]) -> None:
@@ -264,37 +207,11 @@ def _in_short(error: str) -> str:
     return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 2]}.."
 
 
-def _progress(progress: Progress | None) -> dict[str, Any]:
-    """Returns the fields of a job's progress; none without progress."""
-    if progress is None:
-        return {}
-    return {"progress": progress.fraction, "progress_message": progress.message}
-
-
 def share(row: dict[str, Any]) -> str:
     """Formats the progress of a worker's job: `40% reading`, empty without progress."""
     if "progress" not in row:
         return ""
     return f"{row['progress']:.0%} {row['progress_message'][:30]}".rstrip()
-
-
-def _is_shown(row: dict[str, str]) -> bool:
-    return "state" in row
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    """Converts numbers, and instants to ISO 8601; leaves out the fields that only daemons use."""
-    typed: dict[str, Any] = {}
-    for name, value in row.items():
-        if name in _NUMBERS:
-            typed[name] = read_whole(value) or 0
-        elif name in _DECIMALS:
-            typed[name] = read_decimal(value) or 0.0
-        elif name in _INSTANTS:
-            typed[name] = iso(read_whole(value) or None) or ""
-        elif name not in _INTERNAL:
-            typed[name] = value
-    return typed
 
 
 def _rss(row: dict[str, Any]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import click
@@ -14,21 +13,19 @@ from rqd.cli.grammar import VerbGroup, verbs_too
 from rqd.cli.masters import serving
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import echo_field, mebibytes, plain, say, with_unit
-from rqd.cli.pause import Paused, pause_of, state_of
+from rqd.cli.pause import state_of
 from rqd.cli.suggest import whole_id
 from rqd.client.control import DEFAULT_GRACE_S
 from rqd.client.job import Job
-from rqd.client.results import Result
+from rqd.client.job_views import describe_attempt, describe_callback, describe_job
 from rqd.model.errors import ConfigurationError, NoSuchJobError
 from rqd.model.names import parse_duration_s
 from rqd.model.outcome import signal_name
-from rqd.model.progress import Progress
 
 EX_STILL_RUNS = 1
 # The longest time for the kill and the outcome's way to Redis.
 _KILL_S = 10.0
 _MOST_IDS = 5
-_WAITING = ("queued", "scheduled", "deferred")
 # Tracebacks are cut when they are written.
 _OUTPUT_LINES, _MOST_LINES = 20, 10_000
 
@@ -59,11 +56,11 @@ def show(url: str | None, namespace: str | None, as_json: bool, job_id: str) -> 
         results = job.results()
         position = job.get_position()
         callbacks = Job.fetch_many(job.callback_ids, there)
-        fields = _describe(job, position, there.views.paused())
+        fields = describe_job(job, position, there.views.paused())
         if fields["status"] == "queued":
             fields["served_by"] = serving(there, job.origin)
-    fields["callbacks"] = [_describe_callback(made) for made in callbacks if made is not None]
-    fields |= {"attempts": [_describe_attempt(r) for r in results]}
+    fields["callbacks"] = [describe_callback(made) for made in callbacks if made is not None]
+    fields |= {"attempts": [describe_attempt(r) for r in results]}
     if as_json:
         click.echo(json.dumps(fields, indent=2))
     else:
@@ -192,57 +189,6 @@ def _way_back(fields: dict[str, Any]) -> dict[str, str | None]:
     return {"put_back": back, "losses": lost if fields["losses"] else None}
 
 
-def _describe(job: Job[Any], position: int | None, paused: Paused) -> dict[str, Any]:
-    status = str(job.get_status(refresh=False))
-    # A pause does not hold a job that has begun or ended.
-    held = pause_of(job.origin, paused if status in _WAITING else {})
-    return {
-        "id": job.id,
-        "status": status,
-        "queue": job.origin,
-        **held,
-        "position": position,
-        "served_by": None,
-        "limited_by": job.limited_by,
-        "function": job.func_name,
-        "description": job.description,
-        "created": _iso(job.created_at),
-        "due": _iso(job.due_at),
-        "enqueued": _iso(job.enqueued_at),
-        "put_back": job.was_put_back,
-        "losses": job.losses,
-        "started": _iso(job.started_at),
-        "ended": _iso(job.ended_at),
-        "worker": job.worker_name,
-        "progress": _progress(job.progress),
-        "timeout_s": job.timeout,
-        "retries_left": job.retries_left,
-        "repeats_left": job.repeats_left,
-        "depends_on": job.dependency_ids,
-        "dependents": job.dependent_ids,
-        "cause": job.cause,
-    }
-
-
-def _describe_callback(job: Job[Any]) -> dict[str, Any]:
-    status = str(job.get_status(refresh=False))
-    return {"id": job.id, "status": status, "description": job.description, "cause": job.cause}
-
-
-def _describe_attempt(result: Result) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "attempt": result.attempt,
-        "type": str(result.type),
-        "ended": _iso(result.created_at),
-        "cause": result.cause,
-    }
-    fields |= result.details
-    if "preview" in fields:
-        fields["result"] = fields.pop("preview")
-    fields |= {"traceback": result.exc_string, "stack": result.stack}
-    return fields | {"output": result.output or None}
-
-
 def _echo_attempt(attempt: dict[str, Any]) -> None:
     click.echo()
     click.secho(f"attempt {attempt['attempt']}: {attempt['type']}, {attempt['ended']}", bold=True)
@@ -291,13 +237,6 @@ def _process(attempt: dict[str, Any]) -> str | None:
     return f"{attempt['pid']}{host}{zygote}"
 
 
-def _progress(progress: Progress | None) -> dict[str, Any] | None:
-    if progress is None:
-        return None
-    fields = {"fraction": progress.fraction, "message": progress.message}
-    return fields | {"updated": _iso(progress.updated_at)}
-
-
 def _in_words(name: str, value: Any) -> str:
     if isinstance(value, list):
         more = [f"and {len(value) - _MOST_IDS:,} more"] if len(value) > _MOST_IDS else []
@@ -320,7 +259,3 @@ def _own_memory(size_bytes: int | None) -> str | None:
     if size_bytes is None:
         return None
     return f"{mebibytes(size_bytes):,} MiB of its own, without pages shared with the zygote"
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return instant.isoformat() if instant else None

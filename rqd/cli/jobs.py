@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import click
@@ -13,11 +13,12 @@ import click
 from rqd.cli.completing import complete_jobs, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import duration, echo_table, iso, one_line, plain, say
+from rqd.cli.output import duration, echo_table, one_line, plain, say
 from rqd.cli.suggest import check_queues, whole_id
 from rqd.client.connection import Backend
 from rqd.client.control import live_stack
 from rqd.client.job import Job
+from rqd.client.job_views import STATES, instant_us, list_jobs, listed
 from rqd.client.queue import FailedJobRegistry
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.names import check_queue_name, parse_duration_s
@@ -25,30 +26,11 @@ from rqd.model.numbers import instant
 from rqd.model.records import JobRecord, JobStatus
 from rqd.store.follow import Follower, as_text
 from rqd.store.messages import Requeued
-from rqd.store.queries import Queries
 
-_ENDED = ("failed", "finished", "canceled")
-_STATES = (*_ENDED, "queued", "started", "scheduled", "deferred")
 _OF_QUEUE = "Choose jobs of this queue."
 EX_REFUSED = 1
 # A master answers within some milliseconds, or it is busy with something else.
 _MASTER_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A job in the list. Instants are ISO 8601; None if not reached."""
-
-    id: str
-    function: str
-    queue: str
-    status: str
-    enqueued: str | None
-    due: str | None
-    started: str | None
-    ended: str | None
-    attempt: int
-    cause: str
 
 
 @click.command(name="jobs", cls=Command)
@@ -64,7 +46,7 @@ class _Listed:
     show_default=True,
     help="Largest number of jobs to list.",
 )
-@click.argument("state", type=click.Choice(_STATES), default="failed", metavar="[STATE]")
+@click.argument("state", type=click.Choice(STATES), default="failed", metavar="[STATE]")
 def jobs(
     url: str | None,
     namespace: str | None,
@@ -82,10 +64,10 @@ def jobs(
     with backend(url, namespace) as there:
         check_queues([check_queue_name(name) for name in queues], there.views)
         names = queues or there.views.queue_names()
-        total, found = _list(there.views, state, names, limit)
+        total, found = list_jobs(there.views, state, names, limit)
         now_us = there.views.now_us()
     if as_json:
-        click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
+        click.echo(json.dumps(list(map(asdict, map(listed, found))), indent=2))
         return
     heads = ("job", "function", "queue", "status", "when", "attempt", "cause")
     rows = [_cells(one, state, now_us) for one in found]
@@ -94,37 +76,8 @@ def jobs(
         click.echo(f"  and {total - len(found):,} more: --limit")
 
 
-def _list(
-    views: Queries, state: str, queues: Sequence[str], limit: int
-) -> tuple[int, list[JobRecord]]:
-    """Returns the number of jobs in the state, and the first of them."""
-    total, ids = 0, list[str]()
-    for name in queues:
-        if state == "queued":
-            total += views.queued_count(name)
-            ids += views.queued_ids(name, 0, limit)
-        else:
-            total += views.index_count(name, state)
-            ids += views.index_ids(name, state, 0, limit - 1, desc=state in _ENDED)
-    found = [record for record in views.jobs(ids) if record is not None]
-    gone = len(ids) - len(found)
-    if state != "queued":  # queued jobs stay in the order of their places, by queue
-        found.sort(key=lambda one: _instant_us(one, state) or 0, reverse=state in _ENDED)
-    # Deleted jobs count in their queue until a daemon comes upon them.
-    return total - gone, found[:limit]
-
-
-def _instant_us(record: JobRecord, state: str) -> int | None:
-    """Returns the instant that matters in this state (us): the end, the due time, the start."""
-    if state in _ENDED:
-        return record.ended_us
-    if state == "scheduled":
-        return record.due_us
-    return record.started_us if state == "started" else record.enqueued_us or record.created_us
-
-
 def _cells(record: JobRecord, state: str, now_us: int) -> tuple[object, ...]:
-    at_us = _instant_us(record, state)
+    at_us = instant_us(record, state)
     when = ""
     if at_us is not None:
         far = duration(abs(now_us - at_us) / 1e6)
@@ -133,21 +86,6 @@ def _cells(record: JobRecord, state: str, now_us: int) -> tuple[object, ...]:
         record.id, record.func_name, record.origin, str(record.status), when, record.attempt,
         record.cause,
     )  # fmt: skip
-
-
-def _listed(record: JobRecord) -> _Listed:
-    return _Listed(
-        id=record.id,
-        function=record.func_name,
-        queue=record.origin,
-        status=str(record.status),
-        enqueued=iso(record.enqueued_us),
-        due=iso(record.due_us),
-        started=iso(record.started_us),
-        ended=iso(record.ended_us),
-        attempt=record.attempt,
-        cause=record.cause,
-    )
 
 
 @click.command(name="retry", cls=Command)

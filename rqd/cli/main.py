@@ -45,7 +45,7 @@ _SECTIONS = {
     "Run": ("start",),
     "Look": (
         "info", "workers", "ps", "top", "jobs", "job", "queue", "history", "logs", "stack",
-        "limits",
+        "limits", "web",
     ),
     "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
     "Schedules": ("cron",),

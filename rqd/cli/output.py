@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
-from math import isfinite
 
 import click
-
-from rqd.model.numbers import instant
 
 COLOURS = {
     "busy": "green",
@@ -146,11 +143,6 @@ def mebibytes(size_bytes: int) -> float:
     return round(size_bytes / 2**20, 1)
 
 
-def iso(at_us: int | None) -> str | None:
-    """Formats microseconds since 1970 as ISO 8601, in UTC; None for None."""
-    return None if at_us is None else instant(at_us).isoformat()
-
-
 def with_unit(time: str) -> str:
     """Returns a time as it was typed, with its unit: seconds, if none was typed."""
     time = time.strip()
@@ -175,15 +167,6 @@ def ago(since: str | None, now_us: int, suffix: str = " ago") -> str:
         return ""
     seconds = max(0, now_us / 1e6 - datetime.fromisoformat(since).timestamp())
     return f"{duration(seconds)}{suffix}"
-
-
-def read_decimal(text: str | None) -> float | None:
-    """Reads a finite number out of Redis; None for anything else."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
 
 
 def plain(text: str) -> str:

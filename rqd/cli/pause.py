@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -13,16 +12,16 @@ from rqd.cli.completing import complete_hosts, complete_masters, complete_queues
 from rqd.cli.grammar import Command
 from rqd.cli.masters import Targets, no_wait_option, pause_masters, resume_masters, timeout_option
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import iso, note_former, say, with_unit
+from rqd.cli.output import note_former, say, with_unit
 from rqd.cli.suggest import queues_to_name
 from rqd.client.connection import Backend
 from rqd.client.control import resume as resume_everything
 from rqd.client.control import suspend, time_of_pause_s
 from rqd.client.queue import Queue
+from rqd.client.snapshot import Paused, pause_of, queue_rows
 from rqd.model.errors import ConfigurationError
+from rqd.model.numbers import iso
 from rqd.store.keys import ALL_QUEUES
-
-Paused = Mapping[str, int | None]
 
 _master = click.option(
     "--master",
@@ -231,21 +230,6 @@ def _refuse(given: Mapping[str, bool], why: str) -> None:
 
 def _how_long(for_: str | None, until: str) -> str:
     return f" for {with_unit(for_)}" if for_ else f", until {until}"
-
-
-def pause_of(name: str, paused: Paused) -> dict[str, Any]:
-    """Returns `paused`, by itself or with all queues, and `paused_until`, None for no end."""
-    held = [paused[one] for one in (name, ALL_QUEUES) if one in paused]
-    ends = [ends_at for ends_at in held if ends_at is not None]
-    until = max(ends) if held and len(ends) == len(held) else None
-    return {"paused": bool(held), "paused_until": iso(until)}
-
-
-def queue_rows(there: Backend, names: list[str], paused: Paused) -> list[dict[str, Any]]:
-    """Returns the counts of queues with their pauses, as `--json` has them."""
-    return [
-        asdict(counts) | pause_of(counts.name, paused) for counts in there.views.queue_counts(names)
-    ]
 
 
 def state_of(row: Mapping[str, Any]) -> str:

@@ -12,10 +12,12 @@ from rqd.cli.completing import complete_queues
 from rqd.cli.grammar import Command, VerbGroup, verbs_too
 from rqd.cli.info import show_queues
 from rqd.cli.options import as_json, backend, redis_options
-from rqd.cli.output import echo_table, iso, note_former, say
-from rqd.cli.pause import pause_queue, queue_rows, resume_queue
-from rqd.cli.suggest import NoSuchNameError, did_you_mean, known_queues
+from rqd.cli.output import echo_table, note_former, say
+from rqd.cli.pause import pause_queue, resume_queue
+from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.client.queue import Queue
+from rqd.client.snapshot import known_queues, queue_rows
+from rqd.model.numbers import iso
 from rqd.store.limit_queries import LimitView
 
 _NAME = click.argument("name", shell_complete=complete_queues)

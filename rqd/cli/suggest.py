@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from rqd.client.snapshot import known_queues
 from rqd.model.errors import RqdError
 from rqd.model.names import check_job_id, is_job_id
-from rqd.store.keys import ALL_QUEUES
 
 if TYPE_CHECKING:
     from rqd.store.queries import Queries
@@ -34,11 +34,6 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Returns `: did you mean high?`, or an empty text if no name is near."""
     near = difflib.get_close_matches(typed, list(known), n=1)
     return f": did you mean {near[0]}?" if near else ""
-
-
-def known_queues(views: Queries, paused: Iterable[str]) -> list[str]:
-    """Returns the names of queues that ever had a job or are paused before their first job."""
-    return sorted({*views.queue_names(), *paused} - {ALL_QUEUES})
 
 
 def no_such_queue(typed: str, known: Sequence[str]) -> NoSuchNameError:

@@ -16,6 +16,8 @@ _PREFIX = "RQD_"
 # All commands have these: with no others set, the options of `rqd start` need not be loaded.
 _OF_ALL = {"RQD_URL", "RQD_NAMESPACE", FILE_VARIABLE, KEY_VARIABLE, KEY_FILE_VARIABLE}
 _OF_UNITS = "RQD_OPTIONS"
+# The dashboard's: a user as NAME:PASSWORD, a token.
+WEB_USER, WEB_TOKEN = "RQD_WEB_USER", "RQD_WEB_TOKEN"
 # Kubernetes sets such variables in all containers, for a Service whose name begins with rqd.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
 # Stricter than for words typed at a prompt, as nobody can turn this off: RQD_PYTHON is no RQD_PATH.
@@ -33,7 +35,12 @@ def slips(names: Iterable[str]) -> dict[str, str]:
 
     Other variables that begin with RQD_ may be another program's.
     """
-    ours = {name for name in names if name.startswith(_PREFIX)} - {*_OF_ALL, _OF_UNITS}
+    ours = {name for name in names if name.startswith(_PREFIX)} - {
+        *_OF_ALL,
+        _OF_UNITS,
+        WEB_USER,
+        WEB_TOKEN,
+    }
     unsure = sorted(name for name in ours if not _OF_SERVICES.search(name))
     if not unsure:
         return {}

@@ -9,11 +9,12 @@ import click
 
 from rqd.cli.completing import complete_hosts, complete_queues
 from rqd.cli.grammar import Command
-from rqd.cli.info import share, show_workers, snapshot
+from rqd.cli.info import share, show_workers
 from rqd.cli.masters import select_masters
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import ago, echo_field, mebibytes
 from rqd.cli.suggest import NoSuchNameError, check_queues, did_you_mean
+from rqd.client.snapshot import snapshot
 from rqd.model.errors import ConfigurationError
 
 

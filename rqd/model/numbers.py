@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import isfinite
 from typing import overload
 
 TYPE_CHECKING = False  # as typing has it, whose import a job that raises RetryLater would pay
@@ -56,3 +57,17 @@ def instant(at_us: float | None) -> datetime | None: ...
 def instant(at_us: float | None) -> datetime | None:
     """Returns microseconds since 1970 as a datetime in UTC; None stays None."""
     return None if at_us is None else datetime.fromtimestamp(at_us / 1_000_000, UTC)
+
+
+def iso(at_us: int | None) -> str | None:
+    """Formats microseconds since 1970 as ISO 8601, in UTC; None for None."""
+    return None if at_us is None else instant(at_us).isoformat()
+
+
+def read_decimal(text: str | None) -> float | None:
+    """Reads a finite number out of Redis; None for anything else."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None

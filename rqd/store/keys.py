@@ -140,6 +140,11 @@ class Keys:
         return f"{self.prefix}unique:{key}"
 
     @property
+    def audit(self) -> str:
+        """STREAM of operators' actions in the dashboard; some 10,000 entries."""
+        return f"{self.prefix}audit"
+
+    @property
     def limits(self) -> str:
         """ZSET of keys of limits, by the end of their use (us); inf while in use."""
         return f"{self.prefix}limits"

@@ -321,6 +321,10 @@ class Store:
         """Writes a master's reply, as JSON, to the command of this id; it stays for `ttl_s`."""
         return bool(self._run("answer", request, master, answer, ttl_s))
 
+    def audit(self, most: int, *texts: bytes) -> None:
+        """Notes an operator's action: who, action, target, result; keeps some `most` entries."""
+        self._ask("audit", self.request_id(), most, *texts)
+
     def fetch_payload(self, job_id: str, limit_bytes: int) -> bytes:
         """Returns a payload too large for its claim, its first `limit_bytes` at most.
 

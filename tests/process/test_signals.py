@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from rqd import Queue
-from rqd.cli.info import snapshot
 from rqd.client.connection import Backend
+from rqd.client.snapshot import snapshot
 from rqd.job import Job, JobStatus
 from tests import jobs
 from tests.daemons import Daemon, StartDaemon

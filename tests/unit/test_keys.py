@@ -9,7 +9,7 @@ from rqd.store.keys import Keys
 def test_every_key_carries_the_one_hash_tag_of_its_namespace() -> None:
     keys = Keys("billing")
     spelt = [
-        *(keys.queues, keys.masters, keys.leases, keys.scheduled),
+        *(keys.queues, keys.masters, keys.leases, keys.scheduled, keys.audit),
         *(keys.ready("q"), keys.index("q", "failed"), keys.stats("q"), keys.wake_queue("q")),
         *(keys.job("j"), keys.results("j"), keys.payload("j"), keys.result("j")),
         *(keys.request("j"), keys.staged("s")),

@@ -60,6 +60,9 @@ FOR_THE_JOB = {("rqd.daemon.zygote.runner", "asyncio")}
 UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
 IMPORTERS = {"__import__", "exec", "eval", "import_module", "exec_module", "load_module"}
 
+# The fields of a handle on a job whose look unpickles.
+UNPICKLED = {"func", "args", "kwargs", "instance", "meta", "get_meta", "return_value", "result"}
+
 # Making, awaiting and signalling processes, and the handlers for it.
 PROCESS_CALLS = {
     *(f"os.{name}" for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp")),
@@ -242,6 +245,24 @@ def users_code_in_master(package: Path) -> list[str]:
     ]
 
 
+def users_code_in_web(package: Path) -> list[str]:
+    """Lists uses of an unpickler, of an import by name, and of a handle's fields that unpickle."""
+    return [
+        f"{where}: {source.name} uses {name}"
+        for source in sources(package)
+        if source.layer == "web"
+        for where, name in (*source.imports(), *source.functions_used(), *unpickled(source))
+        if is_or_is_in(name, UNPICKLERS) or name.rpartition(".")[2] in IMPORTERS or name[0] == "."
+    ]
+
+
+def unpickled(source: Source) -> Iterator[tuple[str, str]]:
+    """(where, name): each look at an attribute that would unpickle if it were a job's."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and node.attr in UNPICKLED:
+            yield source.where(node), f".{node.attr}"
+
+
 def tangles(package: Path) -> list[set[str]]:
     """Returns the groups of modules in which each one leads to every other by imports."""
     names = {source.name for source in sources(package)}
@@ -291,7 +312,7 @@ def long_parameter_lists(package: Path) -> list[str]:
     public = {
         name.removeprefix("rqd.")
         for source in sources(package)
-        if source.path.parent == package
+        if source.path.parent == package or source.name == "rqd.web"
         for _, name in source.imports()
     }
     public |= {part for part, whole in PARTS.items() if whole in public}
@@ -338,6 +359,7 @@ LAWS: list[Law] = [
     foreign_imports_of_zygote,
     dear_imports_of_zygote,
     users_code_in_master,
+    users_code_in_web,
 ]
 
 
@@ -425,6 +447,11 @@ def test_the_law_sees_every_folder_there_is() -> None:
             "import importlib\nimportlib.import_module('a')",
         ),
         (users_code_in_master, "daemon/event_loop.py", "exec('')"),
+        (users_code_in_web, "web/pages.py", "import pickle"),
+        (users_code_in_web, "web/pages.py", "from importlib import import_module"),
+        (users_code_in_web, "web/pages.py", "def f(job):\n    return job.kwargs"),
+        (broken_layers, "web/pages.py", "from rqd.cli.info import command"),
+        (broken_layers, "web/pages.py", "import rqd.daemon.master"),
     ],
 )
 def test_a_breach_is_seen(law: Law, path: str, code: str, tmp_path: Path) -> None:

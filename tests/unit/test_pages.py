@@ -17,10 +17,11 @@ from rqd import exceptions
 from rqd.cli.cron import command as cron
 from rqd.cli.enqueue import EX_JOB_FAILED
 from rqd.cli.grammar import VerbGroup
-from rqd.cli.job import EX_STILL_RUNS, _describe_attempt
+from rqd.cli.job import EX_STILL_RUNS
 from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
 from rqd.client.cron import _IN_FILES
+from rqd.client.job_views import describe_attempt
 from rqd.client.options import WAITS, JobOptions
 from rqd.client.results import _DETAILS, Result
 from rqd.daemon.config import _FOR_A_START
@@ -223,7 +224,7 @@ def test_the_forensics_page_lists_every_field_of_an_attempt() -> None:
     vars(attempt).update(told)
 
     assert sorted(name for row in rows for name in quoted(row[0])) == sorted(
-        _describe_attempt(attempt)
+        describe_attempt(attempt)
     )
 
 

@@ -1,0 +1,3 @@
+"""The dashboard in the browser: an ASGI application, which `rqd web` serves."""
+
+from rqd.web.site import app as app

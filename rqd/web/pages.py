@@ -1,0 +1,287 @@
+"""The pages' data. Each function reads what its page shows, and returns it as plain data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rqd.client.job import Job
+from rqd.client.job_views import (
+    ENDED,
+    STATES,
+    describe_attempt,
+    describe_callback,
+    describe_job,
+    instant_us,
+    listed,
+)
+from rqd.client.snapshot import Seen, queue_rows
+from rqd.model.errors import NoSuchJobError
+from rqd.model.names import is_job_id
+from rqd.model.numbers import is_whole, iso
+from rqd.model.outcome import signal_name
+from rqd.model.records import JobRecord
+from rqd.store.audit import read_audit
+from rqd.store.queries import Queries
+from rqd.web.frame import BadRequestError, Data, Look, NotHereError, page
+
+_PAGE = 50
+_LATE_FAILURES = 8
+_STATES_SHOWN = ("queued", "started", "scheduled", "deferred", "finished", "failed", "canceled")
+
+
+@page("overview", "Overview", key="o")
+def overview(look: Look) -> Data:
+    """Reads queues, masters and workers at a glance, and the latest failures."""
+    seen = look.seen
+    names = [row["name"] for row in seen.queues]
+    failed, _ = _latest(look.backend.views, "failed", names, {}, _LATE_FAILURES)
+    return {
+        "totals": _totals(seen),
+        "queues": [_with_service(row, seen) for row in _busiest_first(seen.queues)],
+        "masters": seen.masters,
+        "busy": sum(row["busy"] for row in seen.masters),
+        "places": sum(max(row["busy"], row.get("wanted", 0)) for row in seen.masters),
+        "latency_s": max((row["latency_s"] for row in seen.queues), default=0.0),
+        "notes": _notes(seen),
+        "failed": [_row(look, record) for record in failed],
+        "now": iso(seen.now_us),
+    }
+
+
+@page("queues", "Queues", key="q")
+def queues(look: Look) -> Data:
+    """Reads the counts of all queues."""
+    return {"queues": [_with_service(row, look.seen) for row in look.seen.queues]}
+
+
+@page("queue", "Queue", in_menu=False)
+def queue(look: Look) -> Data:
+    """Reads one queue: its counts, its masters, its next jobs."""
+    name = look.param("name")
+    look.check_sees(name, f"queue {name!r}")
+    rows = [row for row in look.seen.queues if row["name"] == name]
+    served = _served(look.seen).get(name, [])
+    if not rows and not served:
+        raise NotHereError(f"no queue {name!r} ever had a job")
+    views = look.backend.views
+    (counts,) = rows or queue_rows(look.backend, [name], views.paused())
+    waiting = [record for record in views.jobs(views.ready_ids(name, 0, 10)) if record]
+    running, _ = _latest(views, "started", [name], {}, 20)
+    return {
+        "queue": counts | {"served_by": served},
+        "next": [_row(look, record) for record in waiting],
+        "running": [_row(look, record) for record in running],
+    }
+
+
+@page("jobs", "Jobs", key="j")
+def jobs(look: Look) -> Data:
+    """Reads a page of the jobs in a state, of a queue or of all."""
+    state, name = look.param("state", "failed"), look.param("queue")
+    if state not in STATES:
+        raise BadRequestError(f"state {state!r}: choose {', '.join(STATES)}")
+    look.check_sees(name, f"queue {name!r}") if name else None
+    known = [row["name"] for row in look.seen.queues]
+    chosen = [name] if name else known
+    found, cursor = _latest(look.backend.views, state, chosen, _read_cursor(look), _PAGE)
+    counts = {one: _in_state(look.seen, one, chosen) for one in _STATES_SHOWN}
+    return {
+        "state": state,
+        "queue": name,
+        "queues": known,
+        "counts": counts,
+        "jobs": [_row(look, record) for record in found],
+        "cursor": cursor,
+        "is_first": not look.param("cursor"),
+    }
+
+
+@page("job", "Job", in_menu=False)
+def job(look: Look) -> Data:
+    """Reads a job with all its attempts. Nothing of it is unpickled."""
+    job_id, there = look.param("id").strip(), look.backend
+    if not is_job_id(job_id):
+        raise NotHereError(f"there is no job {job_id!r}")
+    found = Job.fetch(job_id, there)
+    if not look.access.sees(found.origin):
+        raise NoSuchJobError(f"there is no job {job_id}")
+    results = found.results()
+    fields = describe_job(found, found.get_position(), there.views.paused())
+    fields["served_by"] = _served(look.seen).get(found.origin, [])
+    made = [one for one in Job.fetch_many(found.callback_ids, there) if one is not None]
+    status = fields["status"]
+    return {
+        "job": _redacted(look, fields),
+        "attempts": [_redacted(look, _attempt(describe_attempt(one))) for one in results],
+        "callbacks": [_redacted(look, describe_callback(one)) for one in made],
+        "can": {
+            "stop": status == "started",
+            "cancel": status in ("queued", "scheduled", "deferred"),
+            "requeue": status in ("failed", "stopped", "canceled"),
+        },
+    }
+
+
+@page("audit", "Audit", key="a", live=False)
+def audit(look: Look) -> Data:
+    """Reads the latest actions of operators."""
+    if not look.access.sees_all:
+        raise BadRequestError("the audit stream shows all queues: you may see some only")
+    try:
+        entries = read_audit(look.backend.store, look.param("before") or None, _PAGE + 1)
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
+    shown = entries[:_PAGE]
+    return {
+        "entries": [{"at": iso(one.at_us), **asdict(one.deed)} for one in shown],
+        "cursor": shown[-1].id if len(entries) > _PAGE else "",
+    }
+
+
+def _totals(seen: Seen) -> dict[str, int]:
+    names = [row["name"] for row in seen.queues]
+    return {state: _in_state(seen, state, names) for state in _STATES_SHOWN}
+
+
+def _in_state(seen: Seen, state: str, names: Sequence[str]) -> int:
+    counted = ("ready", "limited") if state == "queued" else (state,)
+    return sum(row[one] for row in seen.queues if row["name"] in names for one in counted)
+
+
+def _busiest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-row["latency_s"], -row["ready"], row["name"]))
+
+
+def _served(seen: Seen) -> dict[str, list[str]]:
+    """Returns the names of masters by the queues that they serve."""
+    served: dict[str, list[str]] = {}
+    for row in seen.masters:
+        for name in row["queues"]:
+            served.setdefault(name, []).append(row["name"])
+    return served
+
+
+def _with_service(row: dict[str, Any], seen: Seen) -> dict[str, Any]:
+    return row | {"served_by": _served(seen).get(row["name"], [])}
+
+
+def _notes(seen: Seen) -> list[dict[str, str]]:
+    """Lists what an operator has to see to, with what to do about it."""
+    served = _served(seen)
+    notes = [
+        {"about": row["name"], "text": f"No master serves queue {row['name']}, which has"
+         f" {row['ready']:,} waiting jobs.", "do": f"rqd start --queues {row['name']}"}
+        for row in seen.queues
+        if row["ready"] and row["name"] not in served
+    ]  # fmt: skip
+    for row in seen.masters:
+        if why := row.get("why_no_zygote"):
+            text = f"Master {row['name']} starts no job: {_last_line(why)}"
+            notes.append({"about": row["name"], "text": text, "do": "rqd reload"})
+        elif row.get("reload") == "refused":
+            text = (
+                f"Master {row['name']} refused a reload; the old code serves on:"
+                f" {_last_line(row.get('reload_error', ''))}"
+            )
+            notes.append({"about": row["name"], "text": text, "do": "rqd reload"})
+    return notes
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2][:300]
+
+
+def _row(look: Look, record: JobRecord) -> dict[str, Any]:
+    fields = asdict(listed(record)) | {"when": iso(instant_us(record, _state_of(record)))}
+    return _redacted(look, fields | {"description": record.description[:500]})
+
+
+def _state_of(record: JobRecord) -> str:
+    status = str(record.status)
+    return "failed" if status == "stopped" else status
+
+
+def _latest(
+    views: Queries, state: str, names: Sequence[str], offsets: dict[str, int], most: int
+) -> tuple[list[JobRecord], str]:
+    """Merges the queues' jobs in a state; returns a page of them, and the cursor of the next page.
+
+    Each queue keeps its own order, in which its index has the jobs. The cursor counts the jobs
+    shown of each queue.
+    """
+    queues = {name: _listed_from(views, state, name, offsets.get(name, 0), most) for name in names}
+    records = {
+        name: dict(zip(ids, views.jobs(ids), strict=True)) for name, ids in queues.items() if ids
+    }
+    taken, found = dict(offsets), list[JobRecord]()
+    places = dict.fromkeys(records, 0)
+    while len(found) < most and places:
+        heads = {one: records[one][queues[one][place]] for one, place in places.items()}
+        name = min(heads, key=lambda one: _order(heads[one], state))
+        record = heads[name]
+        if record is not None:
+            found.append(record)
+        taken[name] = taken.get(name, 0) + 1
+        places[name] += 1
+        if places[name] == len(queues[name]):
+            del places[name]
+    is_more = bool(places) or any(len(ids) == most for ids in queues.values())
+    return found, _cursor(taken) if is_more and found else ""
+
+
+def _listed_from(views: Queries, state: str, name: str, first: int, most: int) -> list[str]:
+    if state == "queued":
+        return views.queued_ids(name, first, most)
+    return views.index_ids(name, state, first, first + most - 1, desc=state in ENDED)
+
+
+def _order(record: JobRecord | None, state: str) -> float:
+    """Returns a job's place among the heads of queues; a missing job comes first, and is left out.
+
+    The latest of ended jobs is the first.
+    """
+    if record is None:
+        return -math.inf
+    at_us = instant_us(record, state) or 0
+    return -at_us if state in ENDED else at_us
+
+
+def _cursor(taken: dict[str, int]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(taken).encode()).decode().rstrip("=")
+
+
+def _read_cursor(look: Look) -> dict[str, int]:
+    text = look.asked.get("cursor", "")[:20_000]
+    if not text:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(map(_is_offset, found.values())):
+        raise BadRequestError("this is no cursor of ours: go back to the first page")
+    return found
+
+
+def _is_offset(value: object) -> bool:
+    return is_whole(value) and 0 <= value <= 2**40
+
+
+def _attempt(fields: dict[str, Any]) -> dict[str, Any]:
+    """Adds to an attempt the name of its signal."""
+    number = fields.get("signal")
+    return fields | {"signal_name": signal_name(number) if number else None}
+
+
+def _redacted(look: Look, fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields with the redactor's version of each text."""
+    kept = ("id", "status", "queue", "type")
+    return {
+        name: look.redact(value[:300_000]) if isinstance(value, str) and name not in kept else value
+        for name, value in fields.items()
+    }
