@@ -234,6 +234,10 @@ class Store:
             if cursor == "0":
                 return
 
+    def search(self, *step: str | bytes | int) -> Any:
+        """Looks at some hundred ids of an index: a step of `search.Search`, which knows it."""
+        return self._ask("search", *step)
+
     def delete(self, job_id: str, delete_dependents: bool = False) -> str:
         """Deletes a job and its records; returns the status it was found in.
 

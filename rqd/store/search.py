@@ -1,0 +1,429 @@
+"""Searches jobs by steps: exact, in the order of an index, from a cursor, within a time budget.
+
+Nothing is indexed for it. A script looks at some hundred ids at a time, so that the server serves
+others in between: see docs/decisions/0099-search.md.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from time import monotonic
+from typing import Any
+
+from rqd.model.errors import ConfigurationError
+from rqd.model.filter import CAUSES, OTHER_CAUSE, Filter
+from rqd.model.names import is_job_id
+from rqd.model.numbers import read_whole
+from rqd.store.answers import reads_answers
+from rqd.store.keys import Keys
+from rqd.store.messages import read_text
+from rqd.store.queries import Queries
+from rqd.store.store import Store
+
+# A step of so many ids keeps the server for 1 to 3 ms.
+MOST_IDS = 500
+_FEWEST_IDS = 20
+# Hostile records could have a frame each.
+MOST_GROUPS = 10_000
+# The fields of a found job; `_of_fields` reads them in this order.
+_FIELDS = (
+    "status", "func_name", "cause", "worker", "host", "frame", "attempt",
+    "created_at", "enqueued_at", "started_at", "ended_at", "due",
+)  # fmt: skip
+_SCORE = re.compile(r"-?(inf|\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?)\Z")
+_KINDS = (OTHER_CAUSE, *CAUSES)
+# The instants by which `since` and `until` choose jobs of a state.
+_INSTANT = {"queued": "enqueued_at", "scheduled": "created_at", "deferred": "created_at"}
+_INSTANT["started"] = "started_at"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """A job that matches. Instants are microseconds since 1970, None if not reached.
+
+    Texts are cut to 512 bytes. `host` and `frame` (`file:line function`) are empty if unknown;
+    `worker` is `master:number` of the latest attempt.
+    """
+
+    id: str
+    queue: str
+    status: str
+    function: str
+    cause: str
+    worker: str
+    host: str
+    frame: str
+    attempt: int
+    created_us: int | None
+    enqueued_us: int | None
+    started_us: int | None
+    ended_us: int | None
+    due_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs that match, in the order of the search.
+
+    `cursor` continues behind the last of them, and is empty at the end of the search. Of `total`
+    ids in the state, about `looked_at` have been looked at up to there. A page has fewer jobs than
+    its limit if the budget was over.
+    """
+
+    jobs: tuple[FoundJob, ...]
+    cursor: str
+    looked_at: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of matching jobs among the `looked_at` ids of `total` in the state."""
+
+    jobs: int
+    looked_at: int
+    total: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failures of one kind, function and place. Instants are microseconds since 1970, None: never.
+
+    `kind` is one of CAUSES or `other`. `frame` is the innermost one (`file:line function`), the
+    class of the exception if the frame is unknown, or empty. `example_id` and `example_cause` are
+    of the latest failure.
+    """
+
+    kind: str
+    function: str
+    frame: str
+    jobs: int
+    first_us: int | None
+    last_us: int | None
+    example_id: str
+    example_cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroups:
+    """Groups of failures, the largest first, among the `looked_at` ids of `total` in the state.
+
+    `ungrouped` counts the jobs beyond 10,000 groups. Unless it `is_whole`, the search goes on if
+    it is handed in again.
+    """
+
+    groups: tuple[FailureGroup, ...]
+    ungrouped: int
+    looked_at: int
+    total: int
+    is_whole: bool
+    _walk: _Walk = field(repr=False, compare=False)
+
+
+@reads_answers
+class Search:
+    """Searches in a namespace. Each search lasts at most a step longer than its budget."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._views = Queries(store)
+
+    def page(
+        self,
+        wanted: Filter,
+        cursor: str = "",
+        limit: int = 50,
+        budget_s: float | None = 1.0,
+        oldest_first: bool = False,
+    ) -> Page:
+        """Returns the next `limit` matching jobs behind the cursor.
+
+        Ended jobs come latest first, all others in the order of their turn; `oldest_first` turns
+        that of ended jobs round. The queues are merged. A job that stays in its state is neither
+        left out nor found twice by pages that follow one another. Raises ConfigurationError for a
+        cursor that can't be read.
+        """
+        walk = self._walk(wanted, cursor, oldest_first)
+        return walk.page(max(1, limit), _end_of(budget_s))
+
+    def count(self, wanted: Filter, budget_s: float | None = None) -> Count:
+        """Counts the matching jobs; `budget_s` None searches to the end."""
+        walk, end_at, jobs = self._walk(wanted), _end_of(budget_s), 0
+        for found in walk.steps("count", end_at):
+            jobs += int(found)
+        return Count(jobs, walk.looked_at, walk.total, walk.is_over)
+
+    def failure_groups(
+        self,
+        wanted: Filter,
+        budget_s: float | None = 1.0,
+        so_far: FailureGroups | None = None,
+    ) -> FailureGroups:
+        """Groups the matching jobs by kind of cause, function and innermost frame.
+
+        `so_far` is a result of the same filter to go on from.
+        """
+        walk = so_far._walk if so_far else self._walk(wanted)
+        groups = {_group_key(one): one for one in (so_far.groups if so_far else ())}
+        ungrouped = so_far.ungrouped if so_far else 0
+        for found in walk.steps("groups", _end_of(budget_s), _beginnings()):
+            for one in map(_read_group, found):
+                key = _group_key(one)
+                if key in groups or len(groups) < MOST_GROUPS:
+                    groups[key] = _joined(groups[key], one) if key in groups else one
+                else:
+                    ungrouped += one.jobs
+        ordered = sorted(groups.values(), key=lambda one: (-one.jobs, -(one.last_us or 0)))
+        return FailureGroups(
+            tuple(ordered), ungrouped, walk.looked_at, walk.total, walk.is_over, walk
+        )
+
+    def _walk(self, wanted: Filter, cursor: str = "", oldest_first: bool = False) -> _Walk:
+        place = _read_cursor(cursor)
+        sources = list(self._sources(wanted, place))
+        conditions = _conditions(wanted, self._views.now_us(), self._masters_on(wanted.host))
+        return _Walk(self._store, sources, conditions, oldest_first or not wanted.is_of_ended)
+
+    def _sources(self, wanted: Filter, place: _Place) -> Iterator[_Source]:
+        """Yields the indexes to search, without the empty ones."""
+        indexes = _indexes_of(wanted)
+        named = [
+            (queue, index)
+            for queue in wanted.queue or self._views.queue_names()
+            for index in indexes
+        ]
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for queue, index in named:
+                pipe.zcard(_key(self._store.keys, queue, index))
+            # A key that holds something else is refused by its step, in words.
+            counts: list[Any] = pipe.execute(raise_on_error=False)
+        for (queue, index), count in zip(named, counts, strict=True):
+            if count:
+                yield _Source(queue, index, place, count if isinstance(count, int) else 0)
+
+    def _masters_on(self, host: str) -> list[str]:
+        rows = self._views.masters() if host else []
+        return [row["name"] for row in rows if row.get("host") == host]
+
+
+def _indexes_of(wanted: Filter) -> tuple[str, ...]:
+    """Returns the indexes of each queue that have these jobs; empty for the ready set."""
+    return ("", "limited") if wanted.state == "queued" else (wanted.index,)
+
+
+def _key(keys: Keys, queue: str, index: str) -> str:
+    return keys.index(queue, index) if index else keys.ready(queue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in the order of an index: behind this score and id. Both empty: at the start."""
+
+    score: str = ""
+    id: bytes = b""
+
+    @property
+    def order(self) -> tuple[float, bytes]:
+        return float(self.score), self.id
+
+
+@dataclass(slots=True)
+class _Source:
+    """An index and how far it was searched."""
+
+    queue: str
+    index: str
+    place: _Place
+    total: int
+    looked_at: int = 0
+    is_over: bool = False
+    step_ids: int = MOST_IDS
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A search on its way through its indexes."""
+
+    store: Store
+    sources: list[_Source]
+    conditions: Sequence[tuple[str, str, str]]
+    is_upward: bool
+
+    @property
+    def looked_at(self) -> int:
+        return sum(one.looked_at for one in self.sources)
+
+    @property
+    def total(self) -> int:
+        return sum(one.total for one in self.sources)
+
+    @property
+    def is_over(self) -> bool:
+        return all(one.is_over for one in self.sources)
+
+    def steps(self, what: str, end_at: float | None, texts: Sequence[str] = ()) -> Iterator[Any]:
+        """Yields what each step found, an index after the other, until `end_at`."""
+        for source in self.sources:
+            while not source.is_over:
+                yield self._step(source, what, MOST_IDS, texts)
+                if end_at is not None and monotonic() > end_at:
+                    return
+
+    def page(self, limit: int, end_at: float | None) -> Page:
+        """Merges the indexes: steps through the one that is behind the others."""
+        found: list[tuple[_Place, FoundJob]] = []
+        share = max(1, limit // max(1, len(self.sources)))
+        for source in self.sources:
+            source.step_ids = max(_FEWEST_IDS, MOST_IDS // len(self.sources))
+            found += self._jobs(source, share if len(self.sources) > 1 else limit)
+        while open_sources := [one for one in self.sources if not one.is_over]:
+            source = self._first(open_sources)
+            ready = [one for one in found if self._is_up_to(one[0], source.place)]
+            if len(ready) >= limit or (end_at is not None and monotonic() > end_at):
+                return self._page(ready, limit, source.place)
+            found += self._jobs(source, limit)
+        return self._page(found, limit, None)
+
+    def _page(
+        self, found: list[tuple[_Place, FoundJob]], limit: int, reached: _Place | None
+    ) -> Page:
+        found.sort(key=lambda one: one[0].order, reverse=not self.is_upward)
+        if len(found) > limit or (reached and len(found) == limit):
+            reached = found[limit - 1][0]
+        jobs = tuple(job for _, job in found[:limit] if is_job_id(job.id))
+        return Page(jobs, _cursor(reached) if reached else "", self.looked_at, self.total)
+
+    def _first(self, sources: Sequence[_Source]) -> _Source:
+        first = min if self.is_upward else max
+        return first(sources, key=lambda one: one.place.order)
+
+    def _is_up_to(self, place: _Place, reached: _Place) -> bool:
+        return place.order <= reached.order if self.is_upward else place.order >= reached.order
+
+    def _jobs(self, source: _Source, most: int) -> Iterator[tuple[_Place, FoundJob]]:
+        answer = self._step(source, "jobs", most, _FIELDS)
+        width = len(_FIELDS) + 2
+        for first in range(0, len(answer), width):
+            score, job_id, *values = answer[first : first + width]
+            job = _of_fields(read_text(job_id), source.queue, list(map(read_text, values)))
+            yield _Place(_score(score), job_id), job
+
+    def _step(self, source: _Source, what: str, most: int, texts: Sequence[str]) -> Any:
+        place, conditions = source.place, self.conditions
+        direction = "1" if self.is_upward else ""
+        args: list[Any] = [source.queue, source.index, direction, place.score, place.id]
+        args += [source.step_ids, most, what]
+        args += [len(conditions), *chain.from_iterable(conditions), len(texts), *texts]
+        total, rank, is_over, score, job_id, found = self.store.search(*args)
+        source.total, source.looked_at = int(total), int(rank)
+        source.is_over = bool(is_over)
+        if score:
+            source.place = _Place(_score(score), job_id)
+        source.step_ids = min(MOST_IDS, 2 * source.step_ids)
+        return found
+
+
+def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Returns the conditions that a job must meet: field, test and text."""
+    statuses = "failed stopped" if wanted.state == "failed" else wanted.state
+    found = [("status", "among", statuses)]
+    if wanted.function:
+        found.append(("func_name", "like", wanted.function))
+    if wanted.cause:
+        kind = CAUSES.get(wanted.cause)
+        found.append(("cause", "begins", kind) if kind else ("cause", "has", wanted.cause))
+    if wanted.type:
+        found.append(("cause", "raised", wanted.type))
+    if wanted.host:
+        found.append(("host", "host", " ".join((wanted.host, *masters))))
+    if wanted.id:
+        found.append(("id", "begins", wanted.id))
+    instant, (earliest_us, latest_us) = _instant_of(wanted), wanted.instants_us(now_us)
+    if wanted.since:
+        found.append((instant, "from", str(earliest_us)))
+    if wanted.until:
+        found.append((instant, "to", str(latest_us)))
+    return found
+
+
+def _instant_of(wanted: Filter) -> str:
+    return _INSTANT.get(wanted.state, "ended_at")
+
+
+def _cursor(place: _Place) -> str:
+    raw = f"{place.score} ".encode() + place.id
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> _Place:
+    if not cursor:
+        return _Place()
+    try:
+        raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)) if len(cursor) < 1000 else b""
+        score, _, job_id = raw.partition(b" ")
+        return _Place(_score(score), job_id)
+    except ValueError:
+        raise ConfigurationError(
+            f"cursor {cursor[:40]!r} is none of a search: begin again without it"
+        ) from None
+
+
+def _score(raw: bytes) -> str:
+    """Returns a score as text; raises ValueError for other text."""
+    text = raw.decode("ascii")
+    if not _SCORE.match(text):
+        raise ValueError(f"{text[:40]!r} for a score")
+    return text
+
+
+def _end_of(budget_s: float | None) -> float | None:
+    return None if budget_s is None else monotonic() + budget_s
+
+
+def _of_fields(job_id: str, queue: str, values: Sequence[str]) -> FoundJob:
+    status, function, cause, worker, host, frame, attempt, *instants = values
+    created, enqueued, started, ended, due = map(read_whole, instants)
+    return FoundJob(
+        *(job_id, queue, status, function, cause, worker, host, frame, read_whole(attempt) or 0),
+        *(created, enqueued, started, ended, due),
+    )
+
+
+def _beginnings() -> tuple[str, ...]:
+    return tuple(CAUSES.values())
+
+
+def _read_group(answer: Any) -> FailureGroup:
+    kind, function, frame, jobs, first, last, job_id, cause = answer
+    return FailureGroup(
+        kind=_KINDS[int(kind)],
+        function=read_text(function),
+        frame=read_text(frame),
+        jobs=int(jobs),
+        first_us=read_whole(first) or None,
+        last_us=read_whole(last) or None,
+        example_id=read_text(job_id),
+        example_cause=read_text(cause),
+    )
+
+
+def _group_key(group: FailureGroup) -> tuple[str, str, str]:
+    return group.kind, group.function, group.frame
+
+
+def _joined(one: FailureGroup, other: FailureGroup) -> FailureGroup:
+    latest = max(one, other, key=lambda group: group.last_us or 0)
+    firsts = [group.first_us for group in (one, other) if group.first_us is not None]
+    return FailureGroup(
+        *_group_key(one),
+        jobs=one.jobs + other.jobs,
+        first_us=min(firsts, default=None),
+        last_us=latest.last_us,
+        example_id=latest.example_id,
+        example_cause=latest.example_cause,
+    )
