@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
 from rqd.model.errors import ConfigurationError
@@ -52,8 +52,8 @@ class Filter:
     the cause contains. `type` is the class of the exception that a job raised, with its module or
     without. `host` is a host, or a master's name. `since` and `until` limit the end of an ended
     job, the start of a running job, the enqueue of a waiting job: as `2h` ago, or as an instant of
-    ISO 8601, in UTC unless it has a zone. `id` is the beginning of an id. Raises ConfigurationError
-    for a value that can't be.
+    ISO 8601, in UTC unless it has a zone. `id` is the beginning of an id. `is_to_retry` is no word:
+    it leaves stopped jobs out. Raises ConfigurationError for a value that can't be.
     """
 
     state: str = "failed"
@@ -65,6 +65,7 @@ class Filter:
     since: str = ""
     until: str = ""
     id: str = ""
+    is_to_retry: bool = False
 
     def __post_init__(self) -> None:
         if self.state not in INDEX_OF_STATE:
@@ -122,6 +123,16 @@ class Filter:
         """True for jobs that have ended: the latest stand first."""
         return self.state in ("failed", "stopped", "finished", "canceled")
 
+    def to_retry(self) -> Filter:
+        """Leaves out stopped jobs, which were meant to end, unless their state or a cause is given."""
+        return self if self.cause else replace(self, is_to_retry=True)
+
+    @property
+    def status(self) -> str:
+        """The status that all of these jobs have; empty if they have that of their index."""
+        is_failed = self.state == "failed" and self.is_to_retry
+        return self.state if is_failed or self.state == "stopped" else ""
+
     def instants_us(self, now_us: int) -> tuple[int, int]:
         """Returns the earliest and the latest instant that match, in microseconds since 1970."""
         earliest_us = _instant_us("since", self.since, now_us) if self.since else 0
@@ -129,12 +140,7 @@ class Filter:
         return earliest_us, latest_us
 
 
-WORDS = tuple(one.name for one in fields(Filter))
-
-
-def filter_words(values: Mapping[str, str]) -> Iterator[str]:
-    """Yields a word for each of these names and values that is not empty."""
-    return (f"{name}:{value}" for name, value in values.items() if value)
+WORDS = tuple(one.name for one in fields(Filter) if one.name != "is_to_retry")
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -152,7 +158,7 @@ def _split(word: str) -> tuple[str, str]:
 def _check_text(word: str, value: str) -> None:
     if len(value) > _MOST_CHARS or not value.isprintable():
         raise ConfigurationError(
-            f"{word} {value[:40]!r} may have {_MOST_CHARS} characters, without line breaks"
+            f"{word} {value[:40]!r} may have {_MOST_CHARS} printable characters at most"
         )
 
 

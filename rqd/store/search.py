@@ -25,8 +25,9 @@ from rqd.store.queries import Queries
 from rqd.store.store import Store
 
 # A step of so many ids keeps the server for 1 to 3 ms.
-MOST_IDS = 500
+MOST_IDS = 400
 _FEWEST_IDS = 20
+_LONGEST_ID = 255
 # Hostile records could have a frame each.
 MOST_GROUPS = 10_000
 # The fields of a found job; `_of_fields` reads them in this order.
@@ -39,6 +40,7 @@ _KINDS = (OTHER_CAUSE, *CAUSES)
 # The instants by which `since` and `until` choose jobs of a state.
 _INSTANT = {"queued": "enqueued_at", "scheduled": "created_at", "deferred": "created_at"}
 _INSTANT["started"] = "started_at"
+_Condition = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class FailureGroups:
     total: int
     is_whole: bool
     _walk: _Walk = field(repr=False, compare=False)
+    _tally: _Tally = field(repr=False, compare=False)
 
 
 @reads_answers
@@ -169,18 +172,12 @@ class Search:
         `so_far` is a result of the same filter to go on from.
         """
         walk = so_far._walk if so_far else self._walk(wanted)
-        groups = {_group_key(one): one for one in (so_far.groups if so_far else ())}
-        ungrouped = so_far.ungrouped if so_far else 0
-        for found in walk.steps("groups", _end_of(budget_s), _beginnings()):
-            for one in map(_read_group, found):
-                key = _group_key(one)
-                if key in groups or len(groups) < MOST_GROUPS:
-                    groups[key] = _joined(groups[key], one) if key in groups else one
-                else:
-                    ungrouped += one.jobs
-        ordered = sorted(groups.values(), key=lambda one: (-one.jobs, -(one.last_us or 0)))
+        tally = so_far._tally if so_far else _Tally()
+        for found in walk.steps("groups", _end_of(budget_s), tuple(CAUSES.values())):
+            tally.add(found)
         return FailureGroups(
-            tuple(ordered), ungrouped, walk.looked_at, walk.total, walk.is_over, walk
+            *(tally.groups(), tally.ungrouped, walk.looked_at, walk.total, walk.is_over),
+            *(walk, tally),
         )
 
     def _walk(self, wanted: Filter, cursor: str = "", oldest_first: bool = False) -> _Walk:
@@ -251,7 +248,7 @@ class _Walk:
 
     store: Store
     sources: list[_Source]
-    conditions: Sequence[tuple[str, str, str]]
+    conditions: Sequence[_Condition]
     is_upward: bool
 
     @property
@@ -311,10 +308,15 @@ class _Walk:
         for first in range(0, len(answer), width):
             score, job_id, *values = answer[first : first + width]
             job = _of_fields(read_text(job_id), source.queue, list(map(read_text, values)))
-            yield _Place(_score(score), job_id), job
+            yield _Place(_score(score), job_id[:_LONGEST_ID]), job
 
     def _step(self, source: _Source, what: str, most: int, texts: Sequence[str]) -> Any:
-        place, conditions = source.place, self.conditions
+        place = source.place
+        # An id may stand in an index from before: its job is of another queue by now, or gone.
+        is_here = ("origin", "same", source.queue)
+        is_costly = bool(self.conditions) and self.conditions[-1][1] == "host"
+        at = -1 if is_costly else len(self.conditions)
+        conditions = [*self.conditions[:at], is_here, *self.conditions[at:]]
         direction = "1" if self.is_upward else ""
         args: list[Any] = [source.queue, source.index, direction, place.score, place.id]
         args += [source.step_ids, most, what]
@@ -328,10 +330,11 @@ class _Walk:
         return found
 
 
-def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Returns the conditions that a job must meet: field, test and text."""
-    statuses = "failed stopped" if wanted.state == "failed" else wanted.state
-    found = [("status", "among", statuses)]
+def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[_Condition]:
+    """Returns the user's conditions on a job: field, test and text, the cheapest first."""
+    found: list[_Condition] = []
+    if wanted.id:
+        found.append(("id", "begins", wanted.id))
     if wanted.function:
         found.append(("func_name", "like", wanted.function))
     if wanted.cause:
@@ -339,15 +342,15 @@ def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[tup
         found.append(("cause", "begins", kind) if kind else ("cause", "has", wanted.cause))
     if wanted.type:
         found.append(("cause", "raised", wanted.type))
-    if wanted.host:
-        found.append(("host", "host", " ".join((wanted.host, *masters))))
-    if wanted.id:
-        found.append(("id", "begins", wanted.id))
     instant, (earliest_us, latest_us) = _instant_of(wanted), wanted.instants_us(now_us)
     if wanted.since:
         found.append((instant, "from", str(earliest_us)))
     if wanted.until:
         found.append((instant, "to", str(latest_us)))
+    if wanted.status:
+        found.append(("status", "same", wanted.status))
+    if wanted.host:
+        found.append(("host", "host", " ".join((wanted.host, *masters))))
     return found
 
 
@@ -394,36 +397,47 @@ def _of_fields(job_id: str, queue: str, values: Sequence[str]) -> FoundJob:
     )
 
 
-def _beginnings() -> tuple[str, ...]:
-    return tuple(CAUSES.values())
+# A group's place in an answer of the script: kind, function, frame; jobs, first, last, id, cause.
+_KEY, _JOBS, _FIRST, _LAST, _ID, _CAUSE = slice(3), 3, 4, 5, 6, 7
 
 
-def _read_group(answer: Any) -> FailureGroup:
+@dataclass(slots=True)
+class _Tally:
+    """The groups of the steps so far, as the script has them: a step may have hundreds."""
+
+    ungrouped: int = 0
+    _known: dict[tuple[Any, ...], list[Any]] = field(default_factory=dict)
+
+    def add(self, found: list[list[Any]]) -> None:
+        for one in found:
+            one[_FIRST], one[_LAST] = read_whole(one[_FIRST]) or 0, read_whole(one[_LAST]) or 0
+            key = tuple(one[_KEY])
+            known = self._known.get(key)
+            if known is not None:
+                known[_JOBS] += one[_JOBS]
+                known[_FIRST] = min(known[_FIRST], one[_FIRST])
+                if one[_LAST] > known[_LAST]:
+                    known[_LAST:] = one[_LAST:]
+            elif len(self._known) < MOST_GROUPS:
+                self._known[key] = one
+            else:
+                self.ungrouped += one[_JOBS]
+
+    def groups(self) -> tuple[FailureGroup, ...]:
+        """Returns the groups, the largest first and of these the latest."""
+        ordered = sorted(self._known.values(), key=lambda one: (-one[_JOBS], -one[_LAST]))
+        return tuple(map(_group_of, ordered))
+
+
+def _group_of(answer: Sequence[Any]) -> FailureGroup:
     kind, function, frame, jobs, first, last, job_id, cause = answer
     return FailureGroup(
         kind=_KINDS[int(kind)],
         function=read_text(function),
         frame=read_text(frame),
         jobs=int(jobs),
-        first_us=read_whole(first) or None,
-        last_us=read_whole(last) or None,
+        first_us=first or None,
+        last_us=last or None,
         example_id=read_text(job_id),
         example_cause=read_text(cause),
-    )
-
-
-def _group_key(group: FailureGroup) -> tuple[str, str, str]:
-    return group.kind, group.function, group.frame
-
-
-def _joined(one: FailureGroup, other: FailureGroup) -> FailureGroup:
-    latest = max(one, other, key=lambda group: group.last_us or 0)
-    firsts = [group.first_us for group in (one, other) if group.first_us is not None]
-    return FailureGroup(
-        *_group_key(one),
-        jobs=one.jobs + other.jobs,
-        first_us=min(firsts, default=None),
-        last_us=latest.last_us,
-        example_id=latest.example_id,
-        example_cause=latest.example_cause,
     )

@@ -11,7 +11,7 @@
 --          the last one; else how many match
 -- Safe to send twice: it writes nothing.
 --@ names arguments
-local MOST_CHARS = 512
+local MOST_CHARS, LONGEST_ID = 512, 255
 local queue, index, is_upward = take(), take(), take() == '1'
 local from_score, from_id = take(), take()
 local most_ids, most_found, what = take_number(1), take_number(1), take()
@@ -21,18 +21,20 @@ local texts = {}
 for i = 1, take_count() do texts[i] = take() end
 local key = P .. 'queue:' .. queue .. (index ~= '' and ':' .. index or '')
 
--- By bytes, as Redis orders members of the same score: Lua's own goes by the server's language.
+-- By bytes, as Redis orders members of the same score: Lua's own order goes by the server's language. What
+-- is longer than an id is none, and stands where it would if it were cut.
 local function is_before(a, b)
-  for i = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
+  for i = 1, LONGEST_ID do
+    local x, y = string.byte(a, i) or -1, string.byte(b, i) or -1
     if x ~= y then return x < y end
+    if x < 0 then return false end
   end
-  return #a < #b
+  return false
 end
 
-local function between(first, last)
-  if is_upward then return redis.call('ZRANGE', key, first, last, 'WITHSCORES') end
-  return redis.call('ZRANGE', key, first, last, 'REV', 'WITHSCORES')
+local function ids_between(first, last)
+  if is_upward then return redis.call('ZRANGE', key, first, last) end
+  return redis.call('ZRANGE', key, first, last, 'REV')
 end
 
 -- How many ids stand before the place, which may be the place of one that has left: those that stay keep
@@ -41,12 +43,12 @@ local function rank_behind(score, id, count)
   local low, high = 0, count
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local found = between(middle, middle)
-    local at = tonumber(found[2])
+    local found = ids_between(middle, middle)[1]
+    local at = tonumber(redis.call('ZSCORE', key, found))
     local is_behind
     if at ~= score then is_behind = (at > score) == is_upward
-    elseif is_upward then is_behind = is_before(id, found[1])
-    else is_behind = is_before(found[1], id) end
+    elseif is_upward then is_behind = is_before(id, found)
+    else is_behind = is_before(found, id) end
     if is_behind then high = middle else low = middle + 1 end
   end
   return low
@@ -65,6 +67,8 @@ local function pieces_of(glob)
 end
 
 local TESTS, PREPARE = {}, {}
+
+function TESTS.same(text, wanted) return text == wanted end
 
 PREPARE.among = words_of
 function TESTS.among(text, words) return words[text] ~= nil end
@@ -98,93 +102,117 @@ PREPARE.from, PREPARE.to = sound, sound
 function TESTS.from(text, earliest) return (sound(text) or -1) >= earliest end
 function TESTS.to(text, latest) return (sound(text) or latest + 1) <= latest end
 
--- A host, by the failure's own field, or by the master of the job's worker.
-PREPARE.host = words_of
-function TESTS.host(host, names, worker)
-  return names[host] ~= nil or names[string.match(worker, '^(.*):%d+$') or ''] ~= nil
+-- The first word is the host's name, or a master's; the others are the masters that are there now. Where a
+-- job has failed stands in its record.
+function PREPARE.host(text) return { name = string.match(text, '%S+'), masters = words_of(text) } end
+function TESTS.host(host, wanted, worker)
+  local master = string.match(worker, '^(.*):%d+$') or ''
+  if host == wanted.name or master == wanted.name then return true end
+  return host == '' and wanted.masters[master] ~= nil
 end
 
-local fields, of_ids, of_jobs = { 'origin' }, {}, {}
+-- The id needs no read of the job; the first other condition one of a single field, at half the cost: where
+-- that fails, nothing else is read.
+local of_ids, of_jobs, fields = {}, {}, {}
 for _, one in ipairs(conditions) do
-  local prepare = PREPARE[one.test]
-  if not TESTS[one.test] then is_garbled = true end
-  one.wanted = one.text
-  if prepare then one.wanted = prepare(one.text) end
-  if one.wanted == nil then is_garbled = true end
+  one.fits, one.wanted = TESTS[one.test], one.text
+  if PREPARE[one.test] then one.wanted = PREPARE[one.test](one.text) end
+  if not one.fits or one.wanted == nil then is_garbled = true end
   if one.field == 'id' then
     of_ids[#of_ids + 1] = one
   else
-    of_jobs[#of_jobs + 1], one.at = one, #fields + 1
-    fields[one.at] = one.field
-    if one.test == 'host' then fields[one.at + 1] = 'worker' end
+    of_jobs[#of_jobs + 1], one.at, fields[#fields + 1] = one, #fields + 1, one.field
+    if one.test == 'host' then fields[#fields + 1] = 'worker' end
   end
 end
+local first = of_jobs[1]
+local shown = what == 'jobs' and texts or what == 'groups' and { 'cause', 'func_name', 'frame', 'ended_at' } or {}
+local shown_from = #fields
+for _, name in ipairs(shown) do fields[#fields + 1] = name end
+local is_one_read = #fields == 1
+local looks_first = not is_one_read and #of_jobs > 1
 local score = from_score ~= '' and tonumber(from_score)
-if score == nil or score ~= score then is_garbled = true end
+if not first or score == nil or score ~= score then is_garbled = true end
 local refused = garbled() or refusal({ key, 'zset' })
 if refused then return refused end
 
-local function is_meant(id)
+-- The fields of a job that matches, else nil.
+local function read(id)
   for _, one in ipairs(of_ids) do
-    if not TESTS[one.test](id, one.wanted) then return false end
+    if not one.fits(id, one.wanted) then return nil end
   end
-  local held = redis.pcall('HMGET', P .. 'job:' .. id, unpack(fields))
-  if held.err or held[1] ~= queue then return false end
+  local job = P .. 'job:' .. id
+  if looks_first or is_one_read then
+    local text = redis.pcall('HGET', job, first.field)
+    if type(text) == 'table' or not first.fits(text or '', first.wanted) then return nil end
+    if is_one_read then return {} end
+  end
+  local held = redis.pcall('HMGET', job, unpack(fields))
+  if held.err then return nil end
   for _, one in ipairs(of_jobs) do
-    if not TESTS[one.test](held[one.at] or '', one.wanted, held[one.at + 1] or '') then return false end
+    if not one.fits(held[one.at] or '', one.wanted, held[one.at + 1] or '') then return nil end
   end
-  return true
+  return held
 end
 
 local found, count = {}, 0
 
-local function cut(text) return string.sub(text or '', 1, MOST_CHARS) end
-
-local function add_job(id, at)
-  local held = redis.call('HMGET', P .. 'job:' .. id, unpack(texts))
-  found[#found + 1], found[#found + 2] = at, cut(id)
-  for i = 1, #texts do found[#found + 1] = cut(held[i]) end
+local function cut(text)
+  if not text then return '' end
+  return #text > MOST_CHARS and string.sub(text, 1, MOST_CHARS) or text
 end
 
-local groups = {}
+local function add_job(id, held)
+  found[#found + 1], found[#found + 2] = redis.call('ZSCORE', key, id), cut(id)
+  for i = 1, #shown do found[#found + 1] = cut(held[shown_from + i]) end
+end
 
-local function add_to_group(id)
-  local held = redis.call('HMGET', P .. 'job:' .. id, 'cause', 'func_name', 'frame', 'ended_at')
-  local cause, name, frame = cut(held[1]), cut(held[2]), cut(held[3])
-  local at, kind = sound(held[4]) or 0, 0
+-- The number of a cause's beginning in `texts`, by its first characters: causes have few of them.
+local kinds = setmetatable({}, { __index = function(known, start)
+  local kind = 0
   for i = 1, #texts do
-    if kind == 0 and TESTS.begins(cause, texts[i]) then kind = i end
+    if kind == 0 and TESTS.begins(start, texts[i]) then kind = i end
   end
+  known[start] = kind
+  return kind
+end })
+
+local groups = setmetatable({}, { __index = function(known, name)
+  known[name] = {}
+  return known[name]
+end })
+
+local function add_to_group(id, held)
+  local cause, name, frame = cut(held[shown_from + 1]), cut(held[shown_from + 2]), cut(held[shown_from + 3])
+  local at, kind = sound(held[shown_from + 4]) or 0, kinds[string.sub(cause, 1, 20)]
   if frame == '' then frame = type_in(cause) or '' end
-  local group_key = kind .. ' ' .. #name .. ' ' .. name .. frame
-  local group = groups[group_key]
+  local of_frame = groups[name]
+  local group = of_frame[frame] and of_frame[frame][kind]
   if not group then
     group = { kind, name, frame, 0, at, -1, '', '' }
-    groups[group_key], found[#found + 1] = group, group
+    of_frame[frame] = of_frame[frame] or {}
+    of_frame[frame][kind], found[#found + 1] = group, group
   end
-  group[4], group[5] = group[4] + 1, math.min(group[5], at)
+  group[4] = group[4] + 1
+  if at < group[5] then group[5] = at end
   if at > group[6] then group[6], group[7], group[8] = at, cut(id), cause end
 end
 
+local add = what == 'jobs' and add_job or what == 'groups' and add_to_group or function() end
 local total = redis.call('ZCARD', key)
 local rank = score and rank_behind(score, from_id, total) or 0
-local ids = between(rank, rank + most_ids - 1)
-local reached = { from_score, from_id }
-for i = 1, #ids, 2 do
-  local id = ids[i]
-  rank, reached = rank + 1, { ids[i + 1], id }
-  if is_meant(id) then
+local ids, last = ids_between(rank, rank + most_ids - 1), nil
+for _, id in ipairs(ids) do
+  rank, last = rank + 1, id
+  local held = read(id)
+  if held then
     count = count + 1
-    if what == 'jobs' then add_job(id, ids[i + 1]) elseif what == 'groups' then add_to_group(id) end
+    add(id, held)
     if count >= most_found then break end
   end
 end
--- No id is that long: the place behind all that begin so.
-if #reached[2] > 255 then
-  reached[2] = string.sub(reached[2], 1, 255) .. (is_upward and '\255' or '')
-end
+if last then from_score, from_id = redis.call('ZSCORE', key, last), string.sub(last, 1, LONGEST_ID) end
 if what == 'groups' then
   for _, group in ipairs(found) do group[5], group[6] = int(group[5]), int(group[6]) end
 end
-return { total, rank, rank >= total and '1' or '', reached[1], reached[2],
-  what == 'count' and count or found }
+return { total, rank, rank >= total and '1' or '', from_score, from_id, what == 'count' and count or found }
