@@ -23,7 +23,8 @@ INDEX_OF_STATE = {
     "scheduled": "scheduled",
     "deferred": "deferred",
 }
-# The kinds of cause, and the text that each begins with: see `outcome.cause`.
+# The kinds of cause, and the text that each begins with: see `outcome.cause`. A lost job ends as
+# abandoned.
 CAUSES = {
     "raised": "raised ",
     "timed_out": "timed out ",
@@ -32,7 +33,6 @@ CAUSES = {
     "refused": "refused: ",
     "stopped": "stopped by ",
     "abandoned": "abandoned: ",
-    "lost": "lost ",
 }
 OTHER_CAUSE = "other"
 _MOST_CHARS = 500
@@ -124,14 +124,14 @@ class Filter:
         return self.state in ("failed", "stopped", "finished", "canceled")
 
     def to_retry(self) -> Filter:
-        """Leaves out stopped jobs, which were meant to end, unless their state or a cause is given."""
+        """Leaves out stopped jobs, which were meant to end, unless state or cause names them."""
         return self if self.cause else replace(self, is_to_retry=True)
 
     @property
-    def status(self) -> str:
-        """The status that all of these jobs have; empty if they have that of their index."""
-        is_failed = self.state == "failed" and self.is_to_retry
-        return self.state if is_failed or self.state == "stopped" else ""
+    def statuses(self) -> tuple[str, ...]:
+        """The statuses that the jobs may have."""
+        has_stopped = self.state == "failed" and not self.is_to_retry
+        return ("failed", "stopped") if has_stopped else (self.state,)
 
     def instants_us(self, now_us: int) -> tuple[int, int]:
         """Returns the earliest and the latest instant that match, in microseconds since 1970."""

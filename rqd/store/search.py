@@ -347,8 +347,8 @@ def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[_Co
         found.append((instant, "from", str(earliest_us)))
     if wanted.until:
         found.append((instant, "to", str(latest_us)))
-    if wanted.status:
-        found.append(("status", "same", wanted.status))
+    if wanted.index == "failed" and len(wanted.statuses) == 1:
+        found.append(("status", "same", wanted.statuses[0]))
     if wanted.host:
         found.append(("host", "host", " ".join((wanted.host, *masters))))
     return found

@@ -131,7 +131,7 @@ ENDINGS: list[tuple[Outcome, str]] = [
     (OutOfMemory(5, None), "out_of_memory"),
     (Refused("its signature is wrong"), "refused"),
     (Stopped("ops"), "stopped"),
-    (Lost("its zygote died"), "lost"),
+    (Lost("its zygote died"), "other"),
     (AskedAgain(3), "other"),
     (Succeeded(b""), "other"),
     (Released("r"), "other"),
@@ -150,6 +150,6 @@ def test_the_words_are_the_filters_fields() -> None:
 
 
 def test_stopped_jobs_are_to_be_retried_only_if_they_are_named() -> None:
-    assert Filter().to_retry().status == "failed"
-    assert Filter().status == Filter(cause="ops").to_retry().status == ""
-    assert Filter("stopped").to_retry().status == "stopped"
+    assert Filter().to_retry().statuses == ("failed",)
+    assert Filter().statuses == Filter(cause="ops").to_retry().statuses == ("failed", "stopped")
+    assert Filter("stopped").to_retry().statuses == ("stopped",)

@@ -100,7 +100,7 @@ end
 
 PREPARE.from, PREPARE.to = sound, sound
 function TESTS.from(text, earliest) return (sound(text) or -1) >= earliest end
-function TESTS.to(text, latest) return (sound(text) or latest + 1) <= latest end
+function TESTS.to(text, latest) return (sound(text) or 0) <= latest end
 
 -- The first word is the host's name, or a master's; the others are the masters that are there now. Where a
 -- job has failed stands in its record.
