@@ -35,7 +35,9 @@ CAUSES = {
     "abandoned": "abandoned: ",
 }
 OTHER_CAUSE = "other"
-_MOST_CHARS = 500
+_MOST_CHARS = 512
+# The value of `frame` for jobs without a frame.
+NO_FRAME = "-"
 
 
 def cause_kind(cause: str) -> str:
@@ -48,12 +50,18 @@ def cause_kind(cause: str) -> str:
 class Filter:
     """A selection of jobs in a state. Empty texts, and no queues, mean all.
 
-    `function` is a dotted name, with `*` for any text. `cause` is a kind of CAUSES, or a text that
-    the cause contains. `type` is the class of the exception that a job raised, with its module or
-    without. `host` is a host, or a master's name. `since` and `until` limit the end of an ended
-    job, the start of a running job, the enqueue of a waiting job: as `2h` ago, or as an instant of
-    ISO 8601, in UTC unless it has a zone. `id` is the beginning of an id. `is_to_retry` is no word:
-    it leaves stopped jobs out. Raises ConfigurationError for a value that can't be.
+    - `function` is a dotted name, with `*` for any text.
+    - `cause` is a kind of CAUSES, `other`, or a text that the cause contains.
+    - `type` is the class of the exception that a job raised, with its module or without.
+    - `frame` is the innermost frame, `file:line function`, with `*` for any text. A job without a
+      frame has that class instead, or `-`.
+    - `host` is a host, or a master's name.
+    - `since` and `until` limit the end of an ended job, the start of a running job, the enqueue of
+      a waiting job: `2h` ago, or an instant of ISO 8601, in UTC unless it has a zone.
+    - `id` is the beginning of an id.
+    - `is_to_retry` is no word: it leaves stopped jobs out.
+
+    Raises ConfigurationError for a value that can't be.
     """
 
     state: str = "failed"
@@ -61,6 +69,7 @@ class Filter:
     function: str = ""
     cause: str = ""
     type: str = ""
+    frame: str = ""
     host: str = ""
     since: str = ""
     until: str = ""
@@ -73,7 +82,7 @@ class Filter:
             raise ConfigurationError(f"state {self.state!r} is not one of {states}")
         for name in self.queue:
             check_queue_name(name)
-        for word in ("function", "cause", "type"):
+        for word in ("function", "cause", "type", "frame"):
             _check_text(word, getattr(self, word))
         if self.host:
             check_name(self.host, "host")

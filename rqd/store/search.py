@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from time import monotonic
 from typing import Any
 
 from rqd.model.errors import ConfigurationError
-from rqd.model.filter import CAUSES, OTHER_CAUSE, Filter
+from rqd.model.filter import CAUSES, NO_FRAME, OTHER_CAUSE, Filter
 from rqd.model.names import is_job_id
 from rqd.model.numbers import read_whole
 from rqd.store.answers import reads_answers
@@ -41,6 +41,7 @@ _KINDS = (OTHER_CAUSE, *CAUSES)
 _INSTANT = {"queued": "enqueued_at", "scheduled": "created_at", "deferred": "created_at"}
 _INSTANT["started"] = "started_at"
 _Condition = tuple[str, str, str]
+_OF_TWO_FIELDS = ("frame", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,16 @@ class FailureGroup:
     last_us: int | None
     example_id: str
     example_cause: str
+
+    def within(self, wanted: Filter) -> Filter:
+        """Narrows the filter of the search to this group.
+
+        Raises ConfigurationError if no filter has such texts: somebody else wrote them to Redis.
+        """
+        if not self.function:
+            raise ConfigurationError("jobs without a function are in no filter: choose them by id")
+        frame = self.frame or NO_FRAME
+        return replace(wanted, cause=self.kind, function=self.function, frame=frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +325,9 @@ class _Walk:
         place = source.place
         # An id may stand in an index from before: its job is of another queue by now, or gone.
         is_here = ("origin", "same", source.queue)
-        is_costly = bool(self.conditions) and self.conditions[-1][1] == "host"
-        at = -1 if is_costly else len(self.conditions)
-        conditions = [*self.conditions[:at], is_here, *self.conditions[at:]]
+        of_one = [one for one in self.conditions if one[1] not in _OF_TWO_FIELDS]
+        of_two = [one for one in self.conditions if one[1] in _OF_TWO_FIELDS]
+        conditions = [*of_one, is_here, *of_two]
         direction = "1" if self.is_upward else ""
         args: list[Any] = [source.queue, source.index, direction, place.score, place.id]
         args += [source.step_ids, most, what]
@@ -337,11 +348,7 @@ def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[_Co
         found.append(("id", "begins", wanted.id))
     if wanted.function:
         found.append(("func_name", "like", wanted.function))
-    if wanted.cause:
-        kind = CAUSES.get(wanted.cause)
-        found.append(("cause", "begins", kind) if kind else ("cause", "has", wanted.cause))
-    if wanted.type:
-        found.append(("cause", "raised", wanted.type))
+    found += _cause_conditions(wanted)
     instant, (earliest_us, latest_us) = _instant_of(wanted), wanted.instants_us(now_us)
     if wanted.since:
         found.append((instant, "from", str(earliest_us)))
@@ -349,9 +356,23 @@ def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[_Co
         found.append((instant, "to", str(latest_us)))
     if wanted.index == "failed" and len(wanted.statuses) == 1:
         found.append(("status", "same", wanted.statuses[0]))
+    if wanted.frame:
+        frame = "" if wanted.frame == NO_FRAME else wanted.frame
+        found.append(("frame", "frame", frame))
     if wanted.host:
         found.append(("host", "host", " ".join((wanted.host, *masters))))
     return found
+
+
+def _cause_conditions(wanted: Filter) -> Iterator[_Condition]:
+    if wanted.cause in CAUSES:
+        yield "cause", "begins", CAUSES[wanted.cause]
+    elif wanted.cause == OTHER_CAUSE:
+        yield "cause", "begins_otherwise", "\n".join(CAUSES.values())
+    elif wanted.cause:
+        yield "cause", "has", wanted.cause
+    if wanted.type:
+        yield "cause", "raised", wanted.type
 
 
 def _instant_of(wanted: Filter) -> str:

@@ -117,6 +117,11 @@ def _waits_for(parent: str) -> str:
         ("type:Bad", "c"),
         ("type:app.errors.Bad", "c"),
         ("type:ad", ""),
+        ("'frame:tasks.py:3 send'", "3f-a"),
+        ("frame:tasks.py:*", "3f-a"),
+        ("frame:app.errors.Bad", "c"),
+        ("frame:-", "3f-b s"),
+        ("cause:other", ""),
         ("host:web2", "3f-b c"),
         ("host:web1", "3f-a s"),
         ("host:m", "3f-a 3f-b c s"),
@@ -386,6 +391,8 @@ def test_failures_are_grouped_by_kind_function_and_innermost_frame(rqd: Driver) 
         ("other", "tasks.f", ""): 1,
     }
     assert [one.jobs for one in found.groups] == [2, 2, 1, 1, 1]
+    for group in found.groups:
+        assert search(rqd).count(group.within(Filter())).jobs == group.jobs
     first = next(one for one in found.groups if one.frame == "tasks.py:3 send")
     assert first.first_us == rqd.record("a").ended_us
     assert first.last_us == rqd.record("b").ended_us

@@ -89,6 +89,12 @@ function TESTS.like(text, pieces)
 end
 
 function TESTS.begins(text, beginning) return string.sub(text, 1, #beginning) == beginning end
+function TESTS.begins_otherwise(text, beginnings)
+  for beginning in string.gmatch(beginnings, '[^\n]+') do
+    if TESTS.begins(text, beginning) then return false end
+  end
+  return true
+end
 function TESTS.has(text, part) return string.find(text, part, 1, true) ~= nil end
 
 local function type_in(cause) return string.match(string.sub(cause, 1, MOST_CHARS), '^raised ([^:%s]+)') end
@@ -96,6 +102,12 @@ local function type_in(cause) return string.match(string.sub(cause, 1, MOST_CHAR
 function TESTS.raised(cause, wanted)
   local class = type_in(cause)
   return class ~= nil and (class == wanted or string.sub(class, -#wanted - 1) == '.' .. wanted)
+end
+
+-- A failure without a frame counts by its exception.
+PREPARE.frame = pieces_of
+function TESTS.frame(frame, pieces, cause)
+  return TESTS.like(frame ~= '' and frame or type_in(cause) or '', pieces)
 end
 
 PREPARE.from, PREPARE.to = sound, sound
@@ -113,6 +125,7 @@ end
 
 -- The id needs no read of the job; the first other condition one of a single field, at half the cost: where
 -- that fails, nothing else is read.
+local SECOND = { host = 'worker', frame = 'cause' }
 local of_ids, of_jobs, fields = {}, {}, {}
 for _, one in ipairs(conditions) do
   one.fits, one.wanted = TESTS[one.test], one.text
@@ -122,7 +135,7 @@ for _, one in ipairs(conditions) do
     of_ids[#of_ids + 1] = one
   else
     of_jobs[#of_jobs + 1], one.at, fields[#fields + 1] = one, #fields + 1, one.field
-    if one.test == 'host' then fields[#fields + 1] = 'worker' end
+    fields[#fields + 1] = SECOND[one.test]
   end
 end
 local first = of_jobs[1]
