@@ -23,7 +23,7 @@ _ENTRY = ("<string>", "<module>")
 _ALARM = "daemon/zygote/timer.py"
 _MOST_CHARS = 64 * 1024
 _IN_TRACEBACK = re.compile(r'File "([^"\n]{1,4096})", line (\d{1,9}), in ([^\n]{1,500})')
-_INSTALLED = re.compile(r".*/(?:site|dist)-packages/")
+_INSTALLED = re.compile(r".*/(?:(?:site|dist)-packages|lib/python3\.\d+)/")
 _MOST_PATH_CHARS, _MOST_NAME_CHARS = 120, 80
 
 

@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from struct import Struct
 from time import monotonic
 from typing import Any
 
@@ -24,8 +25,8 @@ from rqd.store.messages import read_text
 from rqd.store.queries import Queries
 from rqd.store.store import Store
 
-# A step of so many ids keeps the server for 1 to 3 ms.
-MOST_IDS = 400
+# A step keeps the server for 1 to 3 ms: so many ids, and so many of them that match.
+MOST_IDS, _MOST_FOUND = 300, 150
 _FEWEST_IDS = 20
 _LONGEST_ID = 255
 # Hostile records could have a frame each.
@@ -314,7 +315,7 @@ class _Walk:
         return place.order <= reached.order if self.is_upward else place.order >= reached.order
 
     def _jobs(self, source: _Source, most: int) -> Iterator[tuple[_Place, FoundJob]]:
-        answer = self._step(source, "jobs", most, _FIELDS)
+        answer = self._step(source, "jobs", min(most, _MOST_FOUND), _FIELDS)
         width = len(_FIELDS) + 2
         for first in range(0, len(answer), width):
             score, job_id, *values = answer[first : first + width]
@@ -418,47 +419,62 @@ def _of_fields(job_id: str, queue: str, values: Sequence[str]) -> FoundJob:
     )
 
 
-# A group's place in an answer of the script: kind, function, frame; jobs, first, last, id, cause.
-_KEY, _JOBS, _FIRST, _LAST, _ID, _CAUSE = slice(3), 3, 4, 5, 6, 7
+# A group as the script packs it: kind, jobs, first and last; lengths of the texts behind it.
+_PACKED = Struct(">IIddIIII")
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group so far; `example` has the id and the cause of its latest job."""
+
+    jobs: int
+    first: float
+    last: float
+    example: tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
 class _Tally:
-    """The groups of the steps so far, as the script has them: a step may have hundreds."""
+    """The groups of the steps so far: a step may have hundreds."""
 
     ungrouped: int = 0
-    _known: dict[tuple[Any, ...], list[Any]] = field(default_factory=dict)
+    _known: dict[tuple[int, bytes, bytes], _Group] = field(default_factory=dict)
 
-    def add(self, found: list[list[Any]]) -> None:
-        for one in found:
-            one[_FIRST], one[_LAST] = read_whole(one[_FIRST]) or 0, read_whole(one[_LAST]) or 0
-            key = tuple(one[_KEY])
+    def add(self, found: Sequence[bytes]) -> None:
+        """Adds the groups of a step."""
+        for packed in found:
+            if len(packed) < _PACKED.size:  # struct's own error is none that says so
+                raise ValueError(f"{packed[:40]!r} for a group")
+            kind, jobs, first, last, *lengths = _PACKED.unpack_from(packed)
+            texts = _texts(packed, lengths)
+            key = (kind, texts[0], texts[1])
             known = self._known.get(key)
             if known is not None:
-                known[_JOBS] += one[_JOBS]
-                known[_FIRST] = min(known[_FIRST], one[_FIRST])
-                if one[_LAST] > known[_LAST]:
-                    known[_LAST:] = one[_LAST:]
+                known.jobs += jobs
+                known.first = min(known.first, first)
+                if last > known.last:
+                    known.last, known.example = last, (texts[2], texts[3])
             elif len(self._known) < MOST_GROUPS:
-                self._known[key] = one
+                self._known[key] = _Group(jobs, first, last, (texts[2], texts[3]))
             else:
-                self.ungrouped += one[_JOBS]
+                self.ungrouped += jobs
 
     def groups(self) -> tuple[FailureGroup, ...]:
         """Returns the groups, the largest first and of these the latest."""
-        ordered = sorted(self._known.values(), key=lambda one: (-one[_JOBS], -one[_LAST]))
-        return tuple(map(_group_of, ordered))
+        ordered = sorted(self._known.items(), key=lambda one: (-one[1].jobs, -one[1].last))
+        return tuple(
+            FailureGroup(
+                *(_KINDS[kind], read_text(function), read_text(frame), group.jobs),
+                *(int(group.first) or None, int(group.last) or None),
+                *map(read_text, group.example),
+            )
+            for (kind, function, frame), group in ordered
+        )
 
 
-def _group_of(answer: Sequence[Any]) -> FailureGroup:
-    kind, function, frame, jobs, first, last, job_id, cause = answer
-    return FailureGroup(
-        kind=_KINDS[int(kind)],
-        function=read_text(function),
-        frame=read_text(frame),
-        jobs=int(jobs),
-        first_us=first or None,
-        last_us=last or None,
-        example_id=read_text(job_id),
-        example_cause=read_text(cause),
-    )
+def _texts(packed: bytes, lengths: Sequence[int]) -> list[bytes]:
+    texts, at = [], _PACKED.size
+    for length in lengths:
+        texts.append(packed[at : at + length])
+        at += length
+    return texts
