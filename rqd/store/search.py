@@ -173,6 +173,13 @@ class Search:
             jobs += int(found)
         return Count(jobs, walk.looked_at, walk.total, walk.is_over)
 
+    def totals(self, wanted: Filter) -> dict[str, int]:
+        """Counts the ids in the state by queue, without empty queues: a search looks at all."""
+        found: dict[str, int] = {}
+        for source in self._sources(wanted, _Place()):
+            found[source.queue] = found.get(source.queue, 0) + source.total
+        return found
+
     def failure_groups(
         self,
         wanted: Filter,
@@ -250,8 +257,21 @@ class _Source:
     place: _Place
     total: int
     looked_at: int = 0
+    is_begun: bool = False
     is_over: bool = False
     step_ids: int = MOST_IDS
+    step_jobs: int = _MOST_FOUND
+
+    def move(self, answer: Any) -> Any:
+        """Notes where a step has come to; returns what it found."""
+        total, rank, is_over, score, job_id, found = answer
+        self.total, self.looked_at, self.is_begun = int(total), int(rank), True
+        self.is_over = bool(is_over)
+        if score:
+            self.place = _Place(_score(score), job_id)
+        self.step_ids = min(MOST_IDS, 2 * self.step_ids)
+        self.step_jobs = min(_MOST_FOUND, 2 * self.step_jobs)
+        return found
 
 
 @dataclass(slots=True)
@@ -279,50 +299,79 @@ class _Walk:
         """Yields what each step found, an index after the other, until `end_at`."""
         for source in self.sources:
             while not source.is_over:
-                yield self._step(source, what, MOST_IDS, texts)
+                yield source.move(self.store.search(*self._call(source, what, MOST_IDS, texts)))
                 if end_at is not None and monotonic() > end_at:
                     return
 
     def page(self, limit: int, end_at: float | None) -> Page:
-        """Merges the indexes: steps through the one that is behind the others."""
+        """Merges the indexes: goes on in the ones that are behind until the page is sure."""
         found: list[tuple[_Place, FoundJob]] = []
-        share = max(1, limit // max(1, len(self.sources)))
+        count = max(1, len(self.sources))
         for source in self.sources:
-            source.step_ids = max(_FEWEST_IDS, MOST_IDS // len(self.sources))
-            found += self._jobs(source, share if len(self.sources) > 1 else limit)
-        while open_sources := [one for one in self.sources if not one.is_over]:
-            source = self._first(open_sources)
-            ready = [one for one in found if self._is_up_to(one[0], source.place)]
-            if len(ready) >= limit or (end_at is not None and monotonic() > end_at):
-                return self._page(ready, limit, source.place)
-            found += self._jobs(source, limit)
-        return self._page(found, limit, None)
+            source.step_ids = max(_FEWEST_IDS, MOST_IDS // count)
+            source.step_jobs = min(_MOST_FOUND, max(1, limit // count))
+        behind, is_in_time = self.sources, True
+        while behind and is_in_time:
+            if count == 1:  # or it would look at more than the page has, for the next page again
+                self.sources[0].step_jobs = min(_MOST_FOUND, limit - len(found))
+            for portion in _portions(behind):
+                found += self._jobs(portion)
+                # Without a step in each index, the next page would begin at the same place.
+                is_begun = all(one.is_begun for one in self.sources)
+                is_in_time = end_at is None or not is_begun or monotonic() <= end_at
+                if not is_in_time:
+                    break
+            behind = self._behind(found, limit)
+        unsearched = [one.place for one in self.sources if not one.is_over]
+        reached = self._first(unsearched) if unsearched else None
+        return self._page(found, limit, reached)
+
+    def _behind(self, found: list[tuple[_Place, FoundJob]], limit: int) -> list[_Source]:
+        """Returns the indexes that may have jobs before the last one of the page."""
+        unsearched = [one for one in self.sources if not one.is_over]
+        if len(found) < limit:
+            return unsearched
+        self._sort(found)
+        last = found[limit - 1][0]
+        return [one for one in unsearched if not self._is_up_to(last, one.place)]
 
     def _page(
         self, found: list[tuple[_Place, FoundJob]], limit: int, reached: _Place | None
     ) -> Page:
-        found.sort(key=lambda one: one[0].order, reverse=not self.is_upward)
+        if reached:
+            found = [one for one in found if self._is_up_to(one[0], reached)]
+        self._sort(found)
         if len(found) > limit or (reached and len(found) == limit):
             reached = found[limit - 1][0]
         jobs = tuple(job for _, job in found[:limit] if is_job_id(job.id))
         return Page(jobs, _cursor(reached) if reached else "", self.looked_at, self.total)
 
-    def _first(self, sources: Sequence[_Source]) -> _Source:
+    def _sort(self, found: list[tuple[_Place, FoundJob]]) -> None:
+        found.sort(key=lambda one: one[0].order, reverse=not self.is_upward)
+
+    def _first(self, places: Sequence[_Place]) -> _Place:
         first = min if self.is_upward else max
-        return first(sources, key=lambda one: one.place.order)
+        return first(places, key=lambda place: place.order)
 
     def _is_up_to(self, place: _Place, reached: _Place) -> bool:
         return place.order <= reached.order if self.is_upward else place.order >= reached.order
 
-    def _jobs(self, source: _Source, most: int) -> Iterator[tuple[_Place, FoundJob]]:
-        answer = self._step(source, "jobs", min(most, _MOST_FOUND), _FIELDS)
-        width = len(_FIELDS) + 2
-        for first in range(0, len(answer), width):
-            score, job_id, *values = answer[first : first + width]
-            job = _of_fields(read_text(job_id), source.queue, list(map(read_text, values)))
-            yield _Place(_score(score), job_id[:_LONGEST_ID]), job
+    def _jobs(self, sources: Sequence[_Source]) -> Iterator[tuple[_Place, FoundJob]]:
+        """Takes a step in each of these indexes, in one round trip."""
+        calls = [self._call(one, "jobs", one.step_jobs, _FIELDS) for one in sources]
+        answers = self.store.ask_each("search", calls)
+        for source, call, answer in zip(sources, calls, answers, strict=True):
+            # Once more, to have an error in words.
+            is_error = isinstance(answer, Exception)
+            found = source.move(self.store.search(*call) if is_error else answer)
+            width = len(_FIELDS) + 2
+            for first in range(0, len(found), width):
+                score, job_id, *values = found[first : first + width]
+                job = _of_fields(read_text(job_id), source.queue, list(map(read_text, values)))
+                yield _Place(_score(score), job_id[:_LONGEST_ID]), job
 
-    def _step(self, source: _Source, what: str, most: int, texts: Sequence[str]) -> Any:
+    def _call(self, source: _Source, what: str, most: int, texts: Sequence[str]) -> tuple[Any, ...]:
+        """Returns the arguments of a step in this index."""
         place = source.place
         # An id may stand in an index from before: its job is of another queue by now, or gone.
         is_here = ("origin", "same", source.queue)
@@ -330,16 +379,27 @@ class _Walk:
         of_two = [one for one in self.conditions if one[1] in _OF_TWO_FIELDS]
         conditions = [*of_one, is_here, *of_two]
         direction = "1" if self.is_upward else ""
-        args: list[Any] = [source.queue, source.index, direction, place.score, place.id]
-        args += [source.step_ids, most, what]
-        args += [len(conditions), *chain.from_iterable(conditions), len(texts), *texts]
-        total, rank, is_over, score, job_id, found = self.store.search(*args)
-        source.total, source.looked_at = int(total), int(rank)
-        source.is_over = bool(is_over)
-        if score:
-            source.place = _Place(_score(score), job_id)
-        source.step_ids = min(MOST_IDS, 2 * source.step_ids)
-        return found
+        return (
+            *(source.queue, source.index, direction, place.score, place.id),
+            *(source.step_ids, most, what),
+            *(len(conditions), *chain.from_iterable(conditions), len(texts), *texts),
+        )
+
+
+def _portions(sources: Sequence[_Source]) -> Iterator[list[_Source]]:
+    """Yields so many indexes that their steps together keep the server for some milliseconds.
+
+    It serves nobody in between the scripts of one round trip.
+    """
+    portion, ids = list[_Source](), 0
+    for source in sources:
+        if portion and ids + source.step_ids > MOST_IDS:
+            yield portion
+            portion, ids = [], 0
+        portion.append(source)
+        ids += source.step_ids
+    if portion:
+        yield portion
 
 
 def _conditions(wanted: Filter, now_us: int, masters: Sequence[str]) -> list[_Condition]:

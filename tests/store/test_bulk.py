@@ -101,6 +101,8 @@ def test_hundreds_come_in_steps_and_each_once(rqd: Driver) -> None:
 
     assert [len(one.jobs) for one in steps] == [MOST_A_STEP, MOST_A_STEP, 50]
     assert facts(steps[-1]) == (len(names), 0, {})
+    assert [one.looked_at for one in steps] == [MOST_A_STEP, 2 * MOST_A_STEP, len(names)]
+    assert {one.total for one in steps} == {len(names)}
     assert sorted(rqd.ready()) == sorted(names)
     assert misplaced(rqd) == {}
 
@@ -237,14 +239,38 @@ def test_two_at_once_change_each_job_once(rqd: Driver, act: str) -> None:
 def test_what_was_stopped_between_two_steps_goes_on_there(rqd: Driver) -> None:
     names = [f"j{number}" for number in range(2 * MOST_A_STEP + 1)]
     fail(rqd, *names)
+    fail(rqd, "h", queue="high")
+    rqd.enqueue(job("u", "high", terms=UNIQUE))
+    rqd.settle(rqd.claim_one("high"), "fail", cause="x")
+    rqd.enqueue(job("holder", "high", terms=UNIQUE))
+
     stopped = next(bulk(rqd).steps(RETRY, EVERY))
-    assert len(rqd.ready()) == stopped.done == MOST_A_STEP
-    fail(rqd, "later", queue="high")
+    while not stopped.is_over:
+        assert len(rqd.ready()) + len(rqd.ready("high")) == stopped.done + 1
+        stopped = next(bulk(rqd).steps(RETRY, EVERY, so_far=replace(stopped, jobs=())))
 
-    end = last(bulk(rqd).steps(RETRY, EVERY, so_far=replace(stopped, jobs=())))
+    assert facts(stopped) == (len(names) + 1, 0, {"another job has its unique key by now": 1})
+    assert (stopped.is_over, stopped.looked_at) == (True, stopped.total)
 
-    assert end.done == len(names)
+
+def test_jobs_that_fail_after_a_stop_are_left_alone(rqd: Driver) -> None:
+    fail(rqd, *(f"j{number}" for number in range(MOST_A_STEP + 1)))
+    stopped = next(bulk(rqd).steps(RETRY, EVERY))
+    fail(rqd, "later", queue="zz")
+
+    assert last(bulk(rqd).steps(RETRY, EVERY, so_far=stopped)).done == MOST_A_STEP + 1
     assert rqd.status("later") == "failed"
+
+
+def test_queues_that_others_made_up_are_passed_over(rqd: Driver) -> None:
+    fail(rqd, "a")
+    rqd.redis.sadd(rqd.keys.queues, "no queue", b"\xff")
+    for name in ("no queue", "nothing"):
+        rqd.redis.zadd(rqd.keys.index(name, "failed"), {"a": 1})
+
+    assert do(rqd, RETRY) == ["a"]
+    end = last(bulk(rqd).steps(RETRY, Filter(queue=("none",))))
+    assert (end.done, end.total, end.is_over) == (0, 0, True)
 
 
 def test_an_error_of_redis_is_counted_by_its_words(rqd: Driver) -> None:
