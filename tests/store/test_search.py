@@ -220,7 +220,9 @@ def test_a_search_through_hundreds_of_queues_finds_the_latest(rqd: Driver) -> No
     assert ids(search(rqd).page(Filter(), limit=3)) == [
         f"q{number}-00002" for number in (299, 298, 297)
     ]
-    assert len(set(ids(*pages(rqd, Filter(), 100)))) == 900
+    for budget_s in (None, 0.0):
+        found = ids(*pages(rqd, Filter(), 100, budget_s=budget_s))
+        assert len(found) == len(set(found)) == 900
 
 
 def test_a_search_is_over_within_its_budget_and_goes_on_from_there(rqd: Driver) -> None:
