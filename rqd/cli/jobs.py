@@ -1,44 +1,55 @@
-"""`rqd jobs`, `retry`, `logs` and `stack`: lists jobs in a state, shows a job's output or stack."""
+"""`rqd jobs`, `failures`, `logs` and `stack`: lists jobs and failures, shows output or a stack."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
 
 import click
 
-from rqd.cli.completing import complete_jobs, complete_queues
+from rqd.cli.completing import complete_jobs
+from rqd.cli.filtering import check_filter, filter_of, queues_option, ticking
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
 from rqd.cli.output import duration, echo_table, one_line, plain, say
-from rqd.cli.suggest import check_queues, whole_id
-from rqd.client.connection import Backend
+from rqd.cli.suggest import whole_id
 from rqd.client.control import live_stack
 from rqd.client.job import Job
-from rqd.client.job_views import STATES, instant_us, list_jobs, listed
-from rqd.client.queue import FailedJobRegistry
-from rqd.model.errors import ConfigurationError, RqdError
-from rqd.model.names import check_queue_name, parse_duration_s
-from rqd.model.numbers import instant
-from rqd.model.records import JobRecord, JobStatus
+from rqd.model.filter import INDEX_OF_STATE, Filter
+from rqd.model.numbers import iso
+from rqd.model.records import JobStatus
 from rqd.store.follow import Follower, as_text
-from rqd.store.messages import Requeued
+from rqd.store.search import FailureGroup, FailureGroups, FoundJob, Page, Search
 
-_OF_QUEUE = "Choose jobs of this queue."
-EX_REFUSED = 1
+# A long search says how far it is after so long.
+_STEP_S = 0.5
 # A master answers within some milliseconds, or it is busy with something else.
 _MASTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A job in the list. Instants are ISO 8601; None if not reached."""
+
+    id: str
+    function: str
+    queue: str
+    status: str
+    enqueued: str | None
+    due: str | None
+    started: str | None
+    ended: str | None
+    attempt: int
+    cause: str
+    frame: str
+    host: str
 
 
 @click.command(name="jobs", cls=Command)
 @redis_options
 @as_json
-@click.option(
-    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help=_OF_QUEUE
-)
+@queues_option
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
@@ -46,164 +57,191 @@ _MASTER_S = 2.0
     show_default=True,
     help="Largest number of jobs to list.",
 )
-@click.argument("state", type=click.Choice(STATES), default="failed", metavar="[STATE]")
+@click.option(
+    "--after", "cursor", default="", metavar="CURSOR", help="List the jobs behind an earlier list."
+)
+@click.argument("words", nargs=-1, metavar="[STATE] [WORD:VALUE]...")
 def jobs(
     url: str | None,
     namespace: str | None,
     as_json: bool,
     queues: tuple[str, ...],
     limit: int,
-    state: str,
+    cursor: str,
+    words: tuple[str, ...],
 ) -> None:
     """List failed jobs, or the jobs in another STATE.
 
-    STATE is failed (with stopped jobs), queued, started, scheduled, deferred, finished or canceled.
-    Ended jobs stand latest first, all other jobs in the order of their start. `rqd job ID` shows
-    all of a job.
+    STATE is failed (with stopped jobs), stopped, queued, started, scheduled, deferred, finished or
+    canceled. Only jobs that match all words are listed. The words are queue:, function:, cause:,
+    type:, frame:, host:, since:, until: and id:. Ended jobs stand latest first, all other jobs in
+    the order of their start. `rqd job ID` shows all of a job.
     """
+    wanted = filter_of(_with_state(words), queues)
     with backend(url, namespace) as there:
-        check_queues([check_queue_name(name) for name in queues], there.views)
-        names = queues or there.views.queue_names()
-        total, found = list_jobs(there.views, state, names, limit)
+        check_filter(wanted, there.views)
+        found, page = _search(Search(there.store), wanted, cursor, limit)
         now_us = there.views.now_us()
+    more = _more(wanted, page, len(found)) if page.cursor else ""
     if as_json:
-        click.echo(json.dumps(list(map(asdict, map(listed, found))), indent=2))
+        click.echo(json.dumps(list(map(asdict, map(_listed, found))), indent=2))
+        if more:
+            say(more, err=True)
         return
     heads = ("job", "function", "queue", "status", "when", "attempt", "cause")
-    rows = [_cells(one, state, now_us) for one in found]
-    echo_table(f"{state.capitalize()} jobs", heads, rows, ("attempt", "status", "queue"))
-    if total > len(found):
-        click.echo(f"  and {total - len(found):,} more: --limit")
+    rows = [_cells(one, wanted.state, now_us) for one in found]
+    title = f"{wanted.state.capitalize()} jobs"
+    echo_table(title, heads, rows, ("attempt", "status", "queue"))
+    if more:
+        click.echo(f"  {more}")
 
 
-def _cells(record: JobRecord, state: str, now_us: int) -> tuple[object, ...]:
-    at_us = instant_us(record, state)
-    when = ""
-    if at_us is not None:
-        far = duration(abs(now_us - at_us) / 1e6)
-        when = f"in {far}" if at_us > now_us else f"{far} ago"
+def _with_state(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the words with a leading STATE as a word, too."""
+    if not words or ":" in words[0]:
+        return words
+    if words[0] not in INDEX_OF_STATE:
+        states = ", ".join(map(repr, INDEX_OF_STATE))
+        raise click.UsageError(
+            f"{words[0]!r} is not one of {states}, and no word such as queue:mail"
+        )
+    return (f"state:{words[0]}", *words[1:])
+
+
+def _search(search: Search, wanted: Filter, cursor: str, limit: int) -> tuple[list[FoundJob], Page]:
+    """Returns the next jobs, however long the search is, and the page that it ended with."""
+    found: list[FoundJob] = []
+    with ticking() as ticker:
+        while True:
+            page = search.page(wanted, cursor, limit - len(found), _STEP_S)
+            found += page.jobs
+            cursor = page.cursor
+            if not cursor or len(found) >= limit:
+                break
+            ticker.show(f"{len(found):,} found, {page.looked_at:,} of {page.total:,} looked at")
+    if wanted.is_of_ended:  # their index may be in the order in which the records expire
+        found.sort(key=lambda one: one.ended_us or 0, reverse=True)
+    return found, page
+
+
+def _more(wanted: Filter, page: Page, shown: int) -> str:
+    """Says how a list goes on."""
+    if replace(wanted, state="failed", queue=()) == Filter():
+        return f"and {page.total - shown:,} more: --limit, or --after {page.cursor}"
     return (
-        record.id, record.func_name, record.origin, str(record.status), when, record.attempt,
-        record.cause,
-    )  # fmt: skip
+        f"{page.looked_at:,} of {page.total:,} looked at: --limit, or --after {page.cursor}"
+        " for more"
+    )
 
 
-@click.command(name="retry", cls=Command)
+def _instant_us(job: FoundJob, state: str) -> int | None:
+    """Returns the instant that matters in this state (us): the end, the due time, the start."""
+    if state == "scheduled":
+        return job.due_us
+    if state == "started":
+        return job.started_us
+    is_waiting = state in ("queued", "deferred")
+    return job.enqueued_us or job.created_us if is_waiting else job.ended_us
+
+
+def _cells(job: FoundJob, state: str, now_us: int) -> tuple[object, ...]:
+    at_us = _instant_us(job, state)
+    when = _when(at_us, now_us)
+    return (job.id, job.function, job.queue, job.status, when, job.attempt, job.cause)
+
+
+def _when(at_us: int | None, now_us: int) -> str:
+    if at_us is None:
+        return ""
+    far = duration(abs(now_us - at_us) / 1e6)
+    return f"in {far}" if at_us > now_us else f"{far} ago"
+
+
+def _listed(job: FoundJob) -> _Listed:
+    return _Listed(
+        *(job.id, job.function, job.queue, job.status),
+        enqueued=iso(job.enqueued_us),
+        due=iso(job.due_us),
+        started=iso(job.started_us),
+        ended=iso(job.ended_us),
+        attempt=job.attempt,
+        cause=job.cause,
+        frame=job.frame,
+        host=job.host,
+    )
+
+
+@click.command(name="failures", cls=Command)
 @redis_options
 @as_json
+@queues_option
 @click.option(
-    "--queue", "-q", "queues", multiple=True, shell_complete=complete_queues, help=_OF_QUEUE
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="Largest number of groups to list.",
 )
-@click.option(
-    "--function", metavar="NAME", help="Choose jobs of this function: shop.tasks.send, shop.*"
-)
-@click.option(
-    "--cause", metavar="TEXT", help="Choose jobs by a text in their cause: SIGKILL, 'timed out'."
-)
-@click.option(
-    "--since", metavar="TIME", help="Choose jobs that failed within this time: 90, 30m, 2d."
-)
-@click.option("--all", "all_", is_flag=True, help="Choose all failed jobs of all queues.")
-@click.option("--dry-run", is_flag=True, help="Print the jobs without running them.")
-@click.argument("job_ids", nargs=-1, metavar="[ID]...", shell_complete=complete_jobs)
-def retry(
+@click.argument("words", nargs=-1, metavar="[WORD:VALUE]...")
+def failures(
     url: str | None,
     namespace: str | None,
     as_json: bool,
     queues: tuple[str, ...],
-    function: str | None,
-    cause: str | None,
-    since: str | None,
-    all_: bool,
-    dry_run: bool,
-    job_ids: tuple[str, ...],
-) -> int:
-    """Run failed jobs again.
+    limit: int,
+    words: tuple[str, ...],
+) -> None:
+    """Group the failed jobs by cause, function and innermost frame.
 
-    Choose them by IDs, or by options; a job must match all options. Each job goes to the end of
-    its queue, without new retries. Stopped jobs run again by their IDs, or with --cause stopped.
+    The words choose jobs as for `rqd jobs`. The group with the most jobs stands first. `rqd retry`
+    and `rqd delete` act on a group by the words cause:, function: and frame:.
     """
-    chosen = bool(queues or function or cause or since)
-    if not chosen and not all_ and not job_ids:
-        raise ConfigurationError(
-            "choose jobs: IDs, --queue, --function, --cause, --since, or --all"
-        )
-    if job_ids and (chosen or all_ or dry_run):
-        raise ConfigurationError("IDs choose the jobs: leave out the other options")
+    wanted = filter_of(words, queues)
     with backend(url, namespace) as there:
-        if job_ids:
-            return _by_id(there, job_ids, as_json)
-        check_queues([check_queue_name(name) for name in queues], there.views)
-        after = _so_long_ago(there, since)
-        found: dict[str, list[str]] = {}
-        for queue in queues or there.views.queue_names():
-            portions = FailedJobRegistry(queue, there).requeue_portions(
-                function, cause, after, dry_run
-            )
-            found[queue] = _collect(queue, portions)
-    _show_requeued({queue: ids for queue, ids in found.items() if ids}, dry_run, as_json)
-    return 0
-
-
-def _so_long_ago(there: Backend, since: str | None) -> datetime | None:
-    """Returns the instant so long ago, by Redis' clock; None for no limit."""
-    seconds = parse_duration_s(since, "--since")
-    if seconds is None or seconds == -1:
-        return None
-    return instant(there.views.now_us()) - timedelta(seconds=seconds)
-
-
-def _collect(queue: str, portions: Iterator[Requeued]) -> list[str]:
-    """Returns the ids of all portions; shows the progress of a long search on a terminal."""
-    ids: list[str] = []
-    looked_at, shown = 0, ""
-    for portion in portions:
-        ids += portion.ids
-        looked_at += portion.looked_at
-        if looked_at > len(portion.ids) and looked_at > 1000 and sys.stderr.isatty():
-            shown = f"\r{one_line(queue)}: {len(ids):,} of {looked_at:,} looked at"
-            click.echo(shown, err=True, nl=False)
-    if shown:
-        click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
-    return ids
-
-
-def _show_requeued(found: dict[str, list[str]], dry_run: bool, as_json: bool) -> None:
+        check_filter(wanted, there.views)
+        found = _group(Search(there.store), wanted)
+        now_us = there.views.now_us()
     if as_json:
-        total = sum(map(len, found.values()))
-        click.echo(json.dumps({"dry_run": dry_run, "jobs": total, "queues": found}, indent=2))
-        return
-    for queue, ids in found.items():
-        if dry_run:
-            for job_id in ids:
-                say(job_id)
-        jobs = "1 job" if len(ids) == 1 else f"{len(ids):,} jobs"
-        outcome = f"{jobs} would run again" if dry_run else f"{jobs} put in the queue again"
-        say(f"{queue}: {outcome}", err=dry_run)
-    if not found:
-        click.echo("no failed job matches", err=True)
+        click.echo(json.dumps(list(map(_group_facts, found.groups[:limit])), indent=2))
+    else:
+        heads = ("jobs", "cause", "function", "frame", "first", "last", "example", "its cause")
+        rows = [_group_cells(one, now_us) for one in found.groups[:limit]]
+        echo_table("Failures", heads, rows, ("its cause", "first", "example"))
+    left = found.groups[limit:]
+    if left or found.ungrouped:
+        jobs_left = sum(one.jobs for one in left) + found.ungrouped
+        groups = f"{len(left):,} more groups" if not found.ungrouped else "more groups"
+        say(f"  and {groups}, of {jobs_left:,} jobs: --limit", err=as_json)
 
 
-def _by_id(there: Backend, job_ids: tuple[str, ...], as_json: bool) -> int:
-    statuses: dict[str, str] = {}
-    status = 0
-    for typed in job_ids:
-        job_id = typed
-        try:
-            job_id = whole_id(typed, there.views)
-            statuses[job_id] = str(Job.fetch(job_id, there).requeue().get_status(refresh=False))
-        except RqdError as error:
-            if len(job_ids) == 1:
-                raise
-            status = EX_REFUSED
-            statuses[job_id] = "refused"
-            say(f"rqd: {error}", err=True)
-        else:
-            if not as_json:
-                click.echo(f"{job_id}: requeued")  # it may run already, or have ended
-    if as_json:
-        click.echo(json.dumps({"jobs": statuses}, indent=2))
-    return status
+def _group(search: Search, wanted: Filter) -> FailureGroups:
+    found = None
+    with ticking() as ticker:
+        while found is None or not found.is_whole:
+            found = search.failure_groups(wanted, _STEP_S, found)
+            ticker.show(f"{found.looked_at:,} of {found.total:,} looked at")
+    return found
+
+
+def _group_facts(group: FailureGroup) -> dict[str, object]:
+    return {
+        "cause": group.kind,
+        "function": group.function,
+        "frame": group.frame,
+        "jobs": group.jobs,
+        "first": iso(group.first_us),
+        "last": iso(group.last_us),
+        "example": group.example_id,
+        "example_cause": group.example_cause,
+    }
+
+
+def _group_cells(group: FailureGroup, now_us: int) -> tuple[object, ...]:
+    return (
+        *(group.jobs, group.kind, group.function, group.frame),
+        *(_when(group.first_us, now_us), _when(group.last_us, now_us)),
+        *(group.example_id, group.example_cause),
+    )
 
 
 @click.command(name="logs", cls=Command)

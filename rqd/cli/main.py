@@ -44,10 +44,12 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 _SECTIONS = {
     "Run": ("start",),
     "Look": (
-        "info", "workers", "ps", "top", "jobs", "job", "queue", "history", "logs", "stack",
-        "limits", "web",
+        "info", "workers", "ps", "top", "jobs", "failures", "job", "queue", "history", "logs",
+        "stack", "limits", "web",
     ),
-    "Act": ("enqueue", "retry", "pause", "resume", "scale", "reload", "stop"),
+    "Act": (
+        "enqueue", "retry", "cancel", "delete", "pause", "resume", "scale", "reload", "stop",
+    ),
     "Schedules": ("cron",),
     "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
 }  # fmt: skip
@@ -57,9 +59,10 @@ _FORMER = ("drain", "undrain", "suspend")
 # Modules of several commands; each other command is the `command` of a module of its name.
 _TOGETHER = {
     "activity": ("ps", "top"),
+    "bulk": ("retry", "delete", "cancel"),
     "diagnose": ("doctor", "config", "acl"),
     "former": _FORMER,
-    "jobs": ("jobs", "retry", "logs", "stack"),
+    "jobs": ("jobs", "failures", "logs", "stack"),
     "pause": ("pause", "resume"),
     "queue": ("queue", "limits"),
 }
@@ -121,8 +124,6 @@ class LazyGroup(click.Group):
             "worker-pool": f"rqd start --queues {queues} --workers {workers}",
             "requeue": "rqd retry ID, or rqd retry --all",
             "empty": f"rqd queue empty {queues}",
-            "cancel": "rqd job cancel ID",
-            "delete": "rqd job delete ID",
             "shutdown": "rqd stop",
             "status": "rqd info",
             "list": "rqd jobs",

@@ -7,7 +7,7 @@ can be taken out of a registry, and none put in.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from rqd.client.connection import Backend, Connection, backend_for
@@ -19,7 +19,7 @@ from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobE
 from rqd.model.numbers import instant
 from rqd.model.serializers import Serializer
 from rqd.store.keys import ALL_QUEUES
-from rqd.store.messages import Failures, Requeued
+from rqd.store.messages import Requeued
 
 
 class Queue(Producer):
@@ -313,11 +313,19 @@ class FailedJobRegistry(_OfEnded):
         """Yields each portion once it is done, like `requeue_many`, to show the progress."""
         if since is not None and not isinstance(since, datetime):
             raise ConfigurationError(f"since {since!r}: write a datetime")
-        # Jobs that fail again meanwhile are left alone.
-        latest_us = self._backend.views.now_us()
-        earliest_us = max(0, int(since.timestamp() * 1e6)) if since is not None else 0
-        failures = Failures(function or "", cause or "", earliest_us, latest_us)
-        return self._backend.store.requeue_failed(self.name, failures, dry_run)
+        from rqd.model.filter import Filter  # noqa: PLC0415 - few modules of jobs need it
+        from rqd.store.bulk import RETRY, Bulk  # noqa: PLC0415 - loads redis-py
+
+        wanted = Filter(
+            queue=(self.name,),
+            function=function or "",
+            cause=cause or "",
+            since=since.astimezone(UTC).isoformat() if since is not None else "",
+        )
+        looked_at = 0
+        for progress in Bulk(self._backend.store).steps(RETRY, wanted, looks_only=dry_run):
+            yield Requeued(progress.looked_at - looked_at, tuple(job.id for job in progress.jobs))
+            looked_at = progress.looked_at
 
 
 def clean_registries(

@@ -41,6 +41,7 @@ from rqd.model.retry import (
     Stop,
     decide,
 )
+from rqd.model.stack import innermost_frame
 from rqd.model.terms import read_terms
 from rqd.store.messages import Settlement
 
@@ -180,6 +181,7 @@ def _fields(attempt: Attempt, report: Report, host: str) -> Fields:
         case _:
             fields += [*_failure(report.outcome), ("cause", cause(report.outcome))]
             fields += [*_death(report), ("host", host), ("zygote", report.zygote)]
+            fields += _frame(report)
             if report.stack and has_stack(report.outcome):
                 fields.append(("stack", report.stack))
     if report.output_tail:
@@ -219,6 +221,14 @@ def _failure(
             return [] if limit_bytes is None else [("memory_limit_bytes", limit_bytes)]
         case Crashed() | AskedAgain() | Refused() | Parked() | Lost() | Stopped():
             return []
+
+
+def _frame(report: Report) -> Fields:
+    """Returns the innermost frame of the job's code, by which failures are grouped."""
+    traceback = getattr(report.outcome, "traceback", "")
+    stack = report.stack if has_stack(report.outcome) else ""
+    frame = innermost_frame(traceback[-_TRACEBACK_CHARS:], stack)
+    return [("frame", frame)] if frame else []
 
 
 def _death(report: Report) -> Fields:

@@ -62,6 +62,15 @@ def check_queue_name(name: str) -> str:
     return name
 
 
+def is_queue_name(name: str) -> bool:
+    """False for a text that can't be a queue's name."""
+    try:
+        check_queue_name(name)
+    except InvalidNameError:
+        return False
+    return True
+
+
 def check_key(key: str, what: str) -> str:
     """Returns the key of a limit or of a unique job. Raises InvalidNameError for an unfit key."""
     if not isinstance(key, str) or not 1 <= len(key) <= _LONGEST_KEY_CHARS or not key.isprintable():

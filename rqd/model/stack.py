@@ -1,4 +1,7 @@
-"""Reads a process's Python stacks from faulthandler, and leaves out rqd's own frames."""
+"""Reads a process's Python stacks from faulthandler, and leaves out rqd's own frames.
+
+Finds the innermost frame of the job's code, by which failures are grouped.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ _OWN_FOLDER = str(Path(__file__).parent.parent) + "/"
 _ENTRY = ("<string>", "<module>")
 _ALARM = "daemon/zygote/timer.py"
 _MOST_CHARS = 64 * 1024
+_IN_TRACEBACK = re.compile(r'File "([^"\n]{1,4096})", line (\d{1,9}), in ([^\n]{1,500})')
+_INSTALLED = re.compile(r".*/(?:(?:site|dist)-packages|lib/python3\.\d+)/")
+_MOST_PATH_CHARS, _MOST_NAME_CHARS = 120, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,27 @@ def threads_of(text: str) -> list[Thread]:
     return threads
 
 
+def innermost_frame(traceback: str, stack: str = "") -> str:
+    """Returns `file:line function` of the innermost frame outside rqd; empty if there is none.
+
+    The stack, as faulthandler writes it, counts only without a frame in the traceback. Paths are
+    shown from the folder of installed packages on, and cut to 120 characters.
+    """
+    for file, line, function in reversed(_IN_TRACEBACK.findall(traceback)):
+        if not file.startswith(_OWN_FOLDER):
+            return _frame_text(Frame(file, int(line), function))
+    threads = threads_of(stack)
+    current = [thread for thread in threads if thread.is_current] or threads[-1:]
+    frames = [frame for thread in current[:1] for frame in thread.frames]
+    own = (frame for frame in frames if not _is_rqds(frame))
+    return next(map(_frame_text, own), "")
+
+
+def _frame_text(frame: Frame) -> str:
+    path = _INSTALLED.sub("", frame.file)[-_MOST_PATH_CHARS:]
+    return f"{path}:{frame.line} {frame.function[:_MOST_NAME_CHARS]}"
+
+
 def _portions(text: str) -> Iterator[tuple[bool, list[str]]]:
     """Yields runs of consecutive lines in their order, with True for runs of frames."""
     portion: list[str] = []
@@ -109,6 +136,10 @@ def _is_below_the_job(line: str) -> bool:
     frame = _frame(line)
     if frame is None:
         return False
+    return _is_rqds(frame)
+
+
+def _is_rqds(frame: Frame) -> bool:
     return frame.file.startswith(_OWN_FOLDER) or (frame.file, frame.function) == _ENTRY
 
 

@@ -324,20 +324,6 @@ def read_requeued(found: str, job_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
-    """A selection of failed jobs: by function (`*` for any text), a part of the cause, the end
-    (us).
-
-    Empty texts mean all. Stopped jobs are selected only if `cause` is given.
-    """
-
-    function: str = ""
-    cause: str = ""
-    earliest_us: int = 0
-    latest_us: int = 2**53 - 1
-
-
-@dataclass(frozen=True, slots=True)
 class Requeued:
     """A portion of a queue's failed jobs: how many were checked, and the selected ids."""
 

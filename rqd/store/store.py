@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,11 +28,9 @@ from rqd.store.keys import Keys
 from rqd.store.messages import (
     Beat,
     BeatAnswer,
-    Failures,
     Greeting,
     JobUpdate,
     QueueNumbers,
-    Requeued,
     Turn,
     TurnAnswer,
     check_ids,
@@ -216,24 +214,9 @@ class Store:
         front = "1" if at_front else ""
         return read_requeued(read_text(self._ask("requeue", job_id, front)), job_id)
 
-    def requeue_failed(
-        self, queue: str, failures: Failures, looks_only: bool = False
-    ) -> Iterator[Requeued]:
-        """Makes a queue's selected failed jobs ready again, a portion at a time.
-
-        With `looks_only` nothing is changed, and the portions list the selected jobs.
-        """
-        cursor = "0"
-        while True:
-            answer = self._ask(
-                "requeue_failed",
-                *(queue, cursor, failures.function, failures.cause),
-                *(failures.earliest_us, failures.latest_us, "1" if looks_only else ""),
-            )
-            cursor = read_text(answer[0])
-            yield Requeued(int(answer[1]), tuple(map(read_text, answer[2])))
-            if cursor == "0":
-                return
+    def search(self, *step: str | bytes | int) -> Any:
+        """Looks at some hundred ids of an index: a step of `search.Search`, which knows it."""
+        return self._ask("search", *step)
 
     def delete(self, job_id: str, delete_dependents: bool = False) -> str:
         """Deletes a job and its records; returns the status it was found in.
@@ -341,6 +324,21 @@ class Store:
     def ask(self, name: str, *args: Any) -> Any:
         """Sends a further script, whose arguments the caller knows; words its errors for users."""
         return self._ask(name, *args)
+
+    def ask_each(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Sends a script for each of these arguments, in one round trip.
+
+        The error of a call is its answer. Raises ServerUnavailableError.
+        """
+        sha = self._script(name).sha
+        with self.redis.pipeline(transaction=False) as pipe:
+            for args in calls:
+                pipe.execute_command("EVALSHA", sha, 1, self._declared_key, *args)
+            answers = pipe.execute(raise_on_error=False)
+        if answers and isinstance(answers[0], NoScriptError):
+            # None was run. The first brings the source.
+            return [self._ask(name, *calls[0]), *self.ask_each(name, calls[1:])]
+        return answers
 
     def run(self, name: str, *args: Any) -> Any:
         """Sends a script as `ask` does, for a master: raises the errors of redis-py."""

@@ -66,7 +66,9 @@ def test_the_table_says_when_and_how_many_more_there_are(redis_url: str) -> None
     assert first.split()[0] == "c"
     assert " s ago " in first
     assert second.endswith("raised ValueError: b")
-    assert more == "  and 1 more: --limit"
+    assert more.startswith("  and 1 more: --limit, or --after ")
+    rest = rqd("jobs", "--after", more.split()[-1], url=redis_url)
+    assert [line.split()[0] for line in rest.out.splitlines()[2:]] == ["a"]
     assert " in 59:" in rqd("jobs", "scheduled", url=redis_url).out
     assert rqd("jobs", "deferred", url=redis_url).out == "Deferred jobs\n  none\n"
 

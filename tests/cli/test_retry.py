@@ -57,9 +57,12 @@ def test_jobs_run_again_by_id_and_what_is_none_is_said(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "choose jobs: IDs, --queue, --function, --cause, --since, or --all"),
+        (
+            [],
+            "choose jobs: IDs, words such as cause:crashed, --queue, --function, --cause, --since,",
+        ),
         (["a", "--queue", "low"], "IDs choose the jobs"),
-        (["--since", "soon"], "--since 'soon' is no duration"),
+        (["--since", "soon"], "--since 'soon' is no time: write 90, 30m, 2h"),
         (["-q", "a b"], "queue name 'a b' must be"),
     ],
 )

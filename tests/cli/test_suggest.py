@@ -140,7 +140,7 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
     pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
     refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")
-    refused(rqd("cancel", "x"), EX_USAGE, "there is no command 'cancel': write rqd job cancel ID (")
+    refused(rqd("requeue", "x"), EX_USAGE, "there is no command 'requeue': write rqd retry ID, or")
     refused(rqd("status"), EX_USAGE, "write rqd info (")
     refused(rqd("upgrade"), EX_USAGE, "write rqd reload for new application code; a new rqd comes")
     refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")

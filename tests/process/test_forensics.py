@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.client.connection import Backend
+from rqd.client.connection import Backend, backend_for
 from rqd.daemon.zygote.protocol import STOP_SIGNAL
 from rqd.exceptions import InvalidJobOperation, NoSuchJobError, RqdError
 from rqd.job import Job
+from rqd.model.filter import Filter
 from rqd.model.stack import threads_of
 from rqd.results import Result
 from rqd.stacks import live_stack
+from rqd.store.search import Search
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
@@ -57,6 +59,30 @@ def test_a_crash_leaves_the_stacks_of_all_threads(start_daemon: StartDaemon, que
     assert ended(queue.enqueue(jobs.leave, 3)).stack is None
     os.kill(daemon.zygote().pid, signal.SIGKILL)
     assert ended(queue.enqueue(jobs.leave, 3)).details["zygote"] == 2
+
+
+def test_failures_are_grouped_by_the_innermost_frame_of_their_jobs(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--preload", "tests.jobs", workers=2)
+    for made in (
+        queue.enqueue(jobs.leave, 3),
+        queue.enqueue(jobs.segfault_beside_a_thread),
+        queue.enqueue(jobs.run_for_ever, job_timeout=0.1),
+        queue.enqueue(jobs.run_for_ever, job_timeout=0.1),
+    ):
+        ended(made)
+
+    search = Search(backend_for(queue.connection).store)
+    found = {
+        one.kind: one for one in search.failure_groups(Filter(host=socket.gethostname())).groups
+    }
+
+    assert (found["timed_out"].jobs, found["timed_out"].function) == (2, "tests.jobs.run_for_ever")
+    crashed = [one for one in search.page(Filter(cause="crashed")).jobs if "SIGSEGV" in one.cause]
+    assert [one.frame.split()[-1] for one in crashed] == ["string_at"]
+    assert found["timed_out"].frame.endswith(" run_for_ever")
+    assert [one.frame for one in search.page(Filter(cause="exit status 3")).jobs] == [""]
 
 
 def test_a_timeout_leaves_the_stacks_even_of_c_code_that_keeps_the_gil(

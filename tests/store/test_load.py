@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from rqd.model.filter import Filter
 from rqd.model.limits import RateLimit, Unique
 from rqd.model.records import Claim, NewJob
 from rqd.model.terms import dump_terms
-from rqd.store.messages import Failures, JobUpdate, Settlement
+from rqd.store.bulk import RETRY, Bulk
+from rqd.store.messages import JobUpdate, Settlement
+from rqd.store.search import Search
 from rqd.store.wire import MOST_A_TURN, within_a_turn
 from tests.servers import RedisServer
 from tests.store.driving import Driver, job, settlement, waits_for
@@ -269,9 +272,21 @@ def requeue_many(rqd: Driver) -> Act:
     rqd.enqueue(*each(2 * MOST_WORKERS))
     for _ in range(2):
         rqd.turn(*(settlement(one, "fail", cause="why") for one in rqd.claim(MOST_WORKERS)))
-    return lambda: list(
-        rqd.store.requeue_failed("low", Failures(function="*t*a*s*k*s*f", cause="h"))
-    )
+    wanted = Filter(function="*t*a*s*k*s*f", cause="h")
+    return lambda: list(Bulk(rqd.store).steps(RETRY, wanted))
+
+
+def search_many(rqd: Driver) -> Act:
+    rqd.enqueue(*each(MANY))
+    return lambda: Search(rqd.store).page(Filter("queued", function="*x*y*z*"), budget_s=None)
+
+
+def group_many(rqd: Driver) -> Act:
+    rqd.enqueue(*each(2 * MOST_WORKERS))
+    for _ in range(2):
+        claims = rqd.claim(MOST_WORKERS)
+        rqd.turn(*(settlement(one, "fail", cause="why", frame=one.id) for one in claims))
+    return lambda: Search(rqd.store).failure_groups(Filter(), None)
 
 
 def pause_and_resume_many_queues(rqd: Driver) -> Act:
@@ -331,6 +346,8 @@ SCENES = [
     delete_a_chain,
     cancel_a_job_with_many_parents,
     requeue_many,
+    search_many,
+    group_many,
     pause_and_resume_many_queues,
     tidy_an_index,
     tell_of_many_jobs,

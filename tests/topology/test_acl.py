@@ -16,10 +16,11 @@ import redis
 from rqd import Queue
 from rqd.client.connection import backend_for
 from rqd.exceptions import RqdError, ServerUnavailableError
+from rqd.model.filter import Filter
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.live import ask
-from rqd.store.messages import Failures
 from rqd.store.permissions import acl_lines
+from rqd.store.search import Search
 from tests import jobs
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
@@ -137,7 +138,7 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: views.wait_for_end("later", 0.01),
         lambda: [views.index_ids("low", "failed", desc=True), views.heartbeat_us("m")],
         lambda: [store.unlist("low", "canceled", "e"), store.tidy("low", "canceled")],
-        lambda: list(store.requeue_failed("low", Failures())),
+        lambda: Search(store).page(Filter("failed")),
         lambda: store.empty("low"),
         lambda: store.forget_queue("nothing"),
         lambda: driver.enqueue(*(job(f"in-{name}", name) for name in many)),

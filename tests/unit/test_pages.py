@@ -14,11 +14,11 @@ import click
 import pytest
 
 from rqd import exceptions
+from rqd.cli.bulk import EX_REFUSED
 from rqd.cli.cron import command as cron
 from rqd.cli.enqueue import EX_JOB_FAILED
 from rqd.cli.grammar import VerbGroup
 from rqd.cli.job import EX_STILL_RUNS
-from rqd.cli.jobs import EX_REFUSED
 from rqd.cli.main import _STATUS, cli
 from rqd.client.cron import _IN_FILES
 from rqd.client.job_views import describe_attempt

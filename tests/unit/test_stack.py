@@ -9,7 +9,14 @@ import pytest
 
 import rqd
 from rqd.daemon.workers.stack_file import StackFile
-from rqd.model.stack import Frame, Thread, is_whole, threads_of, without_own_frames
+from rqd.model.stack import (
+    Frame,
+    Thread,
+    innermost_frame,
+    is_whole,
+    threads_of,
+    without_own_frames,
+)
 
 OWN = str(Path(rqd.__file__).parent)
 TEXT = f"""\
@@ -113,3 +120,30 @@ def test_a_file_of_stacks_can_be_neither_filled_nor_moved_out_of_its_room() -> N
     finally:
         os.close(theirs)
         stacks.close()
+
+
+def test_the_innermost_frame_of_a_traceback_is_the_last_one_outside_rqd() -> None:
+    traceback = (
+        'Traceback (most recent call last):\n  File "/app/tasks.py", line 3, in send\n    post()\n'
+        '  File "/v/lib/python3.11/site-packages/shop/net.py", line 40, in Net.post\n    raise\n'
+        f'  File "{OWN}/daemon/zygote/timer.py", line 9, in _over\n'
+        "rqd.exceptions.JobTimeoutException: 3 s\n"
+    )
+    assert innermost_frame(traceback, TEXT) == "shop/net.py:40 Net.post"
+
+
+def test_without_a_frame_in_the_traceback_the_stack_of_the_current_thread_counts() -> None:
+    assert innermost_frame("SyntaxError: odd", TEXT) == "/app/tasks.py:0 crash"
+    waits = TEXT[: TEXT.index("Current thread")]
+    assert innermost_frame("", waits) == "threading.py:327 wait"
+    only_rqd = f'Thread 0x1 (most recent call first):\n  File "{OWN}/a.py", line 1 in f\n'
+    assert innermost_frame("", only_rqd + '  File "<string>", line 1 in <module>\n') == ""
+
+
+@pytest.mark.parametrize("text", ["", 'File "', 'File "x", line 9', 'File "' * 9_000, "\x00" * 99])
+def test_a_text_that_is_no_traceback_has_no_frame(text: str) -> None:
+    assert innermost_frame(text, text) == ""
+
+
+def test_a_long_frame_is_cut() -> None:
+    assert len(innermost_frame(f'File "/{"a" * 4000}", line 1, in {"f" * 400}')) < 210

@@ -13,7 +13,7 @@ function Requeue.run_again(id, held, at_front, now)
   if unique and is_foreign(unique.key, 'string') then return refusal({ unique.key, 'string' }) end
   redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status], id)
   for _, part in ipairs({ '', ':results', ':payload', ':result' }) do redis.call('PERSIST', job .. part) end
-  redis.call('HDEL', job, 'cause', 'started_at', 'ended_at')
+  redis.call('HDEL', job, 'cause', 'frame', 'host', 'started_at', 'ended_at')
   redis.call('HSET', job, 'enqueued_at', int(now), 'losses', 0)
   Ready.enter(id, queue, Ready.next_score(held[3], at_front))
   -- As in promote: the time to live is of the wait for the first attempt.

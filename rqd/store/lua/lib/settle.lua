@@ -156,7 +156,7 @@ function Settle.attempt(one, now)
     Settle.uncharged(one, job, queue, now)
     return 'settled'
   end
-  if cause_before then redis.call('HDEL', job, 'cause') end
+  if cause_before then redis.call('HDEL', job, 'cause', 'frame', 'host') end
   local more = { 'lease', '', 'settled', token, 'losses', '0' }
   if one.staged ~= '' then
     redis.call('RENAME', P .. 'staged:' .. one.staged, job .. ':result')
@@ -172,6 +172,11 @@ function Settle.attempt(one, now)
   if decision == 'finish' then
     Ending.end_job(id, queue, 'finished', result_ttl, now, more, of_ending)
   elseif decision == 'fail' or decision == 'stop' then
+    -- A search looks at hashes only.
+    for _, name in ipairs({ 'frame', 'host' }) do
+      local value = Settle.field_of(fields, name)
+      if value then more[#more + 1], more[#more + 2] = name, value end
+    end
     local ttl_s = redis.call('HGET', job, 'failure_ttl')
     Ending.end_job(id, queue, decision == 'fail' and 'failed' or 'stopped', ttl_s, now, more, of_ending)
   else
