@@ -45,7 +45,7 @@ _SECTIONS = {
     "Run": ("start",),
     "Look": (
         "info", "workers", "ps", "top", "jobs", "failures", "job", "queue", "history", "logs",
-        "stack", "limits", "web",
+        "stack", "limits", "metrics", "web",
     ),
     "Act": (
         "enqueue", "retry", "cancel", "delete", "pause", "resume", "scale", "reload", "stop",

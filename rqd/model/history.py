@@ -32,11 +32,12 @@ FINISHED, REPEATED, RETRIED, FAILED, STOPPED = (
 PUT_BACK, LOST, PARKED = "put_back", "lost", "parked"
 BECAME = (FINISHED, REPEATED, RETRIED, FAILED, STOPPED, PUT_BACK, LOST, PARKED)
 
-# The kinds of fields. Sums are in microseconds; memory has no sum that means anything.
+# The kinds of fields. Sums are in microseconds, of memory in KiB.
 _BECAME, _CAUSE = "became", "cause"
 _WAIT, _RUN, _MEMORY = "wait", "run", "memory"
 _SUM = "sum"  # the detail of a histogram's sum
 _CPU = "cpu"
+_UNIT = {_WAIT: 1e6, _RUN: 1e6, _MEMORY: 1 / 1024}
 _LARGEST = 2**53
 
 
@@ -120,6 +121,7 @@ class Numbers:
             self.cpu_s += cpu_s
         if peak_bytes is not None:
             self.memory.counts[bisect_left(BYTES, peak_bytes)] += 1
+            self.memory.sum += peak_bytes
 
     def merge(self, other: Numbers) -> None:
         """Adds other numbers to these."""
@@ -140,8 +142,8 @@ class Numbers:
             if of_function and kind == _WAIT:
                 continue
             yield from ((f"{kind} {at}", n) for at, n in enumerate(histogram.counts) if n)
-            if kind != _MEMORY and (micros := round(histogram.sum * 1e6)):
-                yield f"{kind} {_SUM}", micros
+            if total := round(histogram.sum * _UNIT[kind]):
+                yield f"{kind} {_SUM}", total
         if micros := round(self.cpu_s * 1e6):
             yield f"{_CPU} {_SUM}", micros
 
@@ -156,7 +158,7 @@ class Numbers:
         elif kind in (_WAIT, _RUN, _MEMORY):
             histogram = {_WAIT: self.wait, _RUN: self.run, _MEMORY: self.memory}[kind]
             if detail == _SUM:
-                histogram.sum = count / 1e6
+                histogram.sum = count / _UNIT[kind]
             elif detail.isdecimal() and len(detail) < 3 and int(detail) < len(histogram.counts):
                 histogram.counts[int(detail)] = count
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import rqd
 from rqd.client.connection import Backend, own_keyring
+from rqd.integrations.prometheus import CONTENT_TYPE, exposition
 from rqd.model.errors import (
     ConfigurationError,
     InvalidJobOperation,
@@ -100,6 +101,7 @@ class _Site:
             if one.is_live:
                 routes.append(Route(f"{path}.live", _Live(self, one)))
         routes.append(Route("/", self._as_html(PAGES["overview"])))
+        routes.append(Route("/metrics", self._metrics))
         if not read_only:
             routes += [
                 Route(f"/do/{one.name}", self._as_form(one), methods=["POST"])
@@ -137,6 +139,13 @@ class _Site:
             version=rqd.__version__,
             path_of=_query,
         )
+
+    async def _metrics(self, request: Request) -> Response:
+        """Answers a scrape of Prometheus, for visitors that may see all queues."""
+        if not request.scope["rqd.access"].sees_all:
+            return Response("The metrics are of all queues: you may not see them.\n", 403)
+        text = await self._in_thread(lambda: exposition(self._backend))
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._limiter is None:  # made late: it belongs to a running loop

@@ -109,7 +109,7 @@ def test_numbers_are_sent_five_seconds_after_the_first_and_not_without_any(maste
 
     assert master.link.totals() == {
         "became finished": 2, "wait 3": 2, "wait sum": 60_000, "run 5": 2, "run sum": 400_000,
-        "memory 2": 2, "cpu sum": 200_000,
+        "memory 2": 2, "memory sum": 40 * 1024, "cpu sum": 200_000,
     }  # fmt: skip
     assert master.timers.next_at(OPEN) == float("inf")
 
@@ -237,6 +237,7 @@ def test_fields_are_read_as_they_were_written(own: Numbers, runs: list[float]) -
     assert read.run.counts == own.run.counts
     assert read.memory.counts == own.memory.counts
     assert read.run.sum == pytest.approx(own.run.sum, abs=1e-6)
+    assert read.memory.sum == pytest.approx(own.memory.sum, abs=512)
 
 
 def test_the_name_of_a_function_breaks_no_field(master: Master) -> None:
