@@ -1,9 +1,11 @@
 """rqd at work: real files, real failures, no server to install. `bin/demo` runs it.
 
 An embedded Valkey and a daemon with four workers count the words in the comments and docstrings of
-the largest modules of Python's standard library, in parallel. Among them: a job that fails, one
-that kills its own process, one that succeeds at the third attempt. Exits 0 only if each job came to
-the end that was expected of it, and the daemon stopped as told.
+the largest modules of Python's standard library, in parallel. Four other jobs are of interest: one
+crashes its process, one needs more memory than it may have, one raises an error, one succeeds at
+its third attempt. Exits 0 only if each job came to its expected end, and the daemon stopped well.
+
+With `--web` a dashboard of the same jobs is served until Ctrl-C, while further jobs run.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import click
 import jobs
 
 from rqd import Job, Queue, Retry, use_redis
+from rqd.cli.history import sparkline
 from rqd.cli.output import echo_table
 from rqd.job import JobStatus
 from rqd.results import Result
@@ -40,6 +43,7 @@ FILES = 60
 READY_WITHIN_S = 30.0
 DONE_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 15.0
+MEMORY_LIMIT = "48M"
 ENDED = {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}
 
 
@@ -76,7 +80,14 @@ class Task:
         return Ending(self.name, job, job.get_status(), attempts, value, expected)
 
 
-def main() -> int:
+@click.command()
+@click.option("--web", is_flag=True, help="Serve a dashboard of the jobs until Ctrl-C.")
+def main(web: bool) -> None:
+    """Run jobs that count, crash, need too much memory, fail and are retried."""
+    sys.exit(run(web))
+
+
+def run(has_web: bool) -> int:
     """Runs the demo in a folder of its own and returns the exit status."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _leave)  # so that the daemon is stopped, whoever ends the demo
@@ -85,7 +96,7 @@ def main() -> int:
     started = time.monotonic()
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without UTF-8
     try:
-        endings, daemon_status = _run(folder)
+        endings, daemon_status = _run(folder, has_web)
     except DemoFailed as failure:
         click.secho(f"demo: {failure}", fg="red", err=True)
         if (folder / "daemon.log").exists():
@@ -98,7 +109,7 @@ def main() -> int:
     return _verdict(endings, daemon_status, time.monotonic() - started)
 
 
-def _run(folder: Path) -> tuple[list[Ending], int]:
+def _run(folder: Path, has_web: bool) -> tuple[list[Ending], int]:
     url = f"embedded:{folder}/redis"
     with _daemon(url, folder) as daemon:
         use_redis(url)
@@ -106,6 +117,8 @@ def _run(folder: Path) -> tuple[list[Ending], int]:
         _follow(tasks, daemon)
         endings = [task.ending() for task in tasks]
         _show(endings)
+        if has_web:
+            _serve(url, daemon)
         click.echo()
         click.echo("stopping the daemon with SIGTERM")
         daemon.terminate()
@@ -184,12 +197,14 @@ def _enqueue_all(folder: Path) -> list[Task]:
             tasks.append(Task(f"count_words({path.name})", job, _counted))
     flaky = low.enqueue(jobs.call_flaky_service, str(calls), retry=Retry(max=3, interval=0.3))
     crashing = high.enqueue(jobs.read_null_pointer)
+    hog = high.enqueue(jobs.load_whole_table, max_memory=MEMORY_LIMIT)
     failing = high.enqueue(jobs.total_of_prices, ["EUR 9.99", "EUR twelve"])
     return [
-        *tasks,
-        Task("call_flaky_service()", flaky, _succeeded_at_third),
-        Task("total_of_prices(..)", failing, _raised_value_error),
         Task("read_null_pointer()", crashing, _crashed),
+        Task("load_whole_table()", hog, _out_of_memory),
+        Task("total_of_prices(..)", failing, _raised_value_error),
+        Task("call_flaky_service()", flaky, _succeeded_at_third),
+        *tasks,
     ]
 
 
@@ -210,6 +225,10 @@ def _raised_value_error(job: Job[Any], attempts: list[Result], _value: Any) -> b
 
 def _crashed(job: Job[Any], _attempts: list[Result], _value: Any) -> bool:
     return job.is_failed and (job.cause or "").startswith("crashed: SIGSEGV")
+
+
+def _out_of_memory(job: Job[Any], _attempts: list[Result], _value: Any) -> bool:
+    return job.is_failed and (job.cause or "").startswith("out of memory: ")
 
 
 # -- live progress ---------------------------------------------------------------------------
@@ -262,55 +281,75 @@ class Progress:
 
 
 def _show(endings: Sequence[Ending]) -> None:
-    heads = ("job", "queue", "worker pid", "state", "wait ms", "run ms", "result or cause")
+    counted = [ending for ending in endings if isinstance(ending.value, Counter)]
+    rows = [_row(ending) for ending in endings if ending not in counted]
     click.echo()
-    echo_table("What became of each job", heads, [_row(ending) for ending in endings])
-    _show_traceback(endings)
-    _show_words(endings)
+    echo_table("Four jobs of interest", ("job", "state", "result or cause"), rows)
+    for ending in endings:
+        if ending not in counted and ending.attempts:
+            _show_attempt(ending)
+    _show_counts(counted)
+    _show_words(counted)
 
 
 def _row(ending: Ending) -> tuple[object, ...]:
-    job = ending.job
-    latest = ending.attempts[0].details if ending.attempts else {}
-    wait_ms = run_ms = 0.0
-    if job.started_at and job.enqueued_at:
-        wait_ms = (job.started_at - job.enqueued_at).total_seconds() * 1000
-    if "wall_s" in latest:
-        run_ms = float(latest["wall_s"]) * 1000
-    return (
-        ending.name,
-        job.origin,
-        latest.get("pid", "?"),
-        str(ending.status),
-        round(wait_ms, 1),
-        round(run_ms, 1),
-        _result_or_cause(ending),
-    )
+    return (ending.name, str(ending.status), _result_or_cause(ending))
 
 
 def _result_or_cause(ending: Ending) -> str:
     if ending.status is not JobStatus.FINISHED:
         return str(ending.job.cause)
-    if isinstance(ending.value, Counter):
-        return f"{ending.value.total():,} words, {len(ending.value):,} different"
     attempts = len(ending.attempts)
     return f"{ending.value}, at attempt {attempts}" if attempts > 1 else str(ending.value)
 
 
-def _show_traceback(endings: Sequence[Ending]) -> None:
-    for ending in endings:
-        text = ending.attempts[0].exc_string if ending.attempts else None
-        if text:
-            click.echo()
-            click.secho(f"The traceback of {ending.name}", bold=True)
-            click.secho("".join(f"  {line}\n" for line in text.splitlines()), fg="red", nl=False)
+def _show_attempt(ending: Ending) -> None:
+    """Shows the proof of a failure: the traceback, the stack at the crash, the memory."""
+    attempt = ending.attempts[0]
+    if attempt.exc_string:
+        _show_text(f"The traceback of {ending.name}", attempt.exc_string)
+    elif attempt.stack:
+        _show_text(f"The stack of {ending.name} at its crash", attempt.stack)
+    limit, peak = (
+        attempt.details.get(name) for name in ("memory_limit_bytes", "peak_memory_bytes")
+    )
+    if limit and peak:
+        width = 40
+        used = min(2 * width, round(width * peak / limit))
+        bar = click.style("▇" * min(used, width), fg="cyan")
+        beyond = click.style("▇" * max(0, used - width), fg="red")
+        click.echo()
+        click.secho(f"The memory of {ending.name}", bold=True)
+        click.echo(f"  limit {limit / 2**20:5.0f} MiB {'▇' * width}")
+        click.echo(f"  peak  {peak / 2**20:5.0f} MiB {bar}{beyond}")
 
 
-def _show_words(endings: Sequence[Ending]) -> None:
+def _show_text(title: str, text: str) -> None:
+    click.echo()
+    click.secho(title, bold=True)
+    click.secho("".join(f"  {line}\n" for line in text.splitlines()), fg="red", nl=False)
+
+
+def _show_counts(counted: Sequence[Ending]) -> None:
+    """Shows all word counts in a line, with their run times as a bar of blocks."""
+    runs_ms = sorted(float(ending.attempts[0].details["wall_s"]) * 1000 for ending in counted)
+    if not runs_ms:
+        return
+    buckets = Counter(min(19, int(20 * ms / (runs_ms[-1] + 1))) for ms in runs_ms)
+    shape = sparkline([buckets[at] for at in range(20)])
+    pids = {ending.attempts[0].details["pid"] for ending in counted}
+    click.echo()
+    click.secho(f"{len(counted)} word counts, each in a process of its own", bold=True)
+    click.echo(
+        f"  {len(pids)} processes, {runs_ms[0]:.0f} ms {click.style(shape, fg='cyan')}"
+        f" {runs_ms[-1]:.0f} ms a job, half of them within {runs_ms[len(runs_ms) // 2]:.0f} ms"
+    )
+
+
+def _show_words(counted: Sequence[Ending]) -> None:
     total: Counter[str] = Counter()
-    for ending in endings:
-        if isinstance(ending.value, Counter):
-            total += ending.value
+    for ending in counted:
+        total += ending.value
     top = total.most_common(10)
     if not top:
         return
@@ -320,6 +359,30 @@ def _show_words(endings: Sequence[Ending]) -> None:
     for word, count in top:
         bar = "▇" * max(1, 40 * count // top[0][1])
         click.echo(f"  {word:<12} {count:>5,} {click.style(bar, fg='cyan')}")
+
+
+# -- the dashboard ---------------------------------------------------------------------------
+
+
+def _serve(url: str, daemon: subprocess.Popen[bytes]) -> None:
+    """Serves a dashboard until Ctrl-C, and enqueues a job now and then, so that it moves."""
+    command = [sys.executable, "-m", "rqd", "web", "--url", url, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as web:
+        assert web.stdout is not None
+        try:
+            address = web.stdout.readline()
+            if not address:
+                raise DemoFailed(f"the dashboard ended with status {web.wait()}")
+            click.echo()
+            click.secho(address.rstrip(), bold=True)
+            while daemon.poll() is None and web.poll() is None:
+                for path in sorted(Path(jobs.__file__).parent.glob("*.py")):
+                    Queue("low").enqueue(jobs.count_words, str(path))
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            web.terminate()
 
 
 def _verdict(endings: Sequence[Ending], daemon_status: int, took_s: float) -> int:
@@ -337,4 +400,4 @@ def _verdict(endings: Sequence[Ending], daemon_status: int, took_s: float) -> in
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import resource
+import time
 import tokenize
 from collections import Counter
 from pathlib import Path
@@ -35,6 +36,14 @@ def read_null_pointer() -> None:
     """What a bug in a C extension does: SIGSEGV, and no Python code can catch it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a demo leaves no core files behind
     ctypes.string_at(0)
+
+
+def load_whole_table() -> int:
+    """Reads row after row into memory, as a query without a limit does."""
+    rows = []
+    while True:
+        rows.append(os.urandom(1024 * 1024))
+        time.sleep(0.005)
 
 
 def call_flaky_service(folder: str) -> str:

@@ -85,6 +85,7 @@ def command(
 
 def _serve(server: Any, host: str) -> None:
     bound = server.config.bind_socket()
+    bound.listen()  # whoever reads the address may connect at once, and waits for the first answer
     port = bound.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     say(f"dashboard: http://{shown}:{port}{server.config.root_path}/ (Ctrl-C ends it)")

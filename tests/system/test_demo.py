@@ -1,5 +1,6 @@
 """bin/demo as a newcomer meets it: in a pipe, on a terminal, and when something goes wrong."""
 
+import json
 import os
 import pty
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.processes import bound_to_pytest
 from tests.waiting import eventually
 
 LIMIT_S = 40.0
-ROW = re.compile(r"^  (?P<job>\S+)  +(?P<queue>high|low)  +(?P<pid>\d+)  +(?P<state>\w+) .*$", re.M)
+ROW = re.compile(r"^  (?P<job>\w+\([.]*\))  +(?P<state>failed|finished)  +.*$", re.M)
 
 
 def test_the_demo_ends_well_and_shows_in_a_pipe_what_became_of_each_job() -> None:
@@ -27,18 +29,40 @@ def test_the_demo_ends_well_and_shows_in_a_pipe_what_became_of_each_job() -> Non
 
     assert (demo.returncode, errors) == (0, "")
     rows = {row["job"]: row for row in ROW.finditer(output)}
-    counted = [row for job, row in rows.items() if job.startswith("count_words(")]
-    assert len(counted) == 60
-    assert {row["queue"] for row in counted} == {"high", "low"}
-    assert {row["state"] for row in counted} == {"finished"}
+    assert {job: row["state"] for job, row in rows.items()} == {
+        "read_null_pointer()": "failed",
+        "load_whole_table()": "failed",
+        "total_of_prices(..)": "failed",
+        "call_flaky_service()": "finished",
+    }
     assert "answered call 3, at attempt 3" in rows["call_flaky_service()"][0]
-    assert "failed" in rows["total_of_prices(..)"][0]
     assert "crashed: SIGSEGV" in rows["read_null_pointer()"][0]
+    assert re.search(r"out of memory: \d+ MiB of 48 MiB", rows["load_whole_table()"][0])
+    assert re.search(r"^  peak +\d+ MiB ▇{40,}$", output, re.M)
+    assert re.search(r"The stack of read_null_pointer.*\n.*Segmentation fault", output)
     assert "ValueError: could not convert string to float: 'twelve'" in output
-    assert re.search(r"^\d+/63 done, ", output, re.M)
-    assert "the daemon exited with 0; all 63 jobs ended as expected" in output
+    assert "60 processes, " in output
+    assert re.search(r"^ ?\d+/64 done, ", output, re.M)
+    assert "the daemon exited with 0; all 64 jobs ended as expected" in output
     assert "\033" not in output
     assert "\r" not in output
+    ours = [line for line in output.splitlines() if not line.lstrip().startswith("File ")]
+    assert max(map(len, ours)) <= 100
+
+
+def test_its_dashboard_is_served_until_it_is_interrupted() -> None:
+    demo_py = str(ROOT / "examples" / "demo" / "demo.py")
+    with running_demo([sys.executable, demo_py, "--web"]) as demo:
+        assert demo.stdout is not None
+        address = next(line for line in demo.stdout if line.startswith("dashboard: ")).split()[1]
+        with urllib.request.urlopen(f"{address}overview.json", timeout=10) as answer:
+            names = {queue["name"] for queue in json.load(answer)["queues"]}
+        demo.send_signal(signal.SIGINT)
+        output, errors = demo.communicate()
+
+    assert names == {"high", "low"}
+    assert (demo.returncode, errors) == (0, "")
+    assert "the daemon exited with 0" in output
 
 
 def test_on_a_terminal_it_is_live_and_coloured_and_says_what_ended_otherwise_than_expected(
@@ -55,7 +79,7 @@ def test_on_a_terminal_it_is_live_and_coloured_and_says_what_ended_otherwise_tha
         _, errors = demo.communicate()
 
     assert "\r\033[2K" in output
-    assert "\033[32mfinished" in output
+    assert "\033[31mfailed" in output
     assert "\033[31m" in output
     assert demo.returncode == 1
     told = "not as expected: call_flaky_service() failed, raised ConnectionError: call 4"
