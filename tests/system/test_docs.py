@@ -253,6 +253,8 @@ def keys_in_code() -> dict[str, str]:
         "master": "<master>",
         "number": "<n>",
         "key": "<key>",
+        "minute": "<minute>",
+        "hour": "<hour>",
     }
     found: dict[str, str] = {}
     for name, member in vars(Keys).items():
