@@ -128,7 +128,7 @@ def bulk(look: Look) -> Data:
     """Counts the jobs that match, before; shows the progress of the run, then its result."""
     act, words, wanted = _asked(look)
     run = runs_of(look.backend).find(act, wanted)
-    data: Data = {"act": act, "filter": words, "state": wanted.state, "run": None, "count": None}
+    data: Data = {"verb": act, "filter": words, "state": wanted.state, "run": None, "count": None}
     if run is not None and (not run.is_over or look.param("again") != "1"):
         progress = run.progress
         share = progress.looked_at / progress.total if progress.total else 0.0

@@ -128,6 +128,8 @@ def test_all_that_match_run_again_after_a_count_and_a_question(
     client = dashboard()
     page = client.get("/bulk", params={"act": "retry", "filter": "cause:crashed"}).text
     assert "<b>3</b> jobs match" in page
+    assert 'action="/do/retry-all"' in page
+    assert "Retry 3" in page
     assert failed.views.queue_counts(["low"])[0].ready == 0
 
     assert start(client, "retry", "cause:crashed").status_code == 303
