@@ -247,6 +247,7 @@ def keys_in_code() -> dict[str, str]:
     built = Keys("ns")
     shapes = {
         "group": "<group>",
+        "index": "<index>",
         "queue": "<queue>",
         "job_id": "<id>",
         "request": "<request>",
@@ -255,8 +256,6 @@ def keys_in_code() -> dict[str, str]:
         "minute": "<minute>",
         "hour": "<hour>",
         "key": "<key>",
-        "minute": "<minute>",
-        "hour": "<hour>",
     }
     found: dict[str, str] = {}
     for name, member in vars(Keys).items():
