@@ -141,6 +141,20 @@ def test_a_master_that_does_not_answer_is_named(
     assert "one: does not answer" in done(dashboard(), "pause-master", master="one")
 
 
+def test_commands_are_signed_if_the_dashboard_has_the_key(
+    dashboard: Open, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"RQD_SIGNING_KEY": "a-key-of-enough-characters"}
+    start_daemon("--name", "one", "--require-signed", env=key)
+
+    told = done(dashboard(), "pause-master", master="one")
+    assert "one: refused: it obeys signed commands only" in told
+    monkeypatch.setenv(*key.popitem())
+    client = dashboard()
+    assert "one: paused, 0 running" in done(client, "pause-master", master="one")
+    assert "one: reloaded" in done(client, "reload", master="one")
+
+
 def test_a_master_with_hidden_queues_gets_no_command(
     dashboard: Open, start_daemon: StartDaemon
 ) -> None:
