@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 
-from rqd.daemon.redis_client import RedisLink
+from rqd.daemon.redis_client import RedisLink, Refused
 from rqd.daemon.timers import Needs, Timers
 from rqd.daemon.workers.reader import Ended
 from rqd.model.history import (
@@ -84,8 +84,10 @@ class History:
 
     def flush(self, now: float) -> None:
         """Writes all sums now, if Redis is there; for the end of the master."""
-        if self._link.is_up:
-            self._send(now)
+        # A second time for the sums that grew while the requests of an outage stood.
+        for _ in range(2):
+            if self._link.is_up:
+                self._send(now)
 
     def _numbers(self, queue: str, function: str) -> Numbers:
         functions = self._queues.setdefault(queue, {})
@@ -97,14 +99,22 @@ class History:
         self._timer.clear()
         self._requests += self._take()
         while self._requests:
-            request, numbers = self._requests[0]
-            add = partial(self._link.store.add_history, request, self._master, numbers)
-            if self._link.try_call(add, now) is None and now < self._link.retry_at:
+            if not self._is_done(self._requests[0], now):
                 self._timer.set(now + _PAUSE_S)
                 return
-            self._requests.pop(0)  # added, or refused: it would be refused again
+            self._requests.pop(0)
         if self._queues:
             self._timer.set(now + _PAUSE_S)  # sums that grew while Redis was away
+
+    def _is_done(self, request: tuple[str, QueueNumbers], now: float) -> bool:
+        """False if the request is to be sent again: Redis is gone, or has no memory for it now."""
+        name, numbers = request
+        add = partial(self._link.store.add_history, name, self._master, numbers)
+        try:
+            return self._link.call(add, now) is not None
+        except Refused as refusal:
+            self._link.log_rejection("redis refuses numbers of the history", refusal, now)
+            return not refusal.will_pass
 
     def _take(self) -> Iterator[tuple[str, QueueNumbers]]:
         """Yields the requests for all sums so far, and begins new sums."""

@@ -82,16 +82,21 @@ class RedisLink:
 
         A call that failed may have been carried out: send the same request again.
         """
+        try:
+            return self.call(call, now)
+        except Refused as refusal:
+            self.log_rejection("redis refuses a call", refusal, now)
+            return None
+
+    def call(self, call: Callable[[], T], now: float) -> T | None:
+        """As `try_call`, but raises Refused if Redis is there and can't carry out the call."""
         if now < self.retry_at:
             return None
         try:
             with answers_are_read():
                 answer = call()
         except (*RedisGone, RedisError) as error:
-            try:
-                self.failed(error, now)
-            except Refused as refusal:
-                self.log_rejection("redis refuses a call", refusal, now)
+            self.failed(error, now)
             return None
         self.succeeded(now)
         return answer

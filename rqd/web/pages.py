@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rqd.client.job import Job
 from rqd.client.job_views import (
-    ENDED,
-    STATES,
     describe_attempt,
     describe_callback,
     describe_job,
     instant_us,
+    list_jobs,
     listed,
 )
 from rqd.client.snapshot import Seen, queue_rows
 from rqd.model.errors import NoSuchJobError
 from rqd.model.names import is_job_id
-from rqd.model.numbers import is_whole, iso
+from rqd.model.numbers import iso
 from rqd.model.outcome import signal_name
 from rqd.model.records import JobRecord
 from rqd.model.words import counted
@@ -43,7 +39,7 @@ def overview(look: Look) -> Data:
     """Reads queues, masters and workers at a glance, and the latest failures."""
     seen = look.seen
     names = [row["name"] for row in seen.queues]
-    failed, _ = _latest(look.backend.views, "failed", names, {}, _LATE_FAILURES)
+    failed = _latest(look.backend.views, "failed", names, _LATE_FAILURES)
     return {
         "totals": _totals(seen),
         "queues": [_with_service(row, seen) for row in _busiest_first(seen.queues)],
@@ -76,35 +72,13 @@ def queue(look: Look) -> Data:
     views = look.backend.views
     (counts,) = rows or queue_rows(look.backend, [name], views.paused())
     waiting = [record for record in views.jobs(views.ready_ids(name, 0, 10)) if record]
-    running, _ = _latest(views, "started", [name], {}, 20)
+    running = _latest(views, "started", [name], 20)
     return {
         "queue": counts | {"served_by": served},
         "next": [_row(look, record) for record in waiting],
         "running": [_row(look, record) for record in running],
         "charts": charts(look, name),
         "functions": functions(look, name),
-    }
-
-
-@page("jobs", "Jobs", key="j")
-def jobs(look: Look) -> Data:
-    """Reads a page of the jobs in a state, of a queue or of all."""
-    state, name = look.param("state", "failed"), look.param("queue")
-    if state not in STATES:
-        raise BadRequestError(f"state {state!r}: choose {', '.join(STATES)}")
-    look.check_sees(name, f"queue {name!r}") if name else None
-    known = [row["name"] for row in look.seen.queues]
-    chosen = [name] if name else known
-    found, cursor = _latest(look.backend.views, state, chosen, _read_cursor(look), _PAGE)
-    counts = {one: _in_state(look.seen, one, chosen) for one in _STATES_SHOWN}
-    return {
-        "state": state,
-        "queue": name,
-        "queues": known,
-        "counts": counts,
-        "jobs": [_row(look, record) for record in found],
-        "cursor": cursor,
-        "is_first": not look.param("cursor"),
     }
 
 
@@ -236,70 +210,10 @@ def _state_of(record: JobRecord) -> str:
     return "failed" if status == "stopped" else status
 
 
-def _latest(
-    views: Queries, state: str, names: Sequence[str], offsets: dict[str, int], most: int
-) -> tuple[list[JobRecord], str]:
-    """Merges the queues' jobs in a state; returns a page of them, and the cursor of the next page.
-
-    Each queue keeps its own order, in which its index has the jobs. The cursor counts the jobs
-    shown of each queue.
-    """
-    queues = {name: _listed_from(views, state, name, offsets.get(name, 0), most) for name in names}
-    records = {
-        name: dict(zip(ids, views.jobs(ids), strict=True)) for name, ids in queues.items() if ids
-    }
-    taken, found = dict(offsets), list[JobRecord]()
-    places = dict.fromkeys(records, 0)
-    while len(found) < most and places:
-        heads = {one: records[one][queues[one][place]] for one, place in places.items()}
-        name = min(heads, key=lambda one: _order(heads[one], state))
-        record = heads[name]
-        if record is not None:
-            found.append(record)
-        taken[name] = taken.get(name, 0) + 1
-        places[name] += 1
-        if places[name] == len(queues[name]):
-            del places[name]
-    is_more = bool(places) or any(len(ids) == most for ids in queues.values())
-    return found, _cursor(taken) if is_more and found else ""
-
-
-def _listed_from(views: Queries, state: str, name: str, first: int, most: int) -> list[str]:
-    if state == "queued":
-        return views.queued_ids(name, first, most)
-    return views.index_ids(name, state, first, first + most - 1, desc=state in ENDED)
-
-
-def _order(record: JobRecord | None, state: str) -> float:
-    """Returns a job's place among the heads of queues; a missing job comes first, and is left out.
-
-    The latest of ended jobs is the first.
-    """
-    if record is None:
-        return -math.inf
-    at_us = instant_us(record, state) or 0
-    return -at_us if state in ENDED else at_us
-
-
-def _cursor(taken: dict[str, int]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(taken).encode()).decode().rstrip("=")
-
-
-def _read_cursor(look: Look) -> dict[str, int]:
-    text = look.asked.get("cursor", "")[:20_000]
-    if not text:
-        return {}
-    try:
-        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(map(_is_offset, found.values())):
-        raise BadRequestError("this is no cursor of ours: go back to the first page")
+def _latest(views: Queries, state: str, names: Sequence[str], most: int) -> list[JobRecord]:
+    """Returns the first jobs in a state, over these queues; the latest first of ended jobs."""
+    _, found = list_jobs(views, state, names, most)
     return found
-
-
-def _is_offset(value: object) -> bool:
-    return is_whole(value) and 0 <= value <= 2**40
 
 
 def _attempt(fields: dict[str, Any]) -> dict[str, Any]:

@@ -26,17 +26,20 @@ from rqd.model.errors import (
     RqdError,
     ServerUnavailableError,
 )
+from rqd.model.filter import Filter
 from rqd.store.audit import Deed, write_deed
 from rqd.store.connection import client_connection, translate_errors
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 from rqd.web import actions as actions  # registers them
+from rqd.web import bulk as bulk  # as above
 from rqd.web import masters as masters  # as above
 from rqd.web import operators as operators  # as above
 from rqd.web import pages as pages  # as above
 from rqd.web.access import Access, Auth, check_auth
 from rqd.web.frame import ACTIONS, PAGES, Action, BadRequestError, Data, Kept, Look, Page, bounded
 from rqd.web.guard import Guard, Seal, is_from_here
+from rqd.web.jobs import words_of
 from rqd.web.live import Hub, visit
 from rqd.web.redact import hide_secrets
 from rqd.web.render import FOLDER, environment
@@ -44,11 +47,6 @@ from rqd.web.render import FOLDER, environment
 # So many looks at Redis at a time, each with a connection; and so many actions, of which some wait
 # for masters.
 _MOST_THREADS = 4
-# The menu; further pages follow.
-_MENU = (
-    *("overview", "queues", "jobs", "failures", "running", "hosts", "cron", "limits", "history"),
-    "audit",
-)
 _WAITS = {"socket_timeout": 3.0, "socket_connect_timeout": 2.0}
 _MOST_FORM_FIELDS, _MOST_FORM_BYTES = 50, 100_000
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -57,6 +55,9 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InvalidJobOperation, 409),
     (ConfigurationError, 400),
     (ServerUnavailableError, 503),
+)
+_MENU = (
+    *("overview", "queues", "jobs", "failures", "running", "hosts", "cron", "limits", "audit"),
 )
 T = TypeVar("T")
 
@@ -137,7 +138,7 @@ class _Site:
         return self._templates.get_template(template or one.template).render(
             data,
             page=one,
-            pages=menu(),
+            pages=[PAGES[path] for path in _MENU],
             root=request.scope.get("root_path", ""),
             **_addresses(request),
             access=access,
@@ -147,6 +148,7 @@ class _Site:
             namespace=self._backend.namespace,
             version=rqd.__version__,
             path_of=_query,
+            words_of=_words,
         )
 
     async def _metrics(self, request: Request) -> Response:
@@ -248,13 +250,6 @@ class _Site:
         return HTMLResponse(_bytes(self.html(one, request, data, "error.html")), status)
 
 
-def menu() -> list[Page]:
-    """Returns the pages of the menu, in its order."""
-    shown = [one for one in PAGES.values() if one.in_menu]
-    places = {path: place for place, path in enumerate(_MENU)}
-    return sorted(shown, key=lambda one: places.get(one.path, len(places)))
-
-
 class _Live:
     """The stream of a page's changes."""
 
@@ -323,6 +318,14 @@ def _query(path: str, **params: object) -> str:
     given = {name: str(value) for name, value in params.items() if value not in (None, "")}
     encoded = {name: value.encode(errors="replace") for name, value in given.items()}
     return f"{path}?{urlencode(encoded)}" if encoded else path
+
+
+def _words(queue: str = "", function: str = "") -> str:
+    """Returns the words of a filter; empty for texts that no filter has: others wrote them."""
+    try:
+        return words_of(Filter(queue=(queue,) if queue else (), function=function))
+    except RqdError:
+        return ""
 
 
 def _with_result(deed: Deed, result: str) -> Deed:

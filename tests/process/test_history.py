@@ -73,3 +73,17 @@ def test_numbers_of_an_outage_come_once_it_is_over(
     server.thaw()
     queue.enqueue(jobs.multiply, 2, 3).wait(10.0)
     eventually(lambda: own(there).became == {"finished": 2}, 15.0)
+
+
+def test_numbers_for_which_redis_has_no_memory_come_once_it_has_some(
+    start_daemon: StartDaemon, queue: Queue, there: Backend, server: RedisServer
+) -> None:
+    daemon = start_daemon()
+    queue.enqueue(jobs.multiply, 2, 3).wait(10.0)
+    server.command("CONFIG SET maxmemory 1")
+    try:
+        eventually(lambda: "redis refuses numbers of the history" in daemon.log(), 15.0)
+        assert own(there).became == {}
+    finally:
+        server.command("CONFIG SET maxmemory 0")
+    eventually(lambda: own(there).became == {"finished": 1}, 15.0)

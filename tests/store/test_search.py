@@ -213,16 +213,16 @@ def test_waiting_jobs_come_in_the_order_of_their_turn_over_all_queues(rqd: Drive
     assert ids(search(rqd).page(Filter("queued"))) == ["urgent", "j0", "j1", "j2", "j3"]
 
 
-def test_a_search_through_hundreds_of_queues_finds_the_latest(rqd: Driver) -> None:
-    for number in range(300):
+def test_a_search_through_dozens_of_queues_finds_the_latest(rqd: Driver) -> None:
+    for number in range(60):
         made(rqd, 3, f"q{number}", lambda at, number=number: at * 1000 + number)  # type: ignore[misc]  # bound now
 
     assert ids(search(rqd).page(Filter(), limit=3)) == [
-        f"q{number}-00002" for number in (299, 298, 297)
+        f"q{number}-00002" for number in (59, 58, 57)
     ]
     for budget_s in (None, 0.0):
-        found = ids(*pages(rqd, Filter(), 100, budget_s=budget_s))
-        assert len(found) == len(set(found)) == 900
+        found = ids(*pages(rqd, Filter(), 50, budget_s=budget_s))
+        assert len(found) == len(set(found)) == 180
 
 
 def test_a_search_is_over_within_its_budget_and_goes_on_from_there(rqd: Driver) -> None:

@@ -252,6 +252,8 @@ def keys_in_code() -> dict[str, str]:
         "request": "<request>",
         "master": "<master>",
         "number": "<n>",
+        "minute": "<minute>",
+        "hour": "<hour>",
         "key": "<key>",
     }
     found: dict[str, str] = {}

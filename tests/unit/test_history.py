@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqd.daemon.history import History
+from rqd.daemon.redis_client import Refused
 from rqd.daemon.timers import OPEN, Timers
 from rqd.daemon.workers.attempt import Attempt
 from rqd.daemon.workers.reader import Ended
@@ -37,6 +38,8 @@ class Link:
         self.is_up = True
         self.retry_at = 0.0
         self.loses_reply = False
+        self.refusal: Refused | None = None
+        self.logged: list[str] = []
         self.sent: list[tuple[str, QueueNumbers]] = []
         self.store = SimpleNamespace(request_id=self._request_id, add_history=self._add)
         self._ids = iter(range(10**6))
@@ -48,12 +51,17 @@ class Link:
         self.sent.append((request, numbers))
         return 1
 
-    def try_call(self, call: Callable[[], int], now: float) -> int | None:
+    def call(self, call: Callable[[], int], now: float) -> int | None:
         if not self.is_up:
             self.retry_at = now + 0.4
             return None
+        if self.refusal is not None:
+            raise self.refusal
         answer = call()
         return None if self.loses_reply else answer
+
+    def log_rejection(self, message: str, refusal: Refused, _now: float) -> None:
+        self.logged.append(f"{message} {refusal}")
 
     def totals(self) -> dict[str, int]:
         """The fields of each request once, without those of functions."""
@@ -167,6 +175,45 @@ def test_a_lost_reply_has_the_same_request_sent_again(master: Master) -> None:
     master.run(11.0)
 
     assert [request for request, _ in master.link.sent] == ["r0", "r0"]
+
+
+def test_numbers_for_which_redis_has_no_memory_are_sent_once_it_has_some(master: Master) -> None:
+    master.end()
+    master.link.refusal = Refused("OOM", will_pass=True)
+    master.run(6.0)
+    master.end(now=7.0)
+    assert (master.link.sent, len(master.link.logged)) == ([], 1)
+
+    master.link.refusal = None
+    master.run(11.0)
+    master.run(16.0)
+
+    assert [request for request, _ in master.link.sent] == ["r0", "r1"]
+    assert master.link.totals()["became finished"] == 2
+
+
+def test_a_request_that_redis_can_never_carry_out_keeps_no_later_one_from_it(
+    master: Master,
+) -> None:
+    master.end()
+    master.link.refusal = Refused("a script failed")
+    master.run(6.0)
+    master.link.refusal = None
+    master.end(now=7.0)
+    master.run(12.0)
+
+    assert [request for request, _ in master.link.sent] == ["r1"]
+
+
+def test_the_end_of_a_master_after_an_outage_flushes_what_came_in_it(master: Master) -> None:
+    master.end()
+    master.link.is_up = False
+    master.run(6.0)
+    master.end(now=7.0)
+    master.link.is_up = True
+    master.history.flush(7.5)
+
+    assert master.link.totals()["became finished"] == 2
 
 
 def test_functions_without_end_cost_a_master_no_memory_and_no_count_is_lost(master: Master) -> None:

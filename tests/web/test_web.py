@@ -34,7 +34,7 @@ from tests.cli.running import rqd
 from tests.servers import RedisServer
 from tests.web.conftest import Open, token_in
 
-PATHS = [f"/{path}" for path in PAGES if path not in ("job", "queue")]
+PATHS = [f"/{path}" for path in PAGES if path not in ("job", "queue", "bulk")]
 LIMIT_S = 20.0
 
 
@@ -264,7 +264,7 @@ def test_hidden_queues_show_nowhere(dashboard: Open, redis_url: str) -> None:
     assert client.get(f"/job?id={seen.id}").status_code == 200
     assert client.get(f"/job?id={hidden.id}").status_code == 404
     assert client.get("/queue?name=salaries").status_code == 404
-    assert client.get("/jobs?queue=salaries").status_code == 404
+    assert client.get("/jobs?filter=queue:salaries").status_code == 404
     token = token_of(client, "/queue?name=mail-1")
     assert post(client, "empty", token, queue="salaries").status_code == 404
     assert post(client, "delete", token, id=hidden.id).status_code == 404
@@ -345,7 +345,7 @@ def test_the_redactor_sees_the_texts_of_a_job(dashboard: Open, redis_url: str) -
     job = queue_at(redis_url).enqueue("shop.mail", "ann@example.com")
     client = dashboard(redact=lambda text: text.replace("ann@example.com", "(hidden)"))
 
-    for path in (f"/job?id={job.id}", f"/job.json?id={job.id}", "/jobs.json?state=queued"):
+    for path in (f"/job?id={job.id}", f"/job.json?id={job.id}", "/queue.json?name=low"):
         text = client.get(path).text
         assert "(hidden)" in text
         assert "ann@example.com" not in text
