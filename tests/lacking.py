@@ -18,6 +18,7 @@ from tests.servers import binary_named
 ROOT_ALONE = "needs root: other users, namespaces, the journal"
 CONTROL_GROUPS = "needs a host whose cgroup2 can be delegated, with the controllers memory and pids"
 SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
+BROWSER = "needs chromium on PATH: the dashboard in a real browser"
 SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
 
 
@@ -48,3 +49,10 @@ def needs_server(name: str) -> Path:
     if (binary := binary_named(name)) is None:
         pytest.skip(SECOND_SERVER if name == "redis-server" else f"needs {name}")
     return binary
+
+
+def needs_browser() -> str:
+    """Returns Chromium's path; skips the test without it."""
+    if (found := shutil.which("chromium")) is None:
+        pytest.skip(BROWSER)
+    return found

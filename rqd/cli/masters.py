@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -18,15 +17,15 @@ from rqd.cli.options import as_json, backend
 from rqd.cli.output import echo_table, note_former, say
 from rqd.cli.suggest import NoSuchNameError, did_you_mean
 from rqd.client.connection import Backend
+from rqd.client.masters import Reply, Row, as_of_now, ask_masters
 from rqd.model.errors import ConfigurationError, RqdError, ServerUnavailableError
 from rqd.model.names import check_name, parse_duration_s
 from rqd.model.words import counted
 from rqd.store.embedded import is_embedded
-from rqd.store.live import ANSWER_WITHIN_S, Sent, ask, send
+from rqd.store.live import ANSWER_WITHIN_S
 from rqd.store.urls import default_url, hide_password
 
 _POLL_S = 0.05
-Row = dict[str, str]
 
 
 class _MasterOption(click.Option):
@@ -91,37 +90,6 @@ def backend_or(instead: str, url: str | None, namespace: str | None) -> Iterator
         raise ServerUnavailableError(message) from error
 
 
-@dataclass(slots=True)
-class Reply:
-    """A master's answer to a command, None without one, and the outcome seen since."""
-
-    master: str
-    host: str
-    answer: dict[str, Any] | None
-    outcome: str = ""  # nothing was waited for, or nothing is seen yet
-    is_well: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.is_well = self.answer is not None and "error" not in self.answer
-
-    def end(self, outcome: str, is_well: bool = True) -> None:
-        """Notes the outcome; `is_well` is False for a master that will never do it."""
-        self.outcome = outcome
-        self.is_well = self.is_well and is_well
-
-    @property
-    def words(self) -> str:
-        """The answer, for people."""
-        if self.answer is None:
-            return "no answer"
-        if "error" in self.answer:
-            return f"refused: {self.answer['error']}"
-        words = f"{self.answer.get('state')}, {self.answer.get('busy')} running"
-        if "were" in self.answer:
-            return f"{counted(self.answer.get('workers'), 'worker')}, had {self.answer['were']}"
-        return words
-
-
 def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> list[Row]:
     """Returns the rows of all live masters, or of the master with this name, or of these hosts.
 
@@ -147,38 +115,10 @@ def select_masters(there: Backend, name: str | None, hosts: Sequence[str]) -> li
     return [row for row in rows if not hosts or row.get("host") in hosts]
 
 
-def as_of_now(there: Backend, rows: Sequence[Row]) -> dict[str, Row]:
-    """Returns the rows of the masters among these that are still alive, by name.
-
-    A restarted master with the same name (another boot id) does not count.
-    """
-    boots = {row["name"]: row.get("boot") for row in rows}
-    found = {row["name"]: row for row in there.views.masters() if row["name"] in boots}
-    return {name: row for name, row in found.items() if row.get("boot") == boots[name]}
-
-
 def serving(there: Backend, queue: str) -> list[str]:
     """Returns the names of the masters that serve this queue."""
     rows = there.views.masters()
     return [row["name"] for row in rows if queue in row.get("queues", "").split(",")]
-
-
-def tell(there: Backend, rows: Sequence[Row], do: str) -> tuple[str, Sent]:
-    """Sends a command that is not answered; returns its id, and the masters that got it."""
-    request = os.urandom(8).hex()
-    names = [row["name"] for row in rows]
-    return request, send(there.store, {"id": request, "do": do}, names, there.keyring)
-
-
-def ask_masters(
-    there: Backend, rows: Sequence[Row], do: str, timeout_s: float | None = None, **more: Any
-) -> list[Reply]:
-    """Sends a command to masters; returns a reply each, also for a master without an answer."""
-    within_s = ANSWER_WITHIN_S if timeout_s is None else min(timeout_s, ANSWER_WITHIN_S)
-    names = [row["name"] for row in rows]
-    answers = ask(there.store, there.views, {"do": do, **more}, names, within_s, there.keyring)
-    hosts = {row["name"]: row.get("host", "") for row in rows}
-    return [Reply(name, hosts[name], answer) for name, answer in answers.items()]
 
 
 def show(replies: Sequence[Reply]) -> None:

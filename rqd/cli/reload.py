@@ -5,26 +5,21 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from rqd.cli.grammar import Command
 from rqd.cli.masters import (
-    Reply,
-    Row,
-    as_of_now,
     asking_options,
     backend_or,
     close,
     no_wait_option,
     select_masters,
-    tell,
 )
 from rqd.cli.options import redis_options
 from rqd.cli.output import plain, say
 from rqd.client.connection import Backend
-from rqd.model.numbers import read_whole
+from rqd.client.masters import Reply, Row, as_of_now, is_reloading, reload_reply, tell
 
 _POLL_S = 0.05
 
@@ -78,39 +73,15 @@ def _wait(there: Backend, request: str, left: dict[str, Row], *, quiet: bool) ->
         rows = as_of_now(there, list(left.values()))
         for master in sorted(left):
             row = rows.get(master)
-            if row is not None and _is_open(row, request):
+            if row is not None and is_reloading(row, request):
                 continue
-            one = Reply(master, left.pop(master).get("host", ""), _answer(row), _outcome(row))
+            one = reload_reply(master, left.pop(master).get("host", ""), row)
             ended.append(one)
             if not quiet:
                 _show(one, time.monotonic() - began)
         if left:
             time.sleep(_POLL_S)  # a boot ends when it ends; a dead master's row just expires
     return ended
-
-
-def _is_open(row: Row, request: str) -> bool:
-    """True if a master has not read the request yet, or its zygote is still booting."""
-    return request not in row.get("reload_requests", "").split() or row.get("reload") == "booting"
-
-
-def _answer(row: Row | None) -> dict[str, Any] | None:
-    """Converts a master's row to the form of the answers to other commands; None without a row."""
-    if row is None:
-        return None
-    answer: dict[str, Any] = {"state": row.get("state", "")}
-    # Its row's `workers` also counts workers that are on their way out.
-    numbers = (("busy", "busy"), ("workers", "wanted"))
-    answer |= {name: read_whole(row.get(of)) or 0 for name, of in numbers}
-    if row.get("reload") != "done":
-        answer["error"] = row.get("reload_error", "")
-    return answer
-
-
-def _outcome(row: Row | None) -> str:
-    if row is None:
-        return "gone"
-    return "reloaded" if row.get("reload") == "done" else "refused"
 
 
 def _show(one: Reply, took_s: float) -> None:

@@ -8,7 +8,6 @@ import click
 
 from rqd.cli.grammar import Command
 from rqd.cli.masters import (
-    ask_masters,
     asking_options,
     backend_or,
     close,
@@ -18,6 +17,7 @@ from rqd.cli.masters import (
     timeout_option,
 )
 from rqd.cli.options import redis_options
+from rqd.client.masters import ask_masters
 from rqd.daemon.config import MAX_WORKERS
 from rqd.model.errors import ConfigurationError
 

@@ -8,10 +8,6 @@ import click
 
 from rqd.cli.grammar import Command
 from rqd.cli.masters import (
-    Reply,
-    Row,
-    as_of_now,
-    ask_masters,
     asking_options,
     backend_or,
     close,
@@ -24,6 +20,7 @@ from rqd.cli.masters import (
 )
 from rqd.cli.options import redis_options
 from rqd.client.connection import Backend
+from rqd.client.masters import Reply, Row, as_of_now, ask_masters
 from rqd.model.numbers import read_whole
 from rqd.store.connection import RedisGone
 from rqd.store.embedded import is_embedded

@@ -78,6 +78,11 @@ class CronJob:
         return schedule.shown() if schedule is not None else "?"
 
     @property
+    def missed(self) -> str:
+        """How missed runs are made up for: `skip`, `once`, `all`; empty if it can't be read."""
+        return str(self._schedule.missed) if self._schedule is not None else ""
+
+    @property
     def cron(self) -> str | None:
         """The schedule's five fields; None for an interval."""
         return (self._schedule.cron if self._schedule is not None else "") or None

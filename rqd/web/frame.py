@@ -7,9 +7,11 @@ The frame makes three of each page: `/queues` is HTML, `/queues.json` the same d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar, cast
 
 from rqd.client.connection import Backend
 from rqd.client.snapshot import Seen, snapshot
@@ -18,6 +20,27 @@ from rqd.web.access import Access
 
 _MOST_CHARS = 200_000
 _MOST_ITEMS = 2_000
+_MOST_KEPT = 100
+T = TypeVar("T")
+
+
+class Kept:
+    """Values that are dear to read, each kept for some seconds, for all visitors."""
+
+    def __init__(self) -> None:
+        self._values: dict[object, tuple[float, Any]] = {}
+
+    def value(self, key: object, seconds: float, read: Callable[[], T]) -> T:
+        """Returns the value of the key; calls `read` if there is none, or it is too old."""
+        now = monotonic()
+        read_at, found = self._values.get(key, (-inf, None))
+        if now - read_at < seconds:
+            return cast(T, found)
+        made = read()
+        # Two threads may both read it: the later value stays.
+        latest = list(self._values.items())[-_MOST_KEPT:]
+        self._values = dict(latest) | {key: (now, made)}
+        return made
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,7 @@ class Look:
     access: Access
     asked: Mapping[str, str]
     redact: Callable[[str], str]
+    kept: Kept = field(default_factory=Kept)
 
     def param(self, name: str, default: str = "") -> str:
         """Returns a parameter of the address or the form; its first 500 characters."""

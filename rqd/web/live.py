@@ -89,7 +89,9 @@ class Hub:
             is_well = all([await self._look(view) for view in list(self._views.values())])
             took_s = monotonic() - began
             pause_s = _EVERY_S if is_well else min(pause_s * 2, _LONGEST_BACKOFF_S)
-            await asyncio.sleep(max(pause_s - took_s, took_s * _REST))
+            # A look that failed has waited for Redis, and was no load on it.
+            rest_s = max(pause_s - took_s, took_s * _REST) if is_well else pause_s
+            await asyncio.sleep(rest_s)
 
     async def _look(self, view: _View) -> bool:
         try:

@@ -21,12 +21,16 @@ from rqd.model.names import is_job_id
 from rqd.model.numbers import iso
 from rqd.model.outcome import signal_name
 from rqd.model.records import JobRecord
+from rqd.model.words import counted
 from rqd.store.audit import read_audit
 from rqd.store.queries import Queries
+from rqd.web.charts import charts, functions
 from rqd.web.frame import BadRequestError, Data, Look, NotHereError, page
+from rqd.web.render import duration
 
 _PAGE = 50
 _LATE_FAILURES = 8
+_LONG_PAUSE_S = 3600.0
 _STATES_SHOWN = ("queued", "started", "scheduled", "deferred", "finished", "failed", "canceled")
 
 
@@ -42,8 +46,9 @@ def overview(look: Look) -> Data:
         "masters": seen.masters,
         "busy": sum(row["busy"] for row in seen.masters),
         "places": sum(max(row["busy"], row.get("wanted", 0)) for row in seen.masters),
+        "charts": charts(look),
         "latency_s": max((row["latency_s"] for row in seen.queues), default=0.0),
-        "notes": _notes(seen),
+        "notes": notes_of(seen),
         "failed": [_row(look, record) for record in failed],
         "now": iso(seen.now_us),
     }
@@ -72,6 +77,8 @@ def queue(look: Look) -> Data:
         "queue": counts | {"served_by": served},
         "next": [_row(look, record) for record in waiting],
         "running": [_row(look, record) for record in running],
+        "charts": charts(look, name),
+        "functions": functions(look, name),
     }
 
 
@@ -90,9 +97,9 @@ def job(look: Look) -> Data:
     made = [one for one in Job.fetch_many(found.callback_ids, there) if one is not None]
     status = fields["status"]
     return {
-        "job": _redacted(look, fields),
-        "attempts": [_redacted(look, _attempt(describe_attempt(one))) for one in results],
-        "callbacks": [_redacted(look, describe_callback(one)) for one in made],
+        "job": redacted(look, fields),
+        "attempts": [redacted(look, _attempt(describe_attempt(one))) for one in results],
+        "callbacks": [redacted(look, describe_callback(one)) for one in made],
         "can": {
             "stop": status == "started",
             "cancel": status in ("queued", "scheduled", "deferred"),
@@ -144,35 +151,58 @@ def _with_service(row: dict[str, Any], seen: Seen) -> dict[str, Any]:
     return row | {"served_by": _served(seen).get(row["name"], [])}
 
 
-def _notes(seen: Seen) -> list[dict[str, str]]:
+def notes_of(seen: Seen) -> list[dict[str, str]]:
     """Lists what an operator has to see to, with what to do about it."""
+    notes = _notes_of_masters(seen) + _notes_of_pauses(seen)
     served = _served(seen)
-    notes = [
+    notes += [
         {"about": row["name"], "text": f"No master serves queue {row['name']}, which has"
          f" {row['ready']:,} waiting jobs.", "do": f"rqd start --queues {row['name']}"}
         for row in seen.queues
         if row["ready"] and row["name"] not in served
     ]  # fmt: skip
-    for row in seen.masters:
-        if why := row.get("why_no_zygote"):
-            text = f"Master {row['name']} starts no job: {_last_line(why)}"
-            notes.append({"about": row["name"], "text": text, "do": "rqd reload"})
-        elif row.get("reload") == "refused":
-            text = (
-                f"Master {row['name']} refused a reload; the old code serves on:"
-                f" {_last_line(row.get('reload_error', ''))}"
-            )
-            notes.append({"about": row["name"], "text": text, "do": "rqd reload"})
     return notes
 
 
-def _last_line(text: str) -> str:
+def _notes_of_masters(seen: Seen) -> list[dict[str, str]]:
+    return [
+        {"about": row["name"], "text": trouble, "do": f"rqd reload --master {row['name']}"}
+        for row in seen.masters
+        if (trouble := _trouble_of(row))
+    ]
+
+
+def _trouble_of(row: dict[str, Any]) -> str:
+    """Returns why a master starts no job, or serves old code; empty if it is well."""
+    if why := row.get("why_no_zygote"):
+        return f"Master {row['name']} starts no job: {last_line(why)}"
+    if row.get("reload") == "refused":
+        why = last_line(row.get("reload_error", ""))
+        return f"Master {row['name']} refused a reload; the old code serves on: {why}"
+    return ""
+
+
+def _notes_of_pauses(seen: Seen) -> list[dict[str, str]]:
+    """Lists the paused queues whose jobs have waited for long."""
+    return [
+        {
+            "about": row["name"],
+            "text": f"Queue {row['name']} is paused; {counted(row['ready'], 'job')} wait, the first"
+            f" for {duration(row['latency_s'])}.",
+            "do": f"rqd resume {row['name']}",
+        }
+        for row in seen.queues
+        if row["paused"] and row["ready"] and row["latency_s"] > _LONG_PAUSE_S
+    ]
+
+
+def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2][:300]
 
 
 def _row(look: Look, record: JobRecord) -> dict[str, Any]:
     fields = asdict(listed(record)) | {"when": iso(instant_us(record, _state_of(record)))}
-    return _redacted(look, fields | {"description": record.description[:500]})
+    return redacted(look, fields | {"description": record.description[:500]})
 
 
 def _state_of(record: JobRecord) -> str:
@@ -192,7 +222,7 @@ def _attempt(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"signal_name": signal_name(number) if number else None}
 
 
-def _redacted(look: Look, fields: dict[str, Any]) -> dict[str, Any]:
+def redacted(look: Look, fields: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields with the redactor's version of each text."""
     kept = ("id", "status", "queue", "type")
     return {

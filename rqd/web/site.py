@@ -33,16 +33,19 @@ from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 from rqd.web import actions as actions  # registers them
 from rqd.web import bulk as bulk  # as above
+from rqd.web import masters as masters  # as above
+from rqd.web import operators as operators  # as above
 from rqd.web import pages as pages  # as above
 from rqd.web.access import Access, Auth, check_auth
-from rqd.web.frame import ACTIONS, PAGES, Action, BadRequestError, Data, Look, Page, bounded
+from rqd.web.frame import ACTIONS, PAGES, Action, BadRequestError, Data, Kept, Look, Page, bounded
 from rqd.web.guard import Guard, Seal, is_from_here
 from rqd.web.jobs import words_of
 from rqd.web.live import Hub, visit
 from rqd.web.redact import hide_secrets
 from rqd.web.render import FOLDER, environment
 
-# So many looks at Redis at a time, each with a connection.
+# So many looks at Redis at a time, each with a connection; and so many actions, of which some wait
+# for masters.
 _MOST_THREADS = 4
 _WAITS = {"socket_timeout": 3.0, "socket_connect_timeout": 2.0}
 _MOST_FORM_FIELDS, _MOST_FORM_BYTES = 50, 100_000
@@ -95,7 +98,8 @@ class _Site:
         self._redact = redact
         self._seal = seal
         self._templates = environment()
-        self._limiter: CapacityLimiter | None = None
+        self._kept = Kept()
+        self._limiters: dict[str, CapacityLimiter] = {}
         self._hub = Hub(self._in_thread)
 
     def application(self, read_only: bool) -> Starlette:
@@ -119,7 +123,7 @@ class _Site:
 
     def look(self, asked: Mapping[str, str], access: Access) -> Look:
         """Makes a visitor's look with these parameters."""
-        return Look(self._backend, access, asked, self._redact)
+        return Look(self._backend, access, asked, self._redact, self._kept)
 
     def data(self, one: Page, look: Look) -> Data:
         """Reads a page's data. Blocks. Raises RqdError."""
@@ -134,7 +138,7 @@ class _Site:
         return self._templates.get_template(template or one.template).render(
             data,
             page=one,
-            pages=[PAGES[path] for path in _MENU if path in PAGES],
+            pages=[PAGES[path] for path in _MENU],
             root=request.scope.get("root_path", ""),
             **_addresses(request),
             access=access,
@@ -154,10 +158,10 @@ class _Site:
         text = await self._in_thread(lambda: exposition(self._backend))
         return Response(text, media_type=CONTENT_TYPE)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._limiter is None:  # made late: it belongs to a running loop
-            self._limiter = CapacityLimiter(_MOST_THREADS)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+    async def _in_thread(self, work: Callable[[], T], kind: str = "look") -> T:
+        if kind not in self._limiters:  # made late: it belongs to a running loop
+            self._limiters[kind] = CapacityLimiter(_MOST_THREADS)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiters[kind])
 
     def _as_html(self, one: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -196,7 +200,7 @@ class _Site:
                 return self._refusal(request, f"you may not {one.name.replace('-', ' ')}")
             look = self.look(asked, access)
             try:
-                said = await self._in_thread(lambda: self._do(one, look))
+                said = await self._in_thread(lambda: self._do(one, look), "act")
             except RqdError as error:
                 return self._error(request, error, PAGES["overview"])
             return self._back(request, asked.get("back", ""), said)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rqd import Queue
-from rqd.cli.activity import running_jobs, screen
+from rqd.cli.activity import screen
+from rqd.client.activity import running_jobs
 from rqd.client.connection import Backend
 from rqd.store.connection import client_connection
 from rqd.store.queries import Queries

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rqd.cli.activity import Activity, ordered, screen
+from rqd.cli.activity import screen
 from rqd.cli.output import duration
+from rqd.client.activity import Activity, ordered
 
 ONE = Activity(
     "one", "app.f", "low", "m:1", "web1", 11, "2026-01-01T00:00:00+00:00", 5.0, 1.0, 30 * 2**20,

@@ -20,7 +20,7 @@ function showTimes() {
     const at = new Date(time.dateTime);
     const exact = absolute.format(at);
     // The page's time of day stays readable where it matters; tables have room for one of the two.
-    const isInTable = time.closest("td");
+    const isInTable = time.closest("td, .many");
     const text = isInTable ? sinceNow(at) : exact;
     if (time.textContent !== text) time.textContent = text;
     time.title = isInTable ? exact : sinceNow(at);
@@ -65,6 +65,7 @@ function replaceMain(html) {
   if (said) fresh.prepend(said.cloneNode(true));
   const at = rows().indexOf(document.querySelector("tr.at"));
   htmx.swap({ target: main, text: fresh.innerHTML, swap: "innerMorph" });
+  document.dispatchEvent(new Event("rqd:shown"));
   showTimes();
   if (at >= 0) rows()[at]?.classList.add("at");
 }
