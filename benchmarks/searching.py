@@ -36,6 +36,7 @@ for i = first, last do
     'description', 'shop.tasks.f(' .. i .. ')', 'payload', string.rep('x', 60))
   local expires = string.format('%d', now + year_us - i * 1000)
   redis.call('ZADD', '{rqd}:queue:low:failed', expires, id)
+  redis.call('ZADD', '{rqd}:by-end:failed:low', at, id)
 end
 redis.call('SADD', '{rqd}:queues', 'low')
 """
