@@ -119,8 +119,6 @@ def _search(search: Search, wanted: Filter, cursor: str, limit: int) -> tuple[li
             if not cursor or len(found) >= limit:
                 break
             ticker.show(f"{len(found):,} found, {page.looked_at:,} of {page.total:,} looked at")
-    if wanted.is_of_ended:  # their index may be in the order in which the records expire
-        found.sort(key=lambda one: one.ended_us or 0, reverse=True)
     return found, page
 
 

@@ -71,7 +71,7 @@ def job_ids_from(beginning: str, views: Queries) -> tuple[list[str], bool]:
         last = _MOST_OF_A_STATE - 1
         listed = [views.ready_ids(queue, 0, _MOST_OF_A_STATE)]
         listed += [views.index_ids(queue, name, 0, last) for name in _TO_COME]
-        listed += [views.index_ids(queue, name, 0, last, desc=True) for name in _ENDED]
+        listed += [views.latest_ended_ids(queue, name, last + 1) for name in _ENDED]
         is_all = is_all and all(len(ids) < _MOST_OF_A_STATE for ids in listed)
         meant = (one for ids in listed for one in ids if one.startswith(beginning))
         found.update(dict.fromkeys(filter(is_job_id, meant)))

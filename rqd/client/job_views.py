@@ -50,7 +50,11 @@ def list_jobs(
             ids += views.queued_ids(name, 0, limit)
         else:
             total += views.index_count(name, state)
-            ids += views.index_ids(name, state, 0, limit - 1, desc=state in ENDED)
+            ids += (
+                views.latest_ended_ids(name, state, limit)
+                if state in ENDED
+                else views.index_ids(name, state, 0, limit - 1)
+            )
     found = [record for record in views.jobs(ids) if record is not None]
     gone = len(ids) - len(found)
     if state != "queued":  # queued jobs stay in the order of their places, by queue

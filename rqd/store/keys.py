@@ -74,6 +74,10 @@ class Keys:
         """
         return f"{self.prefix}queue:{queue}:{name}"
 
+    def by_end(self, queue: str, index: str) -> str:
+        """ZSET of ids of ended jobs by their end (us); `index` is finished, failed or canceled."""
+        return f"{self.prefix}by-end:{index}:{queue}"
+
     def job(self, job_id: str) -> str:
         """HASH: the job. Expires by its result_ttl or failure_ttl once it has ended."""
         return f"{self.prefix}job:{job_id}"

@@ -19,7 +19,7 @@ _DIRECT = {
     *("eval", "evalsha", "time", "multi", "exec"),
     *("get", "getrange", "set", "hget", "hgetall", "xread", "xrevrange"),
     *("scard", "smembers", "zadd", "zcard", "zcount", "zrange", "zrangebyscore"),
-    *("zrank", "zrevrangebyscore", "zscore", "zrem", "bzpopmin"),
+    *("zrank", "zrevrange", "zrevrangebyscore", "zscore", "zrem", "bzpopmin"),
 }
 _IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")
 

@@ -22,7 +22,7 @@ from rqd.store.messages import read_text
 from rqd.store.queue_queries import GroupCounts, QueueCounts, read_latencies, read_queues
 from rqd.store.store import Store
 
-_OF_ENDED = ("finished", "failed", "canceled")
+OF_ENDED = ("finished", "failed", "canceled")
 _ENDED = (b"finished", b"failed", b"stopped", b"canceled")
 # A master has a thousand workers at most: a row with a higher number is damaged.
 _MOST_WORKERS = 1000
@@ -225,6 +225,14 @@ class Queries:
             found = found[start:] if end == -1 else found[start : end + 1]
         return [read_text(raw) for raw in found]
 
+    def latest_ended_ids(self, queue: str, index: str, length: int) -> list[str]:
+        """Returns the ids of the jobs that have ended last, the latest first.
+
+        `index` is finished, failed or canceled. Some of the records may have expired just now.
+        """
+        found = self._redis.zrevrange(self._keys.by_end(queue, index), 0, length - 1)
+        return [read_text(raw) for raw in found] if length > 0 else []
+
     def index_count(self, queue: str, index: str) -> int:
         """Counts the ids in an index of a queue, without ids of expired records."""
         low = self._index_from(index)
@@ -233,7 +241,7 @@ class Queries:
     def index_score(self, queue: str, index: str, job_id: str) -> float | None:
         """Returns a job's score in an index of a queue (us); None if it is gone or expired."""
         score: float | None = self._redis.zscore(self._keys.index(queue, index), job_id)
-        is_over = score is not None and index in _OF_ENDED and score <= self.now_us()
+        is_over = score is not None and index in OF_ENDED and score <= self.now_us()
         return None if is_over else score
 
     def heartbeat_us(self, master: str) -> int | None:
@@ -243,7 +251,7 @@ class Queries:
 
     def _index_from(self, index: str) -> str:
         """Returns the lowest score of live entries: of ended jobs, the end of their records."""
-        return f"({self.now_us()}" if index in _OF_ENDED else "-inf"
+        return f"({self.now_us()}" if index in OF_ENDED else "-inf"
 
     def position(self, queue: str, job_id: str) -> int | None:
         """Returns a job's place among the waiting jobs, 0 is next; None if it isn't there.

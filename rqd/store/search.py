@@ -22,7 +22,7 @@ from rqd.model.numbers import read_whole
 from rqd.store.answers import reads_answers
 from rqd.store.keys import Keys
 from rqd.store.messages import read_text
-from rqd.store.queries import Queries
+from rqd.store.queries import OF_ENDED, Queries
 from rqd.store.store import Store
 
 # A step keeps the server for 1 to 3 ms: so many ids, and so many of them that match.
@@ -233,6 +233,8 @@ def _indexes_of(wanted: Filter) -> tuple[str, ...]:
 
 
 def _key(keys: Keys, queue: str, index: str) -> str:
+    if index in OF_ENDED:
+        return keys.by_end(queue, index)
     return keys.index(queue, index) if index else keys.ready(queue)
 
 

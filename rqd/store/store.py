@@ -267,7 +267,10 @@ class Store:
 
     def unlist(self, queue: str, index: str, job_id: str) -> bool:
         """Takes an ended job out of its queue's index; its record stays. False if not there."""
-        return bool(self.redis.zrem(self.keys.index(queue, index), job_id))
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self.keys.index(queue, index), job_id)
+            pipe.zrem(self.keys.by_end(queue, index), job_id)
+            return bool(pipe.execute()[0])
 
     def tidy(self, queue: str, index: str) -> int:
         """Takes the ids of expired records out of an index of ended jobs, 100 at a time."""

@@ -42,7 +42,7 @@ class Run:
     end: Event = field(default_factory=Event)
 
     @property
-    def result(self) -> str:
+    def outcome(self) -> str:
         """The result so far, in a line."""
         progress = self.progress
         parts = [f"{progress.done:,} done"]
@@ -114,7 +114,7 @@ def _work(there: Backend, run: Run, wanted: Filter) -> None:
     finally:
         run.is_over, run.over_at = True, monotonic()
     try:
-        write_deed(there.store, Deed(run.who, f"{run.act}-all", run.words, run.result))
+        write_deed(there.store, Deed(run.who, f"{run.act}-all", run.words, run.outcome))
     except RedisGone:
         pass  # its start is in the stream, and Redis is away
 
@@ -141,7 +141,7 @@ def bulk(look: Look) -> Data:
                 "looked_at": progress.looked_at,
                 "total": progress.total,
                 "share": 1.0 if progress.is_over else min(1.0, share),
-                "result": run.result,
+                "result": run.outcome,
             }
         }
     try:

@@ -37,7 +37,7 @@ SHARED = {
     *("queues", "nonempty", "counters", "leases", "scheduled", "masters"),
     *("paused", "suspended"),
 }
-GROUPS = {"queue", "stats", "wake", "turn", "master", "worker", "control", "precedence"}
+GROUPS = {"queue", "by-end", "stats", "wake", "turn", "master", "worker", "control", "precedence"}
 
 
 @dataclass

@@ -203,7 +203,7 @@ def test_what_does_not_expire_is_reachable_from_an_index(rqd: Driver) -> None:
     for queue in queues:
         reachable |= {f"queue:{queue}", f"wake:queue:{queue}", f"stats:{queue}"}
         for index in ("started", "scheduled", "finished", "failed", "canceled"):
-            reachable.add(f"queue:{queue}:{index}")
+            reachable |= {f"queue:{queue}:{index}", f"by-end:{index}:{queue}"}
         for job_id in [
             *rqd.ready(queue),
             *rqd.views.index_ids(queue, "started"),

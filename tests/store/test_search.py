@@ -40,7 +40,8 @@ def made(
             fields = {"status": "failed", "origin": queue, "func_name": f"tasks.f{number % 10}"}
             fields |= {"cause": f"raised app.Bad: {number}", "ended_at": str(number + 1)}
             pipe.hset(rqd.keys.job(name), mapping=fields)
-            pipe.zadd(rqd.keys.index(queue, "failed"), {name: score(number)})
+            pipe.zadd(rqd.keys.index(queue, "failed"), {name: "+inf"})
+            pipe.zadd(rqd.keys.by_end(queue, "failed"), {name: score(number)})
             if number % 5000 == 4999:
                 pipe.execute()
         pipe.execute()
@@ -308,7 +309,7 @@ def test_any_other_cursor_is_a_place_in_the_index(rqd: Driver, place: bytes) -> 
 
 def test_hostile_records_are_passed_over_or_read_as_text(rqd: Driver) -> None:
     fail(rqd, "good", "list", "none", "moved", "bare", "odd")
-    index = rqd.keys.index("low", "failed")
+    index = rqd.keys.by_end("low", "failed")
     for name in ("list", "none"):
         rqd.redis.delete(rqd.keys.job(name))
     rqd.redis.rpush(rqd.keys.job("list"), "x")
@@ -347,10 +348,10 @@ def _each(rqd: Driver, oldest_first: bool) -> list[FoundJob]:
 
 def test_a_key_that_holds_something_else_is_named(rqd: Driver) -> None:
     fail(rqd, "a")
-    rqd.redis.delete(rqd.keys.index("low", "failed"))
-    rqd.redis.set(rqd.keys.index("low", "failed"), "x")
+    rqd.redis.delete(rqd.keys.by_end("low", "failed"))
+    rqd.redis.set(rqd.keys.by_end("low", "failed"), "x")
 
-    with pytest.raises((RqdError, ResponseError), match="queue:low:failed holds something"):
+    with pytest.raises((RqdError, ResponseError), match="by-end:failed:low holds something"):
         search(rqd).page(Filter())
 
 

@@ -247,6 +247,7 @@ def keys_in_code() -> dict[str, str]:
     built = Keys("ns")
     shapes = {
         "group": "<group>",
+        "index": "<index>",
         "queue": "<queue>",
         "job_id": "<id>",
         "request": "<request>",

@@ -138,7 +138,7 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: views.wait_for_end("later", 0.01),
         lambda: [views.index_ids("low", "failed", desc=True), views.heartbeat_us("m")],
         lambda: [store.unlist("low", "canceled", "e"), store.tidy("low", "canceled")],
-        lambda: Search(store).page(Filter("failed")),
+        lambda: [Search(store).page(Filter("failed")), views.latest_ended_ids("low", "failed", 9)],
         lambda: store.empty("low"),
         lambda: store.forget_queue("nothing"),
         lambda: driver.enqueue(*(job(f"in-{name}", name) for name in many)),

@@ -110,8 +110,9 @@ Ending.forget_expired(P .. 'groups', now, 100)
 
 -- Endings clear their own queue's index; this reaches the queues where nothing ends any more.
 for _, queue in ipairs(redis.call('SRANDMEMBER', KEYS[1], 10)) do
-  for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
-    Ending.forget_expired(P .. 'queue:' .. queue .. ':' .. index, now, 100)
+  for _, index in ipairs(Ending.INDEXES) do
+    Ending.forget_of_queue(queue, index, now, 100)
+    Mend.ended(queue, index, now)
   end
   Mend.queue(queue, now, lease_us)
   -- Before all were told, a parent may be gone and nevertheless have finished.

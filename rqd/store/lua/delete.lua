@@ -20,7 +20,7 @@ Limits.stop_waiting(id, queue, status)
 if status == 'started' then
   Ending.drop_lease(id, queue, held[3], now_us())
 elseif Ending.INDEX[status] then
-  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status], id)
+  Ending.unlist(id, queue, status)
 end
 Ending.bury(id, now_us(), ARGV[2] == '1' and 'delete' or 'gone')
 return status

@@ -202,8 +202,8 @@ for number, new in ipairs(jobs) do
     elseif new.staged ~= '' and redis.call('EXISTS', P .. 'staged:' .. new.staged) == 0 then
       return refuse({ 'unstaged', new.id })
     elseif old[3] and Ending.INDEX[old[2]] then
-      new.old_index = P .. 'queue:' .. old[3] .. ':' .. Ending.INDEX[old[2]]
-      touch(new.old_index, 'zset')
+      new.old_queue, new.old_status = old[3], old[2]
+      touch(P .. 'queue:' .. old[3] .. ':' .. Ending.INDEX[old[2]], 'zset')
       new.old_group = old[5] and Groups.of(old[5])
     end
     local unfit = new.like.dependency and unfit_to_wait(new)
@@ -283,7 +283,7 @@ for _, new in ipairs(jobs) do
   end
   if new.is_again then
     -- The id of an ended job is used again: its old record makes room.
-    if new.old_index then redis.call('ZREM', new.old_index, id) end
+    if new.old_queue then Ending.unlist(id, new.old_queue, new.old_status) end
     redis.call('DEL', job, job .. ':results', job .. ':payload', job .. ':result')
     if Ready.is_awaited(id) then redis.call('HSET', job, 'dependents', 1) end
     if new.old_group and new.old_group ~= like.group then Groups.end_job(new.old_group, id, 'gone', now) end

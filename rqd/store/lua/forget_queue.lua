@@ -12,6 +12,9 @@ if redis.call('EXISTS', own, own .. ':started', own .. ':scheduled', own .. ':de
   own .. ':finished', own .. ':failed', own .. ':canceled') > 0 then return 0 end
 redis.call('SREM', KEYS[1], queue)
 redis.call('SREM', P .. 'nonempty', queue)
+for _, index in ipairs({ 'finished', 'failed', 'canceled' }) do
+  redis.call('DEL', P .. 'by-end:' .. index .. ':' .. queue)
+end
 redis.call('DEL', P .. 'stats:' .. queue, P .. 'wake:queue:' .. queue, P .. 'metrics:total:' .. queue,
   P .. 'metrics:functions:' .. queue)
 return 1

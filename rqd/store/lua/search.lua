@@ -19,7 +19,11 @@ local conditions = {}
 for i = 1, take_count() do conditions[i] = { field = take(), test = take(), text = take() } end
 local texts = {}
 for i = 1, take_count() do texts[i] = take() end
+-- The jobs that have ended stand by their end, not by the end of their records.
 local key = P .. 'queue:' .. queue .. (index ~= '' and ':' .. index or '')
+if index == 'finished' or index == 'failed' or index == 'canceled' then
+  key = P .. 'by-end:' .. index .. ':' .. queue
+end
 
 -- By bytes, as Redis orders members of the same score: Lua's own order goes by the server's language. What
 -- is longer than an id is none, and stands where it would if it were cut.

@@ -4,7 +4,6 @@
 -- returns  how many left it; call again until none does
 -- Safe to send twice: it takes out what is no more.
 --@ names ready terms unique limits ledger ending callbacks dependents groups
-local index = P .. 'queue:' .. ARGV[1] .. ':' .. ARGV[2]
-local refused = refusal({ index, 'zset' })
+local refused = refusal({ P .. 'queue:' .. ARGV[1] .. ':' .. ARGV[2], 'zset' })
 if refused then return refused end
-return Ending.forget_expired(index, now_us(), 100)
+return Ending.forget_of_queue(ARGV[1], ARGV[2], now_us(), 100)

@@ -1,5 +1,19 @@
 -- ending: the ways a job leaves its lease, and its terminal records.
 Ending.INDEX = { finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled' }
+-- Each index is there twice: by the end of the records, for what expires; by the end of the jobs, for lists.
+Ending.INDEXES = { 'finished', 'failed', 'canceled' }
+local BY_RECORD, BY_END = P .. 'queue:', P .. 'by-end:'
+
+function Ending.keys_of(queue, index)
+  return BY_RECORD .. queue .. ':' .. index, BY_END .. index .. ':' .. queue
+end
+
+-- An ended job leaves the indexes of its status.
+function Ending.unlist(id, queue, status)
+  local by_record, by_end = Ending.keys_of(queue, Ending.INDEX[status])
+  redis.pcall('ZREM', by_record, id)
+  redis.pcall('ZREM', by_end, id)
+end
 
 -- A record that callbacks are to read stays so long at least.
 local CALLBACK_S = 3600
@@ -38,6 +52,18 @@ function Ending.forget_expired(index, now, limit)
   return #ids
 end
 
+-- The same of a queue's index, in both orders.
+function Ending.forget_of_queue(queue, index, now, limit)
+  local by_record, by_end = Ending.keys_of(queue, index)
+  local ids = redis.pcall('ZRANGEBYSCORE', by_record, '-inf', int(now), 'LIMIT', 0, limit)
+  if not ids[1] then return 0 end
+  redis.call('ZREM', by_record, unpack(ids))
+  redis.pcall('ZREM', by_end, unpack(ids))
+  return #ids
+end
+
+local ends_of = {}
+
 -- Without a time to live nothing stays but what others may be waiting for.
 function Ending.drop_record(id, now)
   local job = P .. 'job:' .. id
@@ -50,13 +76,19 @@ end
 
 function Ending.keep_record(id, queue, status, is_beside, ttl_s, now)
   local job = P .. 'job:' .. id
-  local index = P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status]
+  local index = Ending.INDEX[status]
+  local by_record, by_end = Ending.keys_of(queue, index)
+  Ledger.add(by_end, int(now), id)
   if ttl_s < 0 then
-    Ledger.add(index, '+inf', id)
+    Ledger.add(by_record, '+inf', id)
     return
   end
   -- Each ending clears two old ones, so that an index never outgrows its time to live.
-  if Ledger.add(index, int(now + ttl_s * 1000000), id) then Ending.forget_expired(index, now, 2) end
+  if Ledger.add(by_record, int(now + ttl_s * 1000000), id) then
+    Ending.forget_of_queue(queue, index, now, 2)
+  else
+    ends_of[by_record] = { queue, index } -- until the ledger is closed
+  end
   local ttl_ms = Ready.in_ms(ttl_s)
   redis.call('PEXPIRE', job, ttl_ms)
   redis.call('PEXPIRE', job .. ':results', ttl_ms)
@@ -70,8 +102,10 @@ end
 -- What endings have written since Ledger.open().
 function Ending.close_ledger(now)
   for key, number in pairs(Ledger.close()) do
-    Ending.forget_expired(key, now, math.min(2 * number, 1000)) -- as many as Lua hands on at once
+    local of = ends_of[key]
+    if of then Ending.forget_of_queue(of[1], of[2], now, math.min(2 * number, 1000)) end -- as many as Lua hands on
   end
+  ends_of = {}
 end
 
 -- `ttl_s` as it stands in the job's hash; `more`: further fields and values of the hash; `held`: its

@@ -24,6 +24,23 @@ function Mend.queue(queue, now, lease_us)
   end
 end
 
+-- Where the two orders of an index have not the same jobs, some of each are looked at: jobs that ended under
+-- an rqd that knew no second order are put in, others go.
+function Mend.ended(queue, index, now)
+  local by_record, by_end = Ending.keys_of(queue, index)
+  if is_foreign(by_end, 'zset') then redis.call('DEL', by_end) end
+  if redis.pcall('ZCARD', by_record) == redis.call('ZCARD', by_end) then return end
+  for _, id in ipairs(redis.pcall('ZRANDMEMBER', by_record, 100)) do
+    if not redis.call('ZSCORE', by_end, id) then
+      local ended_at = sound(redis.pcall('HGET', P .. 'job:' .. id, 'ended_at'))
+      redis.call('ZADD', by_end, int(ended_at or 0), id)
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANDMEMBER', by_end, 100)) do
+    if not redis.pcall('ZSCORE', by_record, id) then redis.call('ZREM', by_end, id) end
+  end
+end
+
 -- Pauses for a time whose end nobody would see any more.
 function Mend.pauses()
   local found = redis.pcall('ZRANDMEMBER', P .. 'paused', 10, 'WITHSCORES')

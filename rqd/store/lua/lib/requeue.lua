@@ -11,7 +11,7 @@ function Requeue.run_again(id, held, at_front, now)
   local holder = unique and Unique.holder_of(unique)
   if holder and holder.id ~= id then return 'unique ' .. holder.id end
   if unique and is_foreign(unique.key, 'string') then return refusal({ unique.key, 'string' }) end
-  redis.pcall('ZREM', P .. 'queue:' .. queue .. ':' .. Ending.INDEX[status], id)
+  Ending.unlist(id, queue, status)
   for _, part in ipairs({ '', ':results', ':payload', ':result' }) do redis.call('PERSIST', job .. part) end
   redis.call('HDEL', job, 'cause', 'frame', 'host', 'started_at', 'ended_at')
   redis.call('HSET', job, 'enqueued_at', int(now), 'losses', 0)
