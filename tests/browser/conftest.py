@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from rqd import Job, Queue, RateLimit
 from rqd.client.connection import Backend
@@ -135,6 +135,7 @@ def _run_jobs(world: World) -> None:
 @pytest.fixture(scope="module")
 def chromium(world: World) -> Iterator[Browser]:
     """Starts the browser. It is of a module, as its loop would trouble tests of asyncio."""
+    expect.set_options(timeout=STEP_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=needs_browser(), args=["--no-sandbox"], timeout=LIMIT_S * 1000

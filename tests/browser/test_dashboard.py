@@ -13,7 +13,7 @@ from rqd.store.keys import Keys
 from tests.browser.conftest import Complaints, Show, World
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(90)
 
 PHONE: Any = {"viewport": {"width": 390, "height": 844}}
 EVIL = '"><img src=x onerror="window.ran = 1"><script>window.ran = 1</script>'

@@ -41,7 +41,7 @@ def test_what_has_ended_is_in_the_charts_of_its_queue_and_of_all(
     nobody = dashboard(auth=lambda _: Access(queues=("other",)))
 
     def has_both() -> bool:
-        # A further span each time would be a further reading: the first one is kept for seconds.
+        # Each time a new dashboard, as each keeps for some seconds what it has read.
         found = charts_of(dashboard(), "/overview.json")
         return (sum(found["succeeded"]), sum(found["failed"])) == (1, 1)
 
