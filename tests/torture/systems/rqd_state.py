@@ -179,7 +179,7 @@ def _stray(key: str, prefix: str, ttl_ms: int, known: set[str], indexes: _Indexe
             return "" if rest.partition(":")[0] in known else "belongs to no job, and stays"
         case "queue" | "stats":
             return "" if rest.partition(":")[0] in indexes.queues else "of no known queue"
-        case "metrics":
+        case "metrics" | "by-end":
             return "" if rest.partition(":")[2] in indexes.queues else "of no known queue"
         case "wake":
             what, _, name = rest.partition(":")
