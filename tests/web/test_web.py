@@ -21,7 +21,7 @@ from starlette.types import Message
 
 from rqd import Queue
 from rqd.client.connection import Backend
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import client_connection
 from rqd.store.keys import Keys
 from rqd.store.store import Store
@@ -387,6 +387,18 @@ def test_a_redis_that_is_gone_is_a_page_and_comes_back(own_server: RedisServer) 
         assert client.get("/").status_code == 200
 
 
+def test_a_redis_that_stands_still_is_said_within_two_seconds(own_server: RedisServer) -> None:
+    with TestClient(app(own_server.url)) as client:
+        assert client.get("/").status_code == 200
+        own_server.freeze()
+        for path in ("/", "/queues", "/queues.json"):  # known connections, and new connections
+            began = time.monotonic()
+            assert client.get(path).status_code == 503
+            assert time.monotonic() - began < 2.0
+        own_server.thaw()
+        assert client.get("/").status_code == 200
+
+
 def test_it_mounts_below_a_path(redis_url: str) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -492,6 +504,50 @@ def test_fifty_viewers_of_a_page_are_one_look_a_second() -> None:
     found, took_s, left = asyncio.run(watch())
     assert found <= took_s + 2
     assert left == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("mistake", [RqdError("away"), RuntimeError("a mistake of ours")])
+def test_a_page_that_fails_slows_no_other_page(mistake: Exception) -> None:
+    def fails() -> str:
+        raise mistake
+
+    async def watch() -> tuple[float, str]:
+        hub = Hub(asyncio.to_thread)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it would be printed
+        leave = asyncio.Event()
+        looks = 0
+        told = b""
+
+        async def receive() -> Message:
+            await leave.wait()
+            return {"type": "http.disconnect"}
+
+        def shown() -> str:
+            nonlocal looks
+            looks += 1
+            return f"look {looks}"
+
+        async def to_the_well(message: Message) -> None:
+            if looks >= 3:
+                leave.set()
+
+        async def to_the_sick(message: Message) -> None:
+            nonlocal told
+            told += message.get("body", b"")
+
+        began = time.monotonic()
+        async with asyncio.timeout(LIMIT_S):
+            await asyncio.gather(
+                hub.serve("sick", fails, receive, to_the_sick),
+                hub.serve("well", shown, receive, to_the_well),
+            )
+        return time.monotonic() - began, told.decode()
+
+    took_s, told = asyncio.run(watch())
+    # A common pause would have grown to four seconds by the third look.
+    assert took_s < 5
+    assert "event: away" in told
 
 
 @pytest.mark.timeout(60)
