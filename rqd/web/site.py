@@ -33,6 +33,7 @@ from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 from rqd.web import actions as actions  # registers them
 from rqd.web import bulk as bulk  # as above
+from rqd.web import job as job  # as above
 from rqd.web import pages as pages  # as above
 from rqd.web.access import Access, Auth, check_auth
 from rqd.web.frame import ACTIONS, PAGES, Action, BadRequestError, Data, Look, Page, bounded

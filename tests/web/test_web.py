@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -32,9 +28,9 @@ from rqd.web.live import Hub
 from rqd.web.redact import hide_secrets
 from tests.cli.running import rqd
 from tests.servers import RedisServer
-from tests.web.conftest import Open, token_in
+from tests.web.conftest import Open, Served, token_in
 
-PATHS = [f"/{path}" for path in PAGES if path not in ("job", "queue", "bulk")]
+PATHS = [f"/{path}" for path in PAGES if path not in ("job", "stack", "queue", "bulk")]
 LIMIT_S = 20.0
 
 
@@ -413,33 +409,6 @@ def test_it_mounts_below_a_path(redis_url: str) -> None:
         data = {"token": token_in(html), "queue": "low", "back": "/ops/rqd/queue?name=low"}
         answer = client.post("/ops/rqd/do/pause", data=data, follow_redirects=False)
         assert answer.headers["location"].startswith("/ops/rqd/queue?name=low&said=")
-
-
-class Served:
-    """A `rqd web` process, and its address."""
-
-    def __init__(self, *arguments: str, url: str) -> None:
-        command = [sys.executable, "-m", "rqd", "web", "--port", "0", *arguments]
-        env = {**os.environ, "RQD_URL": url, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, (line, self.process.stderr and self.process.stderr.read())
-        self.address = found[0]
-
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(LIMIT_S)
-        finally:
-            self.process.kill()
-            self.process.communicate()
 
 
 @pytest.mark.timeout(60)
