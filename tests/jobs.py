@@ -453,6 +453,15 @@ def say_as_told(fifo: str) -> str:
     return "told"
 
 
+def fail_then_say_as_told(path: str, fifo: str) -> str:
+    """Prints and fails at its first run; then as `say_as_told`."""
+    if not os.path.exists(path):
+        append(path, "failed")
+        print("of the first")
+        raise ValueError("the first")
+    return say_as_told(fifo)
+
+
 def leave_a_chatterbox() -> str:
     import subprocess
 

@@ -43,6 +43,8 @@ RedisError = redis.RedisError
 _CLIENT_WAITS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
 _DAEMON_WAIT_S = 0.5
 _HASTY_WAIT_S = 0.2
+# Somebody waits before a screen: with an answer that never comes this is less than two seconds.
+_PROMPT_WAIT_S = 1.5
 # A failover is over by then, or takes longer than a caller wants to wait.
 _CLIENT_PATIENCE_S = 6.0
 
@@ -137,6 +139,22 @@ def client_connection(target: str | Client | None) -> redis.Redis:
     patience_s = pool.connection_kwargs["socket_connect_timeout"] or 2.0
     retry = RetryFor(_CLIENT_PATIENCE_S)
     return _plain_client(url, _roaming(read, pool, patience_s), retry=retry, retry_on_error=again)
+
+
+def prompt_connection(target: str | Client | None) -> redis.Redis:
+    """Makes a client as `client_connection` does, which gives up a silent server within 2 s.
+
+    A lost connection is opened again once. Sentinels and clusters get the client's time to name
+    another server. Raises ConfigurationError.
+    """
+    client = client_connection(target)
+    settings = client.connection_pool.connection_kwargs
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        settings[name] = min(settings.get(name) or _PROMPT_WAIT_S, _PROMPT_WAIT_S)
+    if "directory" not in settings:
+        lost = (redis.ConnectionError,)
+        settings.update(retry=Retry(NoBackoff(), 1, lost), retry_on_error=[])
+    return client
 
 
 def hasty_connection(url: str) -> redis.Redis:

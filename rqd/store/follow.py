@@ -79,6 +79,7 @@ class Follower:
 
     def so_far(self, timeout_s: float) -> Iterator[Piece]:
         """Yields the output of a running attempt until now; nothing without its master."""
+        self._results_id = self._views.latest_result_id(self._job_id)
         record = self._views.job(self._job_id)
         deadline = monotonic() + timeout_s
         while record is not None and record.status is JobStatus.STARTED and monotonic() < deadline:
@@ -87,6 +88,18 @@ class Follower:
                 yield piece
                 return
             record = self._views.job(self._job_id)
+
+    def arrived(self, record: JobRecord) -> Iterator[Piece]:
+        """Yields the output of a running attempt since the last call; nothing without its master.
+
+        `record` is the job as it stands. Waits for the attempt's first output, a quarter of a
+        second at most.
+        """
+        is_new = record.fence != self._fence
+        if is_new:
+            self._results_id = self._views.latest_result_id(self._job_id)
+        self._follow(record)
+        yield from self._read(_UNTIL_CLAIMED_MS if is_new else 1)
 
     def _follow(self, record: JobRecord) -> None:
         """Asks the master of the running attempt for its output."""

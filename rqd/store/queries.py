@@ -110,6 +110,19 @@ class Queries:
             found += self._redis.zrange(key, 0, -1)
         return list(map(read_text, found))
 
+    def dependents(self, job_ids: Sequence[str], most: int) -> list[tuple[int, list[str]]]:
+        """Returns for each job how many jobs wait for it, and the first `most` of their ids."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                for key in (self._keys.dependents(job_id), self._keys.dependents_any(job_id)):
+                    pipe.zcard(key)
+                    pipe.zrange(key, 0, most - 1)
+            found = pipe.execute()
+        return [
+            (all_count + any_count, list(map(read_text, (all_ids + any_ids)[:most])))
+            for all_count, all_ids, any_count, any_ids in zip(*[iter(found)] * 4, strict=True)
+        ]
+
     def latest_result_id(self, job_id: str) -> bytes:
         """Returns the id of the job's latest entry, `0` without an entry."""
         entries = self._redis.xrevrange(self._keys.results(job_id), count=1)
@@ -130,6 +143,15 @@ class Queries:
     def group_job_ids(self, group: str) -> list[str]:
         """Returns the ids of a group's jobs, in the order of their enqueue."""
         return list(map(read_text, self._redis.zrange(self._keys.group_jobs(group), 0, -1)))
+
+    def first_of_group(self, group: str, most: int) -> tuple[int, list[str]]:
+        """Returns how many jobs a group has, and the first `most` of their ids."""
+        key = self._keys.group_jobs(group)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(key)
+            pipe.zrange(key, 0, most - 1)
+            total, ids = pipe.execute()
+        return total, list(map(read_text, ids))
 
     def group_names(self) -> list[str]:
         """Returns all groups, by name."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from rqd.client.control import DEFAULT_GRACE_S
-from rqd.client.job import Job
 from rqd.client.queue import Queue
-from rqd.model.errors import NoSuchJobError
-from rqd.model.names import is_job_id
-from rqd.web.frame import Look, NotHereError, action
+from rqd.model.errors import InvalidJobOperation
+from rqd.web.frame import Look, action
+from rqd.web.job import visible_job
 
 
 @action("pause", "queue")
@@ -35,15 +34,25 @@ def empty(look: Look) -> str:
 @action("stop", "id")
 def stop(look: Look) -> str:
     """Stops a running job: raises an exception in it, and kills it after `grace`."""
-    job = _job(look)
+    job = visible_job(look)
     job.stop(look.param("grace").strip() or DEFAULT_GRACE_S, by=look.access.who)
     return f"job {job.id} is asked to stop"
+
+
+@action("extend", "id")
+def extend(look: Look) -> str:
+    """Gives a running job more time, as much as `more` says."""
+    job, more = visible_job(look), look.param("more").strip()
+    if job.timeout <= 0:
+        raise InvalidJobOperation(f"job {job.id} has no time limit: there is nothing to extend")
+    job.extend(more)
+    return f"the time limit of job {job.id} is asked to grow by {more}"
 
 
 @action("requeue", "id")
 def requeue(look: Look) -> str:
     """Runs an ended job again."""
-    job = _job(look)
+    job = visible_job(look)
     job.requeue()
     return f"job {job.id} requeued"
 
@@ -51,7 +60,7 @@ def requeue(look: Look) -> str:
 @action("cancel", "id")
 def cancel(look: Look) -> str:
     """Cancels a waiting job."""
-    job = _job(look)
+    job = visible_job(look)
     job.cancel()
     return f"job {job.id} canceled"
 
@@ -59,7 +68,7 @@ def cancel(look: Look) -> str:
 @action("delete", "id")
 def delete(look: Look) -> str:
     """Deletes a job with all its records; kills it if it runs."""
-    job = _job(look)
+    job = visible_job(look)
     job.delete()
     return f"job {job.id} deleted"
 
@@ -68,13 +77,3 @@ def _queue(look: Look) -> Queue:
     name = look.param("queue")
     look.check_sees(name, f"queue {name!r}")
     return Queue(name, look.backend)
-
-
-def _job(look: Look) -> Job[object]:
-    job_id = look.param("id")
-    if not is_job_id(job_id):
-        raise NotHereError(f"there is no job {job_id!r}")
-    job: Job[object] = Job.fetch(job_id, look.backend)
-    if not look.access.sees(job.origin):
-        raise NoSuchJobError(f"there is no job {job_id}")
-    return job

@@ -1,4 +1,4 @@
-"""Live pages: one reader of Redis for all viewers, and a stream of events to each of them."""
+"""Live pages: one reader of a page for all its viewers, and a stream of events to each of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from rqd.model.errors import RqdError
 Render = Callable[[], str]
 _EVERY_S = 1.0
 _LONGEST_BACKOFF_S = 10.0
-# The reader rests three times as long as it reads.
+# A reader rests three times as long as it reads.
 _REST = 3.0
+# So many pages are read at a time. Fewer than the threads: visitors come before viewers.
+_MOST_LOOKS = 2
 _SEND_WITHIN_S = 10.0
 _PING_S = 15.0
 _MOST_VIEWERS = 500
@@ -44,15 +46,16 @@ class _View:
 class Hub:
     """Reads each page that has viewers, once a second at most, however many they are.
 
-    Nothing is read without viewers. While Redis is away the reader tries less and less often.
+    Each page has a reader of its own: a page that fails is read less and less often, and others as
+    before. Nothing is read without viewers.
     """
 
     def __init__(self, run: Callable[[Render], object]) -> None:
         """`run` calls a function in a thread and is awaited."""
         self._run = run
         self._views: dict[object, _View] = {}
-        self._reader: asyncio.Task[None] | None = None
-        self.looks = 0
+        self._readers: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(_MOST_LOOKS)
 
     @property
     def viewers(self) -> int:
@@ -66,10 +69,8 @@ class Hub:
 
     async def serve(self, key: object, render: Render, receive: Receive, send: Send) -> None:
         """Streams a page's changes until the browser leaves or is too slow."""
-        view = self._views.setdefault(key, _View(render))
+        view = self._views.get(key) or self._watched(key, render)
         view.viewers += 1
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read())
         leaving = asyncio.create_task(_left(receive))
         try:
             await _stream(view, leaving, send)
@@ -81,23 +82,34 @@ class Hub:
             if not view.viewers and self._views.get(key) is view:
                 del self._views[key]
 
-    async def _read(self) -> None:
+    def _watched(self, key: object, render: Render) -> _View:
+        view = self._views[key] = _View(render)
+        reader = asyncio.create_task(self._read(view))
+        self._readers.add(reader)  # asyncio itself keeps no task alive
+        reader.add_done_callback(self._readers.discard)
+        return view
+
+    async def _read(self, view: _View) -> None:
         pause_s = _EVERY_S
-        while self._views:
+        while view.viewers:
             began = monotonic()
-            self.looks += 1
-            is_well = all([await self._look(view) for view in list(self._views.values())])
+            async with self._places:
+                is_well = await self._look(view)
             took_s = monotonic() - began
             pause_s = _EVERY_S if is_well else min(pause_s * 2, _LONGEST_BACKOFF_S)
             # A look that failed has waited for Redis, and was no load on it.
-            rest_s = max(pause_s - took_s, took_s * _REST) if is_well else pause_s
-            await asyncio.sleep(rest_s)
+            await asyncio.sleep(max(pause_s - took_s, took_s * _REST) if is_well else pause_s)
 
     async def _look(self, view: _View) -> bool:
         try:
             html = await self._run(view.render)  # type: ignore[misc]  # a thread pool's awaitable
         except (RqdError, OSError, ValueError) as error:
             view.show("away", str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - a page's mistake: its viewers must hear of it
+            problem = {"message": "a live page failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(problem)
+            view.show("away", "The dashboard failed at this page. Its log says more.")
             return False
         view.show("page", html)
         return True

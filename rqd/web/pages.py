@@ -6,20 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rqd.client.job import Job
-from rqd.client.job_views import (
-    describe_attempt,
-    describe_callback,
-    describe_job,
-    instant_us,
-    list_jobs,
-    listed,
-)
+from rqd.client.job_views import instant_us, list_jobs, listed
 from rqd.client.snapshot import Seen, queue_rows
-from rqd.model.errors import NoSuchJobError
-from rqd.model.names import is_job_id
 from rqd.model.numbers import iso
-from rqd.model.outcome import signal_name
 from rqd.model.records import JobRecord
 from rqd.model.words import counted
 from rqd.store.audit import read_audit
@@ -66,7 +55,7 @@ def queue(look: Look) -> Data:
     name = look.param("name")
     look.check_sees(name, f"queue {name!r}")
     rows = [row for row in look.seen.queues if row["name"] == name]
-    served = _served(look.seen).get(name, [])
+    served = served_in(look.seen).get(name, [])
     if not rows and not served:
         raise NotHereError(f"no queue {name!r} ever had a job")
     views = look.backend.views
@@ -79,32 +68,6 @@ def queue(look: Look) -> Data:
         "running": [_row(look, record) for record in running],
         "charts": charts(look, name),
         "functions": functions(look, name),
-    }
-
-
-@page("job", "Job", in_menu=False)
-def job(look: Look) -> Data:
-    """Reads a job with all its attempts. Nothing of it is unpickled."""
-    job_id, there = look.param("id").strip(), look.backend
-    if not is_job_id(job_id):
-        raise NotHereError(f"there is no job {job_id!r}")
-    found = Job.fetch(job_id, there)
-    if not look.access.sees(found.origin):
-        raise NoSuchJobError(f"there is no job {job_id}")
-    results = found.results()
-    fields = describe_job(found, found.get_position(), there.views.paused())
-    fields["served_by"] = _served(look.seen).get(found.origin, [])
-    made = [one for one in Job.fetch_many(found.callback_ids, there) if one is not None]
-    status = fields["status"]
-    return {
-        "job": redacted(look, fields),
-        "attempts": [redacted(look, _attempt(describe_attempt(one))) for one in results],
-        "callbacks": [redacted(look, describe_callback(one)) for one in made],
-        "can": {
-            "stop": status == "started",
-            "cancel": status in ("queued", "scheduled", "deferred"),
-            "requeue": status in ("failed", "stopped", "canceled"),
-        },
     }
 
 
@@ -138,7 +101,7 @@ def _busiest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["latency_s"], -row["ready"], row["name"]))
 
 
-def _served(seen: Seen) -> dict[str, list[str]]:
+def served_in(seen: Seen) -> dict[str, list[str]]:
     """Returns the names of masters by the queues that they serve."""
     served: dict[str, list[str]] = {}
     for row in seen.masters:
@@ -148,13 +111,13 @@ def _served(seen: Seen) -> dict[str, list[str]]:
 
 
 def _with_service(row: dict[str, Any], seen: Seen) -> dict[str, Any]:
-    return row | {"served_by": _served(seen).get(row["name"], [])}
+    return row | {"served_by": served_in(seen).get(row["name"], [])}
 
 
 def notes_of(seen: Seen) -> list[dict[str, str]]:
     """Lists what an operator has to see to, with what to do about it."""
     notes = _notes_of_masters(seen) + _notes_of_pauses(seen)
-    served = _served(seen)
+    served = served_in(seen)
     notes += [
         {"about": row["name"], "text": f"No master serves queue {row['name']}, which has"
          f" {row['ready']:,} waiting jobs.", "do": f"rqd start --queues {row['name']}"}
@@ -214,12 +177,6 @@ def _latest(views: Queries, state: str, names: Sequence[str], most: int) -> list
     """Returns the first jobs in a state, over these queues; the latest first of ended jobs."""
     _, found = list_jobs(views, state, names, most)
     return found
-
-
-def _attempt(fields: dict[str, Any]) -> dict[str, Any]:
-    """Adds to an attempt the name of its signal."""
-    number = fields.get("signal")
-    return fields | {"signal_name": signal_name(number) if number else None}
 
 
 def redacted(look: Look, fields: dict[str, Any]) -> dict[str, Any]:

@@ -28,11 +28,12 @@ from rqd.model.errors import (
 )
 from rqd.model.filter import Filter
 from rqd.store.audit import Deed, write_deed
-from rqd.store.connection import client_connection, translate_errors
+from rqd.store.connection import prompt_connection, translate_errors
 from rqd.store.store import Store
 from rqd.store.urls import default_namespace, default_url
 from rqd.web import actions as actions  # registers them
 from rqd.web import bulk as bulk  # as above
+from rqd.web import job as job  # as above
 from rqd.web import masters as masters  # as above
 from rqd.web import operators as operators  # as above
 from rqd.web import pages as pages  # as above
@@ -47,7 +48,6 @@ from rqd.web.render import FOLDER, environment
 # So many looks at Redis at a time, each with a connection; and so many actions, of which some wait
 # for masters.
 _MOST_THREADS = 4
-_WAITS = {"socket_timeout": 3.0, "socket_connect_timeout": 2.0}
 _MOST_FORM_FIELDS, _MOST_FORM_BYTES = 50, 100_000
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NoSuchJobError, 404),
@@ -82,10 +82,7 @@ def app(
     """
     check_auth(auth)
     target = url or default_url()
-    connection = client_connection(target)
-    settings = connection.connection_pool.connection_kwargs
-    settings.update({name: min(settings.get(name) or most, most) for name, most in _WAITS.items()})
-    store = Store(connection, namespace or default_namespace())
+    store = Store(prompt_connection(target), namespace or default_namespace())
     site = _Site(Backend(store, target, own_keyring()), redact, Seal(secret) if secret else Seal())
     return Guard(site.application(read_only), auth, read_only, hosts)
 

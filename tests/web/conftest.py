@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +17,7 @@ from starlette.testclient import TestClient
 from rqd.web import app
 
 Open = Callable[..., TestClient]
+_END_S = 20.0
 
 
 @pytest.fixture
@@ -33,3 +38,30 @@ def token_in(html: str) -> str:
     found = re.search(r'name="token" value="(\w+)"', html)
     assert found, "the page has no form"
     return found[1]
+
+
+class Served:
+    """A `rqd web` process, and its address."""
+
+    def __init__(self, *arguments: str, url: str) -> None:
+        command = [sys.executable, "-m", "rqd", "web", "--port", "0", *arguments]
+        env = {**os.environ, "RQD_URL": url, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, (line, self.process.stderr and self.process.stderr.read())
+        self.address = found[0]
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(_END_S)
+        finally:
+            self.process.kill()
+            self.process.communicate()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,7 +17,7 @@ from starlette.types import Message
 
 from rqd import Queue
 from rqd.client.connection import Backend
-from rqd.model.errors import ConfigurationError
+from rqd.model.errors import ConfigurationError, RqdError
 from rqd.store.connection import client_connection
 from rqd.store.keys import Keys
 from rqd.store.store import Store
@@ -32,9 +28,9 @@ from rqd.web.live import Hub
 from rqd.web.redact import hide_secrets
 from tests.cli.running import rqd
 from tests.servers import RedisServer
-from tests.web.conftest import Open, token_in
+from tests.web.conftest import Open, Served, token_in
 
-PATHS = [f"/{path}" for path in PAGES if path not in ("job", "queue", "bulk")]
+PATHS = [f"/{path}" for path in PAGES if path not in ("job", "stack", "queue", "bulk")]
 LIMIT_S = 20.0
 
 
@@ -387,6 +383,18 @@ def test_a_redis_that_is_gone_is_a_page_and_comes_back(own_server: RedisServer) 
         assert client.get("/").status_code == 200
 
 
+def test_a_redis_that_stands_still_is_said_within_two_seconds(own_server: RedisServer) -> None:
+    with TestClient(app(own_server.url)) as client:
+        assert client.get("/").status_code == 200
+        own_server.freeze()
+        for path in ("/", "/queues", "/queues.json"):  # known connections, and new connections
+            began = time.monotonic()
+            assert client.get(path).status_code == 503
+            assert time.monotonic() - began < 2.0
+        own_server.thaw()
+        assert client.get("/").status_code == 200
+
+
 def test_it_mounts_below_a_path(redis_url: str) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -401,33 +409,6 @@ def test_it_mounts_below_a_path(redis_url: str) -> None:
         data = {"token": token_in(html), "queue": "low", "back": "/ops/rqd/queue?name=low"}
         answer = client.post("/ops/rqd/do/pause", data=data, follow_redirects=False)
         assert answer.headers["location"].startswith("/ops/rqd/queue?name=low&said=")
-
-
-class Served:
-    """A `rqd web` process, and its address."""
-
-    def __init__(self, *arguments: str, url: str) -> None:
-        command = [sys.executable, "-m", "rqd", "web", "--port", "0", *arguments]
-        env = {**os.environ, "RQD_URL": url, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, (line, self.process.stderr and self.process.stderr.read())
-        self.address = found[0]
-
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(LIMIT_S)
-        finally:
-            self.process.kill()
-            self.process.communicate()
 
 
 @pytest.mark.timeout(60)
@@ -492,6 +473,50 @@ def test_fifty_viewers_of_a_page_are_one_look_a_second() -> None:
     found, took_s, left = asyncio.run(watch())
     assert found <= took_s + 2
     assert left == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("mistake", [RqdError("away"), RuntimeError("a mistake of ours")])
+def test_a_page_that_fails_slows_no_other_page(mistake: Exception) -> None:
+    def fails() -> str:
+        raise mistake
+
+    async def watch() -> tuple[float, str]:
+        hub = Hub(asyncio.to_thread)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it would be printed
+        leave = asyncio.Event()
+        looks = 0
+        told = b""
+
+        async def receive() -> Message:
+            await leave.wait()
+            return {"type": "http.disconnect"}
+
+        def shown() -> str:
+            nonlocal looks
+            looks += 1
+            return f"look {looks}"
+
+        async def to_the_well(message: Message) -> None:
+            if looks >= 3:
+                leave.set()
+
+        async def to_the_sick(message: Message) -> None:
+            nonlocal told
+            told += message.get("body", b"")
+
+        began = time.monotonic()
+        async with asyncio.timeout(LIMIT_S):
+            await asyncio.gather(
+                hub.serve("sick", fails, receive, to_the_sick),
+                hub.serve("well", shown, receive, to_the_well),
+            )
+        return time.monotonic() - began, told.decode()
+
+    took_s, told = asyncio.run(watch())
+    # A common pause would have grown to four seconds by the third look.
+    assert took_s < 5
+    assert "event: away" in told
 
 
 @pytest.mark.timeout(60)

@@ -64,11 +64,18 @@ function replaceMain(html) {
   const said = main.querySelector(".said");
   if (said) fresh.prepend(said.cloneNode(true));
   const at = rows().indexOf(document.querySelector("tr.at"));
+  const atEnd = follows().every(isAtEnd);
   htmx.swap({ target: main, text: fresh.innerHTML, swap: "innerMorph" });
   document.dispatchEvent(new Event("rqd:shown"));
+  if (atEnd) showEnds();
   showTimes();
   if (at >= 0) rows()[at]?.classList.add("at");
 }
+
+// Output that grows stays at its end, unless the viewer has scrolled up.
+const follows = () => [...document.querySelectorAll("pre[data-follow]")];
+const isAtEnd = (pre) => pre.scrollHeight - pre.scrollTop - pre.clientHeight < 30;
+const showEnds = () => follows().forEach((pre) => { pre.scrollTop = pre.scrollHeight; });
 
 function showAway(text) {
   const away = byId("away");
@@ -144,6 +151,7 @@ byId("theme").addEventListener("click", () => {
 });
 
 showTimes();
+showEnds();
 setInterval(showTimes, 10000);
 listen();
 document.addEventListener("visibilitychange", listen);
