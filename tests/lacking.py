@@ -19,6 +19,7 @@ ROOT_ALONE = "needs root: other users, namespaces, the journal"
 CONTROL_GROUPS = "needs a host whose cgroup2 can be delegated, with the controllers memory and pids"
 SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
 SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
+PROMETHEUS = "needs prometheus and promtool on PATH"
 
 
 def needs_root() -> None:
@@ -48,3 +49,9 @@ def needs_server(name: str) -> Path:
     if (binary := binary_named(name)) is None:
         pytest.skip(SECOND_SERVER if name == "redis-server" else f"needs {name}")
     return binary
+
+
+def needs_prometheus() -> None:
+    """Skips the test without Prometheus and its tool."""
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        pytest.skip(PROMETHEUS)
