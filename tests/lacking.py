@@ -20,6 +20,7 @@ CONTROL_GROUPS = "needs a host whose cgroup2 can be delegated, with the controll
 SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
 BROWSER = "needs chromium on PATH: the dashboard in a real browser"
 SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
+PROMETHEUS = "needs prometheus and promtool on PATH"
 
 
 def needs_root() -> None:
@@ -56,3 +57,9 @@ def needs_browser() -> str:
     if (found := shutil.which("chromium")) is None:
         pytest.skip(BROWSER)
     return found
+
+
+def needs_prometheus() -> None:
+    """Skips the test without Prometheus and its tool."""
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        pytest.skip(PROMETHEUS)

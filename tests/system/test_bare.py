@@ -12,7 +12,10 @@ import pytest
 from tests.daemons import ROOT
 from tests.lacking import needs_root
 
-PROGRAMS = ("redis-server", "valkey-server", "systemd-analyze", "journalctl", "openssl", "ip")
+PROGRAMS = (
+    *("redis-server", "valkey-server", "systemd-analyze", "journalctl", "openssl", "ip"),
+    *("prometheus", "promtool"),
+)
 POLICY = Path("/usr/sbin/policy-rc.d")
 # What runs these programs; the rest of the suite asks for none of them.
 USERS = (
@@ -22,6 +25,7 @@ USERS = (
     "tests/process/test_embedded.py",
     "tests/store/test_connections.py",
     "tests/system/test_journal.py",
+    "tests/system/test_monitoring.py",
     "tests/system/test_units.py",
 )
 
@@ -80,7 +84,8 @@ def test_the_suite_passes_without_these_programs_and_says_in_a_few_lines_what_it
     left_out = re.findall(r"^SKIPPED \[\d+\] (.*)$", printed, re.MULTILINE)
     assert "tests: needs redis-server on PATH: a second kind of server, and TLS" in left_out
     assert "tests: needs systemd's tools: systemd-analyze, journald" in left_out
-    assert len(left_out) <= 5, left_out
+    assert "tests: needs prometheus and promtool on PATH" in left_out
+    assert len(left_out) <= 6, left_out
 
 
 def test_what_apt_does_not_have_is_named_and_no_service_may_start_meanwhile(
