@@ -115,8 +115,8 @@ def test_arguments_that_do_not_serialize_are_refused(
 
 
 def test_an_unknown_serializer_is_called_so() -> None:
-    with pytest.raises(ConfigurationError, match="serializer 'yaml' can't be loaded"):
-        encode_call(add, (), {}, "yaml")
+    with pytest.raises(ConfigurationError, match="serializer 'tomato' can't be loaded"):
+        encode_call(add, (), {}, "tomato")
 
 
 def test_a_payload_over_the_limit_is_refused_with_both_sizes() -> None:

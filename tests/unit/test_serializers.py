@@ -77,7 +77,7 @@ def test_what_workers_would_not_find_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("yaml", "can't be loaded"),
+        ("tomato", "can't be loaded"),
         ("no.such.thing", "can't be loaded"),
         ("", "can't be loaded"),
         (".", "can't be loaded"),
