@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -84,6 +85,7 @@ def cases(store: Store) -> list[tuple[str, Callable[[], Any]]]:
         ("all, by a cause that none has", lambda: search.count(Filter(cause="no such"))),
         ("all, by host", lambda: search.count(Filter(host="web2"))),
         ("all, by the beginning of an id", lambda: search.count(Filter(id="3f"))),
+        ("a rare cause in the last 100 seconds", lambda: search.count(replace(rare, since="100s"))),
         ("all, counted", lambda: search.count(Filter())),
         ("all, in groups", lambda: search.failure_groups(Filter(), None)),
         (f"{_TO_CHANGE:,} retried", change(RETRY)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from rqd.cli.completing import complete_jobs
+from rqd.cli.completing import complete_jobs_or_words
 from rqd.cli.filtering import check_filter, filter_of, queues_option, ticking
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
@@ -42,7 +42,10 @@ _CANCEL = _Act(CANCEL, "queued", "canceled", "would be canceled", Job.cancel)
 _dry_run = click.option("--dry-run", is_flag=True, help="Print the jobs without changing them.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask before the first job is changed.")
 _words = click.argument(
-    "words", nargs=-1, metavar="[ID]... [WORD:VALUE]...", shell_complete=complete_jobs
+    "words",
+    nargs=-1,
+    metavar="[ID]... [WORD:VALUE]...",
+    shell_complete=complete_jobs_or_words,
 )
 
 

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from rqd.cli.suggest import job_ids_from
+from rqd.model.filter import CAUSES, INDEX_OF_STATE, OTHER_CAUSE, WORDS
 from rqd.model.names import is_job_id
 from rqd.store.connection import RedisError, hasty_connection
 from rqd.store.queries import Queries
@@ -68,6 +69,44 @@ def complete_jobs(
 ) -> list[CompletionItem]:
     """Completes a job's id, as far as jobs are found at once."""
     return _items(context, lambda views: job_ids_from(typed, views)[0])
+
+
+def complete_words(
+    context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Completes a word of a filter, such as `state:failed`.
+
+    bash breaks its words at colons: there the name and the colon are words of their own.
+    """
+    typed_before: tuple[str, ...] = context.params.get("words") or ()
+    if typed == ":":
+        typed_before, typed = (*typed_before, ":"), ""
+    name = typed_before[-2] if typed_before[-1:] == (":",) and len(typed_before) > 1 else ""
+
+    def find(views: Queries) -> list[str]:
+        if name:
+            return [one for one in _values(name, views) if one.startswith(typed)]
+        words = (f"{word}:{value}" for word in WORDS for value in _values(word, views))
+        return [one for one in words if one.startswith(typed)]
+
+    return _items(context, find)
+
+
+def _values(word: str, views: Queries) -> Iterable[str]:
+    """Returns values for a word of a filter, as far as a few can be named."""
+    if word == "queue":
+        return views.queue_names()
+    if word == "host":
+        return sorted({row.get("host", "") for row in views.masters()} - {""})
+    return {"state": tuple(INDEX_OF_STATE), "cause": (*CAUSES, OTHER_CAUSE)}.get(word, ())
+
+
+def complete_jobs_or_words(
+    context: click.Context, parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Completes a job's id, or a word of a filter."""
+    words = complete_words(context, parameter, typed)
+    return words if words else complete_jobs(context, parameter, typed)
 
 
 def is_job(job_id: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
-from rqd.cli.completing import complete_jobs
+from rqd.cli.completing import complete_jobs, complete_words
 from rqd.cli.filtering import check_filter, filter_of, queues_option, ticking
 from rqd.cli.grammar import Command
 from rqd.cli.options import as_json, backend, redis_options
@@ -60,7 +60,7 @@ class _Listed:
 @click.option(
     "--after", "cursor", default="", metavar="CURSOR", help="List the jobs behind an earlier list."
 )
-@click.argument("words", nargs=-1, metavar="[STATE] [WORD:VALUE]...")
+@click.argument("words", nargs=-1, metavar="[STATE] [WORD:VALUE]...", shell_complete=complete_words)
 def jobs(
     url: str | None,
     namespace: str | None,
@@ -180,7 +180,7 @@ def _listed(job: FoundJob) -> _Listed:
     show_default=True,
     help="Largest number of groups to list.",
 )
-@click.argument("words", nargs=-1, metavar="[WORD:VALUE]...")
+@click.argument("words", nargs=-1, metavar="[WORD:VALUE]...", shell_complete=complete_words)
 def failures(
     url: str | None,
     namespace: str | None,

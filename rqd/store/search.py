@@ -42,6 +42,7 @@ _KINDS = (OTHER_CAUSE, *CAUSES)
 _INSTANT = {"queued": "enqueued_at", "scheduled": "created_at", "deferred": "created_at"}
 _INSTANT["started"] = "started_at"
 _Condition = tuple[str, str, str]
+_Scores = tuple[str, str]
 _OF_TWO_FIELDS = ("frame", "host")
 
 
@@ -73,8 +74,9 @@ class FoundJob:
 class Page:
     """Jobs that match, in the order of the search.
 
+    All ids in the state are to look at, but ended jobs only as `since` and `until` limit them.
     `cursor` continues behind the last of them, and is empty at the end of the search. Of `total`
-    ids in the state, about `looked_at` have been looked at up to there. A page has fewer jobs than
+    ids to look at, about `looked_at` have been looked at up to there. A page has fewer jobs than
     its limit if the budget was over.
     """
 
@@ -86,7 +88,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of matching jobs among the `looked_at` ids of `total` in the state."""
+    """The number of matching jobs among the `looked_at` ids of `total` to look at."""
 
     jobs: int
     looked_at: int
@@ -125,7 +127,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroups:
-    """Groups of failures, the largest first, among the `looked_at` ids of `total` in the state.
+    """Groups of failures, the largest first, among the `looked_at` ids of `total` to look at.
 
     `ungrouped` counts the jobs beyond 10,000 groups. Unless it `is_whole`, the search goes on if
     it is handed in again.
@@ -174,9 +176,9 @@ class Search:
         return Count(jobs, walk.looked_at, walk.total, walk.is_over)
 
     def totals(self, wanted: Filter) -> dict[str, int]:
-        """Counts the ids in the state by queue, without empty queues: a search looks at all."""
+        """Counts the ids that a search looks at, by queue, without the queues that have none."""
         found: dict[str, int] = {}
-        for source in self._sources(wanted, _Place()):
+        for source in self._sources(wanted, _Place(), _scores(wanted, self._views.now_us())):
             found[source.queue] = found.get(source.queue, 0) + source.total
         return found
 
@@ -200,13 +202,15 @@ class Search:
         )
 
     def _walk(self, wanted: Filter, cursor: str = "", oldest_first: bool = False) -> _Walk:
-        place = _read_cursor(cursor)
-        sources = list(self._sources(wanted, place))
-        conditions = _conditions(wanted, self._views.now_us(), self._masters_on(wanted.host))
-        return _Walk(self._store, sources, conditions, oldest_first or not wanted.is_of_ended)
+        now_us, place = self._views.now_us(), _read_cursor(cursor)
+        scores = _scores(wanted, now_us)
+        sources = list(self._sources(wanted, place, scores))
+        conditions = _conditions(wanted, now_us, self._masters_on(wanted.host))
+        is_upward = oldest_first or not wanted.is_of_ended
+        return _Walk(self._store, sources, conditions, scores, is_upward)
 
-    def _sources(self, wanted: Filter, place: _Place) -> Iterator[_Source]:
-        """Yields the indexes to search, without the empty ones."""
+    def _sources(self, wanted: Filter, place: _Place, scores: _Scores) -> Iterator[_Source]:
+        """Yields the indexes to search, without the ones that have nothing between these scores."""
         indexes = _indexes_of(wanted)
         named = [
             (queue, index)
@@ -215,7 +219,7 @@ class Search:
         ]
         with self._store.redis.pipeline(transaction=False) as pipe:
             for queue, index in named:
-                pipe.zcard(_key(self._store.keys, queue, index))
+                pipe.zcount(_key(self._store.keys, queue, index), *scores)
             # A key that holds something else is refused by its step, in words.
             counts: list[Any] = pipe.execute(raise_on_error=False)
         for (queue, index), count in zip(named, counts, strict=True):
@@ -230,6 +234,15 @@ class Search:
 def _indexes_of(wanted: Filter) -> tuple[str, ...]:
     """Returns the indexes of each queue that have these jobs; empty for the ready set."""
     return ("", "limited") if wanted.state == "queued" else (wanted.index,)
+
+
+def _scores(wanted: Filter, now_us: int) -> _Scores:
+    """Returns the lowest and the highest score that may match: ended jobs stand by their end."""
+    if not wanted.is_of_ended:
+        return "-inf", "+inf"
+    earliest_us, latest_us = wanted.instants_us(now_us)
+    lowest = str(earliest_us) if wanted.since else "-inf"
+    return lowest, str(latest_us) if wanted.until else "+inf"
 
 
 def _key(keys: Keys, queue: str, index: str) -> str:
@@ -283,6 +296,7 @@ class _Walk:
     store: Store
     sources: list[_Source]
     conditions: Sequence[_Condition]
+    scores: _Scores
     is_upward: bool
 
     @property
@@ -383,7 +397,7 @@ class _Walk:
         direction = "1" if self.is_upward else ""
         return (
             *(source.queue, source.index, direction, place.score, place.id),
-            *(source.step_ids, most, what),
+            *(*self.scores, source.step_ids, most, what),
             *(len(conditions), *chain.from_iterable(conditions), len(texts), *texts),
         )
 

@@ -67,6 +67,18 @@ def test_queues_and_jobs_are_completed_from_redis(there: Backend) -> None:
     assert complete(there.url, "resume", "--master", "") == ["m"]
 
 
+def test_words_of_filters_are_completed_also_where_bash_breaks_them_at_the_colon(
+    there: Backend,
+) -> None:
+    assert complete(there.url, "jobs", "state:f") == ["state:failed", "state:finished"]
+    assert complete(there.url, "failures", "queue:high") == ["queue:high", "queue:higher"]
+    assert complete(there.url, "retry", "cause:o") == ["cause:out_of_memory", "cause:other"]
+    assert complete(there.url, "retry", "fa") == ["failed-1"]
+    assert complete(there.url, "jobs", "state", ":", "f") == ["failed", "finished"]
+    assert complete(there.url, "jobs", "queue", ":") == ["high", "higher"]
+    assert complete(there.url, "jobs", "since:") == []
+
+
 def test_verbs_are_completed_before_and_behind_names_and_former_spellings_never(
     there: Backend,
 ) -> None:

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.filter import Filter
+from rqd.model.numbers import EXACT
 from rqd.store.search import MOST_GROUPS, FoundJob, Page, Search
 from tests.store.driving import Driver, job, settlement
 
@@ -38,7 +39,8 @@ def made(
         for number in range(count):
             name = f"{queue}-{number:05d}"
             fields = {"status": "failed", "origin": queue, "func_name": f"tasks.f{number % 10}"}
-            fields |= {"cause": f"raised app.Bad: {number}", "ended_at": str(number + 1)}
+            ended_us = int(min(score(number), EXACT - 1)) + 1
+            fields |= {"cause": f"raised app.Bad: {number}", "ended_at": str(ended_us)}
             pipe.hset(rqd.keys.job(name), mapping=fields)
             pipe.zadd(rqd.keys.index(queue, "failed"), {name: "+inf"})
             pipe.zadd(rqd.keys.by_end(queue, "failed"), {name: score(number)})
@@ -281,6 +283,39 @@ def test_a_job_that_fails_again_meanwhile_is_not_found_twice(rqd: Driver) -> Non
     rest = search(rqd).page(Filter(), page.cursor, limit=40)
 
     assert sorted(ids(page, rest)) == sorted(f"j{number}" for number in range(40))
+
+
+# -- a part of the time
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_of_ended_jobs_only_those_of_the_time_are_looked_at(
+    rqd: Driver, oldest_first: bool
+) -> None:
+    # All in the year 2001, a second apart; two queues.
+    start_us = 1_000_000_000_000_000
+    for queue in ("high", "low"):
+        made(rqd, 1000, queue, lambda number: start_us + number * 1_000_000)
+    wanted = Filter(since="2001-09-09T01:50:00", until="2001-09-09T01:58:20.5")
+    found = pages(rqd, wanted, limit=70, oldest_first=oldest_first)
+    meant = [f"{queue}-{number:05d}" for number in range(200, 701) for queue in ("high", "low")]
+    assert sorted(ids(*found)) == sorted(meant)
+    ends = [one.ended_us or 0 for page in found for one in page.jobs]
+    assert ends == sorted(ends, reverse=not oldest_first)
+    assert [page.total for page in found] == [1002] * len(found)
+    assert found[0].looked_at < found[-1].looked_at == 1002
+    counted = search(rqd).count(wanted)
+    assert (counted.jobs, counted.looked_at, counted.total, counted.is_whole) == (
+        *(1002, 1002, 1002, True),
+    )
+    assert search(rqd).totals(wanted) == {"high": 501, "low": 501}
+    groups = search(rqd).failure_groups(wanted, None)
+    assert (sum(one.jobs for one in groups.groups), groups.looked_at) == (1002, 1002)
+
+
+def test_a_time_in_which_nothing_ended_asks_nothing_further(rqd: Driver) -> None:
+    made(rqd, 1000)
+    assert search(rqd).page(Filter(since="1h")) == Page((), "", 0, 0)
 
 
 # -- what others wrote

@@ -215,6 +215,18 @@ def test_promtool_accepts_the_alerts_and_each_fires_on_its_own_trouble_only() ->
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_promtool_accepts_what_the_exporter_says(there: Backend) -> None:
+    needs_prometheus()
+    ran = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=exposition(there).decode(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+
+
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
     tested = (MONITORING / "alerts_test.yml").read_text()
     for rule in rules():

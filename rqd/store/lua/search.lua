@@ -1,11 +1,11 @@
 -- search: looks at some hundred ids of an index of a queue, in its order, for the jobs that match.
 -- KEYS[1]  {ns}:queues
 -- ARGV     queue, index ('' for the ready jobs), '1' from its lowest score on ('' from its highest);
---          score and id behind which to begin ('', '' for the start), the most ids to look at, the
---          most jobs to find; what to return (jobs, groups or count); the number of conditions, each
+--          score and id behind which to begin ('', '' for the start), the lowest and the highest score
+--          to look at, the most ids to look at, the most jobs to find; what to return (jobs, groups or count); the number of conditions, each
 --          as field, test and text; a number of texts: the fields to return of a job, or for groups
 --          the beginnings of causes
--- returns  {ids in the index, ids up to where it has come, '1' at the end, score and id there, found}
+-- returns  {ids between these scores, ids up to where it has come, '1' at the end, score and id there, found}
 --          found: of jobs, for each its score, id and fields; of groups, for each a packed text: the
 --          number of its cause's beginning (0: none), count, first and last end, the lengths of
 --          function, frame, id and cause of the last one, and these; else how many match
@@ -13,7 +13,7 @@
 --@ names arguments
 local MOST_CHARS, LONGEST_ID = 512, 255
 local queue, index, is_upward = take(), take(), take() == '1'
-local from_score, from_id = take(), take()
+local from_score, from_id, lowest, highest = take(), take(), take(), take()
 local most_ids, most_found, what = take_number(1), take_number(1), take()
 local conditions = {}
 for i = 1, take_count() do conditions[i] = { field = take(), test = take(), text = take() } end
@@ -43,8 +43,7 @@ end
 
 -- How many ids stand before the place, which may be the place of one that has left: those that stay keep
 -- their order, whatever comes and goes.
-local function rank_behind(score, id, count)
-  local low, high = 0, count
+local function rank_behind(score, id, low, high)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local found = ids_between(middle, middle)[1]
@@ -150,6 +149,7 @@ local is_one_read = #fields == 1
 local looks_first = not is_one_read and #of_jobs > 1
 local score = from_score ~= '' and tonumber(from_score)
 if not first or score == nil or score ~= score then is_garbled = true end
+if not tonumber(lowest) or not tonumber(highest) then is_garbled = true end
 local refused = garbled() or refusal({ key, 'zset' })
 if refused then return refused end
 
@@ -216,9 +216,13 @@ local function add_to_group(id, held)
 end
 
 local add = what == 'jobs' and add_job or what == 'groups' and add_to_group or function() end
-local total = redis.call('ZCARD', key)
-local rank = score and rank_behind(score, from_id, total) or 0
-local ids, last = ids_between(rank, rank + most_ids - 1), nil
+local start = is_upward and redis.call('ZCOUNT', key, '-inf', '(' .. lowest)
+  or redis.call('ZCOUNT', key, '(' .. highest, '+inf')
+local total = redis.call('ZCOUNT', key, lowest, highest)
+local finish = start + total
+local rank = score and rank_behind(score, from_id, start, finish) or start
+local ids, last = {}, nil
+if rank < finish then ids = ids_between(rank, math.min(rank + most_ids, finish) - 1) end
 for _, id in ipairs(ids) do
   rank, last = rank + 1, id
   local held = read(id)
@@ -237,4 +241,4 @@ if what == 'groups' then
       .. name .. frame .. id .. cause
   end
 end
-return { total, rank, rank >= total and '1' or '', from_score, from_id, what == 'count' and count or found }
+return { total, rank - start, rank >= finish and '1' or '', from_score, from_id, what == 'count' and count or found }
