@@ -340,7 +340,11 @@ class Store:
             answers = pipe.execute(raise_on_error=False)
         if answers and isinstance(answers[0], NoScriptError):
             # None was run. The first brings the source.
-            return [self._ask(name, *calls[0]), *self.ask_each(name, calls[1:])]
+            try:
+                answers[0] = self._run(name, *calls[0])
+            except ResponseError as error:
+                answers[0] = error
+            answers[1:] = self.ask_each(name, calls[1:])
         return answers
 
     def run(self, name: str, *args: Any) -> Any:

@@ -67,7 +67,8 @@ class World:
         """The addresses of all pages, with a queue and jobs of interest."""
         menu = [f"/{one.path}" for one in PAGES.values() if one.in_menu]
         jobs = [f"/job?id={self.jobs[name].id}" for name in ("raised", "crashed", "started")]
-        return [*menu, "/queue?name=work", "/jobs?state=finished", *jobs, "/nowhere"]
+        more = ["/bulk?act=retry&state=failed", f"/stack?id={self.jobs['started'].id}"]
+        return [*menu, "/queue?name=work", "/jobs?state=finished", *jobs, *more, "/nowhere"]
 
 
 @contextmanager

@@ -273,8 +273,13 @@ def test_queues_that_others_made_up_are_passed_over(rqd: Driver) -> None:
     assert (end.done, end.total, end.is_over) == (0, 0, True)
 
 
-def test_an_error_of_redis_is_counted_by_its_words(rqd: Driver) -> None:
+@pytest.mark.parametrize("is_script_known", [True, False])
+def test_an_error_of_redis_is_counted_by_its_words(rqd: Driver, is_script_known: bool) -> None:
     fail(rqd, "a", "b")
+    if is_script_known:
+        rqd.store.ask_each("requeue", [("nobody", "", "failed")])
+    else:
+        rqd.redis.script_flush()
     rqd.redis.delete(rqd.keys.ready("low"))
     rqd.redis.set(rqd.keys.ready("low"), "x")
 
