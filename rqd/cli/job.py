@@ -256,6 +256,6 @@ def _duration(duration_s: float | None) -> str | None:
 
 
 def _own_memory(size_bytes: int | None) -> str | None:
-    if not size_bytes:  # 0: it had no more than it shares, as far as was measured
+    if size_bytes is None:
         return None
     return f"{mebibytes(size_bytes):,} MiB of its own, without pages shared with the zygote"

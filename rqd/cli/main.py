@@ -51,7 +51,7 @@ _SECTIONS = {
         "enqueue", "retry", "cancel", "delete", "pause", "resume", "scale", "reload", "stop",
     ),
     "Schedules": ("cron",),
-    "Set up": ("doctor", "healthcheck", "config", "acl", "completion"),
+    "Set up": ("doctor", "healthcheck", "config", "acl", "api-token", "completion"),
 }  # fmt: skip
 _COMMANDS = [name for names in _SECTIONS.values() for name in names]
 # The spellings before `rqd pause`: neither listed nor completed.
@@ -98,7 +98,7 @@ class LazyGroup(click.Group):
         cmd_name = _ALSO.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS and cmd_name not in _FORMER:
             return None
-        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         found: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
         return found
 

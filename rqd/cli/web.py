@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help=f"File of a token, for `Authorization: Bearer`.  [default: {WEB_TOKEN}]",
 )
+@click.option(
+    "--api-tokens",
+    metavar="FILE",
+    help="Serve the HTTP API to the tokens of this file; `rqd api-token` makes them.",
+)
 @click.option("--root-path", default="", metavar="PATH", help="Path at which a proxy mounts it.")
 def command(
     url: str | None,
@@ -45,6 +50,7 @@ def command(
     read_only: bool,
     user_file: str | None,
     token_file: str | None,
+    api_tokens: str | None,
     root_path: str,
 ) -> None:
     """Serve the dashboard in the browser.
@@ -68,9 +74,8 @@ def command(
             f"--host {host} lets other hosts in: give --user-file or --token-file"
             f" ({WEB_USER}=NAME:PASSWORD, {WEB_TOKEN}), or listen at 127.0.0.1"
         )
-    served = app(
-        url, namespace, auth=auth, read_only=read_only, hosts=LOOPBACK if is_local else None
-    )
+    hosts = LOOPBACK if is_local else None
+    served = app(url, namespace, auth=auth, read_only=read_only, hosts=hosts, api_tokens=api_tokens)
     config = uvicorn.Config(
         served,
         host=host,

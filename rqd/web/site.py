@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -38,6 +39,8 @@ from rqd.web import masters as masters  # as above
 from rqd.web import operators as operators  # as above
 from rqd.web import pages as pages  # as above
 from rqd.web.access import Access, Auth, check_auth
+from rqd.web.api.routes import api
+from rqd.web.api.tokens import Tokens
 from rqd.web.frame import ACTIONS, PAGES, Action, BadRequestError, Data, Kept, Look, Page, bounded
 from rqd.web.guard import Guard, Seal, is_from_here
 from rqd.web.jobs import words_of
@@ -71,6 +74,7 @@ def app(
     redact: Callable[[str], str] = hide_secrets,
     hosts: tuple[str, ...] | None = None,
     secret: bytes | None = None,
+    api_tokens: Tokens | str | Path | None = None,
 ) -> ASGIApp:
     """Makes the dashboard of a namespace as an ASGI application, to serve or to mount.
 
@@ -78,13 +82,20 @@ def app(
     Bearer or a function of the scope; None lets everybody in: mount it behind your own login then.
     `read_only` leaves out all actions. `redact` changes every text of a job before it is shown.
     `hosts` limits the names in Host headers, None allows all. Processes that serve the same
-    dashboard need the same `secret`; None makes one. Raises ConfigurationError.
+    dashboard need the same `secret`; None makes one. `api_tokens`, or the file of them, are for the
+    HTTP API below /api/v1, for which `auth` does not count; None refuses it. Raises
+    ConfigurationError.
     """
     check_auth(auth)
+    tokens = Tokens.read(api_tokens) if isinstance(api_tokens, str | Path) else api_tokens
     target = url or default_url()
     store = Store(prompt_connection(target), namespace or default_namespace())
-    site = _Site(Backend(store, target, own_keyring()), redact, Seal(secret) if secret else Seal())
-    return Guard(site.application(read_only), auth, read_only, hosts)
+    backend = Backend(store, target, own_keyring())
+    site = _Site(backend, redact, Seal(secret) if secret else Seal())
+    guard = Guard(site.application(read_only), auth, read_only, hosts)
+    # Its requests carry a token each, so nothing of the guard's is for them.
+    routes = [Mount("/api/v1", api(backend, tokens, redact, read_only)), Mount("/", guard)]
+    return Starlette(routes=routes)
 
 
 class _Site:
