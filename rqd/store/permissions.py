@@ -39,26 +39,37 @@ return missing
 def commands_in_scripts() -> frozenset[str]:
     """Returns the commands in the Lua files: a user's permissions apply to them, too."""
     found = {"exists"}  # the command of a cluster's guard
-    for text in lua_texts().values():
-        found.update(name.lower() for name in _IN_SCRIPT.findall(text))
+    for path, text in lua_texts().items():
+        if not path.startswith("bridge/"):  # a bridge's user has more rights
+            found.update(name.lower() for name in _IN_SCRIPT.findall(text))
     return frozenset(found)
 
 
+def commands_of_bridge() -> frozenset[str]:
+    """Returns the commands that a bridge from RQ needs besides, on RQ's keys, too."""
+    texts = [text for path, text in lua_texts().items() if path.startswith("bridge/")]
+    found = {name.lower() for text in texts for name in _IN_SCRIPT.findall(text)}
+    return frozenset(found | {"ping", "hmget", "pttl"})
+
+
 def acl_lines(
-    user: str, namespace: str, url: str, more: Iterable[str] = ()
+    user: str, namespace: str, url: str, more: Iterable[str] = (), *, has_bridge: bool = False
 ) -> list[tuple[str, str]]:
     """Returns (where, line): the ACL SETUSER lines for a user with just the rights rqd needs.
 
-    PASSWORD in them is to be replaced; `more` are further commands.
+    PASSWORD in them is to be replaced; `more` are further commands. With `has_bridge` the user may
+    run a bridge from RQ.
     """
     target = read_url(url)
     needed = {*_DIRECT, *commands_in_scripts(), *more}
+    if has_bridge:
+        needed |= commands_of_bridge()
     if target.kind == "cluster":
         needed |= {"cluster|slots"}
     elif _has_database(target.plain):
         needed |= {"select"}
     allowed = " ".join(f"+{name}" for name in sorted(needed))
-    keys = f"~{Keys(namespace).prefix}*"
+    keys = f"~{Keys(namespace).prefix}*" + (" ~rq:*" if has_bridge else "")
     head = f"ACL SETUSER {user} reset on >PASSWORD"
     lines = [("on each Redis server", f"{head} {keys} resetchannels -@all {allowed}")]
     if target.kind == "sentinel":

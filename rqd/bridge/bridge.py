@@ -1,0 +1,200 @@
+"""The bridge from RQ: takes jobs from RQ's queues, and shows RQ what becomes of them.
+
+Its only state is the list of open jobs in Redis. A turn is a look at that list and the next step of
+each job; every step may be done twice, by this bridge after a crash or by another beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rqd.bridge.rq import (
+    is_open_wait,
+    new_job,
+    shown_end,
+    shown_failure,
+    shown_waiting,
+    standing,
+)
+from rqd.client.connection import Backend
+from rqd.model.errors import DuplicateJobError, RqdError, ServerUnavailableError
+from rqd.store.bridge import OpenJob, RqJob, RqSide, Shown, Standing
+from rqd.store.errors import RedisGone
+from rqd.store.urls import hide_password
+
+MOST_WAITING = 1000
+_PORTION = 200
+_QUEUED_FIRST = Shown(standing("queued", 0), fields={"status": "queued"})
+_LOST = (
+    "its record in rqd is gone, or another job has its id by now: enqueue it again if it has to run"
+)
+
+
+class Log(Protocol):
+    """The part of the daemon's log that the bridge writes to."""
+
+    def debug(self, text: str, **fields: object) -> None:
+        """Logs a step of a job on its usual way."""
+
+    def info(self, text: str, **fields: object) -> None:
+        """Logs an event of the bridge's normal life."""
+
+    def warning(self, text: str, **fields: object) -> None:
+        """Logs an event that an operator may want to see."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many jobs this bridge has taken, refused, and shown RQ the end of."""
+
+    taken: int = 0
+    refused: int = 0
+    ended: int = 0
+
+
+class Bridge:
+    """Serves RQ's `queues`, in this order, by rqd's queues of the same names."""
+
+    def __init__(self, backend: Backend, queues: Sequence[str], log: Log) -> None:
+        self.counts = Counts()
+        self._backend = backend
+        self._queues = queues
+        self._log = log
+        self._side = RqSide(backend.store)
+
+    def run(self, wait: Callable[[float], bool], poll_s: float, *, is_burst: bool) -> None:
+        """Takes turns until `wait`, called with seconds between two of them, returns True.
+
+        In a burst it also ends when RQ's queues are empty and no job is open. Redis may go away:
+        the next turns try again.
+        """
+        self._log.info(
+            "bridge serves RQ",
+            queues=",".join(self._queues),
+            url=hide_password(self._backend.url),
+            namespace=self._backend.namespace,
+        )
+        self._take_turns(wait, poll_s, is_burst)
+        counts = self.counts
+        self._log.info(
+            "bridge has stopped", taken=counts.taken, refused=counts.refused, ended=counts.ended
+        )
+
+    def _take_turns(self, wait: Callable[[float], bool], poll_s: float, is_burst: bool) -> None:
+        is_gone = False
+        while True:
+            pause_s = poll_s
+            try:
+                if self.turn():
+                    pause_s = 0.0
+                elif is_burst and not self.has_work():
+                    return
+                if is_gone:
+                    self._log.info("redis is back for the bridge")
+                is_gone = False
+            except (ServerUnavailableError, *RedisGone) as error:
+                if not is_gone:
+                    self._log.warning("redis is gone, the bridge tries again", error=error)
+                is_gone, pause_s = True, max(poll_s, 1.0)
+            if wait(pause_s):
+                return
+
+    def turn(self) -> int:
+        """Does the next step of each open job, and takes more; returns the number of steps."""
+        opened = self._side.open_jobs()
+        steps, waiting = 0, 0
+        for start in range(0, len(opened), _PORTION):
+            portion = opened[start : start + _PORTION]
+            done, still_waiting = self._advance(portion)
+            steps, waiting = steps + done, waiting + still_waiting
+        if waiting < MOST_WAITING:
+            taken = self._side.take(min(MOST_WAITING - waiting, _PORTION), self._queues)
+            self.counts.taken += taken
+            steps += taken
+        return steps
+
+    def has_work(self) -> bool:
+        """True if RQ's queues hold a job, or a job is open."""
+        return self._side.has_queued(self._queues) or bool(self._side.open_jobs())
+
+    def _advance(self, jobs: Sequence[OpenJob]) -> tuple[int, int]:
+        """Returns how many steps it did, and how many of the jobs wait in rqd's queues."""
+        unsent, changed, lost, steps, waiting = [], [], [], 0, 0
+        standings = self._side.standings([job.id for job in jobs])
+        for job, now in zip(jobs, standings, strict=True):
+            waiting += now.status == "queued" or not job.shown
+            if not job.shown:
+                unsent.append(job)
+            elif now.request != job.request:
+                lost.append(job)
+            elif standing(now.status, now.attempt) != job.shown:
+                changed.append(job)
+            elif is_open_wait(job) and now.rq_status in (None, "canceled"):
+                steps += self._cancel(job, now)
+        steps += self._send(unsent) + self._show(changed) + self._give_up(lost)
+        return steps, waiting
+
+    def _send(self, jobs: Sequence[OpenJob]) -> int:
+        """Enqueues jobs in rqd; a replay of the same request changes nothing."""
+        for job, came in zip(jobs, self._side.jobs(jobs) if jobs else (), strict=True):
+            if "data" not in came.fields or came.text("status") == "canceled":
+                # Its ttl is over, or RQ's user deleted or canceled it: RQ's worker drops it, too.
+                self._side.write(job, Shown("dropped", "dropped"))
+                continue
+            try:
+                new = new_job(came, self._backend)
+                self._backend.store.enqueue([new], job.request)
+            except ServerUnavailableError:
+                raise
+            except DuplicateJobError:
+                self._refuse(job, came, f"rqd has a job {job.id} from elsewhere: choose another id")
+            except RqdError as error:
+                self._refuse(job, came, str(error))
+            else:
+                self._side.write(job, _QUEUED_FIRST)
+                self._log.debug("job came from RQ", job_id=job.id, queue=job.queue)
+        return len(jobs)
+
+    def _refuse(self, job: OpenJob, came: RqJob, why: str) -> None:
+        self.counts.refused += self._side.write(job, shown_failure(f"refused by rqd: {why}", came))
+        self._log.warning("job of RQ is refused", job_id=job.id, queue=job.queue, error=why)
+
+    def _show(self, jobs: Sequence[OpenJob]) -> int:
+        """Shows RQ how jobs stand that have changed since."""
+        if not jobs:
+            return 0
+        views = self._backend.views
+        records = views.jobs([job.id for job in jobs])
+        for job, came, record in zip(jobs, self._side.jobs(jobs), records, strict=True):
+            if record is None:
+                continue  # gone since the look: the next turn gives it up
+            if not record.status.is_terminal:
+                self._side.write(job, shown_waiting(record))
+                continue
+            latest = views.attempts(job.id, 1)
+            attempt = latest[0] if latest else None
+            result = views.result_bytes(job.id, attempt) if attempt else None
+            shown = shown_end(record, came, attempt, result, self._backend)
+            self.counts.ended += self._side.write(job, shown)
+            self._log.debug("job's end is shown to RQ", job_id=job.id, became=shown.ending)
+            if came.has_dependents:
+                self._log.warning("job of RQ has dependents, which wait on", job_id=job.id)
+        return len(jobs)
+
+    def _give_up(self, jobs: Sequence[OpenJob]) -> int:
+        """Closes jobs whose record in rqd is gone, or is another job's."""
+        for job, came in zip(jobs, self._side.jobs(jobs) if jobs else (), strict=True):
+            if came.text("ttl") and job.shown == _QUEUED_FIRST.shown:
+                self._side.write(job, Shown("gone", "gone"))  # its ttl is over: so goes RQ's record
+                continue
+            self._side.write(job, shown_failure(_LOST, came))
+            self._log.warning("job of RQ has no record in rqd", job_id=job.id, queue=job.queue)
+        return len(jobs)
+
+    def _cancel(self, job: OpenJob, now: Standing) -> int:
+        """Cancels in rqd a waiting job that RQ's user has canceled or deleted."""
+        found = self._backend.store.cancel(job.id)
+        self._log.debug("job was canceled in RQ", job_id=job.id, status=found or now.status)
+        return 1
