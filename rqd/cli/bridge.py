@@ -69,6 +69,7 @@ def command(
     from rqd.daemon.log.log import open_log  # noqa: PLC0415 - as above
     from rqd.daemon.stop_signals import StopSignals  # noqa: PLC0415 - as above
     from rqd.store.bridge import check_server  # noqa: PLC0415 - as above
+    from rqd.store.permissions import check_bridge_permissions  # noqa: PLC0415 - as above
 
     names = [check_queue_name(name) for name in queues.split(",")]
     if len(set(names)) < len(names):
@@ -80,7 +81,8 @@ def command(
     with backend(url, namespace, signs=True) as there:
         bridge = Bridge(there, names, log)
         stop = StopSignals()
-        there.store.redis.ping()  # only at the start does a missing server end it
+        # Only at the start does a missing server, or a missing right, end it.
+        check_bridge_permissions(there.store.redis, there.store.keys)
         bridge.run(stop.wait, poll_s, is_burst=burst)
     if burst:
         counts = bridge.counts

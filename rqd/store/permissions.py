@@ -27,8 +27,8 @@ _IN_SCRIPT = re.compile(r"redis\.p?call\(\s*'(\w+)'")
 _MISSING = """
 local missing = {}
 if redis.acl_check_cmd then
-  for _, command in ipairs(ARGV) do
-    if not redis.acl_check_cmd(command, KEYS[1]) then missing[#missing + 1] = command end
+  for i = 2, #ARGV do
+    if not redis.acl_check_cmd(ARGV[i], ARGV[1]) then missing[#missing + 1] = ARGV[i] end
   end
 end
 return missing
@@ -49,7 +49,7 @@ def commands_of_bridge() -> frozenset[str]:
     """Returns the commands that a bridge from RQ needs besides, on RQ's keys, too."""
     texts = [text for path, text in lua_texts().items() if path.startswith("bridge/")]
     found = {name.lower() for text in texts for name in _IN_SCRIPT.findall(text)}
-    return frozenset(found | {"ping", "hmget", "pttl"})
+    return frozenset(found | {"hmget", "hgetall", "pttl"})
 
 
 def acl_lines(
@@ -83,14 +83,27 @@ def check_permissions(connection: redis.Redis, keys: Keys) -> None:
 
     A script that lacks a command would stop half way.
     """
-    asked = sorted(commands_in_scripts())
-    missing: Any = connection.eval(_MISSING, 1, keys.queues, *asked)
-    if missing:
-        names = ", ".join(name.decode() for name in missing)
+    if names := _missing(connection, keys, commands_in_scripts(), keys.queues):
         raise ServerUnavailableError(
             f"Redis denies our user these commands on {keys.prefix}*: {names}"
             " (`rqd acl` prints the rights that it needs)"
         )
+
+
+def check_bridge_permissions(connection: redis.Redis, keys: Keys) -> None:
+    """Raises ServerUnavailableError unless a bridge's scripts may use RQ's keys and rqd's."""
+    for key in (keys.bridge, "rq:jobs"):
+        if names := _missing(connection, keys, commands_of_bridge(), key):
+            raise ServerUnavailableError(
+                f"Redis denies our user these commands on {key}: {names}"
+                " (`rqd acl --bridge` prints the rights that a bridge needs)"
+            )
+
+
+def _missing(connection: redis.Redis, keys: Keys, commands: Iterable[str], key: str) -> str:
+    """Returns the commands that our user may not use on the key, joined; empty for none."""
+    found: Any = connection.eval(_MISSING, 1, keys.queues, key, *sorted(commands))
+    return ", ".join(name.decode() for name in found)
 
 
 def _has_database(plain_url: str) -> bool:
