@@ -26,6 +26,7 @@ from rqd.store.urls import hide_password
 
 MOST_WAITING = 1000
 _PORTION = 200
+_STOP_GRACE_S = 5.0
 _QUEUED_FIRST = Shown(standing("queued", 0), fields={"status": "queued"})
 _LOST = (
     "its record in rqd is gone, or another job has its id by now: enqueue it again if it has to run"
@@ -103,7 +104,11 @@ class Bridge:
 
     def turn(self) -> int:
         """Does the next step of each open job, and takes more; returns the number of steps."""
+        orders = set(self._side.stop_orders())
         opened = self._side.open_jobs()
+        for job in opened:
+            if job.id in orders:
+                self._stop(job)
         steps, waiting = 0, 0
         for start in range(0, len(opened), _PORTION):
             portion = opened[start : start + _PORTION]
@@ -192,6 +197,12 @@ class Bridge:
             self._side.write(job, shown_failure(_LOST, came))
             self._log.warning("job of RQ has no record in rqd", job_id=job.id, queue=job.queue)
         return len(jobs)
+
+    def _stop(self, job: OpenJob) -> None:
+        """Stops a running job that RQ's user has ordered to stop; its end is shown as any other."""
+        store = self._backend.store
+        found = store.stop(job.id, store.request_id(), "rq", _STOP_GRACE_S)
+        self._log.debug("job is to stop, by RQ", job_id=job.id, status=found)
 
     def _cancel(self, job: OpenJob, now: Standing) -> int:
         """Cancels in rqd a waiting job that RQ's user has canceled or deleted."""

@@ -22,15 +22,16 @@ from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError, InvalidCallError, RqdError, SignatureError
 from rqd.model.names import check_job_id
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob, Template
-from rqd.store.bridge import OpenJob, RqJob, Shown
+from rqd.store.bridge import WORKER_NAME, OpenJob, RqJob, Shown
 
-WORKER_NAME = "rqd-bridge"
 # rqd's record outlives its job by this much, for a bridge that was down when the job ended.
 MARGIN_S = 7 * 24 * 3600
 _LONGEST_S = 10**9
 _MOST_RETRIES = 1000
 _FIRST_OPCODES = 24
 _NONE = (b"\x80\x05N.", b"\x80\x04N.", b"null")
+# The pickle of an rq.Retry begins with its class; rqd takes it for any other value.
+_RQS_RETRY = b"\x06rq.job\x94\x8c\x05Retry\x94\x93"
 _SUCCESSFUL, _FAILED = 1, 2
 _CALLBACKS = {"success": "finished", "failure": "failed", "stopped": "stopped"}
 # Fields of RQ's record that ask for what the bridge doesn't do, and the advice.
@@ -116,6 +117,10 @@ def shown_end(
     if record.status is JobStatus.CANCELED:
         return Shown(shown, "canceled", fields={"status": "canceled"})
     entry = _times(record, attempt)
+    if record.status is JobStatus.FINISHED and _RQS_RETRY in (result or b"")[:64]:
+        return shown_failure(
+            "the job returned an rq.Retry: let it return an rqd.Retry", came, shown
+        )
     if record.status is JobStatus.FINISHED:
         if result is not None and result not in _NONE:
             entry["return_value"] = binascii.b2a_base64(result, newline=False)

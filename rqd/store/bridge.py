@@ -17,6 +17,9 @@ from rqd.store.urls import read_url
 
 # Lists and registries of RQ's that the scripts write; as its own default prefix has them.
 _JOB = "rq:job:"
+WORKER_NAME = "rqd-bridge"
+# Where RQ's commands for a worker of this name come.
+STOP_CHANNEL = f"rq:pubsub:{WORKER_NAME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class RqSide:
         self._store = store
         # Any: as in Queries.
         self._redis: Any = store.redis
+        self._orders: Any = None
 
     def take(self, most: int, queues: Sequence[str]) -> int:
         """Moves ids of RQ's queues to the open jobs; returns how many."""
@@ -136,9 +140,31 @@ class RqSide:
             )
         ]
 
+    def stop_orders(self) -> list[str]:
+        """Returns the ids that RQ's send_stop_job_command has named since the last call.
+
+        As with an RQ worker, an order that comes while nobody listens is lost.
+        """
+        if self._orders is None:
+            self._orders = self._redis.pubsub(ignore_subscribe_messages=True)
+            self._orders.subscribe(STOP_CHANNEL)
+            self._orders.get_message(timeout=1.0)  # its own confirmation
+        ids = []
+        while message := self._orders.get_message(timeout=0):
+            try:
+                order = json.loads(message["data"])
+                if order["command"] == "stop-job" and isinstance(order["job_id"], str):
+                    ids.append(order["job_id"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # anybody may publish there
+        return ids
+
     def has_queued(self, queues: Sequence[str]) -> bool:
         """True if RQ's list of any of these queues holds a job."""
-        return bool(self._redis.exists(*(f"rq:queue:{queue}" for queue in queues)))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.type(f"rq:queue:{queue}")
+            return b"list" in pipe.execute()
 
 
 def _open_job(job_id: bytes, text: bytes) -> OpenJob | None:

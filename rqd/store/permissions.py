@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from rqd.model.errors import ServerUnavailableError
+from rqd.store.bridge import STOP_CHANNEL
 from rqd.store.keys import Keys
 from rqd.store.scripts import lua_texts
 from rqd.store.urls import read_url
@@ -63,15 +64,16 @@ def acl_lines(
     target = read_url(url)
     needed = {*_DIRECT, *commands_in_scripts(), *more}
     if has_bridge:
-        needed |= commands_of_bridge()
+        needed |= {*commands_of_bridge(), "subscribe"}
     if target.kind == "cluster":
         needed |= {"cluster|slots"}
     elif _has_database(target.plain):
         needed |= {"select"}
     allowed = " ".join(f"+{name}" for name in sorted(needed))
     keys = f"~{Keys(namespace).prefix}*" + (" ~rq:*" if has_bridge else "")
+    channels = "resetchannels" + (f" &{STOP_CHANNEL}" if has_bridge else "")
     head = f"ACL SETUSER {user} reset on >PASSWORD"
-    lines = [("on each Redis server", f"{head} {keys} resetchannels -@all {allowed}")]
+    lines = [("on each Redis server", f"{head} {keys} {channels} -@all {allowed}")]
     if target.kind == "sentinel":
         asked = "+sentinel|get-master-addr-by-name"
         lines.append(("on each sentinel", f"{head} resetchannels -@all {asked}"))
@@ -92,8 +94,9 @@ def check_permissions(connection: redis.Redis, keys: Keys) -> None:
 
 def check_bridge_permissions(connection: redis.Redis, keys: Keys) -> None:
     """Raises ServerUnavailableError unless a bridge's scripts may use RQ's keys and rqd's."""
-    for key in (keys.bridge, "rq:jobs"):
-        if names := _missing(connection, keys, commands_of_bridge(), key):
+    needed = {keys.bridge: commands_of_bridge(), "rq:jobs": commands_of_bridge()}
+    for key, commands in (needed | {STOP_CHANNEL: {"subscribe"}}).items():
+        if names := _missing(connection, keys, commands, key):
             raise ServerUnavailableError(
                 f"Redis denies our user these commands on {key}: {names}"
                 " (`rqd acl --bridge` prints the rights that a bridge needs)"

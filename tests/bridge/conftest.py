@@ -10,9 +10,8 @@ import redis
 
 from rqd.bridge.bridge import Bridge
 from rqd.client.connection import Backend
+from tests.lacking import needs_rq
 from tests.waiting import eventually
-
-rq = pytest.importorskip("rq", reason="rq is not installed: pip install -e '.[dev]'")
 
 
 class Events:
@@ -49,7 +48,7 @@ def bridge(there: Backend, events: Events) -> Bridge:
 @pytest.fixture
 def rq_queue(redis_client: redis.Redis) -> Any:
     """RQ's own queue `default`."""
-    return rq.Queue(connection=redis_client)
+    return needs_rq().Queue(connection=redis_client)
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
+def echo(value: Any) -> Any:
+    return value
+
+
 def append(path: str) -> None:
     with open(path, "a") as history:
         history.write("x")
@@ -62,3 +66,9 @@ def note_meta() -> None:
     job: Any = rqd.get_current_job()
     job.meta["b"] = 2
     job.save_meta()
+
+
+def ask_rq_for_a_retry() -> Any:
+    import rq
+
+    return rq.Retry(max=3)

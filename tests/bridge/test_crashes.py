@@ -23,11 +23,12 @@ from tests.bridge.conftest import Events
 from tests.bridge.old_jobs import multiply
 from tests.cli.running import ROOT, rqd
 from tests.daemons import StartDaemon
+from tests.lacking import needs_rq
 from tests.processes import bound_to_pytest
 from tests.servers import RedisServer
 from tests.waiting import eventually
 
-rq = pytest.importorskip("rq", reason="rq is not installed: pip install -e '.[dev]'")
+rq = needs_rq()
 EX_USAGE, EX_UNAVAILABLE = 64, 69
 OPEN = "{rqd}:bridge:rq"
 
@@ -108,8 +109,7 @@ def test_killed_again_and_again_it_serves_all_jobs_once(
         more = [rq.Queue.prepare_data(data.func, data.args) for _ in range(100)]
         several += queue.enqueue_many(more)
         with running_bridge(log, redis_url, "--poll", "0.01"):
-            at_least = 100 * life + 30
-            eventually(lambda n=at_least: runs(history) >= n, 20, log.read_text)  # type: ignore[misc]
+            wait_for_runs(history, 100 * life + 30, log)
 
     ended = rqd("bridge", "rq", "-q", "default", "--burst", "--poll", "0.02", url=redis_url)
 
@@ -118,6 +118,10 @@ def test_killed_again_and_again_it_serves_all_jobs_once(
     assert {job.get_status().value for job in several} == {"finished"}
     assert len(queue.finished_job_registry) == 300
     assert not redis_client.exists(OPEN)
+
+
+def wait_for_runs(history: Path, at_least: int, log: Path) -> None:
+    eventually(lambda: runs(history) >= at_least, 20, log.read_text)
 
 
 def runs(history: Path) -> int:

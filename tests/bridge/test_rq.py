@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import subprocess
+import sys
 import zlib
 from base64 import b64decode
 from collections.abc import Callable
@@ -20,10 +24,11 @@ from rqd.client.job import Job
 from tests import jobs
 from tests.bridge.conftest import Events
 from tests.bridge.old_jobs import Counter, divide, multiply
-from tests.daemons import StartDaemon
+from tests.daemons import ROOT, StartDaemon
+from tests.lacking import needs_rq
 from tests.waiting import eventually
 
-rq = pytest.importorskip("rq", reason="rq is not installed: pip install -e '.[dev]'")
+rq = needs_rq()
 Settle = Callable[..., None]
 OPEN = "{rqd}:bridge:rq"
 
@@ -205,6 +210,17 @@ def test_the_last_failure_of_retries_is_a_failure(
     assert [one.type.name for one in job.results()] == ["FAILED"]
 
 
+def test_a_job_that_returns_rqs_retry_is_no_success(
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon
+) -> None:
+    start_daemon()
+    job = rq_queue.enqueue("tests.bridge.old_jobs.ask_rq_for_a_retry")
+
+    settle(job, "failed")
+
+    assert "rqd.Retry" in job.latest_result().exc_string
+
+
 def test_callbacks_of_rqs_signature_run(
     rq_queue: Any, settle: Settle, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -265,6 +281,50 @@ def test_a_job_whose_ttl_is_over_leaves_nothing_in_rq(
     eventually(lambda: (bridge.turn(), not redis_client.exists(job.key))[1], 10)
 
     assert not redis_client.exists(OPEN)
+
+
+def test_rqs_own_command_stops_a_running_job(
+    rq_queue: Any,
+    settle: Settle,
+    start_daemon: StartDaemon,
+    redis_client: redis.Redis,
+    bridge: Bridge,
+    tmp_path: Path,
+) -> None:
+    start_daemon()
+    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(tmp_path / "never"))
+    settle(job, "started")
+    for text in ("", "[]", "{", "[" * 100_000, '{"command": "stop-job", "job_id": 1}'):
+        redis_client.publish("rq:pubsub:rqd-bridge", text)
+
+    rq.command.send_stop_job_command(redis_client, job.id)
+    settle(job, "stopped")
+
+    assert rq_queue.failed_job_registry.get_job_ids() == [job.id]
+
+
+def test_rqs_command_stops_no_other_job_of_rqd(
+    bridge: Bridge,
+    there: Backend,
+    start_daemon: StartDaemon,
+    redis_client: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    start_daemon()
+    bridge.turn()
+    job = Queue(connection=there).enqueue(
+        "tests.bridge.old_jobs.wait_for_file", str(tmp_path / "go")
+    )
+    eventually(lambda: job.get_status() == "started", 15)
+    order = json.dumps({"command": "stop-job", "job_id": job.id})
+    redis_client.publish("rq:pubsub:rqd-bridge", order)
+    bridge.turn()
+    bridge.turn()
+    (tmp_path / "go").touch()
+
+    result = job.latest_result(timeout=10)
+    assert result is not None
+    assert result.type == "successful"
 
 
 def test_a_job_stopped_in_rqd_is_stopped_in_rq(
@@ -431,6 +491,7 @@ def test_foreign_keys_and_damaged_entries_stop_no_bridge(
     rq_queue: Any, bridge: Bridge, redis_client: redis.Redis, there: Backend
 ) -> None:
     redis_client.set("rq:queue:low", "no list")
+    redis_client.rpush("rq:queue:default", b"\xff", "gone", "a:b")
     for number, text in enumerate(["", "{", "[]", "1", json.dumps({"request": 1})]):
         redis_client.hset(OPEN, f"bad{number}", text)
     job = rq_queue.enqueue(multiply, 1, 1)
@@ -438,6 +499,10 @@ def test_foreign_keys_and_damaged_entries_stop_no_bridge(
         pass
 
     assert there.views.job(job.id) is not None
+    there.store.cancel(job.id)
+    while bridge.turn():
+        pass
+    assert not bridge.has_work()
 
 
 def test_two_bridges_beside_each_other_lose_and_double_nothing(
@@ -453,6 +518,57 @@ def test_two_bridges_beside_each_other_lose_and_double_nothing(
     assert history.read_text() == "x" * 30
     assert {job.get_status().value for job in several} == {"finished"}
     assert first.counts.ended + second.counts.ended == 30
+
+
+def test_an_rq_worker_beside_the_bridge_shares_the_queue(
+    rq_queue: Any, bridge: Bridge, start_daemon: StartDaemon, redis_url: str, tmp_path: Path
+) -> None:
+    start_daemon()
+    history = tmp_path / "ran"
+    several = [rq_queue.enqueue("tests.bridge.old_jobs.append", str(history)) for _ in range(20)]
+    command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "-u", redis_url, "default"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as worker:
+        try:
+            eventually(lambda: rq_queue.finished_job_registry.count, 20)  # RQ has run one
+            eventually(lambda: (bridge.turn(), not bridge.has_work())[1], 20)
+            # RQ may still run its last one.
+            eventually(lambda: rq_queue.finished_job_registry.count == 20, 20)
+        finally:
+            worker.kill()
+
+    assert history.read_text() == "x" * 20
+    assert {job.get_status().value for job in several} == {"finished"}
+
+
+def test_large_arguments_and_results_pass_whole(
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon
+) -> None:
+    start_daemon()
+    noise = random.Random(1).randbytes(300_000)  # zlib makes nothing of it
+    job = rq_queue.enqueue("tests.bridge.old_jobs.echo", noise)
+
+    settle(job, "finished")
+
+    assert job.return_value() == noise
+
+
+def test_a_job_that_rqd_puts_back_is_queued_again_in_rq(
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--grace", "0")
+    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(tmp_path / "go"))
+    settle(job, "started")
+
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    settle(job, "queued")
+
+    assert rq_queue.started_job_registry.get_job_ids() == []
+    (tmp_path / "go").touch()
+    start_daemon()
+    settle(job, "finished")
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from tests.bridge.conftest import Events
 from tests.bridge.old_jobs import multiply
 from tests.cli.running import rqd
 from tests.daemons import StartDaemon
+from tests.lacking import needs_rq
 from tests.pickles import pickle_that_touches
 from tests.servers import RedisServer
 from tests.topology.test_acl import printed_for
 from tests.waiting import eventually
 
-rq = pytest.importorskip("rq", reason="rq is not installed: pip install -e '.[dev]'")
+rq = needs_rq()
 KEY = "a-key-of-enough-characters"
 WITH_KEY = {"RQD_SIGNING_KEY": KEY}
 

@@ -24,7 +24,8 @@ for i = 2, #ARGV do
         entry.again = ARGV[i]
       end
     end
-    redis.call('HSET', open, id, cjson.encode(entry))
+    -- RQ makes ids of letters, digits, '_' and '-'. What is no text could never be shown to be refused.
+    if not string.find(id, '[\128-\255]') then redis.call('HSET', open, id, cjson.encode(entry)) end
     taken = taken + 1
   end
 end
