@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from rqd.bridge.rq import (
@@ -86,11 +87,12 @@ class Bridge:
     def _take_turns(self, wait: Callable[[float], bool], poll_s: float, is_burst: bool) -> None:
         is_gone = False
         while True:
-            pause_s = poll_s
+            began = monotonic()
             try:
-                if self.turn():
-                    pause_s = 0.0
-                elif is_burst and not self.has_work():
+                steps = self.turn()
+                # A turn over many open jobs must not keep Redis busy.
+                pause_s = 0.0 if steps else max(poll_s, monotonic() - began)
+                if is_burst and not steps and not self.has_work():
                     return
                 if is_gone:
                     self._log.info("redis is back for the bridge")

@@ -113,13 +113,13 @@ class RqSide:
             for job_id in job_ids:
                 pipe.hmget(self._store.keys.job(job_id), "request", "status", "attempt")
                 pipe.hmget(f"{_JOB}{job_id}", "status", "created_at")
-            answers = pipe.execute()
+            answers = _plain(pipe, (None, None, None))
         return [
             Standing(
                 _text(ours[0]),
                 _text(ours[1]),
                 _text(ours[2]),
-                rq_status=None if rq[1] is None else _text(rq[0]),
+                None if rq[1] is None else _text(rq[0]),
             )
             for ours, rq in zip(answers[::2], answers[1::2], strict=True)
         ]
@@ -132,7 +132,7 @@ class RqSide:
                 pipe.hgetall(key)
                 pipe.pttl(key)
                 pipe.exists(f"{key}:dependents")
-            answers = pipe.execute()
+            answers = _plain(pipe, {})
         return [
             RqJob(one.id, one.queue, {_text(name): value for name, value in row.items()}, left, has)
             for one, row, left, has in zip(
@@ -165,6 +165,15 @@ class RqSide:
             for queue in queues:
                 pipe.type(f"rq:queue:{queue}")
             return b"list" in pipe.execute()
+
+
+def _plain(pipe: Any, foreign: Any) -> list[Any]:
+    """Returns a pipeline's answers, with `foreign` for keys that hold something else than RQ's."""
+    answers = pipe.execute(raise_on_error=False)
+    for error in answers:
+        if isinstance(error, Exception) and not str(error).startswith("WRONGTYPE"):
+            raise error
+    return [foreign if isinstance(one, Exception) else one for one in answers]
 
 
 def _open_job(job_id: bytes, text: bytes) -> OpenJob | None:

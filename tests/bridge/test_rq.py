@@ -21,11 +21,13 @@ from rqd.bridge.bridge import Bridge
 from rqd.bridge.rq import name_of_call
 from rqd.client.connection import Backend
 from rqd.client.job import Job
+from rqd.exceptions import ServerUnavailableError
 from tests import jobs
 from tests.bridge.conftest import Events
 from tests.bridge.old_jobs import Counter, divide, multiply
 from tests.daemons import ROOT, StartDaemon
 from tests.lacking import needs_rq
+from tests.servers import RedisServer
 from tests.waiting import eventually
 
 rq = needs_rq()
@@ -503,6 +505,63 @@ def test_foreign_keys_and_damaged_entries_stop_no_bridge(
     while bridge.turn():
         pass
     assert not bridge.has_work()
+
+
+@pytest.mark.parametrize(
+    "key", ["rq:job:{id}", "rq:results:{id}", "rq:wip:default", "rq:finished:default"]
+)
+def test_a_foreign_key_in_the_place_of_rqs_stops_no_other_job(
+    rq_queue: Any,
+    bridge: Bridge,
+    start_daemon: StartDaemon,
+    redis_client: redis.Redis,
+    key: str,
+) -> None:
+    start_daemon()
+    job, after = rq_queue.enqueue(multiply, 1, 1), rq_queue.enqueue(multiply, 6, 7)
+    redis_client.delete(key.format(id=job.id))
+    redis_client.set(key.format(id=job.id), "foreign")
+
+    eventually(lambda: (bridge.turn(), not bridge.has_work())[1], 15)
+
+    assert after.return_value() == 42
+    assert redis_client.get(key.format(id=job.id)) == b"foreign"
+    assert not redis_client.exists(OPEN)
+
+
+def test_a_server_without_memory_loses_nothing(
+    own_server: RedisServer, events: Events, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    client: Any = redis.Redis.from_url(own_server.url)
+    bridge = Bridge(Backend(None, own_server.url), ["default"], events)
+    history = tmp_path / "ran"
+    job = rq.Queue(connection=client).enqueue("tests.bridge.old_jobs.append", str(history))
+
+    def full(is_full: bool) -> None:
+        client.config_set("maxmemory", 1 if is_full else 0)
+
+    full(True)
+    with pytest.raises(ServerUnavailableError):
+        bridge.turn()
+    assert client.lrange("rq:queue:default", 0, -1) == [job.id.encode()]
+    full(False)
+    bridge.turn()
+    full(True)
+    with pytest.raises(ServerUnavailableError):
+        bridge.turn()
+    full(False)
+    bridge.turn()
+    start_daemon(url=own_server.url)
+    eventually(lambda: client.hget(f"{{rqd}}:job:{job.id}", "status") == b"finished", 15)
+    full(True)
+    with pytest.raises(ServerUnavailableError):
+        bridge.turn()
+    full(False)
+    eventually(lambda: (bridge.turn(), not bridge.has_work())[1], 15)
+
+    assert job.get_status().value == "finished"
+    assert history.read_text() == "x"
+    assert len(job.results()) == 1
 
 
 def test_two_bridges_beside_each_other_lose_and_double_nothing(

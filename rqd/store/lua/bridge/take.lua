@@ -13,7 +13,7 @@ local request = 'rq-' .. int(now_us())
 for i = 2, #ARGV do
   local list = 'rq:queue:' .. ARGV[i]
   while taken < most and not is_foreign(list, 'list') do
-    local id = redis.call('LPOP', list)
+    local id = redis.call('LINDEX', list, 0)
     if not id then break end
     local entry = { request = request, queue = ARGV[i], shown = '' }
     local known = redis.call('HGET', open, id)
@@ -26,6 +26,8 @@ for i = 2, #ARGV do
     end
     -- RQ makes ids of letters, digits, '_' and '-'. What is no text could never be shown to be refused.
     if not string.find(id, '[\128-\255]') then redis.call('HSET', open, id, cjson.encode(entry)) end
+    -- Last: where there is no memory, the write before it is refused and this one would not be.
+    redis.call('LPOP', list)
     taken = taken + 1
   end
 end

@@ -20,31 +20,31 @@ local queue = entry.queue
 local job, results, wip = 'rq:job:' .. id, 'rq:results:' .. id, 'rq:wip:' .. queue
 local registry = ({ finished = 'finished', failed = 'failed', stopped = 'failed', canceled = 'canceled' })[ending]
 local list = entry.again and 'rq:queue:' .. entry.again
-refused = refusal({ job, 'hash', results, 'stream', wip, 'zset', registry and 'rq:' .. registry .. ':' .. queue or wip,
-  'zset', list or 'rq:queue:' .. queue, 'list' })
-if refused then return refused end
+local has_job = redis.call('TYPE', job).ok == 'hash'
+-- What somebody else has put in the place of a key of RQ's is left alone: no other job waits for it.
+local has_wip, has_results = not is_foreign(wip, 'zset'), not is_foreign(results, 'stream')
 
+-- The job is closed last, behind all writes that a server without memory refuses.
 local function has_ended(is_kept)
-  if entry.wip then redis.call('ZREM', wip, entry.wip) end
-  redis.call('HDEL', open, id)
-  if not is_kept then redis.call('DEL', job, results) end
-  if list and redis.call('EXISTS', job) == 1 then
-    redis.call('PERSIST', job)
+  if list and has_job and is_kept and not is_foreign(list, 'list') then
     redis.call('HSET', job, 'status', 'queued')
+    redis.call('PERSIST', job)
     redis.call('RPUSH', list, id)
-    redis.call('SADD', 'rq:queues', list)
   end
+  if not is_kept then redis.call('DEL', job, results) end
+  if entry.wip and has_wip then redis.call('ZREM', wip, entry.wip) end
+  redis.call('HDEL', open, id)
   return 1
 end
 
 if ending == 'gone' then return has_ended(false) end
-if ending == 'dropped' or redis.call('EXISTS', job) == 0 then return has_ended(true) end
+if ending == 'dropped' or not has_job then return has_ended(true) end
 for i = 8, 7 + count, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 if ending == '' then
   redis.call('PERSIST', job)
-  if entry.wip then redis.call('ZREM', wip, entry.wip) end
+  if entry.wip and has_wip then redis.call('ZREM', wip, entry.wip) end
   entry.shown, entry.wip = ARGV[3], nil
-  if ARGV[6] ~= '' then
+  if ARGV[6] ~= '' and has_wip then
     entry.wip = ARGV[6]
     -- Not before its end: RQ's own cleanup would take it for the job of a worker that died.
     redis.call('ZADD', wip, '+inf', entry.wip)
@@ -55,7 +55,7 @@ end
 
 if ending == 'finished' and ttl == 0 and not list then return has_ended(false) end
 local now_s = math.floor(now_us() / 1000000)
-if #ARGV > 7 + count then
+if #ARGV > 7 + count and has_results then
   redis.call('XADD', results, 'MAXLEN', 10, '*', unpack(ARGV, 8 + count))
   if ttl < 0 then redis.call('PERSIST', results) else redis.call('EXPIRE', results, int(ttl)) end
 end
@@ -63,6 +63,7 @@ local score = int(now_s + ttl)
 -- As RQ: what finished for ever has the score inf, what failed for ever -1.
 if ttl < 0 then score = ending == 'finished' and '+inf' or '-1' end
 if ending == 'canceled' then score = int(now_s) end
-redis.call('ZADD', 'rq:' .. registry .. ':' .. queue, score, id)
+local index = 'rq:' .. registry .. ':' .. queue
+if not is_foreign(index, 'zset') then redis.call('ZADD', index, score, id) end
 if ending ~= 'canceled' and ttl >= 0 then redis.call('EXPIRE', job, int(ttl)) end
 return has_ended(true)
