@@ -59,10 +59,11 @@ def command(
     log_level: str,
     library: str,  # noqa: ARG001 - the only one so far
 ) -> None:
-    """Serve the queues of programs that enqueue by RQ, until SIGTERM or Ctrl-C.
+    """Serve what programs enqueue by RQ.
 
     The jobs run in rqd, in queues of the same names, and RQ sees their status and results. Both
-    have to use the same Redis. Signing keys come as for rqd start.
+    have to use the same Redis. SIGTERM or Ctrl-C stops it; nothing is lost. Signing keys come as
+    for rqd start.
     """
     from rqd.bridge.bridge import Bridge  # noqa: PLC0415 - loads redis-py, which --help does not need
     from rqd.daemon.config import LogSettings  # noqa: PLC0415 - as above
