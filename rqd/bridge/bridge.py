@@ -6,6 +6,7 @@ each job; every step may be done twice, by this bridge after a crash or by anoth
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -112,27 +113,25 @@ class Bridge:
         for job in opened:
             if job.id in orders:
                 self._stop(job)
-        steps, waiting = 0, 0
+        steps, waiting = 0, Counter[str]()
         for start in range(0, len(opened), _PORTION):
-            portion = opened[start : start + _PORTION]
-            done, still_waiting = self._advance(portion)
-            steps, waiting = steps + done, waiting + still_waiting
-        if waiting < MOST_WAITING:
-            taken = self._side.take(min(MOST_WAITING - waiting, _PORTION), self._queues)
-            self.counts.taken += taken
-            steps += taken
-        return steps
+            steps += self._advance(opened[start : start + _PORTION], waiting)
+        # By queue: the jobs of a queue that no daemon serves must not keep out all others.
+        most = {queue: max(MOST_WAITING - waiting[queue], 0) for queue in self._queues}
+        taken = self._side.take(most)
+        self.counts.taken += taken
+        return steps + taken
 
     def has_work(self) -> bool:
         """True if RQ's queues hold a job, or a job is open."""
         return self._side.has_queued(self._queues) or bool(self._side.open_jobs())
 
-    def _advance(self, jobs: Sequence[OpenJob]) -> tuple[int, int]:
-        """Returns how many steps it did, and how many of the jobs wait in rqd's queues."""
-        unsent, changed, lost, steps, waiting = [], [], [], 0, 0
+    def _advance(self, jobs: Sequence[OpenJob], waiting: Counter[str]) -> int:
+        """Returns how many steps it did; adds to `waiting` the jobs that wait in rqd, by queue."""
+        unsent, changed, lost, steps = [], [], [], 0
         standings = self._side.standings([job.id for job in jobs])
         for job, now in zip(jobs, standings, strict=True):
-            waiting += now.status == "queued" or not job.shown
+            waiting[job.queue] += now.status == "queued" or not job.shown
             if not job.shown:
                 unsent.append(job)
             elif now.request != job.request:
@@ -141,8 +140,7 @@ class Bridge:
                 changed.append(job)
             elif is_open_wait(job) and now.rq_status in (None, "canceled"):
                 steps += self._cancel(job, now)
-        steps += self._send(unsent) + self._show(changed) + self._give_up(lost)
-        return steps, waiting
+        return steps + self._send(unsent) + self._show(changed) + self._give_up(lost)
 
     def _send(self, jobs: Sequence[OpenJob]) -> int:
         """Enqueues jobs in rqd; a replay of the same request changes nothing."""

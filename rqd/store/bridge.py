@@ -91,9 +91,10 @@ class RqSide:
         self._redis: Any = store.redis
         self._orders: Any = None
 
-    def take(self, most: int, queues: Sequence[str]) -> int:
-        """Moves ids of RQ's queues to the open jobs; returns how many."""
-        return int(self._store.ask("bridge/take", most, *queues))
+    def take(self, most: Mapping[str, int]) -> int:
+        """Moves at most so many ids of each of RQ's queues to the open jobs; returns how many."""
+        pairs = [one for pair in most.items() for one in pair]
+        return int(self._store.ask("bridge/take", *pairs))
 
     def write(self, job: OpenJob, shown: Shown) -> bool:
         """Shows RQ how the job stands; False if another bridge has closed it."""

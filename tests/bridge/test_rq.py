@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickletools
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import zlib
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import redis
 
 from rqd import Queue
 from rqd.bridge.bridge import Bridge
-from rqd.bridge.rq import name_of_call
+from rqd.bridge.rq import RefusedJobError, name_of_call
 from rqd.client.connection import Backend
 from rqd.client.job import Job
 from rqd.exceptions import ServerUnavailableError
@@ -54,6 +56,20 @@ def test_rq_sees_the_result_of_a_job_that_rqd_ran(
     assert 0 < redis_client.ttl(job.key) <= 100
     assert 0 < redis_client.ttl(f"rq:results:{job.id}") <= 100
     assert not redis_client.exists(OPEN)
+
+
+def test_each_kind_of_server_will_do(
+    every_server: RedisServer, events: Events, start_daemon: StartDaemon
+) -> None:
+    start_daemon(url=every_server.url)
+    bridge = Bridge(Backend(None, every_server.url), ["default"], events)
+    queue = rq.Queue(connection=redis.Redis.from_url(every_server.url))
+    good, bad = queue.enqueue(multiply, 6, 7), queue.enqueue(divide, 1, 0)
+
+    eventually(lambda: (bridge.turn(), not bridge.has_work())[1], 15)
+
+    assert good.return_value() == 42
+    assert bad.get_status().value == "failed"
 
 
 @pytest.mark.parametrize("ttl", [-1, 0])
@@ -479,11 +495,12 @@ def test_a_job_whose_record_rqd_lost_fails_in_rq(
     assert "its record in rqd is gone" in job.latest_result().exc_string
 
 
+@pytest.mark.parametrize("ttl", [-1, 0, 500])
 def test_a_job_enqueued_again_while_open_runs_again_after_its_end(
-    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, bridge: Bridge, tmp_path: Path
+    rq_queue: Any, start_daemon: StartDaemon, bridge: Bridge, tmp_path: Path, ttl: int
 ) -> None:
     history = tmp_path / "ran"
-    job = rq_queue.enqueue("tests.bridge.old_jobs.append", str(history))
+    job = rq_queue.enqueue("tests.bridge.old_jobs.append", str(history), result_ttl=ttl)
     while bridge.turn():
         pass
     rq_queue.enqueue_job(job)
@@ -493,16 +510,22 @@ def test_a_job_enqueued_again_while_open_runs_again_after_its_end(
     eventually(lambda: (bridge.turn(), not bridge.has_work())[1], 15)
 
     assert history.read_text() == "xx"
-    assert job.get_status().value == "finished"
+    assert rq_queue.connection.exists(job.key) == (ttl != 0)
 
 
-def test_no_more_than_200_jobs_wait_in_rqd(rq_queue: Any, bridge: Bridge, there: Backend) -> None:
+def test_no_more_than_200_jobs_of_a_queue_wait_in_rqd(
+    rq_queue: Any, bridge: Bridge, there: Backend
+) -> None:
     rq_queue.enqueue_many([rq.Queue.prepare_data(multiply, [1, 1]) for _ in range(405)])
     while bridge.turn():
         pass
 
     assert len(rq_queue) == 205
     assert there.views.queued_count("default") == 200
+    low = rq.Queue("low", connection=rq_queue.connection).enqueue(multiply, 1, 1)
+    while bridge.turn():
+        pass
+    assert there.views.job(low.id) is not None  # a full queue keeps out no other
 
 
 def test_queues_are_taken_in_order_and_others_left(
@@ -658,6 +681,17 @@ def test_a_job_that_rqd_puts_back_is_queued_again_in_rq(
     (tmp_path / "go").touch()
     start_daemon()
     settle(job, "finished")
+
+
+def test_made_up_data_is_refused_by_no_other_error() -> None:
+    drawn = random.Random(7)
+    opcodes = [code.code.encode("latin-1") for code in pickletools.opcodes]
+    for _ in range(5000):
+        parts = [drawn.choice([*opcodes, drawn.randbytes(drawn.randrange(6))]) for _ in range(12)]
+        with suppress(RefusedJobError):
+            name_of_call(b"\x80\x05" + b"".join(parts), "pickle")
+        with suppress(RefusedJobError):
+            name_of_call(b"[" + b"".join(parts), "json")
 
 
 @pytest.mark.parametrize(

@@ -65,5 +65,5 @@ if ttl < 0 then score = ending == 'finished' and '+inf' or '-1' end
 if ending == 'canceled' then score = int(now_s) end
 local index = 'rq:' .. registry .. ':' .. queue
 if not is_foreign(index, 'zset') then redis.call('ZADD', index, score, id) end
-if ending ~= 'canceled' and ttl >= 0 then redis.call('EXPIRE', job, int(ttl)) end
+if ending ~= 'canceled' and ttl >= 0 and not list then redis.call('EXPIRE', job, int(ttl)) end
 return has_ended(true)
