@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ CONTROL_GROUPS = "needs a host whose cgroup2 can be delegated, with the controll
 SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
 BROWSER = "needs chromium on PATH: the dashboard in a real browser"
 SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
+RQ = "needs rq 3.0.0: what a bridge serves"
 PROMETHEUS = "needs prometheus and promtool on PATH"
 
 
@@ -63,3 +65,8 @@ def needs_prometheus() -> None:
     """Skips the test without Prometheus and its tool."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         pytest.skip(PROMETHEUS)
+
+
+def needs_rq() -> Any:
+    """Returns the package rq; skips the test, or the module that asks at its import, without it."""
+    return pytest.importorskip("rq", reason=RQ)

@@ -303,8 +303,14 @@ def _text(value: Any) -> Any:
 @click.option(
     "--wait-aof", is_flag=True, help="Add the command of enqueue's wait_aof: Redis 7.2 and newer."
 )
+@click.option("--bridge", is_flag=True, help="Add the rights of rqd bridge rq, on RQ's keys.")
 def acl(
-    url: str | None, namespace: str | None, user: str, wait_replicas: bool, wait_aof: bool
+    url: str | None,
+    namespace: str | None,
+    user: str,
+    wait_replicas: bool,
+    wait_aof: bool,
+    bridge: bool,
 ) -> None:
     """Print the permissions a Redis user needs.
 
@@ -316,6 +322,6 @@ def acl(
     waits = {"wait"} if wait_replicas else set()
     waits |= {"waitaof"} if wait_aof else set()
     chosen = namespace or default_namespace()
-    for where, line in acl_lines(user, chosen, url or default_url(), waits):
+    for where, line in acl_lines(user, chosen, url or default_url(), waits, has_bridge=bridge):
         click.echo(f"# {where}:", err=True)
         click.echo(line)

@@ -42,7 +42,7 @@ _STATUS: tuple[tuple[type[RqdError], int], ...] = (
 )
 # The headings of `rqd --help`.
 _SECTIONS = {
-    "Run": ("start",),
+    "Run": ("start", "bridge"),
     "Look": (
         "info", "workers", "ps", "top", "jobs", "failures", "job", "queue", "history", "logs",
         "stack", "limits", "metrics", "web",

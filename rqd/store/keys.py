@@ -149,6 +149,11 @@ class Keys:
         return f"{self.prefix}audit"
 
     @property
+    def bridge(self) -> str:
+        """HASH of jobs taken from RQ, as JSON, until RQ is shown their end."""
+        return f"{self.prefix}bridge:rq"
+
+    @property
     def limits(self) -> str:
         """ZSET of keys of limits, by the end of their use (us); inf while in use."""
         return f"{self.prefix}limits"

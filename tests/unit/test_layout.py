@@ -1,6 +1,6 @@
 """The import law: who may import whom, who may fork, and what a fork may cost; the laws of size.
 
-    cli, web
+    cli, web, bridge
     rqd/*.py                                    re-export the client at RQ's paths
     client | daemon                             neither imports the other
     store                                       alone imports redis
@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "store": {"store", "model"},
     "user": {"user", "store", "model"},
     "daemon": {"daemon", "store", "model"},
-    "cli": {"cli", "web", "user", "daemon", "store", "model"},
+    "bridge": {"bridge", "user", "store", "model"},
+    "cli": {"cli", "web", "bridge", "user", "daemon", "store", "model"},
     "web": {"web", "user", "store", "model"},
 }
 
@@ -156,7 +157,7 @@ def for_types_only(tree: ast.Module) -> set[ast.AST]:
 def layer_of(module: str) -> str:
     """The layer of a module of rqd, whatever name imported from it follows."""
     match module.split("."):
-        case ["rqd", ("model" | "store" | "daemon" | "cli" | "web") as layer, *_]:
+        case ["rqd", ("model" | "store" | "daemon" | "cli" | "web" | "bridge") as layer, *_]:
             return layer
         case ["rqd", "__main__"]:
             return "cli"

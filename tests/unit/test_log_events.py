@@ -64,7 +64,8 @@ def events() -> set[Event]:
     return (
         {
             event
-            for path in sorted((ROOT / "rqd" / "daemon").rglob("*.py"))
+            for folder in ("daemon", "bridge")
+            for path in sorted((ROOT / "rqd" / folder).rglob("*.py"))
             if path.name != "log.py"
             for event in events_in(ast.parse(path.read_text()))
         }

@@ -24,6 +24,7 @@ _INDEXES = (
 _WHERE = {"queued": "ready", "stopped": "failed"}
 _PLAIN_KEYS = {
     "queues", "nonempty", "scheduled", "leases", "counters", "masters", "groups", "limits",
+    "bridge:rq",
 }  # fmt: skip
 
 
