@@ -15,11 +15,13 @@ from typing import Any
 class _AbsentType(type):
     """Raises at each use of a name that is not there; a class statement may name it as a base."""
 
+    why: str
+
     def __call__(cls, *_: object, **__: object) -> Any:
-        raise ImportError(cls.__doc__)
+        raise ImportError(cls.why)
 
     def __getattr__(cls, name: str) -> Any:
-        raise ImportError(cls.__doc__)
+        raise ImportError(cls.why)
 
 
 def _connection_kwargs(connection: Any) -> dict[str, Any]:
@@ -51,4 +53,4 @@ def _found(module: str, name: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        return _AbsentType(name, (), {"__doc__": f"{module}.{name}: {error}"})
+        return _AbsentType(name, (), {"why": f"{module}.{name}: {error}"})

@@ -182,6 +182,13 @@ class EnqueueData:
         assert self.options.job_id is not None
         return self.options.job_id
 
+    def __getattr__(self, name: str) -> Any:
+        """Returns an option by its name; of a callback, the function (RQ's)."""
+        if name not in _OPTION_NAMES:
+            raise AttributeError(f"a prepared call has no {name}")
+        value = getattr(self.options, name)
+        return value.func if isinstance(value, Callback) else value
+
 
 def chain(*datas: EnqueueData) -> list[EnqueueData]:
     """Makes each call wait until the call before it has finished; returns them for `enqueue_many`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_a_job_shows_its_callbacks_and_webhooks(backend: Backend) -> None:
     plain = queue.enqueue(work.multiply, 2, on_stopped="builtins.print")
     assert (plain.success_callback, plain.stopped_callback) == (None, print)
     assert plain.webhooks == []
+
+
+def test_a_prepared_call_shows_its_options(backend: Backend) -> None:
+    data = Queue.prepare_data(work.multiply, (2,), on_success=work.echo, result_ttl=60)
+
+    assert (data.on_success, data.on_failure, data.result_ttl) == (work.echo, None, 60)
+    assert Queue("low").enqueue_many([copy(data)])[0].success_callback is data.on_success
+    with pytest.raises(AttributeError, match="no colour"):
+        data.colour  # noqa: B018 - the look raises
 
 
 def test_callbacks_that_were_changed_in_redis_are_not_read(backend: Backend) -> None:
@@ -158,6 +168,26 @@ def test_registries_of_one_kind_and_queue_are_equal(backend: Backend) -> None:
     assert queue.failed_job_registry != Queue("high").failed_job_registry
     others: list[Any] = [FinishedJobRegistry("low"), "low"]
     assert all(queue.failed_job_registry != other for other in others)
+
+
+def test_a_result_tells_when_its_attempt_began_and_ended(backend: Backend) -> None:
+    queue = Queue("low")
+    job = queue.enqueue(work.fail, "no", retry=Retry(1))
+    before = datetime.now(UTC)
+    SimpleWorker(queue).work(max_jobs=1)
+    (first,) = job.results()
+    SimpleWorker(queue).work(max_jobs=1)
+    second = job.latest_result()
+
+    assert second is not None
+    for result in (first, second):
+        began, ended = result.execution_started_at, result.execution_ended_at
+        assert began is not None
+        assert before - timedelta(seconds=1) < began <= ended == result.created_at
+    (held,) = claim(backend, queue.enqueue(work.multiply, 1).origin)
+    settle(backend, held, "finish")
+    (unmeasured,) = Job.fetch(held.id).results()
+    assert unmeasured.execution_started_at is None
 
 
 def test_small_names_of_rqs(backend: Backend) -> None:
