@@ -63,8 +63,9 @@ def test_a_name_that_is_not_there_fails_where_it_is_used_alone() -> None:
     found = rq_names.names("rqd", {"Queue": "Queue", "Gone": "NoSuch"})
 
     assert found["Queue"].__name__ == "Queue"
-    gone = found["Gone"]
-    for kind in (gone, type("Own", (gone,), {})):
+    gone: Any = found["Gone"]
+    own: Any = type("Own", (gone,), {})
+    for kind in (gone, own):
         with pytest.raises(ImportError, match=r"rqd\.NoSuch: "):
             kind()
         with pytest.raises(ImportError, match=r"rqd\.NoSuch: "):
