@@ -56,6 +56,7 @@ _HOME = {
 _MODULES = frozenset(
     {
         *("callbacks", "command", "cron", "decorators", "exceptions", "group", "job", "queue"),
+        *("connections", "rate_limit", "repeat", "utils", "version"),
         *("registry", "results", "serializers", "suspension", "timeouts", "webhook", "worker"),
         "worker_pool",
     }

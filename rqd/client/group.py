@@ -108,6 +108,9 @@ class Group:
 
     # -- taking jobs out
 
+    def cleanup(self) -> None:
+        """Does nothing: a group drops jobs whose records expire by itself (RQ's name)."""
+
     def delete_job(self, job_id: str) -> None:
         """Deletes a job of the group with all its records. Raises NoSuchJobError if it has none."""
         if job_id not in self.job_ids:
@@ -115,7 +118,7 @@ class Group:
         self._backend.store.delete(check_job_id(job_id))
 
     def __repr__(self) -> str:
-        return f"Group({self.name!r})"
+        return f"Group(id={self.name})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Group) and other.name == self.name

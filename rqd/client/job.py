@@ -16,14 +16,15 @@ from rqd.client import control, running_job
 from rqd.client.connection import Connection, backend_for
 from rqd.client.control import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.client.enqueue import JobBuilder
-from rqd.client.job_facts import JobFacts, R
+from rqd.client.job_facts import R
+from rqd.client.job_options import JobOptions
 from rqd.client.options import DEFAULT_TIMEOUT_S, prepare_call
 from rqd.client.records import ended_record, fetch_record, own_record
 from rqd.client.results import Result
 from rqd.client.rq_compat import refuse_overrides
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.current import current
-from rqd.model.errors import InvalidJobOperation, WaitTimeoutError
+from rqd.model.errors import InvalidJobOperation, NoSuchJobError, WaitTimeoutError
 from rqd.model.names import check_queue_name
 from rqd.model.numbers import instant
 from rqd.model.records import AttemptRecord, JobRecord, JobStatus, NewJob
@@ -38,7 +39,7 @@ _HOOKS = frozenset(
 )
 
 
-class Job(JobFacts[R]):
+class Job(JobOptions[R]):
     """A handle on one job. Its attributes are as of the last `refresh`; `get_status` asks Redis.
 
     Instants are aware datetimes in UTC, to the microsecond, by Redis' clock.
@@ -138,6 +139,15 @@ class Job(JobFacts[R]):
         found = Job.fetch_many(self.dependency_ids, self._backend)
         return [parent for parent in found if parent is not None]
 
+    def dependencies_are_met(self) -> bool:
+        """True if no job that it depends on keeps it waiting any more, asked of Redis now.
+
+        A parent whose record is gone keeps no job waiting. Raises as `fetch_dependencies`.
+        """
+        any_end = self.allow_dependency_failures
+        statuses = [parent.get_status(refresh=False) for parent in self.fetch_dependencies()]
+        return all(one.is_terminal if any_end else one is JobStatus.FINISHED for one in statuses)
+
     @property
     def dependent_ids(self) -> list[str]:
         """The ids of the jobs that wait for this job, asked of Redis now."""
@@ -218,7 +228,10 @@ class Job(JobFacts[R]):
 
     def get_position(self) -> int | None:
         """Returns its place in its queue, 0 for the next job; None if it doesn't wait there."""
-        return self._backend.views.position(self.origin, self.id)
+        try:
+            return self._backend.views.position(self.origin, self.id)
+        except NoSuchJobError:
+            return None
 
     # -- results
 

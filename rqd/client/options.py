@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -182,6 +182,13 @@ class EnqueueData:
         assert self.options.job_id is not None
         return self.options.job_id
 
+    def __getattr__(self, name: str) -> Any:
+        """Returns an option by its name; of a callback, the function (RQ's)."""
+        if name not in _OPTION_NAMES:
+            raise AttributeError(f"a prepared call has no {name}")
+        value = getattr(self.options, name)
+        return value.func if isinstance(value, Callback) else value
+
 
 def chain(*datas: EnqueueData) -> list[EnqueueData]:
     """Makes each call wait until the call before it has finished; returns them for `enqueue_many`.
@@ -257,7 +264,14 @@ def prepare_call(
     timeout: float | str | None,
     options: dict[str, Any],
 ) -> EnqueueData:
-    """Returns a call with its options. Raises InvalidCallError for an unknown option."""
+    """Returns a call with its options.
+
+    Raises InvalidCallError for an unknown option, and for arguments that are no list or dict.
+    """
+    if args and (isinstance(args, str | bytes) or not isinstance(args, Iterable)):
+        raise InvalidCallError(f"args={args!r}: write a list or a tuple")
+    if kwargs and not isinstance(kwargs, Mapping):
+        raise InvalidCallError(f"kwargs={kwargs!r}: write a dict")
     chosen = job_options(timeout, options)
     return EnqueueData(func, tuple(args) if args else (), dict(kwargs) if kwargs else {}, chosen)
 

@@ -164,6 +164,19 @@ class Contents:
         except Exception as error:
             raise self._unreadable(error) from error  # importing runs the user's code
 
+    def read_following(self, term: dict[str, Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Imports the function of a callback among the job's terms; returns it and its arguments.
+
+        Raises as `function`.
+        """
+        _ = self.payload  # checked with all that the signature binds, the terms among it
+        serializer = self.serializer
+        try:
+            payload = bytes.fromhex(term["payload"])
+            return decode_call(payload, serializer, current().allowlist)[:2]
+        except Exception as error:
+            raise self._unreadable(error) from error  # importing runs the user's code
+
     def load_meta(self) -> dict[str, Any]:
         """Returns the meta, a new dict with each call."""
         own = current().meta if running_job.runs_here(self._record.id) else None

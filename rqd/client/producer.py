@@ -32,12 +32,12 @@ from rqd.client.options import (
 from rqd.client.payloads import signed
 from rqd.client.queue_facts import QueueFacts
 from rqd.client.run_inline import run_now
-from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
+from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, import_function
 from rqd.model.durability import Durability
 from rqd.model.errors import ConfigurationError, DuplicateJobError, InvalidCallError
 from rqd.model.limits import may_be_left_out
 from rqd.model.names import check_job_id
-from rqd.model.records import JobRecord, JobStatus, NewJob
+from rqd.model.records import NewJob
 from rqd.model.serializers import Serializer
 
 R = TypeVar("R")
@@ -46,11 +46,11 @@ R = TypeVar("R")
 class Producer(QueueFacts):
     """The part of `rqd.queue.Queue` that puts jobs in."""
 
-    job_class = Job  # for code that reads it, as with RQ; no other class is accepted
+    DEFAULT_TIMEOUT = DEFAULT_TIMEOUT_S  # RQ's name
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _check_job_class(cls.job_class)
+        cls.job_class = job_class_of(cls.job_class)
 
     def __init__(
         self,
@@ -69,7 +69,8 @@ class Producer(QueueFacts):
         the defaults of the `wait_` options of `enqueue`. Raises ConfigurationError,
         InvalidCallError for an option that doesn't exist.
         """
-        _check_job_class(job_class)
+        if job_class is not None:
+            self.job_class = job_class_of(job_class)
         super().__init__(name, connection, serializer)
         self.is_async = is_async
         timeout_s = time_limit_s(default_timeout, "default_timeout")
@@ -254,7 +255,7 @@ class Producer(QueueFacts):
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         data = self.prepare_data(func, args, kwargs, timeout, **options)
         record = self._drafting.unsent(self._backend, data)
-        return Job(record, self._backend, self._insisted_serializer)
+        return self.job_class(record, self._backend, self._insisted_serializer)
 
     def enqueue_job(
         self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any
@@ -265,23 +266,16 @@ class Producer(QueueFacts):
         it waits or runs, or another job has its unique key. Raises InvalidCallError for
         `on_conflict="existing"` with a pipeline, which could leave the job out unnoticed.
         """
-        waits["pipeline"] = pipeline
-        sending = split_sending(waits)
-        if waits:
-            raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
-        new = signed(job.renewed(self.name, at_front, self.default_timeout), self._backend)
-        try:
-            now_us = self._send([new], sending)
-        except DuplicateJobError as error:
-            if error.job_id != job.id:  # another job has its unique key
-                raise
-            raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
-        if new.holder_id:
-            return Job.fetch(new.holder_id, self._backend, self._insisted_serializer)
-        job.show(JobRecord.fresh(new, JobStatus.QUEUED, now_us, None))
-        if not self.is_async and now_us is not None:
-            self._run_now([job])
-        return job
+        return self._enqueue_made(job, at_front, {**waits, "pipeline": pipeline}, None)
+
+    def schedule_job(
+        self, job: Job[Any], datetime: Datetime, pipeline: Any = None, **waits: Any
+    ) -> Job[Any]:
+        """Puts a job on this queue at a time, like `enqueue_job`.
+
+        Raises as `enqueue_at` and `enqueue_job`.
+        """
+        return self._enqueue_made(job, False, {**waits, "pipeline": pipeline}, due_us_of(datetime))
 
     def drafts(
         self, datas: Iterable[EnqueueData], due_us: int | None = None, delay_us: int | None = None
@@ -294,7 +288,36 @@ class Producer(QueueFacts):
 
     def handle(self, draft: NewJob, now_us: int | None) -> Job[Any]:
         """Returns a handle on the job that was enqueued at `now_us`, by Redis' clock."""
-        return Job(partial(record_of, draft, now_us), self._backend, self._insisted_serializer)
+        return self.job_class(
+            partial(record_of, draft, now_us), self._backend, self._insisted_serializer
+        )
+
+    def _enqueue_made(
+        self, job: Job[Any], at_front: bool, waits: dict[str, Any], due_us: int | None
+    ) -> Job[Any]:
+        if isinstance(waits.get("unique"), bool):
+            del waits["unique"]  # RQ's: here no live job's id is used twice
+        sending = split_sending(waits)
+        if waits:
+            raise InvalidCallError(f"enqueue_job has no option {min(waits)}=")
+        new = job.renewed(self.name, at_front, self.default_timeout)
+        if due_us is not None:
+            new = replace(new, template=replace(new.template, due_us=due_us))
+        new = signed(new, self._backend)
+        try:
+            now_us = self._send([new], sending)
+        except DuplicateJobError as error:
+            if error.job_id != job.id:  # another job has its unique key
+                raise
+            raise DuplicateJobError(f"job {job.id} waits or runs: {RUN_NOW}", job.id) from error
+        if new.holder_id:
+            return self.job_class.fetch(new.holder_id, self._backend, self._insisted_serializer)
+        job.show(record_of(new, now_us))
+        if due_us is not None:
+            return job
+        if not self.is_async and now_us is not None:
+            self._run_now([job])
+        return job
 
     def _enqueue(
         self,
@@ -306,7 +329,7 @@ class Producer(QueueFacts):
         jobs = self.drafts(datas, due_us, delay_us)
         now_us = self._send(jobs, sending)
         handles: list[Job[Any]] = [
-            Job.fetch(job.holder_id, self._backend, self._insisted_serializer)
+            self.job_class.fetch(job.holder_id, self._backend, self._insisted_serializer)
             if job.holder_id
             else self.handle(job, now_us)
             for job in jobs
@@ -336,10 +359,12 @@ class Producer(QueueFacts):
         return store.enqueue(jobs, store.request_id(), sending.pipeline, durability)
 
 
-def _check_job_class(given: Any) -> None:
-    """Raises ConfigurationError for a class of jobs that is not rqd's own."""
-    if given not in (None, Job, "rqd.job.Job"):
-        raise ConfigurationError(
-            f"job_class={given!r}: a queue's jobs are rqd.job.Job; write functions of a job"
-            " instead of methods"
-        )
+def job_class_of(given: Any) -> type[Job[Any]]:
+    """Returns a subclass of Job that was given as itself or by name. Raises ConfigurationError."""
+    try:
+        found = import_function(given) if isinstance(given, str) else given
+    except (InvalidCallError, ImportError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Job)):
+        raise ConfigurationError(f"job_class={given!r}: write a subclass of rqd.job.Job")
+    return found

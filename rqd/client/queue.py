@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from rqd.client.connection import Backend, Connection, backend_for
 from rqd.client.control import time_of_pause_s
 from rqd.client.job import Job
-from rqd.client.producer import Producer
+from rqd.client.producer import Producer, job_class_of
 from rqd.client.queue_facts import QueueFacts, id_of
 from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError
 from rqd.model.numbers import instant
@@ -126,12 +126,15 @@ class BaseRegistry:
         self,
         name: str = "default",
         connection: Connection = None,
-        job_class: Any = None,  # noqa: ARG002 - RQ's
+        job_class: Any = None,
         queue: QueueFacts | None = None,
         serializer: Any = None,  # noqa: ARG002 - RQ's; a job knows its own
     ) -> None:
         self.name = queue.name if queue is not None else name
         self._backend = queue.connection if queue is not None else backend_for(connection)
+        self.job_class = queue.job_class if queue is not None else Job
+        if job_class is not None:
+            self.job_class = job_class_of(job_class)
 
     @property
     def connection(self) -> Backend:
@@ -148,6 +151,16 @@ class BaseRegistry:
 
     def __bool__(self) -> bool:
         return True  # an empty registry is a registry
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and other._place == self._place
+
+    def __hash__(self) -> int:
+        return hash(self._place)
+
+    @property
+    def _place(self) -> tuple[str, str, str]:
+        return self.index, self.name, self._backend.namespace
 
     def __contains__(self, job_or_id: Job[Any] | str) -> bool:
         return self._score(_any_id(job_or_id)) is not None
@@ -205,7 +218,7 @@ class BaseRegistry:
 
         Raises NoSuchJobError, InvalidJobOperation.
         """
-        return Job.fetch(_any_id(job_or_id), self._backend).requeue(at_front)
+        return self.job_class.fetch(_any_id(job_or_id), self._backend).requeue(at_front)
 
     def cleanup(self, timestamp: float | None = None) -> None:
         """Does nothing: masters take back the jobs of lost workers at once (RQ's name)."""
@@ -260,6 +273,10 @@ class ScheduledJobRegistry(_OfWaiting):
     def get_scheduled_time(self, job_or_id: Job[Any] | str) -> datetime:
         """Returns the time when the job is due. Raises NoSuchJobError if it isn't scheduled."""
         return instant(_found(self._score(_any_id(job_or_id)), job_or_id, self))
+
+    def get_expiration_time(self, job: Job[Any] | str) -> datetime:
+        """Returns the time when the job is due (RQ's name)."""
+        return self.get_scheduled_time(job)
 
 
 class DeferredJobRegistry(_OfWaiting):

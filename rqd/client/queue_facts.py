@@ -13,6 +13,9 @@ from rqd.model.serializers import Serializer, serializer_name
 class QueueFacts:
     """The part of `rqd.queue.Queue` that only looks; each attribute asks Redis again."""
 
+    # The class of the jobs that the queue returns: a subclass of Job with members of its own.
+    job_class: type[Job[Any]] = Job
+
     def __init__(
         self, name: str, connection: Connection, serializer: str | Serializer | None
     ) -> None:
@@ -66,7 +69,7 @@ class QueueFacts:
         """Returns waiting jobs from `offset`; length -1 for all."""
         found = self._backend.views.jobs(self.get_job_ids(offset, length))
         insisted = self._insisted_serializer
-        return [Job(record, self._backend, insisted) for record in found if record]
+        return [self.job_class(record, self._backend, insisted) for record in found if record]
 
     def get_job_position(self, job_or_id: Job[Any] | str) -> int | None:
         """Returns a job's place, 0 for the next job; None if it doesn't wait here."""
@@ -85,7 +88,7 @@ class QueueFacts:
         record = self._backend.views.job(job_id)
         if record is None or record.origin != self.name:
             return None
-        return Job(record, self._backend, self._insisted_serializer)
+        return self.job_class(record, self._backend, self._insisted_serializer)
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -84,6 +85,17 @@ class Result:
             return None
         data = self._backend.views.result_bytes(self.job_id, self.record)
         return None if data is None else self.read(data)
+
+    @property
+    def execution_started_at(self) -> datetime | None:
+        """The time at which its process began the attempt; None if that was not measured."""
+        wall_s = self.details.get("wall_s")
+        return None if wall_s is None else self.created_at - timedelta(seconds=wall_s)
+
+    @property
+    def execution_ended_at(self) -> datetime:
+        """The time of the attempt's end: `created_at` (RQ's name)."""
+        return self.created_at
 
     def read(self, data: bytes) -> Any:
         """Reads the attempt's serialized result. Raises as `return_value`."""

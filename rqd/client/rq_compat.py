@@ -14,6 +14,7 @@ _CONNECTIONS = "call use_redis(..) once, or hand connection= to Queue, Worker an
 _LIVES = "every daemon starts jobs from a clean process and stops in order: write Worker"
 _STRATEGY = "write Worker(..).work(dequeue_strategy=..)"
 _STOPS = "a job that a stop cuts short goes back to its queue by itself: leave it out"
+_CLOCK = "write datetime.now(UTC)"
 _TIMEOUTS = "a job's time limit needs no class of its own: leave it out"
 
 _INSTEAD = {
@@ -34,6 +35,19 @@ _INSTEAD = {
     "HorseMonitorTimeoutException": _TIMEOUTS,
     "ShutDownImminentException": _STOPS,
     "StopRequested": _STOPS,
+    # of rq.utils, rq.connections, rq.rate_limit and rq.command
+    "now": _CLOCK,
+    "utcnow": _CLOCK,
+    "current_timestamp": "write int(time.time())",
+    "as_text": "write value.decode()",
+    "import_attribute": "write importlib.import_module(..) and getattr(..)",
+    "parse_timeout": 'leave it out: every duration may be seconds or a text such as "1h"',
+    "get_version": "write connection.info('server')['redis_version']",
+    "get_connection_kwargs": "write connection.connection_pool.connection_kwargs",
+    "parse_connection": "leave it out: every connection= takes a client of redis-py",
+    "RateLimitRegistry": "write job.limited_by, or run rqd limits",
+    "send_command": "write send_stop_job_command, send_shutdown_command or send_kill_horse_command",
+    "send_stop_execution_command": "write send_stop_job_command: a job runs once at a time",
     "InvalidJobDependency": "write NoSuchJobError",
     "InvalidJobOperationError": "write InvalidJobOperation",
     "TimeoutFormatError": "write ConfigurationError",

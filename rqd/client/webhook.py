@@ -48,9 +48,16 @@ class Webhook:
         self.url = url
         self.job_status = job_status
         self.method = method
-        self.headers = _check_headers(headers or {})
+        self.headers = None if headers is None else _check_headers(headers)
         self.timeout = timeout
         self.retry = retry
+
+    @classmethod
+    def of_arguments(
+        cls, url: str, job_status: str, method: str, headers: dict[str, str], timeout: float
+    ) -> Webhook:
+        """Makes the webhook whose `arguments` these are. Raises ConfigurationError."""
+        return cls(url, job_status, method=method, headers=headers or None, timeout=timeout)
 
     @property
     def process_timeout_s(self) -> float:
@@ -59,11 +66,18 @@ class Webhook:
 
     def arguments(self) -> tuple[Any, ...]:
         """Returns the arguments of `send` after the job and the connection."""
-        return self.url, self.job_status, self.method, self.headers, self.timeout
+        return self.url, self.job_status, self.method, self.headers or {}, self.timeout
 
     def describe(self) -> str:
         """Describes it for people, without headers and query, which may hold secrets."""
         return f"webhook: {self.method} {self._shown} when {self.job_status}"
+
+    def __eq__(self, other: object) -> bool:
+        """True for a Webhook with the same request; `retry` does not count."""
+        return isinstance(other, Webhook) and other.arguments() == self.arguments()
+
+    def __hash__(self) -> int:
+        return hash((self.url, self.job_status, self.method))
 
     def __repr__(self) -> str:
         return f"Webhook({self._shown!r}, {self.job_status!r}, method={self.method!r})"

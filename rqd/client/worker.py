@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
-from rqd.client.connection import Connection
+from rqd.client.connection import Backend, Connection
 from rqd.client.queue import Queue
 from rqd.client.run_inline import inline_master
 from rqd.client.worker_info import LiveWorker, live_workers
@@ -20,6 +20,7 @@ from rqd.client.worker_options import (
     handlers_given,
     name_in_module,
     precedence_of,
+    queue_class_of,
     queues_given,
     say_why_it_returned,
 )
@@ -49,6 +50,9 @@ class Worker:
     `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
     """
 
+    # The class of its queues that are given by name.
+    queue_class: type[Queue] = Queue
+
     def __init__(
         self,
         queues: Queue | str | Iterable[Queue | str],
@@ -61,8 +65,9 @@ class Worker:
         **rqs: Any,
     ) -> None:
         """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
+        self.queue_class = queue_class_of(rqs.pop("queue_class", None), self.queue_class)
         check_rqs(rqs)
-        self._backend, self.queues = queues_given(queues, connection, "Worker")
+        self._backend, self.queues = queues_given(queues, connection, "Worker", self.queue_class)
         self.name = name
         self.workers = workers
         self.preload = list(preload)
@@ -73,6 +78,12 @@ class Worker:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         check_subclass(cls)
+        cls.queue_class = queue_class_of(cls.queue_class, Queue)
+
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace whose queues it works on."""
+        return self._backend
 
     @classmethod
     def all(
@@ -83,7 +94,8 @@ class Worker:
         queue: Queue | str | None = None,
     ) -> list[LiveWorker]:
         """Returns the workers of all live masters; with `queue`, only of masters that serve it."""
-        check_rqs({"job_class": job_class, "queue_class": queue_class})
+        check_rqs({"job_class": job_class})
+        queue_class_of(queue_class, Queue)
         name = queue.name if isinstance(queue, Queue) else queue
         given = queue.connection if isinstance(queue, Queue) and connection is None else connection
         return live_workers(given, name)
@@ -198,6 +210,9 @@ class SimpleWorker:
     A job that crashes takes this process with it; a timeout is raised in jobs of the main thread.
     """
 
+    # The class of its queues that are given by name.
+    queue_class: type[Queue] = Queue
+
     def __init__(
         self,
         queues: Queue | str | Iterable[Queue | str],
@@ -208,8 +223,11 @@ class SimpleWorker:
         **rqs: Any,
     ) -> None:
         """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
+        self.queue_class = queue_class_of(rqs.pop("queue_class", None), self.queue_class)
         check_rqs(rqs)
-        self._backend, self.queues = queues_given(queues, connection, "SimpleWorker")
+        self._backend, self.queues = queues_given(
+            queues, connection, "SimpleWorker", self.queue_class
+        )
         self.name = name
         handlers = handlers_given(exception_handlers)
         self._own = {
@@ -220,6 +238,12 @@ class SimpleWorker:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         check_subclass(cls)
+        cls.queue_class = queue_class_of(cls.queue_class, Queue)
+
+    @property
+    def connection(self) -> Backend:
+        """The Redis and namespace whose queues it works on."""
+        return self._backend
 
     def queue_names(self) -> list[str]:
         """The names of its queues."""
@@ -288,6 +312,8 @@ class WorkerPool:
             **rqs,
         )
         self.queues = self._worker.queues
+        self.connection = self._worker.connection
+        self.exception_handlers = exception_handlers
         self.num_workers = num_workers
 
     def start(self, burst: bool = False, logging_level: str | int | None = None) -> None:

@@ -10,8 +10,8 @@ from rqd.client.connection import Backend, Connection, backend_for
 from rqd.client.job import Job
 from rqd.client.queue import Queue
 from rqd.client.rq_compat import refuse_overrides
-from rqd.model.call import name_function
-from rqd.model.errors import ConfigurationError
+from rqd.model.call import import_function, name_function
+from rqd.model.errors import ConfigurationError, InvalidCallError
 
 # RQ's workers accept these, and ours do without: a job knows its serializer.
 _WITHOUT_MEANING = frozenset(
@@ -30,7 +30,6 @@ _INSTEAD = {
     "death_penalty_class": "leave it out: a time limit needs no class of its own",
     "redis_worker_namespace_prefix": "leave it out, and write use_redis(namespace=..)",
     "job_class": "write functions of a job instead of methods",
-    "queue_class": "leave it out: a worker uses only the names of its queues",
     "work_horse_killed_handler": "write on_failure=, called after a crash too, or read job.cause",
 }
 _OUR_CLASSES = ("rqd.Queue", "rqd.queue.Queue", "rqd.job.Job")
@@ -53,9 +52,14 @@ _HOOKS = frozenset(
 
 
 def queues_given(
-    queues: Queue | str | Iterable[Queue | str], connection: Connection, whose: str
+    queues: Queue | str | Iterable[Queue | str],
+    connection: Connection,
+    whose: str,
+    queue_class: type[Queue] = Queue,
 ) -> tuple[Backend, list[Queue]]:
     """Returns a worker's Redis and queues. The Redis is the connection's, else the first queue's.
+
+    Queues that are given by name are made as `queue_class`.
 
     Raises ConfigurationError without a queue.
     """
@@ -64,7 +68,23 @@ def queues_given(
     backend = backend_for(connection if connection or not first else first.connection)
     if not given:
         raise ConfigurationError(f"{whose}([]): name at least one queue")
-    return backend, [q if isinstance(q, Queue) else Queue(q, backend) for q in given]
+    return backend, [q if isinstance(q, Queue) else queue_class(q, backend) for q in given]
+
+
+def queue_class_of(given: Any, default: type[Queue]) -> type[Queue]:
+    """Returns a subclass of Queue that was given as itself or by name; the default for None.
+
+    Raises ConfigurationError.
+    """
+    found = default if given is None else given
+    if isinstance(found, str):
+        try:
+            found = import_function(found)
+        except (InvalidCallError, ImportError):
+            found = None
+    if not (isinstance(found, type) and issubclass(found, Queue)):
+        raise ConfigurationError(f"queue_class={given!r}: write a subclass of rqd.Queue")
+    return found
 
 
 def handlers_given(

@@ -74,6 +74,8 @@ def settlement(attempt: Attempt, report: Report, host: str = "", master: str = "
         fields = [("began", 0)] if attempt.started_at is None else []
     if isinstance(decision, RunAgain) and decision.counted:
         fields.append(("run_again_for", decision.counted))
+    if isinstance(decision, RunAgain) and decision.at_front:
+        fields.append(("at_front", 1))
     if attempt.is_moved:
         fields.insert(0, ("worker", f"{master}:{attempt.worker}"))
     return Settlement(

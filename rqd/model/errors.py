@@ -11,7 +11,7 @@ class RqdError(Exception):
     """Root of rqd's errors."""
 
 
-class ConfigurationError(RqdError, ValueError):
+class ConfigurationError(RqdError, ValueError, TypeError):
     """A setting can't be used: a URL, a number, a name. The message says what to write instead."""
 
 
@@ -19,7 +19,7 @@ class InvalidNameError(ConfigurationError):
     """A queue, namespace or master name has characters that can't stand in a key."""
 
 
-class InvalidCallError(RqdError, ValueError):
+class InvalidCallError(RqdError, ValueError, TypeError):
     """The call can't run in another process: a lambda, a function of `__main__`, arguments that
     don't serialize. Move the function to a module that workers import, and pass plain values.
     """

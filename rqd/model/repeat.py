@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ class Repeat:
     def term(self) -> dict[str, Any]:
         """Returns the repeat as a term of the job."""
         return {"times": self.times, "intervals": self.intervals}
+
+    @staticmethod
+    def get_interval(count: int, intervals: Sequence[float]) -> float:
+        """Returns the seconds before the next run, after `count` repeats (RQ's)."""
+        return intervals[min(count, len(intervals) - 1)]
 
     def __repr__(self) -> str:
         return f"Repeat(times={self.times}, interval={self.intervals})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -48,6 +48,8 @@ class Retry:
     `backoff` each wait is that many times the wait before, until `longest` (default: a day).
     `jitter` 0.2 shortens each wait by up to a fifth, at random.
 
+    With `enqueue_at_front` a retry without a wait goes before all other jobs of its priority.
+
     `on` says how many of the retries may follow a cause (raised, timeout, crashed, oom):
     `{"timeout": 0, "crashed": 1}`. `only` and `never` name exceptions, classes or dotted names,
     whose subclasses count too.
@@ -60,6 +62,7 @@ class Retry:
         self,
         max: int,  # noqa: A002 - RQ's name
         interval: float | Iterable[float] = 0,
+        enqueue_at_front: bool = False,
         *,
         backoff: float = 1,
         longest: float | None = None,
@@ -82,7 +85,9 @@ class Retry:
             raise ConfigurationError(f"Retry(longest={longest!r}): write seconds, 0 or more")
         if not is_number(jitter) or not 0 <= jitter <= 1:
             raise ConfigurationError(f"Retry(jitter={jitter!r}): write 0 to 1")
+        self.enqueue_at_front = bool(enqueue_at_front)
         self.rules = RetryRules(
+            at_front=self.enqueue_at_front,
             backoff=float(backoff),
             longest_s=_LONGEST_BACKOFF_S if longest is None else float(longest),
             jitter=float(jitter),
@@ -91,13 +96,24 @@ class Retry:
             never=_read_exceptions(never, "never"),
         )
 
+    @staticmethod
+    def get_interval(count: int, intervals: float | Sequence[float] | None) -> float:
+        """Returns the seconds before the next retry, after `count` retries (RQ's)."""
+        if not isinstance(intervals, Iterable):
+            return intervals or 0
+        return intervals[min(count, len(intervals) - 1)] if intervals else 0
+
     def asking(self) -> dict[str, Any]:
         """Returns this Retry as plain values for `read_asking`, for a job that returns it."""
         return {"most": self.max, "intervals": self.intervals, **self.rules.terms()}
 
     def __repr__(self) -> str:
-        more = "".join(f", {name}={value!r}" for name, value in self.rules.terms().items())
-        return f"Retry(max={self.max}, interval={self.intervals}{more})"
+        waits = [f"{seconds:g}" for seconds in self.intervals]
+        interval = waits[0] if len(waits) == 1 else f"[{', '.join(waits)}]"
+        more = f", enqueue_at_front={self.enqueue_at_front}"
+        rules = self.rules.terms().items()
+        more += "".join(f", {name}={value!r}" for name, value in rules if name != "at_front")
+        return f"Retry(max={self.max}, interval={interval}{more})"
 
 
 def check_retry(retry: object, what: str) -> None:
@@ -116,6 +132,7 @@ class RetryRules:
     on: Mapping[str, int] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
+    at_front: bool = False
 
     def terms(self) -> dict[str, Any]:
         """Returns the rules that differ from the defaults, as plain values."""
@@ -141,6 +158,7 @@ class RetryRules:
                 on={str(cause): int(most) for cause, most in rules.get("on", {}).items()},
                 only=tuple(map(str, rules.get("only", ()))),
                 never=tuple(map(str, rules.get("never", ()))),
+                at_front=rules.get("at_front") is True,
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
             return cls()
@@ -188,7 +206,7 @@ class RetryBudget:
             if (rules.only and names.isdisjoint(rules.only)) or not names.isdisjoint(rules.never):
                 return Fail()
         delay_s = rules.delay_s(self.intervals, self.used, chance)
-        return RunAgain(delay_s, cause if cause in rules.on else "")
+        return RunAgain(delay_s, cause if cause in rules.on else "", rules.at_front)
 
     def after_asking(self, asked: AskedAgain, chance: float) -> Decision:
         """Returns another run because the job has asked for it, without using a retry."""
@@ -196,7 +214,7 @@ class RetryBudget:
         if asked.most is not None and used >= asked.most:
             return Fail()
         rules = RetryRules.parse(asked.rules)
-        return RunAgain(rules.delay_s(asked.intervals, used, chance), ASKED)
+        return RunAgain(rules.delay_s(asked.intervals, used, chance), ASKED, rules.at_front)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +239,12 @@ class RunAgain:
     """The job runs again in `delay_s` seconds; a retry of its budget is used, unless the job asked.
 
     `counted`: the cause under which the store counts the run; empty if no rule needs the count.
+    With `at_front` a run without a delay goes before the other jobs of its priority.
     """
 
     delay_s: float
     counted: str = ""
+    at_front: bool = False
 
 
 @dataclass(frozen=True, slots=True)

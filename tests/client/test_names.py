@@ -25,7 +25,13 @@ MODULES = {
     "rqd": "Callback Connection Queue RateLimit Repeat Retry SimpleWorker SpawnWorker VERSION"
     " Webhook Worker get_current_connection get_failed_queue push_connection use_connection"
     " cancel_job get_current_job requeue_job",
-    "rqd.command": "send_kill_horse_command send_shutdown_command send_stop_job_command",
+    "rqd.rate_limit": "RateLimit RateLimitRegistry",
+    "rqd.repeat": "Repeat",
+    "rqd.utils": "as_text current_timestamp get_version import_attribute now parse_timeout utcnow",
+    "rqd.connections": "get_connection_kwargs parse_connection",
+    "rqd.version": "VERSION",
+    "rqd.command": "send_command send_kill_horse_command send_shutdown_command"
+    " send_stop_execution_command send_stop_job_command",
     "rqd.cron": "register CronScheduler",
     "rqd.decorators": "job",
     "rqd.exceptions": "AbandonedJobError DeserializationError DuplicateJobError"
@@ -50,23 +56,28 @@ MEMBERS = {
     "rqd.Queue": "all canceled_job_registry count create_job deferred_job_registry delete empty"
     " enqueue enqueue_at enqueue_call enqueue_in enqueue_job enqueue_many failed_job_registry"
     " fetch_job finished_job_registry get_job_ids get_job_position get_jobs is_empty job_ids jobs"
-    " prepare_data remove scheduled_job_registry started_job_registry",
-    "rqd.job.Job": "args cancel create created_at delete dependency dependency_ids dependent_ids"
-    " description ended_at enqueued_at exc_info exists failure_ttl fetch fetch_many func"
-    " func_name get_id get_meta get_position get_status group_id id is_canceled is_deferred"
+    " prepare_data remove schedule_job scheduled_job_registry started_job_registry",
+    "rqd.job.Job": "allow_dependency_failures args cancel create created_at delete"
+    " dependencies_are_met dependency dependency_ids dependent_ids"
+    " description ended_at enqueue_at_front_on_retry enqueued_at exc_info exists failure_callback"
+    " failure_ttl fetch fetch_many func"
+    " func_name get_call_string get_id get_meta get_position get_status get_ttl group_id"
+    " id is_canceled is_deferred"
     " is_failed is_finished is_queued is_scheduled is_started is_stopped kwargs last_heartbeat"
-    " latest_result meta origin refresh repeats_left requeue result result_ttl results"
-    " retries_left retry_intervals return_value save save_meta started_at timeout ttl"
+    " has_rate_limit latest_result meta number_of_retries origin perform refresh"
+    " repeats_left requeue result result_ttl results"
+    " retries_left retry_intervals return_value save save_meta started_at"
+    " stopped_callback success_callback timeout ttl webhooks"
     " worker_name",
     "rqd.registry.FailedJobRegistry": "add cleanup count get_expiration_time get_job_count"
     " get_job_ids get_queue remove requeue __contains__ __len__",
-    "rqd.registry.ScheduledJobRegistry": "get_scheduled_time",
+    "rqd.registry.ScheduledJobRegistry": "get_expiration_time get_scheduled_time",
     "rqd.results.Result": "Type",
-    "rqd.Worker": "all count queue_names work",
+    "rqd.Worker": "all connection count queue_class queue_names work",
     "rqd.client.worker_info.LiveWorker": "birth_date failed_job_count get_current_job"
     " get_current_job_id get_state hostname last_heartbeat pid queue_names queues state"
     " successful_job_count total_working_time version",
-    "rqd.group.Group": "all create enqueue_many fetch get_jobs",
+    "rqd.group.Group": "all cleanup create enqueue_many fetch get_jobs",
 }
 # Parameters by name, where RQ's users write them by name.
 PARAMETERS = {
@@ -96,7 +107,7 @@ PARAMETERS = {
     "rqd.Worker.work": "burst max_jobs max_idle_time",
     "rqd.worker_pool.WorkerPool": "queues connection num_workers worker_class exception_handlers",
     "rqd.worker_pool.WorkerPool.start": "burst logging_level",
-    "rqd.Retry": "max interval",
+    "rqd.Retry": "max interval enqueue_at_front",
     "rqd.Repeat": "times interval",
     "rqd.RateLimit": "key concurrency",
     "rqd.Callback": "func timeout",
@@ -111,12 +122,25 @@ OPTIONS = (
 )
 # What `import rq` alone makes an attribute of it: `rq.job.Job.fetch(..)` is how many write it.
 AFTER_THE_IMPORT = (
-    "callbacks command cron decorators exceptions group job queue registry results serializers"
-    " suspension timeouts webhook worker worker_pool"
+    "callbacks command connections cron decorators exceptions group job queue rate_limit"
+    " registry repeat results serializers"
+    " suspension timeouts utils version webhook worker worker_pool"
 )
 NOT_HERE = {
     "rqd.Connection": "`Connection`",
-    "rqd.VERSION": "`VERSION`",
+    "rqd.VERSION": "`rq.VERSION`",
+    "rqd.rate_limit.RateLimitRegistry": "`RateLimitRegistry`",
+    "rqd.utils.as_text": "`rq.utils`",
+    "rqd.utils.current_timestamp": "`rq.utils`",
+    "rqd.utils.get_version": "`rq.utils`",
+    "rqd.utils.import_attribute": "`rq.utils`",
+    "rqd.utils.now": "`rq.utils`",
+    "rqd.utils.parse_timeout": "`rq.utils`",
+    "rqd.utils.utcnow": "`rq.utils`",
+    "rqd.connections.get_connection_kwargs": "`rq.connections`",
+    "rqd.connections.parse_connection": "`rq.connections`",
+    "rqd.command.send_command": "`send_command`",
+    "rqd.command.send_stop_execution_command": "`send_stop_execution_command`",
     "rqd.get_current_connection": "`get_current_connection`",
     "rqd.get_failed_queue": "`get_failed_queue`",
     "rqd.push_connection": "`push_connection`",

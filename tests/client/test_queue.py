@@ -224,17 +224,34 @@ def test_a_created_job_without_a_timeout_gets_that_of_the_queue_it_is_put_on(
     assert plain.enqueue_job(Job.fetch(made.id)).timeout == 15  # it has one by now
 
 
-def test_a_queue_class_that_names_a_job_class_of_its_own_is_refused(backend: Backend) -> None:
-    assert Queue.job_class is Job
-    type("Plain", (Queue,), {"job_class": Job})
-    with pytest.raises(ConfigurationError, match="a queue's jobs are"):
-        type("Own", (Queue,), {"job_class": type("OwnJob", (Job,), {})})
+class _OwnJob(Job[Any]):
+    def shout(self) -> str:
+        return self.id.upper()
 
 
-def test_a_job_class_of_ones_own_is_refused(backend: Backend) -> None:
+def test_a_queue_returns_jobs_of_the_job_class_it_was_given(backend: Backend) -> None:
+    own = Queue("low", job_class=_OwnJob)
+    jobs = [
+        own.enqueue(work.multiply, 1, job_id="a"),
+        own.create_job(work.multiply, (1,), job_id="a"),
+        own.fetch_job("a"),
+        *own.jobs,
+        *type("OwnQueue", (Queue,), {"job_class": _OwnJob})("low").jobs,
+        Queue.all(job_class="tests.client.test_queue._OwnJob")[0].jobs[0],
+    ]
+
+    assert [job.shout() for job in jobs] == ["A"] * 6
+    assert own.failed_job_registry.job_class is _OwnJob
+    assert type(Queue("low").jobs[0]) is Job
+
+
+def test_a_job_class_that_is_none_is_refused(backend: Backend) -> None:
     Queue(job_class=Job)
-    with pytest.raises(ConfigurationError, match="a queue's jobs are"):
-        Queue(job_class="shop.OwnJob")
+    for bad in ("shop.OwnJob", "tests.client.work.multiply", dict):
+        with pytest.raises(ConfigurationError, match=r"write a subclass of rqd\.job"):
+            Queue(job_class=bad)
+    with pytest.raises(ConfigurationError, match=r"write a subclass of rqd\.job"):
+        type("Own", (Queue,), {"job_class": dict})
 
 
 def test_a_batch_is_put_into_a_group_by_its_name(backend: Backend) -> None:

@@ -346,10 +346,32 @@ def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Bac
             with pytest.raises(ConfigurationError, match=f"{name}=: .*{why}"):
                 kind("low", **{name: "x"})
     Worker("low", disable_default_exception_handler=False, job_class=Job, queue_class="rqd.Queue")
-    with pytest.raises(ConfigurationError, match="queue_class=: "):
+    with pytest.raises(ConfigurationError, match=r"queue_class=.*write a subclass of rqd\."):
         Worker.all(queue_class=dict)
     with pytest.raises(ConfigurationError, match="default_result_ttl=: "):
         Worker("low", default_result_ttl=0)
+
+
+class _OwnQueue(Queue):
+    def shout(self) -> str:
+        return self.name.upper()
+
+
+def test_a_workers_queues_given_by_name_are_of_its_queue_class(backend: Backend) -> None:
+    kinds: list[Any] = [SimpleWorker, Worker]
+    for kind in kinds:
+        made = [
+            kind("low", queue_class=_OwnQueue),
+            kind(["low"], queue_class="tests.client.test_run_inline._OwnQueue"),
+            type("Own", (kind,), {"queue_class": _OwnQueue})("low"),
+        ]
+
+        assert [worker.queues[0].shout() for worker in made] == ["LOW"] * 3
+        assert {worker.queue_class for worker in made} == {_OwnQueue}
+        assert made[0].connection.namespace == backend.namespace
+        assert kind("low").queue_class is Queue
+        with pytest.raises(ConfigurationError, match=r"queue_class='shop\.Q': write a subclass"):
+            kind("low", queue_class="shop.Q")
 
 
 def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> None:
@@ -360,7 +382,7 @@ def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> Non
         ):
             type("Own", (kind,), {"perform_job": print})
         type("Own", (kind,), {"queue_names": print, "greet": print, "job_class": Job})
-        for name in ("job_class", "queue_class", "connection_class", "death_penalty_class"):
+        for name in ("job_class", "connection_class", "death_penalty_class"):
             with pytest.raises(ConfigurationError, match=f"Own.{name} would never be read: "):
                 type("Own", (kind,), {name: type("Other", (), {})})
         for name in ("handle_exception", "handle_job_retry", "kill_horse", "reorder_queues"):

@@ -78,6 +78,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Base classes of one class alone, in modules of their own.
 PARTS = {
     "client.job_facts.JobFacts": "client.job.Job",
+    "client.job_options.JobOptions": "client.job.Job",
     "client.producer.Producer": "client.queue.Queue",
     "client.queue_facts.QueueFacts": "client.queue.Queue",
 }

@@ -126,7 +126,8 @@ function Settle.run_again(one, job, queue, attempt, now)
   else
     redis.call('HSET', job, 'enqueued_at', int(now))
     local held = redis.call('HMGET', job, 'priority', 'failure_ttl')
-    Ending.enter_queue(one.id, queue, Ready.next_score(held[1], false), attempt, held[2], now)
+    local at_front = Settle.field_of(one.fields, 'at_front') == '1'
+    Ending.enter_queue(one.id, queue, Ready.next_score(held[1], at_front), attempt, held[2], now)
   end
   Ledger.count(P .. 'stats:' .. queue, one.decision == 'repeat' and 'repeated' or 'retried')
 end
