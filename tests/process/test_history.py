@@ -34,7 +34,9 @@ def test_what_became_of_jobs_is_counted_by_cause_and_function(
     daemon.stop()
 
     numbers = own(there)
-    assert numbers.became == {"finished": 5, "failed": 2, "retried": 1}
+    # A job claimed ahead behind a slow one may go back, for a worker that is idle by then.
+    became = {name: count for name, count in numbers.became.items() if name != "put_back"}
+    assert became == {"finished": 5, "failed": 2, "retried": 1}
     assert numbers.causes == {"crashed": 1, "raised": 2}
     assert numbers.ended == numbers.wait.count == 8
     by_name = functions(there)
