@@ -131,3 +131,11 @@ def pytest_runtest_makereport(
             told = f"{daemon.log()}\n{time.strftime('%H:%M:%S')} the test failed\n{daemon.state()}"
             report.sections.append((" ".join(["rqd", *daemon.arguments]), told))
     return report
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> str:
+    """A named pipe: a job that reads it runs until the test opens its other end."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return str(path)

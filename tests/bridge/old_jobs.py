@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,11 +54,6 @@ def fail_once(path: str) -> str:
         append(path)
         raise ValueError("the first time")
     return "the second time"
-
-
-def wait_for_file(path: str) -> None:
-    while not Path(path).exists():
-        time.sleep(0.01)
 
 
 def note_meta() -> None:

@@ -132,18 +132,17 @@ def test_rq_requeues_what_has_failed_and_it_runs_again(
 
 
 def test_rq_sees_a_running_job_as_started(
-    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, tmp_path: Path
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, fifo: str
 ) -> None:
     start_daemon()
-    fifo = tmp_path / "go"
-    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(fifo))
+    job = rq_queue.enqueue("tests.jobs.hold", fifo)
 
     settle(job, "started")
 
     assert rq_queue.started_job_registry.get_job_ids() == [job.id]
     rq_queue.started_job_registry.cleanup()  # as RQ's workers do: it must not take it for dead
     assert job.get_status().value == "started"
-    fifo.touch()
+    open(fifo, "w").close()
     settle(job, "finished")
     assert rq_queue.started_job_registry.get_job_ids() == []
 
@@ -339,10 +338,10 @@ def test_rqs_own_command_stops_a_running_job(
     start_daemon: StartDaemon,
     redis_client: redis.Redis,
     bridge: Bridge,
-    tmp_path: Path,
+    fifo: str,
 ) -> None:
     start_daemon()
-    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(tmp_path / "never"))
+    job = rq_queue.enqueue("tests.jobs.hold", fifo)
     settle(job, "started")
     for text in ("", "[]", "{", "[" * 100_000, '{"command": "stop-job", "job_id": 1}'):
         redis_client.publish("rq:pubsub:rqd-bridge", text)
@@ -358,19 +357,17 @@ def test_rqs_command_stops_no_other_job_of_rqd(
     there: Backend,
     start_daemon: StartDaemon,
     redis_client: redis.Redis,
-    tmp_path: Path,
+    fifo: str,
 ) -> None:
     start_daemon()
     bridge.turn()
-    job = Queue(connection=there).enqueue(
-        "tests.bridge.old_jobs.wait_for_file", str(tmp_path / "go")
-    )
+    job = Queue(connection=there).enqueue("tests.jobs.hold", fifo)
     eventually(lambda: job.get_status() == "started", 15)
     order = json.dumps({"command": "stop-job", "job_id": job.id})
     redis_client.publish("rq:pubsub:rqd-bridge", order)
     bridge.turn()
     bridge.turn()
-    (tmp_path / "go").touch()
+    open(fifo, "w").close()
 
     result = job.latest_result(timeout=10)
     assert result is not None
@@ -378,10 +375,10 @@ def test_rqs_command_stops_no_other_job_of_rqd(
 
 
 def test_a_job_stopped_in_rqd_is_stopped_in_rq(
-    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, there: Backend, tmp_path: Path
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, there: Backend, fifo: str
 ) -> None:
     start_daemon()
-    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(tmp_path / "never"))
+    job = rq_queue.enqueue("tests.jobs.hold", fifo)
     settle(job, "started")
 
     Job.fetch(job.id, there).stop()
@@ -396,6 +393,7 @@ def test_a_job_stopped_in_rqd_is_stopped_in_rq(
     ("options", "why"),
     [
         ({"repeat": rq.Repeat(times=2)}, "repeats itself"),
+        ({"rate_limit": rq.RateLimit("crm", concurrency=1)}, "has a rate limit"),
         ({"webhooks": [rq.Webhook("http://x.example", "finished")]}, "has webhooks"),
         ({"on_success": rq.Callback("no_module")}, "no_module"),
         ({"retry": rq.Retry(max=1001)}, "1,000 at most"),
@@ -667,10 +665,10 @@ def test_large_arguments_and_results_pass_whole(
 
 
 def test_a_job_that_rqd_puts_back_is_queued_again_in_rq(
-    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, tmp_path: Path
+    rq_queue: Any, settle: Settle, start_daemon: StartDaemon, fifo: str
 ) -> None:
     daemon = start_daemon("--grace", "0")
-    job = rq_queue.enqueue("tests.bridge.old_jobs.wait_for_file", str(tmp_path / "go"))
+    job = rq_queue.enqueue("tests.jobs.hold", fifo)
     settle(job, "started")
 
     daemon.signal(signal.SIGTERM)
@@ -678,8 +676,9 @@ def test_a_job_that_rqd_puts_back_is_queued_again_in_rq(
     settle(job, "queued")
 
     assert rq_queue.started_job_registry.get_job_ids() == []
-    (tmp_path / "go").touch()
     start_daemon()
+    settle(job, "started")
+    open(fifo, "w").close()
     settle(job, "finished")
 
 

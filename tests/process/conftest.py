@@ -1,9 +1,6 @@
-"""What the tests of a daemon share: a client of its server, and a pipe by which to hold a job."""
+"""What the tests of a daemon share: a client of its server."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 
@@ -23,11 +20,3 @@ def there(redis_url: str) -> Backend:
 def queue(there: Backend) -> Queue:
     """The queue `default` on it."""
     return Queue(connection=there)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> str:
-    """A named pipe: a job that reads it runs until the test opens its other end."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return str(path)

@@ -14,10 +14,19 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from rqd.client.connection import Backend
+from rqd.store.connection import client_connection
+from rqd.store.store import Store
 from rqd.web import app
 
 Open = Callable[..., TestClient]
 _END_S = 20.0
+
+
+@pytest.fixture
+def there(redis_url: str) -> Backend:
+    """The run's server, empty."""
+    return Backend(Store(client_connection(redis_url)), redis_url)
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from rqd import Queue
 from rqd.client.connection import Backend
 from rqd.model.errors import ConfigurationError
 from rqd.store.audit import read_audit
-from rqd.store.connection import client_connection
-from rqd.store.store import Store
 from rqd.web.api.openapi import document
 from rqd.web.api.tokens import RIGHTS, Token, Tokens, new_token
 from tests import jobs
@@ -37,11 +35,6 @@ API = "/api/v1"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "http-api.md"
 CALL = {"function": "tests.jobs.multiply", "queue": "low", "args": [6, 7]}
 Make = Callable[..., TestClient]
-
-
-@pytest.fixture
-def there(redis_url: str) -> Backend:
-    return Backend(Store(client_connection(redis_url)), redis_url)
 
 
 def token_of(name: str, **scope: Any) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from rqd import Queue, Retry
 from rqd.client.connection import Backend
 from rqd.group import Group
 from rqd.job import Callback, Job
-from rqd.store.connection import client_connection
 from rqd.store.keys import Keys
-from rqd.store.store import Store
 from rqd.web.access import Access
 from tests import callbacks, jobs
 from tests.daemons import StartDaemon
@@ -29,21 +26,8 @@ WAIT_S = 15.0
 
 
 @pytest.fixture
-def there(redis_url: str) -> Backend:
-    return Backend(Store(client_connection(redis_url)), redis_url)
-
-
-@pytest.fixture
 def queue(there: Backend) -> Queue:
     return Queue(connection=there)
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> str:
-    """A named pipe: a job that reads it runs until the test opens its other end."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    return str(path)
 
 
 def shown(client: TestClient, job: Job[Any]) -> dict[str, Any]:
