@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rqd.cli.grammar import Command
-from rqd.cli.options import backend, redis_options
+from rqd.cli.options import backend, log_format_option, log_level_option, redis_options
 from rqd.cli.output import say
 from rqd.model.errors import ConfigurationError
 from rqd.model.names import check_queue_name
@@ -33,21 +33,8 @@ _LONGEST_POLL_S = 60.0
     help="Longest time between two looks at RQ's queues.",
 )
 @click.option("--burst", is_flag=True, help="End when the queues are empty and no job is open.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json", "journal"]),
-    default="auto",
-    metavar="FORMAT",
-    help="Format of the log, as of rqd start.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    metavar="LEVEL",
-    help="Lowest level to log.",
-)
+@log_format_option
+@log_level_option
 @click.argument("library", type=click.Choice(["rq"]))
 def command(
     url: str | None,

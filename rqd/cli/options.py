@@ -25,6 +25,22 @@ serializer_option = click.option(
     help="Serializer: pickle, json or a dotted path.",
 )
 
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json", "journal"]),
+    default="auto",
+    metavar="FORMAT",
+    help="Format of the log: text, json or journal.  [default: by the kind of stderr]",
+)
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    metavar="LEVEL",
+    help="Lowest level to log: debug, info, warning, error.",
+)
+
 # `Retry(max=-1)`, with a single plain value.
 _OF_RETRY = re.compile(r"Retry\((\w+)=([^\s,()]+)\)")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from rqd.cli.completing import complete_queues
-from rqd.cli.options import redis_options
+from rqd.cli.options import log_format_option, log_level_option, redis_options
 from rqd.cli.settings import SettingsCommand, as_written, read_again
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES
 from rqd.model.errors import ConfigurationError
@@ -152,21 +152,8 @@ class _StartCommand(SettingsCommand):
     "--user", metavar="NAME[:GROUP]", help="Continue as this user, after a start as root."
 )
 @click.option("--name", metavar="NAME", help="Name of the master.  [default: host and number]")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json", "journal"]),
-    default="auto",
-    metavar="FORMAT",
-    help="Format of the log: text, json or journal.  [default: by the kind of stderr]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    metavar="LEVEL",
-    help="Lowest level to log: debug, info, warning, error.",
-)
+@log_format_option
+@log_level_option
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
 @click.option("--log-file", metavar="FILE", help="Log to this file; SIGHUP opens it again.")
 @click.option(

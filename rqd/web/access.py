@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -37,12 +37,17 @@ class Access:
 
     def sees(self, queue: str) -> bool:
         """True if the visitor may see this queue and its jobs."""
-        return self.queues is None or any(fnmatchcase(queue, one) for one in self.queues)
+        return self.queues is None or is_covered(queue, self.queues)
 
     @property
     def sees_all(self) -> bool:
         """True if no queue is hidden from the visitor."""
         return self.queues is None
+
+
+def is_covered(name: str, patterns: Iterable[str]) -> bool:
+    """True if one of the patterns (`billing-*`, in the manner of fnmatch) covers the name."""
+    return any(fnmatchcase(name, one) for one in patterns)
 
 
 Grant = Access | Literal["read", "all"] | Collection[str] | None
@@ -59,7 +64,7 @@ class Basic:
 
     def __call__(self, scope: Scope) -> Access | None:
         """Returns all rights for a right password, else None."""
-        name, _, password = _decoded(_credentials(scope, "basic")).partition(":")
+        name, _, password = _decoded(credentials(scope, "basic")).partition(":")
         # Compared for an unknown name, too: the time shall not tell which names there are.
         expected = self.users.get(name, "")
         is_right = hmac.compare_digest(password.encode(), expected.encode())
@@ -75,7 +80,7 @@ class Bearer:
 
     def __call__(self, scope: Scope) -> Access | None:
         """Returns all rights for the token, else None."""
-        given = _credentials(scope, "bearer").encode()
+        given = credentials(scope, "bearer").encode()
         return Access(who="token") if hmac.compare_digest(given, self.token.encode()) else None
 
 
@@ -120,7 +125,8 @@ def _granted(grant: Grant) -> Access | None:
     )
 
 
-def _credentials(scope: Scope, scheme: str) -> str:
+def credentials(scope: Scope, scheme: str) -> str:
+    """Returns what the Authorization header has for this scheme, in lower case; empty for none."""
     given, _, rest = Headers(raw=scope["headers"]).get("authorization", "").partition(" ")
     return rest.strip() if given.lower() == scheme else ""
 

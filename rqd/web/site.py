@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
-import anyio.to_thread
-from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -47,6 +45,7 @@ from rqd.web.jobs import words_of
 from rqd.web.live import Hub, visit
 from rqd.web.redact import hide_secrets
 from rqd.web.render import FOLDER, environment
+from rqd.web.threads import Threads
 
 # So many looks at Redis at a time, each with a connection; and so many actions, of which some wait
 # for masters.
@@ -107,7 +106,7 @@ class _Site:
         self._seal = seal
         self._templates = environment()
         self._kept = Kept()
-        self._limiters: dict[str, CapacityLimiter] = {}
+        self._threads = Threads({"look": _MOST_THREADS, "act": _MOST_THREADS})
         self._hub = Hub(self._in_thread)
 
     def application(self, read_only: bool) -> Starlette:
@@ -167,9 +166,7 @@ class _Site:
         return Response(text, media_type=CONTENT_TYPE)
 
     async def _in_thread(self, work: Callable[[], T], kind: str = "look") -> T:
-        if kind not in self._limiters:  # made late: it belongs to a running loop
-            self._limiters[kind] = CapacityLimiter(_MOST_THREADS)
-        return await anyio.to_thread.run_sync(work, limiter=self._limiters[kind])
+        return await self._threads.run(work, kind)
 
     def _as_html(self, one: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:

@@ -2,10 +2,11 @@
 -- KEYS[1]  {ns}:queues
 -- ARGV     queue, index ('' for the ready jobs), '1' from its lowest score on ('' from its highest);
 --          score and id behind which to begin ('', '' for the start), the lowest and the highest score
---          to look at, the most ids to look at, the most jobs to find; what to return (jobs, groups or count); the number of conditions, each
---          as field, test and text; a number of texts: the fields to return of a job, or for groups
---          the beginnings of causes
--- returns  {ids between these scores, ids up to where it has come, '1' at the end, score and id there, found}
+--          to look at, the most ids to look at, the most jobs to find; what to return (jobs, groups or
+--          count); the number of conditions, each as field, test and text; a number of texts: the
+--          fields to return of a job, or for groups the beginnings of causes
+-- returns  {ids between these scores, ids up to where it has come, '1' at the end, score and id there,
+--          found}
 --          found: of jobs, for each its score, id and fields; of groups, for each a packed text: the
 --          number of its cause's beginning (0: none), count, first and last end, the lengths of
 --          function, frame, id and cause of the last one, and these; else how many match
@@ -148,8 +149,8 @@ for _, name in ipairs(shown) do fields[#fields + 1] = name end
 local is_one_read = #fields == 1
 local looks_first = not is_one_read and #of_jobs > 1
 local score = from_score ~= '' and tonumber(from_score)
-if not first or score == nil or score ~= score then is_garbled = true end
-if not tonumber(lowest) or not tonumber(highest) then is_garbled = true end
+local is_range = tonumber(lowest) and tonumber(highest)
+if not first or score == nil or score ~= score or not is_range then is_garbled = true end
 local refused = garbled() or refusal({ key, 'zset' })
 if refused then return refused end
 

@@ -11,8 +11,6 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any, TypeVar
 
-import anyio.to_thread
-from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,9 +37,11 @@ from rqd.model.numbers import iso
 from rqd.model.records import JobRecord
 from rqd.store.audit import Deed, write_deed
 from rqd.store.connection import translate_errors
+from rqd.web.access import credentials
 from rqd.web.api.body import MOST_BYTES, BodyError, Call, read_call, read_object
 from rqd.web.api.openapi import document
 from rqd.web.api.tokens import Token, Tokens
+from rqd.web.threads import Threads
 
 # A key of idempotency holds so long, and so does the record of its job, unless a request says else.
 KEY_S = 24 * 3600
@@ -124,7 +124,7 @@ class _Api:
         self._tokens = tokens
         self._redact = redact
         self._read_only = read_only
-        self._limiters: dict[str, CapacityLimiter] = {}
+        self._threads = Threads({"ask": _MOST_THREADS, "wait": _MOST_WAITERS})
 
     def route(self, right: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Returns an endpoint that finds the token first, and words all errors as problems."""
@@ -166,7 +166,7 @@ class _Api:
         until = monotonic() + _wait_s(request)
         record = await self._in_thread(lambda: self._record(request, token))
         while record.status not in _ENDED and (left_s := until - monotonic()) > 0:
-            if self._limiter("wait", _MOST_WAITERS).available_tokens < 1:
+            if self._threads.are_busy("wait"):
                 raise ProblemError(503, "too many requests wait: ask without wait", retry_after="5")
             slice_s = min(_SLICE_S, left_s)
             await self._in_thread(
@@ -200,8 +200,7 @@ class _Api:
     def _token(self, request: Request, right: str) -> Token:
         if self._tokens is None:
             raise ProblemError(403, _OFF)
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
-        token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
+        token = self._tokens.find(credentials(request.scope, "bearer"))
         if token is None:
             raise ProblemError(
                 *(401, "send a token: Authorization: Bearer TOKEN"),
@@ -292,18 +291,12 @@ class _Api:
         except (ValueError, RecursionError) as error:
             raise ProblemError(502, f"the result of job {record.id} is damaged") from error
 
-    def _limiter(self, kind: str, most: int) -> CapacityLimiter:
-        if kind not in self._limiters:  # made late: it belongs to a running loop
-            self._limiters[kind] = CapacityLimiter(most)
-        return self._limiters[kind]
-
     async def _in_thread(self, work: Callable[[], T], kind: str = "ask") -> T:
         def translated() -> T:
             with translate_errors(self._backend.url):
                 return work()
 
-        limiter = self._limiter(kind, _MOST_WAITERS if kind == "wait" else _MOST_THREADS)
-        return await anyio.to_thread.run_sync(translated, limiter=limiter)
+        return await self._threads.run(translated, kind)
 
 
 async def _openapi(_: Request) -> Response:

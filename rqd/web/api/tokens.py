@@ -11,11 +11,11 @@ import stat
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from rqd.model.errors import ConfigurationError
+from rqd.web.access import is_covered
 
 RIGHTS = ("enqueue", "read", "cancel")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -40,7 +40,7 @@ class Token:
 
     def covers(self, queue: str, function: str) -> bool:
         """True if jobs of this function in this queue are in its scope."""
-        return _matches(queue, self.queues) and _matches(function, self.functions)
+        return is_covered(queue, self.queues) and is_covered(function, self.functions)
 
 
 class Tokens:
@@ -121,10 +121,6 @@ def _toml(value: str | Sequence[str]) -> str:
             raise ConfigurationError(f"{value!r}: write printable characters")
         return f'"{escaped}"'
     return f"[{', '.join(map(_toml, value))}]"
-
-
-def _matches(text: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(text, one) for one in patterns)
 
 
 def _sha256(text: str) -> str:
