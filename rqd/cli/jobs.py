@@ -19,8 +19,10 @@ from rqd.client.job import Job
 from rqd.model.filter import INDEX_OF_STATE, Filter
 from rqd.model.numbers import iso
 from rqd.model.records import JobStatus
+from rqd.store.failure_groups import FailureGroup
 from rqd.store.follow import Follower, as_text
-from rqd.store.search import FailureGroup, FailureGroups, FoundJob, Page, Search
+from rqd.store.search import FailureGroups, Search
+from rqd.store.walk import FoundJob, Page
 
 # A long search says how far it is after so long.
 _STEP_S = 0.5

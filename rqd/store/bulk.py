@@ -19,8 +19,9 @@ from rqd.model.numbers import instant
 from rqd.store.answers import reads_answers
 from rqd.store.messages import read_text
 from rqd.store.queries import Queries
-from rqd.store.search import Count, FoundJob, Search
+from rqd.store.search import Count, Search
 from rqd.store.store import Store
+from rqd.store.walk import FoundJob
 
 RETRY, DELETE, CANCEL = "retry", "delete", "cancel"
 # The script of each act, and the states of the jobs that it can be done to.

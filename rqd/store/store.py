@@ -215,7 +215,7 @@ class Store:
         return read_requeued(read_text(self._ask("requeue", job_id, front)), job_id)
 
     def search(self, *step: str | bytes | int) -> Any:
-        """Looks at some hundred ids of an index: a step of `search.Search`, which knows it."""
+        """Looks at some hundred ids of an index: a step of `walk.Walk`, which knows it."""
         return self._ask("search", *step)
 
     def delete(self, job_id: str, delete_dependents: bool = False) -> str:

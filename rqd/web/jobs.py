@@ -15,7 +15,9 @@ from rqd.model.errors import ConfigurationError
 from rqd.model.filter import INDEX_OF_STATE, Filter
 from rqd.model.numbers import iso
 from rqd.store.bulk import STATES as STATES_OF_ACT
-from rqd.store.search import FailureGroup, FailureGroups, FoundJob, Search
+from rqd.store.failure_groups import FailureGroup
+from rqd.store.search import FailureGroups, Search
+from rqd.store.walk import FoundJob
 from rqd.web.frame import BadRequestError, Data, Look, page
 
 _PAGE = 50

@@ -13,7 +13,9 @@ from redis.exceptions import ResponseError
 from rqd.model.errors import ConfigurationError, RqdError
 from rqd.model.filter import Filter
 from rqd.model.numbers import EXACT
-from rqd.store.search import MOST_GROUPS, FoundJob, Page, Search
+from rqd.store.failure_groups import MOST_GROUPS
+from rqd.store.search import Search
+from rqd.store.walk import FoundJob, Page
 from tests.store.driving import Driver, job, settlement
 
 MANY = 20_000
