@@ -178,6 +178,18 @@ def test_a_request_sent_again_with_its_key_returns_the_same_job(
     problem(here.post(f"{API}/jobs", json=CALL, headers={"Idempotency-Key": "x" * 256}), 400, "255")
 
 
+def test_a_job_that_outlives_its_key_is_still_the_same_job(client: Make, there: Backend) -> None:
+    here, key = client(), {"Idempotency-Key": "later"}
+    first = here.post(f"{API}/jobs", json=CALL | {"delay": "2d"}, headers=key)
+    (held,) = there.redis.keys(f"{there.store.keys.prefix}unique:*")
+    there.redis.delete(held)  # as a day later
+
+    again = here.post(f"{API}/jobs", json=CALL | {"delay": "2d"}, headers=key)
+
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    assert again.json()["status"] == "scheduled"
+
+
 def test_many_at_once_with_one_key_make_one_job(client: Make, there: Backend) -> None:
     here, key = client(), {"Idempotency-Key": "k"}
     with ThreadPoolExecutor(8) as pool:

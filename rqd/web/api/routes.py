@@ -227,6 +227,10 @@ class _Api:
         try:
             now_us = store.enqueue([draft], store.request_id(), None, queue.durability)
         except DuplicateJobError as error:
+            # The key's day may be over while its job still waits or runs.
+            record = self._backend.views.job(sent.job_id) if sent.key else None
+            if record is not None and error.job_id == record.id:
+                return record, False
             if not sent.key:
                 raise
             raise ProblemError(
