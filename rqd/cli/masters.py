@@ -222,7 +222,8 @@ class _Watch:
     """Follows masters by their rows until they are paused and run no job.
 
     A master's own row shows the pause from its next heartbeat on; its workers' rows change with
-    each settlement.
+    each settlement. A row that still shows it once the workers' were read shows that they were its
+    own: with a master that dies, its workers' rows go, too.
     """
 
     def __init__(self, there: Backend, asked: Sequence[Row]) -> None:
@@ -240,18 +241,20 @@ class _Watch:
             [rows[one.master] for one in left if one.master in rows]
         ):
             running[worker["master"]] += worker.get("state") == "busy"
+        rows_after = as_of_now(self._there, self._asked)
         for one in left:
-            row = rows.get(one.master, {"state": "gone"})
-            self._note(one, row.get("state", ""), running[one.master])
+            row = rows_after.get(one.master, {"state": "gone"})
+            was_paused = rows.get(one.master, {}).get("state") == "paused"
+            self._note(one, row.get("state", ""), was_paused and not running[one.master])
         return sum(running.values())
 
-    def _note(self, one: Reply, state: str, running: int) -> None:
+    def _note(self, one: Reply, state: str, was_drained: bool) -> None:
         has_paused = one.master in self._has_paused or time.monotonic() > self._all_paused_by
         if state in ("gone", "stopping"):
             one.end(state)
         elif state == "paused":
             self._has_paused.add(one.master)
-            if not running:
+            if was_drained:
                 one.end("drained")
         elif state != "starting" and has_paused:
             one.end("resumed meanwhile", is_well=False)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
 import pytest
 
+from rqd.cli.masters import Targets, pause_masters
 from rqd.client.connection import Backend, backend_for
+from rqd.store.queries import Queries
 from tests.cli.running import Ran, rqd
 from tests.waiting import POLL_S, eventually
 
@@ -143,6 +145,26 @@ def test_who_does_not_answer_is_told_and_the_status_is_1(
     assert "no answer" in shown.out
     assert "a: drained\n" in shown.out
     assert masters.heard[-1][1]["now"] is True
+
+
+def test_a_master_whose_name_is_taken_over_between_two_looks_is_gone_and_has_not_drained(
+    masters: Masters,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read_workers = Queries.workers
+
+    def take_over_then_read(views: Queries, rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        masters.there.store.hello("c", "another", 60, {"host": "web2", "workers": 2}, "boot")
+        return read_workers(views, rows)
+
+    monkeypatch.setattr(Queries, "workers", take_over_then_read)
+
+    targets = Targets(redis_url, None, "c", ())
+    pause_masters(targets, now=False, as_json=True, no_wait=False, timeout="10s")
+
+    assert [row["became"] for row in json.loads(capsys.readouterr().out)] == ["gone"]
 
 
 def test_a_refusal_is_told_and_the_status_is_1(masters: Masters, run: Callable[..., Ran]) -> None:
