@@ -68,10 +68,10 @@ def test_a_forged_result_or_meta_never_reaches_rq(
     tmp_path: Path,
     field: str,
 ) -> None:
-    daemon = start_daemon(env=WITH_KEY)
     job = rq_queue.enqueue(multiply, 6, 7, meta={"page": 1})
     while signing_bridge.turn():
         pass
+    daemon = start_daemon(env=WITH_KEY)  # not before: a turn must not see the job's end
     key = f"{{rqd}}:job:{job.id}"
     eventually(lambda: redis_client.hget(key, "status") == b"finished", 15, daemon.log)
     forged = pickle_that_touches(tmp_path / "touched")
