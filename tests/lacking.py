@@ -22,6 +22,7 @@ SECOND_SERVER = "needs redis-server on PATH: a second kind of server, and TLS"
 BROWSER = "needs chromium on PATH: the dashboard in a real browser"
 SYSTEMD = "needs systemd's tools: systemd-analyze, journald"
 RQ = "needs rq 3.0.0: what a bridge serves"
+POSTGRES = "needs Debian's postgresql, and root: a project of Django on PostgreSQL"
 PROMETHEUS = "needs prometheus and promtool on PATH"
 
 
@@ -65,6 +66,17 @@ def needs_prometheus() -> None:
     """Skips the test without Prometheus and its tool."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         pytest.skip(PROMETHEUS)
+
+
+def needs_postgres() -> Path:
+    """Returns the folder of PostgreSQL's programs; skips the test without it.
+
+    As root only: the server wants a user of its own, which Debian's package makes.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip(POSTGRES)
+    return found[-1].parent
 
 
 def needs_rq() -> Any:

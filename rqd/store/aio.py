@@ -168,6 +168,17 @@ class AsyncStore:
         fields = await self._ask("HGETALL", self._keys.job(job_id))
         return JobRecord.parse(job_id, fields) if b"status" in fields else None
 
+    async def payload(self, record: JobRecord) -> bytes:
+        """Returns a job's payload, as `Queries.payload` does."""
+        if record.payload or not record.payload_bytes:
+            return record.payload
+        return await self._ask("GET", self._keys.payload(record.id)) or b""
+
+    async def attempts(self, job_id: str) -> list[AttemptRecord]:
+        """Returns a job's attempts, latest first."""
+        entries = await self._ask("XREVRANGE", self._keys.results(job_id), "+", "-")
+        return list(filter(None, (parse_attempt(*entry) for entry in entries)))
+
     async def latest_attempt(self, job_id: str) -> AttemptRecord | None:
         """Returns the latest attempt that is over; None without one."""
         entries = await self._ask("XREVRANGE", self._keys.results(job_id), "+", "-", "COUNT", 1)

@@ -1,5 +1,6 @@
 """The import law: who may import whom, who may fork, and what a fork may cost; the laws of size.
 
+    django
     cli, web, bridge
     rqd/*.py                                    re-export the client at RQ's paths
     client | daemon                             neither imports the other
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "bridge": {"bridge", "user", "store", "model"},
     "cli": {"cli", "web", "bridge", "user", "daemon", "store", "model"},
     "web": {"web", "user", "store", "model"},
+    "django": {"django", "web", "user", "store", "model"},
 }
 
 # What these modules, and no others of the user's, may import of the daemon.
@@ -158,7 +160,7 @@ def for_types_only(tree: ast.Module) -> set[ast.AST]:
 def layer_of(module: str) -> str:
     """The layer of a module of rqd, whatever name imported from it follows."""
     match module.split("."):
-        case ["rqd", ("model" | "store" | "daemon" | "cli" | "web" | "bridge") as layer, *_]:
+        case ["rqd", layer, *_] if layer in MAY_IMPORT and layer != "user":
             return layer
         case ["rqd", "__main__"]:
             return "cli"

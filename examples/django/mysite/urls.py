@@ -1,0 +1,11 @@
+"""The pages: the shop, and the admin with rqd's dashboard in it."""
+
+import shop.views
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("orders", shop.views.buy),
+    path("orders/<int:number>", shop.views.show),
+]
