@@ -29,13 +29,13 @@ from types import FrameType
 from typing import Any
 
 import click
-import jobs
-
 from rqd import Job, Queue, Retry, use_redis
 from rqd.cli.history import sparkline
 from rqd.cli.output import echo_table
 from rqd.job import JobStatus
 from rqd.results import Result
+
+import jobs
 
 HERE = Path(__file__).parent
 WORKERS = 4

@@ -121,6 +121,7 @@ class AsyncStore:
                 " Cluster write: await asyncio.to_thread(queue.enqueue, ..)"
             )
         self._kind = _kind_of(pool.connection_class)
+        self._max_connections = pool.max_connections
         self._settings = {
             name: value for name, value in pool.connection_kwargs.items() if name not in _OTHERS
         }
@@ -254,6 +255,7 @@ class AsyncStore:
         """Makes a client for the running loop, whose connections live no longer than the loop."""
         pool = awaiting.ConnectionPool(
             connection_class=self._kind,
+            max_connections=self._max_connections,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _TRIES - 1),
             retry_on_error=[redis.ConnectionError, redis.TimeoutError],
             **self._settings,

@@ -48,6 +48,10 @@ _PROMPT_WAIT_S = 1.5
 # A failover is over by then, or takes longer than a caller wants to wait.
 _CLIENT_PATIENCE_S = 6.0
 
+# redis-py 8 refuses the hundred-and-first call at a time, as if the server were gone: a thread or
+# task that waits for a job holds a connection. A URL may limit them.
+_AS_MANY_AS_NEEDED: dict[str, Any] = {"max_connections": 2**31 - 1}
+
 # The settings read from a user's client, besides its socket_ and ssl_ settings.
 _KEPT_SETTINGS = {
     "host",
@@ -242,7 +246,8 @@ def _settle(pool: redis.ConnectionPool, settings: dict[str, Any]) -> None:
 def _pool_of_url(target: Target) -> redis.ConnectionPool:
     try:
         # As `from_url`, where a `protocol` in the URL would override ours.
-        pool = redis.ConnectionPool(**{**redis.connection.parse_url(target.plain), "protocol": 2})
+        read = redis.connection.parse_url(target.plain)
+        pool = redis.ConnectionPool(**{**_AS_MANY_AS_NEEDED, **read, "protocol": 2})
         _be_strict(pool)
         pool.connection_class(**pool.connection_kwargs)  # connects nowhere yet
     except (ValueError, TypeError, redis.RedisError) as error:
@@ -281,10 +286,12 @@ def _pool_like(client: Client) -> tuple[Target, redis.ConnectionPool]:
     else:
         connection_class = client.connection_pool.connection_class
         return Target(""), redis.ConnectionPool(
-            connection_class=connection_class, protocol=2, **kept
+            connection_class=connection_class, protocol=2, **_AS_MANY_AS_NEEDED, **kept
         )
     plain: type[redis.Connection] = TLSConnection if is_secure else redis.Connection
-    return target, redis.ConnectionPool(connection_class=plain, protocol=2, **kept)
+    return target, redis.ConnectionPool(
+        connection_class=plain, protocol=2, **_AS_MANY_AS_NEEDED, **kept
+    )
 
 
 def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> redis.ConnectionPool:
@@ -304,6 +311,7 @@ def _roaming(target: Target, pool: redis.ConnectionPool, patience_s: float) -> r
     is_secure = issubclass(pool.connection_class, redis.SSLConnection)
     roaming = RoamingTLSConnection if is_secure else RoamingConnection
     settings |= {"directory": directory, "patience_s": patience_s}
+    settings["max_connections"] = pool.max_connections
     return redis.ConnectionPool(connection_class=roaming, **settings)
 
 

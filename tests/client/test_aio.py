@@ -134,6 +134,21 @@ def test_a_wait_is_for_the_end_and_blocks_no_other_task(backend: Backend) -> Non
     run(story)
 
 
+def test_more_tasks_wait_than_redis_py_has_connections_by_default(backend: Backend) -> None:
+    async def story() -> None:
+        jobs = await asyncio.gather(*(Queue().enqueue(work.multiply, 3, n) for n in range(120)))
+        waits = [asyncio.create_task(job.wait(20)) for job in jobs]
+        redis: Any = backend.store.redis
+        while redis.info("clients")["blocked_clients"] < 120 and not any(w.done() for w in waits):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(perform, backend)
+
+        assert await asyncio.gather(*waits) == jobs
+        assert await jobs[7].return_value() == 21
+
+    run(story)
+
+
 def test_what_is_refused_is_refused_as_elsewhere(backend: Backend) -> None:
     async def story() -> None:
         queue = Queue()

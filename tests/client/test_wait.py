@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from redis import Redis
 
 import rqd
 from rqd import Job, Queue, Retry, current_fence
@@ -15,6 +17,7 @@ from rqd.exceptions import (
     InvalidCallError,
     InvalidJobOperation,
     NoSuchJobError,
+    ServerUnavailableError,
     WaitTimeoutError,
 )
 from rqd.job import JobStatus
@@ -23,6 +26,9 @@ from tests.client import work
 from tests.client.performing import claim, perform, settle
 from tests.servers import RedisServer
 from tests.waiting import eventually
+
+# A pool of redis-py 8 has a hundred connections by default.
+MANY = 120
 
 
 @contextmanager
@@ -111,6 +117,34 @@ def test_a_server_that_was_never_there_is_not_waited_for(own_server: RedisServer
 
     with pytest.raises(RedisError, match="connect"):
         job.wait(30)
+
+
+def test_more_threads_wait_than_redis_py_has_connections_by_default(backend: Backend) -> None:
+    job = Queue().enqueue(work.multiply, 3, 2)
+    redis: Any = backend.store.redis
+    with ThreadPoolExecutor(MANY) as threads:
+        waits = [threads.submit(job.wait, 30) for _ in range(MANY)]
+        eventually(lambda: redis.info("clients")["blocked_clients"] == MANY or any_done(waits), 20)
+        assert not any_done(waits)
+        perform(backend)
+
+        assert [wait.result() for wait in waits] == [job] * MANY
+
+
+def test_a_url_may_limit_the_connections(redis_url: str) -> None:
+    limited = Queue(connection=f"{redis_url}?max_connections=1")
+    job = limited.enqueue(work.multiply, 3, 2)
+    with ThreadPoolExecutor(1) as threads:
+        wait = threads.submit(job.wait, 1)
+        eventually(lambda: Redis.from_url(redis_url).info("clients")["blocked_clients"] == 1)
+        with pytest.raises(ServerUnavailableError, match="Too many connections"):
+            job.refresh()
+        with pytest.raises(WaitTimeoutError):
+            wait.result()
+
+
+def any_done(waits: list[Future[Any]]) -> bool:
+    return any(wait.done() for wait in waits)
 
 
 def test_only_a_job_itself_tells_its_progress(backend: Backend) -> None:

@@ -9,6 +9,7 @@ A comment before a fenced block says what it is:
     <!-- test: run on a server -->     ... with a Redis that is there: RQD_URL
     <!-- test: prints -->              the last block's output; ... is anything, an id any id
     <!-- test: prints errors -->       what it wrote to stderr
+    <!-- test: part of PATH -->        it stands so in this file, which other tests run
     <!-- test: skip, REASON -->        not run
 
 Every block in sh or Python has one.
@@ -37,7 +38,12 @@ from tests.processes import bound_to_pytest
 from tests.waiting import eventually
 
 PAGES = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "systemd").glob("*.md")]
+    [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+        *(ROOT / "systemd").glob("*.md"),
+    ]
 )
 BLOCK_LIMIT_S = 30.0
 DAEMON_LIMIT_S = 50.0
@@ -77,6 +83,9 @@ class Reader:
         elif what in ("run", "run on a server"):
             url = self.server_url if what.endswith("server") else None
             self._run(block, int(rest.removeprefix("exits ") or 0), url)
+        elif what.startswith("part of "):
+            file = what.removeprefix("part of ")
+            assert block.text in (ROOT / file).read_text(), f"{block.where}: not so in {file}"
         elif what in ("prints", "prints errors"):
             assert self.last is not None, block.where
             printed = self.last.stderr if what.endswith("errors") else self.last.stdout
