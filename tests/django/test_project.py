@@ -268,6 +268,13 @@ def test_the_project_has_all_its_migrations(project: Project) -> None:
     assert (made.returncode, made.stdout) == (0, "No changes detected\n")
 
 
+def test_its_own_tests_pass(project: Project) -> None:
+    ran = project.manage("test")
+
+    assert ran.returncode == 0, ran
+    assert "Ran 1 test" in ran.stderr
+
+
 def test_rqds_commands_know_the_settings(project: Project, there: Backend) -> None:
     enqueued = project.manage("rqd", "enqueue", "shop.tasks.ship", "1", "--queue", "mails")
     assert enqueued.returncode == 0, enqueued
