@@ -1,8 +1,9 @@
 """The pages: the shop, and the admin with rqd's dashboard in it."""
 
-import shop.views
 from django.contrib import admin
 from django.urls import path
+
+import shop.views
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -1,7 +1,6 @@
 """What the shop does in the background."""
 
 import django
-
 from shop.models import Order
 
 if django.VERSION >= (6, 0):

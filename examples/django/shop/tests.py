@@ -19,4 +19,4 @@ class Buying(TestCase):
         with self.captureOnCommitCallbacks(execute=True):
             self.client.post("/orders", {"article": "tea"})
         run_jobs("default")
-        self.assertTrue(Order.objects.get().is_shipped)
+        assert Order.objects.get().is_shipped
