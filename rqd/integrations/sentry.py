@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import sentry_sdk
-from sentry_sdk.utils import event_from_exception
 
 from rqd.integrations import FLUSH_S, flush_to_the_end
 from rqd.model.errors import JobStoppedException, RetryLater
@@ -48,8 +47,14 @@ def report(job: RunningJob, call: Callable[[], Any]) -> Any:
 
 
 def _capture(error: BaseException) -> None:
-    options = sentry_sdk.get_client().options
-    # Nobody has handled it: alerts and lists in Sentry ask for that.
-    mechanism = {"type": "rqd", "handled": False}
-    event, hint = event_from_exception(error, client_options=options, mechanism=mechanism)
-    sentry_sdk.capture_event(event, hint=hint)
+    with sentry_sdk.new_scope() as scope:
+        scope.add_event_processor(_mark_unhandled)
+        sentry_sdk.capture_exception(error)
+
+
+def _mark_unhandled(event: Any, _hint: object) -> Any:
+    """Says that nobody has handled the exception: alerts and lists in Sentry ask for that."""
+    for exception in event["exception"]["values"]:
+        exception["mechanism"]["handled"] = False
+    event["exception"]["values"][-1]["mechanism"]["type"] = "rqd"
+    return event

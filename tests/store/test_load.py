@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -367,7 +368,7 @@ def test_no_script_holds_the_server_for_long(
         server.empty()
         rqd = Driver(server.url)
         act = prepare(rqd)
-        write_us = slowest_us(rqd, lambda rqd=rqd: rqd.redis.eval(WRITES, 1, "writes")) / 5000
+        write_us = slowest_us(rqd, partial(rqd.redis.eval, WRITES, 1, "writes")) / 5000
         tries.append(slowest_us(rqd, act) / write_us)
         if tries[-1] < MOST_WRITES:
             return
