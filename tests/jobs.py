@@ -41,6 +41,25 @@ async def slowly_multiply(x: int, y: int) -> int:
     return x * y
 
 
+_begun: dict[str, Any] = {}
+
+
+async def loop_and_ticks() -> tuple[int, int, int]:
+    """Returns the process, its event loop, and how often a task of the first job has run since."""
+    import asyncio
+
+    async def tick() -> None:
+        while True:
+            _begun["ticks"] += 1
+            await asyncio.sleep(0)
+
+    if "task" not in _begun:
+        _begun.update(ticks=0, task=asyncio.create_task(tick()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return os.getpid(), id(asyncio.get_running_loop()), _begun["ticks"]
+
+
 async def await_for_ever() -> None:
     import asyncio
 

@@ -69,6 +69,21 @@ def test_a_coroutine_function_is_awaited(start_daemon: StartDaemon, queue: Queue
     assert ended(queue.enqueue(jobs.slowly_multiply, 6, 7)).return_value == 42
 
 
+def test_coroutines_that_share_a_process_share_its_event_loop(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "9", "--workers", "1", "--preload", "tests.jobs,asyncio")
+    seen = [ended(queue.enqueue(jobs.loop_and_ticks)).return_value for _ in range(3)]
+    assert len({(pid, loop) for pid, loop, _ in seen}) == 1
+    ticks = [ticks for _, _, ticks in seen]
+    assert ticks == sorted(set(ticks))  # the first job's task goes on
+    # The loop that a time limit has interrupted is not used again.
+    assert ended(queue.enqueue(jobs.await_for_ever, job_timeout=0.2)).cause is not None
+    after = ended(queue.enqueue(jobs.loop_and_ticks)).return_value
+    assert after[:2] != seen[0][:2]
+    assert after[0] == seen[0][0]
+
+
 def test_an_exception_fails_the_job_with_its_traceback(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:

@@ -57,7 +57,7 @@ TOO_DEAR = {
 }  # fmt: skip
 
 # What a job itself asks for, so that only this job's child pays: a coroutine needs its loop.
-FOR_THE_JOB = {("rqd.daemon.zygote.runner", "asyncio")}
+FOR_THE_JOB = {("rqd.daemon.zygote.coroutines", "asyncio")}
 
 # By these modules and functions one comes to run what was read from Redis, or a user's module.
 UNPICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}

@@ -16,6 +16,7 @@ from _socket import AF_UNIX, SOCK_STREAM
 from rqd import __version__
 from rqd.daemon.zygote import protocol
 from rqd.daemon.zygote.child import Child, rehearse
+from rqd.daemon.zygote.coroutines import event_loop
 from rqd.daemon.zygote.fork_memory import fill_partial_pools, use_huge_pages
 from rqd.daemon.zygote.fork_safety import ImportWatch
 from rqd.daemon.zygote.protocol import FrameReader, encode_frame
@@ -79,6 +80,7 @@ def main(
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
         of_process.middleware = middleware
+        event_loop.is_kept = jobs_per_child > 1
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)

@@ -17,6 +17,7 @@ from select import poll
 from time import localtime, monotonic, monotonic_ns, process_time_ns, time
 
 from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.coroutines import event_loop
 from rqd.daemon.zygote.exit_cleanup import end_children, has_children
 from rqd.daemon.zygote.job_source import JobSource
 from rqd.daemon.zygote.protocol import JOB, SUCCEEDED, encode_frame, mark_of
@@ -99,6 +100,7 @@ class Child:
             give_back_signals_at_fork()
             self.set_up(worker, pipes)
             status = self.serve(worker, channel, mailbox, pipes.output_fd)
+            event_loop.close()
             # Most children have not loaded it: then there is nothing to ask the kernel for.
             if "_posixsubprocess" in sys.modules and has_children():
                 end_children()

@@ -12,6 +12,7 @@ from time import monotonic_ns
 from types import CoroutineType
 
 from rqd.daemon.zygote import protocol
+from rqd.daemon.zygote.coroutines import event_loop
 from rqd.daemon.zygote.protocol import SUCCEEDED
 from rqd.daemon.zygote.timer import timer
 from rqd.model.call import DEFAULT_PAYLOAD_LIMIT_BYTES, decode_call, import_function
@@ -114,7 +115,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     value = function(*args, **kwargs)
     if value is None or type(value) is not CoroutineType:
         return value
-    return _run_coroutine(value)
+    return event_loop.run(value)
 
 
 def _tell_handlers(current: CurrentJob, error: BaseException) -> None:
@@ -157,32 +158,6 @@ def _encode_result(value: Any, serializer: str) -> bytes:
     except Exception as error:  # noqa: BLE001 - serializers and users' __reduce__ raise anything
         what = f"the result, of type {type(value).__name__},"
         raise InvalidCallError(f"{what} can't be serialized with {serializer}: {error}") from None
-
-
-def _run_coroutine(value: Any) -> Any:
-    import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
-
-    with asyncio.Runner() as runner:
-        try:
-            return runner.run(value)
-        except (JobTimeoutException, JobStoppedException) as error:
-            # The exception rose in the event loop, whose frames do not show where the job was.
-            if awaited := _awaited(value):
-                error.add_note(f"the coroutine awaited:\n{awaited}")
-            raise
-
-
-def _awaited(coroutine: Any) -> str:
-    """Returns where the coroutine is, and the coroutines it awaits, as lines of a traceback.
-
-    Empty if it has ended.
-    """
-    lines = []
-    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
-        code = frame.f_code
-        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}')
-        coroutine = coroutine.cr_await
-    return "\n".join(lines)
 
 
 def _describe(error: BaseException) -> bytes:
