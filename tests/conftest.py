@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,9 @@ _daemons = pytest.StashKey[list[Daemon]]()
 # redis-py imports the OpenTelemetry SDK wherever there is one: a quarter of what each daemon and
 # command costs. Users seldom have it; here a test does, which clears this.
 os.environ["PYTHONPATH"] = str(Path(__file__).parent / "without_sdk")
+
+# A shell's background jobs ignore it, and what they start does so, too: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
