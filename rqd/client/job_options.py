@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+from rqd.client import changes
 from rqd.client.job_facts import JobFacts, R
 from rqd.client.webhook import Webhook
 from rqd.model.describe import describe_call
@@ -57,7 +58,7 @@ class JobOptions(JobFacts[R]):
         record = self._record
         return record.retries_used + read_tally(record.tally).get(ASKED, 0)
 
-    @property
+    @changes.changeable(changes.read_front_on_retry)
     def enqueue_at_front_on_retry(self) -> bool:
         """True if a retry without a wait goes before all other jobs of its priority."""
         return RetryRules.parse(read_terms(self._record.terms).get("retry")).at_front
