@@ -17,7 +17,7 @@ from rqd.client.connection import Connection, backend_for
 from rqd.client.control import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.client.enqueue import JobBuilder
 from rqd.client.job_facts import R
-from rqd.client.job_options import JobOptions
+from rqd.client.job_options import JobOptions, performed
 from rqd.client.options import DEFAULT_TIMEOUT_S, EnqueueData, prepare_call
 from rqd.client.payloads import signed
 from rqd.client.records import ended_record, fetch_record, own_record
@@ -430,7 +430,7 @@ def get_current_job(
     connection: Connection = None,
     job_class: Any = None,  # noqa: ARG001 - RQ's
 ) -> Job[Any] | None:
-    """Returns the job this code runs in; None outside of a job.
+    """Returns the job this code runs in; None outside of a job and of `Job.perform`.
 
     It needs no connection of the process's own. Its id is known, and its master reads the rest
     once, at the first look. `save_meta`, `set_progress` and `extend` go by way of the master, too.
@@ -438,7 +438,8 @@ def get_current_job(
     """
     own_id = current().id
     if own_id is None:
-        return None
+        found: Job[Any] | None = performed.get()
+        return found
     backend = backend_for(connection)
     read = own_record if connection is None else fetch_record
     return Job(partial(read, backend, own_id), backend, job_id=own_id)
