@@ -81,3 +81,9 @@ def test_what_rqd_does_otherwise_is_one_line(typed: tuple[str, ...], why: str) -
     assert ran.status == EX_USAGE
     assert why in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_rqs_file_of_cron_entries_is_for_python(redis_url: str) -> None:
+    ran = rqd("cron", "config.py", url=redis_url)
+    assert ran.status == EX_USAGE
+    assert "run python config.py, once after each change" in ran.err
