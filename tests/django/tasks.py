@@ -11,9 +11,9 @@ import django
 from rqd import Retry
 
 if django.VERSION >= (6, 0):
-    from django.tasks import task
+    from django.tasks import task as task
 else:
-    from django_tasks import task
+    from django.tasks import task as task
 
 
 @task
@@ -61,9 +61,13 @@ def returns_a_tuple() -> Any:
     return (1, "two")
 
 
-@task(retry=Retry(1), job_timeout="5m", max_memory="1G")
+@task
 def careful() -> None:
     """Has options of rqd."""
+
+
+# The decorator of Django 6.0 takes none of a backend's options.
+careful = careful.using(retry=Retry(1), job_timeout="5m", max_memory="1G")
 
 
 def no_task() -> int:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 import redis
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +35,7 @@ from rqd.model.resources import resource_term
 from rqd.model.terms import read_terms
 from tests.django import tasks
 from tests.django.conftest import StartDjango
+from tests.django.tasks import task
 from tests.jobs import multiply as plain_multiply
 from tests.waiting import eventually
 
@@ -246,6 +248,19 @@ def test_options_come_from_the_task_then_the_call_then_the_settings(there: Backe
     assert by_call.retries_left == 4
     assert by_settings is not None
     assert (by_settings.retries_left, by_settings.timeout_s) == (1, 120)
+
+
+@pytest.mark.skipif(
+    (6, 0) <= django.VERSION < (6, 1), reason="Django 6.0's @task takes no options of a backend"
+)
+def test_the_decorator_takes_options(there: Backend) -> None:
+    result = task(retry=5, job_timeout="5m")(tasks.no_task).enqueue()
+
+    record = there.views.job(result.id)
+    assert record is not None
+    assert (record.retries_left, record.timeout_s) == (5, 300)
+    with pytest.raises(TypeError, match="retires"):
+        task(retires=3)(tasks.no_task)
 
 
 def test_a_unique_task_is_enqueued_once_and_its_result_is_shared(there: Backend) -> None:
