@@ -34,6 +34,11 @@ def inner(job: RunningJob, call: Callable[[], Any]) -> Any:
     return result + 1
 
 
+def mark(job: RunningJob, *_: object) -> None:
+    job.meta = {**job.meta, "handled": True}
+    job.save()
+
+
 def broken(job: RunningJob, call: Callable[[], Any]) -> Any:
     raise RuntimeError("the middleware is broken")
 

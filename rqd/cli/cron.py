@@ -54,6 +54,11 @@ def _named(name: str, there: Backend) -> CronJob:
     try:
         return fetch(name, there)
     except NoSuchJobError as error:
+        if name.endswith(".py"):  # RQ's file of entries
+            raise click.UsageError(
+                f"there is no entry {name!r}: its rqd.cron.register(..) write entries by"
+                f" themselves: run python {name}, once after each change"
+            ) from error
         if not (near := did_you_mean(name, command.commands)):
             raise
         raise click.UsageError(f"there is no command or entry {name!r}{near}") from error

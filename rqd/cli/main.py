@@ -56,6 +56,8 @@ _SECTIONS = {
 _COMMANDS = [name for names in _SECTIONS.values() for name in names]
 # The spellings before `rqd pause`: neither listed nor completed.
 _FORMER = ("drain", "undrain", "suspend")
+# RQ's names, for scripts: neither listed nor completed.
+_OF_RQ = ("worker", "worker-pool", "requeue", "empty")
 # Modules of several commands; each other command is the `command` of a module of its name.
 _TOGETHER = {
     "activity": ("ps", "top"),
@@ -65,12 +67,11 @@ _TOGETHER = {
     "jobs": ("jobs", "failures", "logs", "stack"),
     "pause": ("pause", "resume"),
     "queue": ("queue", "limits"),
+    "rqs": _OF_RQ,
 }
 _MODULES = {name: module for module, names in _TOGETHER.items() for name in names}
 # An id that rqd makes, or its beginning as lists show it.
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]*)?\Z")
-_ALSO = {"worker": "workers"}  # a habit of RQ's
-_WITH_VALUE = ("-n", "--num-workers", "-u", "--url", "-c", "--config")  # of RQ's worker-pool
 
 
 class LazyGroup(click.Group):
@@ -95,11 +96,11 @@ class LazyGroup(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         """Returns the command, or None if there is none."""
-        cmd_name = _ALSO.get(cmd_name, cmd_name)
-        if cmd_name not in _COMMANDS and cmd_name not in _FORMER:
+        if cmd_name not in (*_COMMANDS, *_FORMER, *_OF_RQ):
             return None
-        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
-        found: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
+        name = cmd_name.replace("-", "_")
+        module = import_module(f"rqd.cli.{_MODULES.get(cmd_name, name)}")
+        found: click.Command = getattr(module, name if cmd_name in _MODULES else "command")
         return found
 
     def resolve_command(
@@ -109,21 +110,14 @@ class LazyGroup(click.Group):
         name = args[0]
         is_option = name.startswith("-")
         if not is_option and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
-            meant = self.meant(name, args[1:]) or did_you_mean(name, self.list_commands(ctx))
+            meant = self.meant(name) or did_you_mean(name, self.list_commands(ctx))
             meant = meant or _job_meant(name)
             raise click.UsageError(f"there is no command {name!r}{meant}", ctx)
         return super().resolve_command(ctx, args)
 
-    def meant(self, name: str, rest: list[str]) -> str:
+    def meant(self, name: str) -> str:
         """Returns the advice for a command of RQ's or a removed command; empty for others."""
-        after = list(zip(["", *rest], rest, strict=False))
-        named = (one for option, one in after if one[:1] != "-" and option not in _WITH_VALUE)
-        queues = ",".join(named) or "default"
-        workers = next((one for option, one in after if option in _WITH_VALUE[:2]), "4")
         instead = {
-            "worker-pool": f"rqd start --queues {queues} --workers {workers}",
-            "requeue": "rqd retry ID, or rqd retry --all",
-            "empty": f"rqd queue empty {queues}",
             "shutdown": "rqd stop",
             "status": "rqd info",
             "list": "rqd jobs",

@@ -14,14 +14,22 @@ from rqd.client.payloads import sign_meta
 from rqd.client.records import fetch_record, no_such_job
 from rqd.model.call import encode_value
 from rqd.model.current import current
-from rqd.model.errors import ConfigurationError, InvalidJobOperation, RqdError
+from rqd.model.errors import (
+    ConfigurationError,
+    DuplicateJobError,
+    InvalidJobOperation,
+    RqdError,
+)
 from rqd.model.names import check_job_id, check_name, parse_duration_s
-from rqd.model.records import JobRecord, JobStatus
+from rqd.model.records import JobRecord, JobStatus, NewJob
 from rqd.model.stack import Thread, threads_of
 from rqd.store.keys import ALL_QUEUES
 from rqd.store.live import ask, send_to
 
-_NOT_TO_CANCEL = (JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
+_NOT_TO_CANCEL = (
+    *(JobStatus.STARTED, JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED),
+    JobStatus.CREATED,
+)
 _TO_REQUEUE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 # The advice for a job that waits for its time or for other jobs: RQ's registries would run it.
 RUN_NOW = "to run a waiting job now, cancel it and then requeue it"
@@ -38,6 +46,8 @@ def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) 
         send_stop_job_command(backend, job_id)
     elif found in _NOT_TO_CANCEL:
         instead = "; stop ends a running job" if found == JobStatus.STARTED else ""
+        if found == JobStatus.CREATED:
+            instead = "; delete() drops a job that was not enqueued"
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a waiting job can be canceled{instead}"
         )
@@ -52,6 +62,21 @@ def requeue(backend: Backend, job_id: str, at_front: bool) -> None:
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a failed, stopped or canceled job can be requeued"
             f"{f'; {RUN_NOW}' if waits else ''}"
+        )
+
+
+def save(backend: Backend, made: NewJob) -> None:
+    """Stores a job that was not enqueued. Raises DuplicateJobError, RqdError."""
+    found = backend.store.save(made, backend.store.request_id())
+    if found == "unstaged":
+        raise RqdError(
+            f"job {made.id} is not saved: its payload got lost on its way; save it again"
+        )
+    if found not in ("", JobStatus.CREATED):
+        raise DuplicateJobError(
+            f"job {made.id} is not saved: a job of this id is {found}; write save_meta() to store"
+            " its meta, or enqueue_job() to run an ended job again",
+            made.id,
         )
 
 

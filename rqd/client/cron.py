@@ -29,7 +29,13 @@ from rqd.model.cron import (
     run_id_by_hand,
 )
 from rqd.model.describe import describe_call
-from rqd.model.errors import ConfigurationError, InvalidJobOperation, NoSuchJobError, RqdError
+from rqd.model.errors import (
+    ConfigurationError,
+    InvalidCallError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    RqdError,
+)
 from rqd.model.names import check_queue_name, parse_duration_s
 from rqd.model.numbers import instant
 from rqd.model.records import NewJob
@@ -56,7 +62,14 @@ _IN_FILES = {
 class CronJob:
     """An entry as it stood in Redis when it was read. Instants are aware datetimes in UTC."""
 
-    def __init__(self, record: CronRecord, connection: Connection = None) -> None:
+    def __init__(
+        self, record: CronRecord | None = None, connection: Connection = None, **rqs: Any
+    ) -> None:
+        """`rqs` are the arguments of RQ's CronJob, for an error that says what to write."""
+        if record is None or rqs:
+            raise InvalidCallError(
+                "CronJob(func=..) would run nothing: write rqd.cron.register(func, ..)"
+            )
         self._record = record
         self._backend = backend_for(connection)
         self.name = record.name

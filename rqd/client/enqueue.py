@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import MINYEAR, UTC, datetime, timedelta
@@ -72,8 +73,9 @@ class JobBuilder:
         return self._new_job(backend, data, self._template(data.options, None, None))
 
     def unsent(self, backend: Backend, data: EnqueueData) -> JobRecord:
-        """Makes the record of a job that is not in Redis yet."""
-        return JobRecord.fresh(self.draft(backend, data), JobStatus.QUEUED, None, None)
+        """Makes the record of a job that is not in Redis yet, made at this host's time."""
+        now_us = time.time_ns() // 1000
+        return JobRecord.fresh(self.draft(backend, data), JobStatus.CREATED, now_us, None)
 
     def _new_job(self, backend: Backend, data: EnqueueData, template: Template) -> NewJob:
         options = data.options

@@ -17,8 +17,9 @@ from rqd.client.connection import Connection, backend_for
 from rqd.client.control import DEFAULT_GRACE_S, send_stop_job_command
 from rqd.client.enqueue import JobBuilder
 from rqd.client.job_facts import R
-from rqd.client.job_options import JobOptions
-from rqd.client.options import DEFAULT_TIMEOUT_S, prepare_call
+from rqd.client.job_options import JobOptions, performed
+from rqd.client.options import DEFAULT_TIMEOUT_S, EnqueueData, prepare_call
+from rqd.client.payloads import signed
 from rqd.client.records import ended_record, fetch_record, own_record
 from rqd.client.results import Result
 from rqd.client.rq_compat import refuse_overrides
@@ -64,24 +65,26 @@ class Job(JobOptions[R]):
         origin: str = "",
         serializer: str | Serializer | None = None,
         **options: Any,
-    ) -> Job[Any]:
-        """Makes a job that is not in Redis yet: `Queue.enqueue_job` puts it there.
+    ) -> Self:
+        """Makes a job of status `created`, not in Redis yet: `Queue.enqueue_job` puts it there.
 
         `options` are the options of `Queue.enqueue`; `origin` names its intended queue. Without a
-        timeout it gets the timeout of the queue that `enqueue_job` puts it on.
+        timeout it gets the timeout of the queue that `enqueue_job` puts it on. Until then its
+        options can be set, such as `job.timeout = 60`, and `save` stores it.
         """
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         timeout = options.pop("timeout", None)
         data = prepare_call(func, args, kwargs, timeout, dict(job_id=id, **options))
         backend, named = backend_for(connection), serializer_name(serializer)
         builder = JobBuilder(
-            check_queue_name(origin or "default"),
+            check_queue_name(origin) if origin else "",
             named,
             DEFAULT_TIMEOUT_S,
             DEFAULT_PAYLOAD_LIMIT_BYTES,
         )
         insisted = None if serializer is None else named
-        job: Job[Any] = Job(builder.unsent(backend, data), backend, insisted)
+        job = cls(builder.unsent(backend, data), backend, insisted)
+        job.keep_made(data)
         job._is_timeout_open = data.options.job_timeout is None
         return job
 
@@ -363,8 +366,21 @@ class Job(JobOptions[R]):
         control.save_meta(self._backend, self.id, meta, serializer)
 
     def save(self) -> None:
-        """Stores `meta` (RQ's name): nothing else of an enqueued job can be changed."""
-        self.save_meta()
+        """Stores a job that was not enqueued yet, for 30 days; of an enqueued job its `meta` alone.
+
+        A saved job waits for `Queue.enqueue_job`, in no queue and no registry. Saved again, it is
+        replaced. Raises DuplicateJobError if a job of its id was enqueued, and as `save_meta`.
+        """
+        if self._record.status is not JobStatus.CREATED:
+            self.save_meta()
+            return
+        made = self.renewed(self.origin, False, self.timeout)
+        control.save(self._backend, signed(made, self._backend))
+
+    def keep_made(self, data: EnqueueData) -> None:
+        """Keeps what a job that is made of this call can't tell from its record."""
+        self._contents = self._contents.of_changed(self._record)
+        self._contents.keep_call(data.func, data.args, data.kwargs)
 
     def renewed(self, queue: str, at_front: bool, default_timeout_s: float) -> NewJob:
         """Returns the same call, with its id, options and meta, for another enqueue.
@@ -414,7 +430,7 @@ def get_current_job(
     connection: Connection = None,
     job_class: Any = None,  # noqa: ARG001 - RQ's
 ) -> Job[Any] | None:
-    """Returns the job this code runs in; None outside of a job.
+    """Returns the job this code runs in; None outside of a job and of `Job.perform`.
 
     It needs no connection of the process's own. Its id is known, and its master reads the rest
     once, at the first look. `save_meta`, `set_progress` and `extend` go by way of the master, too.
@@ -422,7 +438,8 @@ def get_current_job(
     """
     own_id = current().id
     if own_id is None:
-        return None
+        found: Job[Any] | None = performed.get()
+        return found
     backend = backend_for(connection)
     read = own_record if connection is None else fetch_record
     return Job(partial(read, backend, own_id), backend, job_id=own_id)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic
 
+from rqd.client import changes
 from rqd.client.connection import Backend, Connection, backend_for
 from rqd.client.options import parents_in
 from rqd.client.payloads import Contents
 from rqd.client.records import fetch_record
+from rqd.model.errors import InvalidJobOperation
 from rqd.model.names import check_job_id
 from rqd.model.numbers import instant
 from rqd.model.progress import Progress, read_progress
@@ -34,7 +37,7 @@ class JobFacts(Generic[R]):
     """The part of `rqd.job.Job` that only shows the job as of the last refresh.
 
     Only a call over 64 KiB may have to be fetched. Instants are aware datetimes in UTC, to the
-    microsecond, by Redis' clock.
+    microsecond, by Redis' clock. Some attributes can be set until the job is enqueued.
     """
 
     def __init__(
@@ -73,6 +76,23 @@ class JobFacts(Generic[R]):
         for name in ("meta", "_contents"):
             self.__dict__.pop(name, None)
 
+    def change(self, name: str, value: Any, read: changes.Read) -> None:
+        """Sets an attribute of a job that was not enqueued yet; `save` or an enqueue stores it.
+
+        Raises InvalidJobOperation once it was enqueued, SignatureError as `func`.
+        """
+        record, meta, payload = self._record, self.meta, self._contents.payload
+        if record.status is not JobStatus.CREATED:
+            raise InvalidJobOperation(
+                f"job {record.id} is {record.status}: {name} can be set until its enqueue only,"
+                " there write it as an option"
+            )
+        is_open = value is None if name == "timeout" else self._is_timeout_open
+        contents = self._contents
+        self.show(replace(read(record, value), payload=payload, envelope=None))
+        self._contents = contents.of_changed(self._record)
+        self.meta, self._is_timeout_open = meta, is_open
+
     # -- its call and options
 
     @property
@@ -85,7 +105,7 @@ class JobFacts(Generic[R]):
         """The Redis and namespace it is in."""
         return self._backend
 
-    @property
+    @changes.changeable(changes.read_origin)
     def origin(self) -> str:
         """The name of its queue."""
         return self._record.origin
@@ -95,7 +115,7 @@ class JobFacts(Generic[R]):
         """The dotted name of its function."""
         return self._record.func_name
 
-    @property
+    @changes.changeable(changes.read_description)
     def description(self) -> str:
         """The `description` of its enqueue, or else the call as Python code."""
         return self._record.description
@@ -120,44 +140,44 @@ class JobFacts(Generic[R]):
         """The keyword arguments. Raises as `args`."""
         return self._contents.call[3]
 
-    @property
+    @changes.changeable(changes.option("job_timeout", "timeout_s"))
     def timeout(self) -> float:
         """Seconds it may run, -1 for no limit."""
         return self._record.timeout_s
 
-    @property
+    @changes.changeable(changes.option("result_ttl", "result_ttl_s"))
     def result_ttl(self) -> float:
         """Seconds its record stays after success, -1 for ever."""
         return self._record.result_ttl_s
 
-    @property
+    @changes.changeable(changes.option("failure_ttl", "failure_ttl_s"))
     def failure_ttl(self) -> float:
         """Seconds its record stays after failure, -1 for ever."""
         return self._record.failure_ttl_s
 
-    @property
+    @changes.changeable(changes.option("ttl", "ttl_s"))
     def ttl(self) -> float | None:
         """Seconds it may wait in its queue; None for ever."""
         return self._record.ttl_s
 
-    @property
+    @changes.changeable(changes.read_retries_left)
     def retries_left(self) -> int:
         """The number of retries it still has."""
         return self._record.retries_left
 
-    @property
+    @changes.changeable(changes.read_retry_intervals)
     def retry_intervals(self) -> list[float]:
         """Seconds before each retry; the last holds for all further retries."""
         return list(self._record.retry_intervals)
 
-    @property
+    @changes.changeable(changes.read_repeats_left)
     def repeats_left(self) -> int | None:
         """The number of further runs after a success; None if it is not to be repeated."""
         if not (term := self._repeat).times:
             return None
         return max(0, term.times - read_tally(self._record.tally).get(REPEATS, 0))
 
-    @property
+    @changes.changeable(changes.read_repeat_intervals)
     def repeat_intervals(self) -> list[float] | None:
         """Seconds before each repeated run; None if it is not to be repeated."""
         return list(self._repeat.intervals) or None
@@ -186,7 +206,10 @@ class JobFacts(Generic[R]):
 
     @property
     def created_at(self) -> datetime | None:
-        """The time of its enqueue, or of its scheduling."""
+        """The time of its enqueue, or of its scheduling.
+
+        Of a job that was only made: the time when it was made, by this host's clock.
+        """
         return instant(self._record.created_us)
 
     @property

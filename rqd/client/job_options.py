@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, cast
 
+from rqd.client import changes
 from rqd.client.job_facts import JobFacts, R
 from rqd.client.webhook import Webhook
 from rqd.model.describe import describe_call
 from rqd.model.retry import ASKED, RetryRules
 from rqd.model.terms import read_tally, read_terms
+
+# The job whose `perform` was called here.
+performed: ContextVar[Any] = ContextVar("performed job", default=None)
 
 
 class JobOptions(JobFacts[R]):
@@ -57,7 +62,7 @@ class JobOptions(JobFacts[R]):
         record = self._record
         return record.retries_used + read_tally(record.tally).get(ASKED, 0)
 
-    @property
+    @changes.changeable(changes.read_front_on_retry)
     def enqueue_at_front_on_retry(self) -> bool:
         """True if a retry without a wait goes before all other jobs of its priority."""
         return RetryRules.parse(read_terms(self._record.terms).get("retry")).at_front
@@ -66,6 +71,13 @@ class JobOptions(JobFacts[R]):
         """Returns `ttl`, or `default_ttl` if it may wait for ever."""
         return default_ttl if self.ttl is None else self.ttl
 
+    def get_result_ttl(
+        self,
+        default_ttl: float | None = None,  # noqa: ARG002 - RQ's; a job knows its own
+    ) -> float:
+        """Returns `result_ttl` (RQ's name)."""
+        return self.result_ttl
+
     def get_call_string(self) -> str:
         """Returns the call as Python code. Raises as `args`."""
         return describe_call(self.func_name, self.args, self.kwargs)
@@ -73,9 +85,17 @@ class JobOptions(JobFacts[R]):
     def perform(self) -> R:
         """Calls the function in this process and returns its value; the job's state stays.
 
-        A coroutine is run to its end. There is no current job in the call, and no time limit.
-        Raises as `func`, and what the function raises.
+        A coroutine is run to its end. The call has no time limit, and unless it is made inside
+        another job, this is its `get_current_job()`. Raises as `func`, and what the function
+        raises.
         """
+        before = performed.set(self)
+        try:
+            return self._performed()
+        finally:
+            performed.reset(before)
+
+    def _performed(self) -> R:
         value = self.func(*self.args, **self.kwargs)
         if not inspect.iscoroutine(value):
             return value

@@ -9,7 +9,7 @@ from typing import Any
 
 from rqd.client import running_job
 from rqd.client.connection import Backend
-from rqd.model.call import decode_call, encode_value, read_call
+from rqd.model.call import decode_call, encode_value, name_function, read_call
 from rqd.model.current import current
 from rqd.model.errors import DeserializationError, SignatureError
 from rqd.model.records import AttemptRecord, JobRecord, NewJob, Template
@@ -124,6 +124,26 @@ class Contents:
         self._record = record
         self._backend = backend
         self._insisted = insisted
+        self._is_made_here = False
+        self._function: Callable[..., Any] | None = None
+
+    def of_changed(self, record: JobRecord) -> Contents:
+        """Returns the contents of a record that this process has made of this one, or made new.
+
+        There is nothing to check, and the call stays as it is here.
+        """
+        contents = Contents(record, self._backend, self._insisted)
+        contents._is_made_here, contents._function = True, self._function
+        if "call" in self.__dict__:
+            contents.__dict__["call"] = self.call
+        return contents
+
+    def keep_call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keeps the objects of a call that was made here, which need not be read then."""
+        name, instance = name_function(function)
+        if not isinstance(function, str):
+            self._function = function if instance is None else getattr(instance, name)
+        self.__dict__["call"] = (name, instance, args, kwargs)
 
     @property
     def serializer(self) -> str:
@@ -144,7 +164,8 @@ class Contents:
     def payload(self) -> bytes:
         """The serialized call, its signature checked; a large call is fetched for it."""
         payload = self._backend.views.payload(self._record)
-        check_call(self._record, payload, self._backend)
+        if not self._is_made_here:
+            check_call(self._record, payload, self._backend)
         return payload
 
     @cached_property
@@ -158,6 +179,8 @@ class Contents:
 
     def function(self) -> Callable[..., Any]:
         """Imports the function. Raises DeserializationError, SignatureError."""
+        if self._function is not None:
+            return self._function
         payload, serializer = self.payload, self.serializer
         try:
             return decode_call(payload, serializer, current().allowlist)[0]
@@ -185,7 +208,7 @@ class Contents:
             saved: dict[str, Any] = resolve_serializer(self.serializer).loads(own)
             return saved
         data = self._record.meta
-        if data:
+        if data and not self._is_made_here:
             check_meta(self._record, self._backend)
         return reader_of(self.serializer)(data) if data else {}
 

@@ -251,11 +251,16 @@ class Producer(QueueFacts):
         timeout: float | str | None = None,
         **options: Any,
     ) -> Job[Any]:
-        """Makes a job for `enqueue_job`, with the options of `enqueue`; it is not in Redis yet."""
+        """Makes a job of status `created` for `enqueue_job`, with the options of `enqueue`.
+
+        It is not in Redis yet: see `Job.create`.
+        """
         options.pop("status", None)  # RQ's: it is queued by enqueue_job alone
         data = self.prepare_data(func, args, kwargs, timeout, **options)
         record = self._drafting.unsent(self._backend, data)
-        return self.job_class(record, self._backend, self._insisted_serializer)
+        job = self.job_class(record, self._backend, self._insisted_serializer)
+        job.keep_made(data)
+        return job
 
     def enqueue_job(
         self, job: Job[Any], pipeline: Any = None, at_front: bool = False, **waits: Any

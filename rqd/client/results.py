@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from rqd.client.connection import Backend
 from rqd.client.payloads import check_result, reader_of
@@ -43,6 +43,11 @@ _DETAILS: dict[str, Callable[[str], Any]] = {
 }
 
 
+class _HasResults(Protocol):
+    def results(self) -> list[Result]: ...
+    def latest_result(self, timeout: float = 0) -> Result | None: ...
+
+
 class Result:
     """The result of an attempt. None where a value does not exist.
 
@@ -73,6 +78,26 @@ class Result:
                 self.details[name] = read(attempt.fields[name].decode(errors="replace"))
             except (KeyError, ValueError):
                 continue  # it was not measured, or is damaged
+
+    @classmethod
+    def all(cls, job: _HasResults) -> list[Result]:
+        """Returns the results of a job's attempts, latest first: `job.results()` (RQ's name)."""
+        return job.results()
+
+    @classmethod
+    def count(cls, job: _HasResults) -> int:
+        """Returns the number of a job's results; Redis keeps the last ten (RQ's name)."""
+        return len(job.results())
+
+    @classmethod
+    def fetch_latest(cls, job: _HasResults, timeout: float = 0) -> Result | None:
+        """Returns the latest result: `job.latest_result(timeout)` (RQ's name)."""
+        return job.latest_result(timeout)
+
+    @property
+    def execution_id(self) -> str:
+        """The name of the attempt, by the token of its claim; unique for ever."""
+        return self.record.text("token") or f"{self.job_id}.{self.attempt}"
 
     @property
     def return_value(self) -> Any:

@@ -12,7 +12,6 @@ from rqd.model.errors import ConfigurationError
 
 _CONNECTIONS = "call use_redis(..) once, or hand connection= to Queue, Worker and Job.fetch"
 _LIVES = "every daemon starts jobs from a clean process and stops in order: write Worker"
-_STRATEGY = "write Worker(..).work(dequeue_strategy=..)"
 _STOPS = "a job that a stop cuts short goes back to its queue by itself: leave it out"
 _CLOCK = "write datetime.now(UTC)"
 _TIMEOUTS = "a job's time limit needs no class of its own: leave it out"
@@ -26,8 +25,6 @@ _INSTEAD = {
     "VERSION": "write rqd.__version__",
     "HerokuWorker": _LIVES,
     "SpawnWorker": _LIVES,
-    "RandomWorker": _STRATEGY,
-    "RoundRobinWorker": _STRATEGY,
     "BaseDeathPenalty": _TIMEOUTS,
     "TimerDeathPenalty": _TIMEOUTS,
     "UnixSignalDeathPenalty": _TIMEOUTS,

@@ -11,9 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 from rqd.client.connection import Backend, Connection
+from rqd.client.job import Job
+from rqd.client.producer import job_class_of
 from rqd.client.queue import Queue
 from rqd.client.run_inline import inline_master
-from rqd.client.worker_info import LiveWorker, live_workers
+from rqd.client.worker_info import LiveWorker, WorkerStatus, live_workers
 from rqd.client.worker_options import (
     check_rqs,
     check_subclass,
@@ -50,8 +52,10 @@ class Worker:
     `middleware` are functions of modules, or their dotted names: see docs/middleware.md.
     """
 
-    # The class of its queues that are given by name.
+    # The class of its queues that are given by name, and of the jobs that it returns.
     queue_class: type[Queue] = Queue
+    job_class: type[Job[Any]] = Job
+    _strategy = "default"
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Worker:
     ) -> None:
         """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
         self.queue_class = queue_class_of(rqs.pop("queue_class", None), self.queue_class)
+        self.job_class = job_class_of(rqs.pop("job_class", None) or self.job_class)
         check_rqs(rqs)
         self._backend, self.queues = queues_given(queues, connection, "Worker", self.queue_class)
         self.name = name
@@ -79,6 +84,7 @@ class Worker:
         super().__init_subclass__(**options)
         check_subclass(cls)
         cls.queue_class = queue_class_of(cls.queue_class, Queue)
+        cls.job_class = job_class_of(cls.job_class)
 
     @property
     def connection(self) -> Backend:
@@ -94,7 +100,7 @@ class Worker:
         queue: Queue | str | None = None,
     ) -> list[LiveWorker]:
         """Returns the workers of all live masters; with `queue`, only of masters that serve it."""
-        check_rqs({"job_class": job_class})
+        job_class_of(job_class or Job)
         queue_class_of(queue_class, Queue)
         name = queue.name if isinstance(queue, Queue) else queue
         given = queue.connection if isinstance(queue, Queue) and connection is None else connection
@@ -109,6 +115,44 @@ class Worker:
         """Returns the names of its queues."""
         return [queue.name for queue in self.queues]
 
+    def __eq__(self, other: object) -> bool:
+        is_named = isinstance(other, Worker) and self.name is not None
+        return self is other or (is_named and self.name == getattr(other, "name", None))
+
+    def __hash__(self) -> int:
+        return hash(self.name) if self.name is not None else super().__hash__()
+
+    @property
+    def state(self) -> str:
+        """The state of its daemon's first worker, asked of Redis now: see `get_state`."""
+        return self.get_state()
+
+    def get_state(self) -> str:
+        """Returns starting, idle or busy; starting while it does not work, or has no name."""
+        found = self._live()
+        return found[0].state if found else WorkerStatus.STARTED
+
+    def get_current_job_id(self) -> str | None:
+        """Returns the id of a job that its daemon runs now; None without a job, or without a name.
+
+        A `Worker` without `name=` gets its name at its start: look among `Worker.all()`.
+        """
+        return next(filter(None, (one.get_current_job_id() for one in self._live())), None)
+
+    def get_current_job(self) -> Job[Any] | None:
+        """Returns the job of `get_current_job_id`, as an instance of its `job_class`."""
+        job_id = self.get_current_job_id()
+        return self.job_class.fetch_many([job_id], self._backend)[0] if job_id else None
+
+    def refresh(self) -> None:
+        """Does nothing: `state` and the current job are asked of Redis at each look (RQ's name)."""
+
+    def _live(self) -> list[LiveWorker]:
+        if self.name is None:
+            return []
+        found = live_workers(self._backend)
+        return [one for one in found if one.name.rpartition(":")[0] == self.name]
+
     def work(
         self,
         burst: bool | None = None,
@@ -118,7 +162,7 @@ class Worker:
         max_jobs: int | None = None,
         max_idle_time: float | None = None,
         with_scheduler: bool = False,  # noqa: ARG002 - as date_format
-        dequeue_strategy: str = "default",
+        dequeue_strategy: str | None = None,
     ) -> bool:
         """Runs the queues' jobs and returns when they are empty; RQ's `work()` does not return.
 
@@ -142,15 +186,16 @@ class Worker:
             say_why_it_returned(self.queues)
         return has_ended_well
 
-    def work_forever(self, dequeue_strategy: str = "default") -> bool:
+    def work_forever(self, dequeue_strategy: str | None = None) -> bool:
         """Works until Ctrl-C, SIGTERM or `rqd stop`. Returns True if the daemon ended well.
 
         `dequeue_strategy` is as for `work`. Raises RqdError if it could not start.
         """
         return self._run([], dequeue_strategy)
 
-    def _run(self, extra: list[str], dequeue_strategy: str) -> bool:
-        extra = ["--precedence", precedence_of(dequeue_strategy), *extra]
+    def _run(self, extra: list[str], dequeue_strategy: str | None) -> bool:
+        strategy = self._strategy if dequeue_strategy is None else dequeue_strategy
+        extra = ["--precedence", precedence_of(strategy), *extra]
         arguments = ["--queues", ",".join(self.queue_names()), "--workers", str(self.workers)]
         arguments += ["--namespace", self._backend.namespace, *extra]
         for module in self.preload:
@@ -204,14 +249,27 @@ def _level_of(level: str | int) -> str:
     return at_most[0] if at_most else "error"
 
 
+class RoundRobinWorker(Worker):
+    """A Worker that takes jobs from its queues in turn (RQ's name)."""
+
+    _strategy = "round_robin"
+
+
+class RandomWorker(Worker):
+    """A Worker that takes jobs from its queues at random (RQ's name)."""
+
+    _strategy = "random"
+
+
 class SimpleWorker:
     """Works on queues in this process, a job after the other (RQ's SimpleWorker).
 
     A job that crashes takes this process with it; a timeout is raised in jobs of the main thread.
     """
 
-    # The class of its queues that are given by name.
+    # The class of its queues that are given by name, and of the jobs that it returns.
     queue_class: type[Queue] = Queue
+    job_class: type[Job[Any]] = Job
 
     def __init__(
         self,
@@ -224,6 +282,7 @@ class SimpleWorker:
     ) -> None:
         """`rqs` are RQ's other options that have no meaning here. Raises ConfigurationError."""
         self.queue_class = queue_class_of(rqs.pop("queue_class", None), self.queue_class)
+        self.job_class = job_class_of(rqs.pop("job_class", None) or self.job_class)
         check_rqs(rqs)
         self._backend, self.queues = queues_given(
             queues, connection, "SimpleWorker", self.queue_class
@@ -239,6 +298,7 @@ class SimpleWorker:
         super().__init_subclass__(**options)
         check_subclass(cls)
         cls.queue_class = queue_class_of(cls.queue_class, Queue)
+        cls.job_class = job_class_of(cls.job_class)
 
     @property
     def connection(self) -> Backend:

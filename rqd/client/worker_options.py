@@ -29,7 +29,6 @@ _INSTEAD = {
     "connection_class": "leave it out, and write connection=",
     "death_penalty_class": "leave it out: a time limit needs no class of its own",
     "redis_worker_namespace_prefix": "leave it out, and write use_redis(namespace=..)",
-    "job_class": "write functions of a job instead of methods",
     "work_horse_killed_handler": "write on_failure=, called after a crash too, or read job.cause",
 }
 _OUR_CLASSES = ("rqd.Queue", "rqd.queue.Queue", "rqd.job.Job")

@@ -46,10 +46,23 @@ class RunningJob:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        return getattr(self._job(), name)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The `meta` of the job; `save_meta` stores it."""
+        meta: dict[str, Any] = self._job().meta
+        return meta
+
+    @meta.setter
+    def meta(self, meta: dict[str, Any]) -> None:
+        self._job().meta = meta
+
+    def _job(self) -> Any:
         if self._whole is None:
             # Imported by name, as a job's function: the module is in a layer above.
             self._whole = import_function("rqd.job.get_current_job")()
-        return getattr(self._whole, name)
+        return self._whole
 
     def __repr__(self) -> str:
         return f"<RunningJob {self.id}: {self.func_name}>"

@@ -11,8 +11,9 @@ from rqd.model.numbers import EXACT, LONGEST_INTERVAL_S, read_whole
 
 
 class JobStatus(StrEnum):
-    """A job's status (RQ's words)."""
+    """A job's status (RQ's words). A job is `created` until it is enqueued."""
 
+    CREATED = "created"
     QUEUED = "queued"
     STARTED = "started"
     FINISHED = "finished"
@@ -181,10 +182,11 @@ class JobRecord:
     ) -> JobRecord:
         """Makes the record as an enqueue has just written it, which saves reading it back.
 
-        A job that depends on others counts as deferred, though they may have ended.
+        A job that depends on others counts as deferred, though they may have ended. With `created`,
+        it is a job that was not enqueued.
         """
         like = new.template
-        if '"depends_on":' in like.terms:
+        if '"depends_on":' in like.terms and status is not JobStatus.CREATED:
             status = JobStatus.DEFERRED
         return cls(
             id=new.id,

@@ -50,6 +50,8 @@ from rqd.store.wire import (
 )
 
 STAGED_TTL_S = 600
+# A job that was saved and never enqueued is in no index: it goes by itself.
+SAVED_TTL_S = 30 * 24 * 3600
 _NO_MORE = Durability()
 
 
@@ -224,6 +226,18 @@ class Store:
         With `delete_dependents`, the jobs that wait for it are deleted too, and so on.
         """
         return read_text(self._ask("delete", job_id, "1" if delete_dependents else ""))
+
+    def save(self, job: NewJob, request: str) -> str:
+        """Keeps a job that is not enqueued; returns the status found, which is not replaced.
+
+        Empty for no job. A job of status created is replaced. It stays for SAVED_TTL_S, or until it
+        is enqueued.
+        """
+        args, staged = enqueue_arguments([job], request)
+        if staged:
+            with user_errors():
+                self._stage(staged)
+        return read_text(self._ask("save", *args, SAVED_TTL_S))
 
     def save_meta(self, job_id: str, meta: bytes, signature: str = "") -> bool:
         """Replaces a job's meta; False if there is no such job."""

@@ -150,9 +150,6 @@ def test_a_command_or_an_option_near_the_typed_one_is_named() -> None:
     refused(rqd("enqeue", "tasks.f"), EX_USAGE, "no command 'enqeue': did you mean enqueue?")
     refused(rqd("gibberish"), EX_USAGE, "there is no command 'gibberish' (--help shows")
     refused(rqd("info", "--jsn"), EX_USAGE, "--json")
-    pool = ("worker-pool", "--burst", "a", "b", "-n", "2", "-u", "redis://x")
-    refused(rqd(*pool), EX_USAGE, "write rqd start --queues a,b --workers 2 (")
-    refused(rqd("requeue", "x"), EX_USAGE, "there is no command 'requeue': write rqd retry ID, or")
     refused(rqd("status"), EX_USAGE, "write rqd info (")
     refused(rqd("upgrade"), EX_USAGE, "write rqd reload for new application code; a new rqd comes")
     refused(rqd("info", "-r"), EX_USAGE, "RQ's --raw is --json here")
@@ -172,10 +169,10 @@ def test_a_queue_a_worker_or_a_job_near_the_typed_one_is_named(there: Backend) -
     url = there.url
     refused(rqd("info", "hihg", url=url), EX_NOINPUT, "no queue 'hihg': did you mean high?")
     refused(rqd("info", "xyz", url=url), EX_NOINPUT, "'xyz': there are high, higher")
-    refused(rqd("worker", "m:11", url=url), EX_NOINPUT, "'m:11' is alive: did you mean m:1?")
-    refused(rqd("worker", "high", "low", url=url), EX_NOINPUT, "rqd start --queues high,low runs")
+    refused(rqd("workers", "m:11", url=url), EX_NOINPUT, "'m:11' is alive: did you mean m:1?")
+    refused(rqd("workers", "high", "low", url=url), EX_NOINPUT, "rqd start --queues high,low runs")
     for typed in (("--burst", "high", "low"), ("high", "low", "-b"), ("--with-scheduler", "high")):
-        refused(rqd("worker", *typed, url=url), EX_USAGE, "rqd start --queues high")
+        refused(rqd("workers", *typed, url=url), EX_USAGE, "rqd start --queues high")
     refused(rqd("job", "nobody", url=url), EX_NOINPUT, "'nobody': it was deleted, or")
 
 
@@ -193,15 +190,15 @@ def test_info_shows_the_parts_and_queues_that_are_asked_for(there: Backend) -> N
 
 
 def test_workers_are_shown_by_their_queue_and_one_by_its_name(there: Backend) -> None:
-    listed = json.loads(rqd("worker", "--json", "-q", "high", url=there.url).out)
+    listed = json.loads(rqd("workers", "--json", "-q", "high", url=there.url).out)
     assert [(row["master"], row["number"], row["state"]) for row in listed] == [
         ("m", 1, "idle"),
         ("m", 2, "idle"),
     ]
-    assert json.loads(rqd("worker", "--json", "-q", "higher", url=there.url).out) == []
-    assert json.loads(rqd("worker", "m:2", "--json", url=there.url).out)["pid"] == 2
-    assert "pid:          2" in rqd("worker", "m:2", url=there.url).out
-    assert "m:1" in rqd("worker", url=there.url).out
+    assert json.loads(rqd("workers", "--json", "-q", "higher", url=there.url).out) == []
+    assert json.loads(rqd("workers", "m:2", "--json", url=there.url).out)["pid"] == 2
+    assert "pid:          2" in rqd("workers", "m:2", url=there.url).out
+    assert "m:1" in rqd("workers", url=there.url).out
 
 
 def test_a_mistyped_variable_is_named_and_costs_no_command_its_success(

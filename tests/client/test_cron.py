@@ -282,3 +282,8 @@ def test_who_mistypes_an_entrys_name_is_told_what_was_meant(backend: Backend) ->
 
     with pytest.raises(NoSuchJobError, match="did you mean nightly-report"):
         cron.fetch("nightly_report")
+
+
+def test_a_cron_job_of_ones_own_says_what_to_write(backend: Backend) -> None:
+    with pytest.raises(InvalidCallError, match=r"write rqd\.cron\.register\(func, "):
+        cron.CronJob(func=work.multiply, queue_name="low", interval=60)

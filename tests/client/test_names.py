@@ -148,8 +148,6 @@ NOT_HERE = {
     "rqd.SpawnWorker": "`SpawnWorker`",
     "rqd.worker.SpawnWorker": "`SpawnWorker`",
     "rqd.worker.HerokuWorker": "`HerokuWorker`",
-    "rqd.worker.RandomWorker": "`RandomWorker`",
-    "rqd.worker.RoundRobinWorker": "`RoundRobinWorker`",
     "rqd.exceptions.InvalidJobDependency": "`InvalidJobDependency`",
     "rqd.exceptions.InvalidJobOperationError": "`InvalidJobOperationError`",
     "rqd.exceptions.ShutDownImminentException": "`ShutDownImminentException`",

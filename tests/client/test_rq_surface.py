@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from rqd import Callback, Job, Queue, RateLimit, Repeat, Retry, SimpleWorker, Webhook
+from rqd import (
+    Callback,
+    Job,
+    Queue,
+    RateLimit,
+    Repeat,
+    Retry,
+    SimpleWorker,
+    Webhook,
+    Worker,
+    get_current_job,
+)
 from rqd.client.connection import Backend
 from rqd.exceptions import (
     ConfigurationError,
@@ -20,6 +31,9 @@ from rqd.group import Group
 from rqd.job import Dependency
 from rqd.model.signing import Keyring
 from rqd.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry
+from rqd.results import Result
+from rqd.store.messages import Beat
+from rqd.worker import RandomWorker, RoundRobinWorker
 from rqd.worker_pool import WorkerPool
 from tests.client import work
 from tests.client.performing import claim, perform, settle
@@ -215,3 +229,69 @@ def test_errors_about_values_are_caught_as_rqs_type_errors() -> None:
     with pytest.raises(TypeError):
         Repeat(1, interval="soon")  # type: ignore[arg-type]  # what is refused
     assert issubclass(ConfigurationError, TypeError)
+
+
+class _OwnJob(Job[Any]):
+    """A subclass that only adds a method."""
+
+    def shout(self) -> str:
+        return self.id.upper()
+
+
+def test_a_worker_of_your_code_is_told_by_its_name(backend: Backend) -> None:
+    named = [Worker("low", name=name) for name in ("m", "m", "n")]
+    assert len(set(named)) == 2
+    assert named[0] == named[1] != named[2]
+    unnamed = Worker("low")
+    assert unnamed != Worker("low")
+    assert len({unnamed, unnamed, Worker("low")}) == 2
+    others: list[Any] = [None, "m"]
+    assert all(one != other for one in (named[0], unnamed) for other in others)
+
+
+def test_a_named_worker_tells_its_daemons_state_and_job(backend: Backend) -> None:
+    worker = Worker("low", name="m", job_class=_OwnJob)
+    worker.refresh()
+    assert (worker.get_current_job_id(), worker.get_current_job()) == (None, None)
+    assert (worker.state, Worker("low").get_state()) == ("starting", "starting")
+
+    Queue("low").enqueue(work.multiply, 1, job_id="a")
+    claim(backend, "low")
+    row: dict[str, Any] = {"boot": "b", "state": "busy", "queues": "low", "workers": 1}
+    backend.store.hello("m", "b", 60, row)
+    backend.store.beat(Beat("m", "b", 10**7, 60, "", (), row, {1: {"state": "busy", "job": "a"}}))
+    assert (worker.state, worker.get_current_job_id()) == ("busy", "a")
+    found = worker.get_current_job()
+    assert isinstance(found, _OwnJob)
+    assert found.shout() == "A"
+
+
+def test_workers_in_turn_and_at_random_have_rqs_names(backend: Backend) -> None:
+    for kind in (RoundRobinWorker, RandomWorker):
+        job = Queue("low").enqueue(work.multiply, 6, y=7)
+        assert kind(["high", "low"]).work(burst=True)
+        assert job.return_value() == 42
+
+
+def test_results_have_rqs_ways_to_be_found(backend: Backend) -> None:
+    job = Queue("low").enqueue(work.multiply, 6, y=7)
+    assert (Result.fetch_latest(job), Result.count(job), Result.all(job)) == (None, 0, [])
+    perform(backend, "low")
+    latest = Result.fetch_latest(job, timeout=1)
+    assert latest is not None
+    assert (latest.return_value, Result.count(job)) == (42, 1)
+    assert [one.execution_id for one in Result.all(job)] == [latest.execution_id]
+
+
+def _own_id() -> str | None:
+    job = get_current_job()
+    return job.id if job is not None else None
+
+
+def test_a_performed_job_is_the_current_job_of_its_call(backend: Backend) -> None:
+    job = Job.create(_own_id, id="a", result_ttl=7)
+    assert (job.perform(), get_current_job()) == ("a", None)
+    assert job.get_result_ttl(default_ttl=5) == 7
+    with pytest.raises(ValueError, match="no"):
+        Job.create(work.fail, ("no",)).perform()
+    assert get_current_job() is None

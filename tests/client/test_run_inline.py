@@ -336,14 +336,14 @@ def test_options_of_rqs_workers_are_taken_if_they_mean_nothing_here(backend: Bac
     Worker("low", maintenance_interval=600, job_class=None)
     for name, why in (
         ("default_result_ttl", "write result_ttl= at the enqueue"),
-        ("job_class", "functions of a job"),
+        ("job_class", "write a subclass of rqd.job.Job"),
         ("connection_class", "write connection="),
         ("disable_default_exception_handler", "a failure is recorded whatever"),
         ("colour", "there is no such option"),
     ):
         kinds: list[Any] = [SimpleWorker, Worker]
         for kind in kinds:
-            with pytest.raises(ConfigurationError, match=f"{name}=: .*{why}"):
+            with pytest.raises(ConfigurationError, match=f"{name}=.*: .*{why}"):
                 kind("low", **{name: "x"})
     Worker("low", disable_default_exception_handler=False, job_class=Job, queue_class="rqd.Queue")
     with pytest.raises(ConfigurationError, match=r"queue_class=.*write a subclass of rqd\."):
@@ -382,7 +382,9 @@ def test_a_worker_class_with_a_method_that_nobody_would_call_is_refused() -> Non
         ):
             type("Own", (kind,), {"perform_job": print})
         type("Own", (kind,), {"queue_names": print, "greet": print, "job_class": Job})
-        for name in ("job_class", "connection_class", "death_penalty_class"):
+        with pytest.raises(ConfigurationError, match=r"job_class=.*: write a subclass of"):
+            type("Own", (kind,), {"job_class": dict})
+        for name in ("connection_class", "death_penalty_class"):
             with pytest.raises(ConfigurationError, match=f"Own.{name} would never be read: "):
                 type("Own", (kind,), {name: type("Other", (), {})})
         for name in ("handle_exception", "handle_job_retry", "kill_horse", "reorder_queues"):

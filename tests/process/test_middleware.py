@@ -26,7 +26,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def ended(job: Job[object]) -> Result:
+def ended(job: Job[Any]) -> Result:
     result = job.latest_result(timeout=WAIT_S)
     assert result is not None
     return result
@@ -77,6 +77,15 @@ def test_exception_handlers_hear_what_jobs_raise_until_one_returns_false(
         *["report JobTimeoutException run_for_ever True"] * 2,
     ]
     assert "LookupError: the handler is broken" in daemon.log()
+
+
+def test_a_handler_of_rqs_changes_and_saves_the_meta(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--exception-handler", "tests.middleware.mark")
+    job = queue.enqueue(middleware.divide, 1, 0, meta={"page": 1})
+    ended(job)
+    assert job.get_meta() == {"page": 1, "handled": True}
 
 
 def test_a_handler_that_hangs_or_dies_leaves_a_known_outcome(

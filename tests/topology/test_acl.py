@@ -128,6 +128,7 @@ def everything(driver: Driver) -> list[Callable[[], Any]]:
         lambda: store.fetch_payload("big", 1_000_000),
         lambda: [store.requeue(name) for name in ("a", "later", "c", "big")],
         lambda: store.save_meta("d", b"x"),
+        lambda: store.save(job("saved"), store.request_id()),
         lambda: [store.cancel(name) for name in ("d", "e", "f")],
         lambda: store.delete("d"),
         lambda: [views.jobs(["a"]), views.queue_names(), views.queue_counts(["low"])],

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rqd.cli.main import _FORMER, cli
+from rqd.cli.main import _FORMER, _OF_RQ, cli
 
 PACKAGE = Path(__file__).parent.parent.parent / "rqd"
 # A reader has to look for the noun that such a word stands for.
@@ -68,7 +68,7 @@ def helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path} {max(option.opts, key=len)}", option.help or ""
     if isinstance(command, click.Group):
         context = click.Context(command)
-        former = _FORMER if command is cli else ()
+        former = (*_FORMER, *_OF_RQ) if command is cli else ()
         for name in (*command.list_commands(context), *former):
             found = command.get_command(context, name)
             assert found is not None

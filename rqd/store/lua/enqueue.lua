@@ -254,6 +254,11 @@ local function parents_to_wait_for(dependency)
     local status = Dependents.status_of(parent)
     local verdict = Dependents.judge(status, dependency.on_failure)
     if verdict == 'wait' then parents[#parents + 1] = parent end
+    if status == 'created' then
+      -- If it expired before its own enqueue, nothing would end the wait.
+      redis.call('PERSIST', Ready.parent_key(parent))
+      redis.call('PERSIST', Ready.parent_key(parent) .. ':payload')
+    end
     if verdict == 'cancel' then lost, status_of_lost = parent, status end
   end
   return parents, lost, status_of_lost

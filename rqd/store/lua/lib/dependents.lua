@@ -36,10 +36,10 @@ function Dependents.status_of(parent)
 end
 
 -- What a parent in this state means for a job that depends on it: 'met', 'wait' or 'cancel'. A failed
--- parent may be requeued; one that is gone will never finish.
+-- parent may be requeued, and one that was only saved enqueued; one that is gone will never finish.
 function Dependents.judge(status, on_failure)
   if status == 'finished' then return 'met' end
-  if Dependents.LIVE[status] then return 'wait' end
+  if Dependents.LIVE[status] or status == 'created' then return 'wait' end
   if on_failure == 'run' then return 'met' end
   return Ending.INDEX[status] and on_failure ~= 'cancel' and 'wait' or 'cancel'
 end
