@@ -13,7 +13,7 @@ from rqd import Retry
 if django.VERSION >= (6, 0):
     from django.tasks import task as task
 else:
-    from django.tasks import task as task
+    from django_tasks import task as task
 
 
 @task
