@@ -14,6 +14,7 @@ from django.core import checks
 from django.db import transaction
 
 from rqd.client import aio
+from rqd.client.callbacks import Callback
 from rqd.client.connection import Backend
 from rqd.client.job import Job
 from rqd.client.job_id import new_job_id
@@ -26,7 +27,7 @@ from rqd.django.framework import (
     TaskResultDoesNotExist,
     signals,
 )
-from rqd.django.options import Options
+from rqd.django.options import Options, check_options
 from rqd.django.results import new_result, to_task_result, update
 from rqd.django.tasks import RQD_OPTIONS, RqdTask, find_task
 from rqd.model.errors import ConfigurationError, DeserializationError
@@ -37,7 +38,8 @@ from rqd.model.retry import Retry
 # Whoever writes to Redis shall not choose the code that reads it.
 SERIALIZER = "json"
 _HIGHEST_PRIORITY = 100  # Django's
-_FAILED = "rqd.django.signals.send_task_finished"
+# Read once, as each enqueue has it twice.
+_FAILED = Callback("rqd.django.signals.send_task_finished")
 
 
 class RqdBackend(BaseTaskBackend):
@@ -65,10 +67,12 @@ class RqdBackend(BaseTaskBackend):
         Raises TypeError for arguments that JSON does not have, and as `rqd.Queue.enqueue`.
         """
         result = self._new_result(task, args, kwargs)
+        options = self._options_of(result)
         if self.settings.waits_for_commit and transaction.get_connection().in_atomic_block:
-            transaction.on_commit(partial(self._send, result))
+            check_options(options)  # a mistake is raised here, and not at the commit
+            transaction.on_commit(partial(self._send, result, options))
         else:
-            self._send(result)
+            self._send(result, options)
         return result
 
     async def aenqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
@@ -77,14 +81,15 @@ class RqdBackend(BaseTaskBackend):
         With Sentinel or a Cluster, a thread enqueues it.
         """
         result = self._new_result(task, args, kwargs)
+        options = self._options_of(result)
         if self.settings.is_awaitable:
             queue = aio.Queue(task.queue_name, self.backend, serializer=SERIALIZER)
-            at, call = task.run_after, self._call(result)
-            name = task.module_path
+            at, name = task.run_after, task.module_path
+            call = {"args": result.args, "kwargs": result.kwargs, **options}
             job = await (queue.enqueue_at(at, name, **call) if at else queue.enqueue(name, **call))
             self._is_enqueued(result, job.handle)
         else:
-            await sync_to_async(self._send)(result)
+            await sync_to_async(self._send)(result, options)
         return result
 
     def get_result(self, result_id: str) -> TaskResult:
@@ -119,19 +124,18 @@ class RqdBackend(BaseTaskBackend):
 
     def _new_result(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
         self.validate_task(task)
-        result = new_result(task, new_job_id(), args, kwargs)
-        self._call(result)  # a mistake is raised here, and not at the commit
-        return result
+        return new_result(task, new_job_id(), args, kwargs)
 
-    def _send(self, result: TaskResult) -> None:
+    def _send(self, result: TaskResult, options: dict[str, Any]) -> None:
         task = result.task
         queue = Queue(task.queue_name, self.backend, serializer=SERIALIZER)
-        at, name, call = task.run_after, task.module_path, self._call(result)
+        at, name = task.run_after, task.module_path
+        call = {"args": result.args, "kwargs": result.kwargs, **options}
         job = queue.enqueue_at(at, name, **call) if at else queue.enqueue(name, **call)
         self._is_enqueued(result, job)
 
-    def _call(self, result: TaskResult) -> dict[str, Any]:
-        """Returns the arguments of rqd's `enqueue`: the call, and the options."""
+    def _options_of(self, result: TaskResult) -> dict[str, Any]:
+        """Returns the options of rqd's `enqueue`. Raises ConfigurationError."""
         task = result.task
         own = {name: getattr(task, name, None) for name in RQD_OPTIONS}
         named = self.settings.defaults | {k: v for k, v in own.items() if v is not None}
@@ -140,8 +144,7 @@ class RqdBackend(BaseTaskBackend):
         if (unique := named.pop("unique", None)) is not None:
             named["unique"] = _unique(unique, result)
         named |= {"job_id": result.id, "priority": task.priority}
-        named |= {"on_failure": _FAILED, "on_stopped": _FAILED}
-        return {"args": result.args, "kwargs": result.kwargs, **named}
+        return named | {"on_failure": _FAILED, "on_stopped": _FAILED}
 
     def _is_enqueued(self, result: TaskResult, job: Job[Any]) -> None:
         """Notes the enqueue; of a unique task, the id of the job that has its key."""

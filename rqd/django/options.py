@@ -76,10 +76,15 @@ class Options:
             self.backend()
             retry = self.defaults.get("retry")
             named = self.defaults | ({"retry": Retry(retry)} if isinstance(retry, int) else {})
-            template_of(job_options(None, named), "default", "json", -1)
+            check_options(named)
         except RqdError as error:
             errors.append(f"OPTIONS: {error}")
         return [checks.Error(f"TASKS: {error}", id="rqd.E001") for error in errors]
+
+
+def check_options(named: dict[str, Any]) -> None:
+    """Raises InvalidCallError or ConfigurationError for options that no enqueue can use."""
+    template_of(job_options(None, named), "default", "json", -1)
 
 
 @cache

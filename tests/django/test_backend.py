@@ -233,6 +233,15 @@ def test_a_task_of_a_transaction_that_is_rolled_back_is_never_enqueued(
     assert there.views.ready_ids("default") == []
 
 
+def test_a_mistake_in_a_transaction_is_raised_at_the_enqueue(there: Backend, database: Any) -> None:
+    with transaction.atomic():
+        for options in ({"job_timeout": "soon"}, {"unique": 3}, {"retry": "twice"}):
+            with pytest.raises(ValueError, match=next(iter(options))):
+                tasks.multiply.using(**options).enqueue(6, 7)
+
+    assert there.views.ready_ids("default") == []
+
+
 # -- rqd's options
 
 
