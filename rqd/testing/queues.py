@@ -25,8 +25,8 @@ def run_jobs(*queues: Queue | str, connection: Connection = None, forked: bool =
     """
     names = queues or ("default",)
     if not forked:
-        SimpleWorker(names, connection=connection).work()
-    elif not Worker(names, connection=connection).work():
+        SimpleWorker(names, connection=connection).work(burst=True)
+    elif not Worker(names, connection=connection).work(burst=True):
         raise RqdError("the daemon ended with an error: its log, on stderr, says why")
 
 

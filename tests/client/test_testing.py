@@ -17,7 +17,9 @@ from tests.client import work
 from tests.client.ledger import Ledger
 
 
-def test_queues_are_run_to_their_end_and_what_that_puts_on_them(rqd_queue: Queue) -> None:
+def test_queues_are_run_to_their_end_and_what_that_puts_on_them(
+    rqd_queue: Queue, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = rqd_queue.enqueue(work.enqueue_more, 3)
 
     run_jobs("default", Queue("low"))
@@ -25,6 +27,7 @@ def test_queues_are_run_to_their_end_and_what_that_puts_on_them(rqd_queue: Queue
     assert first.is_finished
     assert (rqd_queue.count, Queue("low").count) == (0, 0)
     assert Queue("low").finished_job_registry.count == 3
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.timeout(60)
