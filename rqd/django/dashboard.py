@@ -37,7 +37,8 @@ async def dashboard(request: Any, within: str = "") -> Any:
     if access is None:
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))
     prefix = request.path.removesuffix(within).rstrip("/")
-    return await answer(_application(), request, prefix, {_ACCESS: access})
+    more = {_ACCESS: access, "rqd.around": ("Admin", reverse("admin:index"))}
+    return await answer(_application(), request, prefix, more)
 
 
 def _access_of(request: Any) -> Access | None:

@@ -147,6 +147,8 @@ class _Site:
             page=one,
             pages=[PAGES[path] for path in _MENU],
             root=request.scope.get("root_path", ""),
+            # The title and the address of the site that it is mounted in.
+            around=request.scope.get("rqd.around"),
             **_addresses(request),
             access=access,
             may=access.may,

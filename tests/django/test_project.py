@@ -202,6 +202,7 @@ def test_the_dashboard_is_in_the_admin_under_its_permissions(
     assert page in client.get("/admin/").text
     shown = client.get(f"{page}queue?name=default")
     assert shown.headers["content-security-policy"]
+    assert '<a href="/admin/">Admin</a>' in shown.text
     styles = re.findall(r'href="([^"]+[.]css[^"]*)"', shown.text)
     assert [client.get(style).status_code for style in set(styles)] == [200] * len(set(styles))
     assert client.get(f"{page}nothing").status_code == 404
