@@ -47,7 +47,7 @@ function optionsFor(kind, layers, data, width) {
   return {
     width,
     height: 150,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { y: false, points: { show: !isStacked } },
     legend: { live: true },
     scales: {
