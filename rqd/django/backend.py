@@ -22,6 +22,7 @@ from rqd.client.queue import Queue
 from rqd.client.results import Result
 from rqd.django.framework import (
     BaseTaskBackend,
+    InvalidTask,
     Task,
     TaskResult,
     TaskResultDoesNotExist,
@@ -60,6 +61,15 @@ class RqdBackend(BaseTaskBackend):
     def backend(self) -> Backend:
         """The namespace in Redis. Raises ConfigurationError for a bad URL or key."""
         return self.settings.backend()
+
+    def validate_task(self, task: Task) -> None:
+        """Raises InvalidTask for a task that this backend can't run."""
+        super().validate_task(task)
+        if not isinstance(task, RqdTask):
+            raise InvalidTask(
+                f"{task.module_path} is a task of another backend, which no worker of rqd can call:"
+                f" write @task(backend={self.alias!r})"
+            )
 
     def enqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
         """Enqueues the task, once the open transaction commits; at once without a transaction.

@@ -7,6 +7,7 @@ from typing import Any
 
 import django
 
+TASKS_MODULE = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
 SETTINGS: dict[str, Any] = {
     "INSTALLED_APPS": [
         "django.contrib.auth",
@@ -24,6 +25,8 @@ SETTINGS: dict[str, Any] = {
             "QUEUES": [],
             "OPTIONS": {"commit": "now", "retry": 1, "job_timeout": "2m"},
         },
+        # A backend of Django's own beside them.
+        "at_call": {"BACKEND": f"{TASKS_MODULE}.backends.immediate.ImmediateBackend"},
     },
     "RQ_QUEUES": {"default": {"URL": os.environ.get("RQD_URL", "redis://localhost:1")}},
     "LOGGING_CONFIG": None,

@@ -207,6 +207,14 @@ def test_mistakes_are_raised_at_the_enqueue(
     assert there.views.ready_ids("default") == []
 
 
+def test_a_task_of_another_backends_class_is_refused_and_ours_runs_there() -> None:
+    theirs = task(backend="at_call")(tasks.no_task)
+    with pytest.raises(InvalidTask, match=r"write @task\(backend='default'\)"):
+        theirs.using(backend="default")
+
+    assert tasks.multiply.using(backend="at_call").enqueue(6, 7).return_value == 42
+
+
 # -- transactions
 
 
