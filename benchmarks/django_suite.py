@@ -20,18 +20,17 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from xml.etree import ElementTree
 
 import django
 
 from benchmarks.processes import BenchmarkError, running, tail, wait_for
-from benchmarks.rq_suite import CannotRun, report_on
 from benchmarks.server import Server, started_server
+from benchmarks.suites import CannotRun, cases_of, download, listed, report_on
 from rqd.client.connection import Backend
 
-_RELEASE = "6.1.3"
+_RELEASE = "django==6.1.3"
 _HERE = Path(__file__).parent
-_LIST = Path(__file__).with_suffix(".txt")
+LIST = Path(__file__).with_suffix(".txt")
 _LIMIT_S = 300
 _REWRITES = {
     "django.tasks.backends.dummy.DummyBackend": "benchmarks.django_backends.Unserved",
@@ -46,24 +45,6 @@ django.setup()
 setup_test_environment()
 setup_databases(0, False)
 """
-
-
-def listed() -> dict[str, str]:
-    """Returns the reason for each id of the list; it is empty for a test that passes."""
-    lines = [line for line in _LIST.read_text().splitlines() if line and line[0] != "#"]
-    parts = (line.partition(" ") for line in lines)
-    return {name: reason.strip() for name, _, reason in parts}
-
-
-def download(folder: Path) -> Path:
-    """Has pip download Django's source. Raises CannotRun."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", str(folder), f"django=={_RELEASE}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = list(folder.glob("django-*.tar.gz"))
-    if done.returncode or not found:
-        raise CannotRun(f"pip could not download Django {_RELEASE}: {done.stderr.strip()[-500:]}")
-    return found[0]
 
 
 def prepare(sdist: Path, folder: Path) -> None:
@@ -117,12 +98,10 @@ def run(server: Server) -> dict[str, dict[str, str]]:
     if not report.exists() or done.returncode > 1:
         raise CannotRun(f"pytest: {done.stdout[-2000:]}{done.stderr[-2000:]}{tail(log)}")
     found: dict[str, dict[str, str]] = {}
-    for case in ElementTree.parse(report).iter("testcase"):
-        _, module, *group = case.get("classname", "").split(".")
-        test = "::".join([f"{module}.py", *group, case.get("name", "")])
-        bad = [one for kind in ("failure", "error", "skipped") for one in case.iter(kind)]
-        why = (bad[0].get("message") or "failed").splitlines()[0] if bad else ""
-        found.setdefault(f"{module}.py", {})[test] = why
+    for class_name, name, failure in cases_of(report):
+        _, module, *group = class_name.split(".")
+        test = "::".join([f"{module}.py", *group, name])
+        found.setdefault(f"{module}.py", {})[test] = failure
     return found
 
 
@@ -135,15 +114,15 @@ def main() -> int:
         if django.VERSION < (6, 1):
             raise CannotRun("needs Django 6.1: bin/test-django puts it into build/django")
         with started_server() as server:
-            prepare(given.sdist or download(server.folder), server.folder)
+            prepare(given.sdist or download(_RELEASE, server.folder), server.folder)
             found = run(server)
     except (CannotRun, BenchmarkError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 2
-    reasons = listed()
+    reasons = listed(LIST)
     ran = {one: why for tests in found.values() for one, why in tests.items()}
     if difference := ran.keys() ^ reasons.keys():
-        print(f"{_LIST.name} and the tests differ in:", *sorted(difference), sep="\n")
+        print(f"{LIST.name} and the tests differ in:", *sorted(difference), sep="\n")
         return 2
     return report_on(found, reasons, given.failures)
 

@@ -19,16 +19,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from xml.etree import ElementTree
 
 from benchmarks.server import Server, started_server
+from benchmarks.suites import CannotRun, cases_of, download, listed, report_on
 
 _RELEASE = "rq==3.0.0"
-_LIST = Path(__file__).with_suffix(".txt")
+LIST = Path(__file__).with_suffix(".txt")
 _TEST_LIMIT_S = 60
 _FILE_LIMIT_S = 900
 _AT_ONCE = 2
@@ -36,34 +35,6 @@ _REWRITES = (
     (re.compile(r"^(\s*(?:from|import) )rq\b", re.MULTILINE), r"\1rqd"),
     (re.compile(r"""(['"])rq\."""), r"\1rqd."),
 )
-KINDS = ("passed", "by design", "not yet")
-
-
-class CannotRun(Exception):
-    """RQ's source can't be had."""
-
-
-def listed_lines() -> list[str]:
-    """Returns the lines of the list: an id, and behind a space the reason if it can't pass."""
-    lines = _LIST.read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def listed() -> dict[str, str]:
-    """Returns the reason for each id of the list; it is empty for a test that passes."""
-    parts = (line.partition(" ") for line in listed_lines())
-    return {name: reason.strip() for name, _, reason in parts}
-
-
-def download(folder: Path) -> Path:
-    """Has pip download RQ's source. Raises CannotRun."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", str(folder), _RELEASE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = list(folder.glob("rq-*.tar.gz"))
-    if done.returncode or not found:
-        raise CannotRun(f"pip could not download {_RELEASE}: {done.stderr.strip()[-500:]}")
-    return found[0]
 
 
 def unpack(sdist: Path, folder: Path) -> None:
@@ -136,12 +107,10 @@ def run_file(sdist: Path, name: str, ids: Iterable[str]) -> dict[str, str]:
 
 def outcomes(name: str, report: Path) -> Iterator[tuple[str, str]]:
     """Yields the ids of a report in JUnit's XML, with the failure of each."""
-    for case in ElementTree.parse(report).iter("testcase"):
-        module, _, group = case.get("classname", "").partition(name.removesuffix(".py"))
+    for class_name, test, failure in cases_of(report):
+        module, _, group = class_name.partition(name.removesuffix(".py"))
         group = group.lstrip(".")
-        test = "::".join(part for part in (name, group, case.get("name", "")) if part and module)
-        bad = [one for kind in ("failure", "error", "skipped") for one in case.iter(kind)]
-        yield test, (bad[0].get("message") or "failed").splitlines()[0] if bad else ""
+        yield "::".join(part for part in (name, group, test) if part and module), failure
 
 
 def _reason_of(output: str) -> str:
@@ -155,48 +124,23 @@ def main() -> int:
     parser.add_argument("--failures", action="store_true", help="print how each test failed")
     parser.add_argument("files", nargs="*", help="test files, such as test_job.py; all by default")
     given = parser.parse_args()
-    reasons = listed()
+    reasons = listed(LIST)
     by_file: dict[str, list[str]] = {}
     for one in reasons:
         by_file.setdefault(one.partition("::")[0], []).append(one)
     names = given.files or list(by_file)
     if unknown := set(names) - by_file.keys():
-        print(f"no test of {', '.join(sorted(unknown))} is in {_LIST.name}", file=sys.stderr)
+        print(f"no test of {', '.join(sorted(unknown))} is in {LIST.name}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="rqd-rq-suite-") as folder:
         try:
-            sdist = given.sdist or download(Path(folder))
+            sdist = given.sdist or download(_RELEASE, Path(folder))
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 found = list(pool.map(lambda name: run_file(sdist, name, by_file[name]), names))
         except CannotRun as error:
             print(error, file=sys.stderr)
             return 2
     return report_on(dict(zip(names, found, strict=True)), reasons, given.failures)
-
-
-def report_on(found: dict[str, dict[str, str]], reasons: dict[str, str], says_why: bool) -> int:
-    """Prints a line for each file, the sum, and the tests that should have passed."""
-    total: Counter[str] = Counter()
-    surprises = []
-    print(f"{'':34}" + "".join(f"{kind:>12}" for kind in KINDS))
-    for name, tests in found.items():
-        counts: Counter[str] = Counter()
-        for test, failure in tests.items():
-            reason = reasons[test]
-            kind = "passed"
-            if failure:
-                kind = "by design" if reason.startswith("design:") else "not yet"
-            counts[kind] += 1
-            if failure and not reason:
-                surprises.append(f"{test}: {failure}")
-            elif failure and says_why:
-                print(f"  {test}: {failure}")
-        print(f"{name:34}" + "".join(f"{counts[kind]:>12}" for kind in KINDS))
-        total += counts
-    print(f"{f'of {total.total()}':34}" + "".join(f"{total[kind]:>12}" for kind in KINDS))
-    for line in surprises:
-        print(line)
-    return 1 if surprises else 0
 
 
 if __name__ == "__main__":

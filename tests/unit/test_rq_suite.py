@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import rq_names, rq_suite
+from benchmarks import rq_names, rq_suite, suites
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "migrating-from-rq.md"
 
 
 def test_every_reason_is_a_row_of_the_page() -> None:
     page = re.sub(r"[`*]", "", PAGE.read_text())
-    reasons = set(rq_suite.listed().values()) - {""}
+    reasons = set(suites.listed(rq_suite.LIST).values()) - {""}
 
     unknown = [one for one in reasons if not one.startswith(("design: ", "not yet: "))]
     rows = [one.removeprefix("design: ") for one in reasons if one.startswith("design: ")]
@@ -27,7 +27,7 @@ def test_every_reason_is_a_row_of_the_page() -> None:
 
 
 def test_the_page_counts_the_tests_as_the_list_does() -> None:
-    lines = [one for one in rq_suite.listed_lines() if "::" in one]
+    lines = [one for one in suites.listed_lines(rq_suite.LIST) if "::" in one]
     counts = Counter(one.partition(" ")[2].partition(":")[0] for one in lines)
     told = (
         f"the {len(lines)} black-box tests among them against rqd. Of these {counts['']} pass,"
@@ -35,7 +35,7 @@ def test_the_page_counts_the_tests_as_the_list_does() -> None:
         " not pass yet."
     )
 
-    assert len(rq_suite.listed()) == len(lines), "a test is listed twice"
+    assert len(suites.listed(rq_suite.LIST)) == len(lines), "a test is listed twice"
     assert told in " ".join(PAGE.read_text().split())
 
 
@@ -81,5 +81,5 @@ def test_only_a_test_that_should_have_passed_is_a_failure(
 ) -> None:
     name = "test_it.py::Case::test"
 
-    assert rq_suite.report_on({"test_it.py": {name: failure}}, {name: reason}, False) == status
+    assert suites.report_on({"test_it.py": {name: failure}}, {name: reason}, False) == status
     assert (f"{name}: broken" in capsys.readouterr().out) is bool(status)
