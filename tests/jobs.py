@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 
 import rqd
@@ -58,6 +59,37 @@ async def loop_and_ticks() -> tuple[int, int, int]:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return os.getpid(), id(asyncio.get_running_loop()), _begun["ticks"]
+
+
+async def leave_a_task(path: str) -> int:
+    """Leaves a task that notes its cancellation there; returns the process."""
+    import asyncio
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            append(path, "canceled")
+            raise
+
+    _begun["left"] = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return os.getpid()
+
+
+def multiply_in_thread(x: int, y: int) -> int:
+    """Runs a coroutine job inline, in a thread of this job."""
+    found: list[Any] = []
+
+    def work() -> None:
+        there = rqd.Queue("inline", is_async=False)
+        found.append(there.enqueue(slowly_multiply, x, y).return_value())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    product: int = found[0]
+    return product
 
 
 async def await_for_ever() -> None:

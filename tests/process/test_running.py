@@ -84,6 +84,26 @@ def test_coroutines_that_share_a_process_share_its_event_loop(
     assert after[0] == seen[0][0]
 
 
+def test_the_tasks_that_coroutines_leave_are_canceled_at_the_end_of_their_process(
+    start_daemon: StartDaemon, queue: Queue, tmp_path: Path
+) -> None:
+    start_daemon("--jobs-per-child", "2", "--workers", "1")
+    history = tmp_path / "history"
+    first = ended(queue.enqueue(jobs.leave_a_task, str(history))).return_value
+    assert not history.exists()
+    assert ended(queue.enqueue(jobs.leave_a_task, str(history))).return_value == first
+    eventually(lambda: history.exists() and history.read_text().split() == ["canceled"] * 2, WAIT_S)
+
+
+def test_a_coroutine_in_a_thread_of_a_job_has_a_loop_of_its_own(
+    start_daemon: StartDaemon, queue: Queue
+) -> None:
+    start_daemon("--jobs-per-child", "9", "--workers", "1")
+    assert ended(queue.enqueue(jobs.slowly_multiply, 6, 7)).return_value == 42
+    assert ended(queue.enqueue(jobs.multiply_in_thread, 6, 7)).return_value == 42
+    assert ended(queue.enqueue(jobs.slowly_multiply, 6, 7)).return_value == 42
+
+
 def test_an_exception_fails_the_job_with_its_traceback(
     start_daemon: StartDaemon, queue: Queue
 ) -> None:

@@ -80,7 +80,8 @@ def main(
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # ours, fresh
         rehearse(jobs_per_child, trust, stack_at_fd)
         of_process.middleware = middleware
-        event_loop.is_kept = jobs_per_child > 1
+        if jobs_per_child > 1:
+            event_loop.keep()
         # Here and not in each child, where it costs three times as much a fork.
         faulthandler.enable(stack_at_fd)
         faulthandler.register(protocol.STACK_SIGNAL, stack_at_fd)

@@ -5,6 +5,8 @@ Every fork pays for its imports; asyncio is imported by the first coroutine.
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from rqd.model.errors import JobStoppedException, JobTimeoutException
 
 TYPE_CHECKING = False  # in place of typing's, whose import every fork would pay for
@@ -15,34 +17,35 @@ if TYPE_CHECKING:
 
 
 class EventLoop:
-    """The event loop for the coroutine jobs of a process.
+    """The event loop for the coroutine jobs of a process: a new one for each job, or a kept one.
 
-    `is_kept`: it lives on after a job, for the next. So clients and pools that a module keeps for
-    its loop serve all jobs of the process. Tasks that a job leaves behind live on, too.
+    A kept loop lives on after a job, for the next. So clients and pools that a module keeps for its
+    loop serve all jobs of the process. Tasks that a job leaves behind live on, too.
     """
 
-    __slots__ = ("_is_running", "_kept", "is_kept")
+    __slots__ = ("_keeper", "_kept")
 
     def __init__(self) -> None:
-        self.is_kept = False
         self._kept: asyncio.Runner | None = None
-        self._is_running = False
+        self._keeper = 0
+
+    def keep(self) -> None:
+        """Keeps the loop of this thread, here and in forks, from now on."""
+        self._keeper = get_ident()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Awaits the coroutine, and returns its value."""
         import asyncio  # noqa: PLC0415 - late: only jobs that are coroutine functions pay for it
 
-        if not self.is_kept or self._is_running:  # a thread of a job runs a job inline
+        if get_ident() != self._keeper:  # nothing is kept, or a job's thread runs a job inline
             with asyncio.Runner() as runner:
                 return _run(runner, coroutine)
-        self._is_running, self._kept = True, self._kept or asyncio.Runner()
+        self._kept = self._kept or asyncio.Runner()
         try:
             return _run(self._kept, coroutine)
         except (JobTimeoutException, JobStoppedException):
             self.close()  # it was interrupted anywhere, and may have lost a callback
             raise
-        finally:
-            self._is_running = False
 
     def close(self) -> None:
         """Ends the kept loop, if there is one: cancels its tasks, and ends async generators."""
