@@ -36,12 +36,11 @@ _WITHOUT_MEANING = (
     *("--maintenance-interval", "--job-monitoring-interval", "--logging-level"),
 )
 _FLAGS_WITHOUT_MEANING = ("--with-scheduler,-s", "--disable-job-desc-logging")
+_RECORDED = "leave it out: a failure is recorded whatever --exception-handler says"
 _REFUSED = {
     "-c": "write --config FILE, in TOML, or variables such as RQD_QUEUES",
-    "-d": "leave it out: a failure is recorded whatever --exception-handler says",
-    "--disable-default-exception-handler": (
-        "leave it out: a failure is recorded whatever --exception-handler says"
-    ),
+    "-d": _RECORDED,
+    "--disable-default-exception-handler": _RECORDED,
     "--results-ttl": "write result_ttl= at the enqueue",
     "--json": "rqd workers --json lists the workers",
 }
@@ -172,9 +171,16 @@ def _start(workers: int, own: Sequence[str], given: dict[str, Any]) -> Any:
     if given["max_idle_time"] is not None:
         args += ["--max-idle", given["max_idle_time"]]
     if given["pid"]:
-        with open(given["pid"], "w") as file:
-            file.write(f"{os.getpid()}\n")
+        _write_pid(given["pid"])
     return _other(start, args)
+
+
+def _write_pid(path: str) -> None:
+    try:
+        with open(path, "w") as file:
+            file.write(f"{os.getpid()}\n")
+    except OSError as error:
+        raise ConfigurationError(f"--pid {path} can't be written: {error.strerror}") from error
 
 
 def _check(given: dict[str, Any], name: str, known: frozenset[str], instead: str) -> None:

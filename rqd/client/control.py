@@ -47,7 +47,7 @@ def cancel(backend: Backend, job_id: str, enqueue_dependents: bool, stop: bool) 
     elif found in _NOT_TO_CANCEL:
         instead = "; stop ends a running job" if found == JobStatus.STARTED else ""
         if found == JobStatus.CREATED:
-            instead = "; delete() drops a job that was not enqueued"
+            instead = "; delete drops a job that was not enqueued"
         raise InvalidJobOperation(
             f"job {job_id} is {found}: only a waiting job can be canceled{instead}"
         )

@@ -73,6 +73,7 @@ def test_queues_are_emptied(low: Queue, redis_url: str) -> None:
         (("worker-pool", "--job-class", "app.Job"), "app.Job: write functions that take a job"),
         (("worker", "--dequeue-strategy", "no"), "write default, round_robin, random"),
         (("worker", "-q", "-v"), "write either --verbose or --quiet"),
+        (("worker", "--pid", "/proc/no/pid"), "--pid /proc/no/pid can't be written: No such file"),
         (("requeue",), "write ids, or --all with --queue NAME"),
     ],
 )
