@@ -1,7 +1,7 @@
 """Jobs, at RQ's path. The code is in `rqd.client`."""
 
+from rqd.client.dependency import Dependency
 from rqd.client.job import Job, cancel_job, get_current_job, requeue_job
-from rqd.client.options import Dependency
 from rqd.client.rq_compat import names_elsewhere
 from rqd.model.records import JobStatus
 

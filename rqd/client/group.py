@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from rqd.client.connection import Connection, backend_for
+from rqd.client.dependency import Dependency, read_depends_on
 from rqd.client.job import Job
 from rqd.client.job_id import new_job_id
-from rqd.client.options import Dependency, EnqueueData, in_group, read_depends_on
+from rqd.client.options import EnqueueData, in_group
 from rqd.client.queue import Queue
 from rqd.model.errors import InvalidCallError, NoSuchGroupError, NoSuchJobError
 from rqd.model.names import check_job_id

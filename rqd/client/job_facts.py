@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from rqd.client import changes
 from rqd.client.connection import Backend, Connection, backend_for
-from rqd.client.options import parents_in
+from rqd.client.dependency import parents_in
 from rqd.client.payloads import Contents
 from rqd.client.records import fetch_record
 from rqd.model.errors import InvalidJobOperation

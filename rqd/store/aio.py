@@ -23,9 +23,10 @@ from rqd.model.names import is_job_id
 from rqd.model.records import AttemptRecord, JobRecord, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.client import PlainClient
+from rqd.store.enqueue_answers import check_ids, partly_enqueued, read_enqueued
 from rqd.store.errors import UNREACHED, RedisGone, is_unreached, no_server, user_errors
 from rqd.store.job_end import Step, block_slice_s, until_end
-from rqd.store.messages import check_ids, partly_enqueued, read_enqueued, read_text
+from rqd.store.messages import read_text
 from rqd.store.queries import parse_attempt, result_of
 from rqd.store.replies import AwaitingParser
 from rqd.store.scripts import load_script

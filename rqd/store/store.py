@@ -23,6 +23,7 @@ from rqd.model.records import Claim, NewJob
 from rqd.store.answers import reads_answers
 from rqd.store.connection import moves_with_a_slot
 from rqd.store.durability import check_reached, check_wait, send_and_wait
+from rqd.store.enqueue_answers import check_ids, partly_enqueued, read_enqueued
 from rqd.store.errors import is_unreached, user_errors
 from rqd.store.keys import Keys
 from rqd.store.messages import (
@@ -33,10 +34,7 @@ from rqd.store.messages import (
     QueueNumbers,
     Turn,
     TurnAnswer,
-    check_ids,
-    partly_enqueued,
     read_claim,
-    read_enqueued,
     read_requeued,
     read_text,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rqd.client.options import parents_in
+from rqd.client.dependency import parents_in
 from rqd.model.names import is_job_id
 from rqd.model.records import JobRecord
 from rqd.model.terms import read_terms
