@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -144,6 +145,114 @@ def test_a_running_job_is_stopped_with_grace(show: Show, world: World) -> None:
     row.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status").first).to_contain_text("is asked to stop")
     eventually(lambda: job.get_status() == "stopped", 8)
+
+
+def test_a_group_of_failures_runs_again_after_its_count(show: Show, world: World) -> None:
+    queue = world.queue("free")
+    jobs = [queue.enqueue("time.no_such_function") for _ in "ab"]
+    for job in jobs:
+        eventually(lambda job=job: job.is_failed, 8)  # type: ignore[misc]  # a lambda with a default has no type
+    page = show("/failures?filter=function:time.no_such_function")
+
+    row = page.locator("tr", has_text="time.no_such_function")
+    expect(row.locator("td").first).to_have_text("2")
+    row.get_by_role("link", name="Retry…").click()
+    expect(page.locator("main")).to_contain_text("2 jobs match")
+    page.get_by_role("button", name="Retry 2").click()
+    expect(page.locator("main")).to_contain_text("2 done")
+    page.get_by_role("link", name="Back to the list").click()
+    page.wait_for_url("**/jobs?*no_such_function*")
+    for job in jobs:
+        eventually(lambda job=job: len(job.results()) == 2, 8)  # type: ignore[misc]  # as above
+
+
+def test_words_choose_the_jobs_of_the_list(show: Show, world: World) -> None:
+    page = show("/jobs")
+    found = page.locator("table.rows tbody tr")
+
+    page.get_by_label("Filter").fill("cause:crashed queue:work")
+    page.get_by_role("button", name="Filter").click()
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text("shop_in_browser.crash")
+    page.get_by_label("Filter").fill("cause:")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("#filter-error")).to_be_visible()
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator("#filter-error")).to_be_hidden()
+    assert found.count() > 1
+
+
+def test_a_master_is_paused_and_resumed_by_a_click(show: Show, world: World) -> None:
+    page = show("/hosts")
+    master = page.locator("#master-one")
+
+    master.get_by_text("Pause", exact=True).click()
+    expect(page.get_by_role("status").first).to_contain_text("one: paused")
+    master.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("status").first).to_contain_text("one: ")
+    expect(master.get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_a_cron_entry_is_run_paused_and_resumed_by_a_click(show: Show, world: World) -> None:
+    page = show("/cron")
+    row = page.locator("tr", has_text="nightly")
+
+    row.get_by_role("button", name="Run now").click()
+    expect(page.get_by_role("status").first).to_contain_text("enqueued")
+    row.get_by_role("button", name="Pause").click()
+    expect(row.locator(".state")).to_have_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row.locator(".state")).to_have_text("active")
+
+
+def test_a_limit_leads_to_the_job_that_holds_it(show: Show, world: World) -> None:
+    page = show("/limits")
+    cells = page.locator("tr", has_text="crm").locator("td")
+
+    expect(cells.nth(1)).to_have_text("1")
+    expect(cells.nth(5)).to_have_text("1")
+    cells.last.get_by_role("link").click()
+    page.wait_for_url(f"**/job?id={world.jobs['started'].id}")
+
+
+def test_a_graph_leads_to_the_job_that_waits_and_back(show: Show, world: World) -> None:
+    held = world.jobs["started"]
+    waits = world.queue("free").enqueue("time.sleep", 0, depends_on=held)
+    page = show(f"/job?id={held.id}")
+
+    page.locator(".graph").locator(f"a[href*='{waits.id}']").click()
+    page.wait_for_url(f"**/job?id={waits.id}")
+    page.locator(".graph").locator(f"a[href*='{held.id}']").click()
+    page.wait_for_url(f"**/job?id={held.id}")
+    waits.cancel()
+
+
+def test_times_are_in_the_viewers_zone(show: Show, world: World) -> None:
+    job = world.jobs["finished"]
+    assert job.ended_at is not None
+    there = f"{job.ended_at.astimezone(ZoneInfo('Asia/Kathmandu')):%H:%M:%S}"
+    page = show(f"/job?id={job.id}", timezone_id="Asia/Kathmandu", locale="en-GB")
+
+    times = page.locator("time").evaluate_all(
+        "(all) => all.map((one) => one.title + one.textContent)"
+    )
+    assert any(there in one for one in times), times
+
+
+def test_a_hidden_tab_follows_nothing_until_it_is_shown_again(show: Show, world: World) -> None:
+    page = show("/")
+    page.wait_for_function("stream !== null")
+    hide = "(is) => { Object.defineProperty(document, 'hidden', { value: is, configurable: true });"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    page.wait_for_function("stream === null")
+    before = tile(page, "Finished")
+    job = world.queue("free").enqueue("time.sleep", 0)
+    eventually(lambda: job.is_finished, 8)
+    assert tile(page, "Finished") == before
+
+    page.evaluate(hide, False)
+    eventually(lambda: tile(page, "Finished") > before, 8)
 
 
 def test_no_page_breaks_the_policy_or_writes_an_error(show: Show, world: World) -> None:
