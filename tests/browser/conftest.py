@@ -26,6 +26,8 @@ from tests.servers import RedisServer, default_binary, running_server
 from tests.waiting import eventually
 
 LIMIT_S = 20.0
+# The world is of a module: it outlives all its tests, each of which has a limit of its own.
+WORLD_S = 900.0
 STEP_MS = 8_000
 CODE = """
 import ctypes, resource, time
@@ -78,7 +80,7 @@ def serving(url: str) -> Iterator[str]:
         [sys.executable, "-m", "rqd", "web", "--url", url, "--port", "0"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        preexec_fn=bound_to_pytest(120.0),
+        preexec_fn=bound_to_pytest(WORLD_S),
     )
     assert web.stdout is not None
     try:
@@ -102,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         with (
             Daemon(
                 folder / "daemon.log", *options, url=server.url, queues="work,held,free",
-                workers=3, limit_s=120.0,
+                workers=3, limit_s=WORLD_S,
             ) as daemon,
             serving(server.url) as address,
         ):  # fmt: skip
